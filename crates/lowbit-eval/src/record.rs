@@ -1,0 +1,245 @@
+//! The record: the only input of a report, and the contract of `--json`.
+//!
+//! A number never travels alone: [`Measure`] is value, unit, n, spread and how it was obtained. What was not measured is
+//! absent from [`Record::measures`], never zero.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the JSON layout of [`Results`].
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// Read from an instrument, the file system or a count, in this run.
+    Measured,
+    /// Computed by a formula from other values.
+    Estimated,
+    /// Quoted from a publication.
+    Published,
+}
+
+/// One value with its unit (SI unit or `fraction`), number of observations, and interval or range.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measure {
+    /// The value, in `unit`.
+    pub value: f64,
+    /// `seconds`, `bytes`, `joules`, `fraction`, `per_second`, `bits`, `count`.
+    pub unit: String,
+    /// Number of observations behind the value.
+    pub n: u64,
+    /// Lower end: of the 95 % interval for accuracies, the minimum for times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lo: Option<f64>,
+    /// Upper end, like `lo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hi: Option<f64>,
+    /// Measured, estimated or published.
+    pub how: How,
+}
+
+impl Measure {
+    /// A measured value without a range.
+    pub fn measured(value: f64, unit: &str, n: u64) -> Self {
+        Measure { value, unit: unit.into(), n, lo: None, hi: None, how: How::Measured }
+    }
+
+    /// The same value with a range or interval.
+    pub fn between(mut self, lo: f64, hi: f64) -> Self {
+        self.lo = Some(lo);
+        self.hi = Some(hi);
+        self
+    }
+}
+
+/// Bytes of one stored tensor: the rows of the memory ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TensorBytes {
+    /// Name of the parameter.
+    pub name: String,
+    /// `embedding`, `body`, `head`, `norm` or `bias`.
+    pub role: String,
+    /// Name of the format it is stored in.
+    pub format: String,
+    /// Output features (rows).
+    pub rows: u64,
+    /// Input features (columns).
+    pub cols: u64,
+    /// Bytes per stored part (`codes`, `scales`, ...), as they lie in the file.
+    pub parts: BTreeMap<String, u64>,
+    /// Share of stored weights that are exactly zero after dequantization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero_fraction: Option<f64>,
+    /// Number of distinct values over one scale group, where that is at most 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<u64>,
+}
+
+impl TensorBytes {
+    /// Sum of all parts, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.parts.values().sum()
+    }
+}
+
+/// One point of a training curve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Optimizer step.
+    pub step: u64,
+    /// Training loss, nats per example or token.
+    pub loss: f64,
+    /// Loss or accuracy on held-out rows where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out_accuracy: Option<f64>,
+}
+
+/// What a record holds beyond its measures: the raw material of tables, plots and checks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    /// How the contender was made: `trained`, `quantized`, or `baseline` (no neural network).
+    #[serde(default)]
+    pub made: String,
+    /// Name of the contender whose weights were quantized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// This contender is known to fail (post-training ternary); the report says so.
+    #[serde(default)]
+    pub expected_to_fail: bool,
+    /// Class names in label order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// `confusion[truth][answer]`, counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confusion: Vec<Vec<u64>>,
+    /// The answer to every test row, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<u16>,
+    /// The true class of every test row, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truths: Vec<u16>,
+    /// Raw samples behind a measure, by the measure's name, in its unit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub samples: BTreeMap<String, Vec<f64>>,
+    /// Memory ledger, one row per stored tensor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<TensorBytes>,
+    /// Training curve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<CurvePoint>,
+    /// SHA-256 of the model file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_sha256: Option<String>,
+    /// Seed of the training or of the generated data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// How activations enter the matrix products: `f32` or `int8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations: Option<String>,
+    /// One line of explanation for a reader, where the maker of the record has something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// One run: a model under a recipe on a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// `name@version` of the task.
+    pub task: String,
+    /// Name of the contender.
+    pub model: String,
+    /// Name of the recipe.
+    pub recipe: String,
+    /// Number of parameters (0 for a baseline that is no network).
+    pub params: u64,
+    /// Measures by name; names as in the design's contract.
+    pub measures: BTreeMap<String, Measure>,
+    /// Raw material.
+    #[serde(default)]
+    pub detail: Detail,
+}
+
+/// The machine's limits as measured in the same run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory read bandwidth, GB/s (10^9), all threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_gbps: Option<f64>,
+    /// f32 fused multiply-add peak, GFLOP/s, all threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f32_gflops: Option<f64>,
+    /// 8-bit integer dot peak, GOP/s, all threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8_gops: Option<f64>,
+}
+
+/// The machine a run was made on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// CPU model name.
+    pub cpu: String,
+    /// Cores visible to the process.
+    pub cores: u64,
+    /// Threads used.
+    pub threads: u64,
+    /// Instruction set chosen.
+    pub isa: String,
+    /// Memory, bytes.
+    pub ram_bytes: u64,
+    /// Measured limits.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// The program that made a record.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Version of lowbit.
+    pub version: String,
+    /// Git commit, or `unknown`.
+    pub commit: String,
+}
+
+/// The object that `--json` prints and `results.json` holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Program and version.
+    pub tool: Tool,
+    /// Command line.
+    pub command: Vec<String>,
+    /// Machine.
+    pub host: Host,
+    /// Facts about the task that hold for all records.
+    #[serde(default)]
+    pub tasks: Vec<TaskFacts>,
+    /// The runs.
+    pub records: Vec<Record>,
+}
+
+/// What a report must know of a task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskFacts {
+    /// `name@version`.
+    pub task: String,
+    /// One sentence for the reader.
+    pub about: String,
+    /// Rows trained on.
+    pub train_rows: u64,
+    /// Rows in the test split.
+    pub test_rows: u64,
+    /// SHA-256 of the training rows and of the test rows.
+    pub train_sha256: String,
+    /// See `train_sha256`.
+    pub test_sha256: String,
+    /// Rows that occur in both.
+    pub overlap_rows: u64,
+    /// Accuracy of the Bayes-optimal classifier, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<Measure>,
+    /// The record all paired differences are taken against.
+    pub baseline: String,
+}

@@ -1,0 +1,176 @@
+//! Checks of bytes, bits per weight, stored values, model identity and the machine's limits.
+
+use super::super::compare::{is_low_bit, is_network};
+use super::{Case, Outcome, Tally};
+use crate::record::{How, Record, TensorBytes};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Roles a stored tensor may have.
+const ROLES: [&str; 5] = ["embedding", "body", "head", "norm", "bias"];
+
+/// What a format promises: name, least bits per weight, most values per scale group (0 for no limit).
+const PROMISES: &[(&str, f64, u64)] = &[
+    ("f32", 32.0, 0),
+    ("f16", 16.0, 0),
+    ("bf16", 16.0, 0),
+    ("int8", 8.0, 256),
+    ("int8_channel", 8.0, 256),
+    ("llm_int8", 8.0, 0),
+    ("nf4", 4.0, 16),
+    ("nf4_dq", 4.0, 16),
+    ("int4", 4.0, 16),
+    ("int2", 2.0, 4),
+    ("ternary", TRIT, 3),
+    ("ternary_channel", TRIT, 3),
+    ("ternary_b3", 1.6, 3),
+    ("ternary_b3_channel", 1.6, 3),
+];
+
+/// Entropy of three equally likely values, bits.
+const TRIT: f64 = 1.584_962_500_721_156;
+
+fn promise(format: &str) -> Option<(f64, u64)> {
+    PROMISES.iter().find(|p| p.0 == format).map(|p| (p.1, p.2))
+}
+
+fn tensors<'a>(case: &'a Case) -> impl Iterator<Item = (&'a Record, &'a TensorBytes)> {
+    case.results.records.iter().flat_map(|r| r.detail.tensors.iter().map(move |t| (r, t)))
+}
+
+fn measured_bytes(record: &Record) -> Option<f64> {
+    record.measures.get("weight_bytes").map(|m| m.value)
+}
+
+/// 15: the parts of all tensors sum to the weight bytes; names are unique and roles known.
+pub(super) fn ledger(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for record in &case.results.records {
+        let Some(m) = record.measures.get("weight_bytes") else { continue };
+        let tensors = &record.detail.tensors;
+        tally.expect(!tensors.is_empty() || m.how != How::Measured, || {
+            format!("{}: weight_bytes {} has no ledger of tensors behind it", record.model, m.value)
+        });
+        let sum: u64 = tensors.iter().map(TensorBytes::bytes).sum();
+        tally.expect(tensors.is_empty() || sum as f64 == m.value, || {
+            format!("{}: the ledger sums to {sum} bytes, weight_bytes is {}", record.model, m.value)
+        });
+        let mut names = BTreeSet::new();
+        for tensor in tensors {
+            let name = &tensor.name;
+            tally.expect(names.insert(name), || format!("{}: tensor {name} is listed twice", record.model));
+            tally.expect(ROLES.contains(&tensor.role.as_str()), || {
+                format!("{}: tensor {name} has the unknown role {}", record.model, tensor.role)
+            });
+        }
+    }
+    tally.outcome("no weight bytes")
+}
+
+/// 16: no tensor below the least bits its format can have, and 8-bit labels between 8 and 9 bits plus a scale per row.
+pub(super) fn bits(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for (record, tensor) in tensors(case) {
+        let Some((least, _)) = promise(&tensor.format) else { continue };
+        let weights = (tensor.rows * tensor.cols) as f64;
+        let bits = tensor.bytes() as f64 * 8.0 / weights;
+        tally.expect(bits >= least * (1.0 - 1e-12), || {
+            format!("{}: {} holds {bits:.3} bits per weight, {} needs {least:.3}", record.model, tensor.name, tensor.format)
+        });
+    }
+    for record in &case.results.records {
+        for format in ["int8", "int8_channel"] {
+            let of = || record.detail.tensors.iter().filter(|t| t.format == format);
+            let (rows, weights) = (of().map(|t| t.rows).sum::<u64>(), of().map(|t| t.rows * t.cols).sum::<u64>());
+            let bits = of().map(TensorBytes::bytes).sum::<u64>() as f64 * 8.0 / weights.max(1) as f64;
+            let most = 9.0 + 32.0 * rows as f64 / weights.max(1) as f64;
+            tally.expect(weights == 0 || bits <= most, || {
+                format!("{}: {format} tensors hold {bits:.2} bits per weight, at most {most:.2} are 8-bit", record.model)
+            });
+        }
+    }
+    tally.outcome("no ledger of tensors")
+}
+
+/// 18: sizes were read, not computed from a nominal width, and scales have bytes of their own.
+pub(super) fn real_bytes(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for (record, name, m) in case.measures().filter(|(_, name, _)| name.ends_with("_bytes")) {
+        tally.expect(m.how != How::Estimated, || {
+            format!("{}: {name} {} is estimated; read it from the file or the system", record.model, m.value)
+        });
+    }
+    for (record, tensor) in tensors(case).filter(|(_, t)| is_low_bit(&t.format)) {
+        let bits = tensor.bytes() as f64 * 8.0 / (tensor.rows * tensor.cols) as f64;
+        tally.expect(![8.0, 4.0, 2.0, 1.6, 1.58].contains(&bits), || {
+            format!("{}: {} has exactly {bits} bits per weight, so no bytes for scales", record.model, tensor.name)
+        });
+    }
+    tally.outcome("no sizes")
+}
+
+/// Bytes that no cache holds, so that the memory bandwidth binds.
+const BEYOND_CACHE: f64 = 1e9;
+
+/// 21: weights fit the machine, and decoding reads no more bytes per second than the memory delivers.
+pub(super) fn roofline(case: &Case) -> Outcome {
+    let host = &case.results.host;
+    let mut tally = Tally::default();
+    for record in &case.results.records {
+        let value = |name: &str| record.measures.get(name).map(|m| m.value);
+        if let Some(bytes) = value("weight_bytes").filter(|_| host.ram_bytes > 0) {
+            tally.expect(bytes <= host.ram_bytes as f64, || {
+                format!("{}: {bytes} weight bytes do not fit {} bytes of memory", record.model, host.ram_bytes)
+            });
+        }
+        let (Some(rate), Some(bytes)) = (value("decode_tokens_per_second"), value("bytes_per_token")) else { continue };
+        if let Some(limit) = host.limits.memory_gbps.filter(|_| bytes >= BEYOND_CACHE) {
+            tally.expect(rate * bytes <= limit * 1.05e9, || {
+                format!("{}: {rate} tokens/s times {bytes} bytes is above {limit} GB/s", record.model)
+            });
+        }
+    }
+    tally.outcome("no sizes")
+}
+
+/// 29: a contender occurs once per task, its parameters are those of its tensors, one hash has one size.
+pub(super) fn identity(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    let mut names = BTreeSet::new();
+    let mut hashes: BTreeMap<&str, (&str, f64)> = BTreeMap::new();
+    for record in &case.results.records {
+        tally.expect(names.insert((&record.task, &record.model)), || {
+            format!("{}: two records of this name for {}", record.model, record.task)
+        });
+        let sum: u64 = record.detail.tensors.iter().map(|t| t.rows * t.cols).sum();
+        tally.expect(record.detail.tensors.is_empty() || sum == record.params, || {
+            format!("{}: {} parameters stated, the tensors hold {sum}", record.model, record.params)
+        });
+        if let (Some(hash), Some(bytes)) = (record.detail.model_sha256.as_deref(), measured_bytes(record)) {
+            let (other, theirs) = *hashes.entry(hash).or_insert((&record.model, bytes));
+            tally.expect(theirs == bytes, || {
+                format!("{} and {other} have one file hash but {bytes} and {theirs} weight bytes", record.model)
+            });
+        }
+    }
+    tally.outcome("no records")
+}
+
+/// 30: the stored values are as few as the name of the format says; zeros of ternary tensors are recorded.
+pub(super) fn levels(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for (record, tensor) in tensors(case).filter(|(r, _)| is_network(r)) {
+        let Some((_, most)) = promise(&tensor.format).filter(|p| p.1 > 0) else { continue };
+        if let Some(levels) = tensor.levels {
+            tally.expect(levels <= most, || {
+                format!("{}: {} is {} but holds {levels} values", record.model, tensor.name, tensor.format)
+            });
+        }
+        if tensor.format.starts_with("ternary") {
+            let complete = tensor.levels.is_some() && tensor.zero_fraction.is_some();
+            tally.expect(complete, || {
+                format!("{}: values and zeros of the ternary {} are not recorded", record.model, tensor.name)
+            });
+        }
+    }
+    tally.outcome("no tensors of few values")
+}

@@ -1,0 +1,198 @@
+//! The measures a report knows: name, unit, how it is printed and what it means. A new measure is one line of [`MEASURES`].
+
+use super::number::{self, Scale};
+
+/// How the values of a measure are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// A fraction, printed in percent.
+    Percent,
+    /// Seconds, in a unit chosen per measure family.
+    Seconds,
+    /// Bytes, likewise.
+    Bytes,
+    /// Joules, likewise.
+    Joules,
+    /// A rate per second.
+    Rate,
+    /// A number with about three digits.
+    Plain,
+    /// A number with this many decimals.
+    Fixed(usize),
+}
+
+/// Which direction is an improvement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    /// Larger values are better.
+    Higher,
+    /// Smaller values are better.
+    Lower,
+}
+
+/// One known measure.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Name in records; a trailing `/` stands for every name that starts so.
+    pub(crate) name: &'static str,
+    /// Column title.
+    pub(crate) title: &'static str,
+    /// Units a record may state for it.
+    pub(crate) units: &'static [&'static str],
+    /// How it is printed.
+    pub(crate) style: Style,
+    /// Which direction is better.
+    pub(crate) better: Better,
+    /// Definition and method, for the notes.
+    pub(crate) about: &'static str,
+}
+
+macro_rules! measures {
+    ($($name:literal $title:literal [$($unit:literal)+] $style:expr, $better:ident, $about:literal;)+) => {
+        &[$(Known {
+            name: $name, title: $title, units: &[$($unit),+], style: $style, better: Better::$better, about: $about,
+        }),+]
+    };
+}
+
+/// Every known measure.
+pub(crate) const MEASURES: &[Known] = measures! {
+    "accuracy" "Accuracy" ["fraction"] Style::Percent, Higher,
+        "Correct answers divided by test rows, with the Wilson 95 % interval.";
+    "f1_macro" "Macro F1" ["fraction"] Style::Percent, Higher,
+        "Plain mean over classes of the F1 score, each the harmonic mean of precision and recall.";
+    "precision_macro" "Macro precision" ["fraction"] Style::Percent, Higher, "Plain mean over classes of precision.";
+    "recall_macro" "Macro recall" ["fraction"] Style::Percent, Higher, "Plain mean over classes of recall.";
+    "f1/" "F1" ["fraction"] Style::Percent, Higher, "F1 score of one class against all others.";
+    "bits_per_byte" "Bits per byte" ["bits"] Style::Fixed(4), Lower,
+        "Negative log2 probability of the text divided by its bytes.";
+    "perplexity" "Perplexity" ["count" "ratio"] Style::Plain, Lower, "exp of the mean loss per predicted symbol.";
+    "next_byte_accuracy" "Next-byte accuracy" ["fraction"] Style::Percent, Higher,
+        "Share of bytes for which the most probable next byte is the true one.";
+    "target_probability" "Target probability" ["fraction"] Style::Percent, Higher,
+        "Mean probability given to the true next byte.";
+    "compression_ratio" "Compression ratio" ["ratio" "count"] Style::Plain, Higher, "8 divided by bits per byte.";
+    "mse" "Mean squared error" ["count" "squared_target"] Style::Plain, Lower,
+        "Mean squared difference, in squared units of the target.";
+    "latency_p50" "Median latency" ["seconds"] Style::Seconds, Lower,
+        "Wall-clock time of one example alone (batch 1), tokenization included, median over all timed runs; contenders \
+         take turns, so that a disturbance of the machine hits all of them.";
+    "latency_p90" "p90 latency" ["seconds"] Style::Seconds, Lower, "The time that 90 % of the runs stay below.";
+    "latency_p99" "p99 latency" ["seconds"] Style::Seconds, Lower, "The time that 99 % of the runs stay below.";
+    "throughput" "Throughput" ["per_second"] Style::Rate, Higher, "Examples per second, timed on its own.";
+    "throughput/" "Throughput, batch" ["per_second"] Style::Rate, Higher,
+        "Examples per second at the batch size named, timed on its own and not derived from latency.";
+    "weight_bytes" "Weights" ["bytes"] Style::Bytes, Lower,
+        "Bytes of all stored tensors: codes, scales, biases, embeddings. 1 kB is a thousand bytes, 1 MB a million.";
+    "bytes_per_token" "Bytes per token" ["bytes"] Style::Bytes, Lower, "Weight bytes read to produce one token.";
+    "peak_rss_bytes" "Peak memory" ["bytes"] Style::Bytes, Lower,
+        "Largest resident set of the process while it answered, as the operating system reports it.";
+    "load_seconds" "Load time" ["seconds"] Style::Seconds, Lower, "From opening the model file to the first answer.";
+    "train_seconds" "Training time" ["seconds"] Style::Seconds, Lower, "Wall-clock time of training.";
+    "energy_joules" "Energy per example" ["joules"] Style::Joules, Lower, "Energy drawn per example.";
+    "ttft_seconds" "Time to first token" ["seconds"] Style::Seconds, Lower, "From the prompt to the first token.";
+    "decode_tokens_per_second" "Decode" ["per_second"] Style::Rate, Higher, "Tokens generated per second.";
+    "prefill_tokens_per_second" "Prefill" ["per_second"] Style::Rate, Higher, "Prompt tokens read per second.";
+};
+
+/// Unit words of the record contract; a measure outside [`MEASURES`] must use one of them.
+pub(crate) const UNITS: &[&str] =
+    &["seconds", "bytes", "joules", "fraction", "per_second", "bits", "count", "ratio", "squared_target"];
+
+/// The entry for a measure's name, by its full name or by the part up to the slash.
+pub(crate) fn known(name: &str) -> Option<&'static Known> {
+    MEASURES.iter().find(|k| k.name == name).or_else(|| {
+        let family = &name[..=name.find('/')?];
+        MEASURES.iter().find(|k| k.name == family)
+    })
+}
+
+/// Style for a measure that is in no list, from its unit.
+pub(crate) fn style_of(name: &str, unit: &str) -> Style {
+    match (known(name), unit) {
+        (Some(known), _) => known.style,
+        (None, "fraction") => Style::Percent,
+        (None, "seconds") => Style::Seconds,
+        (None, "bytes") => Style::Bytes,
+        (None, "joules") => Style::Joules,
+        (None, "per_second") => Style::Rate,
+        (None, _) => Style::Plain,
+    }
+}
+
+/// Column title of any measure.
+pub(crate) fn title(name: &str) -> String {
+    match (known(name), name.split_once('/')) {
+        (Some(known), Some((_, rest))) => format!("{} {rest}", known.title),
+        (Some(known), None) => known.title.to_string(),
+        (None, _) => name.replace('_', " "),
+    }
+}
+
+/// Units shared by the columns of one task.
+#[derive(Clone, Debug)]
+pub(crate) struct Scales {
+    /// Weights.
+    pub(crate) weights: Scale,
+    /// Peak memory and other byte counts.
+    pub(crate) memory: Scale,
+    /// Latencies.
+    pub(crate) latency: Scale,
+    /// Load times.
+    pub(crate) load: Scale,
+    /// Energies.
+    pub(crate) energy: Scale,
+}
+
+impl Scales {
+    /// The value of measure `name` as text.
+    pub(crate) fn text(&self, name: &str, style: Style, value: f64) -> String {
+        match style {
+            Style::Percent => number::percent(value),
+            Style::Seconds if name == "load_seconds" => self.load.text(value),
+            Style::Seconds if name.starts_with("latency") => self.latency.text(value),
+            Style::Seconds => duration(value),
+            Style::Bytes if name == "weight_bytes" => self.weights.text(value),
+            Style::Bytes if name == "peak_rss_bytes" => self.memory.text(value),
+            Style::Bytes => Scale::bytes([value]).text(value),
+            Style::Joules => self.energy.text(value),
+            Style::Rate if value >= 100.0 => number::count(value),
+            Style::Rate | Style::Plain => number::plain(value),
+            Style::Fixed(decimals) => number::fixed(value, decimals),
+        }
+    }
+}
+
+/// A stretch of time that may be anything from nanoseconds to hours.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s >= 7200.0 => format!("{} h", number::fixed(s / 3600.0, 1)),
+        s if s >= 120.0 => format!("{} min", number::fixed(s / 60.0, 1)),
+        s => Scale::seconds([s]).text(s),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_is_found_under_its_own_name_and_uses_unit_words() {
+        for entry in MEASURES {
+            assert_eq!(known(entry.name).unwrap().name, entry.name);
+            assert!(entry.units.iter().all(|u| UNITS.contains(u)), "{}", entry.name);
+            assert!(!entry.about.is_empty() && !entry.title.is_empty());
+        }
+        assert_eq!(known("throughput/8").unwrap().name, "throughput/");
+        assert_eq!(title("throughput/8"), "Throughput, batch 8");
+        assert!(known("speed").is_none() && known("new/thing").is_none());
+    }
+
+    #[test]
+    fn durations_change_unit() {
+        assert_eq!(duration(0.0123), "12.3 ms");
+        assert_eq!(duration(90.0), "90.0 s");
+        assert_eq!(duration(600.0), "10.0 min");
+        assert_eq!(duration(7200.0), "2.0 h");
+    }
+}

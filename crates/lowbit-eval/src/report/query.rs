@@ -1,0 +1,233 @@
+//! The only way from a record to a printed number: ask a [`What`] of a contender, get a [`Figure`].
+
+use super::compare::{Comparison, Row};
+use super::measures::{Style, known, style_of};
+use super::number;
+use crate::record::How;
+use crate::stats::coefficient_of_variation;
+
+/// A quantity a report can print.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum What {
+    /// A measure of the record, by name.
+    Measure(String),
+    /// Lower end of a measure's interval or range.
+    Low(&'static str),
+    /// Upper end.
+    High(&'static str),
+    /// Accuracy change in points.
+    Points,
+    /// Lower end of its interval, in points.
+    PointsLow,
+    /// Upper end of its interval, in points.
+    PointsHigh,
+    /// McNemar p-value.
+    P,
+    /// Rows that became right.
+    Gained,
+    /// Rows that became wrong.
+    Lost,
+    /// Accuracy change relative to the reference's accuracy.
+    Relative,
+    /// Change relative to the reference's error rate.
+    ErrorRate,
+    /// How many times smaller than the reference.
+    Smaller,
+    /// How many times larger than the reference.
+    Larger,
+    /// Bits per weight over tensors stored below 16 bits.
+    BitsQuantized,
+    /// Bits per parameter over everything.
+    BitsAll,
+    /// Share of parameters stored below 16 bits.
+    ShareQuantized,
+    /// Share of zeros among them.
+    Zeros,
+    /// Number of parameters.
+    Parameters,
+    /// How many times faster than the reference.
+    Faster,
+    /// How many times slower than the reference.
+    Slower,
+    /// Standard deviation of the raw latencies over their mean.
+    Variation,
+    /// Number of raw latencies.
+    Samples,
+    /// Accuracy of answering without looking.
+    Chance,
+    /// Accuracy of the best possible classifier.
+    Ceiling,
+    /// Rows trained on.
+    TrainRows,
+    /// Rows tested on.
+    TestRows,
+    /// Rows in both.
+    Overlap,
+    /// The distance a recommended contender may be below the reference, in points.
+    Threshold,
+    /// Largest accuracy gap to the reference, in points.
+    WidestGap,
+    /// Confidence level of intervals.
+    Level,
+}
+
+/// A number with the query it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Figure {
+    /// What was asked.
+    pub(crate) what: What,
+    /// Of which contender; empty for facts of the task.
+    pub(crate) subject: String,
+    /// The answer.
+    pub(crate) value: f64,
+    /// The answer as printed.
+    pub(crate) text: String,
+    /// Whether it was estimated or quoted instead of measured.
+    pub(crate) mark: Option<&'static str>,
+}
+
+impl Comparison<'_> {
+    /// The figure for `what` of the contender `name`, or nothing when it is unknown.
+    pub(crate) fn ask(&self, name: &str, what: What) -> Option<Figure> {
+        let row = self.row(name)?;
+        let value = self.value_of(row, &what)?;
+        let mark = match &what {
+            What::Measure(measure) => row.record.measures.get(measure).and_then(|m| mark(m.how)),
+            _ => None,
+        };
+        Some(Figure { text: self.print(&what, value), what, subject: name.into(), value, mark })
+    }
+
+    /// The figure for a fact of the task.
+    pub(crate) fn fact(&self, what: What) -> Option<Figure> {
+        let value = self.fact_value(&what)?;
+        let mark = match (&what, self.facts.and_then(|f| f.ceiling.as_ref())) {
+            (What::Ceiling, Some(ceiling)) => mark(ceiling.how),
+            _ => None,
+        };
+        Some(Figure { text: self.print(&what, value), what, subject: String::new(), value, mark })
+    }
+
+    /// The figure asked again, from the records.
+    pub(crate) fn again(&self, figure: &Figure) -> Option<Figure> {
+        if figure.subject.is_empty() {
+            self.fact(figure.what.clone())
+        } else {
+            self.ask(&figure.subject, figure.what.clone())
+        }
+    }
+
+    fn value_of(&self, row: &Row, what: &What) -> Option<f64> {
+        let (change, ledger) = (row.change.as_ref(), row.ledger.as_ref());
+        let end = |name: &str, high: bool| {
+            row.record.measures.get(name).and_then(|m| if high { m.hi } else { m.lo })
+        };
+        match what {
+            What::Measure(name) => row.value(name),
+            What::Low(name) => end(name, false),
+            What::High(name) => end(name, true),
+            What::Points => Some(change?.points),
+            What::PointsLow => Some(change?.lo),
+            What::PointsHigh => Some(change?.hi),
+            What::P => Some(change?.p),
+            What::Gained => Some(change?.gained as f64),
+            What::Lost => Some(change?.lost as f64),
+            What::Relative => change?.relative,
+            What::ErrorRate => change?.error_rate,
+            What::Smaller => Some(self.reference()?.value("weight_bytes")? / row.value("weight_bytes")?),
+            What::Larger => Some(row.value("weight_bytes")? / self.reference()?.value("weight_bytes")?),
+            What::BitsQuantized => ledger?.bits_quantized,
+            What::BitsAll => {
+                Some(row.value("weight_bytes").filter(|_| row.record.params > 0)? * 8.0 / row.record.params as f64)
+            }
+            What::ShareQuantized => Some(ledger?.share),
+            What::Zeros => ledger?.zeros,
+            What::Parameters => Some(row.record.params as f64).filter(|_| row.network()),
+            What::Faster => Some(row.speed?.0),
+            What::Slower => Some(1.0 / row.speed?.0),
+            What::Variation => coefficient_of_variation(row.record.detail.samples.get("latency")?),
+            What::Samples => Some(row.record.detail.samples.get("latency")?.len() as f64),
+            _ => None,
+        }
+    }
+
+    fn fact_value(&self, what: &What) -> Option<f64> {
+        match what {
+            What::Chance => self.chance,
+            What::Ceiling => Some(self.facts?.ceiling.as_ref()?.value),
+            What::TrainRows => Some(self.facts?.train_rows as f64),
+            What::TestRows => Some(self.facts?.test_rows as f64),
+            What::Overlap => Some(self.facts?.overlap_rows as f64),
+            What::Threshold => Some(super::compare::WITHIN),
+            What::WidestGap => self.widest_gap(),
+            What::Level => Some(0.95),
+            _ => None,
+        }
+    }
+
+    fn print(&self, what: &What, value: f64) -> String {
+        let measure = |name: &str| {
+            let unit = self.rows.iter().find_map(|r| r.record.measures.get(name)).map_or("", |m| m.unit.as_str());
+            self.scales.text(name, style_of(name, unit), value)
+        };
+        match what {
+            What::Measure(name) => measure(name),
+            What::Low(name) | What::High(name) => match known(name).map(|k| k.style) {
+                Some(Style::Percent) => number::fixed(value * 100.0, 2),
+                _ => measure(name).split(' ').next().unwrap_or_default().to_string(),
+            },
+            What::Points | What::PointsLow | What::PointsHigh => number::points(value),
+            What::P => number::p_value(value),
+            What::Relative | What::ErrorRate => number::signed_percent(value),
+            What::Smaller | What::Larger | What::Faster | What::Slower => number::times(value),
+            What::BitsQuantized | What::BitsAll => number::fixed(value, 2),
+            What::ShareQuantized | What::Zeros | What::Variation => {
+                format!("{} %", number::fixed(value * 100.0, 1))
+            }
+            What::Chance | What::Ceiling => number::percent(value),
+            What::Threshold | What::Level => number::plain(value * 100.0),
+            What::WidestGap => number::fixed(value * 100.0, 2),
+            What::Gained
+            | What::Lost
+            | What::Parameters
+            | What::Samples
+            | What::TrainRows
+            | What::TestRows
+            | What::Overlap => number::count(value),
+        }
+    }
+}
+
+impl Figure {
+    /// Where the number comes from, in words.
+    pub(crate) fn origin(&self) -> String {
+        let what = match &self.what {
+            What::Measure(name) => name.clone(),
+            What::Low(name) => format!("{name}, lower end"),
+            What::High(name) => format!("{name}, upper end"),
+            other => spaced(&format!("{other:?}")),
+        };
+        if self.subject.is_empty() { what } else { format!("{}: {what}", self.subject) }
+    }
+}
+
+/// `BitsQuantized` as `bits quantized`.
+fn spaced(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !out.is_empty() {
+            out.push(' ');
+        }
+        out.extend(c.to_lowercase());
+    }
+    out
+}
+
+/// How a value that was not measured is marked.
+pub(crate) fn mark(how: How) -> Option<&'static str> {
+    match how {
+        How::Measured => None,
+        How::Estimated => Some("estimated"),
+        How::Published => Some("published"),
+    }
+}

@@ -1,0 +1,255 @@
+//! Prose made of parts: fixed words, names, figures from queries, and claims that carry their own predicate.
+
+use super::compare::{Comparison, Pace, Row, Verdict, measured};
+use super::query::{Figure, What};
+use std::fmt;
+
+/// A word of comparison together with the condition under which it may be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimKind {
+    /// Accuracy shown to be higher than the reference's.
+    Higher,
+    /// Accuracy shown to be lower.
+    Lower,
+    /// No accuracy difference shown.
+    NotDistinguishable,
+    /// Fewer weight bytes.
+    Smaller,
+    /// More weight bytes.
+    Larger,
+    /// As many weight bytes.
+    SameSize,
+    /// Lower median latency, beyond noise.
+    Faster,
+    /// Higher median latency, beyond noise.
+    Slower,
+    /// No speed difference shown.
+    SameSpeed,
+    /// Fewest weight bytes among networks close to the reference.
+    SmallestWithin,
+    /// Lowest median latency among them.
+    FastestWithin,
+    /// Fewest weight bytes among all networks that do not fail.
+    Smallest,
+    /// Lowest median latency among them.
+    Fastest,
+    /// Lost more than half of the reference's margin over chance.
+    Fails,
+    /// Some contender is at least as good in all and better in one.
+    Dominated,
+    /// No network that is smaller is close to the reference.
+    NoneClose,
+    /// Less accurate than a baseline that is no network.
+    BelowBaseline,
+}
+
+/// A claim about a contender.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Claim {
+    /// Which condition.
+    pub(crate) kind: ClaimKind,
+    /// Contender it is about.
+    pub(crate) subject: String,
+    /// Contender it is compared with, where that is not the reference.
+    pub(crate) other: Option<String>,
+}
+
+impl ClaimKind {
+    /// The words printed.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            ClaimKind::Higher => "more accurate",
+            ClaimKind::Lower => "less accurate",
+            ClaimKind::NotDistinguishable => "not distinguishable",
+            ClaimKind::Smaller => "smaller",
+            ClaimKind::Larger => "larger",
+            ClaimKind::SameSize => "the same size",
+            ClaimKind::Faster => "faster",
+            ClaimKind::Slower => "slower",
+            ClaimKind::SameSpeed => "the same speed within noise",
+            ClaimKind::SmallestWithin | ClaimKind::Smallest => "Smallest",
+            ClaimKind::FastestWithin | ClaimKind::Fastest => "Lowest median latency",
+            ClaimKind::Fails => "fails",
+            ClaimKind::Dominated => "dominated",
+            ClaimKind::NoneClose => "No smaller contender",
+            ClaimKind::BelowBaseline => "below",
+        }
+    }
+}
+
+impl Claim {
+    /// Whether the records support the claim.
+    pub(crate) fn holds(&self, comparison: &Comparison) -> bool {
+        self.evaluate(comparison).unwrap_or(false)
+    }
+
+    fn evaluate(&self, c: &Comparison) -> Option<bool> {
+        let row = c.row(&self.subject)?;
+        let size = |r: &Row| r.value("weight_bytes");
+        let bytes_ratio = || Some(size(row)? / size(c.reference()?)?);
+        let pace = |wanted: Pace| Some(row.speed?.1 == wanted);
+        let least = |rows: Vec<&Row>, name: &str| {
+            let mine = measured(row.record, name)?;
+            let inside = rows.iter().any(|r| r.name() == row.name());
+            Some(inside && rows.iter().all(|r| measured(r.record, name).is_none_or(|v| v >= mine)))
+        };
+        let working = || c.networks().filter(|r| !matches!(r.verdict, Verdict::Fails)).collect::<Vec<_>>();
+        let change = row.change.as_ref();
+        match self.kind {
+            ClaimKind::Higher => Some(change?.distinguishable() && change?.points > 0.0),
+            ClaimKind::Lower => Some(change?.distinguishable() && change?.points < 0.0),
+            ClaimKind::NotDistinguishable => Some(!change?.distinguishable()),
+            ClaimKind::Smaller => Some(bytes_ratio()? < 1.0),
+            ClaimKind::Larger => Some(bytes_ratio()? > 1.0),
+            ClaimKind::SameSize => Some(bytes_ratio()? == 1.0),
+            ClaimKind::Faster => pace(Pace::Faster),
+            ClaimKind::Slower => pace(Pace::Slower),
+            ClaimKind::SameSpeed => pace(Pace::Same),
+            ClaimKind::SmallestWithin => least(c.close(), "weight_bytes"),
+            ClaimKind::FastestWithin => least(c.close(), "latency_p50"),
+            ClaimKind::Smallest => least(working(), "weight_bytes"),
+            ClaimKind::Fastest => least(working(), "latency_p50"),
+            ClaimKind::Fails => Some(row.verdict == Verdict::Fails),
+            ClaimKind::Dominated => {
+                let other = c.row(self.other.as_deref()?)?;
+                Some(row.dominated_by.is_some() && dominates(other, row)?)
+            }
+            ClaimKind::NoneClose => {
+                let whole = size(row)?;
+                Some(c.close().iter().all(|r| size(r).is_none_or(|s| s >= whole)))
+            }
+            ClaimKind::BelowBaseline => {
+                let other = c.row(self.other.as_deref()?)?;
+                Some(!other.network() && row.value("accuracy")? < other.value("accuracy")?)
+            }
+        }
+    }
+}
+
+/// At least as accurate, as small and (where both were timed) as fast, and better in one.
+fn dominates(other: &Row, row: &Row) -> Option<bool> {
+    let gain = |name: &str, sign: f64| Some(sign * (other.value(name)? - row.value(name)?));
+    let mut gains = vec![gain("accuracy", 1.0)?, gain("weight_bytes", -1.0)?];
+    gains.extend(gain("latency_p50", -1.0));
+    Some(gains.iter().all(|g| *g >= 0.0) && gains.iter().any(|g| *g > 0.0))
+}
+
+/// A piece of a sentence.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Part {
+    /// Fixed words, without digits and without words of comparison.
+    Text(&'static str),
+    /// Name of a contender or task.
+    Name(String),
+    /// A number.
+    Figure(Figure),
+    /// A word of comparison.
+    Claim(Claim),
+}
+
+/// A sentence whose numbers and comparisons all come from records.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Sentence {
+    /// In order.
+    pub(crate) parts: Vec<Part>,
+}
+
+impl Sentence {
+    /// Fixed words.
+    pub(crate) fn text(mut self, words: &'static str) -> Self {
+        self.parts.push(Part::Text(words));
+        self
+    }
+
+    /// A name.
+    pub(crate) fn name(mut self, name: &str) -> Self {
+        self.parts.push(Part::Name(name.into()));
+        self
+    }
+
+    /// A figure.
+    pub(crate) fn figure(mut self, figure: Figure) -> Self {
+        self.parts.push(Part::Figure(figure));
+        self
+    }
+
+    /// A comparison with the reference.
+    pub(crate) fn claim(self, kind: ClaimKind, subject: &str) -> Self {
+        self.push_claim(kind, subject, None)
+    }
+
+    /// A comparison with another contender.
+    pub(crate) fn claim_against(self, kind: ClaimKind, subject: &str, other: &str) -> Self {
+        self.push_claim(kind, subject, Some(other.into()))
+    }
+
+    fn push_claim(mut self, kind: ClaimKind, subject: &str, other: Option<String>) -> Self {
+        self.parts.push(Part::Claim(Claim { kind, subject: subject.into(), other }));
+        self
+    }
+
+    /// The parts of another sentence, after this one.
+    pub(crate) fn then(mut self, other: Sentence) -> Self {
+        self.parts.extend(other.parts);
+        self
+    }
+
+    /// A figure with a fixed unit or word behind it.
+    pub(crate) fn asked(self, c: &Comparison, name: &str, what: What) -> Option<Self> {
+        Some(self.figure(c.ask(name, what)?))
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Text(words) => f.write_str(words),
+            Part::Name(name) => f.write_str(name),
+            Part::Figure(figure) => f.write_str(&figure.text),
+            Part::Claim(claim) => f.write_str(claim.kind.words()),
+        }
+    }
+}
+
+impl fmt::Display for Sentence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| part.fmt(f))
+    }
+}
+
+/// How a finding is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Something gained or kept.
+    Good,
+    /// Something lost.
+    Bad,
+    /// Something to keep in mind.
+    Warn,
+    /// Neither.
+    Neutral,
+}
+
+/// One sentence of the report about the records of one task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Task it is about.
+    pub task: String,
+    /// Whether it is good or bad news.
+    pub tone: Tone,
+    pub(crate) sentence: Sentence,
+    pub(crate) recommends: Option<String>,
+}
+
+impl Finding {
+    /// Name of the contender the sentence recommends, if it recommends one.
+    pub fn recommends(&self) -> Option<&str> {
+        self.recommends.as_deref()
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.sentence.fmt(f)
+    }
+}

@@ -1,0 +1,38 @@
+//! The error of this floor.
+
+use std::fmt;
+
+/// What is wrong, where, and the remedy, in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// No format of this name; holds the name and the nearest known one.
+    UnknownFormat(String, String),
+    /// No instruction set of this name, or the CPU lacks it; holds the sentence.
+    Isa(String),
+    /// A packed matrix whose bytes do not fit its shape or hold codes outside the format; names part and index.
+    Corrupt(String),
+    /// A value that cannot be quantized (NaN or infinity); names row and column.
+    NonFinite {
+        /// Row of the first such value.
+        row: usize,
+        /// Column of the first such value.
+        col: usize,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::UnknownFormat(name, nearest) => {
+                let known: Vec<_> = crate::FORMATS.iter().map(|f| f.name()).collect();
+                write!(f, "unknown format `{name}`; did you mean `{nearest}`? known: {}", known.join(", "))
+            }
+            Error::Isa(text) | Error::Corrupt(text) => f.write_str(text),
+            Error::NonFinite { row, col } => {
+                write!(f, "row {row}, column {col} is NaN or infinite and cannot be quantized; repair the checkpoint")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

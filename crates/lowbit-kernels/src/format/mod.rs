@@ -1,0 +1,148 @@
+//! Formats: how one matrix of weights is stored, and the kernels that multiply with it.
+//!
+//! A weight matrix is `[rows, cols]` = `[output features, input features]`, and a product is `y = x * W^T`. Every format
+//! stores panels of 16 rows; inside a panel, one 64-byte unit holds the same few columns of all 16 rows, so that one unit
+//! times broadcast activations yields 16 outputs in the lanes of one vector: no horizontal sums, one stream of memory, the
+//! same bytes for one token and for many. Rows are padded to whole panels, columns to whole units.
+
+use crate::{Bytes, Cpu, Error, Rows};
+use std::fmt::Debug;
+
+mod naive;
+
+/// One stored part of a packed matrix, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// `codes`, `scales`, ...; the name of the tensor on disk is `<parameter>.<part>`.
+    pub name: &'static str,
+    /// Size in bytes.
+    pub bytes: usize,
+}
+
+/// What a quantizer may know beyond the weights.
+#[derive(Clone, Debug, Default)]
+pub struct QuantizeOptions {
+    /// Input features whose activations hold outliers (`llm_int8` keeps their weights in 16 bit).
+    pub outlier_columns: Vec<u32>,
+}
+
+/// A weight matrix `[rows, cols]` in some format.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// How the parts are to be read.
+    pub format: &'static dyn Format,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// Bytes of each part, in the order of [`Format::parts`].
+    pub parts: Vec<Bytes>,
+}
+
+impl Packed {
+    /// A matrix from stored parts.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a part has the wrong size or holds codes outside the format.
+    pub fn from_parts(format: &'static dyn Format, rows: usize, cols: usize, parts: Vec<Bytes>) -> Result<Self, Error> {
+        let expected = format.parts(rows, cols, &parts);
+        if expected.len() != parts.len() {
+            return Err(Error::Corrupt(format!("{} has {} parts, found {}", format.name(), expected.len(), parts.len())));
+        }
+        for (want, have) in expected.iter().zip(&parts) {
+            if want.bytes != have.len() {
+                let (name, shape) = (format.name(), format!("[{rows}, {cols}]"));
+                let text = format!("part `{}` of a {name} matrix {shape} has {} bytes, not {}", want.name, have.len(), want.bytes);
+                return Err(Error::Corrupt(text));
+            }
+        }
+        let packed = Packed { format, rows, cols, parts };
+        format.validate(&packed)?;
+        Ok(packed)
+    }
+
+    /// `y[t, r] = sum_c x[t, c] * W[r, c]`, `y` being `[tokens, rows]`.
+    ///
+    /// # Panics
+    /// When `x` or `y` do not fit the shape.
+    pub fn matmul(&self, cpu: &Cpu, x: Rows, y: &mut [f32]) {
+        let tokens = match x {
+            Rows::F32(x) => x.len() / self.cols.max(1),
+            Rows::Int8(x) => x.tokens,
+        };
+        assert_eq!(y.len(), tokens * self.rows, "output is [tokens, rows]");
+        if let Rows::F32(x) = x {
+            assert_eq!(x.len(), tokens * self.cols, "activations are [tokens, cols]");
+        }
+        if tokens > 0 && self.rows > 0 {
+            self.format.matmul(cpu, self, x, y);
+        }
+    }
+
+    /// All weights as f32, `[rows, cols]`.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows * self.cols];
+        for (row, out) in out.chunks_exact_mut(self.cols.max(1)).enumerate() {
+            self.format.dequantize_row(self, row, out);
+        }
+        out
+    }
+
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|p| p.len()).sum()
+    }
+}
+
+/// How one matrix is stored. [`Format::dequantize_row`] is the definition; kernels are tested against it.
+pub trait Format: Debug + Send + Sync {
+    /// The name in recipes, records and on disk.
+    fn name(&self) -> &'static str;
+    /// Name and size of each stored part for a shape; `found` are the parts at hand where a size is not fixed by the
+    /// shape (the outlier columns of `llm_int8`), empty when none are.
+    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<Part>;
+    /// Stores `weights`, `[rows, cols]`.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] when a weight is NaN or infinite.
+    fn quantize(&self, weights: &[f32], rows: usize, cols: usize, options: &QuantizeOptions) -> Result<Packed, Error>;
+    /// Writes one row as f32, `[cols]`.
+    fn dequantize_row(&self, packed: &Packed, row: usize, out: &mut [f32]);
+    /// The product of [`Packed::matmul`], whose checks have been made.
+    fn matmul(&self, cpu: &Cpu, packed: &Packed, x: Rows, y: &mut [f32]);
+    /// Refuses codes and scales the format does not have.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] naming part and index.
+    fn validate(&self, packed: &Packed) -> Result<(), Error>;
+}
+
+/// Every format.
+pub static FORMATS: &[&dyn Format] = &[&naive::F32];
+
+/// The format of a name.
+///
+/// # Errors
+/// [`Error::UnknownFormat`] with the nearest name.
+pub fn find(name: &str) -> Result<&'static dyn Format, Error> {
+    if let Some(format) = FORMATS.iter().find(|f| f.name() == name) {
+        return Ok(*format);
+    }
+    let nearest = FORMATS.iter().map(|f| f.name()).min_by_key(|known| distance(known, name));
+    Err(Error::UnknownFormat(name.into(), nearest.unwrap_or_default().into()))
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let cost = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,121 @@
+//! Instruction sets: one list yields the enum, run-time detection and the target features of every kernel.
+
+use crate::simd::{self, Simd};
+use crate::Error;
+
+/// A kernel: a struct of its arguments whose text is written once over [`Simd`].
+///
+/// Mark `eval` `#[inline(always)]`, so that it is compiled inside the wrapper that enables the target features.
+pub trait Op {
+    /// What the kernel returns.
+    type Out;
+    /// Runs the kernel on one instruction set.
+    fn eval<S: Simd>(self, s: S) -> Self::Out;
+}
+
+macro_rules! isas {
+    ($($(#[cfg($cfg:meta)])? $name:ident = $label:literal, $simd:path, [$($feature:tt),*];)*) => {
+        /// An instruction set that kernels exist for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Isa {
+            $(#[doc = concat!("`", $label, "`: target features ", $($feature, " ",)* "and the baseline.")] $name,)*
+        }
+
+        impl Isa {
+            /// Every instruction set in the list, compiled for this architecture or not; the preferred ones last.
+            pub const ALL: &[Isa] = &[$(Isa::$name),*];
+
+            /// The name used by `--isa`, `LOWBIT_ISA` and records.
+            pub fn name(self) -> &'static str {
+                match self { $(Isa::$name => $label,)* }
+            }
+
+            /// The target features it needs beyond the architecture's baseline.
+            pub fn features(self) -> &'static [&'static str] {
+                match self { $(Isa::$name => &[$($feature),*],)* }
+            }
+
+            /// Whether this CPU has it.
+            pub fn is_available(self) -> bool {
+                match self {
+                    $($(#[cfg($cfg)])? Isa::$name => true $(&& detected!($feature))*,)*
+                    #[allow(unreachable_patterns)]
+                    _ => false,
+                }
+            }
+
+            /// Runs a kernel compiled for this instruction set.
+            ///
+            /// # Panics
+            /// When the CPU lacks it; [`Isa::choose`] never yields such a value.
+            #[inline]
+            pub fn run<O: Op>(self, op: O) -> O::Out {
+                match self {
+                    $($(#[cfg($cfg)])? Isa::$name => {
+                        $(#[target_feature(enable = $feature)])*
+                        fn wrapper<O: Op>(s: $simd, op: O) -> O::Out {
+                            op.eval(s)
+                        }
+                        assert!(self.is_available(), "the CPU lacks {}", $label);
+                        // SAFETY: the features were just detected on this CPU.
+                        #[allow(unused_unsafe)]
+                        unsafe { wrapper(<$simd>::new_unchecked(), op) }
+                    })*
+                    #[allow(unreachable_patterns)]
+                    _ => unreachable!("{} is not compiled for this architecture", self.name()),
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! detected {
+    ($feature:tt) => {
+        std::arch::is_x86_feature_detected!($feature)
+    };
+}
+#[cfg(target_arch = "aarch64")]
+macro_rules! detected {
+    ($feature:tt) => {
+        std::arch::is_aarch64_feature_detected!($feature)
+    };
+}
+
+isas! {
+    Scalar = "scalar", simd::Scalar, [];
+    #[cfg(target_arch = "x86_64")] Avx2 = "avx2", simd::Avx2, ["avx2", "fma", "f16c"];
+    #[cfg(target_arch = "x86_64")] AvxVnni = "avx-vnni", simd::AvxVnni, ["avx2", "fma", "f16c", "avxvnni"];
+    #[cfg(target_arch = "x86_64")] Avx512Vnni = "avx512-vnni", simd::Avx512Vnni,
+        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"];
+    #[cfg(target_arch = "x86_64")] Avx512Bf16 = "avx512-bf16", simd::Avx512Bf16,
+        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16"];
+    #[cfg(target_arch = "aarch64")] Neon = "neon", simd::Neon, ["neon"];
+    #[cfg(target_arch = "aarch64")] Dotprod = "neon-dotprod", simd::Dotprod, ["neon", "dotprod"];
+}
+
+impl Isa {
+    /// The instruction sets this CPU has, the preferred one last.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.iter().copied().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// The named instruction set, or the preferred one this CPU has.
+    ///
+    /// # Errors
+    /// [`Error::Isa`] when the name is unknown or the CPU lacks it.
+    pub fn choose(name: Option<&str>) -> Result<Isa, Error> {
+        let available = Isa::available();
+        let list = |isas: &[Isa]| isas.iter().map(|i| i.name()).collect::<Vec<_>>().join(", ");
+        let Some(name) = name else { return Ok(*available.last().expect("scalar is always available")) };
+        match Isa::ALL.iter().find(|isa| isa.name() == name) {
+            None => Err(Error::Isa(format!("unknown instruction set `{name}`; known: {}", list(Isa::ALL)))),
+            Some(isa) if isa.is_available() => Ok(*isa),
+            Some(isa) => Err(Error::Isa(format!(
+                "this CPU lacks `{name}` (needs {}); available: {}",
+                isa.features().join(", "),
+                list(&available)
+            ))),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Low-bit matrix formats and the CPU kernels that multiply with them.
+//!
+//! * [`Isa`] and [`Simd`]: a kernel is a struct of its arguments with `impl Op`; its text is written once over [`Simd`] and
+//!   [`Isa::run`] instantiates it for each instruction set. Every vector has 16 lanes of 32 bits on every instruction set,
+//!   and a weight panel has 16 rows, so that results do not depend on the width of the machine.
+//! * [`Format`] and [`Packed`]: how one matrix is stored; [`Format::dequantize`] is the definition and the oracle.
+//! * [`Cpu`]: the instruction set chosen once and the thread pool; every operation takes it.
+//!
+//! This crate holds all the unsafe code of the workspace.
+#![deny(missing_docs)]
+
+mod bytes;
+mod cpu;
+mod error;
+pub mod format;
+mod gemm;
+mod isa;
+pub mod ops;
+mod pool;
+mod rows;
+mod scratch;
+pub mod simd;
+
+pub use bytes::Bytes;
+pub use cpu::Cpu;
+pub use error::Error;
+pub use format::{FORMATS, Format, Packed, Part, QuantizeOptions};
+pub use gemm::{Mat, gemm};
+pub use isa::{Isa, Op};
+pub use pool::Pool;
+pub use rows::{GROUP, Int8Rows, Rows};
+pub use simd::Simd;

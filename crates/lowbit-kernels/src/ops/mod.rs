@@ -1,0 +1,1 @@
+//! Vector operations of networks: norms, activations, softmax, rotary positions, attention.

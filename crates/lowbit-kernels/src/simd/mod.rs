@@ -1,0 +1,174 @@
+//! The few vector operations low-bit kernels need, the same on every instruction set.
+//!
+//! A vector is always 16 lanes of 32 bits: one AVX-512 register, two of AVX2, four of NEON, an array in the scalar
+//! fallback. `I` is 16 x i32 or, seen as bytes, 64 x 8 bits (lane `i` holds bytes `4i..4i+4`, lowest first). A value of a
+//! type that implements [`Simd`] proves that the CPU has the instructions.
+//!
+//! All operations give the same bits on every instruction set: multiply-adds are fused everywhere, reductions follow one
+//! fixed tree, rounding is half to even. The one exception is [`Simd::dot_bf16`], where the instruction exists.
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(target_arch = "aarch64")]
+pub use neon::{Dotprod, Neon};
+pub use scalar::Scalar;
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Avx2, Avx512Bf16, Avx512Vnni, AvxVnni};
+
+/// Lanes of a vector, rows of a weight panel.
+pub const LANES: usize = 16;
+
+/// Vector operations of one instruction set.
+///
+/// Pointers may be unaligned. Pointer methods are unsafe: the caller guarantees that the bytes named are inside one
+/// allocation (readable, or writable for stores).
+#[allow(clippy::missing_safety_doc)] // said once, above, for all of them
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// 16 x f32.
+    type F: Copy;
+    /// 16 x i32, or 64 bytes.
+    type I: Copy;
+    /// Number of 16-lane accumulators a register tile may hold.
+    const ACCUMULATORS: usize;
+    /// Whether [`Simd::dot_bf16`] is one instruction, so that bf16 products pay.
+    const FAST_BF16: bool = false;
+
+    /// 16 f32.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// Stores 16 f32.
+    unsafe fn store(self, p: *mut f32, v: Self::F);
+    /// 64 bytes.
+    unsafe fn load_i(self, p: *const u8) -> Self::I;
+    /// Stores 64 bytes.
+    unsafe fn store_i(self, p: *mut u8, v: Self::I);
+    /// 16 half-precision floats, widened.
+    unsafe fn load_f16(self, p: *const u16) -> Self::F;
+    /// Stores the low byte of each lane: 16 bytes. Lanes must lie in -128..=127.
+    unsafe fn store_i8(self, p: *mut i8, v: Self::I);
+    /// Asks the cache for the line at `p`; any address is allowed.
+    fn prefetch(self, p: *const u8);
+
+    /// The value in all lanes.
+    fn splat(self, v: f32) -> Self::F;
+    /// The value in all lanes.
+    fn splat_i(self, v: i32) -> Self::I;
+    /// `a * b + c`, fused.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `a + b`
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The larger; `b` when either is NaN.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The smaller; `b` when either is NaN.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `|a|`
+    fn abs(self, a: Self::F) -> Self::F;
+    /// Square root.
+    fn sqrt(self, a: Self::F) -> Self::F;
+    /// Nearest integer, halves to even. Lanes must fit i32.
+    fn round_i(self, a: Self::F) -> Self::I;
+    /// i32 to f32, rounded to nearest even.
+    fn to_f(self, a: Self::I) -> Self::F;
+    /// The bits as f32.
+    fn as_f(self, a: Self::I) -> Self::F;
+    /// The bits as i32.
+    fn as_i(self, a: Self::F) -> Self::I;
+    /// Lane `i` of the result is lane `idx[i] & 15` of `table`.
+    fn lookup(self, table: Self::F, idx: Self::I) -> Self::F;
+
+    /// `a + b`, wrapping, 32 bits.
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a - b`, wrapping, 32 bits.
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a & b`
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a | b`
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a ^ b`
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Logical shift right of each 32-bit lane.
+    fn shr<const N: u32>(self, a: Self::I) -> Self::I;
+    /// Arithmetic shift right of each 32-bit lane.
+    fn sar<const N: u32>(self, a: Self::I) -> Self::I;
+    /// Shift left of each 32-bit lane.
+    fn shl<const N: u32>(self, a: Self::I) -> Self::I;
+    /// `a + b` of each byte, wrapping.
+    fn add_b(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `(a + b + 1) >> 1` of each unsigned byte.
+    fn avg_b(self, a: Self::I, b: Self::I) -> Self::I;
+
+    /// Adds to each lane the sum of four products `u[4i + j] * s[4i + j]`, `u` unsigned and `s` signed bytes. Exact.
+    fn dot(self, acc: Self::I, u: Self::I, s: Self::I) -> Self::I;
+    /// Like [`Simd::dot`] for `u <= 128` and `s >= -127`, where some instruction sets are faster.
+    #[inline(always)]
+    fn dot_small(self, acc: Self::I, u: Self::I, s: Self::I) -> Self::I {
+        self.dot(acc, u, s)
+    }
+    /// Adds to each lane the two products of its bf16 pairs (low halves first).
+    #[inline(always)]
+    fn dot_bf16(self, acc: Self::F, a: Self::I, b: Self::I) -> Self::F {
+        let high = self.splat_i(0xffff_0000_u32 as i32);
+        let low = self.fma(self.as_f(self.shl::<16>(a)), self.as_f(self.shl::<16>(b)), acc);
+        self.fma(self.as_f(self.and(a, high)), self.as_f(self.and(b, high)), low)
+    }
+
+    /// Sum of the lanes by a fixed tree: halves 8 + 8, then 4 + 4, 2 + 2, 1 + 1.
+    #[inline(always)]
+    fn sum(self, v: Self::F) -> f32 {
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: the array holds 16 f32.
+        unsafe { self.store(lanes.as_mut_ptr(), v) };
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+
+    /// Largest lane.
+    #[inline(always)]
+    fn max_lane(self, v: Self::F) -> f32 {
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: the array holds 16 f32.
+        unsafe { self.store(lanes.as_mut_ptr(), v) };
+        lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    /// Up to 16 f32; missing lanes hold `fill`.
+    #[inline(always)]
+    fn load_part(self, part: &[f32], fill: f32) -> Self::F {
+        if part.len() >= LANES {
+            // SAFETY: the slice holds 16 f32.
+            return unsafe { self.load(part.as_ptr()) };
+        }
+        let mut lanes = [fill; LANES];
+        lanes[..part.len()].copy_from_slice(part);
+        // SAFETY: the array holds 16 f32.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+
+    /// Stores the first lanes into up to 16 f32.
+    #[inline(always)]
+    fn store_part(self, part: &mut [f32], v: Self::F) {
+        if part.len() >= LANES {
+            // SAFETY: the slice holds 16 f32.
+            return unsafe { self.store(part.as_mut_ptr(), v) };
+        }
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: the array holds 16 f32.
+        unsafe { self.store(lanes.as_mut_ptr(), v) };
+        part.copy_from_slice(&lanes[..part.len()]);
+    }
+}

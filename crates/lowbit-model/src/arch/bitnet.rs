@@ -1,0 +1,206 @@
+//! The BitNet b1.58 decoder (arXiv 2402.17764, 2504.12285): RMSNorm, sub-norms, rotary positions, grouped heads, gated
+//! feed-forward; language-model or classification head; causal, or looking both ways for classifiers.
+
+use crate::exec::{Activation, Attention, Batch, Exec, NormKind};
+use crate::source::{Init, ParamSpec, Role, Source};
+use crate::{Error, arch::Head};
+use serde::{Deserialize, Serialize};
+
+/// Dimensions and switches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Entries of the token table.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Width of the feed-forward.
+    pub intermediate_size: usize,
+    /// Function of the gate.
+    pub hidden_act: Activation,
+    /// Base of the rotary positions.
+    pub rope_theta: f32,
+    /// Added to the mean square in norms.
+    pub rms_norm_eps: f32,
+    /// Norms before the output and down projections.
+    pub sub_norm: bool,
+    /// Whether tokens see only what is before them.
+    pub causal: bool,
+    /// Buckets of a hashed table of token pairs that is added to the token vectors; 0 for none.
+    #[serde(default)]
+    pub bigram_buckets: u32,
+    /// Probability of dropout on the embeddings and before each residual sum.
+    #[serde(default)]
+    pub dropout: f32,
+    /// What the network ends in.
+    pub head: Head,
+}
+
+struct Layer<P> {
+    attn_norm: P,
+    q: P,
+    k: P,
+    v: P,
+    attn_sub_norm: Option<P>,
+    o: P,
+    ffn_norm: P,
+    gate: P,
+    up: P,
+    ffn_sub_norm: Option<P>,
+    down: P,
+}
+
+/// The parameters of one network.
+pub struct BitNet<P> {
+    config: Config,
+    embed: P,
+    bigrams: Option<P>,
+    layers: Vec<Layer<P>>,
+    norm: P,
+    /// Absent when the head is tied to the embedding.
+    head: Option<P>,
+    head_bias: Option<P>,
+}
+
+impl<P> BitNet<P> {
+    /// Takes every parameter from a source.
+    ///
+    /// # Errors
+    /// When the configuration contradicts itself or the source lacks a parameter.
+    pub fn build(config: &Config, source: &mut dyn Source<P>) -> Result<Self, Error> {
+        config.check()?;
+        let c = config;
+        let (d, f, kv) = (c.hidden_size, c.intermediate_size, c.num_key_value_heads * c.head_dim);
+        let attn = c.num_attention_heads * c.head_dim;
+        let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
+        let std = |fan_in: usize| Init::Normal((1.0 / fan_in as f32).sqrt());
+        let one = Init::Constant(1.0);
+        let embed = get("model.embed_tokens.weight".into(), c.vocab_size, d, Role::Embedding, Init::Normal(c.embed_std()))?;
+        let bigrams = (c.bigram_buckets > 0).then(|| {
+            let (name, rows) = ("model.embed_bigrams.weight".into(), c.bigram_buckets as usize);
+            get(name, rows, d, Role::Embedding, Init::Normal(c.embed_std()))
+        });
+        let bigrams = bigrams.transpose()?;
+        let mut layers = Vec::with_capacity(c.num_hidden_layers);
+        for i in 0..c.num_hidden_layers {
+            let at = |part: &str| format!("model.layers.{i}.{part}.weight");
+            let mut body = |part, rows, cols| get(at(part), rows, cols, Role::Body, std(cols));
+            let (q, k, v) =
+                (body("self_attn.q_proj", attn, d)?, body("self_attn.k_proj", kv, d)?, body("self_attn.v_proj", kv, d)?);
+            let o = body("self_attn.o_proj", d, attn)?;
+            let (gate, up, down) =
+                (body("mlp.gate_proj", f, d)?, body("mlp.up_proj", f, d)?, body("mlp.down_proj", d, f)?);
+            let mut norm = |part, width| get(at(part), 1, width, Role::Norm, one);
+            let attn_sub_norm = c.sub_norm.then(|| norm("self_attn.attn_sub_norm", attn)).transpose()?;
+            let ffn_sub_norm = c.sub_norm.then(|| norm("mlp.ffn_sub_norm", f)).transpose()?;
+            let (attn_norm, ffn_norm) = (norm("input_layernorm", d)?, norm("post_attention_layernorm", d)?);
+            layers.push(Layer { attn_norm, q, k, v, attn_sub_norm, o, ffn_norm, gate, up, ffn_sub_norm, down });
+        }
+        let norm = get("model.norm.weight".into(), 1, d, Role::Norm, one)?;
+        let (head, head_bias) = match c.head {
+            Head::Lm { tied: true } => (None, None),
+            Head::Lm { tied: false } => (Some(get("lm_head.weight".into(), c.vocab_size, d, Role::Head, std(d))?), None),
+            Head::Classify { classes, .. } => (
+                Some(get("classifier.weight".into(), classes, d, Role::Head, std(d))?),
+                Some(get("classifier.bias".into(), 1, classes, Role::Bias, Init::Constant(0.0))?),
+            ),
+        };
+        Ok(BitNet { config: c.clone(), embed, bigrams, layers, norm, head, head_bias })
+    }
+
+    /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
+    pub fn forward<E: Exec<Param = P>>(&self, e: &mut E, batch: &Batch) -> E::Tensor {
+        let c = &self.config;
+        let mut x = e.embed(&self.embed, &batch.tokens);
+        if let Some(table) = &self.bigrams {
+            let pairs = e.embed(table, &batch.bigrams(c.bigram_buckets));
+            x = e.add(&x, &pairs);
+        }
+        x = e.dropout(&x, c.dropout);
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(e, c, i, &x);
+        }
+        x = e.norm(&x, NormKind::Rms, &self.norm, None, c.rms_norm_eps);
+        if let Head::Classify { pooling, .. } = c.head {
+            x = e.pool(&x, pooling);
+        }
+        e.linear(&x, self.head.as_ref().unwrap_or(&self.embed), self.head_bias.as_ref())
+    }
+}
+
+impl<P> Layer<P> {
+    fn forward<E: Exec<Param = P>>(&self, e: &mut E, c: &Config, layer: usize, x: &E::Tensor) -> E::Tensor {
+        let norm = |e: &mut E, x: &E::Tensor, w: &P| e.norm(x, NormKind::Rms, w, None, c.rms_norm_eps);
+        let spec = Attention {
+            layer,
+            heads: c.num_attention_heads,
+            kv_heads: c.num_key_value_heads,
+            head_dim: c.head_dim,
+            rope_theta: Some(c.rope_theta),
+            causal: c.causal,
+        };
+        let h = norm(e, x, &self.attn_norm);
+        let (q, k, v) = (e.linear(&h, &self.q, None), e.linear(&h, &self.k, None), e.linear(&h, &self.v, None));
+        let mut a = e.attend(&q, &k, &v, &spec);
+        if let Some(w) = &self.attn_sub_norm {
+            a = norm(e, &a, w);
+        }
+        let a = e.linear(&a, &self.o, None);
+        let a = e.dropout(&a, c.dropout);
+        let x = e.add(x, &a);
+        let h = norm(e, &x, &self.ffn_norm);
+        let (gate, up) = (e.linear(&h, &self.gate, None), e.linear(&h, &self.up, None));
+        let gate = e.activate(&gate, c.hidden_act);
+        let mut f = e.mul(&gate, &up);
+        if let Some(w) = &self.ffn_sub_norm {
+            f = norm(e, &f, w);
+        }
+        let f = e.linear(&f, &self.down, None);
+        let f = e.dropout(&f, c.dropout);
+        e.add(&x, &f)
+    }
+}
+
+impl Config {
+    fn embed_std(&self) -> f32 {
+        match self.head {
+            Head::Lm { tied: true } => (1.0 / self.hidden_size as f32).sqrt(),
+            _ => 0.1,
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let positive = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("head_dim", self.head_dim),
+            ("intermediate_size", self.intermediate_size),
+        ];
+        for (field, value) in positive {
+            if value == 0 {
+                return Err(Error::config(field, "is 0; it must be at least 1"));
+            }
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            let text = format!("is {}, which does not divide num_attention_heads {}", self.num_key_value_heads, self.num_attention_heads);
+            return Err(Error::config("num_key_value_heads", text));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(Error::config("head_dim", format!("is {}; rotary positions need an even width", self.head_dim)));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::config("dropout", format!("is {}; it must lie in 0..1", self.dropout)));
+        }
+        self.head.check()
+    }
+}

@@ -1,0 +1,175 @@
+//! Writing: tensors are streamed to a temporary file in the same directory, which then replaces the target.
+
+use super::Dtype;
+use crate::Error;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// The metadata pair that holds one SHA-256 per tensor, in the order of the data, separated by spaces.
+pub(super) const CHECKSUMS: &str = "lowbit.sha256";
+/// Alignment of the data in the file, bytes.
+const ALIGN: usize = 64;
+
+/// A tensor to come: what its header entry will look like.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Its name.
+    pub name: String,
+    /// Type of its elements.
+    pub dtype: Dtype,
+    /// Dimensions.
+    pub shape: Vec<usize>,
+}
+
+/// Streams tensors into a file that appears under its name only when it is complete.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: BufWriter<File>,
+    metadata: BTreeMap<String, String>,
+    capacity: usize,
+    tensors: Vec<Planned>,
+    sums: Vec<String>,
+    done: bool,
+}
+
+impl Writer {
+    /// Opens the temporary file and keeps room for a header with these tensors (sizes may still change a little).
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path, metadata: BTreeMap<String, String>, plan: &[Planned]) -> Result<Self, Error> {
+        let sums = vec!["0".repeat(64); plan.len()];
+        let capacity = (header(&metadata, plan, &sums).len() + 8 * plan.len() + 8).next_multiple_of(ALIGN) - 8;
+        let temporary = temporary(path);
+        let start = || -> std::io::Result<_> {
+            let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
+            file.write_all(&vec![b' '; capacity + 8])?;
+            Ok(file)
+        };
+        let file = start().map_err(|e| Error::io(&temporary, &e))?;
+        let (tensors, sums) = (Vec::with_capacity(plan.len()), Vec::with_capacity(plan.len()));
+        Ok(Writer { path: path.into(), temporary, file, metadata, capacity, tensors, sums, done: false })
+    }
+
+    /// Appends a tensor given as its bytes.
+    ///
+    /// # Errors
+    /// When writing fails.
+    ///
+    /// # Panics
+    /// When the bytes do not fit type and shape.
+    pub fn tensor(&mut self, name: &str, dtype: Dtype, shape: &[usize], data: &[u8]) -> Result<(), Error> {
+        self.stream(name, dtype, shape, std::iter::once(data))
+    }
+
+    /// Appends an F32 tensor.
+    ///
+    /// # Errors
+    /// When writing fails.
+    ///
+    /// # Panics
+    /// When the values do not fit the shape.
+    pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<(), Error> {
+        let parts = values.chunks(4096).map(|part| part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        self.stream(name, Dtype::F32, shape, parts)
+    }
+
+    fn stream<B: AsRef<[u8]>>(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        parts: impl Iterator<Item = B>,
+    ) -> Result<(), Error> {
+        let (mut sum, mut len) = (Sha256::new(), 0);
+        for part in parts {
+            sum.update(part.as_ref());
+            len += part.as_ref().len();
+            self.file.write_all(part.as_ref()).map_err(|e| Error::io(&self.temporary, &e))?;
+        }
+        assert_eq!(len, shape.iter().product::<usize>() * dtype.size(), "bytes of `{name}` fit {shape:?}");
+        self.tensors.push(Planned { name: name.into(), dtype, shape: shape.into() });
+        self.sums.push(sum.finalize().iter().map(|b| format!("{b:02x}")).collect());
+        Ok(())
+    }
+
+    /// Writes the header, flushes to the disk, and renames the file to its name.
+    ///
+    /// # Errors
+    /// When writing fails; the target is then as it was.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let mut json = header(&self.metadata, &self.tensors, &self.sums);
+        assert!(json.len() <= self.capacity, "the header fits the room that was planned for it");
+        json.extend(std::iter::repeat_n(' ', self.capacity - json.len()));
+        let mut seal = || -> std::io::Result<()> {
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(&(self.capacity as u64).to_le_bytes())?;
+            self.file.write_all(json.as_bytes())?;
+            self.file.flush()?;
+            self.file.get_ref().sync_all()?;
+            replace(&self.temporary, &self.path)
+        };
+        seal().map_err(|e| Error::io(&self.path, &e))?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Writes a small file so that it is either there in full or as it was.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let temporary = temporary(path);
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        replace(&temporary, path)
+    };
+    write().map_err(|e| {
+        let _ = std::fs::remove_file(&temporary);
+        Error::io(path, &e)
+    })
+}
+
+/// One fixed name beside the target, so that what an interrupted run left is overwritten by the next.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
+/// Renames and makes the rename durable.
+fn replace(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::rename(from, to)?;
+    let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
+fn header(metadata: &BTreeMap<String, String>, tensors: &[Planned], sums: &[String]) -> String {
+    let mut pairs: Map<String, Value> = metadata.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    pairs.insert(CHECKSUMS.into(), json!(sums.join(" ")));
+    let mut all = Map::from_iter([("__metadata__".to_string(), Value::Object(pairs))]);
+    let mut start = 0;
+    for t in tensors {
+        let end = start + t.shape.iter().product::<usize>() * t.dtype.size();
+        all.insert(t.name.clone(), json!({"dtype": t.dtype.name(), "shape": t.shape, "data_offsets": [start, end]}));
+        start = end;
+    }
+    Value::Object(all).to_string()
+}

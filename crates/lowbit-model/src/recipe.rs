@@ -1,0 +1,111 @@
+//! Recipes: which format each role of a model gets, and how activations are treated.
+
+use crate::Error;
+use crate::source::Role;
+use lowbit_kernels::Format;
+
+/// How the inputs of a matrix product are given to its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activations {
+    /// As they are.
+    F32,
+    /// Quantized to 8 bits per token by absmax (arXiv 2402.17764).
+    Int8,
+}
+
+/// A format for each role of a model. Vectors (norms, biases) stay f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// The name on the command line, in records and on disk.
+    pub name: &'static str,
+    /// One line for help texts.
+    pub summary: &'static str,
+    /// Format of the body's weight matrices.
+    pub body: &'static str,
+    /// Format of token and n-gram tables, also where one serves as head.
+    pub embedding: &'static str,
+    /// Format of the matrix that yields the logits.
+    pub head: &'static str,
+    /// Inputs of the body's products.
+    pub activations: Activations,
+    /// Inputs of the head's product.
+    pub head_activations: Activations,
+}
+
+impl Recipe {
+    /// The format name of a role; `None` for vectors, which stay f32.
+    pub fn format_name(&self, role: Role) -> Option<&'static str> {
+        match role {
+            Role::Body => Some(self.body),
+            Role::Embedding => Some(self.embedding),
+            Role::Head => Some(self.head),
+            Role::Norm | Role::Bias => None,
+        }
+    }
+
+    /// The format of a role; `None` for vectors, which stay f32.
+    ///
+    /// # Errors
+    /// When the kernels lack the format.
+    pub fn format(&self, role: Role) -> Result<Option<&'static dyn Format>, Error> {
+        let find = |name| lowbit_kernels::format::find(name).map_err(|e| Error::usage(e.to_string()));
+        self.format_name(role).map(find).transpose()
+    }
+
+    /// How the inputs of a product with a parameter of this role are given; a table in a product is a tied head.
+    pub fn activations(&self, role: Role) -> Activations {
+        match role {
+            Role::Body => self.activations,
+            _ => self.head_activations,
+        }
+    }
+}
+
+use Activations::{F32, Int8};
+
+/// The body in `body`, table and head in `wide`.
+const fn recipe(
+    name: &'static str,
+    body: &'static str,
+    wide: [&'static str; 2],
+    activations: [Activations; 2],
+    summary: &'static str,
+) -> Recipe {
+    let [embedding, head] = wide;
+    let [activations, head_activations] = activations;
+    Recipe { name, summary, body, embedding, head, activations, head_activations }
+}
+
+/// Table and head of the recipes below 8 bits: 8 bits with a scale per row lose next to nothing there.
+const WIDE: [&str; 2] = ["int8_channel", "int8_channel"];
+
+/// Every recipe.
+pub static RECIPES: &[Recipe] = &[
+    recipe("f32", "f32", ["f32", "f32"], [F32, F32], "32-bit floats"),
+    recipe("bf16", "bf16", ["bf16", "bf16"], [F32, F32], "bfloat16 weights"),
+    recipe("int8", "int8", ["int8_channel", "int8"], [Int8, Int8], "8-bit weights, a scale per tensor; 8-bit activations"),
+    recipe("int8_channel", "int8_channel", WIDE, [Int8, Int8], "8-bit weights, a scale per row; 8-bit activations"),
+    recipe("llm_int8", "llm_int8", WIDE, [F32, F32], "LLM.int8(): 8 bits, outlier features in 16 (arXiv 2208.07339)"),
+    recipe("nf4", "nf4", WIDE, [F32, F32], "4-bit NormalFloat weights (arXiv 2305.14314)"),
+    recipe("nf4_dq", "nf4_dq", WIDE, [F32, F32], "NF4 with doubly quantized scales (arXiv 2305.14314)"),
+    recipe("int4", "int4", WIDE, [Int8, F32], "4-bit weights in groups of 64; 8-bit activations"),
+    recipe("int2", "int2", WIDE, [Int8, F32], "2-bit weights in groups of 64; 8-bit activations"),
+    recipe("ternary", "ternary", WIDE, [Int8, F32], "ternary weights, rounded after training; 8-bit activations"),
+    recipe("bitnet", "ternary", WIDE, [Int8, F32], "BitNet b1.58, trained ternary; 8-bit activations (arXiv 2402.17764)"),
+    recipe("bitnet_b3", "ternary_b3", WIDE, [Int8, F32], "BitNet b1.58 stored at five weights per byte"),
+    recipe("bitnet_channel", "ternary_channel", WIDE, [Int8, F32], "BitNet b1.58 with a scale per row"),
+];
+
+/// The recipe of a name.
+///
+/// # Errors
+/// [`Kind::Usage`](crate::Kind) listing all, with the nearest.
+pub fn find(name: &str) -> Result<&'static Recipe, Error> {
+    if let Some(recipe) = RECIPES.iter().find(|r| r.name == name) {
+        return Ok(recipe);
+    }
+    let names: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
+    let known = names.join(", ");
+    let hint = crate::nearest(name, &names).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    Err(Error::usage(format!("unknown recipe `{}`{hint} known: {known}", crate::container::show(name))))
+}

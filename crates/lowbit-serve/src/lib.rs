@@ -1,0 +1,2 @@
+//! lowbit-serve.
+#![forbid(unsafe_code)]

@@ -1,0 +1,257 @@
+//! What a training run is asked to do.
+
+use crate::qat::Qat;
+use crate::Error;
+use lowbit_model::source::Role;
+use serde::{Deserialize, Serialize};
+
+/// How weights follow gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay (arXiv 1711.05101).
+    #[default]
+    Adamw,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// How the learning rate goes after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Stays.
+    Constant,
+    /// Half a cosine down to 0 (arXiv 1608.03983).
+    #[default]
+    Cosine,
+    /// A straight line down to 0.
+    Linear,
+}
+
+/// A training run. `steps` or `epochs` must be given; everything else has a default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Updates of the weights.
+    pub steps: Option<u64>,
+    /// Passes over the data, instead of `steps`.
+    pub epochs: Option<f64>,
+    /// Sequences per forward pass.
+    pub batch_size: usize,
+    /// Forward passes per update; the gradient is that of one batch of all their sequences.
+    pub accumulation: usize,
+    /// Optimizer.
+    pub optimizer: Optimizer,
+    /// Highest learning rate.
+    pub learning_rate: f32,
+    /// What follows the warm-up.
+    pub schedule: Schedule,
+    /// Updates over which the learning rate rises in a straight line.
+    pub warmup_steps: u64,
+    /// Decay of the first moment (AdamW).
+    pub beta1: f32,
+    /// Decay of the second moment (AdamW).
+    pub beta2: f32,
+    /// Added to the root of the second moment (AdamW).
+    pub epsilon: f32,
+    /// Share of the last update that is kept (SGD).
+    pub momentum: f32,
+    /// Decoupled weight decay per unit of learning rate (AdamW), or L2 penalty (SGD).
+    pub weight_decay: f32,
+    /// Roles that decay.
+    pub decay: Vec<Role>,
+    /// Largest global norm of the gradient; 0 for no limit.
+    pub clip_norm: f32,
+    /// Share of the target probability spread over all classes.
+    pub label_smoothing: f32,
+    /// Probability with which a token is left out of its sequence; only for one target per sequence.
+    pub token_dropout: f32,
+    /// Straight-through quantization; none trains in full precision.
+    pub qat: Option<Qat>,
+    /// Seed of initialisation, order and dropout.
+    pub seed: u64,
+    /// Updates between checkpoints; 0 for one at the end only.
+    pub save_every: u64,
+    /// Updates between evaluations; 0 for none.
+    pub evaluate_every: u64,
+}
+
+/// Fields that a resumed run may change.
+pub(crate) const FREE_FIELDS: &[&str] = &["save_every", "evaluate_every"];
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            steps: None,
+            epochs: None,
+            batch_size: 32,
+            accumulation: 1,
+            optimizer: Optimizer::default(),
+            learning_rate: 1e-3,
+            schedule: Schedule::default(),
+            warmup_steps: 0,
+            beta1: 0.9,
+            beta2: 0.98,
+            epsilon: 1e-8,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            decay: vec![Role::Body, Role::Head],
+            clip_norm: 1.0,
+            label_smoothing: 0.0,
+            token_dropout: 0.0,
+            qat: None,
+            seed: 0,
+            save_every: 0,
+            evaluate_every: 0,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Sequences per update.
+    pub fn sequences_per_step(&self) -> usize {
+        self.batch_size * self.accumulation
+    }
+
+    /// Updates for a data set of `len` sequences.
+    pub fn total_steps(&self, len: usize) -> u64 {
+        let by_epochs = |epochs: f64| (epochs * len as f64 / self.sequences_per_step() as f64).ceil().max(1.0) as u64;
+        self.steps.or(self.epochs.map(by_epochs)).unwrap_or(0)
+    }
+
+    /// The learning rate of an update, counted from 0.
+    pub fn rate(&self, step: u64, steps: u64) -> f32 {
+        if step < self.warmup_steps {
+            return self.learning_rate * ((step + 1) as f64 / self.warmup_steps as f64) as f32;
+        }
+        let progress = (step - self.warmup_steps) as f64 / (steps.saturating_sub(self.warmup_steps)).max(1) as f64;
+        let factor = match self.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            Schedule::Linear => 1.0 - progress,
+        };
+        (self.learning_rate as f64 * factor) as f32
+    }
+
+    /// Checks every field, for a data set of `len` sequences.
+    ///
+    /// # Errors
+    /// Of kind usage, naming field, value and what is allowed.
+    pub fn validate(&self, len: usize) -> Result<(), Error> {
+        if self.batch_size == 0 {
+            return Err(Error::field("batch_size", 0, "at least 1"));
+        }
+        if self.accumulation == 0 {
+            return Err(Error::field("accumulation", 0, "at least 1"));
+        }
+        match (self.steps, self.epochs) {
+            (None, None) => return Err(Error::field("steps", "missing", "given (or `epochs`)")),
+            (Some(_), Some(_)) => return Err(Error::field("epochs", "given beside `steps`", "one of the two")),
+            (Some(0), None) => return Err(Error::field("steps", 0, "at least 1")),
+            (None, Some(e)) if !(e > 0.0 && e <= 1e6) => return Err(Error::field("epochs", e, "above 0, at most 1e6")),
+            _ => {}
+        }
+        let steps = self.total_steps(len);
+        if self.warmup_steps > steps {
+            let allowed = format!("at most the number of steps, {steps}");
+            return Err(Error::field("warmup_steps", self.warmup_steps, &allowed));
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate < 1e3) {
+            return Err(Error::field("learning_rate", self.learning_rate, "above 0 and below 1000"));
+        }
+        let fractions = [
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("momentum", self.momentum),
+            ("label_smoothing", self.label_smoothing),
+            ("token_dropout", self.token_dropout),
+        ];
+        for (field, value) in fractions {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::field(field, value, "at least 0 and below 1"));
+            }
+        }
+        if !(self.epsilon > 0.0 && self.epsilon <= 1.0) {
+            return Err(Error::field("epsilon", self.epsilon, "above 0, at most 1"));
+        }
+        for (field, value) in [("weight_decay", self.weight_decay), ("clip_norm", self.clip_norm)] {
+            if !(value >= 0.0 && value < 1e6) {
+                return Err(Error::field(field, value, "at least 0 and below 1e6"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    fn good() -> TrainConfig {
+        TrainConfig { steps: Some(100), ..TrainConfig::default() }
+    }
+
+    #[test]
+    fn every_bad_value_names_its_field() {
+        type Change = fn(&mut TrainConfig);
+        let cases: &[(&str, Change)] = &[
+            ("learning_rate", |c| c.learning_rate = 0.0),
+            ("learning_rate", |c| c.learning_rate = -1.0),
+            ("learning_rate", |c| c.learning_rate = f32::NAN),
+            ("learning_rate", |c| c.learning_rate = 1e10),
+            ("batch_size", |c| c.batch_size = 0),
+            ("accumulation", |c| c.accumulation = 0),
+            ("steps", |c| c.steps = Some(0)),
+            ("steps", |c| c.steps = None),
+            ("epochs", |c| c.epochs = Some(1.0)),
+            ("epochs", |c| (c.steps, c.epochs) = (None, Some(f64::NAN))),
+            ("warmup_steps", |c| c.warmup_steps = 101),
+            ("beta1", |c| c.beta1 = 1.0),
+            ("beta2", |c| c.beta2 = -0.1),
+            ("momentum", |c| c.momentum = f32::INFINITY),
+            ("label_smoothing", |c| c.label_smoothing = 1.0),
+            ("token_dropout", |c| c.token_dropout = 1.5),
+            ("epsilon", |c| c.epsilon = 0.0),
+            ("weight_decay", |c| c.weight_decay = -1.0),
+            ("clip_norm", |c| c.clip_norm = f32::NAN),
+        ];
+        assert!(good().validate(10).is_ok());
+        for (field, change) in cases {
+            let mut config = good();
+            change(&mut config);
+            let error = config.validate(10).unwrap_err();
+            assert_eq!(error.kind, Kind::Usage);
+            assert!(error.message.contains(&format!("`{field}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let error = serde_json::from_str::<TrainConfig>(r#"{"steps": 1, "lr": 0.1}"#).unwrap_err();
+        assert!(error.to_string().contains("`lr`"), "{error}");
+    }
+
+    #[test]
+    fn schedules_warm_up_and_come_down() {
+        let mut config = TrainConfig { warmup_steps: 10, learning_rate: 2.0, ..good() };
+        for (schedule, middle, last) in [
+            (Schedule::Constant, 2.0, 2.0),
+            (Schedule::Cosine, 1.0, 1.0 + (std::f64::consts::PI * 89.0 / 90.0).cos()),
+            (Schedule::Linear, 1.0, 2.0 / 90.0),
+        ] {
+            config.schedule = schedule;
+            let rate = |step| config.rate(step, 100) as f64;
+            let close = |a: f64, b: f64| (a - b).abs() < 1e-6;
+            assert!(close(rate(0), 0.2) && close(rate(9), 2.0) && close(rate(10), 2.0), "{schedule:?}");
+            assert!(close(rate(55), middle) && close(rate(99), last), "{schedule:?} {} {}", rate(55), rate(99));
+        }
+    }
+
+    #[test]
+    fn epochs_become_steps() {
+        let config = TrainConfig { epochs: Some(2.0), batch_size: 3, accumulation: 2, ..TrainConfig::default() };
+        assert_eq!(config.total_steps(10), 4);
+    }
+}

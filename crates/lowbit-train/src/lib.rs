@@ -1,0 +1,2 @@
+//! lowbit-train.
+#![forbid(unsafe_code)]

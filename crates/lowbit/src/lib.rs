@@ -1,0 +1,2 @@
+//! lowbit.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! lowbit.
+#![forbid(unsafe_code)]
+fn main() {}
