@@ -3,6 +3,8 @@
 A batch is `tokens` [tokens] with `starts` [sequences + 1], sequences laid end to end without padding.
 """
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -32,34 +34,38 @@ def bigrams(tokens, starts, buckets):
 class Quantizer:
     """Fake quantization with straight-through gradients in the detach style: `x + (quantized(x) - x).detach()`.
 
-    `margin` is the smallest distance, in code units, of any value from the boundary where rounding changes its code.
+    `qat`: None, or `scale` (mean, median), `granularity` (tensor, channel) and `activations` (int8, f32).
+    `margin` is the smallest distance, in code units, of any value from the boundary where rounding changes its code;
+    None when it is not wanted.
     """
 
-    def __init__(self, weights=None, activations=None):
-        self.weights, self.activations, self.margin = weights, activations, float("inf")
+    def __init__(self, qat=None, margin=float("inf")):
+        self.qat, self.margin = qat, margin
 
     def weight(self, w):
-        """Ternary: one scale per tensor, the mean or the median of |w| (median: the lower of two middle values)."""
-        if self.weights is None:
+        """Ternary: the scale is the mean or the median (the lower of two middle values) of |w|, per tensor or row."""
+        if self.qat is None:
             return w
         size = w.detach().abs()
-        scale = 1.0 / (size.mean() if self.weights == "absmean" else size.median()).clamp(min=1e-5)
-        self._note((size * scale - 0.5).abs())
+        spans = size if self.qat["granularity"] == "channel" else size.view(1, -1)
+        scale = spans.mean(1) if self.qat["scale"] == "mean" else spans.median(1).values
+        scale = 1.0 / scale.clamp(min=1e-5)[:, None]
+        self._note(size * scale)
         q = (w * scale).round().clamp(-1, 1) / scale
         return w + (q - w).detach()
 
     def activation(self, x):
         """int8, one scale per token: absmax / 127."""
-        if self.activations is None:
+        if self.qat is None or self.qat["activations"] == "f32":
             return x
         scale = 127.0 / x.detach().abs().amax(-1, keepdim=True).clamp(min=1e-5)
-        self._note(((x.detach() * scale).frac().abs() - 0.5).abs())
+        self._note((x.detach() * scale).frac().abs())
         q = (x * scale).round().clamp(-128, 127) / scale
         return x + (q - x).detach()
 
-    def _note(self, distance):
+    def _note(self, position):
         if self.margin is not None:
-            self.margin = min(self.margin, distance.min().item())
+            self.margin = min(self.margin, (position - 0.5).abs().min().item())
 
 
 class Network(nn.Module):
@@ -152,10 +158,7 @@ class Network(nn.Module):
 
     def _rope(self, x):
         half = x.shape[-1] // 2
-        # [length, head_dim / 2]
-        frequency = self.config["rope_theta"] ** (-torch.arange(half, dtype=torch.float64) / half)
-        angle = torch.arange(x.shape[-2], dtype=torch.float64)[:, None] * frequency
-        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+        cos, sin = rotations(x.shape[-2], half, self.config["rope_theta"], x.dtype)
         a, b = x[..., :half], x[..., half:]
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
@@ -208,6 +211,14 @@ class Network(nn.Module):
         for i in range(len(c["layers"])):
             x = ACTIVATIONS[c["hidden_act"]](self.linear(x, f"layers.{i}.weight", f"layers.{i}.bias"))
         return self.linear(x, "classifier.weight", "classifier.bias")
+
+
+@lru_cache
+def rotations(length, half, theta, dtype):
+    """Cosine and sine of every position and frequency, each [length, half]."""
+    frequency = theta ** (-torch.arange(half, dtype=torch.float64) / half)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+    return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
 def pool(x, starts, how):

@@ -10,7 +10,9 @@ Writes crates/lowbit-kernels/tests/golden/formats.safetensors. For the matrices 
   a.int8.codes, a.int8.absmax         row-wise: w ~ codes * absmax / 127
   a.int8.x_codes, a.int8.x_absmax     the same of x, no threshold
   a.int8.y, a.llm_int8.y              bitsandbytes Linear8bitLt on x with threshold 0 and 6.0
-  a.llm_int8.y_wide                   the same decomposition with the outlier columns of w in float16, in float64
+  a.llm_int8.y_single                 the latter on each row of x by itself
+  a.llm_int8.y_wide                   arXiv 2208.07339: outlier columns leave x and w before the scales are taken and
+                                      are multiplied in float16 (here float64)
   a.ternary.codes, a.ternary.scale    w ~ codes * scale, scale = mean|w|
   a.ternary.x_codes, a.ternary.x_scale, a.ternary.y   x ~ x_codes * x_scale; the product of both
 
@@ -34,9 +36,9 @@ NOTES = {
     "equals the midpoint of two code values; a block of zeros has absmax 0 and code 7 (value 0)",
     "int8": "bitsandbytes rounds halves to even; weights and activations pass through float16 first; an all-zero row is "
     "undefined there and absent here",
-    "llm_int8": "a column of x is an outlier column when any |x| >= 6.0; the scale of a row of x ignores the outliers "
-    "alone, not their columns; the scale of a row of w includes the outlier columns, and bitsandbytes multiplies the "
-    "outliers with the int8 weights, y_wide with the float16 ones; int8 products carry its constant 6.200124e-05 for 1/127^2",
+    "llm_int8": "bitsandbytes: a column of x is an outlier column when any |x| >= 6.0; the scale of a row of x ignores "
+    "the outliers alone, not their columns; the scale of a row of w includes the outlier columns, and outliers are "
+    "multiplied with int8 weights; int8 products carry the constant 6.200124e-05 for 1/127^2 (1.8e-5 too large)",
     "ternary": "halves round to even; mean over the whole matrix in float32, at least 1e-5",
 }
 
@@ -66,11 +68,14 @@ def int8(w, x):
 
 
 def llm_int8(w, x):
-    codes, absmax, _ = B.int8_vectorwise_quant(w.half())
-    x_codes, x_absmax, columns = B.int8_vectorwise_quant(x.half(), threshold=6.0)
-    wide = (x_codes.double() @ codes.double().T) * (x_absmax.double()[:, None] * absmax.double() / 127**2)
+    columns = B.int8_vectorwise_quant(x.half(), threshold=6.0)[2].long()
+    rest_w, rest_x = w.double(), x.double()
+    rest_w[:, columns], rest_x[:, columns] = 0, 0
+    scale = lambda m: m.abs().amax(1, keepdim=True) / 127
+    wide = (rest_x / scale(rest_x)).round() @ (rest_w / scale(rest_w)).round().T * (scale(rest_x) * scale(rest_w).T)
     wide += x.double()[:, columns] @ w.double()[:, columns].T
-    return columns.int(), dict(y=linear8bit(w, x, 6.0), y_wide=wide.float())
+    single = torch.cat([linear8bit(w, row[None], 6.0) for row in x])
+    return columns.int(), dict(y=linear8bit(w, x, 6.0), y_single=single, y_wide=wide.float())
 
 
 def ternary(w, x):
@@ -109,9 +114,10 @@ def matrix(name, rows, cols):
     for group, tensors in groups.items():
         out |= {f"{name}.{group}.{k}": v for k, v in tensors.items()}
     exact = x.double() @ w.double().T
+    nmse = lambda y, of: ((y.double() - of).square().sum() / of.double().square().sum()).item()
     for group, tensors in groups.items():
-        error = tensors["y"].double() - exact
-        print(f"  {group}: NMSE against the unquantized product {(error.square().sum() / exact.square().sum()).item():.1e}")
+        print(f"  {group}: NMSE against the unquantized product {nmse(tensors['y'], exact):.1e}")
+    print(f"  llm_int8: batch against single rows {nmse(llm['y'], llm['y_single']):.1e}")
     return out
 
 

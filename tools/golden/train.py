@@ -15,7 +15,7 @@ from arch import Network, Quantizer
 
 OUT = Path(__file__).parents[2] / "crates/lowbit-train/tests/golden"
 LENGTHS = [1, 5, 9]
-STEPS = dict(lr=1e-3, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.01, clip=1.0)
+STEPS = dict(lr=1e-3, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.01, decay=["embedding", "body", "head"], clip=1.0)
 
 
 def bitnet(**changes):
@@ -42,48 +42,57 @@ def classify(pooling="mean", classes=5):
 
 
 SMALL = dict(hidden_size=16, head_dim=4, intermediate_size=40)
-# name, configuration, weights, activations, label smoothing
+UNTIED = {"lm": {"tied": False}}
+
+
+def qat(scale, granularity, activations):
+    return dict(scale=scale, granularity=granularity, activations=activations)
+
+
+# name, configuration, quantization, label smoothing
 CASES = [
-    ("classify_silu", bitnet(vocab_size=43, causal=False, bigram_buckets=37, head=classify()), None, None, 0.1),
+    ("classify_silu", bitnet(vocab_size=43, causal=False, bigram_buckets=37, head=classify()), None, 0.1),
     ("classify_last_relu", bitnet(hidden_size=16, num_key_value_heads=4, head_dim=4, sub_norm=False,
-                                  hidden_act="relu", bigram_buckets=19, head=classify("last", 3)), None, None, 0.0),
-    ("lm_tied_relu2", bitnet(hidden_act="relu2"), None, None, 0.0),
+                                  hidden_act="relu", bigram_buckets=19, head=classify("last", 3)), None, 0.0),
+    ("lm_tied_relu2", bitnet(hidden_act="relu2"), None, 0.0),
     ("lm_untied_gelu", bitnet(hidden_size=20, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
                               intermediate_size=28, sub_norm=False, hidden_act="gelu", rope_theta=500000.0,
-                              head={"lm": {"tied": False}}), None, None, 0.0),
-    ("mlp_bag", mlp(bigram_buckets=37), None, None, 0.0),
-    ("mlp_gelu", mlp(layers=[24, 17], hidden_act="gelu"), None, None, 0.1),
-    ("mlp_relu2", mlp(layers=[24], hidden_act="relu2", bigram_buckets=37), None, None, 0.0),
-    ("qat_mean", bitnet(**SMALL, causal=False, bigram_buckets=37, head=classify()), "absmean", None, 0.1),
-    ("qat_mean_int8", bitnet(**SMALL, hidden_act="relu2"), "absmean", "int8", 0.0),
-    ("qat_median_int8", bitnet(**SMALL, sub_norm=False, head={"lm": {"tied": False}}), "absmedian", "int8", 0.0),
-    ("qat_mlp_int8", mlp(layers=[32, 24], hidden_act="silu"), "absmean", "int8", 0.0),
+                              head=UNTIED), None, 0.1),
+    ("mlp_bag", mlp(bigram_buckets=37), None, 0.0),
+    ("mlp_gelu", mlp(layers=[24, 17], hidden_act="gelu"), None, 0.1),
+    ("mlp_relu2", mlp(layers=[24], hidden_act="relu2", bigram_buckets=37), None, 0.0),
+    ("qat_mean_int8", bitnet(**SMALL, hidden_act="relu2"), qat("mean", "tensor", "int8"), 0.0),
+    ("qat_channel", bitnet(**SMALL, vocab_size=43, causal=False, bigram_buckets=37, head=classify()),
+     qat("mean", "channel", "f32"), 0.1),
+    ("qat_median_int8", bitnet(**SMALL, vocab_size=43, sub_norm=False, head=UNTIED), qat("median", "tensor", "int8"), 0.0),
+    ("qat_mlp_int8", mlp(layers=[32, 24], hidden_act="silu"), qat("median", "channel", "int8"), 0.0),
 ]
 
 
 def batch(config, generator):
-    """Tokens, starts and targets (one per token for a language model, else one per sequence)."""
+    """Tokens, starts and targets: one per sequence for a classifier, else one per token, -1 (none) at each last one."""
     starts = [sum(LENGTHS[:i]) for i in range(len(LENGTHS) + 1)]
     tokens = torch.randint(config["vocab_size"], (starts[-1],), generator=generator)
     head = config.get("head", {})
     if "lm" in head:
         targets = torch.randint(config["vocab_size"], (starts[-1],), generator=generator)
+        targets[torch.tensor(starts[1:]) - 1] = -1
     else:
         classes = head["classify"]["classes"] if head else config["classes"]
         targets = torch.randint(classes, (len(LENGTHS),), generator=generator)
     return tokens, starts, targets
 
 
-def network(config, seed, weights, activations):
+def network(config, seed, qat):
     """Parameters, norms and biases away from 1 and 0. Rounded to bfloat16 to make the file small, but not for the median:
     there many weights would be exactly half of it, on the rounding boundary."""
     torch.manual_seed(seed)
-    net = Network(config, Quantizer(weights, activations))
+    net = Network(config, Quantizer(qat))
     for name in net.names:
         p = net.get(name)
         noise = {"norm": 0.2, "bias": 0.3}.get(net.roles[name])
         p.data = p.data if noise is None else p.data + noise * torch.randn(p.shape)
-        p.data = p.data if weights == "absmedian" else p.data.bfloat16()
+        p.data = p.data if qat and qat["scale"] == "median" else p.data.bfloat16()
     return net
 
 
@@ -91,16 +100,16 @@ def evaluate(net, data, smoothing):
     tokens, starts, targets = data
     net.zero_grad()
     logits = net(tokens, starts)
-    loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    loss = F.cross_entropy(logits, targets, ignore_index=-1, label_smoothing=smoothing)
     loss.backward()
     return logits.detach(), loss.item(), {name: net.get(name).grad.clone() for name in net.names}
 
 
 def adamw(net, data, smoothing, count=10):
-    """Losses before each step, and gradient norms before clipping; norms and biases are not decayed."""
-    plain = [net.get(n) for n in net.names if net.roles[n] in ("norm", "bias")]
-    decayed = [net.get(n) for n in net.names if net.roles[n] not in ("norm", "bias")]
-    groups = [dict(params=decayed, weight_decay=STEPS["weight_decay"]), dict(params=plain, weight_decay=0.0)]
+    """Losses before each step, and gradient norms before clipping."""
+    groups = [dict(params=[], weight_decay=STEPS["weight_decay"]), dict(params=[], weight_decay=0.0)]
+    for name in net.names:
+        groups[net.roles[name] not in STEPS["decay"]]["params"].append(net.get(name))
     optimizer = torch.optim.AdamW(groups, lr=STEPS["lr"], betas=tuple(STEPS["betas"]), eps=STEPS["eps"])
     losses, norms = [], []
     for _ in range(count):
@@ -114,28 +123,27 @@ def relative(a, b):
     return ((a.double() - b).abs().max() / b.abs().max()).item()
 
 
-def make(name, config, weights, activations, smoothing):
-    quantized = weights is not None or activations is not None
+def make(name, config, qat, smoothing):
     for seed in range(1000):
         data = batch(config, torch.Generator().manual_seed(seed))
-        net = network(config, seed, weights, activations).double()
+        net = network(config, seed, qat).double()
         logits, loss, grads = evaluate(net, data, smoothing)
         if net.quantizer.margin > 3e-4:
             break
     margin = net.quantizer.margin
     assert margin > 3e-4, f"{name}: no seed keeps all values off the rounding boundaries"
-    single = network(config, seed, weights, activations).float()
+    single = network(config, seed, qat).float()
     logits32, loss32, grads32 = evaluate(single, data, smoothing)
     worst = max(relative(grads32[n], grads[n]) for n in net.names)
     print(f"{name:20} seed {seed:4} margin {margin:.1e} loss {loss:.6f}; float32 differs: logits "
           f"{relative(logits32, logits):.1e}, loss {abs(loss32 - loss):.1e}, gradients {worst:.1e}")
     assert worst < 2e-5 and relative(logits32, logits) < 2e-5, "float32 and float64 took different codes"
-    case = dict(config=config, weights=weights, activations=activations, label_smoothing=smoothing, loss=loss)
-    if not quantized:
+    case = dict(config=config, qat=qat, label_smoothing=smoothing, loss=loss)
+    if qat is None:
         losses, norms = adamw(net, data, smoothing)
         case["adamw"] = STEPS | dict(losses=losses, gradient_norms=norms)
         print(f"{'':20} gradient norms {norms[0]:.3f} .. {norms[-1]:.3f}, losses {losses[0]:.4f} .. {losses[-1]:.4f}")
-    start = network(config, seed, weights, activations)
+    start = network(config, seed, qat)
     tensors = {f"param/{n}": start.get(n).data for n in net.names}
     tensors |= {f"grad/{n}": grads[n].float() for n in net.names}
     as_i32 = lambda values: torch.as_tensor(values, dtype=torch.int32)

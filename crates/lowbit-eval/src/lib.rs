@@ -13,6 +13,7 @@ pub mod quickstart;
 pub mod read;
 pub mod record;
 pub mod report;
+mod rng;
 pub mod stats;
 pub mod task;
 

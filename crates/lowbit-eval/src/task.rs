@@ -1,1 +1,457 @@
-//! (being written)
+//! A task is data: where the rows are, what their columns mean, what is asked and how it is scored.
+
+use crate::error::{Error, Kind};
+use crate::metrics::{self, Confusion};
+use crate::quickstart;
+use crate::read::{self, Column, Format, Limits, Rows, Table};
+use crate::record::{Measure, TaskFacts};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// Every built-in task, as TOML; the name is in the text.
+pub static TASKS: &[&str] = &[
+    include_str!("../tasks/ag_news.toml"),
+    include_str!("../tasks/quickstart.toml"),
+    include_str!("../tasks/sst2.toml"),
+];
+
+/// Sentences of generated data behind the estimate of the ceiling.
+const CEILING_ROWS: usize = 100_000;
+
+/// What a model is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// One of a fixed list of classes for each text.
+    Classify,
+}
+
+/// A task with its data description.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Short name, unique among the built-in tasks.
+    pub name: String,
+    /// Raised whenever rows, labels or metrics change meaning.
+    pub version: u32,
+    /// One sentence for the reader of a report.
+    pub about: String,
+    /// What is asked.
+    pub question: Question,
+    /// Class names in label order.
+    pub classes: Vec<String>,
+    /// Drop training rows whose text is in the test split.
+    #[serde(default)]
+    pub exclude_test_text_from_train: bool,
+    /// Names from [`metrics::METRICS`]; empty for all.
+    #[serde(default)]
+    pub metrics: Vec<String>,
+    /// Rows come from this generator instead of files.
+    pub generator: Option<Generator>,
+    /// Where the training rows may be: the first layout with an existing file counts.
+    #[serde(default)]
+    pub train: Vec<Layout>,
+    /// Where the test rows may be, likewise.
+    #[serde(default)]
+    pub test: Vec<Layout>,
+}
+
+/// A source of generated rows.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// Which grammar.
+    pub name: GeneratorName,
+    /// Seed of the rows.
+    pub seed: u64,
+    /// Number of training rows.
+    pub train_rows: usize,
+    /// Number of test rows.
+    pub test_rows: usize,
+}
+
+/// The generators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GeneratorName {
+    /// The grammar of [`crate::quickstart`].
+    Quickstart,
+}
+
+/// Files that share one layout, and the meaning of their columns (see [`Table`]).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layout {
+    /// Candidates, relative to the data directory; the first that exists is read.
+    pub paths: Vec<PathBuf>,
+    /// See [`Table::format`].
+    pub format: Option<Format>,
+    /// See [`Table::header`].
+    #[serde(default)]
+    pub header: bool,
+    /// See [`Table::quoting`].
+    pub quoting: Option<bool>,
+    /// See [`Table::text`].
+    pub text: Vec<Column>,
+    /// See [`Table::label`].
+    pub label: Column,
+    /// See [`Table::labels`]; `"0"`, `"1"`, ... in class order when absent.
+    pub labels: Option<Vec<String>>,
+}
+
+/// The rows of a task.
+#[derive(Clone, Debug)]
+pub struct Splits {
+    /// Training rows.
+    pub train: Rows,
+    /// Test rows.
+    pub test: Rows,
+    /// Training rows dropped because their text is in the test split.
+    pub excluded: u64,
+    /// Facts for the report; `baseline` is empty, for the caller to fill.
+    pub facts: TaskFacts,
+}
+
+/// The built-in tasks, parsed, in the order of [`TASKS`].
+pub fn all() -> Vec<Task> {
+    TASKS
+        .iter()
+        .map(|text| {
+            Task::parse(text, Path::new("built-in task")).expect("a test parses every task")
+        })
+        .collect()
+}
+
+/// A built-in task by name, or the task described by a TOML file. An unknown name is refused with the list of names.
+pub fn find(name_or_path: &str) -> Result<Task, Error> {
+    let tasks = all();
+    if let Some(task) = tasks.iter().find(|task| task.name == name_or_path) {
+        return Ok(task.clone());
+    }
+    let path = Path::new(name_or_path);
+    if path.extension() == Some(OsStr::new("toml")) {
+        let text = std::fs::read_to_string(path).map_err(|cause| Error::io(path, &cause))?;
+        return Task::parse(&text, path);
+    }
+    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    let near = |name: &&&str| strsim::jaro_winkler(name, name_or_path);
+    let nearest = names
+        .iter()
+        .max_by(|a, b| near(a).total_cmp(&near(b)))
+        .filter(|name| near(name) > 0.8);
+    let hint = nearest.map_or(String::new(), |name| format!(" (did you mean `{name}`?)"));
+    let known = names.join(", ");
+    Err(Error::usage(format!(
+        "unknown task `{name_or_path}`{hint}: the tasks are {known}, or name a .toml file"
+    )))
+}
+
+/// The directory of the data sets: `explicit` (`--data`), else `LOWBIT_DATA`, else `../shared/data`.
+pub fn data_dir(explicit: Option<&Path>) -> Result<PathBuf, Error> {
+    choose_dir(
+        explicit,
+        std::env::var_os("LOWBIT_DATA").as_deref(),
+        Path::new("../shared/data"),
+    )
+}
+
+fn choose_dir(
+    explicit: Option<&Path>,
+    variable: Option<&OsStr>,
+    fallback: &Path,
+) -> Result<PathBuf, Error> {
+    let variable = variable.filter(|value| !value.is_empty()).map(Path::new);
+    for (origin, dir) in [("--data", explicit), ("LOWBIT_DATA", variable)] {
+        match dir {
+            Some(dir) if dir.is_dir() => return Ok(dir.into()),
+            Some(dir) => {
+                return Err(Error::usage(format!(
+                    "{origin} is {}, which is not a directory: name the one that holds the data sets",
+                    dir.display()
+                )));
+            }
+            None => {}
+        }
+    }
+    if fallback.is_dir() {
+        return Ok(fallback.into());
+    }
+    Err(Error::usage(
+        "no data directory: pass --data DIR or set LOWBIT_DATA (the task `quickstart` needs neither)",
+    ))
+}
+
+impl Task {
+    /// Parses and checks a description; `path` is where it came from, for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Task, Error> {
+        let task: Task = toml::from_str(text).map_err(|cause| {
+            let line = cause
+                .span()
+                .map(|span| 1 + text[..span.start].matches('\n').count() as u64);
+            Error::input(path, line, cause.message().replace('\n', " "))
+        })?;
+        task.check()
+            .map_err(|message| Error::input(path, None, message))?;
+        Ok(task)
+    }
+
+    /// `name@version`.
+    pub fn id(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if self.name.is_empty() || !self.name.chars().all(plain) {
+            return Err(format!(
+                "name {:?} must be letters, digits, `_` and `-`",
+                self.name
+            ));
+        }
+        if self.version == 0 {
+            return Err("version 0: versions count from 1".into());
+        }
+        if !(2..=1 << 15).contains(&self.classes.len()) {
+            return Err(format!(
+                "{} classes: a task needs 2 to 32768",
+                self.classes.len()
+            ));
+        }
+        let mut seen = HashSet::new();
+        for class in &self.classes {
+            if class.is_empty() || !seen.insert(class) {
+                return Err(format!("class {class:?} is empty or listed twice"));
+            }
+        }
+        metrics::check_names(&self.metrics).map_err(|error| error.message)?;
+        match &self.generator {
+            Some(generator) => self.check_generator(generator),
+            None => [("train", &self.train), ("test", &self.test)]
+                .into_iter()
+                .try_for_each(|(split, layouts)| self.check_layouts(split, layouts)),
+        }
+    }
+
+    fn check_generator(&self, generator: &Generator) -> Result<(), String> {
+        if !self.train.is_empty() || !self.test.is_empty() {
+            return Err("a task has either a generator or train and test files, not both".into());
+        }
+        if self.classes != quickstart::CLASSES {
+            return Err(format!(
+                "classes of the generator are {}",
+                quickstart::CLASSES.join(", ")
+            ));
+        }
+        for (field, rows) in [
+            ("train_rows", generator.train_rows),
+            ("test_rows", generator.test_rows),
+        ] {
+            if !(1..=10_000_000).contains(&rows) {
+                return Err(format!("generator.{field} is {rows}: choose 1 to 10000000"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_layouts(&self, split: &str, layouts: &[Layout]) -> Result<(), String> {
+        if layouts.is_empty() {
+            return Err(format!(
+                "no [[{split}]] table and no [generator]: say where the rows are"
+            ));
+        }
+        for layout in layouts {
+            if layout.paths.is_empty() || layout.text.is_empty() {
+                return Err(format!(
+                    "[[{split}]] needs at least one of `paths` and one `text` column"
+                ));
+            }
+            if let Some(labels) = layout
+                .labels
+                .as_ref()
+                .filter(|labels| labels.len() != self.classes.len())
+            {
+                return Err(format!(
+                    "[[{split}]] has {} labels for {} classes",
+                    labels.len(),
+                    self.classes.len()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads or generates the rows. `data_dir` is as in [`data_dir`], and not needed by a generated task.
+    pub fn load(&self, data_dir: Option<&Path>) -> Result<Splits, Error> {
+        let (mut train, test, ceiling) = match &self.generator {
+            Some(generator) => generator.rows(),
+            None => {
+                let dir = self::data_dir(data_dir)?;
+                (
+                    self.read(&dir, &self.train)?,
+                    self.read(&dir, &self.test)?,
+                    None,
+                )
+            }
+        };
+        let excluded = if self.exclude_test_text_from_train {
+            train.drop_texts_of(&test)
+        } else {
+            0
+        };
+        if let Some(generator) = &self.generator {
+            train.truncate(generator.train_rows);
+        }
+        self.check_classes(&train)?;
+        let facts = TaskFacts {
+            task: self.id(),
+            about: self.about.clone(),
+            train_rows: train.len() as u64,
+            test_rows: test.len() as u64,
+            train_sha256: train.sha256(),
+            test_sha256: test.sha256(),
+            overlap_rows: read::overlap(&train, &test),
+            ceiling,
+            baseline: String::new(),
+        };
+        Ok(Splits {
+            train,
+            test,
+            excluded,
+            facts,
+        })
+    }
+
+    fn read(&self, dir: &Path, layouts: &[Layout]) -> Result<Rows, Error> {
+        let candidates = || {
+            layouts
+                .iter()
+                .flat_map(|layout| layout.paths.iter().map(move |path| (layout, path)))
+        };
+        let Some((layout, path)) = candidates().find(|(_, path)| dir.join(path).exists()) else {
+            let names: Vec<_> = candidates()
+                .map(|(_, path)| path.display().to_string())
+                .collect();
+            let message = format!(
+                "the task {} needs one of {} in this directory: add it, or pass another --data DIR",
+                self.name,
+                names.join(", ")
+            );
+            return Err(Error {
+                kind: Kind::Io,
+                path: Some(dir.into()),
+                line: None,
+                message,
+            });
+        };
+        let numbers = || {
+            (0..self.classes.len())
+                .map(|class| class.to_string())
+                .collect()
+        };
+        let table = Table {
+            path: dir.join(path),
+            format: layout.format,
+            header: layout.header,
+            quoting: layout.quoting,
+            text: layout.text.clone(),
+            label: layout.label.clone(),
+            labels: layout.labels.clone().unwrap_or_else(numbers),
+        };
+        read::read(&table, &Limits::default())
+    }
+
+    fn check_classes(&self, train: &Rows) -> Result<(), Error> {
+        let counts = train.counts(self.classes.len());
+        let present: Vec<_> = self
+            .classes
+            .iter()
+            .zip(counts)
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        match present.as_slice() {
+            [] => Err(Error::usage(format!(
+                "task {}: no training row is left that is not in the test split",
+                self.name
+            ))),
+            [(only, count)] => Err(Error::usage(format!(
+                "task {}: all {count} training rows are of class {only}: at least two classes are needed",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Confusion matrix and the task's measures of one answer per test row.
+    pub fn score(
+        &self,
+        test: &Rows,
+        answers: &[u16],
+    ) -> Result<(Confusion, BTreeMap<String, Measure>), Error> {
+        let confusion = Confusion::new(self.classes.len(), &test.labels, answers)?;
+        let measures = metrics::measures(&confusion, &self.classes, &self.metrics)?;
+        Ok((confusion, measures))
+    }
+}
+
+impl Generator {
+    /// Training rows (a few to spare for those that will be dropped), test rows, and the ceiling. Each has its own sequence.
+    fn rows(&self) -> (Rows, Rows, Option<Measure>) {
+        let stream = |number: u64| {
+            self.seed
+                .wrapping_mul(3)
+                .wrapping_add(number)
+                .wrapping_mul(0xD134_2543_DE82_EF95)
+        };
+        let train = quickstart::generate(stream(0), self.train_rows + self.train_rows / 100 + 10);
+        let test = quickstart::generate(stream(1), self.test_rows);
+        (
+            train,
+            test,
+            Some(quickstart::ceiling(stream(2), CEILING_ROWS)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_directory_in_order_of_precedence() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let (first, second, third) = (make("a"), make("b"), make("c"));
+        let absent = dir.path().join("absent");
+        let os = |path: &PathBuf| path.clone().into_os_string();
+        assert_eq!(
+            choose_dir(Some(&first), Some(&os(&second)), &third).unwrap(),
+            first
+        );
+        assert_eq!(
+            choose_dir(None, Some(&os(&second)), &third).unwrap(),
+            second
+        );
+        assert_eq!(
+            choose_dir(None, Some(OsStr::new("")), &third).unwrap(),
+            third
+        );
+        assert_eq!(choose_dir(None, None, &third).unwrap(), third);
+        let message = |explicit, variable| {
+            choose_dir(explicit, variable, &absent)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(message(Some(&*absent), None).starts_with("--data is "));
+        assert!(message(None, Some(absent.as_os_str())).starts_with("LOWBIT_DATA is "));
+        assert_eq!(
+            message(None, None),
+            "no data directory: pass --data DIR or set LOWBIT_DATA (the task `quickstart` needs neither)"
+        );
+    }
+}

@@ -5,7 +5,7 @@
 //! order of k, whatever the tile, the threads or the instruction set.
 
 use crate::pool::SharedMut;
-use crate::simd::{LANES, Simd};
+use crate::simd::{self, LANES, Simd, TileOp, tile_panels};
 use crate::{Cpu, Op, scratch};
 use std::ops::Range;
 
@@ -105,8 +105,7 @@ fn pack_panels(cpu: &Cpu, k: usize, n: usize, b: Mat, packed: &mut [f32]) {
 pub(crate) fn multiply(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: &[f32], accumulate: bool, c: &mut [f32]) {
     let panels = n.div_ceil(LANES);
     assert!(b.len() >= panels * k * LANES, "B holds all panels");
-    let most = cpu.isa.run(MostRows);
-    let tile = m.div_ceil(m.div_ceil(most)); // rows of a tile: as even as can be
+    let tile = tile_rows(cpu, m);
     let tiles = m.div_ceil(tile);
     let blocks = tiles.div_ceil(TILES);
     // At least 0.5 M multiply-adds a task; few tokens are split over the columns instead.
@@ -120,47 +119,40 @@ pub(crate) fn multiply(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: &[f32
         let rows = block * per_block * tile..((block + 1) * per_block * tile).min(m);
         let columns = group_index * group..((group_index + 1) * group).min(panels);
         if !rows.is_empty() {
-            cpu.isa.run(Block { n, k, a, b, accumulate, tile, rows, panels: columns, c: &out });
+            cpu.isa.run(Block { n, k, a, b, first_panel: 0, accumulate, tile, rows, panels: columns, c: &out });
         }
     });
 }
 
-struct MostRows;
+/// Rows of a register tile for `m` rows.
+struct TileRows(usize);
 
-impl Op for MostRows {
+impl Op for TileRows {
     type Out = usize;
     #[inline(always)]
     fn eval<S: Simd>(self, _: S) -> usize {
-        most_rows::<S>()
+        simd::tile_rows::<S>(self.0)
     }
 }
 
-/// Rows of the largest register tile: two panels wide with 28 accumulators, else one.
-const fn most_rows<S: Simd>() -> usize {
-    if S::ACCUMULATORS >= 28 { 14 } else { S::ACCUMULATORS }
-}
-
-/// Panels side by side for a tile of `rows` rows: few rows need more panels to keep the multipliers busy.
-const fn panels_for<S: Simd>(rows: usize) -> usize {
-    let wide = if S::ACCUMULATORS >= 28 { 2 } else { 1 };
-    match rows {
-        1 => 4 * wide,
-        2 | 3 => 2 * wide,
-        _ => wide,
-    }
+/// Rows of a register tile for `m` rows on this CPU.
+pub(crate) fn tile_rows(cpu: &Cpu, m: usize) -> usize {
+    cpu.isa.run(TileRows(m.max(1)))
 }
 
 /// One task: a block of rows times a range of panels.
-struct Block<'a> {
-    n: usize,
-    k: usize,
-    a: Mat<'a>,
-    b: &'a [f32],
-    accumulate: bool,
-    tile: usize,
-    rows: Range<usize>,
-    panels: Range<usize>,
-    c: &'a SharedMut<'a, f32>,
+pub(crate) struct Block<'a> {
+    pub n: usize,
+    pub k: usize,
+    pub a: Mat<'a>,
+    /// Panels from `first_panel` on, `[k][16]` each.
+    pub b: &'a [f32],
+    pub first_panel: usize,
+    pub accumulate: bool,
+    pub tile: usize,
+    pub rows: Range<usize>,
+    pub panels: Range<usize>,
+    pub c: &'a SharedMut<'a, f32>,
 }
 
 impl Op for Block<'_> {
@@ -169,7 +161,7 @@ impl Op for Block<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let tiles = self.rows.len().div_ceil(self.tile);
-        let wide = panels_for::<S>(self.tile);
+        let wide = tile_panels::<S>(self.tile);
         // The transposed layout stores 16 at a time: room for the last store.
         let mut packed = scratch::take((tiles * self.tile * TILE_STRIDE + LANES) * 4);
         let packed = packed.floats();
@@ -185,7 +177,7 @@ impl Op for Block<'_> {
                 let width = if self.panels.end - panel >= wide { wide } else { 1 };
                 for i in 0..tiles {
                     let a = &packed[i * self.tile * TILE_STRIDE..];
-                    self.tile_of::<S>(s, i, a, transposed, chunk.clone(), panel, width);
+                    s.tile(self.tile, width, Tile { block: &self, i, a, transposed, chunk: chunk.clone(), panel });
                 }
                 panel += width;
             }
@@ -230,73 +222,101 @@ impl Block<'_> {
             }
         }
     }
+}
 
-    /// Dispatches to the register tile of the right size.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn tile_of<S: Simd>(&self, s: S, i: usize, a: &[f32], transposed: bool, chunk: Range<usize>, panel: usize, width: usize) {
-        macro_rules! sizes {
-            ($($t:literal $p:literal),*) => {
-                match (self.tile, width) {
-                    $(($t, $p) if $p <= panels_for::<S>($t) && $t <= most_rows::<S>() => if transposed {
-                        self.run::<S, $t, $p, true>(s, i, a, chunk, panel)
-                    } else {
-                        self.run::<S, $t, $p, false>(s, i, a, chunk, panel)
-                    },)*
-                    _ => unreachable!("every tile size is listed"),
-                }
-            };
-        }
-        sizes!(1 1, 1 4, 1 8, 2 1, 2 2, 2 4, 3 1, 3 2, 3 4, 4 1, 4 2, 5 1, 5 2, 6 1, 6 2, 7 1, 7 2, 8 1, 8 2, 9 1, 9 2,
-            10 1, 10 2, 11 1, 11 2, 12 1, 12 2, 13 1, 13 2, 14 1, 14 2)
-    }
+/// One register tile over one chunk of k.
+struct Tile<'a> {
+    block: &'a Block<'a>,
+    i: usize,
+    a: &'a [f32],
+    transposed: bool,
+    chunk: Range<usize>,
+    panel: usize,
+}
 
+impl TileOp for Tile<'_> {
     #[inline(always)]
-    fn run<S: Simd, const T: usize, const P: usize, const TRANSPOSED: bool>(
-        &self,
-        s: S,
-        i: usize,
-        a: &[f32],
-        chunk: Range<usize>,
-        panel: usize,
-    ) {
-        let rows = self.tile_rows(i);
-        let last = LANES.min(self.n - (panel + P - 1) * LANES); // columns of the last panel
-        let b: [*const f32; P] =
-            std::array::from_fn(|p| self.b[((panel + p) * self.k + chunk.start) * LANES..][..chunk.len() * LANES].as_ptr());
+    fn eval<S: Simd, const T: usize, const P: usize>(self, s: S) {
+        let block = self.block;
+        let rows = block.tile_rows(self.i);
+        let width = (block.n - self.panel * LANES).min(P * LANES);
+        let load = block.accumulate || self.chunk.start > 0;
         // SAFETY: the task owns these rows and columns of C.
-        let mut c: [&mut [f32]; T] = std::array::from_fn(|r| unsafe {
-            let row = rows.start + r;
-            let start = row * self.n + panel * LANES;
-            self.c.slice(if r < rows.len() { start..start + (P - 1) * LANES + last } else { 0..0 })
-        });
-        let mut acc = [[s.splat(0.0); P]; T];
-        if self.accumulate || chunk.start > 0 {
-            for r in 0..rows.len() {
-                for p in 0..P {
-                    acc[r][p] = s.load_part(&c[r][p * LANES..], 0.0);
-                }
+        let c = |r: usize| unsafe {
+            let start = (rows.start + r) * block.n + self.panel * LANES;
+            block.c.slice(start..start + width)
+        };
+        if rows.len() == T && width == P * LANES {
+            // SAFETY: T rows of P panels of C, `n` apart.
+            return unsafe { self.run::<S, T, P>(s, c(0).as_mut_ptr(), block.n, load) };
+        }
+        let mut edge = [[[0.0f32; LANES]; P]; T];
+        if load {
+            for (r, edge) in edge.iter_mut().enumerate().take(rows.len()) {
+                edge.as_flattened_mut()[..width].copy_from_slice(c(r));
             }
         }
-        let length = chunk.len();
-        assert!(a.len() >= if TRANSPOSED { length * T } else { (T - 1) * TILE_STRIDE + length });
-        let a = a.as_ptr();
-        for l in 0..length {
-            // SAFETY: l < length: inside the tile and inside every panel, as just checked.
-            unsafe {
-                let b: [S::F; P] = std::array::from_fn(|p| s.load(b[p].add(l * LANES)));
+        // SAFETY: T rows of P panels.
+        unsafe { self.run::<S, T, P>(s, edge.as_mut_ptr().cast(), P * LANES, true) };
+        for (r, edge) in edge.iter().enumerate().take(rows.len()) {
+            c(r).copy_from_slice(&edge.as_flattened()[..width]);
+        }
+    }
+}
+
+impl Tile<'_> {
+    /// # Safety
+    /// `c` points to `T` rows of `P` panels, `stride` apart.
+    #[inline(always)]
+    unsafe fn run<S: Simd, const T: usize, const P: usize>(&self, s: S, c: *mut f32, stride: usize, load: bool) {
+        let (block, length) = (self.block, self.chunk.len());
+        let step = if self.transposed { T } else { 1 };
+        let across = if self.transposed { 1 } else { TILE_STRIDE };
+        assert!(self.a.len() > (T - 1) * across + (length - 1) * step);
+        let first = (self.panel - block.first_panel) * block.k + self.chunk.start;
+        let b = block.b[first * LANES..][..((P - 1) * block.k + length) * LANES].as_ptr();
+        let a = self.a.as_ptr();
+        let mut acc = [[s.splat(0.0); P]; T];
+        // SAFETY: l < length: inside the tile and every panel, as just checked; C by the contract.
+        unsafe {
+            if load {
                 for r in 0..T {
-                    let x = s.splat(*a.add(if TRANSPOSED { l * T + r } else { r * TILE_STRIDE + l }));
                     for p in 0..P {
-                        acc[r][p] = s.fma(x, b[p], acc[r][p]);
+                        acc[r][p] = s.load(c.add(r * stride + p * LANES));
                     }
                 }
             }
-        }
-        for r in 0..rows.len() {
-            for p in 0..P {
-                let end = c[r].len().min((p + 1) * LANES);
-                s.store_part(&mut c[r][p * LANES..end], acc[r][p]);
+            if self.transposed {
+                for l in 0..length {
+                    let mut w = [s.splat(0.0); P];
+                    for p in 0..P {
+                        w[p] = s.load(b.add((p * block.k + l) * LANES));
+                    }
+                    for r in 0..T {
+                        let x = s.splat(*a.add(l * T + r));
+                        for p in 0..P {
+                            acc[r][p] = s.fma(x, w[p], acc[r][p]);
+                        }
+                    }
+                }
+            } else {
+                for l in 0..length {
+                    let mut w = [s.splat(0.0); P];
+                    for p in 0..P {
+                        w[p] = s.load(b.add((p * block.k + l) * LANES));
+                    }
+                    for r in 0..T {
+                        let x = s.splat(*a.add(r * TILE_STRIDE + l));
+                        for p in 0..P {
+                            acc[r][p] = s.fma(x, w[p], acc[r][p]);
+                        }
+                    }
+                }
+            }
+            for r in 0..T {
+                for p in 0..P {
+                    s.store(c.add(r * stride + p * LANES), acc[r][p]);
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::simd::{self, Simd};
 use crate::Error;
+use std::sync::OnceLock;
 
 /// A kernel: a struct of its arguments whose text is written once over [`Simd`].
 ///
@@ -35,8 +36,7 @@ macro_rules! isas {
                 match self { $(Isa::$name => &[$($feature),*],)* }
             }
 
-            /// Whether this CPU has it.
-            pub fn is_available(self) -> bool {
+            fn detect(self) -> bool {
                 match self {
                     $($(#[cfg($cfg)])? Isa::$name => true $(&& detected!($feature))*,)*
                     #[allow(unreachable_patterns)]
@@ -95,6 +95,14 @@ isas! {
 }
 
 impl Isa {
+    /// Whether this CPU has it.
+    #[inline]
+    pub fn is_available(self) -> bool {
+        static MASK: OnceLock<u32> = OnceLock::new();
+        let detect = || Isa::ALL.iter().filter(|isa| isa.detect()).map(|&isa| 1 << isa as u32).sum();
+        MASK.get_or_init(detect) >> self as u32 & 1 == 1
+    }
+
     /// The instruction sets this CPU has, the preferred one last.
     pub fn available() -> Vec<Isa> {
         Isa::ALL.iter().copied().filter(|isa| isa.is_available()).collect()

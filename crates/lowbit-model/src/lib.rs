@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod arch;
+pub mod card;
 pub mod checkpoint;
 pub mod container;
 pub mod cpu;
@@ -15,8 +16,9 @@ pub mod text;
 mod tokenizer;
 
 pub use arch::{Config, Model};
+pub use card::Card;
 pub use checkpoint::Checkpoint;
-pub use cpu::{CpuExec, Param};
+pub use cpu::{CpuExec, Param, Session};
 pub use error::{Error, Kind};
 pub use recipe::Recipe;
 pub use tokenizer::Tokenizer;
@@ -24,5 +26,8 @@ pub use tokenizer::Tokenizer;
 /// The known name closest to one that is not, if it is close.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let scored = known.iter().map(|k| (strsim::jaro_winkler(name, k), *k));
-    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
+    scored
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
 }

@@ -1,2 +1,35 @@
-//! lowbit-train.
+//! Quantization-aware training of the architectures of `lowbit-model` on the CPU.
+//!
+//! * [`Tape`] is the training interpreter: it runs an architecture, records it, and runs it backwards.
+//! * [`Qat`] makes body weights ternary and their activations int8 by straight-through estimators.
+//! * [`train`] is the loop: order, schedule, optimizer, checkpoints, metrics. The weights it yields depend on
+//!   configuration, data and seed alone.
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod arena;
+mod backward;
+mod config;
+mod data;
+mod error;
+mod feed;
+mod metrics;
+mod network;
+mod optim;
+mod params;
+mod qat;
+mod random;
+mod state;
+mod storage;
+mod tape;
+mod trainer;
+
+pub use config::{Optimizer, Schedule, TrainConfig};
+pub use data::Data;
+pub use error::{Error, Kind};
+pub use metrics::StepMetrics;
+pub use network::Network;
+pub use params::{Param, ParamId, Params};
+pub use qat::{Activations, Granularity, Qat, Scale};
+pub use tape::{Pass, Tape, Tensor};
+pub use trainer::{Control, Job, Observer, Outcome, Status, train};

@@ -94,6 +94,25 @@ impl Params {
         Ok((model, source.params))
     }
 
+    /// Adds a parameter, `value` being `[spec.rows, spec.cols]`.
+    ///
+    /// # Panics
+    /// When the value does not fit the specification.
+    pub fn push(&mut self, spec: ParamSpec, value: Vec<f32>) -> ParamId {
+        assert_eq!(value.len(), spec.rows * spec.cols, "values of `{}`", spec.name);
+        self.list.push(Param {
+            spec,
+            value,
+            grad: Vec::new(),
+            touched: false,
+            m: Vec::new(),
+            v: Vec::new(),
+            quantized: Vec::new(),
+            fresh: false,
+        });
+        ParamId(self.list.len() - 1)
+    }
+
     /// The parameter of an id.
     pub fn get(&self, id: ParamId) -> &Param {
         &self.list[id.0]
@@ -153,16 +172,6 @@ impl Source<ParamId> for Draw {
             Init::Normal(std) => (0..spec.rows * spec.cols).map(|_| random.normal() * std).collect(),
             Init::Constant(c) => vec![c; spec.rows * spec.cols],
         };
-        self.params.list.push(Param {
-            spec: spec.clone(),
-            value,
-            grad: Vec::new(),
-            touched: false,
-            m: Vec::new(),
-            v: Vec::new(),
-            quantized: Vec::new(),
-            fresh: false,
-        });
-        Ok(ParamId(self.params.list.len() - 1))
+        Ok(self.params.push(spec.clone(), value))
     }
 }

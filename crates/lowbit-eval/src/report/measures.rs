@@ -21,15 +21,6 @@ pub(crate) enum Style {
     Fixed(usize),
 }
 
-/// Which direction is an improvement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Better {
-    /// Larger values are better.
-    Higher,
-    /// Smaller values are better.
-    Lower,
-}
-
 /// One known measure.
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -41,63 +32,70 @@ pub(crate) struct Known {
     pub(crate) units: &'static [&'static str],
     /// How it is printed.
     pub(crate) style: Style,
-    /// Which direction is better.
-    pub(crate) better: Better,
     /// Definition and method, for the notes.
     pub(crate) about: &'static str,
 }
 
 macro_rules! measures {
-    ($($name:literal $title:literal [$($unit:literal)+] $style:expr, $better:ident, $about:literal;)+) => {
+    ($($name:literal $title:literal [$($unit:literal)+] $style:expr, $about:literal;)+) => {
         &[$(Known {
-            name: $name, title: $title, units: &[$($unit),+], style: $style, better: Better::$better, about: $about,
+            name: $name, title: $title, units: &[$($unit),+], style: $style, about: $about,
         }),+]
     };
 }
 
 /// Every known measure.
 pub(crate) const MEASURES: &[Known] = measures! {
-    "accuracy" "Accuracy" ["fraction"] Style::Percent, Higher,
+    "accuracy" "Accuracy" ["fraction"] Style::Percent,
         "Correct answers divided by test rows, with the Wilson 95 % interval.";
-    "f1_macro" "Macro F1" ["fraction"] Style::Percent, Higher,
+    "f1_macro" "Macro F1" ["fraction"] Style::Percent,
         "Plain mean over classes of the F1 score, each the harmonic mean of precision and recall.";
-    "precision_macro" "Macro precision" ["fraction"] Style::Percent, Higher, "Plain mean over classes of precision.";
-    "recall_macro" "Macro recall" ["fraction"] Style::Percent, Higher, "Plain mean over classes of recall.";
-    "f1/" "F1" ["fraction"] Style::Percent, Higher, "F1 score of one class against all others.";
-    "bits_per_byte" "Bits per byte" ["bits"] Style::Fixed(4), Lower,
+    "precision_macro" "Macro precision" ["fraction"] Style::Percent, "Plain mean over classes of precision.";
+    "recall_macro" "Macro recall" ["fraction"] Style::Percent, "Plain mean over classes of recall.";
+    "f1/" "F1" ["fraction"] Style::Percent, "F1 score of one class against all others.";
+    "bits_per_byte" "Bits per byte" ["bits"] Style::Fixed(4),
         "Negative log2 probability of the text divided by its bytes.";
-    "perplexity" "Perplexity" ["count" "ratio"] Style::Plain, Lower, "exp of the mean loss per predicted symbol.";
-    "next_byte_accuracy" "Next-byte accuracy" ["fraction"] Style::Percent, Higher,
+    "perplexity" "Perplexity" ["count" "ratio"] Style::Plain, "exp of the mean loss per predicted symbol.";
+    "next_byte_accuracy" "Next-byte accuracy" ["fraction"] Style::Percent,
         "Share of bytes for which the most probable next byte is the true one.";
-    "target_probability" "Target probability" ["fraction"] Style::Percent, Higher,
+    "target_probability" "Target probability" ["fraction"] Style::Percent,
         "Mean probability given to the true next byte.";
-    "compression_ratio" "Compression ratio" ["ratio" "count"] Style::Plain, Higher, "8 divided by bits per byte.";
-    "mse" "Mean squared error" ["count" "squared_target"] Style::Plain, Lower,
+    "compression_ratio" "Compression ratio" ["ratio" "count"] Style::Plain, "8 divided by bits per byte.";
+    "mse" "Mean squared error" ["count" "squared_target"] Style::Plain,
         "Mean squared difference, in squared units of the target.";
-    "latency_p50" "Median latency" ["seconds"] Style::Seconds, Lower,
+    "latency_p50" "Median latency" ["seconds"] Style::Seconds,
         "Wall-clock time of one example alone (batch 1), tokenization included, median over all timed runs; contenders \
          take turns, so that a disturbance of the machine hits all of them.";
-    "latency_p90" "p90 latency" ["seconds"] Style::Seconds, Lower, "The time that 90 % of the runs stay below.";
-    "latency_p99" "p99 latency" ["seconds"] Style::Seconds, Lower, "The time that 99 % of the runs stay below.";
-    "throughput" "Throughput" ["per_second"] Style::Rate, Higher, "Examples per second, timed on its own.";
-    "throughput/" "Throughput, batch" ["per_second"] Style::Rate, Higher,
+    "latency_p90" "p90 latency" ["seconds"] Style::Seconds, "The time that 90 % of the runs stay below.";
+    "latency_p99" "p99 latency" ["seconds"] Style::Seconds, "The time that 99 % of the runs stay below.";
+    "throughput" "Throughput" ["per_second"] Style::Rate, "Examples per second, timed on its own.";
+    "throughput/" "Throughput, batch" ["per_second"] Style::Rate,
         "Examples per second at the batch size named, timed on its own and not derived from latency.";
-    "weight_bytes" "Weights" ["bytes"] Style::Bytes, Lower,
+    "weight_bytes" "Weights" ["bytes"] Style::Bytes,
         "Bytes of all stored tensors: codes, scales, biases, embeddings. 1 kB is a thousand bytes, 1 MB a million.";
-    "bytes_per_token" "Bytes per token" ["bytes"] Style::Bytes, Lower, "Weight bytes read to produce one token.";
-    "peak_rss_bytes" "Peak memory" ["bytes"] Style::Bytes, Lower,
+    "bytes_per_token" "Bytes per token" ["bytes"] Style::Bytes, "Weight bytes read to produce one token.";
+    "peak_rss_bytes" "Peak memory" ["bytes"] Style::Bytes,
         "Largest resident set of the process while it answered, as the operating system reports it.";
-    "load_seconds" "Load time" ["seconds"] Style::Seconds, Lower, "From opening the model file to the first answer.";
-    "train_seconds" "Training time" ["seconds"] Style::Seconds, Lower, "Wall-clock time of training.";
-    "energy_joules" "Energy per example" ["joules"] Style::Joules, Lower, "Energy drawn per example.";
-    "ttft_seconds" "Time to first token" ["seconds"] Style::Seconds, Lower, "From the prompt to the first token.";
-    "decode_tokens_per_second" "Decode" ["per_second"] Style::Rate, Higher, "Tokens generated per second.";
-    "prefill_tokens_per_second" "Prefill" ["per_second"] Style::Rate, Higher, "Prompt tokens read per second.";
+    "load_seconds" "Load time" ["seconds"] Style::Seconds, "From opening the model file to the first answer.";
+    "train_seconds" "Training time" ["seconds"] Style::Seconds, "Wall-clock time of training.";
+    "energy_joules" "Energy per example" ["joules"] Style::Joules, "Energy drawn per example.";
+    "ttft_seconds" "Time to first token" ["seconds"] Style::Seconds, "From the prompt to the first token.";
+    "decode_tokens_per_second" "Decode" ["per_second"] Style::Rate, "Tokens generated per second.";
+    "prefill_tokens_per_second" "Prefill" ["per_second"] Style::Rate, "Prompt tokens read per second.";
 };
 
 /// Unit words of the record contract; a measure outside [`MEASURES`] must use one of them.
-pub(crate) const UNITS: &[&str] =
-    &["seconds", "bytes", "joules", "fraction", "per_second", "bits", "count", "ratio", "squared_target"];
+pub(crate) const UNITS: &[&str] = &[
+    "seconds",
+    "bytes",
+    "joules",
+    "fraction",
+    "per_second",
+    "bits",
+    "count",
+    "ratio",
+    "squared_target",
+];
 
 /// The entry for a measure's name, by its full name or by the part up to the slash.
 pub(crate) fn known(name: &str) -> Option<&'static Known> {
@@ -180,7 +178,11 @@ mod tests {
     fn every_entry_is_found_under_its_own_name_and_uses_unit_words() {
         for entry in MEASURES {
             assert_eq!(known(entry.name).unwrap().name, entry.name);
-            assert!(entry.units.iter().all(|u| UNITS.contains(u)), "{}", entry.name);
+            assert!(
+                entry.units.iter().all(|u| UNITS.contains(u)),
+                "{}",
+                entry.name
+            );
             assert!(!entry.about.is_empty() && !entry.title.is_empty());
         }
         assert_eq!(known("throughput/8").unwrap().name, "throughput/");

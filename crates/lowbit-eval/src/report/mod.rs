@@ -1,1 +1,196 @@
-//! (being written)
+//! Records in, report out: HTML, Markdown, CSV and JSON that cannot contradict each other.
+//!
+//! `compare` derives what follows from the records of a task; `query` is the only way from there to a printed number;
+//! `findings`, `tables` and `charts` ask it and build a `document`, which `html` and `markdown` print; `checks` look at
+//! records and document. [`verify`] does all of it again and compares files byte by byte.
+
+mod charts;
+mod checks;
+mod compare;
+mod document;
+mod findings;
+mod html;
+mod json;
+mod markdown;
+mod measures;
+mod notes;
+mod number;
+mod query;
+mod sentence;
+mod table_csv;
+mod tables;
+mod verify;
+
+pub use checks::{CHECKS, Check, CheckResult, Outcome};
+pub use sentence::{Finding, Tone};
+
+use crate::Error;
+use crate::error::Kind;
+use crate::record::{Results, SCHEMA_VERSION};
+use document::{Block, Document};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Name of the file with the records.
+pub const RESULTS: &str = "results.json";
+/// Check whose failure keeps the report from being written at all.
+const REFUSED_BY: u32 = 35;
+
+/// One file of a report: its name and how its content follows from the records.
+struct Output {
+    name: &'static str,
+    render: fn(&Document, &Results) -> String,
+}
+
+/// The files beside [`RESULTS`].
+static OUTPUTS: &[Output] = &[
+    Output {
+        name: "report.html",
+        render: html::render,
+    },
+    Output {
+        name: "report.md",
+        render: |document, _| markdown::render(document),
+    },
+    Output {
+        name: "results.csv",
+        render: |_, results| table_csv::render(results),
+    },
+];
+
+/// Writes `results.json`, `report.html`, `report.md` and `results.csv` into `dir` (made if missing), each under a temporary
+/// name that is then renamed. Returns the findings.
+///
+/// A failed check is an error of kind [`Kind::Check`] naming the checks; the files are written nevertheless, with the
+/// failures at their top, unless the text holds a placeholder or a value that is no number: then only the records are.
+pub fn write(dir: &Path, results: &Results) -> Result<Vec<Finding>, Error> {
+    fs::create_dir_all(dir).map_err(|e| Error::io(dir, &e))?;
+    replace(&dir.join(RESULTS), &json::pretty(results))?;
+    let document = Document::new(results);
+    let failed: Vec<&CheckResult> = outcomes(&document).iter().filter(|r| r.failed()).collect();
+    let refused = failed.iter().any(|r| r.id == REFUSED_BY);
+    for output in OUTPUTS.iter().filter(|_| !refused) {
+        replace(&dir.join(output.name), &(output.render)(&document, results))?;
+    }
+    if failed.is_empty() {
+        return Ok(document.findings().cloned().collect());
+    }
+    let written = if refused {
+        "no report is written"
+    } else {
+        "see the end of report.md"
+    };
+    Err(Error {
+        path: Some(dir.into()),
+        ..Error::check(format!("{}; {written}", told(&failed)))
+    })
+}
+
+/// The first problem of the first failed check, and how many more there are.
+fn told(failed: &[&CheckResult]) -> String {
+    let lines = failed.iter().flat_map(|r| match &r.outcome {
+        Outcome::Fail(lines) => lines.iter().map(|l| (r.id, r.name, l)).collect(),
+        _ => Vec::new(),
+    });
+    let lines: Vec<(u32, &str, &String)> = lines.collect();
+    match lines.as_slice() {
+        [] => "no check failed".into(),
+        [(id, name, line)] => format!("check {id} ({name}): {line}"),
+        [(id, name, line), more @ ..] => {
+            format!("check {id} ({name}): {line}; {} more problems", more.len())
+        }
+    }
+}
+
+/// Reads the records of a report from its directory or from the file itself.
+pub fn read(path: &Path) -> Result<Results, Error> {
+    let file = if path.is_dir() {
+        path.join(RESULTS)
+    } else {
+        PathBuf::from(path)
+    };
+    let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, &e))?;
+    let results: Results = serde_json::from_str(&text).map_err(|e| {
+        let line = u64::try_from(e.line()).ok().filter(|l| *l > 0);
+        Error::input(
+            &file,
+            line,
+            format!("not the records of a report: {e}; make them again with lowbit compare"),
+        )
+    })?;
+    if results.schema_version != SCHEMA_VERSION {
+        let version = results.schema_version;
+        let message = format!(
+            "schema_version is {version}, this program reads {SCHEMA_VERSION}: use the lowbit that wrote it"
+        );
+        return Err(Error::input(&file, None, message));
+    }
+    Ok(results)
+}
+
+/// Runs every check on records.
+pub fn check(results: &Results) -> Vec<CheckResult> {
+    outcomes(&Document::new(results)).to_vec()
+}
+
+/// Reads the records of `dir` again, runs every check on them, and compares each file of the report with what the records
+/// give. A report is sound when no result has [`CheckResult::failed`].
+pub fn verify(dir: &Path) -> Result<Vec<CheckResult>, Error> {
+    let results = read(dir)?;
+    let document = Document::new(&results);
+    let mut out = outcomes(&document).to_vec();
+    out.push(verify::embedded(dir, &results));
+    for output in OUTPUTS {
+        out.push(verify::file(
+            dir,
+            output.name,
+            &(output.render)(&document, &results),
+            &results,
+        ));
+    }
+    Ok(out)
+}
+
+/// The outcomes a document prints.
+fn outcomes(document: &Document) -> &[CheckResult] {
+    let blocks = document.sections.iter().flat_map(|s| &s.blocks);
+    blocks
+        .filter_map(|b| {
+            if let Block::Checks(list) = b {
+                Some(list.as_slice())
+            } else {
+                None
+            }
+        })
+        .next()
+        .unwrap_or(&[])
+}
+
+/// Writes under a temporary name in the same directory, then renames.
+fn replace(path: &Path, text: &str) -> Result<(), Error> {
+    let temporary = path.with_added_extension(format!("tmp{}", std::process::id()));
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| {
+        // The error that matters is the first one.
+        let _ = fs::remove_file(&temporary);
+        Error::io(path, &e)
+    })
+}
+
+impl From<&CheckResult> for Error {
+    /// The error of a failed check.
+    fn from(result: &CheckResult) -> Self {
+        Error {
+            kind: Kind::Check,
+            path: None,
+            line: None,
+            message: result.to_string(),
+        }
+    }
+}

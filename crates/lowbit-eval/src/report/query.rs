@@ -57,12 +57,6 @@ pub(crate) enum What {
     Chance,
     /// Accuracy of the best possible classifier.
     Ceiling,
-    /// Rows trained on.
-    TrainRows,
-    /// Rows tested on.
-    TestRows,
-    /// Rows in both.
-    Overlap,
     /// The distance a recommended contender may be below the reference, in points.
     Threshold,
     /// Largest accuracy gap to the reference, in points.
@@ -95,7 +89,13 @@ impl Comparison<'_> {
             What::Measure(measure) => row.record.measures.get(measure).and_then(|m| mark(m.how)),
             _ => None,
         };
-        Some(Figure { text: self.print(&what, value), what, subject: name.into(), value, mark })
+        Some(Figure {
+            text: self.print(&what, value),
+            what,
+            subject: name.into(),
+            value,
+            mark,
+        })
     }
 
     /// The figure for a fact of the task.
@@ -105,7 +105,13 @@ impl Comparison<'_> {
             (What::Ceiling, Some(ceiling)) => mark(ceiling.how),
             _ => None,
         };
-        Some(Figure { text: self.print(&what, value), what, subject: String::new(), value, mark })
+        Some(Figure {
+            text: self.print(&what, value),
+            what,
+            subject: String::new(),
+            value,
+            mark,
+        })
     }
 
     /// The figure asked again, from the records.
@@ -120,7 +126,10 @@ impl Comparison<'_> {
     fn value_of(&self, row: &Row, what: &What) -> Option<f64> {
         let (change, ledger) = (row.change.as_ref(), row.ledger.as_ref());
         let end = |name: &str, high: bool| {
-            row.record.measures.get(name).and_then(|m| if high { m.hi } else { m.lo })
+            row.record
+                .measures
+                .get(name)
+                .and_then(|m| if high { m.hi } else { m.lo })
         };
         match what {
             What::Measure(name) => row.value(name),
@@ -134,12 +143,19 @@ impl Comparison<'_> {
             What::Lost => Some(change?.lost as f64),
             What::Relative => change?.relative,
             What::ErrorRate => change?.error_rate,
-            What::Smaller => Some(self.reference()?.value("weight_bytes")? / row.value("weight_bytes")?),
-            What::Larger => Some(row.value("weight_bytes")? / self.reference()?.value("weight_bytes")?),
-            What::BitsQuantized => ledger?.bits_quantized,
-            What::BitsAll => {
-                Some(row.value("weight_bytes").filter(|_| row.record.params > 0)? * 8.0 / row.record.params as f64)
+            What::Smaller => {
+                Some(self.reference()?.value("weight_bytes")? / row.value("weight_bytes")?)
             }
+            What::Larger => {
+                Some(row.value("weight_bytes")? / self.reference()?.value("weight_bytes")?)
+            }
+            What::BitsQuantized => ledger?.bits_quantized,
+            What::BitsAll => Some(
+                row.value("weight_bytes")
+                    .filter(|_| row.record.params > 0)?
+                    * 8.0
+                    / row.record.params as f64,
+            ),
             What::ShareQuantized => Some(ledger?.share),
             What::Zeros => ledger?.zeros,
             What::Parameters => Some(row.record.params as f64).filter(|_| row.network()),
@@ -155,9 +171,6 @@ impl Comparison<'_> {
         match what {
             What::Chance => self.chance,
             What::Ceiling => Some(self.facts?.ceiling.as_ref()?.value),
-            What::TrainRows => Some(self.facts?.train_rows as f64),
-            What::TestRows => Some(self.facts?.test_rows as f64),
-            What::Overlap => Some(self.facts?.overlap_rows as f64),
             What::Threshold => Some(super::compare::WITHIN),
             What::WidestGap => self.widest_gap(),
             What::Level => Some(0.95),
@@ -167,14 +180,22 @@ impl Comparison<'_> {
 
     fn print(&self, what: &What, value: f64) -> String {
         let measure = |name: &str| {
-            let unit = self.rows.iter().find_map(|r| r.record.measures.get(name)).map_or("", |m| m.unit.as_str());
+            let unit = self
+                .rows
+                .iter()
+                .find_map(|r| r.record.measures.get(name))
+                .map_or("", |m| m.unit.as_str());
             self.scales.text(name, style_of(name, unit), value)
         };
         match what {
             What::Measure(name) => measure(name),
             What::Low(name) | What::High(name) => match known(name).map(|k| k.style) {
                 Some(Style::Percent) => number::fixed(value * 100.0, 2),
-                _ => measure(name).split(' ').next().unwrap_or_default().to_string(),
+                _ => measure(name)
+                    .split(' ')
+                    .next()
+                    .unwrap_or_default()
+                    .to_string(),
             },
             What::Points | What::PointsLow | What::PointsHigh => number::points(value),
             What::P => number::p_value(value),
@@ -187,13 +208,7 @@ impl Comparison<'_> {
             What::Chance | What::Ceiling => number::percent(value),
             What::Threshold | What::Level => number::plain(value * 100.0),
             What::WidestGap => number::fixed(value * 100.0, 2),
-            What::Gained
-            | What::Lost
-            | What::Parameters
-            | What::Samples
-            | What::TrainRows
-            | What::TestRows
-            | What::Overlap => number::count(value),
+            What::Gained | What::Lost | What::Parameters | What::Samples => number::count(value),
         }
     }
 }
@@ -207,7 +222,11 @@ impl Figure {
             What::High(name) => format!("{name}, upper end"),
             other => spaced(&format!("{other:?}")),
         };
-        if self.subject.is_empty() { what } else { format!("{}: {what}", self.subject) }
+        if self.subject.is_empty() {
+            what
+        } else {
+            format!("{}: {what}", self.subject)
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum ClaimKind {
     Lower,
     /// No accuracy difference shown.
     NotDistinguishable,
+    /// Accuracy not shown to be lower.
+    NoLoss,
     /// Fewer weight bytes.
     Smaller,
     /// More weight bytes.
@@ -29,6 +31,10 @@ pub(crate) enum ClaimKind {
     SmallestWithin,
     /// Lowest median latency among them.
     FastestWithin,
+    /// Both of these.
+    LeastWithin,
+    /// Fewest weight bytes among networks whose accuracy is not distinguishable from the reference's or higher.
+    SmallestEqual,
     /// Fewest weight bytes among all networks that do not fail.
     Smallest,
     /// Lowest median latency among them.
@@ -61,13 +67,17 @@ impl ClaimKind {
             ClaimKind::Higher => "more accurate",
             ClaimKind::Lower => "less accurate",
             ClaimKind::NotDistinguishable => "not distinguishable",
+            ClaimKind::NoLoss => "no loss shown",
             ClaimKind::Smaller => "smaller",
             ClaimKind::Larger => "larger",
             ClaimKind::SameSize => "the same size",
             ClaimKind::Faster => "faster",
             ClaimKind::Slower => "slower",
             ClaimKind::SameSpeed => "the same speed within noise",
-            ClaimKind::SmallestWithin | ClaimKind::Smallest => "Smallest",
+            ClaimKind::SmallestWithin | ClaimKind::SmallestEqual | ClaimKind::Smallest => {
+                "Smallest"
+            }
+            ClaimKind::LeastWithin => "Smallest and of lowest median latency",
             ClaimKind::FastestWithin | ClaimKind::Fastest => "Lowest median latency",
             ClaimKind::Fails => "fails",
             ClaimKind::Dominated => "dominated",
@@ -91,14 +101,24 @@ impl Claim {
         let least = |rows: Vec<&Row>, name: &str| {
             let mine = measured(row.record, name)?;
             let inside = rows.iter().any(|r| r.name() == row.name());
-            Some(inside && rows.iter().all(|r| measured(r.record, name).is_none_or(|v| v >= mine)))
+            Some(
+                inside
+                    && rows
+                        .iter()
+                        .all(|r| measured(r.record, name).is_none_or(|v| v >= mine)),
+            )
         };
-        let working = || c.networks().filter(|r| !matches!(r.verdict, Verdict::Fails)).collect::<Vec<_>>();
+        let working = || {
+            c.networks()
+                .filter(|r| !matches!(r.verdict, Verdict::Fails))
+                .collect::<Vec<_>>()
+        };
         let change = row.change.as_ref();
         match self.kind {
             ClaimKind::Higher => Some(change?.distinguishable() && change?.points > 0.0),
             ClaimKind::Lower => Some(change?.distinguishable() && change?.points < 0.0),
             ClaimKind::NotDistinguishable => Some(!change?.distinguishable()),
+            ClaimKind::NoLoss => Some(!(change?.distinguishable() && change?.points < 0.0)),
             ClaimKind::Smaller => Some(bytes_ratio()? < 1.0),
             ClaimKind::Larger => Some(bytes_ratio()? > 1.0),
             ClaimKind::SameSize => Some(bytes_ratio()? == 1.0),
@@ -107,6 +127,10 @@ impl Claim {
             ClaimKind::SameSpeed => pace(Pace::Same),
             ClaimKind::SmallestWithin => least(c.close(), "weight_bytes"),
             ClaimKind::FastestWithin => least(c.close(), "latency_p50"),
+            ClaimKind::LeastWithin => {
+                Some(least(c.close(), "weight_bytes")? && least(c.close(), "latency_p50")?)
+            }
+            ClaimKind::SmallestEqual => least(c.equals(), "weight_bytes"),
             ClaimKind::Smallest => least(working(), "weight_bytes"),
             ClaimKind::Fastest => least(working(), "latency_p50"),
             ClaimKind::Fails => Some(row.verdict == Verdict::Fails),
@@ -184,7 +208,11 @@ impl Sentence {
     }
 
     fn push_claim(mut self, kind: ClaimKind, subject: &str, other: Option<String>) -> Self {
-        self.parts.push(Part::Claim(Claim { kind, subject: subject.into(), other }));
+        self.parts.push(Part::Claim(Claim {
+            kind,
+            subject: subject.into(),
+            other,
+        }));
         self
     }
 

@@ -8,7 +8,15 @@
 use crate::{Bytes, Cpu, Error, Rows};
 use std::fmt::Debug;
 
-mod naive;
+mod codec;
+mod float;
+mod integer;
+mod llm_int8;
+mod nf4;
+mod tiles;
+
+use codec::{Base3, Byte, Crumbs, Nibbles};
+use integer::{Integer, Rule, Share};
 
 /// One stored part of a packed matrix, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +126,42 @@ pub trait Format: Debug + Send + Sync {
 }
 
 /// Every format.
-pub static FORMATS: &[&dyn Format] = &[&naive::F32];
+pub static FORMATS: &[&dyn Format] = &[
+    &float::F32,
+    &float::BF16,
+    &Integer { name: "int8", codec: Byte, zero: 128, share: Share::Tensor, rule: Rule::Absmax },
+    &Integer { name: "int8_channel", codec: Byte, zero: 128, share: Share::Row, rule: Rule::Absmax },
+    &llm_int8::LlmInt8,
+    &nf4::Nf4 { double: false },
+    &nf4::Nf4 { double: true },
+    &Integer { name: "int4", codec: Nibbles, zero: 0, share: Share::Group, rule: Rule::MinMax { max: 15 } },
+    &Integer { name: "int2", codec: Crumbs::<false>, zero: 0, share: Share::Group, rule: Rule::MinMax { max: 3 } },
+    &Integer { name: "ternary", codec: Crumbs::<true>, zero: 1, share: Share::Tensor, rule: Rule::Absmean },
+    &Integer { name: "ternary_channel", codec: Crumbs::<true>, zero: 1, share: Share::Row, rule: Rule::Absmean },
+    &Integer { name: "ternary_b3", codec: Base3, zero: 1, share: Share::Tensor, rule: Rule::Absmean },
+    &Integer { name: "ternary_b3_channel", codec: Base3, zero: 1, share: Share::Row, rule: Rule::Absmean },
+];
+
+/// Refuses NaN and infinity, naming the first.
+fn check_finite(weights: &[f32], cols: usize) -> Result<(), Error> {
+    match weights.iter().position(|w| !w.is_finite()) {
+        Some(at) => Err(Error::NonFinite { row: at / cols, col: at % cols }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses scales that are NaN or infinite, naming the first.
+fn check_scales(format: &str, mut scales: impl Iterator<Item = f32>) -> Result<(), Error> {
+    match scales.position(|s| !s.is_finite()) {
+        Some(at) => Err(Error::Corrupt(format!("{format}: scale {at} is not a finite number"))),
+        None => Ok(()),
+    }
+}
+
+/// Little-endian f32 values.
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")))
+}
 
 /// The format of a name.
 ///

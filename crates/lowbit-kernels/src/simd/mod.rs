@@ -22,6 +22,41 @@ pub use x86::{Avx2, Avx512Bf16, Avx512Vnni, AvxVnni};
 /// Lanes of a vector, rows of a weight panel.
 pub const LANES: usize = 16;
 
+/// A kernel over a register tile of `T` rows of activations times `P` panels of weights.
+pub trait TileOp {
+    /// Runs it.
+    fn eval<S: Simd, const T: usize, const P: usize>(self, s: S);
+}
+
+/// Rows of a register tile for `m` rows of activations: an existing size, with as little padding as can be.
+pub fn tile_rows<S: Simd>(m: usize) -> usize {
+    let even = m.div_ceil(m.div_ceil(S::TILE_ROWS).max(1));
+    if even <= 2 { even.max(1) } else { even.next_multiple_of(2) }
+}
+
+/// Panels of a register tile: few rows need more panels to keep the multipliers busy.
+pub const fn tile_panels<S: Simd>(rows: usize) -> usize {
+    match rows {
+        1 => 4 * S::TILE_PANELS,
+        2 | 4 => 2 * S::TILE_PANELS,
+        _ => S::TILE_PANELS,
+    }
+}
+
+/// Implements [`Simd::tile`] by a match over the sizes that exist.
+macro_rules! tiles {
+    ($($t:literal x $($p:literal),+);+) => {
+        #[inline(always)]
+        fn tile<K: $crate::simd::TileOp>(self, rows: usize, panels: usize, kernel: K) {
+            match (rows, panels) {
+                $($(($t, $p) => kernel.eval::<Self, $t, $p>(self),)+)+
+                _ => unreachable!("no register tile of {rows} rows and {panels} panels"),
+            }
+        }
+    };
+}
+use tiles;
+
 /// Vector operations of one instruction set.
 ///
 /// Pointers may be unaligned. Pointer methods are unsafe: the caller guarantees that the bytes named are inside one
@@ -32,10 +67,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
     type F: Copy;
     /// 16 x i32, or 64 bytes.
     type I: Copy;
-    /// Number of 16-lane accumulators a register tile may hold.
+    /// Number of 16-lane accumulators that fit the registers.
     const ACCUMULATORS: usize;
+    /// Most activation rows of a register tile.
+    const TILE_ROWS: usize;
+    /// Panels beside each other in a register tile of [`Simd::TILE_ROWS`] rows.
+    const TILE_PANELS: usize;
     /// Whether [`Simd::dot_bf16`] is one instruction, so that bf16 products pay.
     const FAST_BF16: bool = false;
+
+    /// Runs a kernel with the register tile of this size; the sizes that exist are [`tile_rows`] x [`tile_panels`].
+    fn tile<K: TileOp>(self, rows: usize, panels: usize, kernel: K);
 
     /// 16 f32.
     unsafe fn load(self, p: *const f32) -> Self::F;
@@ -103,6 +145,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn shl<const N: u32>(self, a: Self::I) -> Self::I;
     /// `a + b` of each byte, wrapping.
     fn add_b(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `max(a - b, 0)` of each unsigned byte.
+    fn subs_b(self, a: Self::I, b: Self::I) -> Self::I;
     /// `(a + b + 1) >> 1` of each unsigned byte.
     fn avg_b(self, a: Self::I, b: Self::I) -> Self::I;
 

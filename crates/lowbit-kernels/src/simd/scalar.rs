@@ -1,6 +1,6 @@
 //! The fallback: arrays of 16, no instruction beyond the baseline.
 
-use super::{LANES, Simd};
+use super::{LANES, Simd, tiles};
 
 /// No instructions beyond the architecture's baseline.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,9 @@ impl Simd for Scalar {
     type F = [f32; LANES];
     type I = [i32; LANES];
     const ACCUMULATORS: usize = 4;
+    const TILE_ROWS: usize = 4;
+    const TILE_PANELS: usize = 1;
+    tiles!(1 x 1, 4; 2 x 1, 2; 4 x 1, 2);
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
@@ -169,6 +172,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn add_b(self, a: Self::I, b: Self::I) -> Self::I {
         bytes(a, b, u8::wrapping_add)
+    }
+    #[inline(always)]
+    fn subs_b(self, a: Self::I, b: Self::I) -> Self::I {
+        bytes(a, b, u8::saturating_sub)
     }
     #[inline(always)]
     fn avg_b(self, a: Self::I, b: Self::I) -> Self::I {

@@ -2,7 +2,7 @@
 //!
 //! Two families share their text by macro: pairs of 256-bit registers, and single 512-bit registers.
 
-use super::Simd;
+use super::{Simd, tiles};
 use std::arch::x86_64::*;
 
 macro_rules! witness {
@@ -62,6 +62,9 @@ macro_rules! pair {
             type F = [__m256; 2];
             type I = [__m256i; 2];
             const ACCUMULATORS: usize = 6;
+            const TILE_ROWS: usize = 6;
+            const TILE_PANELS: usize = 1;
+            tiles!(1 x 1, 4; 2 x 1, 2; 4 x 1, 2; 6 x 1);
 
             #[inline(always)]
             unsafe fn load(self, p: *const f32) -> Self::F {
@@ -119,7 +122,7 @@ macro_rules! pair {
             pair!(binary F: add _mm256_add_ps, sub _mm256_sub_ps, mul _mm256_mul_ps, div _mm256_div_ps,
                 max _mm256_max_ps, min _mm256_min_ps);
             pair!(binary I: add_i _mm256_add_epi32, sub_i _mm256_sub_epi32, and _mm256_and_si256, or _mm256_or_si256,
-                xor _mm256_xor_si256, add_b _mm256_add_epi8, avg_b _mm256_avg_epu8);
+                xor _mm256_xor_si256, add_b _mm256_add_epi8, subs_b _mm256_subs_epu8, avg_b _mm256_avg_epu8);
             #[inline(always)]
             fn abs(self, a: Self::F) -> Self::F {
                 unsafe { a.map(|v| _mm256_andnot_ps(_mm256_set1_ps(-0.0), v)) }
@@ -198,6 +201,9 @@ macro_rules! single {
             type F = __m512;
             type I = __m512i;
             const ACCUMULATORS: usize = 28;
+            const TILE_ROWS: usize = 14;
+            const TILE_PANELS: usize = 2;
+            tiles!(1 x 1, 8; 2 x 1, 4; 4 x 1, 4; 6 x 1, 2; 8 x 1, 2; 10 x 1, 2; 12 x 1, 2; 14 x 1, 2);
             $($extra)*
 
             #[inline(always)]
@@ -244,7 +250,7 @@ macro_rules! single {
             single!(binary __m512: add _mm512_add_ps, sub _mm512_sub_ps, mul _mm512_mul_ps, div _mm512_div_ps,
                 max _mm512_max_ps, min _mm512_min_ps);
             single!(binary __m512i: add_i _mm512_add_epi32, sub_i _mm512_sub_epi32, and _mm512_and_si512,
-                or _mm512_or_si512, xor _mm512_xor_si512, add_b _mm512_add_epi8, avg_b _mm512_avg_epu8);
+                or _mm512_or_si512, xor _mm512_xor_si512, add_b _mm512_add_epi8, subs_b _mm512_subs_epu8, avg_b _mm512_avg_epu8);
             #[inline(always)]
             fn abs(self, a: __m512) -> __m512 {
                 unsafe { _mm512_abs_ps(a) }

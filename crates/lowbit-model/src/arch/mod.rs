@@ -1,8 +1,8 @@
 //! Architectures. Each is one file, generic over [`Exec`]; [`Config`] and [`Model`] list them.
 
+use crate::Error;
 use crate::exec::{Batch, Exec, Pooling};
 use crate::source::Source;
-use crate::Error;
 use serde::{Deserialize, Serialize};
 
 pub mod bitnet;
@@ -29,7 +29,9 @@ pub enum Head {
 impl Head {
     fn check(&self) -> Result<(), Error> {
         match self {
-            Head::Classify { classes: 0 | 1, .. } => Err(Error::config("head.classes", "must be at least 2")),
+            Head::Classify { classes: 0 | 1, .. } => {
+                Err(Error::config("head.classes", "must be at least 2"))
+            }
             _ => Ok(()),
         }
     }

@@ -2,14 +2,13 @@
 
 use super::super::compare::{Comparison, Row, Verdict};
 use super::super::number;
-use super::{Axis, Chart, Svg, text_width};
+use super::{Axis, Chart, Svg, short, sides, text_width};
 
 const ROW: f64 = 26.0;
-const SIZE: f64 = 13.0;
 
 /// What a dot plot shows of one contender.
-struct Dot<'a> {
-    name: &'a str,
+struct Dot {
+    name: String,
     value: f64,
     ends: (f64, f64),
     class: &'static str,
@@ -21,11 +20,6 @@ struct Mark {
     value: f64,
     label: String,
     class: &'static str,
-}
-
-/// Room for the widest of some texts.
-fn widest<'a>(texts: impl Iterator<Item = &'a str>) -> f64 {
-    texts.map(|t| text_width(t, SIZE)).fold(0.0, f64::max)
 }
 
 /// Colour class of a contender.
@@ -49,7 +43,13 @@ pub(crate) fn accuracy(c: &Comparison) -> Option<Chart> {
             let m = r.record.measures.get("accuracy")?;
             let ends = (m.lo.unwrap_or(m.value), m.hi.unwrap_or(m.value));
             let label = number::fixed(m.value * 100.0, 2);
-            Some(Dot { name: r.name(), value: m.value, ends, class: class(r), label })
+            Some(Dot {
+                name: short(r.name()),
+                value: m.value,
+                ends,
+                class: class(r),
+                label,
+            })
         })
         .collect();
     dots.sort_by(|a, b| b.value.total_cmp(&a.value));
@@ -58,17 +58,36 @@ pub(crate) fn accuracy(c: &Comparison) -> Option<Chart> {
     }
     let mut marks = Vec::new();
     let mut mark = |value: Option<f64>, label: &str, class| {
-        marks.extend(value.map(|value| Mark { value, label: label.into(), class }));
+        marks.extend(value.map(|value| Mark {
+            value,
+            label: label.into(),
+            class,
+        }));
     };
     mark(c.chance, "chance", "mark");
-    mark(c.facts.and_then(|f| f.ceiling.as_ref()).map(|m| m.value), "ceiling", "mark");
-    let values = || dots.iter().map(|d| d.ends.0).chain(marks.iter().map(|m| m.value));
+    mark(
+        c.facts.and_then(|f| f.ceiling.as_ref()).map(|m| m.value),
+        "ceiling",
+        "mark",
+    );
+    let values = || {
+        dots.iter()
+            .map(|d| d.ends.0)
+            .chain(marks.iter().map(|m| m.value))
+    };
     let lo = values().fold(1.0, f64::min);
-    let hi = dots.iter().map(|d| d.ends.1).chain(marks.iter().map(|m| m.value)).fold(0.0, f64::max);
+    let hi = dots
+        .iter()
+        .map(|d| d.ends.1)
+        .chain(marks.iter().map(|m| m.value))
+        .fold(0.0, f64::max);
     let margin = (hi - lo) * 0.04;
     let range = ((lo - margin).max(0.0), (hi + margin).min(1.0));
-    let caption = "Percent of test rows answered right, with the Wilson 95 % interval. Hollow: no network.";
-    Some(Chart::draw("Accuracy", caption, |width| plot(&dots, &marks, range, width, "Accuracy of every contender")))
+    let caption =
+        "Percent of test rows answered right, with the Wilson 95 % interval. Hollow: no network.";
+    Some(Chart::draw("Accuracy", caption, |width| {
+        plot(&dots, &marks, range, width, "Accuracy of every contender")
+    }))
 }
 
 /// Difference to the reference in points, paired interval; far ones are drawn at the edge.
@@ -78,29 +97,50 @@ pub(crate) fn changes(c: &Comparison) -> Option<Chart> {
         .filter_map(|r| {
             let change = r.change.as_ref()?;
             let label = number::points(change.points);
-            Some(Dot { name: r.name(), value: change.points, ends: (change.lo, change.hi), class: class(r), label })
+            Some(Dot {
+                name: short(r.name()),
+                value: change.points,
+                ends: (change.lo, change.hi),
+                class: class(r),
+                label,
+            })
         })
         .collect();
     dots.sort_by(|a, b| b.value.total_cmp(&a.value));
     let reference = c.reference()?.name();
-    let near = |d: &&Dot| d.class != "bad";
+    let base = c.reference()?.value("accuracy")?;
+    let focus = c.focus().unwrap_or(0.0) - base;
+    let near = |d: &&Dot| d.value >= focus - 1e-9;
     let widths = dots.iter().filter(near).map(|d| d.ends.0);
     let lo = widths.fold(0.0, f64::min).min(-0.002);
-    let hi = dots.iter().filter(near).map(|d| d.ends.1).fold(0.0, f64::max).max(0.002);
+    let hi = dots
+        .iter()
+        .filter(near)
+        .map(|d| d.ends.1)
+        .fold(0.0, f64::max)
+        .max(0.002);
     if dots.is_empty() {
         return None;
     }
     let margin = (hi - lo) * 0.05;
-    let marks = [Mark { value: 0.0, label: reference.into(), class: "zero" }];
+    let marks = [Mark {
+        value: 0.0,
+        label: short(reference),
+        class: "zero",
+    }];
     let title = format!("Change against {reference}");
     let caption = "Percentage points on the same rows, with the 95 % interval of the paired difference. An arrow points to a \
                    value outside the plot.";
-    Some(Chart::draw(&title, caption, |width| plot(&dots, &marks, (lo - margin, hi + margin), width, &title)))
+    Some(Chart::draw(&title, caption, |width| {
+        plot(&dots, &marks, (lo - margin, hi + margin), width, &title)
+    }))
 }
 
 fn plot(dots: &[Dot], marks: &[Mark], range: (f64, f64), width: f64, label: &str) -> String {
-    let left = widest(dots.iter().map(|d| d.name)) + 10.0;
-    let right = width - widest(dots.iter().map(|d| d.label.as_str())) - 12.0;
+    let (left, right) = sides(
+        dots.iter().map(|d| (d.name.as_str(), d.label.as_str())),
+        width,
+    );
     let (top, bottom) = (22.0, 22.0 + dots.len() as f64 * ROW);
     let axis = Axis::linear(range, (left, right));
     let mut svg = Svg::new(width, bottom + 22.0, label);
@@ -109,27 +149,48 @@ fn plot(dots: &[Dot], marks: &[Mark], range: (f64, f64), width: f64, label: &str
     for tick in &ticks {
         let x = axis.at(*tick);
         svg.line("grid", (x, top), (x, bottom));
-        svg.text("tick", "middle", (x, bottom + 16.0), &number::fixed(tick * 100.0, decimals));
+        svg.text(
+            "tick",
+            "middle",
+            (x, bottom + 16.0),
+            &number::fixed(tick * 100.0, decimals),
+        );
     }
     for mark in marks {
         let x = axis.at(mark.value);
         svg.line(mark.class, (x, top - 4.0), (x, bottom));
         let half = text_width(&mark.label, 11.0) / 2.0;
-        svg.text("note", "middle", (x.clamp(half, width - half), top - 9.0), &mark.label);
+        svg.text(
+            "note",
+            "middle",
+            (x.clamp(half, width - half), top - 9.0),
+            &mark.label,
+        );
     }
     for (i, dot) in dots.iter().enumerate() {
         let y = top + (i as f64 + 0.5) * ROW;
-        svg.text("name", "end", (left - 10.0, y + 4.5), dot.name);
-        let clip = |v: f64| axis.at(v).clamp(left, right);
-        let x = axis.at(dot.value);
-        if x < left - 0.5 || x > right + 0.5 {
-            let (edge, inner) = if x < left { (left + 1.0, left + 9.0) } else { (right - 1.0, right - 9.0) };
-            svg.path(&format!("arrow {}", dot.class), &[(inner, y - 5.0), (edge, y), (inner, y + 5.0)]);
-        } else {
-            svg.line(&format!("span {}", dot.class), (clip(dot.ends.0), y), (clip(dot.ends.1), y));
-            svg.dot(&format!("dot {}", dot.class), (x, y), 4.5);
-        }
+        svg.text("name", "end", (left - 10.0, y + 4.5), &dot.name);
+        draw_dot(&mut svg, dot, &axis, (left, right), y);
         svg.text("value", "end", (width - 1.0, y + 4.5), &dot.label);
     }
     svg.finish()
+}
+
+/// The dot with its interval, or an arrow at the edge behind which it lies.
+fn draw_dot(svg: &mut Svg, dot: &Dot, axis: &Axis, (left, right): (f64, f64), y: f64) {
+    let clip = |v: f64| axis.at(v).clamp(left, right);
+    let x = axis.at(dot.value);
+    if x < left - 0.5 || x > right + 0.5 {
+        let edge = if x < left { left + 1.0 } else { right - 1.0 };
+        let inner = if x < left { edge + 8.0 } else { edge - 8.0 };
+        let tip = [(inner, y - 5.0), (edge, y), (inner, y + 5.0)];
+        svg.path(&format!("arrow {}", dot.class), &tip);
+    } else {
+        svg.line(
+            &format!("span {}", dot.class),
+            (clip(dot.ends.0), y),
+            (clip(dot.ends.1), y),
+        );
+        svg.dot(&format!("dot {}", dot.class), (x, y), 4.5);
+    }
 }

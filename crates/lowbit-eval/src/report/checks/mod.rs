@@ -4,6 +4,8 @@ mod memory;
 mod quality;
 mod scope;
 mod speed;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use super::compare::Comparison;
@@ -26,7 +28,11 @@ pub(crate) struct Case<'a> {
 impl Case<'_> {
     /// Every measure with its record and name.
     fn measures(&self) -> impl Iterator<Item = (&Record, &str, &Measure)> {
-        self.results.records.iter().flat_map(|r| r.measures.iter().map(move |(name, m)| (r, name.as_str(), m)))
+        self.results.records.iter().flat_map(|r| {
+            r.measures
+                .iter()
+                .map(move |(name, m)| (r, name.as_str(), m))
+        })
     }
 }
 
@@ -87,56 +93,68 @@ impl fmt::Display for Outcome {
     }
 }
 
+macro_rules! checks {
+    ($($id:tt $name:literal $run:path;)+) => { &[$(Check { id: $id, name: $name, run: $run }),+] };
+}
+
 /// Every check.
-pub static CHECKS: &[Check] = &[
-    Check { id: 1, name: "every number has a record", run: words::single_source },
-    Check { id: 2, name: "derived values recomputed from raw ones", run: quality::derived },
-    Check { id: 3, name: "every claim is a true query", run: words::claims },
-    Check { id: 4, name: "units are known", run: scope::units },
-    Check { id: 5, name: "bits per byte, perplexity and ratio agree", run: quality::identities },
-    Check { id: 7, name: "no accuracy above the ceiling", run: quality::plausible },
-    Check { id: 8, name: "a baseline that is no network", run: scope::baselines },
-    Check { id: 9, name: "next-byte accuracy fits the entropy", run: quality::calibration },
-    Check { id: 10, name: "accuracies are possible counts", run: quality::granularity },
-    Check { id: 11, name: "values lie in their ranges", run: quality::feasible },
-    Check { id: 12, name: "intervals on accuracies, words only beyond them", run: quality::intervals },
-    Check { id: 13, name: "the whole test split is scored", run: scope::coverage },
-    Check { id: 14, name: "train and test are apart", run: scope::hygiene },
-    Check { id: 15, name: "the memory ledger adds up", run: memory::ledger },
-    Check { id: 16, name: "bits per weight fit the format", run: memory::bits },
-    Check { id: 18, name: "sizes are real bytes", run: memory::real_bytes },
-    Check { id: 19, name: "latencies have raw runs", run: speed::raw_runs },
-    Check { id: 20, name: "no time is another divided by a constant", run: speed::forensics },
-    Check { id: 21, name: "no speed above the machine's limits", run: memory::roofline },
-    Check { id: 22, name: "energy is of one kind and fits the power", run: speed::energy },
-    Check { id: 23, name: "contenders answered the same rows", run: scope::same_rows },
-    Check { id: 25, name: "throughput is not one over latency", run: speed::throughput },
-    Check { id: 26, name: "nothing dominated is recommended", run: words::recommendations },
-    Check { id: 27, name: "absolute, relative and error-rate change together", run: words::three_changes },
-    Check { id: 28, name: "thresholds separate something", run: words::thresholds },
-    Check { id: 29, name: "one name is one model", run: memory::identity },
-    Check { id: 30, name: "ternary weights have three values", run: memory::levels },
-    Check { id: 32, name: "macro F1 is the mean of the classes", run: quality::aggregation },
-    Check { id: 34, name: "what was not measured is marked", run: words::marks },
-    Check { id: 35, name: "no placeholder, no negative zero", run: words::placeholders },
-    Check { id: 36, name: "bars start at zero and are proportional", run: words::bars },
-    Check { id: 37, name: "no digits repeated in unrelated cells", run: scope::repeated_digits },
-    Check { id: 38, name: "published values name their source", run: scope::citations },
-    Check { id: 39, name: "unknown is not measured, never zero or a dash", run: words::unknowns },
-    Check { id: EMBEDDED, name: "the records survive being embedded", run: words::embedded },
-];
+pub static CHECKS: &[Check] = checks! {
+    1 "every number has a record" words::single_source;
+    2 "derived values recomputed from raw ones" quality::derived;
+    3 "every claim is a true query" words::claims;
+    4 "units are known" scope::units;
+    5 "bits per byte, perplexity and ratio agree" quality::identities;
+    7 "no accuracy above the ceiling" quality::plausible;
+    8 "a baseline that is no network" scope::baselines;
+    9 "next-byte accuracy fits the entropy" quality::calibration;
+    10 "accuracies are possible counts" quality::granularity;
+    11 "values lie in their ranges" quality::feasible;
+    12 "intervals on accuracies, words only beyond them" quality::intervals;
+    13 "the whole test split is scored" scope::coverage;
+    14 "train and test are apart" scope::hygiene;
+    15 "the memory ledger adds up" memory::ledger;
+    16 "bits per weight fit the format" memory::bits;
+    18 "sizes are real bytes" memory::real_bytes;
+    19 "latencies have raw runs" speed::raw_runs;
+    20 "no time is another divided by a constant" speed::forensics;
+    21 "no speed above the machine's limits" memory::roofline;
+    22 "energy is of one kind and fits the power" speed::energy;
+    23 "contenders answered the same rows" scope::same_rows;
+    25 "throughput is not one over latency" speed::throughput;
+    26 "nothing dominated is recommended" words::recommendations;
+    27 "absolute, relative and error-rate change together" words::three_changes;
+    28 "thresholds separate something" words::thresholds;
+    29 "one name is one model" memory::identity;
+    30 "ternary weights have three values" memory::levels;
+    32 "macro F1 is the mean of the classes" quality::aggregation;
+    34 "what was not measured is marked" words::marks;
+    35 "no placeholder, no negative zero" words::placeholders;
+    36 "bars start at zero and are proportional" words::bars;
+    37 "no digits repeated in unrelated cells" scope::repeated_digits;
+    38 "published values name their source" scope::citations;
+    39 "unknown is not measured, never zero or a dash" words::unknowns;
+    EMBEDDED "the records survive being embedded" words::embedded;
+};
 
 /// Number of the check that compares files with their records.
 pub(crate) const EMBEDDED: u32 = 40;
 
 /// Runs every check.
 pub(crate) fn run_all(case: &Case) -> Vec<CheckResult> {
-    CHECKS.iter().map(|c| CheckResult { id: c.id, name: c.name, outcome: (c.run)(case) }).collect()
+    CHECKS
+        .iter()
+        .map(|c| CheckResult {
+            id: c.id,
+            name: c.name,
+            outcome: (c.run)(case),
+        })
+        .collect()
 }
 
 /// "35 checks: 30 passed, ...".
 pub(crate) fn summary(results: &[CheckResult]) -> String {
-    let of = |f: fn(&Outcome) -> bool| count(results.iter().filter(|r| f(&r.outcome)).count() as f64);
+    let of =
+        |f: fn(&Outcome) -> bool| count(results.iter().filter(|r| f(&r.outcome)).count() as f64);
     format!(
         "{} checks: {} passed, {} failed, {} with a notice, {} not applicable.",
         count(results.len() as f64),
@@ -149,9 +167,19 @@ pub(crate) fn summary(results: &[CheckResult]) -> String {
 
 /// A warning for the top of the report when a check failed.
 pub(crate) fn banner(results: &[CheckResult]) -> Option<Block> {
-    let failed: Vec<String> = results.iter().filter(|r| r.failed()).map(|r| format!("{} ({})", r.id, r.name)).collect();
+    let failed: Vec<String> = results
+        .iter()
+        .filter(|r| r.failed())
+        .map(|r| format!("{} ({})", r.id, r.name))
+        .collect();
     (!failed.is_empty()).then(|| {
-        Block::Callout(Tone::Bad, format!("Do not rely on this report. Failed checks: {}.", failed.join(", ")))
+        Block::Callout(
+            Tone::Bad,
+            format!(
+                "Do not rely on this report. Failed checks: {}.",
+                failed.join(", ")
+            ),
+        )
     })
 }
 

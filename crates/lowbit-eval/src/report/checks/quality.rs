@@ -16,11 +16,24 @@ pub(super) fn derived(case: &Case) -> Outcome {
         counts(record, &mut tally);
         for (share, q) in [("p50", 50.0), ("p90", 90.0), ("p99", 99.0)] {
             for (name, samples) in &record.detail.samples {
-                let Some(m) = record.measures.get(&format!("{name}_{share}")) else { continue };
+                let Some(m) = record.measures.get(&format!("{name}_{share}")) else {
+                    continue;
+                };
                 let found = percentile(samples, q).unwrap_or(f64::NAN);
-                equal(&mut tally, record, &format!("{name}_{share}"), m.value, found);
+                equal(
+                    &mut tally,
+                    record,
+                    &format!("{name}_{share}"),
+                    m.value,
+                    found,
+                );
                 tally.expect(m.n == samples.len() as u64, || {
-                    format!("{}: {name}_{share} states n = {}, {} raw runs are recorded", record.model, m.n, samples.len())
+                    format!(
+                        "{}: {name}_{share} states n = {}, {} raw runs are recorded",
+                        record.model,
+                        m.n,
+                        samples.len()
+                    )
                 });
             }
         }
@@ -35,42 +48,71 @@ fn equal(tally: &mut Tally, record: &Record, name: &str, stored: f64, found: f64
 }
 
 fn counts(record: &Record, tally: &mut Tally) {
-    let detail = &record.detail;
-    let classes = detail.classes.len().max(detail.confusion.len());
-    let stored = Confusion { counts: detail.confusion.clone() };
-    let from_answers = if detail.answers.is_empty() {
-        None
-    } else {
-        let found = Confusion::new(classes, &detail.truths, &detail.answers);
-        if let Err(error) = &found {
-            tally.expect(false, || format!("{}: {error}", record.model));
-        }
-        found.ok()
+    let Some(confusion) = recounted(record, tally) else {
+        return;
     };
-    if let (Some(found), false) = (&from_answers, stored.counts.is_empty()) {
-        tally.expect(*found == stored, || format!("{}: confusion differs from the recorded answers", record.model));
-    }
-    let square = stored.counts.iter().all(|line| line.len() == stored.counts.len());
-    tally.expect(square, || format!("{}: confusion is not square", record.model));
-    let usable = from_answers.or_else(|| (square && !stored.counts.is_empty()).then_some(stored));
-    let Some(confusion) = usable else { return };
     let whole: [(&str, f64); 4] = [
         ("accuracy", confusion.accuracy()),
         ("f1_macro", confusion.macro_mean(Confusion::f1)),
-        ("precision_macro", confusion.macro_mean(Confusion::precision)),
+        (
+            "precision_macro",
+            confusion.macro_mean(Confusion::precision),
+        ),
         ("recall_macro", confusion.macro_mean(Confusion::recall)),
     ];
     for (name, found) in whole {
-        if let Some(m) = record.measures.get(name) {
-            equal(tally, record, name, m.value, found);
-            tally.expect(m.n == confusion.total(), || {
-                format!("{}: {name} states n = {}, {} answers are recorded", record.model, m.n, confusion.total())
-            });
+        let Some(m) = record.measures.get(name) else {
+            continue;
+        };
+        equal(tally, record, name, m.value, found);
+        let (model, n) = (&record.model, confusion.total());
+        tally.expect(m.n == n, || {
+            format!(
+                "{model}: {name} states n = {}, {n} answers are recorded",
+                m.n
+            )
+        });
+    }
+    for (i, class) in record
+        .detail
+        .classes
+        .iter()
+        .enumerate()
+        .take(confusion.classes())
+    {
+        let name = format!("f1/{class}");
+        if let Some(m) = record.measures.get(&name) {
+            equal(tally, record, &name, m.value, confusion.f1(i));
         }
     }
-    for (i, class) in detail.classes.iter().enumerate().take(confusion.classes()) {
-        if let Some(m) = record.measures.get(&format!("f1/{class}")) {
-            equal(tally, record, &format!("f1/{class}"), m.value, confusion.f1(i));
+}
+
+/// Counts from the answers, or the stored ones where no answers are recorded.
+fn recounted(record: &Record, tally: &mut Tally) -> Option<Confusion> {
+    let (detail, model) = (&record.detail, &record.model);
+    let stored = Confusion {
+        counts: detail.confusion.clone(),
+    };
+    let square = stored
+        .counts
+        .iter()
+        .all(|line| line.len() == stored.counts.len());
+    tally.expect(square, || format!("{model}: confusion is not square"));
+    if detail.answers.is_empty() {
+        return (square && !stored.counts.is_empty()).then_some(stored);
+    }
+    let classes = detail.classes.len().max(stored.counts.len());
+    match Confusion::new(classes, &detail.truths, &detail.answers) {
+        Ok(found) => {
+            let same = stored.counts.is_empty() || found == stored;
+            tally.expect(same, || {
+                format!("{model}: confusion differs from the recorded answers")
+            });
+            Some(found)
+        }
+        Err(error) => {
+            tally.expect(false, || format!("{model}: {error}"));
+            None
         }
     }
 }
@@ -80,15 +122,25 @@ pub(super) fn identities(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         let value = |name: &str| record.measures.get(name).map(|m| m.value);
-        let Some(bits) = value("bits_per_byte") else { continue };
+        let Some(bits) = value("bits_per_byte") else {
+            continue;
+        };
         if let Some(ratio) = value("compression_ratio") {
             tally.expect(close(ratio * bits, 8.0, 0.005), || {
-                format!("{}: compression_ratio {ratio} times bits_per_byte {bits} is {}, not 8", record.model, ratio * bits)
+                format!(
+                    "{}: compression_ratio {ratio} times bits_per_byte {bits} is {}, not 8",
+                    record.model,
+                    ratio * bits
+                )
             });
         }
         if let (Some(perplexity), Some(_)) = (value("perplexity"), value("next_byte_accuracy")) {
             tally.expect(close(perplexity, bits.exp2(), 0.005), || {
-                format!("{}: perplexity {perplexity} per byte, but 2^{bits} is {}", record.model, bits.exp2())
+                format!(
+                    "{}: perplexity {perplexity} per byte, but 2^{bits} is {}",
+                    record.model,
+                    bits.exp2()
+                )
             });
         }
     }
@@ -99,11 +151,22 @@ pub(super) fn identities(case: &Case) -> Outcome {
 pub(super) fn plausible(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
-        let Some(ceiling) = c.facts.and_then(|f| f.ceiling.as_ref()) else { continue };
-        for (row, m) in c.rows.iter().filter_map(|r| Some((r, r.record.measures.get("accuracy")?))) {
+        let Some(ceiling) = c.facts.and_then(|f| f.ceiling.as_ref()) else {
+            continue;
+        };
+        for (row, m) in c
+            .rows
+            .iter()
+            .filter_map(|r| Some((r, r.record.measures.get("accuracy")?)))
+        {
             let error = (ceiling.value * (1.0 - ceiling.value) / m.n.max(1) as f64).sqrt();
             tally.expect(m.value <= ceiling.value + 3.0 * error, || {
-                format!("{}: accuracy {} is above the ceiling {} by more than chance", row.name(), m.value, ceiling.value)
+                format!(
+                    "{}: accuracy {} is above the ceiling {} by more than chance",
+                    row.name(),
+                    m.value,
+                    ceiling.value
+                )
             });
         }
     }
@@ -115,11 +178,19 @@ pub(super) fn calibration(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         let measures = &record.measures;
-        let (Some(hit), Some(bits)) = (measures.get("next_byte_accuracy"), measures.get("bits_per_byte")) else { continue };
+        let (Some(hit), Some(bits)) = (
+            measures.get("next_byte_accuracy"),
+            measures.get("bits_per_byte"),
+        ) else {
+            continue;
+        };
         let bound = (-bits.value).exp2();
         let error = (bound * (1.0 - bound).max(0.0) / hit.n.max(1) as f64).sqrt();
         tally.expect(hit.value >= bound - 3.0 * error, || {
-            format!("{}: next_byte_accuracy {} is below {bound}: evaluation misaligned", record.model, hit.value)
+            format!(
+                "{}: next_byte_accuracy {} is below {bound}: evaluation misaligned",
+                record.model, hit.value
+            )
         });
     }
     tally.outcome("no language-model measures")
@@ -127,19 +198,39 @@ pub(super) fn calibration(case: &Case) -> Outcome {
 
 /// Accuracies of this run.
 fn accuracies<'a>(case: &'a Case) -> impl Iterator<Item = (&'a Record, &'a Measure)> {
-    case.measures().filter(|(_, name, m)| *name == "accuracy" && m.how == How::Measured).map(|(r, _, m)| (r, m))
+    case.measures()
+        .filter(|(_, name, m)| *name == "accuracy" && m.how == How::Measured)
+        .map(|(r, _, m)| (r, m))
 }
 
-/// 10: accuracy times n is a whole number.
+/// 10: accuracy times n is a whole number; of a published accuracy, within half its last digit.
 pub(super) fn granularity(case: &Case) -> Outcome {
     let mut tally = Tally::default();
-    for (record, m) in accuracies(case) {
+    for (record, _, m) in case.measures().filter(|(_, name, _)| *name == "accuracy") {
         let right = m.value * m.n as f64;
-        tally.expect((right - right.round()).abs() <= 1e-6 * right.max(1.0), || {
-            format!("{}: accuracy {} on {} rows would be {right:.3} right answers", record.model, m.value, m.n)
-        });
+        let digit = match m.how {
+            How::Published => 0.5 * 10f64.powi(-decimals(m.value)) * m.n as f64,
+            _ => 1e-6 * right.max(1.0),
+        };
+        tally.expect(
+            (right - right.round()).abs() <= digit * (1.0 + 1e-9),
+            || {
+                format!(
+                    "{}: accuracy {} on {} rows would be {right:.3} right answers",
+                    record.model, m.value, m.n
+                )
+            },
+        );
     }
     tally.outcome("no accuracies")
+}
+
+/// Digits after the point of the shortest text of a value.
+fn decimals(value: f64) -> i32 {
+    value
+        .to_string()
+        .split_once('.')
+        .map_or(0, |(_, digits)| digits.len() as i32)
 }
 
 /// 11: low end, value, high end in order; fractions in 0..1; percentiles in order; macro F1 between the classes.
@@ -147,22 +238,45 @@ pub(super) fn feasible(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, name, m) in case.measures() {
         let slack = ROUNDING * m.value.abs();
-        let inside = m.lo.is_none_or(|lo| lo <= m.value + slack) && m.hi.is_none_or(|hi| hi >= m.value - slack);
+        let inside = m.lo.is_none_or(|lo| lo <= m.value + slack)
+            && m.hi.is_none_or(|hi| hi >= m.value - slack);
         tally.expect(inside, || {
-            format!("{}: {name} {} lies outside its range {:?} to {:?}", record.model, m.value, m.lo, m.hi)
+            format!(
+                "{}: {name} {} lies outside its range {:?} to {:?}",
+                record.model, m.value, m.lo, m.hi
+            )
         });
         let fraction = m.unit != "fraction" || (-ROUNDING..=1.0 + ROUNDING).contains(&m.value);
-        tally.expect(fraction, || format!("{}: {name} {} is no fraction", record.model, m.value));
+        tally.expect(fraction, || {
+            format!("{}: {name} {} is no fraction", record.model, m.value)
+        });
     }
     for record in &case.results.records {
         let value = |name: &str| record.measures.get(name).map(|m| m.value);
-        let order: Vec<f64> = ["latency_p50", "latency_p90", "latency_p99"].into_iter().filter_map(value).collect();
-        tally.expect(order.is_sorted(), || format!("{}: latency percentiles out of order: {order:?}", record.model));
-        let classes = || record.measures.iter().filter(|(k, _)| k.starts_with("f1/")).map(|(_, m)| m.value);
+        let order: Vec<f64> = ["latency_p50", "latency_p90", "latency_p99"]
+            .into_iter()
+            .filter_map(value)
+            .collect();
+        tally.expect(order.is_sorted(), || {
+            format!(
+                "{}: latency percentiles out of order: {order:?}",
+                record.model
+            )
+        });
+        let classes = || {
+            record
+                .measures
+                .iter()
+                .filter(|(k, _)| k.starts_with("f1/"))
+                .map(|(_, m)| m.value)
+        };
         if let (Some(mean), Some(low)) = (value("f1_macro"), classes().reduce(f64::min)) {
             let high = classes().fold(low, f64::max);
             tally.expect((low - ROUNDING..=high + ROUNDING).contains(&mean), || {
-                format!("{}: f1_macro {mean} is not between its classes, {low} to {high}", record.model)
+                format!(
+                    "{}: f1_macro {mean} is not between its classes, {low} to {high}",
+                    record.model
+                )
             });
         }
     }
@@ -174,7 +288,8 @@ pub(super) fn intervals(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, m) in accuracies(case) {
         let (lo, hi) = wilson((m.value * m.n as f64).round() as u64, m.n);
-        let equal = m.lo.is_some_and(|x| (x - lo).abs() < 1e-6) && m.hi.is_some_and(|x| (x - hi).abs() < 1e-6);
+        let equal = m.lo.is_some_and(|x| (x - lo).abs() < 1e-6)
+            && m.hi.is_some_and(|x| (x - hi).abs() < 1e-6);
         tally.expect(m.n > 0 && equal, || {
             format!(
                 "{}: accuracy has the interval {:?} to {:?}, Wilson 95 % is {lo:.6} to {hi:.6}",
@@ -183,7 +298,9 @@ pub(super) fn intervals(case: &Case) -> Outcome {
         });
     }
     for finding in case.document.findings() {
-        let Some(c) = case.tasks.iter().find(|c| c.task == finding.task) else { continue };
+        let Some(c) = case.tasks.iter().find(|c| c.task == finding.task) else {
+            continue;
+        };
         for part in &finding.sentence.parts {
             let Part::Claim(claim) = part else { continue };
             let sign = match claim.kind {
@@ -197,7 +314,12 @@ pub(super) fn intervals(case: &Case) -> Outcome {
                 let (lo, hi) = Paired::count(&a.truths, &b.answers, &a.answers).interval();
                 (lo * sign).min(hi * sign) > 0.0
             });
-            tally.expect(clear, || format!("{}: the paired interval includes 0: {finding}", claim.subject));
+            tally.expect(clear, || {
+                format!(
+                    "{}: the paired interval includes 0: {finding}",
+                    claim.subject
+                )
+            });
         }
     }
     tally.outcome("no accuracies")
@@ -207,8 +329,12 @@ pub(super) fn intervals(case: &Case) -> Outcome {
 pub(super) fn aggregation(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
-        let classes: Vec<f64> =
-            record.detail.classes.iter().filter_map(|k| Some(record.measures.get(&format!("f1/{k}"))?.value)).collect();
+        let classes: Vec<f64> = record
+            .detail
+            .classes
+            .iter()
+            .filter_map(|k| Some(record.measures.get(&format!("f1/{k}"))?.value))
+            .collect();
         let complete = !classes.is_empty() && classes.len() == record.detail.classes.len();
         if let Some(m) = record.measures.get("f1_macro").filter(|_| complete) {
             let mean = classes.iter().sum::<f64>() / classes.len() as f64;

@@ -1,0 +1,215 @@
+//! CSV and TSV.
+
+use super::rows::Sink;
+use super::source::Lines;
+use super::{Column, Limits, Table, abridged};
+use crate::error::Error;
+
+pub(super) fn read(
+    table: &Table,
+    delimiter: char,
+    quoting: bool,
+    limits: &Limits,
+    sink: &mut Sink<'_>,
+) -> Result<(), Error> {
+    let mut records = Records {
+        table,
+        lines: Lines::open(&table.path, limits)?,
+        delimiter,
+        quoting,
+    };
+    let Some((mut line, mut fields)) = records.next()? else {
+        return Ok(());
+    };
+    let width = fields.len();
+    let header = if table.header {
+        std::mem::take(&mut fields)
+    } else {
+        Vec::new()
+    };
+    let place = |column: &Column| place(table, column, line, &header, width);
+    let text: Vec<usize> = table.text.iter().map(place).collect::<Result<_, _>>()?;
+    let label = place(&table.label)?;
+    if table.header {
+        match records.next()? {
+            Some(first) => (line, fields) = first,
+            None => return Ok(()),
+        }
+    }
+    loop {
+        if fields.len() != width {
+            let message = format!(
+                "{} columns where the first line has {width}: check the separators",
+                fields.len()
+            );
+            return Err(Error::input(&table.path, Some(line), message));
+        }
+        let parts: Vec<&str> = text.iter().map(|&column| fields[column].as_str()).collect();
+        sink.push(Some(line), parts.join(" "), &fields[label])?;
+        match records.next()? {
+            Some(next) => (line, fields) = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Index of a column among `width`, given the header or (without one) an empty slice.
+fn place(
+    table: &Table,
+    column: &Column,
+    line: u64,
+    header: &[String],
+    width: usize,
+) -> Result<usize, Error> {
+    let fail = |message: String| Err(Error::input(&table.path, Some(line), message));
+    match column {
+        Column::Index(index) if *index < width => Ok(*index),
+        Column::Index(index) => fail(format!(
+            "no column {index}: the line has {width}, counted from 0"
+        )),
+        Column::Name(name) => match header.iter().position(|field| field == name) {
+            Some(index) => Ok(index),
+            None if header.is_empty() => Err(Error::usage(format!(
+                "column `{name}` has a name, but the table is read with header = false"
+            ))),
+            None => fail(format!(
+                "no column `{name}`: the header has {}",
+                abridged(header.iter().map(String::as_str))
+            )),
+        },
+    }
+}
+
+/// Splits lines into records.
+struct Records<'a> {
+    table: &'a Table,
+    lines: Lines<'a>,
+    delimiter: char,
+    quoting: bool,
+}
+
+impl Records<'_> {
+    /// The next record and the line it begins on; empty lines between records are passed over.
+    fn next(&mut self) -> Result<Option<(u64, Vec<String>)>, Error> {
+        let mut text = loop {
+            match self.lines.next(0)? {
+                None => return Ok(None),
+                Some(text) if text.is_empty() => {}
+                Some(text) => break text,
+            }
+        };
+        let begin = self.lines.line;
+        if !self.quoting {
+            return Ok(Some((
+                begin,
+                text.split(self.delimiter).map(String::from).collect(),
+            )));
+        }
+        let mut splitter = Splitter::new(self.delimiter);
+        let mut used = 0;
+        loop {
+            match splitter.feed(&text) {
+                Progress::Complete => return Ok(Some((begin, splitter.fields))),
+                Progress::Stray(found) => {
+                    let message = format!(
+                        "{found:?} after the closing quote of column {}: double a quote inside a field",
+                        splitter.fields.len()
+                    );
+                    return Err(Error::input(
+                        &self.table.path,
+                        Some(self.lines.line),
+                        message,
+                    ));
+                }
+                Progress::Open => {}
+            }
+            used += text.len() as u64 + 1;
+            text = self
+                .lines
+                .next(used)
+                .map_err(|error| self.unclosed(begin, error))?
+                .ok_or_else(|| {
+                    let message =
+                        format!("quote of column {} is never closed", splitter.fields.len());
+                    Error::input(&self.table.path, Some(begin), message)
+                })?;
+        }
+    }
+
+    /// A record over several lines is to blame on the line it begins on.
+    fn unclosed(&self, begin: u64, error: Error) -> Error {
+        let message = format!(
+            "{} (the record's quote opens on line {begin})",
+            error.message
+        );
+        Error { message, ..error }
+    }
+}
+
+enum State {
+    Begin,
+    Plain,
+    Quoted,
+    Closed,
+}
+
+enum Progress {
+    /// The record ends with the line.
+    Complete,
+    /// A quote is open: the record goes on.
+    Open,
+    /// This character follows a closing quote.
+    Stray(char),
+}
+
+/// State machine of RFC 4180; a quote inside an unquoted field is an ordinary character.
+struct Splitter {
+    delimiter: char,
+    state: State,
+    field: String,
+    fields: Vec<String>,
+}
+
+impl Splitter {
+    fn new(delimiter: char) -> Self {
+        Splitter {
+            delimiter,
+            state: State::Begin,
+            field: String::new(),
+            fields: Vec::new(),
+        }
+    }
+
+    fn feed(&mut self, line: &str) -> Progress {
+        for c in line.chars() {
+            match self.state {
+                State::Begin if c == '"' => self.state = State::Quoted,
+                State::Begin | State::Plain | State::Closed if c == self.delimiter => {
+                    self.end_field()
+                }
+                State::Begin | State::Plain => {
+                    self.field.push(c);
+                    self.state = State::Plain;
+                }
+                State::Quoted if c == '"' => self.state = State::Closed,
+                State::Quoted => self.field.push(c),
+                State::Closed if c == '"' => {
+                    self.field.push(c);
+                    self.state = State::Quoted;
+                }
+                State::Closed => return Progress::Stray(c),
+            }
+        }
+        if matches!(self.state, State::Quoted) {
+            self.field.push('\n');
+            return Progress::Open;
+        }
+        self.end_field();
+        Progress::Complete
+    }
+
+    fn end_field(&mut self) {
+        self.fields.push(std::mem::take(&mut self.field));
+        self.state = State::Begin;
+    }
+}

@@ -1,0 +1,229 @@
+//! Opening a file: compression by extension and magic bytes, a cap on the decompressed size, and bounded lines.
+
+use super::Limits;
+use crate::error::{Error, Kind};
+use flate2::bufread::MultiGzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+/// Memory that an xz decoder may use: twice what `xz -9` asks for, rounded up.
+const XZ_MEMORY: u64 = 256 << 20;
+
+/// A compression: extension, first bytes, and decoder.
+pub(super) struct Compression {
+    name: &'static str,
+    pub(super) extension: &'static str,
+    magic: &'static [u8],
+    decode: fn(BufReader<File>) -> io::Result<Box<dyn Read>>,
+}
+
+/// Every compression that is read.
+pub(super) static COMPRESSIONS: &[Compression] = &[
+    Compression {
+        name: "gzip",
+        extension: ".gz",
+        magic: &[0x1f, 0x8b],
+        decode: |file| Ok(Box::new(MultiGzDecoder::new(file))),
+    },
+    Compression {
+        name: "zstd",
+        extension: ".zst",
+        magic: &[0x28, 0xb5, 0x2f, 0xfd],
+        decode: |file| Ok(Box::new(zstd::stream::read::Decoder::with_buffer(file)?)),
+    },
+    Compression {
+        name: "xz",
+        extension: ".xz",
+        magic: &[0xfd, b'7', b'z', b'X', b'Z', 0],
+        decode: |file| {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
+            Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(
+                file, stream,
+            )))
+        },
+    },
+];
+
+/// Opens a regular file; refuses what could block or never end, and says what to do when there is none.
+pub(super) fn regular_file(path: &Path) -> Result<File, Error> {
+    let metadata = std::fs::metadata(path).map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound => Error {
+            kind: Kind::Io,
+            path: Some(path.into()),
+            line: None,
+            message:
+                "no such file: check the name, or the data directory (--data DIR, LOWBIT_DATA)"
+                    .into(),
+        },
+        _ => Error::io(path, &cause),
+    })?;
+    if metadata.is_dir() {
+        return Err(Error::input(
+            path,
+            None,
+            "is a directory: name a file in it",
+        ));
+    }
+    if !metadata.is_file() {
+        return Err(Error::input(
+            path,
+            None,
+            "is not a regular file: copy its content to one first",
+        ));
+    }
+    File::open(path).map_err(|cause| Error::io(path, &cause))
+}
+
+/// The compression that the first bytes of a file show. A name that promises another one is refused.
+pub(super) fn compression(
+    path: &Path,
+    start: &[u8],
+) -> Result<Option<&'static Compression>, Error> {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    let promised = COMPRESSIONS.iter().find(|c| name.ends_with(c.extension));
+    let found = COMPRESSIONS.iter().find(|c| start.starts_with(c.magic));
+    match promised {
+        Some(promised)
+            if !start.is_empty() && found.is_none_or(|found| found.name != promised.name) =>
+        {
+            let is = found.map_or("does not begin like one".into(), |found| {
+                format!("is {}", found.name)
+            });
+            Err(Error::input(
+                path,
+                None,
+                format!("is named {} but {is}: rename it", promised.extension),
+            ))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// The lines of a file, decompressed.
+pub(super) struct Lines<'a> {
+    path: &'a Path,
+    reader: BufReader<Capped<Box<dyn Read>>>,
+    limit: u64,
+    /// Number of the last line given out, from 1.
+    pub(super) line: u64,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn open(path: &'a Path, limits: &Limits) -> Result<Self, Error> {
+        let mut file = BufReader::new(regular_file(path)?);
+        let start = file.fill_buf().map_err(|cause| Error::io(path, &cause))?;
+        let inner: Box<dyn Read> = match compression(path, start)? {
+            None => Box::new(file),
+            Some(found) => (found.decode)(file).map_err(|cause| Error::io(path, &cause))?,
+        };
+        let capped = Capped {
+            inner,
+            left: limits.bytes,
+            cap: limits.bytes,
+        };
+        Ok(Lines {
+            path,
+            reader: BufReader::new(capped),
+            limit: limits.line,
+            line: 0,
+        })
+    }
+
+    /// The next line without its end (`\n` or `\r\n`); `None` at the end of the file. `used` bytes of the limit on a line
+    /// are already taken by the record that this line continues.
+    pub(super) fn next(&mut self, used: u64) -> Result<Option<String>, Error> {
+        let mut bytes = Vec::new();
+        self.line += 1;
+        let allowed = self.limit.saturating_sub(used);
+        let mut bounded = (&mut self.reader).take(allowed + 1);
+        bounded
+            .read_until(b'\n', &mut bytes)
+            .map_err(|cause| decode_error(self.path, self.line, &cause))?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        if bytes.len() as u64 > allowed {
+            let message = format!(
+                "record is longer than {} bytes: is it a text table, with matching quotes?",
+                self.limit
+            );
+            return Err(Error::input(self.path, Some(self.line), message));
+        }
+        if bytes.ends_with(b"\n") {
+            bytes.pop();
+            if bytes.ends_with(b"\r") {
+                bytes.pop();
+            }
+        }
+        if self.line == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
+            bytes.drain(..3);
+        }
+        let text = String::from_utf8(bytes).map_err(|cause| {
+            let at = cause.utf8_error().valid_up_to();
+            let byte = cause.as_bytes()[at];
+            let message = format!(
+                "byte {at} of the line, 0x{byte:02x}, is not UTF-8: convert the file to UTF-8"
+            );
+            Error::input(self.path, Some(self.line), message)
+        })?;
+        Ok(Some(text))
+    }
+}
+
+/// A failed read: of the disk, of the compressed stream, or of the cap.
+fn decode_error(path: &Path, line: u64, cause: &io::Error) -> Error {
+    if cause.raw_os_error().is_some() {
+        return Error::io(path, cause);
+    }
+    let message = if cause
+        .get_ref()
+        .is_some_and(|inner| inner.is::<CapExceeded>())
+    {
+        cause.to_string()
+    } else if cause.kind() == io::ErrorKind::UnexpectedEof {
+        "compressed stream ends too early: the file is truncated, fetch it again".into()
+    } else {
+        format!("compressed stream is damaged ({cause}): fetch the file again")
+    };
+    Error::input(path, Some(line), message)
+}
+
+/// Lets at most `cap` bytes through, then fails.
+struct Capped<R> {
+    inner: R,
+    left: u64,
+    cap: u64,
+}
+
+impl<R: Read> Read for Capped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        match self.left.checked_sub(n as u64) {
+            Some(left) => self.left = left,
+            None => return Err(io::Error::other(CapExceeded(self.cap))),
+        }
+        Ok(n)
+    }
+}
+
+#[derive(Debug)]
+struct CapExceeded(u64);
+
+impl fmt::Display for CapExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "more than {} bytes after decompression, the limit for one file",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for CapExceeded {}

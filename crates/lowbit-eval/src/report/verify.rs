@@ -1,0 +1,168 @@
+//! Files of a report against what their records give.
+
+use super::checks::{CheckResult, EMBEDDED, Outcome};
+use super::html;
+use crate::record::Results;
+use std::fs;
+use std::path::Path;
+
+/// The records embedded in `report.html` against `results.json`.
+pub(super) fn embedded(dir: &Path, results: &Results) -> CheckResult {
+    let name = "report.html holds the records of results.json";
+    let outcome = match fs::read_to_string(dir.join("report.html")) {
+        Err(e) => fail(format!("report.html: {e}")),
+        Ok(page) => match html::records(&page).map(serde_json::from_str::<Results>) {
+            None => fail("report.html holds no records".into()),
+            Some(Err(e)) => fail(format!("report.html: its records cannot be read: {e}")),
+            Some(Ok(found)) if found == *results => Outcome::Pass,
+            Some(Ok(found)) => fail(format!("report.html: {}", difference(&found, results))),
+        },
+    };
+    CheckResult {
+        id: EMBEDDED,
+        name,
+        outcome,
+    }
+}
+
+fn fail(line: String) -> Outcome {
+    Outcome::Fail(vec![line])
+}
+
+/// The first place where two sets of records differ.
+fn difference(found: &Results, wanted: &Results) -> String {
+    if found.records.len() != wanted.records.len() {
+        return format!(
+            "{} records embedded, {} in results.json",
+            found.records.len(),
+            wanted.records.len()
+        );
+    }
+    for (a, b) in found.records.iter().zip(&wanted.records) {
+        if a.model != b.model {
+            return format!(
+                "embedded record of {}, results.json has {}",
+                a.model, b.model
+            );
+        }
+        for (name, m) in &b.measures {
+            let theirs = a.measures.get(name);
+            if theirs != Some(m) {
+                let text = theirs.map_or("absent".into(), |t| {
+                    format!("{} ({:?} to {:?}, n = {})", t.value, t.lo, t.hi, t.n)
+                });
+                return format!(
+                    "{}: {name} is embedded as {text}, results.json has {} (n = {})",
+                    b.model, m.value, m.n
+                );
+            }
+        }
+        if a != b {
+            return format!(
+                "the embedded record of {} differs from results.json",
+                b.model
+            );
+        }
+    }
+    "the embedded machine, program or task differs from results.json".into()
+}
+
+/// One rendered file against its records, byte by byte.
+pub(super) fn file(dir: &Path, file: &'static str, wanted: &str, results: &Results) -> CheckResult {
+    let name = match file {
+        "report.html" => "report.html is what the records give",
+        "report.md" => "report.md is what the records give",
+        _ => "results.csv is what the records give",
+    };
+    let outcome = match fs::read_to_string(dir.join(file)) {
+        Err(e) => fail(format!("{file}: {e}")),
+        Ok(found) if found == wanted => Outcome::Pass,
+        Ok(found) => fail(format!(
+            "{file}:{}{}",
+            first_difference(&found, wanted),
+            other_version(results)
+        )),
+    };
+    CheckResult {
+        id: EMBEDDED,
+        name,
+        outcome,
+    }
+}
+
+/// Line number and the differing words of the first line that differs.
+fn first_difference(found: &str, wanted: &str) -> String {
+    let (mut a, mut b) = (found.lines(), wanted.lines());
+    let mut line = 0usize;
+    loop {
+        line += 1;
+        match (a.next(), b.next()) {
+            (Some(x), Some(y)) if x == y => continue,
+            (None, None) => return format!("{line}: the line ends differ"),
+            (x, y) => {
+                let (x, y) = (x.unwrap_or("nothing"), y.unwrap_or("nothing"));
+                let (x, y) = excerpt(x, y);
+                return format!("{line}: found \"{x}\", the records give \"{y}\"");
+            }
+        }
+    }
+}
+
+/// The part in which two lines differ, widened to whole words and a little context.
+fn excerpt(x: &str, y: &str) -> (String, String) {
+    let (x, y): (Vec<char>, Vec<char>) = (x.chars().collect(), y.chars().collect());
+    let same = |(a, b): &(&char, &char)| a == b;
+    let mut start = x.iter().zip(&y).take_while(same).count();
+    let most = x.len().min(y.len()) - start;
+    let end = x
+        .iter()
+        .rev()
+        .zip(y.iter().rev())
+        .take_while(same)
+        .count()
+        .min(most);
+    let word = |c: &char| !c.is_whitespace() && !"<>|\"".contains(*c);
+    while start > 0 && word(&x[start - 1]) {
+        start -= 1;
+    }
+    let cut = |line: &[char]| {
+        let mut stop = line.len() - end;
+        while stop < line.len() && word(&line[stop]) {
+            stop += 1;
+        }
+        line[start.min(stop)..stop.min(start + 80)]
+            .iter()
+            .collect::<String>()
+    };
+    (cut(&x), cut(&y))
+}
+
+fn other_version(results: &Results) -> String {
+    let (theirs, mine) = (results.tool.version.as_str(), env!("CARGO_PKG_VERSION"));
+    if theirs == mine {
+        return String::new();
+    }
+    format!(
+        "; written by lowbit {theirs} and verified by {mine}: render it again from results.json"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_number_is_named() {
+        let wanted = "a\n<td>96.12 %<small>95.1 to 97.0</small></td>\nb";
+        let found = wanted.replace("96.12", "96.92");
+        assert_eq!(
+            first_difference(&found, wanted),
+            "2: found \"96.92\", the records give \"96.12\""
+        );
+        assert_eq!(
+            first_difference("a\n", "a\nb"),
+            "2: found \"nothing\", the records give \"b\""
+        );
+        assert_eq!(first_difference("a", "a\n"), "2: the line ends differ");
+    }
+}

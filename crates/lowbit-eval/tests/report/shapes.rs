@@ -1,0 +1,250 @@
+//! Reports of unusual records: nothing panics, nothing is invented, everything verifies.
+
+use super::fixture;
+use super::record::{Measure, Results, SCHEMA_VERSION};
+use lowbit_eval::report;
+use std::fs;
+
+/// The report as Markdown and HTML, whatever its checks say.
+fn text(results: &Results) -> (String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let _ = report::write(dir.path(), results);
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let all = report::verify(dir.path()).unwrap();
+    assert!(
+        all.iter().filter(|r| r.id == 40).all(|r| !r.failed()),
+        "{all:?}"
+    );
+    (read("report.md"), read("report.html"))
+}
+
+#[test]
+fn the_page_stands_alone_and_its_tags_close() {
+    let (_, page) = text(&fixture::clean());
+    for foreign in [
+        "http:", "https:", "src=", "<link", "@import", "url(", "<iframe", "onclick",
+    ] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    assert!(page.contains("name=\"viewport\"") && page.contains("prefers-color-scheme: dark"));
+    for tag in [
+        "section", "table", "figure", "details", "ul", "ol", "dl", "svg", "div", "span", "article",
+        "tr", "td", "p",
+    ] {
+        let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
+        let opened = page
+            .match_indices(&open)
+            .filter(|(i, _)| page[i + open.len()..].starts_with(['>', ' ']))
+            .count();
+        assert_eq!(opened, page.matches(&close).count(), "{tag}");
+    }
+    for anchor in page
+        .split("href=\"#")
+        .skip(1)
+        .filter_map(|s| s.split('"').next())
+    {
+        assert!(
+            page.contains(&format!("<section id=\"{anchor}\"")),
+            "{anchor}"
+        );
+    }
+}
+
+#[test]
+fn no_records() {
+    let results = Results {
+        schema_version: SCHEMA_VERSION,
+        ..Results::default()
+    };
+    let (markdown, _) = text(&results);
+    assert!(markdown.contains("0 of 0 cores"), "{markdown}");
+    assert!(
+        report::check(&results)
+            .iter()
+            .any(|r| r.id == 1 && r.failed())
+    );
+}
+
+#[test]
+fn one_record_is_compared_with_nothing() {
+    let mut results = fixture::clean();
+    results.records.truncate(1);
+    let dir = tempfile::tempdir().unwrap();
+    let findings = report::write(dir.path(), &results).unwrap();
+    assert!(findings.iter().all(|f| f.recommends().is_none()));
+}
+
+#[test]
+fn without_reference_nothing_is_claimed() {
+    let mut results = fixture::clean();
+    results.records.remove(0);
+    let (markdown, _) = text(&results);
+    assert!(markdown.contains("nothing is compared"));
+    let dir = tempfile::tempdir().unwrap();
+    let findings = report::write(dir.path(), &results).unwrap();
+    assert!(
+        findings
+            .iter()
+            .all(|f| f.recommends().is_none() && !f.to_string().contains("faster")),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn missing_measures_are_said() {
+    let mut results = fixture::clean();
+    for record in &mut results.records {
+        record.measures.retain(|name, _| name == "accuracy");
+        record.detail.samples.clear();
+        record.detail.tensors.clear();
+        record.detail.curve.clear();
+    }
+    let (markdown, page) = text(&results);
+    assert!(markdown.matches("not measured").count() > 100);
+    assert!(page.contains("Change against f32") && !page.contains(">Latency</h3>"));
+}
+
+#[test]
+fn too_few_runs_give_no_ratio() {
+    let mut results = fixture::clean();
+    for record in results.records.iter_mut().filter(|r| r.model == "int8") {
+        record.detail.samples.clear();
+    }
+    let (markdown, _) = text(&results);
+    let line = markdown
+        .lines()
+        .find(|l| l.starts_with("| int8 ("))
+        .unwrap();
+    assert!(line.ends_with("| not measured |"), "{line}");
+}
+
+#[test]
+fn overlap_and_samples_are_warned_of() {
+    let mut results = fixture::clean();
+    results.tasks[0].overlap_rows = 37;
+    results.tasks[0].test_rows = 4000;
+    let (markdown, _) = text(&results);
+    assert!(markdown.contains("37 of 4,000 test rows also occur in the training split"));
+    assert!(markdown.contains("Scored on a sample: 2,000 of 4,000 test rows."));
+}
+
+#[test]
+fn a_language_model_task() {
+    let (markdown, _) = text(&fixture::language());
+    assert!(
+        markdown.contains("| Contender | Bits per byte |"),
+        "{markdown}"
+    );
+    assert!(
+        markdown.contains("2.1140 against 2.1130 of `f32`"),
+        "{markdown}"
+    );
+    assert!(!markdown.contains("accurate than"));
+    let dir = tempfile::tempdir().unwrap();
+    report::write(dir.path(), &fixture::language()).unwrap();
+}
+
+#[test]
+fn two_tasks_have_sections_of_their_own() {
+    let mut results = fixture::clean();
+    let mut other = fixture::language();
+    other.tasks[0].test_sha256 = "0123".repeat(16);
+    results.tasks.append(&mut other.tasks);
+    results.records.append(&mut other.records);
+    let (markdown, page) = text(&results);
+    assert!(markdown.contains("## Size: topics@1") && markdown.contains("## Size: enwik8@1"));
+    assert!(page.contains("id=\"size-1\"") && page.contains("id=\"size-2\""));
+    let dir = tempfile::tempdir().unwrap();
+    report::write(dir.path(), &results).unwrap();
+}
+
+#[test]
+fn many_classes_list_their_confusions() {
+    let mut results = fixture::clean();
+    for record in &mut results.records {
+        record.detail.classes = (0..30).map(|i| format!("class{i}")).collect();
+        record.detail.confusion.clear();
+        record
+            .measures
+            .retain(|name, _| !name.contains("f1") && !name.contains("macro"));
+        record.detail.confusion = vec![vec![0; 30]; 30];
+        for (truth, answer) in record.detail.truths.iter().zip(&record.detail.answers) {
+            record.detail.confusion[usize::from(*truth)][usize::from(*answer)] += 1;
+        }
+    }
+    let (markdown, _) = text(&results);
+    assert!(markdown.contains("### Most frequent confusions"));
+    let dir = tempfile::tempdir().unwrap();
+    report::write(dir.path(), &results).unwrap();
+}
+
+#[test]
+fn close_contenders_get_no_vacuous_threshold() {
+    let mut results = fixture::clean();
+    results.records.retain(|r| {
+        [
+            "f32",
+            "bf16",
+            "int8_channel",
+            "llm_int8",
+            "naive_bayes",
+            "majority",
+        ]
+        .contains(&r.model.as_str())
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let findings = report::write(dir.path(), &results).unwrap();
+    let text: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert!(
+        text.iter()
+            .any(|t| t == "Every contender lies within 0.05 points of f32."),
+        "{text:#?}"
+    );
+    assert!(text.iter().all(|t| !t.contains("within 1 point")));
+}
+
+#[test]
+fn a_contender_that_only_loses_is_not_recommended() {
+    let mut results = fixture::clean();
+    results.records.retain(|r| {
+        ["f32", "int2", "ternary_ptq", "naive_bayes", "majority"].contains(&r.model.as_str())
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let findings = report::write(dir.path(), &results).unwrap();
+    assert!(findings.iter().all(|f| f.recommends().is_none()));
+    assert!(
+        findings
+            .iter()
+            .any(|f| f.to_string() == "No smaller contender stays within 1 point of f32."),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn a_perfect_reference_has_no_error_rate_to_change() {
+    let mut results = fixture::clean();
+    results.tasks[0].ceiling = None;
+    for record in &mut results.records {
+        if record.model == "f32" {
+            record.detail.answers = record.detail.truths.clone();
+            record
+                .measures
+                .retain(|name, _| !name.contains("f1") && !name.contains("macro"));
+            record.detail.confusion.clear();
+            let (lo, hi) = super::stats::wilson(2000, 2000);
+            record.measures.insert(
+                "accuracy".into(),
+                Measure::measured(1.0, "fraction", 2000).between(lo, hi),
+            );
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    report::write(dir.path(), &results).unwrap();
+    let markdown = fs::read_to_string(dir.path().join("report.md")).unwrap();
+    assert!(!markdown.contains("NaN") && !markdown.contains(" inf"));
+    let line = markdown
+        .lines()
+        .find(|l| l.starts_with("| int8 |"))
+        .unwrap();
+    assert!(line.contains("| not defined |"), "{line}");
+}

@@ -1,0 +1,253 @@
+//! Codes of a few bits in 64-byte units: each of the 16 lanes holds 4 bytes of one row, and byte `j` of a lane holds the
+//! codes of columns `j, 4 + j, 8 + j, ...` of the unit, so that masking yields quads of 4 consecutive columns.
+
+use crate::simd::{LANES, Simd};
+
+/// How `Q` quads of 8-bit codes share the bytes of a unit.
+pub(super) trait Codec<const Q: usize>: Copy + Send + Sync + 'static {
+    /// Whether all fields are at most 128.
+    const SMALL: bool;
+
+    /// The codes of a byte, one per quad: the definition.
+    fn unpack(byte: u8) -> [u8; Q];
+    /// The byte of `Q` codes.
+    fn pack(codes: [u8; Q]) -> u8;
+    /// Each quad's codes, possibly multiplied by a power of two, as [`Codec::combine`] expects.
+    fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; Q];
+    /// The sum over all quads, from the sums of products of each field.
+    fn combine<S: Simd>(s: S, sums: [S::I; Q]) -> S::I;
+    /// Each quad's codes.
+    fn codes<S: Simd>(s: S, unit: S::I) -> [S::I; Q];
+}
+
+/// One signed byte, stored as `code = value + 128`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Byte;
+
+impl Codec<1> for Byte {
+    const SMALL: bool = false;
+    fn unpack(byte: u8) -> [u8; 1] {
+        [byte]
+    }
+    fn pack(codes: [u8; 1]) -> u8 {
+        codes[0]
+    }
+    #[inline(always)]
+    fn fields<S: Simd>(_: S, unit: S::I) -> [S::I; 1] {
+        [unit]
+    }
+    #[inline(always)]
+    fn combine<S: Simd>(_: S, sums: [S::I; 1]) -> S::I {
+        sums[0]
+    }
+    #[inline(always)]
+    fn codes<S: Simd>(_: S, unit: S::I) -> [S::I; 1] {
+        [unit]
+    }
+}
+
+/// Two codes of four bits, the first in the low half.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nibbles;
+
+impl Codec<2> for Nibbles {
+    const SMALL: bool = true;
+    fn unpack(byte: u8) -> [u8; 2] {
+        [byte & 15, byte >> 4]
+    }
+    fn pack(codes: [u8; 2]) -> u8 {
+        codes[0] | codes[1] << 4
+    }
+    #[inline(always)]
+    fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; 2] {
+        Self::codes(s, unit)
+    }
+    #[inline(always)]
+    fn combine<S: Simd>(s: S, sums: [S::I; 2]) -> S::I {
+        s.add_i(sums[0], sums[1])
+    }
+    #[inline(always)]
+    fn codes<S: Simd>(s: S, unit: S::I) -> [S::I; 2] {
+        let mask = s.splat_i(0x0f0f_0f0f);
+        [s.and(unit, mask), s.and(s.shr::<4>(unit), mask)]
+    }
+}
+
+/// Four codes of two bits, the first lowest. The fields are masked, not shifted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crumbs<const TERNARY: bool>;
+
+impl<const TERNARY: bool> Codec<4> for Crumbs<TERNARY> {
+    const SMALL: bool = TERNARY; // 2 << 6 = 128, 3 << 6 = 192
+    fn unpack(byte: u8) -> [u8; 4] {
+        [byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6]
+    }
+    fn pack(codes: [u8; 4]) -> u8 {
+        codes[0] | codes[1] << 2 | codes[2] << 4 | codes[3] << 6
+    }
+    #[inline(always)]
+    fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; 4] {
+        let mask = |m: u8| s.splat_i(i32::from_le_bytes([m; 4]));
+        [s.and(unit, mask(0x03)), s.and(unit, mask(0x0c)), s.and(unit, mask(0x30)), s.and(unit, mask(0xc0))]
+    }
+    #[inline(always)]
+    fn combine<S: Simd>(s: S, sums: [S::I; 4]) -> S::I {
+        let high = s.add_i(s.sar::<4>(sums[2]), s.sar::<6>(sums[3]));
+        s.add_i(s.add_i(sums[0], s.sar::<2>(sums[1])), high)
+    }
+    #[inline(always)]
+    fn codes<S: Simd>(s: S, unit: S::I) -> [S::I; 4] {
+        let mask = s.splat_i(0x0303_0303);
+        [
+            s.and(unit, mask),
+            s.and(s.shr::<2>(unit), mask),
+            s.and(s.shr::<4>(unit), mask),
+            s.and(s.shr::<6>(unit), mask),
+        ]
+    }
+}
+
+/// Five ternary codes in base 3, the first most significant: `byte = ceil(v * 256 / 243)`, so that the leading digit of
+/// `byte * 3^n mod 256` is code `n` (the idea of TQ1_0).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Base3;
+
+impl Base3 {
+    /// The leading code times 64: `(3 c >> 8) << 6`, by averages that round up of `c - 1`; exact for every byte.
+    #[inline(always)]
+    fn leading<S: Simd>(s: S, c: S::I) -> S::I {
+        let c = s.subs_b(c, s.splat_i(0x0101_0101));
+        s.and(s.avg_b(c, s.avg_b(c, s.splat_i(0))), s.splat_i(0xc0c0_c0c0_u32 as i32))
+    }
+}
+
+impl Codec<5> for Base3 {
+    const SMALL: bool = true;
+    fn unpack(byte: u8) -> [u8; 5] {
+        let mut rest = byte;
+        std::array::from_fn(|_| {
+            let code = (rest as u16 * 3 >> 8) as u8;
+            rest = rest.wrapping_mul(3);
+            code
+        })
+    }
+    fn pack(codes: [u8; 5]) -> u8 {
+        let v = codes.iter().fold(0u16, |v, &c| v * 3 + c as u16);
+        ((v * 256).div_ceil(243)) as u8
+    }
+    #[inline(always)]
+    fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; 5] {
+        let mut c = unit;
+        let mut out = [unit; 5];
+        for (i, out) in out.iter_mut().enumerate() {
+            if i > 0 {
+                c = s.add_b(c, s.add_b(c, c));
+            }
+            *out = Self::leading(s, c);
+        }
+        out
+    }
+    #[inline(always)]
+    fn combine<S: Simd>(s: S, sums: [S::I; 5]) -> S::I {
+        let sum = s.add_i(s.add_i(sums[0], sums[1]), s.add_i(sums[2], sums[3]));
+        s.sar::<6>(s.add_i(sum, sums[4]))
+    }
+    #[inline(always)]
+    fn codes<S: Simd>(s: S, unit: S::I) -> [S::I; 5] {
+        let mask = s.splat_i(0x0303_0303);
+        let mut fields = Self::fields(s, unit);
+        for field in &mut fields {
+            *field = s.and(s.shr::<6>(*field), mask);
+        }
+        fields
+    }
+}
+
+/// Units of a panel for so many columns.
+pub(super) fn units<const Q: usize>(cols: usize) -> usize {
+    cols.div_ceil(4 * Q)
+}
+
+/// Packs codes row by row; `code(row, col)` is asked for every row and column that exists, `fill` stands elsewhere.
+pub(super) fn pack_matrix<C: Codec<Q>, const Q: usize>(
+    rows: usize,
+    cols: usize,
+    units: usize,
+    fill: u8,
+    codes: &[u8],
+) -> Vec<u8> {
+    let panels = rows.div_ceil(LANES);
+    let mut out = vec![0u8; panels * units * 64];
+    for (i, unit) in out.chunks_exact_mut(64).enumerate() {
+        let (panel, first) = (i / units, i % units * 4 * Q);
+        for (lane, bytes) in unit.chunks_exact_mut(4).enumerate() {
+            let row = panel * LANES + lane;
+            for (j, byte) in bytes.iter_mut().enumerate() {
+                *byte = C::pack(std::array::from_fn(|q| {
+                    let col = first + 4 * q + j;
+                    if row < rows && col < cols { codes[row * cols + col] } else { fill }
+                }));
+            }
+        }
+    }
+    out
+}
+
+/// The codes of one row, `[cols]`, called one by one.
+pub(super) fn unpack_row<C: Codec<Q>, const Q: usize>(bytes: &[u8], units: usize, row: usize, cols: usize, mut f: impl FnMut(usize, u8)) {
+    let (panel, lane) = (row / LANES, row % LANES);
+    for unit in 0..units {
+        let at = (panel * units + unit) * 64 + lane * 4;
+        for j in 0..4 {
+            for (q, code) in C::unpack(bytes[at + j]).into_iter().enumerate() {
+                let col = unit * 4 * Q + 4 * q + j;
+                if col < cols {
+                    f(col, code);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Isa, Op};
+
+    struct Codes<C>(C, [u8; 64]);
+    impl<C: Codec<5>> Op for Codes<C> {
+        type Out = [[u8; 64]; 5];
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) -> Self::Out {
+            // SAFETY: arrays of 64 bytes.
+            unsafe { C::codes(s, s.load_i(self.1.as_ptr())) }.map(|v| {
+                let mut out = [0; 64];
+                // SAFETY: as above.
+                unsafe { s.store_i(out.as_mut_ptr(), v) };
+                out
+            })
+        }
+    }
+
+    #[test]
+    fn all_243_base_3_tuples_survive_on_every_isa() {
+        for v in 0..243u16 {
+            let codes = std::array::from_fn(|i| (v / 3u16.pow(4 - i as u32) % 3) as u8);
+            let byte = Base3::pack(codes);
+            assert_eq!(Base3::unpack(byte), codes);
+            for isa in Isa::available() {
+                let found = isa.run(Codes(Base3, [byte; 64]));
+                assert!((0..5).all(|q| found[q] == [codes[q]; 64]), "{byte} on {}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn all_bytes_of_the_bit_codecs_survive() {
+        for byte in 0..=255u8 {
+            assert_eq!(Crumbs::<true>::pack(Crumbs::<true>::unpack(byte)), byte);
+            assert_eq!(Nibbles::pack(Nibbles::unpack(byte)), byte);
+            assert_eq!(Byte::pack(Byte::unpack(byte)), byte);
+        }
+    }
+}

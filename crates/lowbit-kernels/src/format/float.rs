@@ -1,0 +1,275 @@
+//! 32-bit floats, and bfloat16.
+//!
+//! bf16 products of several tokens take bf16 activations where the CPU multiplies bf16 pairs; elsewhere, and for one
+//! token, activations stay f32.
+
+use super::tiles::{self, Epilogue, Groups, Kind, Layout, Quads};
+use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
+use crate::gemm::{self, Mat};
+use crate::pool::SharedMut;
+use crate::simd::{LANES, Simd};
+use crate::{Bytes, Cpu, Error, Isa, Op, Rows, scratch};
+use half::bf16;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// 32-bit floats, panels `[cols][16]`.
+#[derive(Debug)]
+pub(super) struct F32;
+
+/// The upper half of f32, rounded to nearest even; panels `[cols / 2][16][2]`.
+#[derive(Debug)]
+pub(super) struct BF16;
+
+fn as_floats(bytes: &Bytes) -> Cow<'_, [f32]> {
+    // SAFETY: any bits are a valid f32; the aligned middle is used only when it is the whole.
+    match unsafe { bytes.align_to::<f32>() } {
+        ([], whole, []) if cfg!(target_endian = "little") => Cow::Borrowed(whole),
+        _ => Cow::Owned(floats(bytes).collect()),
+    }
+}
+
+impl Format for F32 {
+    fn name(&self) -> &'static str {
+        "f32"
+    }
+
+    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
+        vec![Part { name: "codes", bytes: rows.div_ceil(LANES) * LANES * cols * 4 }]
+    }
+
+    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+        check_finite(w, cols)?;
+        let mut out = vec![0.0; rows.div_ceil(LANES) * LANES * cols];
+        for (row, w) in w.chunks_exact(cols).enumerate() {
+            for (col, &w) in w.iter().enumerate() {
+                out[(row / LANES * cols + col) * LANES + row % LANES] = w;
+            }
+        }
+        Packed::from_parts(&F32, rows, cols, vec![Bytes::from_f32(&out)])
+    }
+
+    fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
+        let values = as_floats(&p.parts[0]);
+        for (col, out) in out.iter_mut().enumerate() {
+            *out = values[(row / LANES * p.cols + col) * LANES + row % LANES];
+        }
+    }
+
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+        let owned;
+        let x = match x {
+            Rows::F32(x) => x,
+            Rows::Int8(q) => {
+                owned = q.dequantize();
+                &owned
+            }
+        };
+        gemm::multiply(cpu, x.len() / p.cols, p.rows, p.cols, Mat::new(x, p.cols), &as_floats(&p.parts[0]), false, y);
+    }
+
+    fn validate(&self, p: &Packed) -> Result<(), Error> {
+        check_scales("f32", floats(&p.parts[0]))
+    }
+}
+
+fn pairs(cols: usize) -> usize {
+    cols.div_ceil(2)
+}
+
+impl Format for BF16 {
+    fn name(&self) -> &'static str {
+        "bf16"
+    }
+
+    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
+        vec![Part { name: "codes", bytes: rows.div_ceil(LANES) * pairs(cols) * 64 }]
+    }
+
+    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+        check_finite(w, cols)?;
+        let mut out = vec![0u8; rows.div_ceil(LANES) * pairs(cols) * 64];
+        for (row, w) in w.chunks_exact(cols).enumerate() {
+            for (col, &w) in w.iter().enumerate() {
+                let at = (row / LANES * pairs(cols) + col / 2) * 64 + row % LANES * 4 + col % 2 * 2;
+                out[at..at + 2].copy_from_slice(&bf16::from_f32(w).to_le_bytes());
+            }
+        }
+        Packed::from_parts(&BF16, rows, cols, vec![Bytes::new(out)])
+    }
+
+    fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
+        for (col, out) in out.iter_mut().enumerate() {
+            let at = (row / LANES * pairs(p.cols) + col / 2) * 64 + row % LANES * 4 + col % 2 * 2;
+            *out = bf16::from_le_bytes([p.parts[0][at], p.parts[0][at + 1]]).to_f32();
+        }
+    }
+
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+        product(cpu, &Bf16View(p), &|panels, x, out| cpu.isa.run(OneToken { p, panels, x, out }), p, x, y);
+    }
+
+    fn validate(&self, p: &Packed) -> Result<(), Error> {
+        let values = p.parts[0].chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32());
+        check_scales("bf16", values)
+    }
+}
+
+/// The kernel for one token: a range of panels, the activations, the outputs.
+pub(super) type ForOneToken<'a> = &'a (dyn Fn(Range<usize>, &[f32], &SharedMut<f32>) + Sync);
+
+/// The product of a format whose weights are floats: one token exactly, several by bf16 pairs where that is fast.
+pub(super) fn product(cpu: &Cpu, w: &dyn Quads, one: ForOneToken, p: &Packed, x: Rows, y: &mut [f32]) {
+    let owned;
+    let x = match x {
+        Rows::F32(x) => x,
+        Rows::Int8(q) => {
+            owned = q.dequantize();
+            &owned
+        }
+    };
+    let tokens = x.len() / p.cols;
+    if tokens == 1 {
+        let panels = p.rows.div_ceil(LANES);
+        let bytes = p.bytes() / panels + 1;
+        let grain = ((1 << 16) / bytes + 1).next_multiple_of(WIDE).max(panels.div_ceil(16).next_multiple_of(WIDE));
+        let out = SharedMut::new(y);
+        cpu.pool.run(panels.div_ceil(grain), &|task| one(task * grain..((task + 1) * grain).min(panels), x, &out));
+    } else if cpu.isa.run(FastBf16) {
+        let Layout { units, quads, .. } = w.layout();
+        let stride = units * quads * 4;
+        let mut rows = scratch::take(tokens * stride);
+        let bytes = &mut rows.bytes()[..tokens * stride];
+        let grain = (1 << 14) / p.cols + 1;
+        cpu.pool.for_rows(tokens, grain, [(&mut *bytes, stride)], |range, [out]| {
+            cpu.isa.run(ToBf16 { x: &x[range.start * p.cols..range.end * p.cols], cols: p.cols, stride, out });
+        });
+        let groups = Groups { bytes, stride, tokens, sums: &[], sums_stride: 0, scale: &[] };
+        tiles::product(cpu, w, p.rows, groups, y);
+    } else {
+        tiles::product_f32(cpu, w, p.rows, p.cols, Rows::F32(x), y);
+    }
+}
+
+/// Panels read side by side for one token.
+pub(super) const WIDE: usize = 8;
+
+struct FastBf16;
+impl Op for FastBf16 {
+    type Out = bool;
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) -> bool {
+        S::FAST_BF16
+    }
+}
+
+/// Rounds rows to bf16 (nearest even), padded with 0 to `stride` bytes.
+struct ToBf16<'a> {
+    x: &'a [f32],
+    cols: usize,
+    stride: usize,
+    out: &'a mut [u8],
+}
+
+impl Op for ToBf16<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) {
+        for (x, out) in self.x.chunks_exact(self.cols).zip(self.out.chunks_exact_mut(self.stride)) {
+            let (used, rest) = out.split_at_mut(self.cols * 2);
+            for (x, out) in x.iter().zip(used.chunks_exact_mut(2)) {
+                let bits = x.to_bits();
+                let rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+                out.copy_from_slice(&(rounded as u16).to_le_bytes());
+            }
+            rest.fill(0);
+        }
+    }
+}
+
+struct Bf16View<'a>(&'a Packed);
+
+impl Quads for Bf16View<'_> {
+    fn layout(&self) -> Layout {
+        Layout { kind: Kind::Bf16, units: pairs(self.0.cols), quads: 1, group: None }
+    }
+
+    fn decode(&self, _: Isa, panel: usize, units: Range<usize>, step: usize, out: &mut [u8]) {
+        let first = panel * pairs(self.0.cols);
+        let bytes = &self.0.parts[0][(first + units.start) * 64..(first + units.end) * 64];
+        for (i, unit) in bytes.chunks_exact(64).enumerate() {
+            out[i * step * 64..][..64].copy_from_slice(unit);
+        }
+    }
+
+    fn epilogue(&self, _: usize) -> Epilogue {
+        Epilogue::Totals
+    }
+
+    fn columns(&self, _: Isa, panel: usize, out: &mut [f32]) {
+        let cols = self.0.cols;
+        let bytes = &self.0.parts[0][panel * pairs(cols) * 64..][..pairs(cols) * 64];
+        for (col, out) in out.chunks_exact_mut(LANES).enumerate().take(cols) {
+            let unit = &bytes[col / 2 * 64..][..64];
+            for (out, b) in out.iter_mut().zip(unit.chunks_exact(4)) {
+                *out = bf16::from_le_bytes([b[col % 2 * 2], b[col % 2 * 2 + 1]]).to_f32();
+            }
+        }
+    }
+}
+
+/// A range of bf16 panels times one token in f32.
+struct OneToken<'a> {
+    p: &'a Packed,
+    panels: Range<usize>,
+    x: &'a [f32],
+    out: &'a SharedMut<'a, f32>,
+}
+
+impl Op for OneToken<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let mut panel = self.panels.start;
+        while panel < self.panels.end {
+            if S::ACCUMULATORS >= 28 && self.panels.end - panel >= WIDE {
+                self.strip::<S, WIDE>(s, panel);
+                panel += WIDE;
+            } else {
+                self.strip::<S, 1>(s, panel);
+                panel += 1;
+            }
+        }
+    }
+}
+
+impl OneToken<'_> {
+    #[inline(always)]
+    fn strip<S: Simd, const P: usize>(&self, s: S, panel: usize) {
+        let (cols, units) = (self.p.cols, pairs(self.p.cols));
+        let codes = &self.p.parts[0][panel * units * 64..(panel + P) * units * 64];
+        let base = codes.as_ptr();
+        let high = s.splat_i(0xffff_0000_u32 as i32);
+        let mut acc = [[s.splat(0.0); 2]; P];
+        for unit in 0..units {
+            let even = s.splat(self.x[unit * 2]);
+            let odd = s.splat(if unit * 2 + 1 < cols { self.x[unit * 2 + 1] } else { 0.0 });
+            for p in 0..P {
+                // SAFETY: inside the panels just sliced.
+                let v = unsafe {
+                    let at = base.add((p * units + unit) * 64);
+                    s.prefetch(at.wrapping_add(1024));
+                    s.load_i(at)
+                };
+                acc[p][0] = s.fma(s.as_f(s.shl::<16>(v)), even, acc[p][0]);
+                acc[p][1] = s.fma(s.as_f(s.and(v, high)), odd, acc[p][1]);
+            }
+        }
+        for p in 0..P {
+            let first = (panel + p) * LANES;
+            // SAFETY: the task owns the outputs of its panels.
+            let out = unsafe { self.out.slice(first..(first + LANES).min(self.p.rows)) };
+            s.store_part(out, s.add(acc[p][0], acc[p][1]));
+        }
+    }
+}

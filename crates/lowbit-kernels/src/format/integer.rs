@@ -1,0 +1,454 @@
+//! Formats of small integer codes: `w = (code - zero) * scale` with one scale per tensor or row, or
+//! `w = code * scale + offset` per group of 64 columns.
+
+use super::codec::{self, Codec};
+use super::tiles::{self, Epilogue, Groups, Kind, Layout, Quads, finish_rows};
+use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales};
+use crate::pool::SharedMut;
+use crate::rows::GROUP;
+use crate::simd::{LANES, Simd};
+use crate::{Bytes, Cpu, Error, Int8Rows, Isa, Op, Rows};
+use half::f16;
+use std::ops::Range;
+
+/// Over what a scale is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// The whole matrix.
+    Tensor,
+    /// A row (output channel).
+    Row,
+    /// 64 columns of a row; with an offset.
+    Group,
+}
+
+/// Which codes and scale a slice of weights that share a scale gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// `scale = mean|w|`, codes -1, 0, 1 (arXiv 2402.17764); eps 1e-5.
+    Absmean,
+    /// `scale = max|w| / 127`.
+    Absmax,
+    /// Scale and offset from minimum and maximum, shrunk where that lowers the squared error; codes `0..=max`.
+    MinMax {
+        /// Largest code.
+        max: u8,
+    },
+}
+
+/// An integer format over a codec of `Q` quads per unit.
+#[derive(Debug)]
+pub(super) struct Integer<C, const Q: usize> {
+    pub name: &'static str,
+    pub codec: C,
+    pub zero: u8,
+    pub share: Share,
+    pub rule: Rule,
+}
+
+impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
+    fn units(&self, cols: usize) -> usize {
+        match self.share {
+            Share::Group => codec::units::<Q>(cols.next_multiple_of(GROUP)),
+            _ => codec::units::<Q>(cols),
+        }
+    }
+
+    fn view<'a>(&self, p: &'a Packed) -> View<'a, C, Q> {
+        View { p, units: self.units(p.cols), zero: self.zero, share: self.share, codec: self.codec }
+    }
+}
+
+/// Scale (and offset) of the weights of one group in f16, and their codes.
+fn min_max(weights: &[f32], max: u8, codes: &mut [u8]) -> (f16, f16) {
+    let (low, high) = weights.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &w| (l.min(w), h.max(w)));
+    let mut best = (f64::INFINITY, f16::ZERO, f16::ZERO);
+    let encode = |w: f32, scale: f32, offset: f32| {
+        if scale == 0.0 { 0 } else { ((w - offset) / scale).round_ties_even().clamp(0.0, max as f32) as u8 }
+    };
+    for shrink in [1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5] {
+        let (middle, reach) = ((low + high) / 2.0, (high - low) / 2.0 * shrink);
+        let (scale, offset) = (f16::from_f32(2.0 * reach / max as f32), f16::from_f32(middle - reach));
+        let (s, o) = (scale.to_f32(), offset.to_f32());
+        let error = weights.iter().map(|&w| ((encode(w, s, o) as f32).mul_add(s, o) - w).powi(2) as f64).sum::<f64>();
+        if error < best.0 {
+            best = (error, scale, offset);
+        }
+    }
+    let (_, scale, offset) = best;
+    for (code, &w) in codes.iter_mut().zip(weights) {
+        *code = encode(w, scale.to_f32(), offset.to_f32());
+    }
+    (scale, offset)
+}
+
+/// The scale of weights that share one, and their codes.
+fn symmetric(rule: Rule, weights: &[f32], zero: u8, codes: &mut [u8]) -> f32 {
+    let (scale, factor, limit) = match rule {
+        Rule::Absmean => {
+            let mean = weights.iter().map(|w| w.abs() as f64).sum::<f64>() / weights.len().max(1) as f64;
+            let scale = (mean as f32).max(1e-5);
+            (scale, 1.0 / scale, 1.0)
+        }
+        _ => {
+            let top = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+            (top / 127.0, if top == 0.0 { 0.0 } else { 127.0 / top }, 127.0)
+        }
+    };
+    for (code, w) in codes.iter_mut().zip(weights) {
+        *code = (zero as f32 + (w * factor).round_ties_even().clamp(-limit, limit)) as u8;
+    }
+    scale
+}
+
+impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
+        let panels = rows.div_ceil(LANES);
+        let scales = match self.share {
+            Share::Tensor => 4,
+            Share::Row => rows * 4,
+            Share::Group => panels * cols.div_ceil(GROUP) * 2 * LANES * 2,
+        };
+        vec![Part { name: "codes", bytes: panels * self.units(cols) * 64 }, Part { name: "scales", bytes: scales }]
+    }
+
+    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+        check_finite(w, cols)?;
+        let mut codes = vec![self.zero; rows * cols];
+        let scales = match (self.share, self.rule) {
+            (Share::Tensor, rule) => Bytes::from_f32(&[symmetric(rule, w, self.zero, &mut codes)]),
+            (Share::Group, Rule::MinMax { max }) => {
+                let groups = cols.div_ceil(GROUP);
+                let mut out = vec![f16::ZERO; rows.div_ceil(LANES) * groups * 2 * LANES];
+                for (row, (w, codes)) in w.chunks_exact(cols).zip(codes.chunks_exact_mut(cols)).enumerate() {
+                    for (g, (w, codes)) in w.chunks(GROUP).zip(codes.chunks_mut(GROUP)).enumerate() {
+                        let at = (row / LANES * groups + g) * 2 * LANES + row % LANES;
+                        (out[at], out[at + LANES]) = min_max(w, max, codes);
+                    }
+                }
+                Bytes::new(out.iter().flat_map(|h| h.to_le_bytes()).collect::<Vec<u8>>())
+            }
+            (_, rule) => {
+                let rows = w.chunks_exact(cols).zip(codes.chunks_exact_mut(cols));
+                Bytes::from_f32(&rows.map(|(w, codes)| symmetric(rule, w, self.zero, codes)).collect::<Vec<_>>())
+            }
+        };
+        let packed = codec::pack_matrix::<C, Q>(rows, cols, self.units(cols), self.zero, &codes);
+        Packed::from_parts(super::find(self.name)?, rows, cols, vec![Bytes::new(packed), scales])
+    }
+
+    fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
+        let view = self.view(p);
+        codec::unpack_row::<C, Q>(&p.parts[0], view.units, row, p.cols, |col, code| {
+            out[col] = match self.share {
+                Share::Group => {
+                    let (scale, offset) = view.group(row, col / GROUP);
+                    (code as f32).mul_add(scale, offset)
+                }
+                _ => (code as i32 - self.zero as i32) as f32 * view.scale(row),
+            };
+        });
+    }
+
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+        let view = self.view(p);
+        match x {
+            Rows::F32(_) => tiles::product_f32(cpu, &view, p.rows, p.cols, x, y),
+            Rows::Int8(q) => view.product(cpu, q, y),
+        }
+    }
+
+    fn validate(&self, p: &Packed) -> Result<(), Error> {
+        let name = self.name;
+        let invalid = |byte: u8| C::pack(C::unpack(byte)) != byte || self.rule == Rule::Absmean && C::unpack(byte).iter().any(|&c| c > 2);
+        let bad: [bool; 256] = std::array::from_fn(|b| invalid(b as u8));
+        if bad.contains(&true)
+            && let Some(at) = p.parts[0].iter().position(|&b| bad[b as usize])
+        {
+            return Err(Error::Corrupt(format!("{name}: byte {at} of `codes` is {}, which no ternary codes give", p.parts[0][at])));
+        }
+        match self.share {
+            Share::Group => check_scales(name, p.parts[1].chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
+            _ => check_scales(name, super::floats(&p.parts[1])),
+        }
+    }
+}
+
+/// A packed matrix with what its format knows.
+pub(super) struct View<'a, C, const Q: usize> {
+    p: &'a Packed,
+    units: usize,
+    zero: u8,
+    share: Share,
+    codec: C,
+}
+
+impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
+    fn scale(&self, row: usize) -> f32 {
+        let at = if self.share == Share::Tensor { 0 } else { row * 4 };
+        f32::from_le_bytes(self.p.parts[1][at..at + 4].try_into().expect("four bytes"))
+    }
+
+    fn groups(&self) -> usize {
+        self.p.cols.div_ceil(GROUP)
+    }
+
+    fn group(&self, row: usize, g: usize) -> (f32, f32) {
+        let at = ((row / LANES * self.groups() + g) * 2 * LANES + row % LANES) * 2;
+        let half = |at: usize| f16::from_le_bytes([self.p.parts[1][at], self.p.parts[1][at + 1]]).to_f32();
+        (half(at), half(at + 2 * LANES))
+    }
+
+    fn panel(&self, panel: usize) -> &[u8] {
+        &self.p.parts[0][panel * self.units * 64..][..self.units * 64]
+    }
+
+    pub(super) fn product(&self, cpu: &Cpu, q: &Int8Rows, y: &mut [f32]) {
+        assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
+        let groups = Groups::of(q);
+        if q.tokens > 1 {
+            return tiles::product(cpu, self, self.p.rows, groups, y);
+        }
+        let panels = self.p.rows.div_ceil(LANES);
+        // Whole strips per task, and enough bytes in one to outweigh handing it out.
+        let grain = ((1 << 16) / (self.units * 64) + 1).next_multiple_of(STRIP).max(panels.div_ceil(16).next_multiple_of(STRIP));
+        let out = SharedMut::new(y);
+        cpu.pool.run(panels.div_ceil(grain), &|task| {
+            let range = task * grain..((task + 1) * grain).min(panels);
+            cpu.isa.run(OneToken { view: self, x: groups, total: groups.total(0), panels: range, out: &out });
+        });
+    }
+}
+
+impl<'a> Groups<'a> {
+    /// int8 activations as groups of four.
+    pub(super) fn of(q: &'a Int8Rows) -> Self {
+        // SAFETY: i8 and u8 have the same size and alignment, and all bits are valid for both.
+        let bytes = unsafe { std::slice::from_raw_parts(q.q.as_ptr().cast::<u8>(), q.tokens * q.stride) };
+        let sums_stride = q.stride / GROUP;
+        Groups { bytes, stride: q.stride, tokens: q.tokens, sums: &q.group_sums, sums_stride, scale: &q.scale }
+    }
+}
+
+/// Panels read side by side for one token.
+const STRIP: usize = 4;
+/// How far ahead of the loads a panel's lines are asked for, in bytes.
+const AHEAD: usize = 2048;
+
+/// A range of panels times one token.
+struct OneToken<'a, C, const Q: usize> {
+    view: &'a View<'a, C, Q>,
+    x: Groups<'a>,
+    total: i32,
+    panels: Range<usize>,
+    out: &'a SharedMut<'a, f32>,
+}
+
+impl<C: Codec<Q>, const Q: usize> Op for OneToken<'_, C, Q> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let mut panel = self.panels.start;
+        let wide = if S::ACCUMULATORS >= 28 { STRIP } else { 1 };
+        while panel < self.panels.end {
+            if wide == STRIP && self.panels.end - panel >= STRIP {
+                self.strip::<S, STRIP>(s, panel);
+                panel += STRIP;
+            } else {
+                self.strip::<S, 1>(s, panel);
+                panel += 1;
+            }
+        }
+    }
+}
+
+impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
+    #[inline(always)]
+    fn strip<S: Simd, const P: usize>(&self, s: S, panel: usize) {
+        let v = self.view;
+        let grouped = v.share == Share::Group;
+        let step = if grouped { GROUP / (4 * Q) } else { v.units };
+        assert!(self.x.bytes.len() >= v.units * Q * 4 && v.p.parts[0].len() >= (panel + P) * v.units * 64);
+        let base = v.p.parts[0][panel * v.units * 64..].as_ptr();
+        let x = self.x.bytes.as_ptr();
+        let mut totals = [s.splat(0.0); P];
+        let mut sums = [s.splat_i(0); P];
+        let mut start = 0;
+        while start < v.units {
+            let mut acc = [[s.splat_i(0); Q]; P];
+            for unit in start..start + step {
+                // SAFETY: unit < units: inside the activations and the codes, as just checked.
+                unsafe {
+                    let mut quads = [s.splat_i(0); Q];
+                    for (q, quad) in quads.iter_mut().enumerate() {
+                        *quad = s.splat_i(x.add((unit * Q + q) * 4).cast::<i32>().read_unaligned());
+                    }
+                    for p in 0..P {
+                        let at = base.add((p * v.units + unit) * 64);
+                        s.prefetch(at.wrapping_add(AHEAD));
+                        let fields = C::fields(s, s.load_i(at));
+                        for q in 0..Q {
+                            acc[p][q] = match C::SMALL {
+                                true => s.dot_small(acc[p][q], fields[q], quads[q]),
+                                false => s.dot(acc[p][q], fields[q], quads[q]),
+                            };
+                        }
+                    }
+                }
+            }
+            for p in 0..P {
+                sums[p] = C::combine(s, acc[p]);
+            }
+            if grouped {
+                let g = start / step;
+                let x_sum = s.splat(self.x.sums[g] as f32);
+                for p in 0..P {
+                    let at = ((panel + p) * v.groups() + g) * 4 * LANES;
+                    let scales = &v.p.parts[1][at..at + 4 * LANES];
+                    // SAFETY: 16 f16 scales, then 16 f16 offsets, as just sliced.
+                    let (scale, offset) =
+                        unsafe { (s.load_f16(scales.as_ptr().cast()), s.load_f16(scales.as_ptr().add(2 * LANES).cast())) };
+                    totals[p] = s.fma(x_sum, offset, s.fma(s.to_f(sums[p]), scale, totals[p]));
+                }
+            }
+            start += step;
+        }
+        for p in 0..P {
+            let first = (panel + p) * LANES;
+            let scale = self.x.scale[0];
+            let value = if grouped {
+                s.mul(totals[p], s.splat(scale))
+            } else {
+                finish_rows(s, sums[p], v.zero as i32, self.total, scale, s.load_part(&v.row_scales(panel + p), 0.0))
+            };
+            // SAFETY: the task owns the outputs of its panels.
+            s.store_part(unsafe { self.out.slice(first..(first + LANES).min(v.p.rows)) }, value);
+        }
+    }
+}
+
+impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
+    /// The scale of each row of a panel, 0 beyond the last row.
+    fn row_scales(&self, panel: usize) -> [f32; LANES] {
+        std::array::from_fn(|i| if panel * LANES + i < self.p.rows { self.scale(panel * LANES + i) } else { 0.0 })
+    }
+}
+
+impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
+    fn layout(&self) -> Layout {
+        let group = (self.share == Share::Group).then_some(GROUP / 4);
+        Layout { kind: Kind::Int, units: self.units, quads: Q, group }
+    }
+
+    fn decode(&self, isa: Isa, panel: usize, units: Range<usize>, step: usize, out: &mut [u8]) {
+        let bytes = &self.panel(panel)[units.start * 64..units.end * 64];
+        isa.run(Decode::<C, Q> { _codec: self.codec, bytes, step, out });
+    }
+
+    fn group_scales(&self, panel: usize, groups: Range<usize>, step: usize, out: &mut [f32]) {
+        for (i, g) in groups.enumerate() {
+            let at = (panel * self.groups() + g) * 4 * LANES;
+            let halves = self.p.parts[1][at..at + 4 * LANES].chunks_exact(2);
+            for (out, half) in out[i * step * 2 * LANES..].iter_mut().zip(halves) {
+                *out = f16::from_le_bytes([half[0], half[1]]).to_f32();
+            }
+        }
+    }
+
+    fn epilogue(&self, panel: usize) -> Epilogue {
+        match self.share {
+            Share::Group => Epilogue::Totals,
+            _ => Epilogue::Rows { zero: self.zero as i32, scales: self.row_scales(panel) },
+        }
+    }
+
+    fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]) {
+        let grouped = self.share == Share::Group;
+        let mut groups = vec![0.0; if grouped { self.groups() * 2 * LANES } else { 0 }];
+        if grouped {
+            self.group_scales(panel, 0..self.groups(), 1, &mut groups);
+        }
+        let (bytes, scales) = (self.panel(panel), self.row_scales_if(!grouped, panel));
+        isa.run(Columns::<C, Q> { _codec: self.codec, bytes, zero: self.zero, groups: &groups, scales, cols: self.p.cols, out });
+    }
+}
+
+impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
+    fn row_scales_if(&self, wanted: bool, panel: usize) -> [f32; LANES] {
+        if wanted { self.row_scales(panel) } else { [0.0; LANES] }
+    }
+}
+
+struct Decode<'a, C, const Q: usize> {
+    _codec: C,
+    bytes: &'a [u8],
+    step: usize,
+    out: &'a mut [u8],
+}
+
+impl<C: Codec<Q>, const Q: usize> Op for Decode<'_, C, Q> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let units = self.bytes.len() / 64;
+        assert!(units == 0 || self.out.len() >= ((units * Q - 1) * self.step + 1) * 64);
+        for unit in 0..units {
+            // SAFETY: within the lengths just checked.
+            unsafe {
+                let codes = C::codes(s, s.load_i(self.bytes.as_ptr().add(unit * 64)));
+                for q in 0..Q {
+                    s.store_i(self.out.as_mut_ptr().add((unit * Q + q) * self.step * 64), codes[q]);
+                }
+            }
+        }
+    }
+}
+
+/// Weights of one panel as f32, `[cols][16]`.
+struct Columns<'a, C, const Q: usize> {
+    _codec: C,
+    bytes: &'a [u8],
+    zero: u8,
+    groups: &'a [f32],
+    scales: [f32; LANES],
+    cols: usize,
+    out: &'a mut [f32],
+}
+
+impl<C: Codec<Q>, const Q: usize> Op for Columns<'_, C, Q> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let (mask, zero) = (s.splat_i(0xff), s.splat_i(self.zero as i32));
+        let row_scales = s.load_part(&self.scales, 0.0);
+        for unit in 0..self.bytes.len() / 64 {
+            let bytes = &self.bytes[unit * 64..][..64];
+            // SAFETY: 64 bytes, as just sliced.
+            let codes = C::codes(s, unsafe { s.load_i(bytes.as_ptr()) });
+            for q in 0..Q {
+                let code = codes[q];
+                let lanes = [s.and(code, mask), s.and(s.shr::<8>(code), mask), s.and(s.shr::<16>(code), mask), s.shr::<24>(code)];
+                for (j, lane) in lanes.into_iter().enumerate() {
+                    let col = (unit * Q + q) * 4 + j;
+                    if col >= self.cols {
+                        return;
+                    }
+                    let value = if self.groups.is_empty() {
+                        s.mul(s.to_f(s.sub_i(lane, zero)), row_scales)
+                    } else {
+                        let group = &self.groups[col / GROUP * 2 * LANES..][..2 * LANES];
+                        s.fma(s.to_f(lane), s.load_part(group, 0.0), s.load_part(&group[LANES..], 0.0))
+                    };
+                    s.store_part(&mut self.out[col * LANES..][..LANES], value);
+                }
+            }
+        }
+    }
+}

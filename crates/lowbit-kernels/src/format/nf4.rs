@@ -1,0 +1,329 @@
+//! NF4 (arXiv 2305.14314): 16 quantiles of the normal distribution, one absolute maximum per 64 columns of a row, stored
+//! as f32 (4.5 bits per weight) or again quantized to 8 bits (4.13 bits per weight).
+//!
+//! A unit holds 8 columns of 16 rows: nibble `j` of lane `r` is the code of row `r`, column `8 unit + j`.
+
+use super::float::{self, WIDE};
+use super::tiles::{Epilogue, Kind, Layout, Quads};
+use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
+use crate::pool::SharedMut;
+use crate::rows::GROUP;
+use crate::simd::{LANES, Simd};
+use crate::{Bytes, Cpu, Error, Isa, Op, Rows};
+use half::bf16;
+use std::ops::Range;
+
+/// Columns of a unit.
+const COLS: usize = 8;
+/// Blocks that share one range in double quantization, for all 16 rows of a panel: 256 absolute maxima.
+const DOUBLE: usize = 16;
+
+/// The levels of bitsandbytes.
+const LEVELS: [f32; 16] = [
+    -1.0,
+    -0.696_192_8,
+    -0.525_073_05,
+    -0.394_917_5,
+    -0.284_441_38,
+    -0.184_773_43,
+    -0.091_050_036,
+    0.0,
+    0.079_580_3,
+    0.160_930_2,
+    0.246_112_3,
+    0.337_915_24,
+    0.440_709_83,
+    0.562_617,
+    0.722_956_84,
+    1.0,
+];
+
+/// NF4 with f32 or doubly quantized maxima.
+#[derive(Debug)]
+pub(super) struct Nf4 {
+    pub double: bool,
+}
+
+/// The nearest level; the lower one at the midpoint, as in bitsandbytes.
+fn code(x: f32) -> u8 {
+    LEVELS.windows(2).take_while(|pair| x > (pair[0] + pair[1]) / 2.0).count() as u8
+}
+
+fn blocks(cols: usize) -> usize {
+    cols.div_ceil(GROUP)
+}
+
+fn units(cols: usize) -> usize {
+    blocks(cols) * GROUP / COLS
+}
+
+/// Byte and nibble shift of a code.
+fn place(row: usize, col: usize, cols: usize) -> (usize, u32) {
+    let at = (row / LANES * units(cols) + col / COLS) * 64 + row % LANES * 4 + col % COLS / 2;
+    (at, (col % 2 * 4) as u32)
+}
+
+impl Format for Nf4 {
+    fn name(&self) -> &'static str {
+        if self.double { "nf4_dq" } else { "nf4" }
+    }
+
+    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
+        let panels = rows.div_ceil(LANES);
+        let codes = Part { name: "codes", bytes: panels * units(cols) * 64 };
+        match self.double {
+            false => vec![codes, Part { name: "absmax", bytes: panels * blocks(cols) * LANES * 4 }],
+            true => vec![
+                codes,
+                Part { name: "absmax", bytes: panels * blocks(cols) * LANES },
+                Part { name: "ranges", bytes: panels * blocks(cols).div_ceil(DOUBLE) * 8 },
+            ],
+        }
+    }
+
+    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+        check_finite(w, cols)?;
+        let panels = rows.div_ceil(LANES);
+        // [panels, blocks, 16]
+        let mut absmax = vec![0.0f32; panels * blocks(cols) * LANES];
+        for (row, w) in w.chunks_exact(cols).enumerate() {
+            for (block, w) in w.chunks(GROUP).enumerate() {
+                let top = w.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+                absmax[(row / LANES * blocks(cols) + block) * LANES + row % LANES] = top;
+            }
+        }
+        let mut codes = vec![0u8; panels * units(cols) * 64];
+        for (row, w) in w.chunks_exact(cols).enumerate() {
+            for (col, &w) in w.iter().enumerate() {
+                let top = absmax[(row / LANES * blocks(cols) + col / GROUP) * LANES + row % LANES];
+                let (at, shift) = place(row, col, cols);
+                codes[at] |= code(if top == 0.0 { 0.0 } else { w / top }) << shift;
+            }
+        }
+        let mut parts = vec![Bytes::new(codes)];
+        if self.double {
+            let (mut small, mut ranges) = (Vec::new(), Vec::new());
+            for panel in absmax.chunks(blocks(cols) * LANES) {
+                for group in panel.chunks(DOUBLE * LANES) {
+                    let (low, high) = group.iter().fold((f32::INFINITY, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
+                    let step = (high - low) / 255.0;
+                    ranges.extend([low, step]);
+                    small.extend(group.iter().map(|v| if step == 0.0 { 0 } else { ((v - low) / step).round_ties_even() as u8 }));
+                }
+            }
+            parts.extend([Bytes::new(small), Bytes::from_f32(&ranges)]);
+        } else {
+            parts.push(Bytes::from_f32(&absmax));
+        }
+        Packed::from_parts(super::find(self.name())?, rows, cols, parts)
+    }
+
+    fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
+        let view = View { p, double: self.double };
+        for (block, out) in out.chunks_mut(GROUP).enumerate() {
+            let top = view.absmax(row / LANES, block)[row % LANES];
+            for (i, out) in out.iter_mut().enumerate() {
+                let (at, shift) = place(row, block * GROUP + i, p.cols);
+                *out = LEVELS[(p.parts[0][at] >> shift & 15) as usize] * top;
+            }
+        }
+    }
+
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+        let view = View { p, double: self.double };
+        float::product(cpu, &view, &|panels, x, out| cpu.isa.run(OneToken { view, panels, x, out }), p, x, y);
+    }
+
+    fn validate(&self, p: &Packed) -> Result<(), Error> {
+        check_scales(self.name(), floats(&p.parts[p.parts.len() - 1]))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct View<'a> {
+    p: &'a Packed,
+    double: bool,
+}
+
+impl View<'_> {
+    /// The maxima of one block for the 16 rows of a panel.
+    #[inline(always)]
+    fn absmax(&self, panel: usize, block: usize) -> [f32; LANES] {
+        let at = (panel * blocks(self.p.cols) + block) * LANES;
+        if !self.double {
+            let bytes: &[u8; 4 * LANES] = self.p.parts[1][at * 4..][..4 * LANES].try_into().expect("16 maxima");
+            return std::array::from_fn(|i| f32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]]));
+        }
+        let codes: &[u8; LANES] = self.p.parts[1][at..at + LANES].try_into().expect("16 codes");
+        let group = panel * blocks(self.p.cols).div_ceil(DOUBLE) + block / DOUBLE;
+        let mut range = floats(&self.p.parts[2][group * 8..group * 8 + 8]);
+        let (low, step) = (range.next().expect("a minimum"), range.next().expect("a step"));
+        codes.map(|c| (c as f32).mul_add(step, low))
+    }
+}
+
+impl Quads for View<'_> {
+    fn layout(&self) -> Layout {
+        Layout { kind: Kind::Bf16, units: units(self.p.cols), quads: COLS / 2, group: Some(GROUP / 2) }
+    }
+
+    fn decode(&self, isa: Isa, panel: usize, span: Range<usize>, step: usize, out: &mut [u8]) {
+        let first = panel * units(self.p.cols);
+        let codes = &self.p.parts[0][(first + span.start) * 64..(first + span.end) * 64];
+        isa.run(Decode { codes, step, out });
+    }
+
+    fn group_scales(&self, panel: usize, groups: Range<usize>, step: usize, out: &mut [f32]) {
+        for (i, block) in groups.enumerate() {
+            out[i * step * 2 * LANES..][..LANES].copy_from_slice(&self.absmax(panel, block));
+        }
+    }
+
+    fn epilogue(&self, _: usize) -> Epilogue {
+        Epilogue::Totals
+    }
+
+    fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]) {
+        isa.run(Columns { view: *self, panel, out });
+    }
+}
+
+/// Codes to bf16 pairs of levels.
+struct Decode<'a> {
+    codes: &'a [u8],
+    step: usize,
+    out: &'a mut [u8],
+}
+
+impl Op for Decode<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let bits = LEVELS.map(|level| bf16::from_f32(level).to_bits() as u32);
+        let low = s.load_part(&bits.map(f32::from_bits), 0.0);
+        let high = s.load_part(&bits.map(|b| f32::from_bits(b << 16)), 0.0);
+        let units = self.codes.len() / 64;
+        assert!(units == 0 || self.out.len() >= ((units * 4 - 1) * self.step + 1) * 64);
+        for unit in 0..units {
+            // SAFETY: within the lengths just checked.
+            unsafe {
+                let v = s.load_i(self.codes.as_ptr().add(unit * 64));
+                let pair = |even, odd| s.or(s.as_i(s.lookup(low, even)), s.as_i(s.lookup(high, odd)));
+                let quads = [
+                    pair(v, s.shr::<4>(v)),
+                    pair(s.shr::<8>(v), s.shr::<12>(v)),
+                    pair(s.shr::<16>(v), s.shr::<20>(v)),
+                    pair(s.shr::<24>(v), s.shr::<28>(v)),
+                ];
+                for (q, quad) in quads.into_iter().enumerate() {
+                    s.store_i(self.out.as_mut_ptr().add((unit * 4 + q) * self.step * 64), quad);
+                }
+            }
+        }
+    }
+}
+
+/// The eight columns of a unit as levels.
+#[inline(always)]
+fn levels<S: Simd>(s: S, table: S::F, v: S::I) -> [S::F; COLS] {
+    [
+        s.lookup(table, v),
+        s.lookup(table, s.shr::<4>(v)),
+        s.lookup(table, s.shr::<8>(v)),
+        s.lookup(table, s.shr::<12>(v)),
+        s.lookup(table, s.shr::<16>(v)),
+        s.lookup(table, s.shr::<20>(v)),
+        s.lookup(table, s.shr::<24>(v)),
+        s.lookup(table, s.shr::<28>(v)),
+    ]
+}
+
+/// Weights of one panel as f32, `[cols][16]`.
+struct Columns<'a> {
+    view: View<'a>,
+    panel: usize,
+    out: &'a mut [f32],
+}
+
+impl Op for Columns<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let table = s.load_part(&LEVELS, 0.0);
+        let p = self.view.p;
+        for unit in 0..p.cols.div_ceil(COLS) {
+            let top = s.load_part(&self.view.absmax(self.panel, unit * COLS / GROUP), 0.0);
+            let codes = &p.parts[0][(self.panel * units(p.cols) + unit) * 64..][..64];
+            // SAFETY: 64 bytes, as just sliced.
+            let columns = levels(s, table, unsafe { s.load_i(codes.as_ptr()) });
+            for (j, column) in columns.into_iter().enumerate().take(p.cols - unit * COLS) {
+                s.store_part(&mut self.out[(unit * COLS + j) * LANES..][..LANES], s.mul(column, top));
+            }
+        }
+    }
+}
+
+/// A range of panels times one token: exact levels from a register table, one fold per block.
+struct OneToken<'a> {
+    view: View<'a>,
+    panels: Range<usize>,
+    x: &'a [f32],
+    out: &'a SharedMut<'a, f32>,
+}
+
+impl Op for OneToken<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let mut panel = self.panels.start;
+        while panel < self.panels.end {
+            if S::ACCUMULATORS >= 28 && self.panels.end - panel >= WIDE {
+                self.strip::<S, WIDE>(s, panel);
+                panel += WIDE;
+            } else {
+                self.strip::<S, 1>(s, panel);
+                panel += 1;
+            }
+        }
+    }
+}
+
+impl OneToken<'_> {
+    #[inline(always)]
+    fn strip<S: Simd, const P: usize>(&self, s: S, panel: usize) {
+        let p = self.view.p;
+        let units = units(p.cols);
+        let codes = &p.parts[0][panel * units * 64..(panel + P) * units * 64];
+        let table = s.load_part(&LEVELS, 0.0);
+        let mut totals = [s.splat(0.0); P];
+        for block in 0..blocks(p.cols) {
+            let mut padded = [0.0f32; GROUP];
+            let x = &self.x[block * GROUP..p.cols.min((block + 1) * GROUP)];
+            padded[..x.len()].copy_from_slice(x);
+            let mut acc = [s.splat(0.0); P];
+            for (unit, x) in padded.as_chunks::<COLS>().0.iter().enumerate() {
+                for i in 0..P {
+                    // SAFETY: inside the panels just sliced.
+                    let v = unsafe {
+                        let at = codes.as_ptr().add((i * units + block * GROUP / COLS + unit) * 64);
+                        s.prefetch(at.wrapping_add(1024));
+                        s.load_i(at)
+                    };
+                    let columns = levels(s, table, v);
+                    for j in 0..COLS {
+                        acc[i] = s.fma(columns[j], s.splat(x[j]), acc[i]);
+                    }
+                }
+            }
+            for i in 0..P {
+                let top = s.load_part(&self.view.absmax(panel + i, block), 0.0);
+                totals[i] = s.fma(acc[i], top, totals[i]);
+            }
+        }
+        for (i, total) in totals.into_iter().enumerate() {
+            let first = (panel + i) * LANES;
+            // SAFETY: the task owns the outputs of its panels.
+            s.store_part(unsafe { self.out.slice(first..(first + LANES).min(p.rows)) }, total);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Attention without a gradient.
+
+use super::tile::{HeadRows, LogSumExp, Mask, Pack, PackTransposed, Product, ScaleRows, SoftmaxTile, View};
+use super::{AttentionShape, KEYS, PANEL, Parts, panels, run, tiles};
+use crate::ops::check_starts;
+use crate::pool::SharedMut;
+use crate::{Cpu, scratch};
+
+/// Queries of one task.
+const BLOCK: usize = 4 * PANEL;
+
+/// The arguments of an attention.
+pub(super) struct Forward<'a> {
+    pub cpu: &'a Cpu,
+    pub shape: AttentionShape,
+    pub q: &'a [f32],
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+    pub out: SharedMut<'a, f32>,
+    pub logsumexp: Option<SharedMut<'a, f32>>,
+}
+
+/// One head of up to [`BLOCK`] queries.
+#[derive(Clone, Copy)]
+struct Item {
+    head: usize,
+    /// First row of queries, and their number.
+    query: usize,
+    queries: usize,
+    /// First row of keys, and the number that any of the queries sees.
+    key: usize,
+    keys: usize,
+    /// Keys before the one at the position of the first query.
+    past: usize,
+}
+
+/// What a task keeps of its queries: transposed queries, sums of values, and per query the largest score, the sum of
+/// exponentials, and the factor of the last tile.
+struct State<'a> {
+    transposed: &'a mut [f32],
+    sums: &'a mut [f32],
+    top: &'a mut [f32],
+    sum: &'a mut [f32],
+    shrink: &'a mut [f32],
+    scores: &'a mut [f32],
+}
+
+impl Forward<'_> {
+    /// The items of a sequence of `queries` queries from row `query` and `keys` keys from row `key`; the last query is at
+    /// the position of the last key.
+    fn items(&self, query: usize, queries: usize, key: usize, keys: usize) -> impl Iterator<Item = Item> {
+        let shape = self.shape;
+        (0..shape.heads).flat_map(move |head| {
+            (0..queries).step_by(BLOCK).map(move |first| {
+                let (count, past) = (BLOCK.min(queries - first), keys - queries + first);
+                Item { head, query: query + first, queries: count, key, keys: shape.reach(past, count, keys), past }
+            })
+        })
+    }
+
+    /// Runs sequences given as (first query, queries, first key, keys).
+    pub fn run(&self, sequences: impl Iterator<Item = [usize; 4]>) {
+        let items = sequences.flat_map(|[query, queries, key, keys]| self.items(query, queries, key, keys)).collect();
+        let cost = |item: &Item| 2 * item.queries * item.keys * self.shape.head_dim;
+        run(&self.cpu.pool, items, cost, |item| self.block(item));
+    }
+
+    fn block(&self, item: Item) {
+        let (shape, isa) = (self.shape, self.cpu.isa);
+        let (dim, padded) = (shape.head_dim, shape.padded());
+        let rows = item.queries.next_multiple_of(PANEL);
+        let len = rows * (dim + padded + 2) + PANEL + KEYS * (PANEL + 2 * padded);
+        let mut scratch = scratch::take(len * size_of::<f32>());
+        let mut parts = Parts(scratch.floats());
+        let mut state = State {
+            transposed: parts.take(rows * dim),
+            sums: parts.take(rows * padded),
+            top: parts.take(rows),
+            sum: parts.take(rows),
+            shrink: parts.take(PANEL),
+            scores: parts.take(KEYS * PANEL),
+        };
+        let (k, v) = (parts.take(KEYS * padded), parts.take(KEYS * padded));
+        state.top.fill(f32::NEG_INFINITY);
+        state.sum.fill(0.0);
+        // Scores are in units of log 2.
+        let scale = shape.scale() * std::f32::consts::LOG2_E;
+        for (first, lanes) in panels(item.queries) {
+            let rows = lanes.min(item.queries - first);
+            let from = HeadRows::new(self.q, shape.width(), item.query + first, rows, item.head * dim, dim);
+            let to = &mut state.transposed[first * dim..][..lanes * dim];
+            isa.run(PackTransposed { from, scale, to, lanes });
+        }
+        for tile in tiles(item.keys) {
+            let (row, col) = (item.key + tile.start, item.head / shape.group() * dim);
+            for (data, to) in [(self.k, &mut *k), (self.v, &mut *v)] {
+                let from = HeadRows::new(data, shape.kv_width(), row, tile.len(), col, dim);
+                isa.run(Pack { from, scale: 1.0, to });
+            }
+            for (first, lanes) in panels(item.queries) {
+                let queries = lanes.min(item.queries - first);
+                let seen = shape.reach(item.past + first, queries, item.keys).saturating_sub(tile.start);
+                if seen > 0 {
+                    self.tile(item, &mut state, (k, v), tile.start, seen.min(tile.len()), (first, lanes));
+                }
+            }
+        }
+        self.finish(item, state);
+    }
+
+    /// Adds `keys` keys from `start` to the state of a panel.
+    fn tile(
+        &self,
+        item: Item,
+        state: &mut State,
+        (k, v): (&[f32], &[f32]),
+        start: usize,
+        keys: usize,
+        (first, lanes): (usize, usize),
+    ) {
+        let (isa, dim, padded) = (self.cpu.isa, self.shape.head_dim, self.shape.padded());
+        let queries = lanes.min(item.queries - first);
+        let scores = &mut state.scores[..keys * lanes];
+        isa.run(Product {
+            a: View { data: k, row: padded, col: 1 },
+            b: &state.transposed[first * dim..],
+            b_row: lanes,
+            c: scores,
+            c_row: lanes,
+            m: keys,
+            n: lanes,
+            k: dim,
+            add: false,
+        });
+        let reach = (item.past + first) as isize - start as isize;
+        isa.run(SoftmaxTile {
+            scores,
+            lanes,
+            mask: (self.shape.causal && keys as isize > reach + 1).then_some(Mask { reach }),
+            top: &mut state.top[first..first + lanes],
+            sum: &mut state.sum[first..first + lanes],
+            shrink: &mut state.shrink[..lanes],
+        });
+        let sums = &mut state.sums[first * padded..][..queries * padded];
+        if start > 0 {
+            isa.run(ScaleRows { x: sums, padded, factors: state.shrink });
+        }
+        isa.run(Product {
+            a: View { data: scores, row: 1, col: lanes },
+            b: v,
+            b_row: padded,
+            c: sums,
+            c_row: padded,
+            m: queries,
+            n: padded,
+            k: keys,
+            add: start > 0,
+        });
+    }
+
+    fn finish(&self, item: Item, state: State) {
+        let (shape, isa) = (self.shape, self.cpu.isa);
+        let (dim, padded) = (shape.head_dim, shape.padded());
+        isa.run(LogSumExp { top: state.top, sum: state.sum });
+        isa.run(ScaleRows { x: &mut state.sums[..item.queries * padded], padded, factors: state.sum });
+        for (i, row) in state.sums.chunks_exact(padded).take(item.queries).enumerate() {
+            let at = ((item.query + i) * shape.heads + item.head) * dim;
+            // SAFETY: each head of each query belongs to one item.
+            unsafe { self.out.slice(at..at + dim) }.copy_from_slice(&row[..dim]);
+            if let Some(logsumexp) = &self.logsumexp {
+                let at = (item.query + i) * shape.heads + item.head;
+                // SAFETY: as above.
+                unsafe { logsumexp.slice(at..at + 1)[0] = state.top[i] };
+            }
+        }
+    }
+}
+
+/// Softmax attention within each sequence: `q` and `out` `[tokens, heads * head_dim]`, `k` and `v`
+/// `[tokens, kv_heads * head_dim]`, `starts` `[sequences + 1]`. Also yields the logarithm of the sum of the exponentials of
+/// the scores, `logsumexp` `[tokens, heads]`, for [`attention_backward`](super::attention_backward). (arXiv 2205.14135;
+/// grouped heads: arXiv 2305.13245.)
+#[allow(clippy::too_many_arguments)]
+pub fn attention(
+    cpu: &Cpu,
+    shape: AttentionShape,
+    starts: &[usize],
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: &mut [f32],
+    logsumexp: &mut [f32],
+) {
+    let tokens = logsumexp.len() / shape.heads.max(1);
+    check_starts(starts, tokens);
+    shape.check(tokens, q.len(), tokens, k.len(), v.len());
+    assert_eq!(out.len(), q.len(), "out is as long as q");
+    let forward = Forward {
+        cpu,
+        shape,
+        q,
+        k,
+        v,
+        out: SharedMut::new(out),
+        logsumexp: Some(SharedMut::new(logsumexp)),
+    };
+    forward.run(starts.windows(2).map(|w| [w[0], w[1] - w[0], w[0], w[1] - w[0]]));
+}

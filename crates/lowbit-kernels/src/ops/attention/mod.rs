@@ -1,0 +1,115 @@
+//! Attention over sequences of different lengths, its gradient, and attention with a cache.
+//!
+//! Queries come in panels of up to 32, stored transposed, so that a lane of a vector is a query: scores, their maxima and
+//! sums need no operation across lanes. Keys come in tiles; no matrix of all scores exists (arXiv 2205.14135).
+
+mod backward;
+mod cached;
+mod forward;
+mod rope;
+mod tile;
+
+pub use backward::attention_backward;
+pub use cached::attention_cached;
+pub use forward::attention;
+pub use rope::rope;
+
+use crate::Pool;
+use std::ops::Range;
+
+/// Heads and mask of an attention. Scores are scaled by `1 / sqrt(head_dim)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Whether a query sees only the keys at and before its position.
+    pub causal: bool,
+}
+
+/// Queries of a panel.
+const PANEL: usize = 32;
+/// Keys of a tile.
+const KEYS: usize = 64;
+/// Multiply-adds below which a task is not worth another thread.
+const SMALL: usize = 1 << 20;
+
+impl AttentionShape {
+    /// Floats of a row of queries.
+    fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Floats of a row of keys or values.
+    fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Query heads per key head.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// `head_dim` rounded up to whole vectors.
+    fn padded(&self) -> usize {
+        self.head_dim.next_multiple_of(crate::simd::LANES)
+    }
+
+    /// `1 / sqrt(head_dim)`
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
+    fn check(&self, queries: usize, q: usize, keys: usize, k: usize, v: usize) {
+        assert!(self.head_dim > 0 && self.kv_heads > 0, "an attention has heads");
+        assert!(self.heads.is_multiple_of(self.kv_heads), "key heads divide query heads");
+        assert_eq!(q, queries * self.width(), "q is [tokens, heads * head_dim]");
+        assert_eq!((k, v), (keys * self.kv_width(), keys * self.kv_width()), "k and v are [tokens, kv_heads * head_dim]");
+    }
+
+    /// Keys that the first `queries` queries see, when `past` keys come before the first query.
+    fn reach(&self, past: usize, queries: usize, keys: usize) -> usize {
+        if self.causal { (past + queries).min(keys) } else { keys }
+    }
+}
+
+/// Panels of `queries` queries: the first query of each and its number of lanes, 32 or, for at most 16 queries, 16.
+fn panels(queries: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..queries).step_by(PANEL).map(move |first| (first, if queries - first <= PANEL / 2 { PANEL / 2 } else { PANEL }))
+}
+
+/// Tiles of `keys` keys.
+fn tiles(keys: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..keys).step_by(KEYS).map(move |first| first..(first + KEYS).min(keys))
+}
+
+/// Runs `f` on each item, large ones first, several small ones per task. `cost` counts multiply-adds.
+fn run<T: Copy + Sync>(pool: &Pool, mut items: Vec<T>, cost: impl Fn(&T) -> usize, f: impl Fn(T) + Sync) {
+    items.sort_by_key(|item| std::cmp::Reverse(cost(item)));
+    let (mut tasks, mut open) = (vec![0], 0);
+    for (i, item) in items.iter().enumerate() {
+        open += cost(item);
+        if open >= SMALL {
+            tasks.push(i + 1);
+            open = 0;
+        }
+    }
+    if open > 0 {
+        tasks.push(items.len());
+    }
+    pool.run(tasks.len() - 1, &|task| items[tasks[task]..tasks[task + 1]].iter().for_each(|&item| f(item)));
+}
+
+/// Takes parts of a buffer one after the other.
+struct Parts<'a>(&'a mut [f32]);
+
+impl<'a> Parts<'a> {
+    fn take(&mut self, len: usize) -> &'a mut [f32] {
+        let (part, rest) = std::mem::take(&mut self.0).split_at_mut(len);
+        self.0 = rest;
+        part
+    }
+}

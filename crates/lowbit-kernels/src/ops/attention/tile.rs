@@ -1,0 +1,369 @@
+//! The steps of attention on one tile of keys and one panel of queries.
+
+use crate::Op;
+use crate::ops::math::{exp2, get, ln, put, ramp, select, sums, transpose};
+use crate::simd::{LANES, Simd};
+
+/// A matrix view: element `(i, j)` is `data[i * row + j * col]`.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub data: &'a [f32],
+    pub row: usize,
+    pub col: usize,
+}
+
+/// `C = A B`, or `C += A B`: `A` `[m, k]` in any order, `B` `[k, n]` and `C` `[m, n]` with contiguous rows of `n` a multiple
+/// of 16. Sums run over `k` in order.
+pub(super) struct Product<'a> {
+    pub a: View<'a>,
+    pub b: &'a [f32],
+    pub b_row: usize,
+    pub c: &'a mut [f32],
+    pub c_row: usize,
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub add: bool,
+}
+
+impl Op for Product<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let Product { a, m, n, k, .. } = self;
+        if m == 0 {
+            return;
+        }
+        assert!(k > 0 && n.is_multiple_of(LANES));
+        assert!((m - 1) * a.row + (k - 1) * a.col < a.data.len());
+        assert!((k - 1) * self.b_row + n <= self.b.len() && (m - 1) * self.c_row + n <= self.c.len());
+        let mut block = Block { s, p: self };
+        // SAFETY: the views hold the rows and columns named, as just checked.
+        unsafe {
+            if S::ACCUMULATORS >= 16 {
+                block.columns::<8, 2>();
+            } else {
+                block.columns::<6, 1>();
+            }
+        }
+    }
+}
+
+struct Block<'a, S> {
+    s: S,
+    p: Product<'a>,
+}
+
+impl<S: Simd> Block<'_, S> {
+    /// All columns, `V` vectors at a time, `R` rows at a time.
+    #[inline(always)]
+    unsafe fn columns<const R: usize, const V: usize>(&mut self) {
+        let mut j = 0;
+        // SAFETY: as for the caller; blocks tile rows `0..m` and columns `0..n`.
+        unsafe {
+            while j + V * LANES <= self.p.n {
+                self.rows::<R, V>(j);
+                j += V * LANES;
+            }
+            while j < self.p.n {
+                self.rows::<R, 1>(j);
+                j += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn rows<const R: usize, const V: usize>(&mut self, j: usize) {
+        let (mut i, m) = (0, self.p.m);
+        // SAFETY: as for the caller.
+        unsafe {
+            while i + R <= m {
+                self.block::<R, V>(i, j);
+                i += R;
+            }
+            while i + 4 <= m {
+                self.block::<4, V>(i, j);
+                i += 4;
+            }
+            while i < m {
+                self.block::<1, V>(i, j);
+                i += 1;
+            }
+        }
+    }
+
+    /// Rows `i..i + R`, columns `j..j + 16 V`.
+    #[inline(always)]
+    unsafe fn block<const R: usize, const V: usize>(&mut self, i: usize, j: usize) {
+        let (s, p) = (self.s, &mut self.p);
+        let mut sums = [[s.splat(0.0); V]; R];
+        // SAFETY: the caller promises that the block lies inside the matrices.
+        unsafe {
+            let (a, b, c) = (p.a.data.as_ptr().add(i * p.a.row), p.b.as_ptr().add(j), p.c.as_mut_ptr().add(i * p.c_row + j));
+            if p.add {
+                for r in 0..R {
+                    for v in 0..V {
+                        sums[r][v] = s.load(c.add(r * p.c_row + v * LANES));
+                    }
+                }
+            }
+            for l in 0..p.k {
+                let (a, b) = (a.add(l * p.a.col), b.add(l * p.b_row));
+                let mut row = [s.splat(0.0); V];
+                for v in 0..V {
+                    row[v] = s.load(b.add(v * LANES));
+                }
+                for r in 0..R {
+                    let x = s.splat(*a.add(r * p.a.row));
+                    for v in 0..V {
+                        sums[r][v] = s.fma(x, row[v], sums[r][v]);
+                    }
+                }
+            }
+            for r in 0..R {
+                for v in 0..V {
+                    s.store(c.add(r * p.c_row + v * LANES), sums[r][v]);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of one head inside a matrix: row `i` is `data[i * stride..][..cols]`.
+#[derive(Clone, Copy)]
+pub(super) struct HeadRows<'a> {
+    pub data: &'a [f32],
+    pub stride: usize,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+impl<'a> HeadRows<'a> {
+    /// Rows `first..first + rows` of a matrix with rows of `stride`, `cols` columns from `col`.
+    pub fn new(data: &'a [f32], stride: usize, first: usize, rows: usize, col: usize, cols: usize) -> Self {
+        HeadRows { data: &data[first * stride + col..], stride, rows, cols }
+    }
+
+    #[inline(always)]
+    pub fn row(&self, i: usize) -> &'a [f32] {
+        &self.data[i * self.stride..][..self.cols]
+    }
+}
+
+/// Copies rows times `scale` to rows of whole vectors, `[rows, padded]`, zeros behind.
+pub(super) struct Pack<'a> {
+    pub from: HeadRows<'a>,
+    pub scale: f32,
+    pub to: &'a mut [f32],
+}
+
+impl Op for Pack<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let padded = self.from.cols.next_multiple_of(LANES);
+        for (i, to) in self.to.chunks_exact_mut(padded).take(self.from.rows).enumerate() {
+            for at in (0..padded).step_by(LANES) {
+                put(s, to, at, s.mul(get(s, self.from.row(i), at, 0.0), s.splat(self.scale)));
+            }
+        }
+    }
+}
+
+/// Transposes rows times `scale` to `[cols, lanes]`; lanes beyond the rows are 0.
+pub(super) struct PackTransposed<'a> {
+    pub from: HeadRows<'a>,
+    pub scale: f32,
+    pub to: &'a mut [f32],
+    pub lanes: usize,
+}
+
+impl Op for PackTransposed<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let HeadRows { rows, cols, .. } = self.from;
+        let scale = s.splat(self.scale);
+        for lane in (0..self.lanes).step_by(LANES) {
+            for at in (0..cols).step_by(LANES) {
+                let mut block = [s.splat(0.0); LANES];
+                for (i, v) in block.iter_mut().enumerate() {
+                    if lane + i < rows {
+                        *v = s.mul(get(s, self.from.row(lane + i), at, 0.0), scale);
+                    }
+                }
+                let block = transpose(s, block);
+                for (i, v) in block.iter().enumerate() {
+                    if at + i < cols {
+                        put(s, &mut self.to[(at + i) * self.lanes + lane..], 0, *v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Which lanes (queries) of a row (key) of scores count: key `j` of the tile counts for lane `i` when `j <= i + reach`.
+#[derive(Clone, Copy)]
+pub(super) struct Mask {
+    pub reach: isize,
+}
+
+impl Mask {
+    /// All ones in lanes `first..first + 16` for which key `j` counts.
+    #[inline(always)]
+    fn keep<S: Simd>(self, s: S, j: usize, first: usize) -> S::I {
+        let edge = j as isize - self.reach - first as isize - 1;
+        s.sar::<31>(s.sub_i(s.splat_i(edge as i32), ramp(s)))
+    }
+}
+
+/// Score of a key that does not count.
+const HIDDEN: f32 = -1e30;
+
+/// The online softmax of a tile of scores in units of log 2, `[keys, lanes]`: replaces them by `2^(score - top)`, updates
+/// `top` and `sum`, and yields the factor by which what was accumulated so far shrinks.
+pub(super) struct SoftmaxTile<'a> {
+    pub scores: &'a mut [f32],
+    pub lanes: usize,
+    pub mask: Option<Mask>,
+    pub top: &'a mut [f32],
+    pub sum: &'a mut [f32],
+    pub shrink: &'a mut [f32],
+}
+
+impl Op for SoftmaxTile<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let lanes = self.lanes;
+        // Rows before this one count for all lanes.
+        let whole = self.mask.map_or(usize::MAX, |mask| (mask.reach + 1).max(0) as usize);
+        for first in (0..lanes).step_by(LANES) {
+            let old = get(s, self.top, first, 0.0);
+            let mut top = old;
+            for (j, row) in self.scores.chunks_exact_mut(lanes).enumerate() {
+                let mut score = get(s, row, first, 0.0);
+                if let (Some(mask), true) = (self.mask, j >= whole) {
+                    score = select(s, mask.keep(s, j, first), score, s.splat(HIDDEN));
+                    put(s, row, first, score);
+                }
+                top = s.max(top, score);
+            }
+            let shrink = exp2(s, s.sub(old, top));
+            let mut sum = s.mul(get(s, self.sum, first, 0.0), shrink);
+            for row in self.scores.chunks_exact_mut(lanes) {
+                let p = exp2(s, s.sub(get(s, row, first, 0.0), top));
+                sum = s.add(sum, p);
+                put(s, row, first, p);
+            }
+            put(s, self.top, first, top);
+            put(s, self.sum, first, sum);
+            put(s, self.shrink, first, shrink);
+        }
+    }
+}
+
+/// Multiplies each row of `[rows, padded]` by its factor.
+pub(super) struct ScaleRows<'a> {
+    pub x: &'a mut [f32],
+    pub padded: usize,
+    pub factors: &'a [f32],
+}
+
+impl Op for ScaleRows<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for (row, &factor) in self.x.chunks_exact_mut(self.padded).zip(self.factors) {
+            for at in (0..row.len()).step_by(LANES) {
+                put(s, row, at, s.mul(get(s, row, at, 0.0), s.splat(factor)));
+            }
+        }
+    }
+}
+
+/// Turns `top` into `ln(sum(exp(scores)))` and `sum` into its inverse.
+pub(super) struct LogSumExp<'a> {
+    pub top: &'a mut [f32],
+    pub sum: &'a mut [f32],
+}
+
+impl Op for LogSumExp<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for first in (0..self.top.len()).step_by(LANES) {
+            let (top, sum) = (get(s, self.top, first, 0.0), get(s, self.sum, first, 1.0));
+            put(s, self.top, first, s.fma(top, s.splat(std::f32::consts::LN_2), ln(s, sum)));
+            put(s, self.sum, first, s.div(s.splat(1.0), sum));
+        }
+    }
+}
+
+/// From scores and gradients of probabilities to probabilities and gradients of scores, `[keys, lanes]`: `p = 2^(score -
+/// logsumexp)`, `d = p * (d - delta)`.
+pub(super) struct Probabilities<'a> {
+    pub p: &'a mut [f32],
+    pub d: &'a mut [f32],
+    pub lanes: usize,
+    pub mask: Option<Mask>,
+    /// In units of log 2, `[lanes]`.
+    pub logsumexp: &'a [f32],
+    pub delta: &'a [f32],
+}
+
+impl Op for Probabilities<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let lanes = self.lanes;
+        let whole = self.mask.map_or(usize::MAX, |mask| (mask.reach + 1).max(0) as usize);
+        for first in (0..lanes).step_by(LANES) {
+            let (logsumexp, delta) = (get(s, self.logsumexp, first, 0.0), get(s, self.delta, first, 0.0));
+            let rows = self.p.chunks_exact_mut(lanes).zip(self.d.chunks_exact_mut(lanes));
+            for (j, (p_row, d_row)) in rows.enumerate() {
+                let mut p = exp2(s, s.sub(get(s, p_row, first, 0.0), logsumexp));
+                if let (Some(mask), true) = (self.mask, j >= whole) {
+                    p = select(s, mask.keep(s, j, first), p, s.splat(0.0));
+                }
+                put(s, p_row, first, p);
+                put(s, d_row, first, s.mul(p, s.sub(get(s, d_row, first, 0.0), delta)));
+            }
+        }
+    }
+}
+
+/// `dots[i] = a[i] . b[i]` for each row.
+pub(super) struct RowDots<'a> {
+    pub a: HeadRows<'a>,
+    pub b: HeadRows<'a>,
+    pub dots: &'a mut [f32],
+}
+
+impl Op for RowDots<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let HeadRows { rows, cols, .. } = self.a;
+        for first in (0..rows).step_by(LANES) {
+            let mut partial = [s.splat(0.0); LANES];
+            for (i, sum) in partial.iter_mut().enumerate() {
+                let row = (first + i).min(rows - 1);
+                let (a, b) = (self.a.row(row), self.b.row(row));
+                for at in (0..cols).step_by(LANES) {
+                    *sum = s.fma(get(s, a, at, 0.0), get(s, b, at, 0.0), *sum);
+                }
+            }
+            put(s, &mut self.dots[..rows], first, sums(s, partial));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Rows of tables, and means of sequences.
+
+use super::elementwise::AddScaled;
+use super::math::{get, put};
+use super::{check_starts, row_grain};
+use crate::pool::SharedMut;
+use crate::simd::{LANES, Simd};
+use crate::{Cpu, Op};
+
+/// Columns of one task of [`scatter_add`].
+const COLUMNS: usize = 64;
+
+/// `y[i] = table[ids[i]]`: `table` `[entries, width]`, `y` `[ids.len(), width]`.
+pub fn gather(cpu: &Cpu, table: &[f32], width: usize, ids: &[u32], y: &mut [f32]) {
+    cpu.pool.for_rows(ids.len(), row_grain(width), [(y, width)], |rows, [y]| {
+        for (&id, y) in ids[rows].iter().zip(y.chunks_exact_mut(width)) {
+            y.copy_from_slice(&table[id as usize * width..][..width]);
+        }
+    });
+}
+
+/// `dtable[ids[i]] += dy[i]` in order of `i`: `dy` `[ids.len(), width]`, `dtable` `[entries, width]`.
+pub fn scatter_add(cpu: &Cpu, dy: &[f32], width: usize, ids: &[u32], dtable: &mut [f32]) {
+    assert_eq!(dy.len(), ids.len() * width, "dy has one row per id");
+    struct Columns<'a> {
+        dy: &'a [f32],
+        width: usize,
+        ids: &'a [u32],
+        dtable: &'a SharedMut<'a, f32>,
+        first: usize,
+        count: usize,
+    }
+    impl Op for Columns<'_> {
+        type Out = ();
+
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) {
+            for (&id, dy) in self.ids.iter().zip(self.dy.chunks_exact(self.width)) {
+                let start = id as usize * self.width + self.first;
+                // SAFETY: tasks own disjoint columns, and this is the only live part of this task.
+                let sum = unsafe { self.dtable.slice(start..start + self.count) };
+                let dy = &dy[self.first..][..self.count];
+                for i in (0..self.count).step_by(LANES) {
+                    put(s, sum, i, s.add(get(s, sum, i, 0.0), get(s, dy, i, 0.0)));
+                }
+            }
+        }
+    }
+    let columns = if ids.len() * width <= super::GRAIN { width } else { COLUMNS };
+    let dtable = SharedMut::new(dtable);
+    cpu.pool.run(width.div_ceil(columns.max(1)), &|task| {
+        let first = task * columns;
+        let count = columns.min(width - first);
+        cpu.isa.run(Columns { dy, width, ids, dtable: &dtable, first, count });
+    });
+}
+
+/// `y[i]` = mean of the rows `starts[i]..starts[i + 1]` of `x`, `[rows, width]`.
+pub fn pool_mean(cpu: &Cpu, x: &[f32], width: usize, starts: &[usize], y: &mut [f32]) {
+    check_starts(starts, x.len() / width.max(1));
+    let (sequences, isa) = (starts.len() - 1, cpu.isa);
+    let grain = (row_grain(width) * sequences / (x.len() / width.max(1))).max(1);
+    cpu.pool.for_rows(sequences, grain, [(y, width)], |range, [y]| {
+        for (i, y) in range.zip(y.chunks_exact_mut(width)) {
+            let span = starts[i]..starts[i + 1];
+            y.fill(0.0);
+            for x in x[span.start * width..span.end * width].chunks_exact(width) {
+                isa.run(AddScaled { x, scale: 1.0, y });
+            }
+            y.iter_mut().for_each(|y| *y /= span.len() as f32);
+        }
+    });
+}
+
+/// The gradient of [`pool_mean`]: `dx +=`.
+pub fn pool_mean_backward(cpu: &Cpu, dy: &[f32], width: usize, starts: &[usize], dx: &mut [f32]) {
+    let rows = dx.len() / width.max(1);
+    check_starts(starts, rows);
+    let isa = cpu.isa;
+    cpu.pool.for_rows(rows, row_grain(width), [(dx, width)], |range, [dx]| {
+        let mut i = starts.partition_point(|&start| start <= range.start) - 1;
+        for (row, dx) in range.zip(dx.chunks_exact_mut(width)) {
+            if row == starts[i + 1] {
+                i += 1;
+            }
+            let scale = 1.0 / (starts[i + 1] - starts[i]) as f32;
+            isa.run(AddScaled { x: &dy[i * width..][..width], scale, y: dx });
+        }
+    });
+}

@@ -1,0 +1,234 @@
+//! Functions of a vector, and moves between vectors, built from the operations of [`Simd`].
+
+use crate::simd::{LANES, Simd};
+
+/// The 16 elements at `i`, or those that are left, the missing ones being `fill`.
+#[inline(always)]
+pub(super) fn get<S: Simd>(s: S, x: &[f32], i: usize, fill: f32) -> S::F {
+    match x.get(i..i + LANES) {
+        // SAFETY: the slice holds 16 f32.
+        Some(part) => unsafe { s.load(part.as_ptr()) },
+        None => s.load_part(&x[i..], fill),
+    }
+}
+
+/// Stores 16 elements at `i`, or as many as are left.
+#[inline(always)]
+pub(super) fn put<S: Simd>(s: S, y: &mut [f32], i: usize, v: S::F) {
+    match y.get_mut(i..i + LANES) {
+        // SAFETY: the slice holds 16 f32.
+        Some(part) => unsafe { s.store(part.as_mut_ptr(), v) },
+        None => s.store_part(&mut y[i..], v),
+    }
+}
+
+/// Runs the body with `$i` at every 16th element below `$len` and `$j` going round 0, 1, 2, 3: four chains of dependent
+/// operations instead of one.
+macro_rules! in_fours {
+    ($len:expr, |$i:ident, $j:ident| $body:block) => {
+        for first in (0..$len).step_by(4 * LANES) {
+            for $j in 0..4 {
+                let $i = first + $j * LANES;
+                if $i >= $len {
+                    break;
+                }
+                $body
+            }
+        }
+    };
+}
+pub(super) use in_fours;
+
+/// The sum of all lanes of four vectors, in each lane: [`Simd::sum`] of their sum by pairs.
+#[inline(always)]
+pub(super) fn sum4<S: Simd>(s: S, v: [S::F; 4]) -> S::F {
+    let mut sum = s.add(s.add(v[0], v[1]), s.add(v[2], v[3]));
+    let mut width = LANES / 2;
+    while width > 0 {
+        sum = s.add(sum, s.lookup(sum, s.xor(ramp(s), s.splat_i(width as i32))));
+        width /= 2;
+    }
+    sum
+}
+
+/// The largest lane of four vectors, in each lane.
+#[inline(always)]
+pub(super) fn max4<S: Simd>(s: S, v: [S::F; 4]) -> S::F {
+    let mut top = s.max(s.max(v[0], v[1]), s.max(v[2], v[3]));
+    let mut width = LANES / 2;
+    while width > 0 {
+        top = s.max(top, s.lookup(top, s.xor(ramp(s), s.splat_i(width as i32))));
+        width /= 2;
+    }
+    top
+}
+
+/// `mask ? a : b`, each lane of `mask` being all ones or all zeros.
+#[inline(always)]
+pub(super) fn select<S: Simd>(s: S, mask: S::I, a: S::F, b: S::F) -> S::F {
+    s.as_f(s.or(s.and(mask, s.as_i(a)), s.and(not(s, mask), s.as_i(b))))
+}
+
+/// Bitwise complement.
+#[inline(always)]
+pub(super) fn not<S: Simd>(s: S, a: S::I) -> S::I {
+    s.xor(a, s.splat_i(-1))
+}
+
+/// All ones in the lanes where `a > 0`.
+#[inline(always)]
+pub(super) fn positive<S: Simd>(s: S, a: S::F) -> S::I {
+    let bits = s.as_i(a);
+    s.and(s.sar::<31>(s.sub_i(s.splat_i(0), bits)), not(s, s.sar::<31>(bits)))
+}
+
+/// `i` in lane `i`.
+#[inline(always)]
+pub(super) fn ramp<S: Simd>(s: S) -> S::I {
+    const RAMP: [i32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    // SAFETY: the array holds 64 bytes.
+    unsafe { s.load_i(RAMP.as_ptr().cast()) }
+}
+
+/// The value of a polynomial, constant term first.
+#[inline(always)]
+fn polynomial<S: Simd, const N: usize>(s: S, x: S::F, terms: [f32; N]) -> S::F {
+    let mut sum = s.splat(terms[N - 1]);
+    for i in (0..N - 1).rev() {
+        sum = s.fma(sum, x, s.splat(terms[i]));
+    }
+    sum
+}
+
+/// `value * 2^n` for `-127 <= n <= 128`: 0 at -127, infinity at 128.
+#[inline(always)]
+fn scale<S: Simd>(s: S, value: S::F, n: S::I) -> S::F {
+    s.mul(value, s.as_f(s.shl::<23>(s.add_i(n, s.splat_i(127)))))
+}
+
+/// `2^x`, relative error below 2e-7; 0 below -126.5, infinity from 127.5.
+#[inline(always)]
+pub(super) fn exp2<S: Simd>(s: S, x: S::F) -> S::F {
+    const TERMS: [f32; 7] = [
+        1.0,
+        std::f32::consts::LN_2,
+        0.24022646,
+        0.055503283,
+        0.00961849,
+        0.0013400064,
+        0.00015345696,
+    ];
+    // The second operand is the result when one is NaN.
+    let x = s.min(s.splat(128.0), s.max(s.splat(-127.0), x));
+    let n = s.round_i(x);
+    scale(s, polynomial(s, s.sub(x, s.to_f(n)), TERMS), n)
+}
+
+/// `e^x`, relative error below 2e-7; 0 below -87.68, infinity from 88.38.
+#[inline(always)]
+pub(super) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
+    const TERMS: [f32; 7] = [1.0, 1.0, 0.4999999, 0.1666642, 0.041668233, 0.008374899, 0.0013836742];
+    let x = s.min(s.splat(88.5), s.max(s.splat(-88.0), x));
+    let n = s.round_i(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
+    let f = s.to_f(n);
+    let r = s.fma(f, s.splat(2.1219444e-4), s.fma(f, s.splat(-0.693_359_4), x));
+    scale(s, polynomial(s, r, TERMS), n)
+}
+
+/// `1 / (1 + e^-x)`, relative error below 4e-7; 0 below -88.37.
+#[inline(always)]
+pub(super) fn sigmoid<S: Simd>(s: S, x: S::F) -> S::F {
+    let one = s.splat(1.0);
+    s.div(one, s.add(one, exp(s, s.sub(s.splat(0.0), x))))
+}
+
+/// Natural logarithm of a positive normal number, absolute error below 1e-7 + 1e-7 * |ln x| (terms of Cephes `logf`).
+#[inline(always)]
+pub(super) fn ln<S: Simd>(s: S, x: S::F) -> S::F {
+    const TERMS: [f32; 9] = [
+        0.333_333_3,
+        -0.25,
+        0.200_007_15,
+        -0.166_680_58,
+        0.142_493_23,
+        -0.124_201_4,
+        0.116_769_99,
+        -0.115_146_1,
+        0.070_376_836,
+    ];
+    let half = s.as_i(s.splat(std::f32::consts::FRAC_1_SQRT_2));
+    let bits = s.sub_i(s.as_i(x), half);
+    let n = s.to_f(s.sar::<23>(bits));
+    let m = s.as_f(s.add_i(s.and(bits, s.splat_i(0x007f_ffff)), half));
+    let f = s.sub(m, s.splat(1.0));
+    let square = s.mul(f, f);
+    let tail = s.fma(n, s.splat(-2.1219444e-4), s.mul(s.mul(f, square), polynomial(s, f, TERMS)));
+    s.fma(n, s.splat(0.693_359_4), s.add(f, s.fma(square, s.splat(-0.5), tail)))
+}
+
+/// Sine and cosine of `angle + rest`, `|angle| < 1e5` and `rest` small; absolute error below 2e-7.
+#[inline(always)]
+pub(super) fn sin_cos<S: Simd>(s: S, angle: S::F, rest: S::F) -> (S::F, S::F) {
+    const SIN: [f32; 4] = [1.0, -0.166_666_55, 0.008_332_161, -0.000_195_152_96];
+    const COS: [f32; 5] = [1.0, -0.5, 0.041_666_646, -0.001_388_731_6, 2.443_315_7e-5];
+    // pi / 2 in three parts.
+    let n = s.round_i(s.mul(angle, s.splat(std::f32::consts::FRAC_2_PI)));
+    let f = s.to_f(n);
+    let r = s.fma(f, s.splat(-1.570_796_4), angle);
+    let r = s.fma(f, s.splat(4.371_139e-8), r);
+    let r = s.add(s.fma(f, s.splat(1.715_12e-15), r), rest);
+    let square = s.mul(r, r);
+    let (sin, cos) = (s.mul(r, polynomial(s, square, SIN)), polynomial(s, square, COS));
+    let odd = s.sub_i(s.splat_i(0), s.and(n, s.splat_i(1)));
+    let sin_sign = s.shl::<30>(s.and(n, s.splat_i(2)));
+    let cos_sign = s.shl::<30>(s.and(s.add_i(n, s.splat_i(1)), s.splat_i(2)));
+    let (a, b) = (select(s, odd, cos, sin), select(s, odd, sin, cos));
+    (s.as_f(s.xor(s.as_i(a), sin_sign)), s.as_f(s.xor(s.as_i(b), cos_sign)))
+}
+
+/// For each width 8, 4, 2, 1: the lanes with that bit of their number clear, and each lane's partner across that bit.
+struct Exchange<S: Simd> {
+    clear: S::I,
+    partner: S::I,
+}
+
+#[inline(always)]
+fn exchange<S: Simd>(s: S, width: usize) -> Exchange<S> {
+    let lane = ramp(s);
+    let bit = s.and(lane, s.splat_i(width as i32));
+    Exchange { clear: s.sar::<31>(s.sub_i(bit, s.splat_i(1))), partner: s.xor(lane, s.splat_i(width as i32)) }
+}
+
+/// Lane `i` of the result is the sum of the lanes of vector `i`, by the tree of [`Simd::sum`].
+#[inline(always)]
+pub(super) fn sums<S: Simd>(s: S, mut v: [S::F; LANES]) -> S::F {
+    let mut width = LANES / 2;
+    while width > 0 {
+        let e = exchange(s, width);
+        for i in 0..width {
+            let (a, b) = (v[i], v[i + width]);
+            let kept = select(s, e.clear, a, b);
+            v[i] = s.add(kept, s.lookup(select(s, e.clear, b, a), e.partner));
+        }
+        width /= 2;
+    }
+    v[0]
+}
+
+/// The 16 x 16 transpose.
+#[inline(always)]
+pub(super) fn transpose<S: Simd>(s: S, mut v: [S::F; LANES]) -> [S::F; LANES] {
+    let mut width = LANES / 2;
+    while width > 0 {
+        let e = exchange(s, width);
+        for i in 0..LANES {
+            if i & width == 0 {
+                let (a, b) = (v[i], v[i + width]);
+                v[i] = select(s, e.clear, a, s.lookup(b, e.partner));
+                v[i + width] = select(s, e.clear, s.lookup(a, e.partner), b);
+            }
+        }
+        width /= 2;
+    }
+    v
+}

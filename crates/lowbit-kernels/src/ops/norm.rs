@@ -1,0 +1,232 @@
+//! Normalization of rows, and their quantization to int8 steps.
+
+use super::math::{get, put};
+use super::reduce::sum_chunks;
+use super::row_grain;
+use crate::pool::SharedMut;
+use crate::simd::{LANES, Simd};
+use crate::{Cpu, Op, scratch};
+
+/// Which normalization, as constants: whether the mean is subtracted.
+const RMS: bool = false;
+const LAYER: bool = true;
+
+/// Mean (0 unless `CENTER`) and `1 / sqrt(variance + eps)` of a row.
+#[inline(always)]
+fn moments<S: Simd, const CENTER: bool>(s: S, x: &[f32], eps: f32) -> (f32, f32) {
+    let count = x.len() as f32;
+    let mut mean = 0.0;
+    if CENTER {
+        let mut sum = s.splat(0.0);
+        for i in (0..x.len()).step_by(LANES) {
+            sum = s.add(sum, get(s, x, i, 0.0));
+        }
+        mean = s.sum(sum) / count;
+    }
+    let (center, mut squares) = (s.splat(mean), s.splat(0.0));
+    for i in (0..x.len()).step_by(LANES) {
+        let d = s.sub(get(s, x, i, mean), center);
+        squares = s.fma(d, d, squares);
+    }
+    (mean, 1.0 / (s.sum(squares) / count + eps).sqrt())
+}
+
+struct Normalize<'a, const CENTER: bool> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+    eps: f32,
+    y: &'a mut [f32],
+}
+
+impl<const CENTER: bool> Op for Normalize<'_, CENTER> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let width = self.weight.len();
+        for (x, y) in self.x.chunks_exact(width).zip(self.y.chunks_exact_mut(width)) {
+            let (mean, scale) = moments::<S, CENTER>(s, x, self.eps);
+            let (mean, scale) = (s.splat(mean), s.splat(scale));
+            for i in (0..width).step_by(LANES) {
+                let normal = s.mul(s.sub(get(s, x, i, 0.0), mean), scale);
+                let weight = get(s, self.weight, i, 0.0);
+                let v = match self.bias {
+                    Some(bias) => s.fma(normal, weight, get(s, bias, i, 0.0)),
+                    None => s.mul(normal, weight),
+                };
+                put(s, y, i, v);
+            }
+        }
+    }
+}
+
+fn normalize<const CENTER: bool>(
+    cpu: &Cpu,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    eps: f32,
+    y: &mut [f32],
+) {
+    let (width, isa) = (weight.len(), cpu.isa);
+    assert!(width > 0 && x.len() == y.len(), "y is as long as x, and rows are not empty");
+    assert!(bias.is_none_or(|bias| bias.len() == width), "bias is as long as weight");
+    cpu.pool.for_rows(x.len() / width, row_grain(width), [(y, width)], |rows, [y]| {
+        let x = &x[rows.start * width..rows.end * width];
+        isa.run(Normalize::<CENTER> { x, weight, bias, eps, y });
+    });
+}
+
+/// `y = x / sqrt(mean(x^2) + eps) * weight` for each row of `x`, `[rows, weight.len()]` (arXiv 1910.07467).
+pub fn rms_norm(cpu: &Cpu, x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+    normalize::<RMS>(cpu, x, weight, None, eps, y)
+}
+
+/// `y = (x - mean) / sqrt(variance + eps) * weight + bias` for each row of `x`, `[rows, weight.len()]`
+/// (arXiv 1607.06450).
+pub fn layer_norm(cpu: &Cpu, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, y: &mut [f32]) {
+    normalize::<LAYER>(cpu, x, weight, bias, eps, y)
+}
+
+/// Gradients of some rows; `dweight` and `dbias` are partial sums.
+struct NormalizeBackward<'a, const CENTER: bool> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    eps: f32,
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    dweight: &'a mut [f32],
+    dbias: Option<&'a mut [f32]>,
+}
+
+impl<const CENTER: bool> Op for NormalizeBackward<'_, CENTER> {
+    type Out = ();
+
+    /// With `n = (x - mean) * scale` and `g = dy * weight`: `dx = scale * (g - mean(g) - n * mean(g * n))`, without the
+    /// means of `x` and `g` unless `CENTER`.
+    #[inline(always)]
+    fn eval<S: Simd>(mut self, s: S) {
+        let width = self.weight.len();
+        let rows = self.x.chunks_exact(width).zip(self.dy.chunks_exact(width));
+        for ((x, dy), dx) in rows.zip(self.dx.chunks_exact_mut(width)) {
+            let (mean, scale) = moments::<S, CENTER>(s, x, self.eps);
+            let (center, scale) = (s.splat(mean), s.splat(scale));
+            let (mut sum, mut along) = (s.splat(0.0), s.splat(0.0));
+            for i in (0..width).step_by(LANES) {
+                let g = s.mul(get(s, dy, i, 0.0), get(s, self.weight, i, 0.0));
+                sum = s.add(sum, g);
+                along = s.fma(g, s.sub(get(s, x, i, 0.0), center), along);
+            }
+            let along = s.mul(s.splat(s.sum(along) / width as f32), scale);
+            let sum = s.splat(if CENTER { s.sum(sum) / width as f32 } else { 0.0 });
+            for i in (0..width).step_by(LANES) {
+                let dy = get(s, dy, i, 0.0);
+                let normal = s.mul(s.sub(get(s, x, i, 0.0), center), scale);
+                let g = s.sub(s.mul(dy, get(s, self.weight, i, 0.0)), s.fma(normal, along, sum));
+                put(s, dx, i, s.fma(g, scale, get(s, dx, i, 0.0)));
+                put(s, self.dweight, i, s.fma(dy, normal, get(s, self.dweight, i, 0.0)));
+                if let Some(dbias) = self.dbias.as_deref_mut() {
+                    put(s, dbias, i, s.add(dy, get(s, dbias, i, 0.0)));
+                }
+            }
+        }
+    }
+}
+
+/// Gradients of all rows: `dx +=`, `sums += [dweight, dbias if there is room for it]`.
+fn normalize_backward<const CENTER: bool>(
+    cpu: &Cpu,
+    [x, weight, dy]: [&[f32]; 3],
+    eps: f32,
+    dx: &mut [f32],
+    sums: &mut [f32],
+) {
+    let (width, isa) = (weight.len(), cpu.isa);
+    assert!(width > 0 && x.len() == dy.len() && x.len() == dx.len(), "dy and dx are as long as x, rows not empty");
+    let dx = SharedMut::new(dx);
+    sum_chunks(cpu, x.len() / width, width, sums, |rows, partial| {
+        let span = rows.start * width..rows.end * width;
+        let (dweight, dbias) = partial.split_at_mut(width);
+        let dbias = (!dbias.is_empty()).then_some(dbias);
+        // SAFETY: chunks have disjoint rows.
+        let dx = unsafe { dx.slice(span.clone()) };
+        isa.run(NormalizeBackward::<CENTER> { x: &x[span.clone()], weight, eps, dy: &dy[span], dx, dweight, dbias });
+    });
+}
+
+/// The gradient of [`rms_norm`]: `dx +=`, `dweight +=`.
+pub fn rms_norm_backward(
+    cpu: &Cpu,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: &mut [f32],
+) {
+    assert_eq!(dweight.len(), weight.len(), "dweight is as long as weight");
+    normalize_backward::<RMS>(cpu, [x, weight, dy], eps, dx, dweight)
+}
+
+/// The gradient of [`layer_norm`]: `dx +=`, `dweight +=`, `dbias +=`.
+#[allow(clippy::too_many_arguments)]
+pub fn layer_norm_backward(
+    cpu: &Cpu,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: &mut [f32],
+    dbias: Option<&mut [f32]>,
+) {
+    let width = weight.len();
+    assert_eq!(dweight.len(), width, "dweight is as long as weight");
+    let Some(dbias) = dbias else {
+        return normalize_backward::<LAYER>(cpu, [x, weight, dy], eps, dx, dweight);
+    };
+    assert_eq!(dbias.len(), width, "dbias is as long as weight");
+    let mut scratch = scratch::take(2 * width * size_of::<f32>());
+    let sums = &mut scratch.floats()[..2 * width];
+    sums.fill(0.0);
+    normalize_backward::<LAYER>(cpu, [x, weight, dy], eps, dx, sums);
+    super::add_assign(cpu, dweight, &sums[..width]);
+    super::add_assign(cpu, dbias, &sums[width..]);
+}
+
+struct FakeQuantize<'a> {
+    x: &'a [f32],
+    cols: usize,
+    y: &'a mut [f32],
+}
+
+impl Op for FakeQuantize<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
+            let mut top = s.splat(1e-5);
+            for i in (0..x.len()).step_by(LANES) {
+                top = s.max(s.abs(get(s, x, i, 0.0)), top);
+            }
+            let top = s.max_lane(top);
+            let (factor, step) = (s.splat(127.0 / top), s.splat(top / 127.0));
+            for i in (0..x.len()).step_by(LANES) {
+                let q = s.round_i(s.mul(get(s, x, i, 0.0), factor));
+                put(s, y, i, s.mul(s.to_f(q), step));
+            }
+        }
+    }
+}
+
+/// `y = round(x / step) * step`, `step = max(max|x|, 1e-5) / 127` of each row of `x`, `[rows, cols]`: what
+/// [`Int8Rows`](crate::Int8Rows) keeps of `x` (arXiv 2402.17764). Its straight-through gradient is the identity.
+pub fn fake_quantize_rows(cpu: &Cpu, x: &[f32], cols: usize, y: &mut [f32]) {
+    let isa = cpu.isa;
+    assert!(cols > 0 && x.len() == y.len(), "y is as long as x, and rows are not empty");
+    cpu.pool.for_rows(x.len() / cols, row_grain(cols), [(y, cols)], |rows, [y]| {
+        isa.run(FakeQuantize { x: &x[rows.start * cols..rows.end * cols], cols, y });
+    });
+}

@@ -1,0 +1,214 @@
+//! Every format x instruction set x awkward shape against `dequantize` in f64.
+
+use lowbit_kernels::{Cpu, FORMATS, Format, Int8Rows, Isa, Packed, QuantizeOptions, Rows, format};
+
+const COLS: [usize; 7] = [1, 3, 63, 64, 65, 257, 700];
+const ROWS: [usize; 5] = [1, 2, 7, 33, 150];
+const TOKENS: [usize; 6] = [0, 1, 2, 5, 15, 31];
+
+/// Reproducible values, roughly normal, by the sum of four uniform ones.
+fn values(n: usize, mut seed: u64) -> Vec<f32> {
+    let mut uniform = || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..n).map(|_| uniform() + uniform() + uniform() + uniform()).collect()
+}
+
+fn packed(format: &'static dyn Format, rows: usize, cols: usize) -> Packed {
+    let options = QuantizeOptions { outlier_columns: if cols > 64 { vec![5, 64] } else { vec![] } };
+    format.quantize(&values(rows * cols, 7), rows, cols, &options).expect("finite weights")
+}
+
+/// `x * W^T` in f64, and `max|x| * sum|w|`, which bounds the rounding error.
+fn oracle(w: &[f32], cols: usize, x: &[f32]) -> Vec<(f64, f64)> {
+    let mut out = Vec::new();
+    for x in x.chunks_exact(cols) {
+        let top = x.iter().fold(0.0f32, |m, v| m.max(v.abs())) as f64;
+        for w in w.chunks_exact(cols) {
+            let sum = w.iter().zip(x).map(|(a, b)| *a as f64 * *b as f64).sum();
+            out.push((sum, top * w.iter().map(|v| v.abs() as f64).sum::<f64>()));
+        }
+    }
+    out
+}
+
+/// Relative to the bound above; activations become bf16 where the CPU multiplies bf16 pairs.
+fn tolerance(format: &str, isa: Isa, tokens: usize) -> f64 {
+    let bf16_pairs = isa.name() == "avx512-bf16" && tokens > 1;
+    match format {
+        "bf16" | "nf4" | "nf4_dq" if bf16_pairs => 4e-3,
+        "llm_int8" => 1.01 / 254.0, // quantizes the activations itself: half a step
+        _ => 3e-6,
+    }
+}
+
+#[test]
+fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
+    let mut failures = Vec::new();
+    for format in FORMATS {
+        for rows in ROWS {
+            for cols in COLS {
+                let p = packed(*format, rows, cols);
+                let w = p.dequantize();
+                for tokens in TOKENS {
+                    let x = values(tokens * cols, 3);
+                    let mut q = Int8Rows::default();
+                    let mut exact = None;
+                    for isa in Isa::available() {
+                        let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
+                        q.quantize(&cpu, &x, cols);
+                        for (label, input, seen) in [("f32", Rows::F32(&x), x.clone()), ("int8", Rows::Int8(&q), q.dequantize())] {
+                            let mut y = vec![f32::NAN; tokens * rows];
+                            p.matmul(&cpu, input, &mut y);
+                            for (i, (y, (want, size))) in y.iter().zip(oracle(&w, cols, &seen)).enumerate() {
+                                let error = (*y as f64 - want).abs();
+                                if error.is_nan() || error > tolerance(format.name(), isa, tokens) * (size + 1e-6) {
+                                    failures.push(format!(
+                                        "{} {} {label} [{rows}, {cols}] x {tokens}: output {i} is {y}, not {want}",
+                                        format.name(),
+                                        isa.name()
+                                    ));
+                                    break;
+                                }
+                            }
+                            let integer = !matches!(format.name(), "f32" | "bf16" | "nf4" | "nf4_dq" | "llm_int8");
+                            if label == "int8" && integer {
+                                let bits: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
+                                match &exact {
+                                    None => exact = Some(bits),
+                                    Some(first) if *first != bits => failures.push(format!("{} {} differs in bits", format.name(), isa.name())),
+                                    _ => {}
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("instruction sets: {:?}", Isa::available());
+    assert!(failures.is_empty(), "{} failures, first: {:#?}", failures.len(), &failures[..failures.len().min(12)]);
+}
+
+#[test]
+fn one_token_equals_the_same_token_in_a_batch_for_integer_formats_and_f32() {
+    let (rows, cols, tokens) = (70, 320, 9);
+    let cpu = Cpu::new(None, Some(2)).unwrap();
+    let x = values(tokens * cols, 11);
+    for format in FORMATS.iter().filter(|f| !matches!(f.name(), "bf16" | "nf4" | "nf4_dq" | "llm_int8")) {
+        let p = packed(*format, rows, cols);
+        let mut q = Int8Rows::default();
+        q.quantize(&cpu, &x, cols);
+        let mut all = vec![0.0; tokens * rows];
+        p.matmul(&cpu, if format.name() == "f32" { Rows::F32(&x) } else { Rows::Int8(&q) }, &mut all);
+        for (token, x) in x.chunks_exact(cols).enumerate() {
+            let mut one = Int8Rows::default();
+            one.quantize(&cpu, x, cols);
+            let mut y = vec![0.0; rows];
+            p.matmul(&cpu, if format.name() == "f32" { Rows::F32(x) } else { Rows::Int8(&one) }, &mut y);
+            assert_eq!(y, all[token * rows..][..rows], "{} token {token}", format.name());
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let (rows, cols) = (300, 400);
+    for tokens in [1, 40] {
+        let x = values(tokens * cols, 5);
+        for format in FORMATS {
+            let p = packed(*format, rows, cols);
+            let run = |threads| {
+                let cpu = Cpu::new(None, Some(threads)).unwrap();
+                let mut q = Int8Rows::default();
+                q.quantize(&cpu, &x, cols);
+                let (mut a, mut b) = (vec![0.0; tokens * rows], vec![0.0; tokens * rows]);
+                p.matmul(&cpu, Rows::F32(&x), &mut a);
+                p.matmul(&cpu, Rows::Int8(&q), &mut b);
+                (a, b)
+            };
+            let one = run(1);
+            assert!(run(2) == one && run(3) == one, "{} with {tokens} tokens", format.name());
+        }
+    }
+}
+
+#[test]
+fn stored_sizes_are_what_the_formats_promise() {
+    let (rows, cols) = (256, 1280);
+    let bits = |name: &str| packed(format::find(name).unwrap(), rows, cols).bytes() as f64 * 8.0 / (rows * cols) as f64;
+    for (name, expected) in [
+        ("f32", 32.0),
+        ("bf16", 16.0),
+        ("int8", 8.0),
+        ("int8_channel", 8.03125),
+        ("nf4", 4.5),
+        ("nf4_dq", 4.0 + 8.0 / 64.0 + 64.0 / (64.0 * 256.0)),
+        ("int4", 4.5),
+        ("int2", 2.5),
+        ("ternary", 2.0),
+        ("ternary_b3", 1.6),
+    ] {
+        assert!((bits(name) - expected).abs() < 0.02, "{name}: {} bits, expected {expected}", bits(name));
+    }
+}
+
+#[test]
+fn invalid_codes_scales_sizes_and_names_are_refused() {
+    let corrupt = |name: &str, part: usize, at: usize, value: u8| {
+        let p = packed(format::find(name).unwrap(), 16, 128);
+        let mut bytes = p.parts[part].to_vec();
+        bytes[at] = value;
+        let mut parts = p.parts.clone();
+        parts[part] = lowbit_kernels::Bytes::new(bytes);
+        Packed::from_parts(p.format, 16, 128, parts).map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(corrupt("ternary", 0, 9, 0b0000_0011).contains("byte 9"));
+    assert!(corrupt("ternary_b3", 0, 17, 1).contains("byte 17"));
+    let p = packed(format::find("int8").unwrap(), 16, 128);
+    let scale = lowbit_kernels::Bytes::from_f32(&[f32::NAN]);
+    let refused = Packed::from_parts(p.format, 16, 128, vec![p.parts[0].clone(), scale]).unwrap_err();
+    assert!(refused.to_string().contains("scale 0"), "{refused}");
+    let refused = Packed::from_parts(p.format, 32, 128, p.parts.clone()).unwrap_err();
+    assert!(refused.to_string().contains("codes"), "{refused}");
+    for format in FORMATS {
+        let mut w = values(3 * 65, 1);
+        w[65 + 7] = f32::NAN;
+        let refused = format.quantize(&w, 3, 65, &QuantizeOptions::default()).unwrap_err();
+        assert_eq!(refused, lowbit_kernels::Error::NonFinite { row: 1, col: 7 }, "{}", format.name());
+        assert_eq!(format::find(format.name()).unwrap().name(), format.name());
+    }
+    let unknown = format::find("nf5").unwrap_err().to_string();
+    assert!(unknown.contains("`nf4`") && unknown.contains("ternary_b3"), "{unknown}");
+    let lacking = Isa::choose(Some("sse9")).unwrap_err().to_string();
+    assert!(lacking.contains("sse9") && lacking.contains("scalar"), "{lacking}");
+}
+
+#[test]
+fn quantization_errors_stay_within_the_bound_of_each_format() {
+    let (rows, cols) = (64, 512);
+    let w = values(rows * cols, 21);
+    let power: f64 = w.iter().map(|v| (*v as f64).powi(2)).sum();
+    for (name, bound) in [
+        ("f32", 0.0),
+        ("bf16", 2e-3),
+        ("int8", 1e-2),
+        ("int8_channel", 9e-3),
+        ("llm_int8", 9e-3),
+        ("nf4", 0.1),
+        ("nf4_dq", 0.1),
+        ("int4", 0.09),
+        ("int2", 0.42),
+        ("ternary", 0.55),
+        ("ternary_channel", 0.55),
+        ("ternary_b3", 0.55),
+        ("ternary_b3_channel", 0.55),
+    ] {
+        let back = format::find(name).unwrap().quantize(&w, rows, cols, &QuantizeOptions::default()).unwrap().dequantize();
+        let error: f64 = w.iter().zip(&back).map(|(a, b)| (*a as f64 - *b as f64).powi(2)).sum();
+        let relative = (error / power).sqrt();
+        println!("{name}: relative rms error {relative:.5}");
+        assert!(relative <= bound, "{name}: {relative} > {bound}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Writing checkpoints: masters after training, and packed matrices under a recipe, tensor by tensor.
+
+use super::{
+    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, RECIPE_KEY, Stored, TOKENIZER_FILE, VERSION,
+    VERSION_KEY, WEIGHTS_FILE, part_name,
+};
+use crate::card::Card;
+use crate::container::{Dtype, Planned, Writer};
+use crate::source::{ParamSpec, Role};
+use crate::{Error, Recipe, Tokenizer};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Writes a model directory with f32 masters. The weights come last, so that a directory with weights is complete.
+///
+/// # Errors
+/// When writing fails; an earlier checkpoint is then as it was.
+///
+/// # Panics
+/// When values do not fit their specification.
+pub fn save_masters<'a>(
+    directory: &Path,
+    card: &Card,
+    tokenizer: Option<&Tokenizer>,
+    params: impl IntoIterator<Item = (&'a ParamSpec, &'a [f32])>,
+) -> Result<(), Error> {
+    let params: Vec<_> = params.into_iter().collect();
+    let plan: Vec<_> = params.iter().map(|(spec, _)| plain(spec)).collect();
+    let mut writer = begin(directory, card, tokenizer, metadata("f32", None), &plan)?;
+    for ((spec, values), plan) in params.iter().zip(&plan) {
+        writer.floats(&spec.name, &plan.shape, values)?;
+    }
+    writer.finish()
+}
+
+/// Quantizes masters under a recipe into another directory, one tensor in memory at a time.
+///
+/// # Errors
+/// When the checkpoint holds no masters, a weight is NaN or infinite, or writing fails; no output file is left.
+pub fn quantize(
+    checkpoint: &Checkpoint,
+    recipe: &'static Recipe,
+    options: &Options,
+    directory: &Path,
+) -> Result<(), Error> {
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same(checkpoint.directory(), directory) {
+        return Err(Error::usage(format!(
+            "{}: the output would replace its own masters",
+            directory.display()
+        )));
+    }
+    let params = checkpoint.listing.params();
+    let (mut plan, mut formats) = (Vec::new(), BTreeMap::new());
+    for spec in params {
+        let Some(format) = recipe.format(spec.role)? else {
+            plan.push(plain(spec));
+            continue;
+        };
+        let stored = Stored {
+            format: format.name().into(),
+            rows: spec.rows,
+            cols: spec.cols,
+        };
+        formats.insert(spec.name.clone(), stored);
+        for part in format.parts(spec.rows, spec.cols, &[]) {
+            plan.push(Planned {
+                name: part_name(&spec.name, part.name),
+                dtype: Dtype::U8,
+                shape: vec![part.bytes],
+            });
+        }
+    }
+    let tokenizer = checkpoint.directory.join(TOKENIZER_FILE);
+    let tokenizer = tokenizer
+        .exists()
+        .then(|| Tokenizer::load(&tokenizer))
+        .transpose()?;
+    let metadata = metadata(recipe.name, Some(&formats));
+    let mut writer = begin(
+        directory,
+        &checkpoint.card,
+        tokenizer.as_ref(),
+        metadata,
+        &plan,
+    )?;
+    for spec in params {
+        if matches!(spec.role, Role::Norm | Role::Bias) {
+            writer.floats(&spec.name, &[spec.cols], &checkpoint.master(spec)?)?;
+            continue;
+        }
+        let packed = checkpoint.quantized(spec, recipe, options)?;
+        let parts = packed.format.parts(spec.rows, spec.cols, &packed.parts);
+        // A part may be empty (no outlier columns); a tensor may not.
+        for (part, bytes) in parts
+            .iter()
+            .zip(&packed.parts)
+            .filter(|(_, bytes)| !bytes.is_empty())
+        {
+            writer.tensor(
+                &part_name(&spec.name, part.name),
+                Dtype::U8,
+                &[bytes.len()],
+                bytes,
+            )?;
+        }
+    }
+    writer.finish()
+}
+
+/// Makes the directory, writes the small files, and opens the weights.
+fn begin(
+    directory: &Path,
+    card: &Card,
+    tokenizer: Option<&Tokenizer>,
+    metadata: BTreeMap<String, String>,
+    plan: &[Planned],
+) -> Result<Writer, Error> {
+    std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, &e))?;
+    let writer = Writer::create(&directory.join(WEIGHTS_FILE), metadata, plan)?;
+    card.save(&directory.join(CONFIG_FILE))?;
+    if let Some(tokenizer) = tokenizer {
+        tokenizer.save(&directory.join(TOKENIZER_FILE))?;
+    }
+    Ok(writer)
+}
+
+fn metadata(recipe: &str, formats: Option<&BTreeMap<String, Stored>>) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::from([
+        (VERSION_KEY.into(), VERSION.into()),
+        (RECIPE_KEY.into(), recipe.into()),
+    ]);
+    if let Some(formats) = formats {
+        pairs.insert(
+            FORMATS_KEY.into(),
+            serde_json::to_string(formats).expect("plain data"),
+        );
+    }
+    pairs
+}
+
+fn plain(spec: &ParamSpec) -> Planned {
+    let vector = matches!(spec.role, Role::Norm | Role::Bias);
+    let shape = if vector {
+        vec![spec.cols]
+    } else {
+        vec![spec.rows, spec.cols]
+    };
+    Planned {
+        name: spec.name.clone(),
+        dtype: Dtype::F32,
+        shape,
+    }
+}

@@ -1,0 +1,348 @@
+//! The interpreter for inference on the CPU: kernels of `lowbit-kernels` on recycled buffers.
+
+use crate::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
+use crate::source::Role;
+use crate::{Error, Model};
+use arena::Arena;
+use lowbit_kernels::{Cpu, Int8Rows, Packed, Rows, ops};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+mod arena;
+mod calibrate;
+mod session;
+
+pub use arena::Tensor;
+pub use calibrate::calibrate;
+pub use session::Session;
+
+use calibrate::Peaks;
+use session::Cache;
+
+/// A parameter of the inference interpreter.
+#[derive(Clone, Debug)]
+pub enum Param {
+    /// A weight matrix or table in some format.
+    Matrix {
+        /// Name in checkpoints.
+        name: Arc<str>,
+        /// What it is for.
+        role: Role,
+        /// The weights.
+        packed: Packed,
+        /// Whether inputs of its products are quantized to 8 bits per token.
+        int8_activations: bool,
+    },
+    /// Weight or bias vector.
+    Vector(Vec<f32>),
+}
+
+impl Param {
+    fn vector(&self) -> &[f32] {
+        match self {
+            Param::Vector(values) => values,
+            Param::Matrix { name, .. } => {
+                unreachable!("`{name}` is a matrix where an architecture asked for a vector")
+            }
+        }
+    }
+
+    fn matrix(&self) -> &Packed {
+        match self {
+            Param::Matrix { packed, .. } => packed,
+            Param::Vector(_) => unreachable!("a vector where an architecture asked for a matrix"),
+        }
+    }
+}
+
+/// The interpreter for inference. One forward pass at a time; buffers are kept from pass to pass.
+pub struct CpuExec {
+    cpu: Cpu,
+    arena: Rc<RefCell<Arena>>,
+    /// Sequence boundaries of the current batch.
+    starts: Vec<usize>,
+    /// Position of each token in its sequence, the cached ones before it included.
+    positions: Vec<u32>,
+    /// Inputs of the last product with 8-bit activations, and the stamp of the tensor they were made from.
+    int8: Int8Rows,
+    int8_stamp: Option<u64>,
+    logsumexp: Vec<f32>,
+    cache: Option<Cache>,
+    /// Whether the head computes the last row alone.
+    last_only: bool,
+    peaks: Option<Peaks>,
+    fault: Option<Error>,
+}
+
+impl CpuExec {
+    /// An interpreter with empty buffers.
+    pub fn new(cpu: Cpu) -> Self {
+        CpuExec {
+            cpu,
+            arena: Rc::default(),
+            starts: Vec::new(),
+            positions: Vec::new(),
+            int8: Int8Rows::default(),
+            int8_stamp: None,
+            logsumexp: Vec::new(),
+            cache: None,
+            last_only: false,
+            peaks: None,
+            fault: None,
+        }
+    }
+
+    /// Where it runs.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    /// Times a buffer of activations was made or enlarged; constant while shapes repeat.
+    pub fn buffer_growths(&self) -> u64 {
+        self.arena.borrow().growths
+    }
+
+    /// Logits of whole sequences: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
+    ///
+    /// # Errors
+    /// When a sequence is empty or a token is outside its table.
+    pub fn forward(&mut self, model: &Model<Param>, batch: &Batch) -> Result<Tensor, Error> {
+        let ends =
+            batch.starts.first() == Some(&0) && batch.starts.last() == Some(&batch.tokens.len());
+        if !ends || batch.starts.windows(2).any(|w| w[0] >= w[1]) {
+            let text = "a batch needs at least one sequence, and none may be empty; give an empty text a padding token";
+            return Err(Error::usage(text));
+        }
+        let past = self.cache.as_ref().map_or(0, Cache::len);
+        self.starts.clone_from(&batch.starts);
+        self.positions.clear();
+        for span in batch.starts.windows(2) {
+            self.positions
+                .extend((0..(span[1] - span[0])).map(|i| (past + i) as u32));
+        }
+        self.fault = None;
+        self.int8_stamp = None;
+        let logits = model.forward(self, batch);
+        let logits = self.force(&logits);
+        match self.fault.take() {
+            Some(fault) => Err(fault),
+            None => Ok(logits),
+        }
+    }
+
+    /// The tensor with its pending function applied.
+    fn force(&mut self, x: &Tensor) -> Tensor {
+        let Some(f) = x.pending else { return x.clone() };
+        let (rows, width) = (x.rows(), x.width());
+        Tensor::make(&self.arena, rows, width, |a, y| {
+            ops::activate(&self.cpu, function(f), a.values(x), y)
+        })
+    }
+
+    /// Copies some rows, `[picked, width]`.
+    fn pick(&mut self, x: &Tensor, picked: impl ExactSizeIterator<Item = usize>) -> Tensor {
+        let width = x.width();
+        Tensor::make(&self.arena, picked.len(), width, |a, y| {
+            for (row, y) in picked.zip(y.chunks_exact_mut(width)) {
+                y.copy_from_slice(&a.values(x)[row * width..][..width]);
+            }
+        })
+    }
+
+    /// The tensor with rotary positions.
+    fn rotate(&mut self, x: &Tensor, heads: usize, spec: &Attention) -> Tensor {
+        let Some(theta) = spec.rope_theta else {
+            return x.clone();
+        };
+        let positions = &self.positions;
+        Tensor::make(&self.arena, x.rows(), x.width(), |a, y| {
+            y.copy_from_slice(a.values(x));
+            ops::rope(&self.cpu, y, heads, spec.head_dim, positions, theta, false);
+        })
+    }
+
+    /// Fills `self.int8` with the rows of `x`, unless they are there already.
+    fn quantize(&mut self, x: &Tensor) {
+        let stamp = Some(x.stamp());
+        if self.int8_stamp != stamp {
+            self.int8
+                .quantize(&self.cpu, self.arena.borrow().values(x), x.width());
+            self.int8_stamp = stamp;
+        }
+    }
+}
+
+impl Exec for CpuExec {
+    type Tensor = Tensor;
+    type Param = Param;
+
+    fn embed(&mut self, table: &Param, ids: &[u32]) -> Tensor {
+        let table = table.matrix();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= table.rows) {
+            let text = format!(
+                "token {id} is outside the table of {} entries; use the model's own tokenizer",
+                table.rows
+            );
+            self.fault.get_or_insert(Error::usage(text));
+        }
+        let width = table.cols;
+        Tensor::make(&self.arena, ids.len(), width, |_, y| {
+            self.cpu
+                .pool
+                .for_rows(ids.len(), 64, [(y, width)], |range, [y]| {
+                    for (&id, y) in ids[range].iter().zip(y.chunks_exact_mut(width)) {
+                        match (id as usize) < table.rows {
+                            true => table.format.dequantize_row(table, id as usize, y),
+                            false => y.fill(0.0),
+                        }
+                    }
+                });
+        })
+    }
+
+    fn linear(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
+        let mut x = self.force(x);
+        let Param::Matrix {
+            name,
+            role,
+            packed,
+            int8_activations,
+        } = weight
+        else {
+            unreachable!("a product takes a matrix")
+        };
+        if self.last_only && *role != Role::Body {
+            x = self.pick(&x, x.rows() - 1..x.rows());
+        }
+        if let Some(peaks) = &mut self.peaks {
+            peaks.record(name, packed.cols, self.arena.borrow().values(&x));
+        }
+        if *int8_activations {
+            self.quantize(&x);
+        }
+        Tensor::make(&self.arena, x.rows(), packed.rows, |a, y| {
+            let rows = if *int8_activations {
+                Rows::Int8(&self.int8)
+            } else {
+                Rows::F32(a.values(&x))
+            };
+            packed.matmul(&self.cpu, rows, y);
+            if let Some(bias) = bias {
+                ops::add_bias(&self.cpu, y, bias.vector());
+            }
+        })
+    }
+
+    fn norm(
+        &mut self,
+        x: &Tensor,
+        kind: NormKind,
+        weight: &Param,
+        bias: Option<&Param>,
+        eps: f32,
+    ) -> Tensor {
+        let x = self.force(x);
+        let (cpu, weight) = (&self.cpu, weight.vector());
+        Tensor::make(&self.arena, x.rows(), x.width(), |a, y| match kind {
+            NormKind::Rms => ops::rms_norm(cpu, a.values(&x), weight, eps, y),
+            NormKind::Layer => {
+                ops::layer_norm(cpu, a.values(&x), weight, bias.map(Param::vector), eps, y)
+            }
+        })
+    }
+
+    fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {
+        let (q, k, v) = (self.force(q), self.force(k), self.force(v));
+        let (q, k) = (
+            self.rotate(&q, spec.heads, spec),
+            self.rotate(&k, spec.kv_heads, spec),
+        );
+        let Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            causal,
+            ..
+        } = *spec;
+        let shape = ops::AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+            causal,
+        };
+        let (rows, width) = (q.rows(), q.width());
+        if let Some(cache) = &mut self.cache {
+            if !causal {
+                let text =
+                    "this model looks both ways and cannot continue a text; use it as a classifier";
+                self.fault.get_or_insert(Error::usage(text));
+            }
+            let (past, arena) = (cache.len(), self.arena.borrow());
+            let (keys, values) = cache.append(spec.layer, rows, arena.values(&k), arena.values(&v));
+            drop(arena);
+            return Tensor::make(&self.arena, rows, width, |a, y| {
+                ops::attention_cached(&self.cpu, shape, a.values(&q), keys, values, past, y);
+            });
+        }
+        self.logsumexp.resize(rows * heads, 0.0);
+        let (starts, logsumexp) = (&self.starts, &mut self.logsumexp);
+        Tensor::make(&self.arena, rows, width, |a, y| {
+            let (q, k, v) = (a.values(&q), a.values(&k), a.values(&v));
+            ops::attention(&self.cpu, shape, starts, q, k, v, y, logsumexp);
+        })
+    }
+
+    /// Deferred: the product with another tensor applies it in the same pass.
+    fn activate(&mut self, x: &Tensor, f: Activation) -> Tensor {
+        let mut y = self.force(x);
+        y.pending = Some(f);
+        y
+    }
+
+    fn mul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let b = self.force(b);
+        let cpu = &self.cpu;
+        Tensor::make(&self.arena, b.rows(), b.width(), |arena, y| {
+            match a.pending {
+                Some(f) => ops::gate(cpu, function(f), arena.values(a), arena.values(&b), y),
+                None => ops::mul(cpu, arena.values(a), arena.values(&b), y),
+            }
+        })
+    }
+
+    fn add(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let (a, b) = (self.force(a), self.force(b));
+        let cpu = &self.cpu;
+        Tensor::make(&self.arena, a.rows(), a.width(), |arena, y| {
+            ops::add(cpu, arena.values(&a), arena.values(&b), y);
+        })
+    }
+
+    fn pool(&mut self, x: &Tensor, how: Pooling) -> Tensor {
+        let x = self.force(x);
+        let starts = std::mem::take(&mut self.starts);
+        let (width, sequences) = (x.width(), starts.len() - 1);
+        let pooled = match how {
+            Pooling::Last => self.pick(&x, starts[1..].iter().map(|end| end - 1)),
+            Pooling::Mean => Tensor::make(&self.arena, sequences, width, |a, y| {
+                ops::pool_mean(&self.cpu, a.values(&x), width, &starts, y);
+            }),
+        };
+        self.starts = starts;
+        pooled
+    }
+
+    fn dropout(&mut self, x: &Tensor, _: f32) -> Tensor {
+        x.clone()
+    }
+}
+
+fn function(f: Activation) -> ops::Function {
+    match f {
+        Activation::Relu => ops::Function::Relu,
+        Activation::Relu2 => ops::Function::Relu2,
+        Activation::Silu => ops::Function::Silu,
+        Activation::Gelu => ops::Function::Gelu,
+    }
+}

@@ -1,0 +1,107 @@
+//! Classifying texts with a model directory.
+
+use crate::exec::Batch;
+use crate::{Checkpoint, CpuExec, Error, Model, Param, Tokenizer};
+use lowbit_kernels::Cpu;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Tokens of one forward pass, about: bounds the memory for activations.
+const BATCH_TOKENS: usize = 4096;
+
+/// A text classifier: tokenizer, network, and the interpreter that runs it.
+pub struct Classifier {
+    model: Arc<Model<Param>>,
+    tokenizer: Tokenizer,
+    exec: CpuExec,
+    labels: Vec<String>,
+    max_length: usize,
+}
+
+impl Classifier {
+    /// Opens a model directory.
+    ///
+    /// # Errors
+    /// When a file is missing or wrong, or the tokenizer has more entries than the model; names both.
+    pub fn open(path: &Path, cpu: Cpu) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::open(path)?;
+        let model = Arc::new(checkpoint.model()?);
+        Self::new(&checkpoint, model, cpu)
+    }
+
+    /// A classifier of a network already made from a checkpoint.
+    ///
+    /// # Errors
+    /// When the tokenizer is missing or wrong.
+    pub fn new(checkpoint: &Checkpoint, model: Arc<Model<Param>>, cpu: Cpu) -> Result<Self, Error> {
+        let card = checkpoint.card();
+        let tokenizer = checkpoint.tokenizer()?;
+        let (labels, max_length) = (card.labels.clone(), card.max_length);
+        Ok(Classifier {
+            model,
+            tokenizer,
+            exec: CpuExec::new(cpu),
+            labels,
+            max_length,
+        })
+    }
+
+    /// Names of the classes, in the order of the logits.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The tokens of a text as the network gets them: cut to the model's length, never none.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot encode the text.
+    pub fn tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut ids = self.tokenizer.encode(text, self.max_length)?;
+        if ids.is_empty() {
+            ids.push(self.tokenizer.filler());
+        }
+        Ok(ids)
+    }
+
+    /// Logits of texts, `[texts, classes]`.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot encode a text; names its index.
+    pub fn logits<T: AsRef<str>>(&mut self, texts: &[T]) -> Result<Vec<f32>, Error> {
+        let mut logits = Vec::new();
+        let mut batch = Batch {
+            tokens: Vec::new(),
+            starts: vec![0],
+        };
+        for (i, text) in texts.iter().enumerate() {
+            let ids = self.tokens(text.as_ref());
+            let ids = ids.map_err(|e| Error {
+                message: format!("text {i}: {}", e.message),
+                ..e
+            })?;
+            batch.tokens.extend(ids);
+            batch.starts.push(batch.tokens.len());
+            if batch.tokens.len() >= BATCH_TOKENS || i + 1 == texts.len() {
+                self.exec
+                    .forward(&self.model, &batch)?
+                    .append_to(&mut logits);
+                batch.tokens.clear();
+                batch.starts.truncate(1);
+            }
+        }
+        Ok(logits)
+    }
+
+    /// Logits of sequences of tokens, `[sequences, classes]`.
+    ///
+    /// # Errors
+    /// When a sequence is empty or a token is outside the vocabulary.
+    pub fn logits_of_batch(&mut self, batch: &Batch) -> Result<Vec<f32>, Error> {
+        Ok(self.exec.forward(&self.model, batch)?.to_vec())
+    }
+}

@@ -1,0 +1,254 @@
+//! Checkpoints: what is written is read back, under every format and recipe, and other programs can read it.
+
+mod common;
+
+use common::*;
+use lowbit_kernels::{FORMATS, QuantizeOptions};
+use lowbit_model::checkpoint::{Options, WEIGHTS_FILE, ledger, quantize};
+use lowbit_model::container::{Dtype, Tensors, Writer};
+use lowbit_model::recipe::{self, RECIPES};
+use lowbit_model::source::Role;
+use lowbit_model::{Card, Checkpoint, Config, CpuExec, Recipe};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+#[test]
+fn every_recipe_names_formats_that_exist() {
+    for recipe in RECIPES {
+        for role in [Role::Body, Role::Embedding, Role::Head] {
+            assert!(recipe.format(role).expect(recipe.name).is_some());
+        }
+        assert!(recipe.format(Role::Norm).expect("no format").is_none());
+        assert_eq!(recipe::find(recipe.name).expect("listed"), recipe);
+    }
+    let error = recipe::find("bitnett").expect_err("unknown").to_string();
+    assert!(
+        error.contains("did you mean `bitnet`") && error.contains("nf4_dq"),
+        "{error}"
+    );
+}
+
+#[test]
+fn masters_come_back_bit_for_bit() {
+    for config in configs() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let masters = write(directory.path(), &config);
+        let checkpoint = Checkpoint::open(directory.path()).expect("valid");
+        assert_eq!(checkpoint.card(), &card(config));
+        assert_eq!(checkpoint.recipe().name, "f32");
+        for (spec, values) in &masters {
+            assert_eq!(
+                &checkpoint.master(spec).expect("stored"),
+                values,
+                "{}",
+                spec.name
+            );
+        }
+        assert!(checkpoint.tensors().verify().expect("undamaged"));
+        assert_eq!(checkpoint.tensors().sha256().len(), 64);
+        let from_file = Checkpoint::open(&directory.path().join(WEIGHTS_FILE))
+            .expect("a file is accepted, too");
+        assert_eq!(from_file.directory(), directory.path());
+    }
+}
+
+/// Quantizes to disk and in memory; both must give the same logits, and the ledger must add up.
+fn round_trip(recipe: &'static Recipe, config: &Config) {
+    let source = tempfile::tempdir().expect("a directory");
+    let target = source.path().join("out");
+    write(source.path(), config);
+    let masters = Checkpoint::open(source.path()).expect("valid");
+    let mut options = Options::new();
+    let outliers = QuantizeOptions {
+        outlier_columns: vec![1, 5],
+    };
+    options.insert(masters.listing().params()[3].name.clone(), outliers);
+    quantize(&masters, recipe, &options, &target)
+        .unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
+    let packed = Checkpoint::open(&target).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
+    assert_eq!(
+        packed.recipe().body,
+        recipe::find(packed.recipe().name).expect("listed").body
+    );
+    assert!(packed.tensors().verify().expect("undamaged"));
+    assert_eq!(packed.tokenizer().expect("copied").vocab_size(), 258);
+    let run = |model| {
+        CpuExec::new(cpu())
+            .forward(&model, &batch())
+            .expect("runs")
+            .to_vec()
+    };
+    let stored = run(packed.model().expect("loads"));
+    let direct = run(masters.model_as(recipe, &options).expect("quantizes"));
+    assert_eq!(stored, direct, "{}", recipe.name);
+    assert!(stored.iter().all(|v| v.is_finite()));
+    let rows = ledger(&packed).expect("readable");
+    let sum: usize = rows.iter().flat_map(|row| row.parts.values()).sum();
+    let file = packed.tensors().file_bytes();
+    assert!(
+        sum <= file && file <= sum + 200 * packed.tensors().names().len() + 16_384,
+        "{}",
+        recipe.name
+    );
+    let listed = packed.listing().bytes(recipe).expect("known formats") as usize;
+    assert!(
+        listed <= sum && sum <= listed + 8192,
+        "{}: listed {listed}, stored {sum}",
+        recipe.name
+    );
+    if recipe.body.starts_with("ternary") {
+        let row = rows
+            .iter()
+            .find(|row| row.role == Role::Body)
+            .expect("a body");
+        assert!(
+            (0.2..0.5).contains(&row.zero_fraction),
+            "{}",
+            row.zero_fraction
+        );
+        assert!(
+            row.levels
+                .is_none_or(|n| n == 3 || recipe.body.ends_with("channel")),
+            "{:?}",
+            row.levels
+        );
+    }
+}
+
+#[test]
+fn every_recipe_round_trips() {
+    for recipe in RECIPES {
+        for config in [&configs()[0], &configs()[1]] {
+            round_trip(recipe, config);
+        }
+    }
+}
+
+#[test]
+fn every_format_round_trips_in_every_architecture() {
+    for format in FORMATS {
+        let name = format.name();
+        let base = recipe::find("f32").expect("listed");
+        let recipe = Recipe {
+            body: name,
+            embedding: name,
+            head: name,
+            ..*base
+        };
+        let recipe: &'static Recipe = Box::leak(Box::new(recipe));
+        for config in configs() {
+            round_trip(recipe, &config);
+        }
+    }
+}
+
+#[test]
+fn quantizing_needs_masters_and_another_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), &configs()[0]);
+    let masters = Checkpoint::open(directory.path()).expect("valid");
+    let int8 = recipe::find("int8").expect("listed");
+    let error =
+        quantize(&masters, int8, &Options::new(), directory.path()).expect_err("same directory");
+    assert!(error.to_string().contains("own masters"), "{error}");
+    let (packed, again) = (directory.path().join("a"), directory.path().join("b"));
+    quantize(&masters, int8, &Options::new(), &packed).expect("written");
+    let packed = Checkpoint::open(&packed).expect("valid");
+    let error = quantize(&packed, int8, &Options::new(), &again)
+        .expect_err("no masters")
+        .to_string();
+    assert!(
+        error.contains("is stored as int8") && error.contains("f32 masters"),
+        "{error}"
+    );
+    assert!(!again.join(WEIGHTS_FILE).exists() && !again.join("model.safetensors.tmp").exists());
+}
+
+#[test]
+fn sixteen_bit_masters_are_accepted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let masters = write(directory.path(), &configs()[0]);
+    let path = directory.path().join(WEIGHTS_FILE);
+    let plan = plan(&path, Dtype::BF16);
+    let mut writer = Writer::create(&path, BTreeMap::new(), &plan).expect("created");
+    for p in &plan {
+        let values = &masters
+            .iter()
+            .find(|(spec, _)| spec.name == p.name)
+            .expect("listed")
+            .1;
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes())
+            .collect();
+        writer
+            .tensor(&p.name, Dtype::BF16, &p.shape, &bytes)
+            .expect("written");
+    }
+    writer.finish().expect("renamed");
+    let checkpoint = Checkpoint::open(directory.path()).expect("valid");
+    for (spec, values) in &masters {
+        let cut: Vec<f32> = values
+            .iter()
+            .map(|v| f32::from_bits(v.to_bits() & 0xffff_0000))
+            .collect();
+        assert_eq!(checkpoint.master(spec).expect("stored"), cut);
+    }
+    assert!(
+        !checkpoint
+            .tensors()
+            .metadata()
+            .contains_key("lowbit.recipe")
+    );
+}
+
+fn plan(path: &Path, dtype: Dtype) -> Vec<lowbit_model::container::Planned> {
+    let tensors = Tensors::open(path).expect("valid");
+    let planned = |name: &String| {
+        let shape = tensors.entry(name).expect("listed").shape.clone();
+        lowbit_model::container::Planned {
+            name: name.clone(),
+            dtype,
+            shape,
+        }
+    };
+    tensors.names().iter().map(planned).collect()
+}
+
+#[test]
+fn the_safetensors_crate_reads_ours_and_we_read_its() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let masters = write(directory.path(), &configs()[0]);
+    let path = directory.path().join(WEIGHTS_FILE);
+    let file = std::fs::read(&path).expect("readable");
+    let theirs = safetensors::SafeTensors::deserialize(&file)
+        .expect("valid for the reference implementation");
+    assert_eq!(theirs.len(), masters.len());
+    let ours = Tensors::open(&path).expect("valid");
+    for (name, view) in theirs.iter() {
+        assert_eq!(&ours.bytes(name).expect("listed")[..], view.data());
+        assert_eq!(ours.entry(name).expect("listed").shape, view.shape());
+    }
+    let written = safetensors::serialize(theirs.iter(), None).expect("serialized");
+    std::fs::write(&path, written).expect("written");
+    let again = Tensors::open(&path).expect("valid");
+    assert_eq!(again.names().len(), masters.len());
+    assert!(
+        !again.verify().expect("nothing to compare"),
+        "without checksums it is unverified"
+    );
+}
+
+#[test]
+fn the_card_round_trips() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("config.json");
+    for config in configs() {
+        let card = Card {
+            trained_for: Some("bitnet".into()),
+            ..card(config)
+        };
+        card.save(&path).expect("written");
+        assert_eq!(Card::load(&path).expect("valid"), (card, vec![]));
+    }
+}

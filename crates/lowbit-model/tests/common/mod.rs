@@ -1,0 +1,141 @@
+//! Small networks with reproducible weights.
+#![allow(dead_code)]
+
+use lowbit_kernels::Cpu;
+use lowbit_model::arch::{Head, bitnet, mlp};
+use lowbit_model::checkpoint::save_masters;
+use lowbit_model::exec::{Activation, Batch, Pooling};
+use lowbit_model::listing::Listing;
+use lowbit_model::source::{Init, ParamSpec};
+use lowbit_model::{Card, Config, Tokenizer};
+use std::path::Path;
+
+/// Uniform numbers in -1..1.
+pub struct Noise(pub u64);
+
+impl Noise {
+    pub fn next(&mut self) -> f32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+pub fn decoder(head: Head) -> bitnet::Config {
+    bitnet::Config {
+        vocab_size: 258,
+        hidden_size: 48,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 12,
+        intermediate_size: 80,
+        hidden_act: Activation::Relu2,
+        rope_theta: 10_000.0,
+        rms_norm_eps: 1e-5,
+        sub_norm: true,
+        causal: true,
+        bigram_buckets: 0,
+        dropout: 0.1,
+        head,
+    }
+}
+
+pub const LM: Head = Head::Lm { tied: false };
+pub const TIED: Head = Head::Lm { tied: true };
+pub const CLASSIFY: Head = Head::Classify {
+    classes: 3,
+    pooling: Pooling::Mean,
+};
+
+/// One configuration per architecture and kind of head.
+pub fn configs() -> Vec<Config> {
+    let both_ways = bitnet::Config {
+        causal: false,
+        sub_norm: false,
+        bigram_buckets: 64,
+        ..decoder(CLASSIFY)
+    };
+    let last = Head::Classify {
+        classes: 5,
+        pooling: Pooling::Last,
+    };
+    let bag = mlp::Config {
+        vocab_size: 258,
+        hidden_size: 20,
+        layers: vec![33, 17],
+        hidden_act: Activation::Gelu,
+        classes: 4,
+        bigram_buckets: 50,
+        dropout: 0.1,
+    };
+    vec![
+        Config::BitNet(decoder(LM)),
+        Config::BitNet(decoder(TIED)),
+        Config::BitNet(both_ways),
+        Config::BitNet(decoder(last)),
+        Config::Mlp(bag),
+    ]
+}
+
+pub fn card(config: Config) -> Card {
+    Card {
+        config,
+        labels: vec!["a".into(), "b".into(), "c".into()],
+        max_length: 40,
+        trained_for: None,
+    }
+}
+
+/// Weights as [`Init`] says, but no vector is constant.
+pub fn masters(config: &Config) -> Vec<(ParamSpec, Vec<f32>)> {
+    let listing = Listing::new(config).expect("a valid configuration");
+    let mut noise = Noise(7);
+    let fill = |spec: &ParamSpec| {
+        let (mean, width) = match spec.init {
+            Init::Normal(std) => (0.0, std * 3f32.sqrt()),
+            Init::Constant(value) => (value, 0.3),
+        };
+        (0..spec.rows * spec.cols)
+            .map(|_| mean + width * noise.next())
+            .collect()
+    };
+    let values: Vec<Vec<f32>> = listing.params().iter().map(fill).collect();
+    listing.params().iter().cloned().zip(values).collect()
+}
+
+/// Writes a model directory with the byte tokenizer.
+pub fn write(directory: &Path, config: &Config) -> Vec<(ParamSpec, Vec<f32>)> {
+    let masters = masters(config);
+    let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
+    save_masters(
+        directory,
+        &card(config.clone()),
+        Some(&Tokenizer::bytes()),
+        params,
+    )
+    .expect("written");
+    masters
+}
+
+pub fn cpu() -> Cpu {
+    Cpu::new(None, Some(2)).expect("a CPU")
+}
+
+pub fn batch() -> Batch {
+    let texts = ["The quick", "b", "rown fox jumps over", "!?"];
+    let tokens: Vec<Vec<u32>> = texts
+        .iter()
+        .map(|t| t.bytes().map(u32::from).collect())
+        .collect();
+    Batch::new(tokens.iter().map(|t| &t[..]))
+}
+
+/// Largest difference over largest magnitude.
+pub fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let top = a.iter().chain(b).fold(1e-30f32, |m, v| m.max(v.abs()));
+    a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / top
+}

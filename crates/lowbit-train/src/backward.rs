@@ -1,0 +1,238 @@
+//! The backward pass: one gradient per kind of record.
+//!
+//! Gradients of activations are handed from consumer to producer and freed on the way; two tensors may share one (both
+//! summands of an addition have the gradient of the sum), which is copied only when one of them has to change.
+
+use crate::arena::Buffer;
+use crate::params::ParamId;
+use crate::tape::Tape;
+use lowbit_kernels::ops::{self, AttentionShape, Function};
+use lowbit_kernels::{Mat, gemm};
+use lowbit_model::exec::{NormKind, Pooling};
+use std::rc::Rc;
+
+/// A value with the slot of its gradient.
+type Saved = (Rc<Buffer>, usize);
+
+/// What the backward pass of one operation needs. `x` and `y` are slots of input and output.
+pub(crate) enum Record {
+    Embed { table: ParamId, ids: Vec<u32>, y: usize },
+    /// `input` is what was multiplied: quantized where the layer is.
+    Linear { input: Rc<Buffer>, weight: ParamId, bias: Option<ParamId>, x: usize, y: usize },
+    Norm { kind: NormKind, value: Rc<Buffer>, weight: ParamId, bias: Option<ParamId>, eps: f32, x: usize, y: usize },
+    /// `q` and `k` after rotation.
+    Attend {
+        shape: AttentionShape,
+        theta: Option<f32>,
+        q: Saved,
+        k: Saved,
+        v: Saved,
+        y: Saved,
+        logsumexp: Buffer,
+    },
+    Activate { f: Function, value: Rc<Buffer>, x: usize, y: usize },
+    Gate { f: Function, gate: Saved, up: Saved, y: usize },
+    Mul { a: Saved, b: Saved, y: usize },
+    Add { a: usize, b: usize, y: usize },
+    /// `x` with its number of values.
+    Pool { how: Pooling, width: usize, x: (usize, usize), y: usize },
+    Dropout { p: f32, seed: u64, x: usize, y: usize },
+}
+
+impl Record {
+    fn output(&self) -> usize {
+        match self {
+            Record::Attend { y, .. } => y.1,
+            Record::Embed { y, .. }
+            | Record::Linear { y, .. }
+            | Record::Norm { y, .. }
+            | Record::Activate { y, .. }
+            | Record::Gate { y, .. }
+            | Record::Mul { y, .. }
+            | Record::Add { y, .. }
+            | Record::Pool { y, .. }
+            | Record::Dropout { y, .. } => *y,
+        }
+    }
+}
+
+impl Tape {
+    /// Runs the recorded operations backwards from the seeded gradients; gradients of parameters add up until the next
+    /// update.
+    pub fn backward(&mut self) {
+        let mut records = std::mem::take(&mut self.records);
+        while let Some(record) = records.pop() {
+            if let Some(dy) = self.gradients.get_mut(record.output()).and_then(Option::take) {
+                self.reverse(record, dy);
+            }
+        }
+        self.records = records;
+        self.gradients.clear();
+    }
+
+    fn reverse(&mut self, record: Record, dy: Rc<Buffer>) {
+        match record {
+            Record::Embed { table, ids, .. } => {
+                let param = self.params.get_mut(table);
+                let width = param.spec.cols;
+                ops::scatter_add(&self.cpu, &dy, width, &ids, param.gradient_sum());
+            }
+            Record::Linear { input, weight, bias, x, .. } => self.reverse_linear(&input, weight, bias, x, &dy),
+            Record::Norm { kind, value, weight, bias, eps, x, .. } => {
+                self.reverse_norm(kind, &value, (weight, bias), eps, x, &dy);
+            }
+            Record::Attend { shape, theta, q, k, v, y, logsumexp } => {
+                self.reverse_attend(shape, theta, [q, k, v], &y.0, &logsumexp, &dy);
+            }
+            Record::Activate { f, value, x, .. } => {
+                let mut dx = self.open_sum(x, value.len());
+                ops::activate_backward(&self.cpu, f, &value, &dy, &mut dx);
+                self.close(x, dx);
+            }
+            Record::Gate { f, gate, up, .. } => {
+                let mut dgate = self.open_sum(gate.1, gate.0.len());
+                let mut dup = self.open_sum(up.1, up.0.len());
+                ops::gate_backward(&self.cpu, f, &gate.0, &up.0, &dy, &mut dgate, &mut dup);
+                self.close(gate.1, dgate);
+                self.close(up.1, dup);
+            }
+            Record::Mul { a, b, .. } => self.reverse_mul(a, b, &dy),
+            Record::Add { a, b, .. } => {
+                self.give(a, dy.clone());
+                self.give(b, dy);
+            }
+            Record::Pool { how, width, x: (x, len), .. } => {
+                let mut dx = self.open_sum(x, len);
+                match how {
+                    Pooling::Mean => ops::pool_mean_backward(&self.cpu, &dy, width, &self.starts, &mut dx),
+                    Pooling::Last => ops::scatter_add(&self.cpu, &dy, width, &self.last_tokens(), &mut dx),
+                }
+                self.close(x, dx);
+            }
+            Record::Dropout { p, seed, x, .. } => {
+                let mut dx = self.arena.take(dy.len());
+                ops::dropout(&self.cpu, &dy, p, seed, &mut dx);
+                self.give(x, Rc::new(dx));
+            }
+        }
+    }
+
+    /// `dW = dy^T x`, `dx = dy W`, straight through any quantization of `W` and `x`.
+    fn reverse_linear(&mut self, input: &[f32], weight: ParamId, bias: Option<ParamId>, x: usize, dy: &[f32]) {
+        if let Some(bias) = bias {
+            ops::sum_rows(&self.cpu, dy, self.params.get_mut(bias).gradient_sum());
+        }
+        let (mut dx, holds) = self.open(x, input.len());
+        let param = self.params.get_mut(weight);
+        let (rows, cols) = (param.spec.rows, param.spec.cols);
+        let tokens = dy.len() / rows;
+        let w = Mat::new(param.effective(&self.cpu, self.qat), cols);
+        gemm(&self.cpu, tokens, cols, rows, Mat::new(dy, rows), w, holds, &mut dx);
+        let (dw, holds) = param.gradient_slot();
+        gemm(&self.cpu, rows, cols, tokens, Mat::new(dy, rows).t(), Mat::new(input, cols), holds, dw);
+        self.close(x, dx);
+    }
+
+    fn reverse_norm(
+        &mut self,
+        kind: NormKind,
+        value: &[f32],
+        (weight, bias): (ParamId, Option<ParamId>),
+        eps: f32,
+        x: usize,
+        dy: &[f32],
+    ) {
+        let mut dx = self.open_sum(x, value.len());
+        if let Some(bias) = bias {
+            ops::sum_rows(&self.cpu, dy, self.params.get_mut(bias).gradient_sum());
+        }
+        let param = self.params.get_mut(weight);
+        param.gradient_sum();
+        let (w, dw) = (&param.value, &mut param.grad);
+        match kind {
+            NormKind::Rms => ops::rms_norm_backward(&self.cpu, value, w, eps, dy, &mut dx, dw),
+            NormKind::Layer => ops::layer_norm_backward(&self.cpu, value, w, eps, dy, &mut dx, dw, None),
+        }
+        self.close(x, dx);
+    }
+
+    fn reverse_attend(
+        &mut self,
+        shape: AttentionShape,
+        theta: Option<f32>,
+        [q, k, v]: [Saved; 3],
+        y: &[f32],
+        logsumexp: &[f32],
+        dy: &[f32],
+    ) {
+        let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|saved| self.arena.zeroed(saved.0.len()));
+        let (cpu, starts) = (&self.cpu, &self.starts);
+        ops::attention_backward(
+            cpu, shape, starts, &q.0, &k.0, &v.0, y, logsumexp, dy, &mut dq, &mut dk, &mut dv,
+        );
+        if let Some(theta) = theta {
+            ops::rope(cpu, &mut dq, shape.heads, shape.head_dim, &self.positions, theta, true);
+            ops::rope(cpu, &mut dk, shape.kv_heads, shape.head_dim, &self.positions, theta, true);
+        }
+        for (saved, gradient) in [(q, dq), (k, dk), (v, dv)] {
+            self.give(saved.1, Rc::new(gradient));
+        }
+    }
+
+    fn reverse_mul(&mut self, a: Saved, b: Saved, dy: &[f32]) {
+        let mut da = self.arena.zeroed(dy.len());
+        let mut db = self.arena.zeroed(dy.len());
+        ops::mul_backward(&self.cpu, &a.0, &b.0, dy, &mut da, &mut db);
+        self.give(a.1, Rc::new(da));
+        self.give(b.1, Rc::new(db));
+    }
+
+    /// Adds a contribution to the gradient of a slot.
+    pub(crate) fn give(&mut self, slot: usize, gradient: Rc<Buffer>) {
+        if self.gradients.len() <= slot {
+            self.gradients.resize_with(slot + 1, || None);
+        }
+        let sum = match self.gradients[slot].take() {
+            None => gradient,
+            Some(held) => {
+                // Whichever nobody else reads takes the sum; addition commutes bit by bit.
+                let (mut into, from) = match Rc::try_unwrap(held) {
+                    Ok(held) => (held, gradient),
+                    Err(held) => (self.own(gradient), held),
+                };
+                ops::add_assign(&self.cpu, &mut into, &from);
+                Rc::new(into)
+            }
+        };
+        self.gradients[slot] = Some(sum);
+    }
+
+    /// The gradient of a slot, to be written, and whether it holds a sum to add to.
+    fn open(&mut self, slot: usize, len: usize) -> (Buffer, bool) {
+        match self.gradients.get_mut(slot).and_then(Option::take) {
+            Some(held) => (self.own(held), true),
+            None => (self.arena.take(len), false),
+        }
+    }
+
+    /// The gradient of a slot, to be added to.
+    fn open_sum(&mut self, slot: usize, len: usize) -> Buffer {
+        let (mut buffer, holds) = self.open(slot, len);
+        if !holds {
+            buffer.fill(0.0);
+        }
+        buffer
+    }
+
+    fn close(&mut self, slot: usize, gradient: Buffer) {
+        self.give(slot, Rc::new(gradient));
+    }
+
+    fn own(&self, shared: Rc<Buffer>) -> Buffer {
+        Rc::try_unwrap(shared).unwrap_or_else(|shared| {
+            let mut copy = self.arena.take(shared.len());
+            copy.copy_from_slice(&shared);
+            copy
+        })
+    }
+}

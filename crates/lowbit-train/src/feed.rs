@@ -1,0 +1,134 @@
+//! Batches of a step: rows in order, checked, with tokens left out where asked.
+
+use crate::config::TrainConfig;
+use crate::data::{Data, Order};
+use crate::random::{Random, hash};
+use crate::{Error, Kind};
+use lowbit_model::exec::Batch;
+
+/// Sets the seeds of token dropout apart from other seeds of the run.
+const TOKENS: u64 = 2;
+
+/// One forward pass of a step.
+#[derive(Default)]
+pub(crate) struct Part {
+    pub(crate) batch: Batch,
+    /// One per sequence or one per token; `u32::MAX` for none.
+    pub(crate) targets: Vec<u32>,
+}
+
+/// The source of batches.
+pub(crate) struct Feed<'a> {
+    data: &'a dyn Data,
+    config: &'a TrainConfig,
+    vocabulary: usize,
+    order: Order,
+    rows: Vec<usize>,
+    parts: Vec<Part>,
+}
+
+impl<'a> Feed<'a> {
+    pub(crate) fn new(data: &'a dyn Data, config: &'a TrainConfig, vocabulary: usize) -> Result<Self, Error> {
+        if data.is_empty() {
+            return Err(Error::data("the training data are empty"));
+        }
+        let parts = (0..config.accumulation).map(|_| Part::default()).collect();
+        let order = Order::new(config.seed, data.len());
+        Ok(Feed { data, config, vocabulary, order, rows: Vec::new(), parts })
+    }
+
+    /// The parts of a step that begins at a position of the order.
+    pub(crate) fn step(&mut self, position: u64) -> Result<&[Part], Error> {
+        for (i, part) in self.parts.iter_mut().enumerate() {
+            let start = position as usize + i * self.config.batch_size;
+            self.order.rows(start, self.config.batch_size, &mut self.rows);
+            self.data.fill(&self.rows, &mut part.batch, &mut part.targets);
+            check(&self.rows, part, self.vocabulary)?;
+            if self.config.token_dropout > 0.0 {
+                drop_tokens(part, self.config.token_dropout, hash(&[self.config.seed, TOKENS, start as u64]))?;
+            }
+        }
+        Ok(&self.parts)
+    }
+}
+
+fn check(rows: &[usize], part: &Part, vocabulary: usize) -> Result<(), Error> {
+    let Part { batch, targets } = part;
+    let (tokens, sequences) = (batch.tokens.len(), batch.sequences());
+    if sequences != rows.len() || batch.starts.first() != Some(&0) || batch.starts.last() != Some(&tokens) {
+        return Err(Error::data(format!("{} rows became a batch of {sequences} sequences", rows.len())));
+    }
+    if targets.len() != sequences && targets.len() != tokens {
+        let text = format!("{} targets for {sequences} sequences of {tokens} tokens", targets.len());
+        return Err(Error::data(format!("{text}; there must be one per sequence or one per token")));
+    }
+    for (row, span) in rows.iter().zip(batch.starts.windows(2)) {
+        if span[0] >= span[1] {
+            return Err(Error::data(format!("row {row} has no tokens; leave it out")));
+        }
+        if let Some(token) = batch.tokens[span[0]..span[1]].iter().find(|&&t| t as usize >= vocabulary) {
+            return Err(Error::data(format!("row {row} holds token {token}, but the vocabulary has {vocabulary}")));
+        }
+    }
+    Ok(())
+}
+
+/// Leaves out each token with probability `p`; a sequence keeps at least one.
+fn drop_tokens(part: &mut Part, p: f32, seed: u64) -> Result<(), Error> {
+    let Part { batch, targets } = part;
+    if targets.len() != batch.sequences() {
+        let message = "train: `token_dropout` needs one target per sequence; set it to 0 for language models";
+        return Err(Error { kind: Kind::Usage, path: None, message: message.into() });
+    }
+    let (mut random, mut kept) = (Random::new(seed), 0);
+    for i in 0..batch.sequences() {
+        let (start, end) = (batch.starts[i], batch.starts[i + 1]);
+        let survivor = start + random.below(end - start);
+        batch.starts[i] = kept;
+        for token in start..end {
+            if random.uniform() >= p || token == survivor {
+                batch.tokens[kept] = batch.tokens[token];
+                kept += 1;
+            }
+        }
+    }
+    batch.tokens.truncate(kept);
+    *batch.starts.last_mut().expect("starts hold the end") = kept;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropping_tokens_keeps_order_and_one_of_each_sequence() {
+        let tokens: Vec<u32> = (0..400).collect();
+        let sequences = [&tokens[..1], &tokens[1..300], &tokens[300..400]];
+        let mut part = Part { batch: Batch::new(sequences), targets: vec![0, 1, 2] };
+        drop_tokens(&mut part, 0.3, 7).unwrap();
+        let batch = &part.batch;
+        assert_eq!(batch.starts.len(), 4);
+        assert_eq!(batch.tokens[0], 0);
+        for (sequence, span) in sequences.iter().zip(batch.starts.windows(2)) {
+            let left = &batch.tokens[span[0]..span[1]];
+            assert!(left.is_sorted() && left.iter().all(|t| sequence.contains(t)) && !left.is_empty());
+        }
+        assert!((250..310).contains(&batch.tokens.len()), "{}", batch.tokens.len());
+        let mut part = Part { batch: Batch::new(sequences), targets: vec![0; 400] };
+        assert_eq!(drop_tokens(&mut part, 0.3, 7).unwrap_err().kind, Kind::Usage);
+    }
+
+    #[test]
+    fn bad_batches_are_refused() {
+        let part = |targets| Part { batch: Batch::new([&[1u32, 2][..], &[9][..]]), targets };
+        assert!(check(&[4, 5], &part(vec![0, 0]), 10).is_ok());
+        assert!(check(&[4, 5], &part(vec![0, 0, 0]), 10).is_ok());
+        let message = |result: Result<(), Error>| result.unwrap_err().message;
+        assert!(message(check(&[4, 5], &part(vec![0, 0]), 9)).contains("row 5 holds token 9"));
+        assert!(message(check(&[4, 5], &part(vec![0]), 10)).contains("1 targets"));
+        assert!(message(check(&[4], &part(vec![0]), 10)).contains("2 sequences"));
+        let empty = Part { batch: Batch::new([&[1u32][..], &[]]), targets: vec![0, 0] };
+        assert!(message(check(&[4, 5], &empty, 10)).contains("row 5 has no tokens"));
+    }
+}

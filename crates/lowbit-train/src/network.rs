@@ -1,0 +1,44 @@
+//! A network in training: an architecture and its parameters.
+
+use crate::Error;
+use crate::params::{ParamId, Params};
+use crate::qat::Qat;
+use crate::tape::{Pass, Tape, Tensor};
+use lowbit_kernels::Cpu;
+use lowbit_model::exec::Batch;
+use lowbit_model::{Config, Model};
+
+/// An architecture with its parameters on a [`Tape`].
+pub struct Network {
+    model: Model<ParamId>,
+    /// The interpreter and the parameters.
+    pub tape: Tape,
+}
+
+impl Network {
+    /// A network with freshly drawn parameters.
+    ///
+    /// # Errors
+    /// When the configuration contradicts itself.
+    pub fn new(cpu: &Cpu, config: &Config, seed: u64, qat: Option<Qat>) -> Result<Self, Error> {
+        let (model, params) = Params::initialise(config, seed)?;
+        Ok(Network { model, tape: Tape::new(cpu, params, qat) })
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &Params {
+        &self.tape.params
+    }
+
+    /// Logits `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
+    pub fn forward(&mut self, batch: &Batch, pass: Pass) -> Tensor {
+        self.tape.begin(batch, pass);
+        self.model.forward(&mut self.tape, batch)
+    }
+
+    /// Logits without dropout, row-major, with their width.
+    pub fn logits(&mut self, batch: &Batch) -> (Vec<f32>, usize) {
+        let logits = self.forward(batch, Pass::Evaluate);
+        (self.tape.read(&logits), logits.width())
+    }
+}

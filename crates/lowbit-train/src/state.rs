@@ -1,0 +1,279 @@
+//! The state of a training run on disk: one safetensors file per saved step, whose last tensor is the SHA-256 of
+//! everything before it. A file is complete when the hash fits, so a torn or altered one is noticed and the one before is
+//! taken.
+
+use crate::Error;
+use crate::params::Params;
+use crate::storage::{Lock, Storage, remove_orphans, replace};
+use safetensors::SafeTensors;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Names the layout; a state of another layout is refused.
+const FORMAT: &str = "lowbit-train-state 1";
+/// States that are kept.
+const KEEP: usize = 2;
+/// The tensor that holds the hash.
+const HASH: &str = "sha256";
+const HASH_BYTES: usize = 32;
+
+/// Where a run stands, beside its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Progress {
+    /// Updates done.
+    pub(crate) step: u64,
+    /// Sequences seen.
+    pub(crate) position: u64,
+    /// Seconds spent in steps.
+    pub(crate) seconds: f64,
+}
+
+/// What must not change between the parts of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// JSON of the model's configuration.
+    pub(crate) model: String,
+    /// JSON of the training configuration without the fields that may change.
+    pub(crate) train: String,
+    /// Fingerprint of the data.
+    pub(crate) data: String,
+    /// Hash of the masters training began with; empty when they were drawn.
+    pub(crate) from: String,
+}
+
+/// The directory of states, locked.
+pub(crate) struct States {
+    directory: PathBuf,
+    _lock: Lock,
+}
+
+impl States {
+    /// Creates and locks the states below a run's directory and removes what was left half written.
+    ///
+    /// # Errors
+    /// When another process holds the lock, or the directory cannot be written.
+    pub(crate) fn open(run: &Path) -> Result<Self, Error> {
+        let directory = run.join("checkpoints");
+        fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, &e))?;
+        let lock = Lock::acquire(&directory)?;
+        remove_orphans(&directory)?;
+        Ok(States { directory, _lock: lock })
+    }
+
+    fn path(&self, step: u64) -> PathBuf {
+        self.directory.join(format!("step-{step:010}.safetensors"))
+    }
+
+    /// Saved steps, the newest first.
+    pub(crate) fn steps(&self) -> Result<Vec<u64>, Error> {
+        let entries = fs::read_dir(&self.directory).map_err(|e| Error::io(&self.directory, &e))?;
+        let step = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
+        };
+        let mut steps: Vec<u64> = entries.flatten().filter_map(step).collect();
+        steps.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(steps)
+    }
+
+    /// Saves a state, then removes all but the newest ones.
+    pub(crate) fn save(
+        &self,
+        storage: &dyn Storage,
+        params: &Params,
+        progress: &Progress,
+        identity: &Identity,
+    ) -> Result<(), Error> {
+        let path = self.path(progress.step);
+        replace(storage, &path, |file| write_state(file, params, progress, identity))?;
+        for old in self.steps()?.into_iter().skip(KEEP) {
+            let path = self.path(old);
+            storage.remove(&path).map_err(|e| Error::io(&path, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Restores the newest intact state into the parameters; none when there is no state at all.
+    ///
+    /// # Errors
+    /// When every state is damaged, or the intact one belongs to another run.
+    pub(crate) fn load(
+        &self,
+        params: &mut Params,
+        identity: &Identity,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<Option<Progress>, Error> {
+        let steps = self.steps()?;
+        let mut last = None;
+        for &step in &steps {
+            let path = self.path(step);
+            let bytes = fs::read(&path).map_err(|e| Error::io(&path, &e))?;
+            match verify(&path, &bytes) {
+                Ok(state) => return restore(&path, &state, params, identity).map(Some),
+                Err(error) => {
+                    warn(&format!("{error}; trying the state before"));
+                    last = Some(error);
+                }
+            }
+        }
+        match last {
+            None => Ok(None),
+            Some(mut error) => {
+                error.message += "; no saved state is intact: remove the directory `checkpoints` to begin again";
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A state whose hash fits.
+struct State<'a> {
+    metadata: HashMap<String, String>,
+    tensors: SafeTensors<'a>,
+}
+
+fn verify<'a>(path: &Path, bytes: &'a [u8]) -> Result<State<'a>, Error> {
+    let Some(cut) = bytes.len().checked_sub(HASH_BYTES) else {
+        return Err(Error::input(path, format!("truncated: {} bytes", bytes.len())));
+    };
+    if Sha256::digest(&bytes[..cut])[..] != bytes[cut..] {
+        return Err(Error::input(path, "damaged: the SHA-256 at its end does not fit its content"));
+    }
+    let broken = |e: safetensors::SafeTensorError| Error::input(path, format!("not a state of a training run: {e}"));
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
+    Ok(State { metadata: header.metadata().clone().unwrap_or_default(), tensors })
+}
+
+fn restore(path: &Path, state: &State, params: &mut Params, identity: &Identity) -> Result<Progress, Error> {
+    let field = |name: &str| {
+        let value = state.metadata.get(name);
+        value.ok_or_else(|| Error::input(path, format!("not a state of a training run: `{name}` is missing")))
+    };
+    let number = |name: &str| {
+        let text = field(name)?;
+        text.parse::<f64>().map_err(|_| Error::input(path, format!("`{name}` is `{text}`, which is not a number")))
+    };
+    if field("format")? != FORMAT {
+        let text = format!("`format` is `{}`, this version reads `{FORMAT}`", field("format")?);
+        return Err(Error::input(path, text));
+    }
+    let pairs = [("model", &identity.model), ("train", &identity.train), ("data", &identity.data), ("from", &identity.from)];
+    for (name, now) in pairs {
+        if let Some(difference) = difference(name, field(name)?, now) {
+            let remedy = "resume with the same settings, or train into another directory";
+            return Err(Error::input(path, format!("cannot resume: {difference}; {remedy}")));
+        }
+    }
+    for param in params.iter_mut() {
+        let name = param.spec.name.clone();
+        read_tensor(path, state, &format!("weights/{name}"), &mut param.value)?;
+        for (part, into) in [("m", &mut param.m), ("v", &mut param.v)] {
+            let name = format!("{part}/{name}");
+            if state.tensors.tensor(&name).is_ok() {
+                into.resize(param.value.len(), 0.0);
+                read_tensor(path, state, &name, into)?;
+            }
+        }
+        param.changed();
+    }
+    Ok(Progress { step: number("step")? as u64, position: number("position")? as u64, seconds: number("seconds")? })
+}
+
+fn read_tensor(path: &Path, state: &State, name: &str, into: &mut [f32]) -> Result<(), Error> {
+    let view = state.tensors.tensor(name).map_err(|e| Error::input(path, e.to_string()))?;
+    if view.data().len() != into.len() * 4 {
+        let text = format!("tensor `{name}` has {} bytes, not {}", view.data().len(), into.len() * 4);
+        return Err(Error::input(path, text));
+    }
+    for (value, bytes) in into.iter_mut().zip(view.data().chunks_exact(4)) {
+        *value = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+    }
+    Ok(())
+}
+
+/// The first field in which two JSON texts (or plain texts) differ, with both values.
+fn difference(name: &str, saved: &str, now: &str) -> Option<String> {
+    fn walk(path: String, saved: &Value, now: &Value) -> Option<String> {
+        match (saved, now) {
+            (Value::Object(a), Value::Object(b)) => {
+                let keys = a.keys().chain(b.keys());
+                let mut walks = keys.map(|k| {
+                    let get = |map: &Map<String, Value>| map.get(k).cloned().unwrap_or(Value::Null);
+                    walk(format!("{path}.{k}"), &get(a), &get(b))
+                });
+                walks.find_map(|found| found)
+            }
+            _ => (saved != now).then(|| format!("`{path}` is {saved} in the saved state and {now} now")),
+        }
+    }
+    let parse = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
+    walk(name.into(), &parse(saved), &parse(now))
+}
+
+fn write_state(file: &mut dyn Write, params: &Params, progress: &Progress, identity: &Identity) -> io::Result<()> {
+    let mut header = Map::new();
+    let metadata = json!({
+        "format": FORMAT,
+        "step": progress.step.to_string(),
+        "position": progress.position.to_string(),
+        "seconds": progress.seconds.to_string(),
+        "model": identity.model,
+        "train": identity.train,
+        "data": identity.data,
+        "from": identity.from,
+    });
+    header.insert("__metadata__".into(), metadata);
+    let mut offset = 0;
+    let mut parts: Vec<&[f32]> = Vec::new();
+    for param in params.iter() {
+        for (part, values) in [("weights", &param.value), ("m", &param.m), ("v", &param.v)] {
+            if values.is_empty() {
+                continue;
+            }
+            let end = offset + values.len() * 4;
+            let shape = [param.spec.rows, param.spec.cols];
+            let entry = json!({ "dtype": "F32", "shape": shape, "data_offsets": [offset, end] });
+            header.insert(format!("{part}/{}", param.spec.name), entry);
+            parts.push(values);
+            offset = end;
+        }
+    }
+    let entry = json!({ "dtype": "U8", "shape": [HASH_BYTES], "data_offsets": [offset, offset + HASH_BYTES] });
+    header.insert(HASH.into(), entry);
+    let mut text = serde_json::to_vec(&header)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut hash = Sha256::new();
+    let mut emit = |bytes: &[u8]| {
+        hash.update(bytes);
+        file.write_all(bytes)
+    };
+    emit(&(text.len() as u64).to_le_bytes())?;
+    emit(&text)?;
+    let mut buffer = Vec::new();
+    for values in parts.iter().flat_map(|part| part.chunks(1 << 18)) {
+        buffer.clear();
+        buffer.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        emit(&buffer)?;
+    }
+    file.write_all(&hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_differing_field_is_named() {
+        let a = r#"{"x": 1, "inner": {"rate": 0.5, "list": [1, 2]}}"#;
+        let b = r#"{"inner": {"rate": 0.25, "list": [1, 2]}, "x": 1}"#;
+        assert_eq!(difference("train", a, a), None);
+        let text = difference("train", a, b).unwrap();
+        assert_eq!(text, "`train.inner.rate` is 0.5 in the saved state and 0.25 now");
+        assert!(difference("data", "abc", "abd").unwrap().contains("`data`"));
+    }
+}

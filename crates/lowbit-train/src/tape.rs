@@ -1,0 +1,357 @@
+//! The training interpreter: runs the forward pass and records what the backward pass needs.
+//!
+//! A few deep operations with hand-written gradients, no general autograd. Three things keep memory and traffic low: every
+//! buffer is recycled, a tensor's value lives only as long as a handle or a record needs it, and an activation that
+//! only feeds a product is computed inside that product and never stored.
+
+use crate::arena::{Arena, Buffer};
+use crate::backward::Record;
+use crate::params::{ParamId, Params};
+use crate::qat::{Activations, Qat};
+use crate::random::hash;
+use lowbit_kernels::ops::{self, AttentionShape, Function};
+use lowbit_kernels::{Cpu, Mat, gemm};
+use lowbit_model::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Training: records the backward pass and applies dropout drawn from this seed.
+    Train(u64),
+    /// Evaluation: records nothing and drops nothing.
+    Evaluate,
+}
+
+/// An activation `[rows, width]` on a tape. Cloning copies no data.
+#[derive(Clone)]
+pub struct Tensor(Rc<Node>);
+
+struct Node {
+    /// Index of its gradient.
+    slot: usize,
+    rows: usize,
+    width: usize,
+    value: OnceCell<Rc<Buffer>>,
+    /// What the value is computed from when something asks for it.
+    lazy: Option<(Function, Tensor)>,
+    /// The value after int8 quantization, shared by the linear layers that read it.
+    quantized: OnceCell<Rc<Buffer>>,
+}
+
+/// Forward and backward passes over a set of parameters.
+pub struct Tape {
+    /// The parameters.
+    pub params: Params,
+    pub(crate) cpu: Cpu,
+    pub(crate) qat: Option<Qat>,
+    pub(crate) arena: Rc<Arena>,
+    pub(crate) records: Vec<Record>,
+    /// Gradient of each slot, `[rows, width]`.
+    pub(crate) gradients: Vec<Option<Rc<Buffer>>>,
+    slots: usize,
+    pub(crate) starts: Vec<usize>,
+    pub(crate) positions: Vec<u32>,
+    pass: Pass,
+    dropouts: u64,
+}
+
+impl Tensor {
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.0.rows
+    }
+
+    /// Columns.
+    pub fn width(&self) -> usize {
+        self.0.width
+    }
+
+    pub(crate) fn slot(&self) -> usize {
+        self.0.slot
+    }
+}
+
+impl Tape {
+    /// An empty tape over these parameters.
+    pub fn new(cpu: &Cpu, params: Params, qat: Option<Qat>) -> Self {
+        Tape {
+            params,
+            cpu: cpu.clone(),
+            qat,
+            arena: Rc::new(Arena::default()),
+            records: Vec::new(),
+            gradients: Vec::new(),
+            slots: 0,
+            starts: Vec::new(),
+            positions: Vec::new(),
+            pass: Pass::Evaluate,
+            dropouts: 0,
+        }
+    }
+
+    /// Begins a pass over a batch and forgets the one before.
+    pub fn begin(&mut self, batch: &Batch, pass: Pass) {
+        self.arena.tick();
+        self.records.clear();
+        self.gradients.clear();
+        self.slots = 0;
+        self.dropouts = 0;
+        self.pass = pass;
+        self.starts.clone_from(&batch.starts);
+        self.positions.clear();
+        self.positions.extend(batch.starts.windows(2).flat_map(|span| 0..(span[1] - span[0]) as u32));
+    }
+
+    /// The values of a tensor, `[rows, width]`.
+    pub fn read(&mut self, x: &Tensor) -> Vec<f32> {
+        self.value(x).to_vec()
+    }
+
+    /// Sum over rows of the cross entropy of logits, in nats; seeds the backward pass with `scale` times its gradient.
+    /// A target of `u32::MAX` is ignored.
+    pub fn cross_entropy(&mut self, logits: &Tensor, targets: &[u32], smoothing: f32, scale: f32) -> f64 {
+        let value = self.value(logits);
+        let mut gradient = self.arena.take(value.len());
+        let out = Some((&mut gradient[..], scale));
+        let loss = ops::cross_entropy(&self.cpu, &value, logits.width(), targets, smoothing, out);
+        self.give(logits.slot(), Rc::new(gradient));
+        loss
+    }
+
+    /// Seeds the backward pass with the gradient of a tensor, `[rows, width]`.
+    pub fn seed_gradient(&mut self, x: &Tensor, gradient: &[f32]) {
+        let mut buffer = self.arena.take(gradient.len());
+        buffer.copy_from_slice(gradient);
+        self.give(x.slot(), Rc::new(buffer));
+    }
+
+    /// The value of a tensor, computed now if it was put off.
+    pub(crate) fn value(&mut self, x: &Tensor) -> Rc<Buffer> {
+        if let Some(value) = x.0.value.get() {
+            return value.clone();
+        }
+        let (f, input) = x.0.lazy.as_ref().expect("a tensor has a value or a recipe");
+        let source = self.value(input);
+        let mut y = self.arena.take(source.len());
+        ops::activate(&self.cpu, *f, &source, &mut y);
+        let value = Rc::new(y);
+        self.record(|| Record::Activate { f: *f, value: source, x: input.slot(), y: x.slot() });
+        x.0.value.set(value.clone()).unwrap_or_else(|_| unreachable!("just seen empty"));
+        value
+    }
+
+    /// The value of a tensor as a quantized layer sees it.
+    fn quantized(&mut self, x: &Tensor) -> Rc<Buffer> {
+        if let Some(value) = x.0.quantized.get() {
+            return value.clone();
+        }
+        let value = self.value(x);
+        let mut y = self.arena.take(value.len());
+        ops::fake_quantize_rows(&self.cpu, &value, x.width(), &mut y);
+        x.0.quantized.get_or_init(|| Rc::new(y)).clone()
+    }
+
+    fn record(&mut self, record: impl FnOnce() -> Record) {
+        if self.pass != Pass::Evaluate {
+            self.records.push(record());
+        }
+    }
+
+    fn tensor(&mut self, rows: usize, width: usize, value: impl Into<Rc<Buffer>>) -> Tensor {
+        self.node(rows, width, OnceCell::from(value.into()), None)
+    }
+
+    fn node(
+        &mut self,
+        rows: usize,
+        width: usize,
+        value: OnceCell<Rc<Buffer>>,
+        lazy: Option<(Function, Tensor)>,
+    ) -> Tensor {
+        let slot = self.slots;
+        self.slots += 1;
+        Tensor(Rc::new(Node { slot, rows, width, value, lazy, quantized: OnceCell::new() }))
+    }
+
+    /// The function and argument of a tensor whose value was put off.
+    fn put_off(x: &Tensor) -> Option<(Function, Tensor)> {
+        if x.0.value.get().is_none() { x.0.lazy.clone() } else { None }
+    }
+
+    /// `f(gate) * up`
+    fn gate(&mut self, f: Function, gate: &Tensor, up: &Tensor) -> Tensor {
+        let (a, b) = (self.value(gate), self.value(up));
+        let mut y = self.arena.take(a.len());
+        ops::gate(&self.cpu, f, &a, &b, &mut y);
+        let out = self.tensor(gate.rows(), gate.width(), y);
+        let (gate, up, y) = ((a, gate.slot()), (b, up.slot()), out.slot());
+        self.record(|| Record::Gate { f, gate, up, y });
+        out
+    }
+
+    /// Queries or keys after rotation, `[tokens, heads * head_dim]`.
+    fn rotated(&mut self, x: &Tensor, heads: usize, spec: &Attention) -> Rc<Buffer> {
+        let value = self.value(x);
+        let Some(theta) = spec.rope_theta else { return value };
+        let mut y = self.arena.take(value.len());
+        y.copy_from_slice(&value);
+        ops::rope(&self.cpu, &mut y, heads, spec.head_dim, &self.positions, theta, false);
+        Rc::new(y)
+    }
+}
+
+/// The kernel's name of an activation.
+fn function(f: Activation) -> Function {
+    match f {
+        Activation::Relu => Function::Relu,
+        Activation::Relu2 => Function::Relu2,
+        Activation::Silu => Function::Silu,
+        Activation::Gelu => Function::Gelu,
+    }
+}
+
+impl Exec for Tape {
+    type Tensor = Tensor;
+    type Param = ParamId;
+
+    fn embed(&mut self, table: &ParamId, ids: &[u32]) -> Tensor {
+        let param = self.params.get(*table);
+        let width = param.spec.cols;
+        let mut y = self.arena.take(ids.len() * width);
+        ops::gather(&self.cpu, &param.value, width, ids, &mut y);
+        let out = self.tensor(ids.len(), width, y);
+        self.record(|| Record::Embed { table: *table, ids: ids.to_vec(), y: out.slot() });
+        out
+    }
+
+    fn linear(&mut self, x: &Tensor, weight: &ParamId, bias: Option<&ParamId>) -> Tensor {
+        let quantized = self.params.get(*weight).is_quantized(self.qat);
+        let int8 = quantized && self.qat.is_some_and(|q| q.activations == Activations::Int8);
+        let input = if int8 { self.quantized(x) } else { self.value(x) };
+        let param = self.params.get_mut(*weight);
+        let (rows, cols) = (param.spec.rows, param.spec.cols);
+        assert_eq!(x.width(), cols, "input features of `{}`", param.spec.name);
+        let mut y = self.arena.take(x.rows() * rows);
+        let w = Mat::new(param.effective(&self.cpu, self.qat), cols).t();
+        gemm(&self.cpu, x.rows(), rows, cols, Mat::new(&input, cols), w, false, &mut y);
+        if let Some(bias) = bias {
+            ops::add_bias(&self.cpu, &mut y, &self.params.get(*bias).value);
+        }
+        let out = self.tensor(x.rows(), rows, y);
+        let (weight, bias) = (*weight, bias.copied());
+        self.record(|| Record::Linear { input, weight, bias, x: x.slot(), y: out.slot() });
+        out
+    }
+
+    fn norm(&mut self, x: &Tensor, kind: NormKind, weight: &ParamId, bias: Option<&ParamId>, eps: f32) -> Tensor {
+        let value = self.value(x);
+        let mut y = self.arena.take(value.len());
+        let w = &self.params.get(*weight).value;
+        let b = bias.map(|b| &self.params.get(*b).value[..]);
+        match kind {
+            NormKind::Rms => {
+                ops::rms_norm(&self.cpu, &value, w, eps, &mut y);
+                if let Some(b) = b {
+                    ops::add_bias(&self.cpu, &mut y, b);
+                }
+            }
+            NormKind::Layer => ops::layer_norm(&self.cpu, &value, w, b, eps, &mut y),
+        }
+        let out = self.tensor(x.rows(), x.width(), y);
+        let (weight, bias) = (*weight, bias.copied());
+        self.record(|| Record::Norm { kind, value, weight, bias, eps, x: x.slot(), y: out.slot() });
+        out
+    }
+
+    fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {
+        let shape = AttentionShape {
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            causal: spec.causal,
+        };
+        let queries = self.rotated(q, spec.heads, spec);
+        let keys = self.rotated(k, spec.kv_heads, spec);
+        let values = self.value(v);
+        let mut y = self.arena.take(queries.len());
+        let mut logsumexp = self.arena.take(q.rows() * spec.heads);
+        ops::attention(&self.cpu, shape, &self.starts, &queries, &keys, &values, &mut y, &mut logsumexp);
+        let y = Rc::new(y);
+        let out = self.tensor(q.rows(), q.width(), y.clone());
+        self.record(|| Record::Attend {
+            shape,
+            theta: spec.rope_theta,
+            q: (queries, q.slot()),
+            k: (keys, k.slot()),
+            v: (values, v.slot()),
+            y: (y, out.slot()),
+            logsumexp,
+        });
+        out
+    }
+
+    fn activate(&mut self, x: &Tensor, f: Activation) -> Tensor {
+        self.node(x.rows(), x.width(), OnceCell::new(), Some((function(f), x.clone())))
+    }
+
+    fn mul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        if let Some((f, gate)) = Self::put_off(a) {
+            return self.gate(f, &gate, b);
+        }
+        if let Some((f, gate)) = Self::put_off(b) {
+            return self.gate(f, &gate, a);
+        }
+        let (left, right) = (self.value(a), self.value(b));
+        let mut y = self.arena.take(left.len());
+        ops::mul(&self.cpu, &left, &right, &mut y);
+        let out = self.tensor(a.rows(), a.width(), y);
+        self.record(|| Record::Mul { a: (left, a.slot()), b: (right, b.slot()), y: out.slot() });
+        out
+    }
+
+    fn add(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let (left, right) = (self.value(a), self.value(b));
+        let mut y = self.arena.take(left.len());
+        ops::add(&self.cpu, &left, &right, &mut y);
+        let out = self.tensor(a.rows(), a.width(), y);
+        self.record(|| Record::Add { a: a.slot(), b: b.slot(), y: out.slot() });
+        out
+    }
+
+    fn pool(&mut self, x: &Tensor, how: Pooling) -> Tensor {
+        let value = self.value(x);
+        let (sequences, width) = (self.starts.len() - 1, x.width());
+        let mut y = self.arena.take(sequences * width);
+        match how {
+            Pooling::Mean => ops::pool_mean(&self.cpu, &value, width, &self.starts, &mut y),
+            Pooling::Last => ops::gather(&self.cpu, &value, width, &self.last_tokens(), &mut y),
+        }
+        let out = self.tensor(sequences, width, y);
+        self.record(|| Record::Pool { how, width, x: (x.slot(), value.len()), y: out.slot() });
+        out
+    }
+
+    fn dropout(&mut self, x: &Tensor, p: f32) -> Tensor {
+        let Pass::Train(seed) = self.pass else { return x.clone() };
+        if p == 0.0 {
+            return x.clone();
+        }
+        let seed = hash(&[seed, self.dropouts]);
+        self.dropouts += 1;
+        let value = self.value(x);
+        let mut y = self.arena.take(value.len());
+        ops::dropout(&self.cpu, &value, p, seed, &mut y);
+        let out = self.tensor(x.rows(), x.width(), y);
+        self.record(|| Record::Dropout { p, seed, x: x.slot(), y: out.slot() });
+        out
+    }
+}
+
+impl Tape {
+    /// The row of the last token of each sequence.
+    pub(crate) fn last_tokens(&self) -> Vec<u32> {
+        self.starts[1..].iter().map(|&end| end as u32 - 1).collect()
+    }
+}

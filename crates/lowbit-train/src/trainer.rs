@@ -1,0 +1,308 @@
+//! The training loop.
+
+use crate::config::{FREE_FIELDS, TrainConfig};
+use crate::data::Data;
+use crate::feed::Feed;
+use crate::metrics::{Metrics, StepMetrics};
+use crate::network::Network;
+use crate::optim;
+use crate::random::hash;
+use crate::state::{Identity, Progress, States};
+use crate::storage::{Disk, Storage};
+use crate::tape::Pass;
+use crate::{Error, Params};
+use lowbit_kernels::{Cpu, ops};
+use lowbit_model::source::Role;
+use lowbit_model::{Card, Checkpoint, Tokenizer, checkpoint};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::time::Instant;
+
+/// Sets the seeds of dropout apart from other seeds of the run.
+const DROPOUT: u64 = 3;
+
+/// What to train.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// The architecture, and what is stored with the weights.
+    pub card: &'a Card,
+    /// Stored with the weights.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// Where the weights begin; drawn from the seed when absent.
+    pub from: Option<&'a Checkpoint>,
+    /// The examples.
+    pub data: &'a dyn Data,
+    /// How.
+    pub config: &'a TrainConfig,
+}
+
+/// What an observer wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Go on.
+    Continue,
+    /// Save and return [`Status::Interrupted`].
+    Stop,
+}
+
+/// Watches a run.
+pub trait Observer {
+    /// After each update; `steps` is the number of updates of the whole run.
+    fn step(&mut self, _metrics: &StepMetrics, _steps: u64) -> Control {
+        Control::Continue
+    }
+
+    /// Every [`TrainConfig::evaluate_every`] updates, with the current weights.
+    ///
+    /// # Errors
+    /// An error ends the run.
+    fn evaluate(&mut self, _step: u64, _network: &mut Network) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Something that the user should know.
+    fn warn(&mut self, _message: &str) {}
+}
+
+/// Watches nothing.
+impl Observer for () {}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// All updates are done and `model.safetensors` is written.
+    Finished,
+    /// The observer stopped it; the same call resumes it.
+    Interrupted,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: Status,
+    /// Updates done, those of earlier parts included.
+    pub step: u64,
+    /// Updates of the whole run.
+    pub steps: u64,
+    /// The update it resumed after, if it did.
+    pub resumed_from: Option<u64>,
+    /// Loss of the last update of this part, nats per target; none when there was nothing left to do.
+    pub loss: Option<f64>,
+    /// Seconds spent in updates, earlier parts included.
+    pub seconds: f64,
+    /// Number of weights.
+    pub parameters: usize,
+}
+
+/// Trains into a directory, or resumes what an earlier call began there. The weights depend on the job alone: not on
+/// interruptions, on the number of threads or on the instruction set.
+///
+/// The directory receives `checkpoints/`, `metrics.jsonl` and, at the end, `config.json`, `model.safetensors` (f32) and
+/// `tokenizer.json`.
+///
+/// # Errors
+/// Usage: a setting out of range. Input: the data do not fit the network, every checkpoint is damaged, or the directory
+/// holds another run. Io: reading or writing failed, or another process trains there. Numeric: loss or gradient became
+/// NaN or infinite; the last checkpoint is kept.
+pub fn train(job: &Job, directory: &Path, cpu: &Cpu, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+    Session::open(job, directory, cpu, &Disk, observer)?.run(observer)
+}
+
+/// A run in progress.
+struct Session<'a> {
+    job: Job<'a>,
+    directory: &'a Path,
+    storage: &'a dyn Storage,
+    cpu: Cpu,
+    states: States,
+    identity: Identity,
+    metrics: Metrics,
+    feed: Feed<'a>,
+    network: Network,
+    progress: Progress,
+    saved: u64,
+    steps: u64,
+    resumed_from: Option<u64>,
+}
+
+impl<'a> Session<'a> {
+    fn open(
+        job: &Job<'a>,
+        directory: &'a Path,
+        cpu: &Cpu,
+        storage: &'a dyn Storage,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        let config = job.config;
+        config.validate(job.data.len())?;
+        let mut network = Network::new(cpu, &job.card.config, config.seed, config.qat)?;
+        let feed = Feed::new(job.data, config, vocabulary(network.params()))?;
+        let from = job.from.map(|checkpoint| begin_from(checkpoint, &mut network.tape.params)).transpose()?;
+        let identity = identity(job, from.unwrap_or_default());
+        let states = States::open(directory)?;
+        let restored = states.load(&mut network.tape.params, &identity, &mut |text| observer.warn(text))?;
+        let resumed_from = restored.as_ref().map(|progress| progress.step);
+        let progress = restored.unwrap_or(Progress { step: 0, position: 0, seconds: 0.0 });
+        if resumed_from.is_none() {
+            // Finds out now, not after hours, whether the directory can hold a state.
+            states.save(storage, network.params(), &progress, &identity)?;
+        }
+        let metrics = Metrics::open(directory, progress.step)?;
+        let steps = config.total_steps(job.data.len());
+        let (saved, cpu) = (progress.step, cpu.clone());
+        Ok(Session {
+            job: *job,
+            directory,
+            storage,
+            cpu,
+            states,
+            identity,
+            metrics,
+            feed,
+            network,
+            progress,
+            saved,
+            steps,
+            resumed_from,
+        })
+    }
+
+    fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        let config = self.job.config;
+        let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
+        let mut loss = None;
+        while self.progress.step < self.steps {
+            let metrics = self.step()?;
+            loss = Some(metrics.loss);
+            self.metrics.append(&metrics)?;
+            if due(config.evaluate_every, metrics.step) {
+                observer.evaluate(metrics.step, &mut self.network)?;
+            }
+            let stop = observer.step(&metrics, self.steps) == Control::Stop && metrics.step < self.steps;
+            if stop || due(config.save_every, metrics.step) || metrics.step == self.steps {
+                self.save()?;
+            }
+            if stop {
+                return Ok(self.outcome(Status::Interrupted, loss));
+            }
+        }
+        let params = self.network.params().iter().map(|p| (&p.spec, &p.value[..]));
+        checkpoint::save_masters(self.directory, self.job.card, self.job.tokenizer, params)?;
+        Ok(self.outcome(Status::Finished, loss))
+    }
+
+    /// One update.
+    fn step(&mut self) -> Result<StepMetrics, Error> {
+        let start = Instant::now();
+        let (config, step) = (self.job.config, self.progress.step);
+        let rate = config.rate(step, self.steps);
+        let tape = &mut self.network;
+        let parts = self.feed.step(self.progress.position)?;
+        let targets = parts.iter().flat_map(|p| &p.targets).filter(|&&t| t != u32::MAX).count();
+        if targets == 0 {
+            return Err(Error::data(format!("step {}: no example of the batch has a target", step + 1)));
+        }
+        let (mut loss, mut tokens) = (0.0, 0);
+        for (i, part) in parts.iter().enumerate() {
+            let seed = hash(&[config.seed, DROPOUT, step, i as u64]);
+            let logits = tape.forward(&part.batch, Pass::Train(seed));
+            check_targets(&part.targets, logits.rows(), logits.width())?;
+            let scale = 1.0 / targets as f32;
+            loss += tape.tape.cross_entropy(&logits, &part.targets, config.label_smoothing, scale);
+            drop(logits);
+            tape.tape.backward();
+            tokens += part.batch.tokens.len();
+        }
+        let loss = loss / targets as f64;
+        let norm = optim::gradient_norm(&self.cpu, self.network.params());
+        if !(loss.is_finite() && norm.is_finite()) {
+            return Err(self.not_finite(loss));
+        }
+        let factor = optim::clip_factor(config.clip_norm, norm);
+        optim::update(&self.cpu, &mut self.network.tape.params, config, step, rate, factor);
+        let seconds = start.elapsed().as_secs_f64();
+        self.progress.step += 1;
+        self.progress.position += config.sequences_per_step() as u64;
+        self.progress.seconds += seconds;
+        Ok(StepMetrics {
+            step: self.progress.step,
+            loss,
+            lr: rate,
+            grad_norm: norm,
+            tokens_per_second: tokens as f64 / seconds,
+            seconds: self.progress.seconds,
+        })
+    }
+
+    /// Names the first tensor that is to blame for a step that was not applied.
+    fn not_finite(&self, loss: f64) -> Error {
+        let bad = |x: &[f32]| !ops::all_finite(&self.cpu, x);
+        let params = || self.network.params().iter();
+        let weights = params().find(|p| bad(&p.value)).map(|p| format!("`{}`", p.spec.name));
+        let gradient = || params().find(|p| p.gradient().is_some_and(bad));
+        let name = weights.or_else(|| gradient().map(|p| format!("the gradient of `{}`", p.spec.name)));
+        let tensor = name.unwrap_or_else(|| "the logits".into());
+        Error::numeric(format!(
+            "step {}: loss {loss}, and {tensor} holds NaN or infinity; the step was not applied and the state of step {} \
+             is kept; lower `learning_rate` or `clip_norm`",
+            self.progress.step + 1,
+            self.saved,
+        ))
+    }
+
+    fn save(&mut self) -> Result<(), Error> {
+        self.states.save(self.storage, self.network.params(), &self.progress, &self.identity)?;
+        self.saved = self.progress.step;
+        Ok(())
+    }
+
+    fn outcome(&self, status: Status, loss: Option<f64>) -> Outcome {
+        Outcome {
+            status,
+            step: self.progress.step,
+            steps: self.steps,
+            resumed_from: self.resumed_from,
+            loss,
+            seconds: self.progress.seconds,
+            parameters: self.network.params().count(),
+        }
+    }
+}
+
+/// Entries of the token table: the first table the architecture asks for.
+fn vocabulary(params: &Params) -> usize {
+    params.iter().find(|p| p.spec.role == Role::Embedding).map_or(usize::MAX, |p| p.spec.rows)
+}
+
+fn check_targets(targets: &[u32], rows: usize, classes: usize) -> Result<(), Error> {
+    if targets.len() != rows {
+        return Err(Error::data(format!("{} targets for {rows} rows of logits", targets.len())));
+    }
+    match targets.iter().find(|&&t| t != u32::MAX && t as usize >= classes) {
+        Some(t) => Err(Error::data(format!("target {t} is not below the number of classes, {classes}"))),
+        None => Ok(()),
+    }
+}
+
+/// Takes the masters of a checkpoint; returns their hash.
+fn begin_from(checkpoint: &Checkpoint, params: &mut Params) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    for param in params.iter_mut() {
+        param.value = checkpoint.master(&param.spec)?;
+        param.changed();
+        for part in param.value.chunks(4096) {
+            hash.update(part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        }
+    }
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+fn identity(job: &Job, from: String) -> Identity {
+    let mut train = serde_json::to_value(job.config).expect("a configuration can be written");
+    for field in FREE_FIELDS {
+        train.as_object_mut().expect("a configuration is an object").remove(*field);
+    }
+    let model = serde_json::to_string(&job.card.config).expect("a configuration can be written");
+    Identity { model, train: train.to_string(), data: job.data.fingerprint(), from }
+}

@@ -1,0 +1,338 @@
+//! Whole runs: they learn, they resume to the same bits, and they stop for the right reasons.
+
+mod common;
+
+use common::*;
+use lowbit_kernels::Cpu;
+use lowbit_model::{Card, Config, arch::Head};
+use lowbit_train::{
+    Control, Data, Error, Job, Kind, Network, Observer, Optimizer, Outcome, Qat, Schedule, Status, StepMetrics,
+    TrainConfig, train,
+};
+use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const LM: Head = Head::Lm { tied: true };
+
+fn config(steps: u64) -> TrainConfig {
+    TrainConfig {
+        steps: Some(steps),
+        batch_size: 6,
+        learning_rate: 1e-2,
+        warmup_steps: 2,
+        weight_decay: 0.01,
+        ..TrainConfig::default()
+    }
+}
+
+/// Stops after a step, spoils the weights after a step, and remembers what it saw.
+#[derive(Default)]
+struct Watch {
+    stop_after: Option<u64>,
+    spoil_after: Option<u64>,
+    losses: Vec<f64>,
+    evaluated: Vec<u64>,
+    warnings: Vec<String>,
+}
+
+impl Observer for Watch {
+    fn step(&mut self, metrics: &StepMetrics, _steps: u64) -> Control {
+        self.losses.push(metrics.loss);
+        if self.stop_after == Some(metrics.step) { Control::Stop } else { Control::Continue }
+    }
+
+    fn evaluate(&mut self, step: u64, network: &mut Network) -> Result<(), Error> {
+        self.evaluated.push(step);
+        if self.spoil_after == Some(step) {
+            let name = "layers.1.weight";
+            let mut value = network.params().iter().find(|p| p.spec.name == name).unwrap().value.clone();
+            value[7] = f32::NAN;
+            network.tape.params.set(name, &value)?;
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, message: &str) {
+        self.warnings.push(message.into());
+    }
+}
+
+fn run(
+    card: &Card,
+    data: &dyn Data,
+    config: &TrainConfig,
+    dir: &Path,
+    cpu: &Cpu,
+    watch: &mut Watch,
+) -> Result<Outcome, Error> {
+    train(&Job { card, tokenizer: None, from: None, data, config }, dir, cpu, watch)
+}
+
+fn weights(dir: &Path) -> Vec<u8> {
+    fs::read(dir.join("model.safetensors")).unwrap()
+}
+
+/// Loss of each line of the metrics.
+fn curve(dir: &Path) -> Vec<(u64, f64)> {
+    let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    let line = |l| serde_json::from_str::<StepMetrics>(l).map(|m| (m.step, m.loss)).unwrap();
+    text.lines().map(line).collect()
+}
+
+fn states(dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir.join("checkpoints")).unwrap().map(|e| e.unwrap().path());
+    let mut files: Vec<_> = files.filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn the_loss_comes_down() {
+    let classify = |changes| bitnet(CLASSIFY, changes);
+    let (majority, counting) = (Majority::new(60), Counting { rows: 57 });
+    let sgd = TrainConfig { optimizer: Optimizer::Sgd, learning_rate: 0.1, ..config(150) };
+    let qat = |c: TrainConfig| TrainConfig { qat: Some(Qat::default()), ..c };
+    let cases: [(&str, Config, &dyn Data, TrainConfig); 6] = [
+        ("mlp", mlp(json!({})), &majority, config(150)),
+        ("mlp, sgd, linear", mlp(json!({})), &majority, TrainConfig { schedule: Schedule::Linear, ..sgd }),
+        ("classifier", classify(json!({"causal": false})), &majority, config(100)),
+        ("classifier, ternary", classify(json!({"causal": false})), &majority, qat(config(100))),
+        ("lm", bitnet(LM, json!({"hidden_size": 24})), &counting, config(150)),
+        ("lm, ternary", bitnet(LM, json!({"hidden_size": 24})), &counting, qat(config(200))),
+    ];
+    for (label, model, data, config) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = Watch::default();
+        let outcome = run(&card(model), data, &config, dir.path(), &cpu(2), &mut watch).unwrap();
+        assert_eq!(outcome.status, Status::Finished);
+        let (first, last) = (watch.losses[0], watch.losses[watch.losses.len() - 10..].iter().sum::<f64>() / 10.0);
+        assert!(last < 0.5 * first, "{label}: {first} -> {last}");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let model = card(bitnet(CLASSIFY, json!({"dropout": 0.1, "bigram_buckets": 5})));
+    for qat in [None, Some(Qat::default())] {
+        let config = TrainConfig { qat, token_dropout: 0.2, ..config(12) };
+        let weights = [1, 2, 3].map(|threads| {
+            let dir = tempfile::tempdir().unwrap();
+            run(&model, &Majority::new(31), &config, dir.path(), &cpu(threads), &mut Watch::default()).unwrap();
+            weights(dir.path())
+        });
+        assert!(weights[0] == weights[1] && weights[1] == weights[2]);
+    }
+}
+
+#[test]
+fn a_resumed_run_ends_with_the_same_bits() {
+    let model = card(bitnet(LM, json!({"dropout": 0.1})));
+    let data = Counting { rows: 23 };
+    let settings = TrainConfig { qat: Some(Qat::default()), accumulation: 2, save_every: 3, ..config(11) };
+    let whole = tempfile::tempdir().unwrap();
+    run(&model, &data, &settings, whole.path(), &cpu(2), &mut Watch::default()).unwrap();
+    for stops in [vec![1], vec![3], vec![7], vec![10], vec![1, 2, 6, 9]] {
+        let dir = tempfile::tempdir().unwrap();
+        for (i, &stop) in stops.iter().enumerate() {
+            let mut watch = Watch { stop_after: Some(stop), ..Watch::default() };
+            let outcome = run(&model, &data, &settings, dir.path(), &cpu(1 + i), &mut watch).unwrap();
+            assert_eq!((outcome.status, outcome.step), (Status::Interrupted, stop));
+            assert!(!dir.path().join("model.safetensors").exists());
+        }
+        let outcome = run(&model, &data, &settings, dir.path(), &cpu(3), &mut Watch::default()).unwrap();
+        assert_eq!((outcome.status, outcome.resumed_from), (Status::Finished, stops.last().copied()));
+        assert!(weights(dir.path()) == weights(whole.path()), "stopped after {stops:?}");
+        assert_eq!(curve(dir.path()), curve(whole.path()));
+        assert_eq!(states(dir.path()).len(), 2, "only the newest states are kept");
+    }
+    let again = run(&model, &data, &settings, whole.path(), &cpu(2), &mut Watch::default()).unwrap();
+    assert_eq!((again.status, again.loss, again.resumed_from), (Status::Finished, None, Some(11)));
+}
+
+#[test]
+fn resuming_with_other_settings_names_the_field() {
+    let (model, data, settings) = (card(mlp(json!({}))), Majority::new(20), config(6));
+    let dir = tempfile::tempdir().unwrap();
+    let mut watch = Watch { stop_after: Some(2), ..Watch::default() };
+    run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap();
+    let check = |model: &Card, data: &dyn Data, settings: &TrainConfig, field: &str| {
+        let error = run(model, data, settings, dir.path(), &cpu(1), &mut Watch::default()).unwrap_err();
+        assert_eq!(error.kind, Kind::Input);
+        assert!(error.message.contains(&format!("`{field}`")), "{error}");
+        assert!(error.path.as_ref().unwrap().starts_with(dir.path()));
+    };
+    check(&model, &data, &TrainConfig { seed: 1, ..settings.clone() }, "train.seed");
+    check(&model, &data, &TrainConfig { learning_rate: 0.02, ..settings.clone() }, "train.learning_rate");
+    check(&model, &data, &TrainConfig { steps: Some(7), ..settings.clone() }, "train.steps");
+    check(&card(mlp(json!({"layers": [17]}))), &data, &settings, "model.layers");
+    check(&model, &Majority::new(21), &settings, "data");
+    let free = TrainConfig { save_every: 1, evaluate_every: 2, ..settings };
+    let mut watch = Watch::default();
+    run(&model, &data, &free, dir.path(), &cpu(1), &mut watch).unwrap();
+    assert_eq!(watch.evaluated, [4, 6]);
+}
+
+#[test]
+fn damaged_states_fall_back_to_the_one_before() {
+    let (model, data, settings) = (card(mlp(json!({}))), Majority::new(20), config(8));
+    let whole = tempfile::tempdir().unwrap();
+    run(&model, &data, &settings, whole.path(), &cpu(1), &mut Watch::default()).unwrap();
+    let truncate = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
+    let flip = |bytes: &mut Vec<u8>| bytes[5000] ^= 1;
+    let cut = |bytes: &mut Vec<u8>| bytes.truncate(9);
+    let damages: [&dyn Fn(&mut Vec<u8>); 4] = [&truncate, &flip, &cut, &|bytes| bytes.clear()];
+    for damage in damages {
+        let dir = tempfile::tempdir().unwrap();
+        for stop in [3, 5] {
+            let mut watch = Watch { stop_after: Some(stop), ..Watch::default() };
+            run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap();
+        }
+        let spoil = |path: &Path| {
+            let mut bytes = fs::read(path).unwrap();
+            damage(&mut bytes);
+            fs::write(path, bytes).unwrap();
+        };
+        let orphan = dir.path().join("checkpoints/step-0000000006.safetensors.partial");
+        fs::write(&orphan, "half").unwrap();
+        spoil(&states(dir.path())[1]);
+        let mut watch = Watch::default();
+        let outcome = run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap();
+        assert_eq!(outcome.resumed_from, Some(3));
+        assert!(watch.warnings.len() == 1 && watch.warnings[0].contains("step-0000000005"), "{:?}", watch.warnings);
+        assert!(!orphan.exists());
+        assert!(weights(dir.path()) == weights(whole.path()));
+        states(dir.path()).iter().for_each(|path| spoil(path));
+        let error = run(&model, &data, &settings, dir.path(), &cpu(1), &mut Watch::default()).unwrap_err();
+        assert_eq!(error.kind, Kind::Input);
+        assert!(error.message.contains("no saved state is intact"), "{error}");
+    }
+}
+
+#[test]
+fn nan_stops_the_run_and_names_step_and_tensor() {
+    let (model, data) = (card(mlp(json!({}))), Majority::new(20));
+    let settings = TrainConfig { save_every: 2, evaluate_every: 1, ..config(8) };
+    let dir = tempfile::tempdir().unwrap();
+    let mut watch = Watch { spoil_after: Some(5), ..Watch::default() };
+    let error = run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap_err();
+    assert_eq!(error.kind, Kind::Numeric);
+    assert!(error.message.starts_with("step 6: loss NaN, and `layers.1.weight`"), "{error}");
+    assert!(error.message.contains("the state of step 4 is kept"), "{error}");
+    assert_eq!(curve(dir.path()).len(), 5);
+    let outcome = run(&model, &data, &settings, dir.path(), &cpu(1), &mut Watch::default()).unwrap();
+    assert_eq!(outcome.resumed_from, Some(4));
+    let whole = tempfile::tempdir().unwrap();
+    run(&model, &data, &settings, whole.path(), &cpu(1), &mut Watch::default()).unwrap();
+    assert!(weights(dir.path()) == weights(whole.path()));
+}
+
+#[test]
+fn a_diverging_run_stops_with_a_numeric_error() {
+    let model = card(mlp(json!({"hidden_act": "relu2"})));
+    let settings = TrainConfig {
+        optimizer: Optimizer::Sgd,
+        learning_rate: 900.0,
+        clip_norm: 0.0,
+        schedule: Schedule::Constant,
+        ..config(100)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let error = run(&model, &Majority::new(20), &settings, dir.path(), &cpu(1), &mut Watch::default()).unwrap_err();
+    assert_eq!(error.kind, Kind::Numeric, "{error}");
+    assert!(!dir.path().join("model.safetensors").exists());
+}
+
+/// Trains into the directory that is being trained in.
+struct Intruder<'a> {
+    dir: &'a Path,
+    error: Option<Error>,
+}
+
+impl Observer for Intruder<'_> {
+    fn step(&mut self, _: &StepMetrics, _: u64) -> Control {
+        let model = card(mlp(json!({})));
+        let result = run(&model, &Majority::new(20), &config(2), self.dir, &cpu(1), &mut Watch::default());
+        self.error = result.err();
+        Control::Continue
+    }
+}
+
+#[test]
+fn a_second_run_in_the_directory_is_told_who_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, data, config) = (card(mlp(json!({}))), Majority::new(20), config(2));
+    let mut intruder = Intruder { dir: dir.path(), error: None };
+    let job = Job { card: &model, tokenizer: None, from: None, data: &data, config: &config };
+    train(&job, dir.path(), &cpu(1), &mut intruder).unwrap();
+    let error = intruder.error.unwrap();
+    assert_eq!(error.kind, Kind::Io);
+    assert!(error.message.contains(&format!("locked by pid {}", std::process::id())), "{error}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_found_before_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let model = card(mlp(json!({})));
+    let mut watch = Watch::default();
+    let error = run(&model, &Majority::new(20), &config(2), &file.join("run"), &cpu(1), &mut watch).unwrap_err();
+    assert_eq!(error.kind, Kind::Io);
+    assert!(error.path.is_some() && watch.losses.is_empty());
+}
+
+#[test]
+fn accumulated_gradients_are_those_of_one_large_batch() {
+    let (model, data) = (card(mlp(json!({}))), Majority::new(20));
+    let weights = |batch_size, accumulation| {
+        let dir = tempfile::tempdir().unwrap();
+        let config = TrainConfig { batch_size, accumulation, ..config(3) };
+        run(&model, &data, &config, dir.path(), &cpu(1), &mut Watch::default()).unwrap();
+        let checkpoint = lowbit_model::Checkpoint::open(dir.path()).unwrap();
+        let specs = checkpoint.listing().params().to_vec();
+        specs.iter().flat_map(|spec| checkpoint.master(spec).unwrap()).collect::<Vec<f32>>()
+    };
+    let (one, four) = (weights(8, 1), weights(2, 4));
+    let worst = one.iter().zip(&four).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 2e-4, "{worst}");
+}
+
+#[test]
+fn a_run_can_begin_from_a_checkpoint() {
+    let (model, data) = (card(mlp(json!({}))), Majority::new(20));
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut watch = Watch::default();
+    run(&model, &data, &config(60), first.path(), &cpu(1), &mut watch).unwrap();
+    let checkpoint = lowbit_model::Checkpoint::open(first.path()).unwrap();
+    let config = config(5);
+    let job = Job { card: &model, tokenizer: None, from: Some(&checkpoint), data: &data, config: &config };
+    let mut fine = Watch { stop_after: Some(3), ..Watch::default() };
+    train(&job, second.path(), &cpu(1), &mut fine).unwrap();
+    assert!(fine.losses[0] < 0.7 * watch.losses[0], "{} {}", fine.losses[0], watch.losses[0]);
+    let drawn = Job { from: None, ..job };
+    let error = train(&drawn, second.path(), &cpu(1), &mut Watch::default()).unwrap_err();
+    assert!(error.kind == Kind::Input && error.message.contains("`from`"), "{error}");
+}
+
+#[test]
+fn bad_data_are_refused() {
+    let model = card(mlp(json!({"classes": 2})));
+    let dir = tempfile::tempdir().unwrap();
+    let error = |data: &Majority, dir: &str, root: &Path| {
+        run(&model, data, &config(2), &root.join(dir), &cpu(1), &mut Watch::default()).unwrap_err()
+    };
+    let empty = error(&Majority::new(0), "a", dir.path());
+    assert!(empty.kind == Kind::Input && empty.message.contains("empty"), "{empty}");
+    let classes = error(&Majority::new(20), "b", dir.path());
+    assert!(classes.kind == Kind::Input && classes.message.contains("target 2"), "{classes}");
+    let mut data = Majority::new(20);
+    data.rows[13].0[0] = 19;
+    let token = error(&data, "c", dir.path());
+    assert!(token.kind == Kind::Input && token.message.contains("row 13 holds token 19"), "{token}");
+    let lm = card(bitnet(LM, json!({})));
+    let settings = TrainConfig { token_dropout: 0.1, ..config(2) };
+    let error = run(&lm, &Counting { rows: 5 }, &settings, &dir.path().join("d"), &cpu(1), &mut Watch::default());
+    let error = error.unwrap_err();
+    assert!(error.kind == Kind::Usage && error.message.contains("`token_dropout`"), "{error}");
+}
