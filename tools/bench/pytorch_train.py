@@ -21,15 +21,17 @@ from arch import Network, Quantizer  # noqa: E402
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("--layers", type=int, default=4)
-    p.add_argument("--hidden", type=int, default=256)
-    p.add_argument("--heads", type=int, default=4)
+    p.add_argument("--layers", type=int, default=6)
+    p.add_argument("--hidden", type=int, default=384)
+    p.add_argument("--heads", type=int, default=6)
     p.add_argument("--kv-heads", type=int, help="default: --heads")
-    p.add_argument("--ffn", type=int, default=704)
+    p.add_argument("--ffn", type=int, default=1024)
     p.add_argument("--vocab", type=int, default=256)
+    p.add_argument("--sub-norm", action="store_true", help="norms before the output and down projections")
+    p.add_argument("--tied", action="store_true", help="the embedding is the output matrix")
     p.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a step")
     p.add_argument("--seq", type=int, default=256, help="length of each sequence")
-    p.add_argument("--classes", type=int, default=0, help="0: causal language model, tied; else a classifier")
+    p.add_argument("--classes", type=int, default=0, help="0: causal language model; else a classifier")
     p.add_argument("--bigrams", type=int, default=0, help="buckets of the bigram table")
     p.add_argument("--steps", type=int, default=8, help="measured steps, after two that are not")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -41,11 +43,11 @@ def arguments():
 
 
 def configuration(a):
-    head = {"classify": {"classes": a.classes, "pooling": "mean"}} if a.classes else {"lm": {"tied": True}}
+    head = {"classify": {"classes": a.classes, "pooling": "mean"}} if a.classes else {"lm": {"tied": a.tied}}
     return dict(
         architecture="bitnet", vocab_size=a.vocab, hidden_size=a.hidden, num_hidden_layers=a.layers,
         num_attention_heads=a.heads, num_key_value_heads=a.kv_heads or a.heads, head_dim=a.hidden // a.heads,
-        intermediate_size=a.ffn, hidden_act="silu", rope_theta=10000.0, rms_norm_eps=1e-5, sub_norm=True,
+        intermediate_size=a.ffn, hidden_act="silu", rope_theta=10000.0, rms_norm_eps=1e-5, sub_norm=a.sub_norm,
         causal=not a.classes, bigram_buckets=a.bigrams, dropout=0.0, head=head,
     )
 

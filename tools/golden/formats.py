@@ -16,7 +16,7 @@ Writes crates/lowbit-kernels/tests/golden/formats.safetensors. For the matrices 
   a.ternary.codes, a.ternary.scale    w ~ codes * scale, scale = mean|w|
   a.ternary.x_codes, a.ternary.x_scale, a.ternary.y   x ~ x_codes * x_scale; the product of both
 
-and the edge cases `nf4_ties`, `int8_ties`, `bf16`, described where they are made.
+and `nf4.levels` (the 16 values), and the edge cases `nf4_ties`, `int8_ties`, `bf16`, described where they are made.
 """
 
 import json
@@ -160,6 +160,7 @@ if __name__ == "__main__":
     del tensors["a.nf4.dequantized"]
     for name, make in {"nf4_ties": nf4_ties, "int8_ties": int8_ties, "bf16": bf16}.items():
         tensors |= {f"{name}.{k}": v for k, v in make().items()}
+    tensors["nf4.levels"] = B.get_4bit_type("nf4", device="cpu")
     OUT.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in tensors.items()}, OUT, metadata={"notes": json.dumps(NOTES)})
     print(f"{OUT.stat().st_size / 1e3:.0f} kB")

@@ -1,3 +1,170 @@
-//! xtask.
+//! `cargo xtask check`: what a compiler does not check in this workspace.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod floors;
+mod guards;
+mod hygiene;
+mod lists;
+mod metadata;
+mod modules;
+mod sizes;
+mod source;
+
+use metadata::Workspace;
+use source::Tree;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "usage: cargo xtask check [--quick]   (--quick leaves out clippy and the documentation)";
+
+/// What a check looks at.
+struct House {
+    workspace: Workspace,
+    tree: Tree,
+}
+
+/// One check: a summary, or one line for each thing that is wrong.
+struct Check {
+    name: &'static str,
+    /// Whether it compiles the workspace.
+    slow: bool,
+    run: fn(&House) -> Result<String, Vec<String>>,
+}
+
+/// Every check, in the order they run.
+static CHECKS: &[Check] = &[
+    Check { name: "floors", slow: false, run: |house| floors::check(&house.workspace.packages, floors::FLOORS) },
+    Check { name: "lists", slow: false, run: |house| lists::check(&house.tree, lists::LISTS) },
+    Check { name: "modules", slow: false, run: |house| modules::check(&house.tree) },
+    Check { name: "unsafe", slow: false, run: |house| guards::check(&house.tree, &house.workspace.packages) },
+    Check { name: "text", slow: false, run: |house| hygiene::check(&house.tree) },
+    Check { name: "format", slow: false, run: |house| cargo(house, "fmt --all --check", &[]) },
+    Check {
+        name: "clippy",
+        slow: true,
+        run: |house| {
+            let arguments = "clippy --workspace --all-targets --release -- -D warnings";
+            cargo(house, arguments, &[])
+        },
+    },
+    Check {
+        name: "documentation",
+        slow: true,
+        run: |house| {
+            let arguments = "doc --workspace --no-deps --release";
+            cargo(house, arguments, &[("RUSTDOCFLAGS", "-D warnings")])
+        },
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(|a| &**a).collect();
+    let quick = match arguments[..] {
+        ["check"] => false,
+        ["check", "--quick"] => true,
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match open() {
+        Ok(house) if run(&house, quick) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the checks and prints what they found; true when all passed.
+fn run(house: &House, quick: bool) -> bool {
+    print!("{}", sizes::report(&house.tree, &house.workspace.packages));
+    let mut failed = Vec::new();
+    for check in CHECKS.iter().filter(|c| !(quick && c.slow)) {
+        match (check.run)(house) {
+            Ok(summary) => println!("ok    {}: {summary}", check.name),
+            Err(wrong) => {
+                failed.push(check.name);
+                println!("FAIL  {}", check.name);
+                wrong.iter().for_each(|line| println!("      {line}"));
+            }
+        }
+    }
+    if quick {
+        println!("left out by --quick: clippy, documentation");
+    }
+    if !failed.is_empty() {
+        println!("failed: {}", failed.join(", "));
+    }
+    failed.is_empty()
+}
+
+fn open() -> Result<House, String> {
+    let output = Command::new(program())
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .output()
+        .map_err(|e| format!("cargo metadata: {e}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    let workspace = Workspace::parse(&String::from_utf8_lossy(&output.stdout))?;
+    let root = Path::new(&workspace.root);
+    let tree = Tree::read(root).map_err(|e| format!("{}: {e}", root.display()))?;
+    Ok(House { workspace, tree })
+}
+
+/// The cargo that runs this program.
+fn program() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
+}
+
+/// Runs cargo in the workspace; its own messages go to the terminal.
+fn cargo(house: &House, arguments: &str, variables: &[(&str, &str)]) -> Result<String, Vec<String>> {
+    let status = Command::new(program())
+        .args(arguments.split(' '))
+        .envs(variables.iter().copied())
+        .current_dir(&house.workspace.root)
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(format!("cargo {arguments}")),
+        Ok(status) => Err(vec![format!("cargo {arguments}: {status}; see its messages")]),
+        Err(e) => Err(vec![format!("cargo {arguments}: {e}")]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn house() -> House {
+        open().expect("the workspace this test is part of")
+    }
+
+    #[test]
+    fn checks_have_names_of_their_own() {
+        let mut names: Vec<&str> = CHECKS.iter().map(|c| c.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CHECKS.len());
+    }
+
+    #[test]
+    fn the_workspace_is_read() {
+        let house = house();
+        let names: Vec<&str> = house.workspace.packages.iter().map(|p| &*p.name).collect();
+        for (name, _) in floors::FLOORS {
+            assert!(names.contains(name), "{name} in {names:?}");
+        }
+        assert!(house.tree.get("xtask/src/main.rs").is_some());
+        assert!(house.tree.get("Cargo.toml").is_some());
+        assert!(house.tree.files.iter().all(|f| !f.path.starts_with("target")));
+    }
+
+    #[test]
+    fn a_command_that_fails_is_told() {
+        let wrong = cargo(&house(), "no-such-command", &[]).unwrap_err();
+        assert!(wrong[0].starts_with("cargo no-such-command: "), "{wrong:?}");
+    }
+}

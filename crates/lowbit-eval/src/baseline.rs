@@ -9,16 +9,10 @@ pub type Baseline = fn(train: &Rows, test: &Rows, classes: usize) -> Vec<u16>;
 
 /// Every baseline with its name and one line of explanation.
 pub static BASELINES: &[(&str, &str, Baseline)] = &[
-    (
-        "majority",
-        "always the most frequent class of the training rows",
-        majority,
-    ),
-    (
-        "naive-bayes-words",
-        "multinomial naive Bayes over words",
-        |train, test, classes| NaiveBayes::fit(train, classes, 1).answers(test),
-    ),
+    ("majority", "always the most frequent class of the training rows", majority),
+    ("naive-bayes-words", "multinomial naive Bayes over words", |train, test, classes| {
+        NaiveBayes::fit(train, classes, 1).answers(test)
+    }),
     (
         "naive-bayes-bigrams",
         "multinomial naive Bayes over words and pairs of adjacent words",
@@ -29,20 +23,14 @@ pub static BASELINES: &[(&str, &str, Baseline)] = &[
 /// The most frequent class of `train`, the first among equals, for every row of `test`.
 pub fn majority(train: &Rows, test: &Rows, classes: usize) -> Vec<u16> {
     let counts = train.counts(classes);
-    let most = (0..classes)
-        .rev()
-        .max_by_key(|&class| counts[class])
-        .unwrap_or(0);
+    let most = (0..classes).rev().max_by_key(|&class| counts[class]).unwrap_or(0);
     vec![most as u16; test.len()]
 }
 
 /// The Bayes-optimal answers to rows of the generated task, class 0 for a text that its grammar cannot generate: not a
 /// baseline but the ceiling.
 pub fn bayes_optimal(test: &Rows) -> Vec<u16> {
-    test.texts
-        .iter()
-        .map(|text| quickstart::answer(text).unwrap_or(0))
-        .collect()
+    test.texts.iter().map(|text| quickstart::answer(text).unwrap_or(0)).collect()
 }
 
 /// Multinomial naive Bayes over lowercased word n-grams with Laplace smoothing (add one).
@@ -75,31 +63,12 @@ impl NaiveBayes {
                 counts[index * classes + usize::from(label)] += 1;
             });
         }
-        let total = |class: usize| {
-            counts
-                .iter()
-                .skip(class)
-                .step_by(classes)
-                .map(|&c| f64::from(c))
-                .sum::<f64>()
-        };
-        let log_total: Vec<f64> = (0..classes)
-            .map(|class| (total(class) + grams.len() as f64).ln())
-            .collect();
-        let smoothed =
-            |(i, &count): (usize, &u32)| (f64::from(count) + 1.0).ln() - log_total[i % classes];
+        let total = |class: usize| counts.iter().skip(class).step_by(classes).map(|&c| f64::from(c)).sum::<f64>();
+        let log_total: Vec<f64> = (0..classes).map(|class| (total(class) + grams.len() as f64).ln()).collect();
+        let smoothed = |(i, &count): (usize, &u32)| (f64::from(count) + 1.0).ln() - log_total[i % classes];
         let log_likelihood = counts.iter().enumerate().map(smoothed).collect();
-        let log_prior = rows
-            .counts(classes)
-            .iter()
-            .map(|&n| (n as f64 / rows.len().max(1) as f64).ln())
-            .collect();
-        NaiveBayes {
-            order,
-            grams,
-            log_likelihood,
-            log_prior,
-        }
+        let log_prior = rows.counts(classes).iter().map(|&n| (n as f64 / rows.len().max(1) as f64).ln()).collect();
+        NaiveBayes { order, grams, log_likelihood, log_prior }
     }
 
     /// The most probable class, the first among equals; n-grams not seen in training are passed over.
@@ -109,16 +78,10 @@ impl NaiveBayes {
         each_gram(text, self.order, |gram| {
             if let Some(&index) = self.grams.get(gram) {
                 let row = &self.log_likelihood[index * classes..][..classes];
-                score
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(sum, term)| *sum += term);
+                score.iter_mut().zip(row).for_each(|(sum, term)| *sum += term);
             }
         });
-        (0..classes)
-            .rev()
-            .max_by(|&a, &b| score[a].total_cmp(&score[b]))
-            .unwrap_or(0) as u16
+        (0..classes).rev().max_by(|&a, &b| score[a].total_cmp(&score[b])).unwrap_or(0) as u16
     }
 
     /// [`NaiveBayes::answer`] for every row.
@@ -130,10 +93,7 @@ impl NaiveBayes {
 /// Calls `f` with every n-gram of 1 to `order` words; a word is a run of letters and digits, lowercased.
 fn each_gram(text: &str, order: usize, mut f: impl FnMut(&str)) {
     let lower = text.to_lowercase();
-    let words: Vec<&str> = lower
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     for n in 1..=order {
         words.windows(n).for_each(|window| f(&window.join(" ")));
     }
@@ -153,34 +113,17 @@ mod tests {
     #[test]
     fn majority_takes_the_first_among_equals() {
         let test = rows(&[("x", 0), ("y", 0)]);
-        assert_eq!(
-            majority(&rows(&[("a", 2), ("b", 1), ("c", 2)]), &test, 3),
-            [2, 2]
-        );
+        assert_eq!(majority(&rows(&[("a", 2), ("b", 1), ("c", 2)]), &test, 3), [2, 2]);
         assert_eq!(majority(&rows(&[("a", 2), ("b", 1)]), &test, 3), [1, 1]);
     }
 
     #[test]
     fn grams_are_lowercased_words_and_pairs() {
         let mut grams = Vec::new();
-        each_gram("The CAT, the-cat! Ünï 7", 2, |gram| {
-            grams.push(gram.to_string())
-        });
+        each_gram("The CAT, the-cat! Ünï 7", 2, |gram| grams.push(gram.to_string()));
         assert_eq!(
             grams,
-            [
-                "the",
-                "cat",
-                "the",
-                "cat",
-                "ünï",
-                "7",
-                "the cat",
-                "cat the",
-                "the cat",
-                "cat ünï",
-                "ünï 7"
-            ]
+            ["the", "cat", "the", "cat", "ünï", "7", "the cat", "cat the", "the cat", "cat ünï", "ünï 7"]
         );
     }
 
@@ -197,25 +140,11 @@ mod tests {
         ]);
         let model = NaiveBayes::fit(&train, 2, 2);
         let index = model.grams["good film"];
-        let expected = [
-            -3.4339872044851463,
-            -2.1594842493533726,
-            -0.5108256237659905,
-            -0.916290731874155,
-        ];
-        for (got, expected) in model.log_likelihood[2 * index..][..2]
-            .iter()
-            .chain(&model.log_prior)
-            .zip(expected)
-        {
+        let expected = [-3.4339872044851463, -2.1594842493533726, -0.5108256237659905, -0.916290731874155];
+        for (got, expected) in model.log_likelihood[2 * index..][..2].iter().chain(&model.log_prior).zip(expected) {
             assert!((got - expected).abs() < 1e-12, "{got} {expected}");
         }
-        let test = rows(&[
-            ("good plot", 0),
-            ("very bad film", 0),
-            ("film", 0),
-            ("unseen words", 0),
-        ]);
+        let test = rows(&[("good plot", 0), ("very bad film", 0), ("film", 0), ("unseen words", 0)]);
         assert_eq!(model.answers(&test), [0, 0, 1, 0]);
     }
 }

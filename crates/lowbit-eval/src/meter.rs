@@ -7,11 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Runs `f` `warmup` times unmeasured, then `samples` times; returns the seconds of each measured run. The first error ends it.
-pub fn latency<E>(
-    warmup: usize,
-    samples: usize,
-    mut f: impl FnMut() -> Result<(), E>,
-) -> Result<Vec<f64>, E> {
+pub fn latency<E>(warmup: usize, samples: usize, mut f: impl FnMut() -> Result<(), E>) -> Result<Vec<f64>, E> {
     for _ in 0..warmup {
         f()?;
     }
@@ -23,21 +19,14 @@ pub type Contender<'a, E> = &'a mut dyn FnMut() -> Result<(), E>;
 
 /// Runs all contenders `rounds` times after one unmeasured round, forwards in even rounds and backwards in odd ones, so that
 /// drift of the machine meets all alike. Returns the seconds of each run, `[contender][round]`. The first error ends it.
-pub fn alternate<E>(
-    contenders: &mut [Contender<'_, E>],
-    rounds: usize,
-) -> Result<Vec<Vec<f64>>, E> {
+pub fn alternate<E>(contenders: &mut [Contender<'_, E>], rounds: usize) -> Result<Vec<Vec<f64>>, E> {
     for contender in contenders.iter_mut() {
         contender()?;
     }
     let mut seconds = vec![Vec::with_capacity(rounds); contenders.len()]; // [contender, round]
     for round in 0..rounds {
         for place in 0..contenders.len() {
-            let index = if round % 2 == 0 {
-                place
-            } else {
-                contenders.len() - 1 - place
-            };
+            let index = if round % 2 == 0 { place } else { contenders.len() - 1 - place };
             seconds[index].push(timed(&mut contenders[index])?);
         }
     }
@@ -58,10 +47,7 @@ pub fn latency_measures(seconds: &[f64]) -> Vec<(String, Measure)> {
     };
     let measure = |q: u8| {
         let value = percentile(seconds, f64::from(q))?;
-        Some((
-            format!("latency_p{q}"),
-            Measure::measured(value, "seconds", seconds.len() as u64).between(min, max),
-        ))
+        Some((format!("latency_p{q}"), Measure::measured(value, "seconds", seconds.len() as u64).between(min, max)))
     };
     [50, 90, 99].into_iter().filter_map(measure).collect()
 }
@@ -99,10 +85,7 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
 }
 
 fn cpu_of(text: &str) -> Option<&str> {
-    ["model name", "Model", "cpu model"]
-        .into_iter()
-        .find_map(|name| field(text, name))
-        .filter(|name| !name.is_empty())
+    ["model name", "Model", "cpu model"].into_iter().find_map(|name| field(text, name)).filter(|name| !name.is_empty())
 }
 
 /// The value of the first line `NAME : VALUE`.
@@ -141,16 +124,11 @@ impl Rapl {
         let mut packages = Vec::new();
         for entry in fs::read_dir(root).ok()?.flatten() {
             let file_name = entry.file_name();
-            let number = file_name
-                .to_str()
-                .and_then(|name| name.strip_prefix("intel-rapl:"));
+            let number = file_name.to_str().and_then(|name| name.strip_prefix("intel-rapl:"));
             let domain = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
             if number.is_some_and(|number| !number.contains(':')) && domain.starts_with("package") {
                 let range = microjoules(&entry.path().join("max_energy_range_uj"))?;
-                packages.push(Package {
-                    counter: entry.path().join("energy_uj"),
-                    range,
-                });
+                packages.push(Package { counter: entry.path().join("energy_uj"), range });
             }
         }
         packages.sort_by(|a, b| a.counter.cmp(&b.counter));
@@ -160,23 +138,17 @@ impl Rapl {
 
     /// The counters now; `None` when one cannot be read.
     pub fn read(&self) -> Option<Reading> {
-        self.packages
-            .iter()
-            .map(|package| microjoules(&package.counter))
-            .collect::<Option<_>>()
-            .map(Reading)
+        self.packages.iter().map(|package| microjoules(&package.counter)).collect::<Option<_>>().map(Reading)
     }
 
     /// Joules between two readings of these packages. A counter may have gone past its range once in between; it does so after
     /// 2 minutes at the earliest (32-bit counter, 500 W), so read more often: [`EnergyMeter`].
     pub fn joules(&self, before: &Reading, after: &Reading) -> f64 {
         let counters = self.packages.iter().zip(before.0.iter().zip(&after.0));
-        let used = counters.map(
-            |(package, (&before, &after))| match after.checked_sub(before) {
-                Some(used) => used,
-                None => after + package.range.saturating_sub(before),
-            },
-        );
+        let used = counters.map(|(package, (&before, &after))| match after.checked_sub(before) {
+            Some(used) => used,
+            None => after + package.range.saturating_sub(before),
+        });
         used.sum::<u64>() as f64 * 1e-6
     }
 }
@@ -196,11 +168,7 @@ pub struct EnergyMeter {
 impl EnergyMeter {
     /// Starts counting; `None` when the counters cannot be read.
     pub fn start(rapl: &Rapl) -> Option<Self> {
-        Some(EnergyMeter {
-            last: rapl.read()?,
-            rapl: rapl.clone(),
-            joules: 0.0,
-        })
+        Some(EnergyMeter { last: rapl.read()?, rapl: rapl.clone(), joules: 0.0 })
     }
 
     /// Joules since the start. Call it at least once a minute; `None` when a counter cannot be read any more.
@@ -227,10 +195,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!((runs, seconds.len()), (8, 5));
-        assert!(
-            seconds.iter().all(|&s| (0.001..1.0).contains(&s)),
-            "{seconds:?}"
-        );
+        assert!(seconds.iter().all(|&s| (0.001..1.0).contains(&s)), "{seconds:?}");
         let mut left = 4;
         let failing = latency(1, 9, || {
             left -= 1;
@@ -242,8 +207,11 @@ mod tests {
     #[test]
     fn contenders_alternate() {
         let order = RefCell::new(String::new());
-        let run = |name: char| order.borrow_mut().push(name);
-        let (mut a, mut b, mut c) = (|| Ok::<(), ()>(run('a')), || Ok(run('b')), || Ok(run('c')));
+        let run = |name: char| {
+            order.borrow_mut().push(name);
+            Ok::<(), ()>(())
+        };
+        let (mut a, mut b, mut c) = (|| run('a'), || run('b'), || run('c'));
         let seconds = alternate(&mut [&mut a, &mut b, &mut c], 3).unwrap();
         assert_eq!(*order.borrow(), "abcabccbaabc");
         assert_eq!(seconds.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3]);
@@ -255,10 +223,7 @@ mod tests {
     fn percentiles_become_measures() {
         let seconds: Vec<f64> = (1..=101).map(f64::from).collect();
         let measures = latency_measures(&seconds);
-        let shown: Vec<_> = measures
-            .iter()
-            .map(|(name, m)| (name.as_str(), m.value, m.lo, m.hi, m.n))
-            .collect();
+        let shown: Vec<_> = measures.iter().map(|(name, m)| (name.as_str(), m.value, m.lo, m.hi, m.n)).collect();
         let (lo, hi) = (Some(1.0), Some(101.0));
         assert_eq!(
             shown,
@@ -279,10 +244,7 @@ mod tests {
         assert_eq!(kilobytes(status, "Threads"), None);
         assert_eq!(kilobytes("VmHWM: many kB", "VmHWM"), None);
         assert_eq!(kilobytes("VmHWM: 18446744073709551615 kB", "VmHWM"), None);
-        assert_eq!(
-            cpu_of("processor\t: 0\nmodel name\t: Some CPU @ 2: GHz\n"),
-            Some("Some CPU @ 2: GHz")
-        );
+        assert_eq!(cpu_of("processor\t: 0\nmodel name\t: Some CPU @ 2: GHz\n"), Some("Some CPU @ 2: GHz"));
         assert_eq!(cpu_of("processor\t: 0\nBogoMIPS\t: 50.00\n"), None);
         assert!(cores() >= 1);
         assert!(!cpu_name().is_empty());
@@ -294,11 +256,7 @@ mod tests {
         let before = rss_bytes().unwrap();
         let block = vec![1u8; 64 << 20];
         let after = rss_bytes().unwrap();
-        assert!(
-            after >= before + (32 << 20),
-            "{before} {after} {}",
-            block[after as usize % block.len()]
-        );
+        assert!(after >= before + (32 << 20), "{before} {after} {}", block[after as usize % block.len()]);
         assert!(peak_rss_bytes().unwrap() >= after);
         assert!(ram_bytes().unwrap() > after);
     }
@@ -306,11 +264,7 @@ mod tests {
     fn domain(root: &Path, folder: &str, name: &str, energy: &str, range: &str) {
         let dir = root.join(folder);
         fs::create_dir_all(&dir).unwrap();
-        for (file, text) in [
-            ("name", name),
-            ("energy_uj", energy),
-            ("max_energy_range_uj", range),
-        ] {
+        for (file, text) in [("name", name), ("energy_uj", energy), ("max_energy_range_uj", range)] {
             fs::write(dir.join(file), format!("{text}\n")).unwrap();
         }
     }
@@ -320,13 +274,7 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         let root = tree.path();
         domain(root, "intel-rapl:0", "package-0", "1000000", "262143328850");
-        domain(
-            root,
-            "intel-rapl:1",
-            "package-1",
-            "262143328800",
-            "262143328850",
-        );
+        domain(root, "intel-rapl:1", "package-1", "262143328800", "262143328850");
         domain(root, "intel-rapl:0:0", "core", "5", "262143328850");
         domain(root, "intel-rapl:2", "psys", "7", "262143328850");
         domain(root, "intel-rapl-mmio:0", "package-0", "9", "262143328850");
@@ -345,7 +293,7 @@ mod tests {
         assert_eq!(meter.joules(), Some(3.5));
 
         domain(root, "intel-rapl:1", "package-1", "0", "262143328850");
-        assert_eq!(meter.joules(), Some(3.5 + 262_142.3289));
+        assert_eq!(meter.joules(), Some(3.5 + 262_142.328_9));
         fs::remove_file(root.join("intel-rapl:1/energy_uj")).unwrap();
         assert_eq!((rapl.read(), meter.joules()), (None, None));
     }
@@ -355,13 +303,7 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         assert!(Rapl::open(tree.path()).is_none());
         assert!(Rapl::open(&tree.path().join("absent")).is_none());
-        domain(
-            tree.path(),
-            "intel-rapl:0",
-            "package-0",
-            "unreadable",
-            "1000",
-        );
+        domain(tree.path(), "intel-rapl:0", "package-0", "unreadable", "1000");
         assert!(Rapl::open(tree.path()).is_none());
         domain(tree.path(), "intel-rapl:0", "package-0", "12", "");
         assert!(Rapl::open(tree.path()).is_none());

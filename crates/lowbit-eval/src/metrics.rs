@@ -23,9 +23,7 @@ impl Confusion {
             )));
         }
         if truths.is_empty() {
-            return Err(Error::usage(
-                "no rows to score: choose a split or a limit of at least one row",
-            ));
+            return Err(Error::usage("no rows to score: choose a split or a limit of at least one row"));
         }
         let mut counts = vec![vec![0; classes]; classes]; // [truth, answer]
         for (row, (&truth, &answer)) in truths.iter().zip(answers).enumerate() {
@@ -53,9 +51,7 @@ impl Confusion {
 
     /// Rows answered correctly.
     pub fn correct(&self) -> u64 {
-        (0..self.classes())
-            .map(|class| self.counts[class][class])
-            .sum()
+        (0..self.classes()).map(|class| self.counts[class][class]).sum()
     }
 
     /// Rows whose truth is `class`.
@@ -85,27 +81,17 @@ impl Confusion {
 
     /// `2 TP / (2 TP + FP + FN)` of `class`; 0 when the class is neither present nor answered.
     pub fn f1(&self, class: usize) -> f64 {
-        ratio(
-            2 * self.counts[class][class],
-            self.support(class) + self.answered(class),
-        )
+        ratio(2 * self.counts[class][class], self.support(class) + self.answered(class))
     }
 
     /// Plain mean of a per-class quantity over all classes of the task, absent ones included.
     pub fn macro_mean(&self, of: impl Fn(&Self, usize) -> f64) -> f64 {
-        (0..self.classes())
-            .map(|class| of(self, class))
-            .sum::<f64>()
-            / self.classes() as f64
+        (0..self.classes()).map(|class| of(self, class)).sum::<f64>() / self.classes() as f64
     }
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// Computes the measures of one metric from a confusion matrix and the class names.
@@ -115,38 +101,18 @@ pub type Compute = fn(&Confusion, &[String]) -> Vec<(String, Measure)>;
 pub static METRICS: &[(&str, Compute)] = &[
     ("accuracy", |confusion, _| {
         let (lo, hi) = wilson(confusion.correct(), confusion.total());
-        vec![(
-            "accuracy".into(),
-            fraction(confusion, confusion.accuracy()).between(lo, hi),
-        )]
+        vec![("accuracy".into(), fraction(confusion, confusion.accuracy()).between(lo, hi))]
     }),
-    ("f1_macro", |confusion, _| {
-        vec![(
-            "f1_macro".into(),
-            fraction(confusion, confusion.macro_mean(Confusion::f1)),
-        )]
-    }),
+    ("f1_macro", |confusion, _| vec![("f1_macro".into(), fraction(confusion, confusion.macro_mean(Confusion::f1)))]),
     ("precision_macro", |confusion, _| {
-        vec![(
-            "precision_macro".into(),
-            fraction(confusion, confusion.macro_mean(Confusion::precision)),
-        )]
+        vec![("precision_macro".into(), fraction(confusion, confusion.macro_mean(Confusion::precision)))]
     }),
     ("recall_macro", |confusion, _| {
-        vec![(
-            "recall_macro".into(),
-            fraction(confusion, confusion.macro_mean(Confusion::recall)),
-        )]
+        vec![("recall_macro".into(), fraction(confusion, confusion.macro_mean(Confusion::recall)))]
     }),
     ("f1", |confusion, classes| {
         let each = classes.iter().enumerate();
-        each.map(|(class, name)| {
-            (
-                format!("f1/{name}"),
-                fraction(confusion, confusion.f1(class)),
-            )
-        })
-        .collect()
+        each.map(|(class, name)| (format!("f1/{name}"), fraction(confusion, confusion.f1(class)))).collect()
     }),
 ];
 
@@ -171,9 +137,7 @@ pub fn measures(
     check_names(names)?;
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     let chosen = METRICS.iter().filter(|(name, _)| wanted(name));
-    Ok(chosen
-        .flat_map(|(_, compute)| compute(confusion, classes))
-        .collect())
+    Ok(chosen.flat_map(|(_, compute)| compute(confusion, classes)).collect())
 }
 
 /// Refuses a name that is not in [`METRICS`].
@@ -181,10 +145,7 @@ pub fn check_names(names: &[String]) -> Result<(), Error> {
     for name in names {
         if !METRICS.iter().any(|(known, _)| known == name) {
             let known: Vec<_> = METRICS.iter().map(|(known, _)| *known).collect();
-            return Err(Error::usage(format!(
-                "unknown metric `{name}`: the metrics are {}",
-                known.join(", ")
-            )));
+            return Err(Error::usage(format!("unknown metric `{name}`: the metrics are {}", known.join(", "))));
         }
     }
     Ok(())
@@ -217,11 +178,7 @@ mod tests {
             ("f1/c", 0.6666666666666666),
             ("f1/absent", 0.0),
         ] {
-            assert!(
-                (all[name].value - value).abs() < 1e-15,
-                "{name} {}",
-                all[name].value
-            );
+            assert!((all[name].value - value).abs() < 1e-15, "{name} {}", all[name].value);
             assert_eq!((all[name].n, all[name].unit.as_str()), (12, "fraction"));
         }
         assert_eq!(all.len(), 8);
@@ -235,10 +192,7 @@ mod tests {
     fn only_what_is_asked_for() {
         let confusion = Confusion::new(2, &[0, 1], &[0, 1]).unwrap();
         let some = measures(&confusion, &names(&["n", "y"]), &names(&["f1", "accuracy"])).unwrap();
-        assert_eq!(
-            some.keys().collect::<Vec<_>>(),
-            ["accuracy", "f1/n", "f1/y"]
-        );
+        assert_eq!(some.keys().collect::<Vec<_>>(), ["accuracy", "f1/n", "f1/y"]);
         let error = measures(&confusion, &names(&["n", "y"]), &names(&["f2"])).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -249,21 +203,10 @@ mod tests {
 
     #[test]
     fn refuses_bad_rows() {
-        let message = |truths: &[u16], answers: &[u16]| {
-            Confusion::new(2, truths, answers).unwrap_err().to_string()
-        };
-        assert_eq!(
-            message(&[0, 1], &[0]),
-            "1 answers for 2 labelled rows: every row needs exactly one answer"
-        );
-        assert_eq!(
-            message(&[0, 1], &[0, 2]),
-            "row 1: answer 2 is not below the number of classes, 2"
-        );
-        assert_eq!(
-            message(&[5, 1], &[0, 0]),
-            "row 0: label 5 is not below the number of classes, 2"
-        );
+        let message = |truths: &[u16], answers: &[u16]| Confusion::new(2, truths, answers).unwrap_err().to_string();
+        assert_eq!(message(&[0, 1], &[0]), "1 answers for 2 labelled rows: every row needs exactly one answer");
+        assert_eq!(message(&[0, 1], &[0, 2]), "row 1: answer 2 is not below the number of classes, 2");
+        assert_eq!(message(&[5, 1], &[0, 0]), "row 0: label 5 is not below the number of classes, 2");
         assert!(message(&[], &[]).starts_with("no rows to score"));
     }
 }

@@ -30,125 +30,50 @@ const CUSTOMERS: &str = "baker|farmer|teacher|student|widow|nurse|painter|tailor
 
 //                  delivery, return, payment, refund
 static SLOTS: &[Slot] = &[
-    Slot {
-        name: "giver",
-        groups: &[([20, 1, 1, 20], STAFF), ([1, 20, 20, 1], CUSTOMERS)],
-    },
-    Slot {
-        name: "taker",
-        groups: &[([1, 20, 20, 1], STAFF), ([20, 1, 1, 20], CUSTOMERS)],
-    },
+    Slot { name: "giver", groups: &[([20, 1, 1, 20], STAFF), ([1, 20, 20, 1], CUSTOMERS)] },
+    Slot { name: "taker", groups: &[([1, 20, 20, 1], STAFF), ([20, 1, 1, 20], CUSTOMERS)] },
     Slot {
         name: "thing",
         groups: &[
-            (
-                [40, 40, 1, 1],
-                "parcel|lamp|kettle|jacket|clock|chair|blanket|mirror|bicycle|carpet",
-            ),
-            (
-                [1, 1, 40, 40],
-                "cheque|deposit|banknote|transfer|coin|fee|sum|loan|wage|tip",
-            ),
+            ([40, 40, 1, 1], "parcel|lamp|kettle|jacket|clock|chair|blanket|mirror|bicycle|carpet"),
+            ([1, 1, 40, 40], "cheque|deposit|banknote|transfer|coin|fee|sum|loan|wage|tip"),
             ([4, 4, 4, 4], "note|card|paper"),
         ],
     },
     Slot {
         name: "remark",
         groups: &[
-            (
-                [3, 1, 3, 1],
-                "as agreed|as planned|on time|with great pleasure|in good order",
-            ),
-            (
-                [1, 3, 1, 3],
-                "because of a mistake|after a complaint|with an apology|far too late|in bad shape",
-            ),
-            (
-                [2, 2, 2, 2],
-                "without a word|in the morning|before noon|near the old bridge|at the front door",
-            ),
+            ([3, 1, 3, 1], "as agreed|as planned|on time|with great pleasure|in good order"),
+            ([1, 3, 1, 3], "because of a mistake|after a complaint|with an apology|far too late|in bad shape"),
+            ([2, 2, 2, 2], "without a word|in the morning|before noon|near the old bridge|at the front door"),
         ],
     },
-    Slot {
-        name: "gave",
-        groups: &[(
-            [1; 4],
-            "gave|sent|handed|brought|mailed|offered|passed|lent",
-        )],
-    },
-    Slot {
-        name: "given",
-        groups: &[(
-            [1; 4],
-            "given|sent|handed|brought|mailed|offered|passed|lent",
-        )],
-    },
-    Slot {
-        name: "got",
-        groups: &[([1; 4], "got|received|accepted|collected|took|fetched")],
-    },
-    Slot {
-        name: "went",
-        groups: &[([1; 4], "went|travelled|moved|passed")],
-    },
+    Slot { name: "gave", groups: &[([1; 4], "gave|sent|handed|brought|mailed|offered|passed|lent")] },
+    Slot { name: "given", groups: &[([1; 4], "given|sent|handed|brought|mailed|offered|passed|lent")] },
+    Slot { name: "got", groups: &[([1; 4], "got|received|accepted|collected|took|fetched")] },
+    Slot { name: "went", groups: &[([1; 4], "went|travelled|moved|passed")] },
     Slot {
         name: "look",
-        groups: &[(
-            [1; 4],
-            "small|large|second|final|single|promised|missing|marked|dirty|splendid",
-        )],
+        groups: &[([1; 4], "small|large|second|final|single|promised|missing|marked|dirty|splendid")],
     },
     Slot {
         name: "when",
-        groups: &[(
-            [1; 4],
-            "yesterday|today|last week|last night|on monday|on friday|in april|in winter|at once",
-        )],
+        groups: &[([1; 4], "yesterday|today|last week|last night|on monday|on friday|in april|in winter|at once")],
     },
-    Slot {
-        name: "tempered",
-        groups: &[([1; 4], "young|old|cheerful|tired|polite|local|clever|quiet")],
-    },
-    Slot {
-        name: "source",
-        groups: &[(
-            [1; 4],
-            "the ledger|the diary|my cousin|the letter|our neighbour|the report",
-        )],
-    },
+    Slot { name: "tempered", groups: &[([1; 4], "young|old|cheerful|tired|polite|local|clever|quiet")] },
+    Slot { name: "source", groups: &[([1; 4], "the ledger|the diary|my cousin|the letter|our neighbour|the report")] },
 ];
 
 /// Weight and shape of each kind of sentence: words, and slots in braces.
 static TEMPLATES: &[(u64, &str)] = &[
     (2, "{when} the {giver} {gave} the {taker} a {thing}"),
-    (
-        4,
-        "{when} the {giver} {gave} the {taker} a {look} {thing} {remark}",
-    ),
-    (
-        3,
-        "the {tempered} {giver} {gave} the {tempered} {taker} a {thing} {remark}",
-    ),
-    (
-        3,
-        "{when} the {taker} was {given} a {look} {thing} by the {giver} {remark}",
-    ),
-    (
-        3,
-        "a {look} {thing} {went} from the {giver} to the {taker} {when} {remark}",
-    ),
-    (
-        3,
-        "the {tempered} {taker} {got} a {look} {thing} from the {giver} {remark}",
-    ),
-    (
-        2,
-        "{source} says that the {giver} {gave} a {look} {thing} to the {tempered} {taker} {when} {remark}",
-    ),
-    (
-        2,
-        "{source} says that a {thing} was {given} to the {tempered} {taker} by the {tempered} {giver} {when}",
-    ),
+    (4, "{when} the {giver} {gave} the {taker} a {look} {thing} {remark}"),
+    (3, "the {tempered} {giver} {gave} the {tempered} {taker} a {thing} {remark}"),
+    (3, "{when} the {taker} was {given} a {look} {thing} by the {giver} {remark}"),
+    (3, "a {look} {thing} {went} from the {giver} to the {taker} {when} {remark}"),
+    (3, "the {tempered} {taker} {got} a {look} {thing} from the {giver} {remark}"),
+    (2, "{source} says that the {giver} {gave} a {look} {thing} to the {tempered} {taker} {when} {remark}"),
+    (2, "{source} says that a {thing} was {given} to the {tempered} {taker} by the {tempered} {giver} {when}"),
 ];
 
 /// One phrase of a slot.
@@ -181,8 +106,7 @@ struct Grammar {
 fn grammar() -> &'static Grammar {
     static GRAMMAR: OnceLock<Grammar> = OnceLock::new();
     GRAMMAR.get_or_init(|| {
-        let parse =
-            |(weight, shape): &(u64, &'static str)| (*weight, shape.split(' ').map(part).collect());
+        let parse = |(weight, shape): &(u64, &'static str)| (*weight, shape.split(' ').map(part).collect());
         Grammar {
             choices: SLOTS.iter().map(choice).collect(),
             templates: TEMPLATES.iter().map(parse).collect(),
@@ -192,27 +116,18 @@ fn grammar() -> &'static Grammar {
 }
 
 fn part(token: &'static str) -> Part {
-    match token
-        .strip_prefix('{')
-        .and_then(|name| name.strip_suffix('}'))
-    {
+    match token.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
         None => Part::Word(token),
-        Some(name) => Part::Slot(
-            SLOTS
-                .iter()
-                .position(|slot| slot.name == name)
-                .expect("every brace of the table names a slot"),
-        ),
+        Some(name) => {
+            Part::Slot(SLOTS.iter().position(|slot| slot.name == name).expect("every brace of the table names a slot"))
+        }
     }
 }
 
 fn choice(slot: &Slot) -> Choice {
     let mut phrases = Vec::new();
     for (weights, texts) in slot.groups {
-        let phrase = |text: &'static str| Phrase {
-            words: text.split(' ').collect(),
-            weights: *weights,
-        };
+        let phrase = |text: &'static str| Phrase { words: text.split(' ').collect(), weights: *weights };
         phrases.extend(texts.split('|').map(phrase));
     }
     let total = [0, 1, 2, 3].map(|class| phrases.iter().map(|phrase| phrase.weights[class]).sum());
@@ -240,9 +155,7 @@ impl Grammar {
                 Part::Word(word) => words.push(word),
                 Part::Slot(slot) => {
                     let Choice { phrases, total } = &self.choices[slot];
-                    words.extend(
-                        &draw(phrases, |phrase| phrase.weights[class], total[class], rng).words,
-                    );
+                    words.extend(&draw(phrases, |phrase| phrase.weights[class], total[class], rng).words);
                 }
             }
         }
@@ -256,20 +169,14 @@ impl Grammar {
         };
         let mut sum = [0.0; 4];
         match *first {
-            Part::Word(word) if words.first() == Some(&word) => {
-                sum = self.derive(rest, &words[1..])
-            }
+            Part::Word(word) if words.first() == Some(&word) => sum = self.derive(rest, &words[1..]),
             Part::Word(_) => {}
             Part::Slot(slot) => {
                 let Choice { phrases, total } = &self.choices[slot];
-                for phrase in phrases
-                    .iter()
-                    .filter(|phrase| words.starts_with(&phrase.words))
-                {
+                for phrase in phrases.iter().filter(|phrase| words.starts_with(&phrase.words)) {
                     let tail = self.derive(rest, &words[phrase.words.len()..]);
                     for class in 0..4 {
-                        sum[class] +=
-                            phrase.weights[class] as f64 / total[class] as f64 * tail[class];
+                        sum[class] += phrase.weights[class] as f64 / total[class] as f64 * tail[class];
                     }
                 }
             }
@@ -283,9 +190,7 @@ impl Grammar {
         let mut likelihood = [0.0; 4];
         for (weight, parts) in &self.templates {
             let derived = self.derive(parts, &words);
-            (0..4).for_each(|class| {
-                likelihood[class] += *weight as f64 / self.total as f64 * derived[class]
-            });
+            (0..4).for_each(|class| likelihood[class] += *weight as f64 / self.total as f64 * derived[class]);
         }
         likelihood
     }
@@ -297,8 +202,7 @@ pub fn generate(seed: u64, n: usize) -> Rows {
     let mut rows = Rows::default();
     for _ in 0..n {
         let class = rng.below(4);
-        rows.texts
-            .push(grammar().sentence(class as usize, &mut rng));
+        rows.texts.push(grammar().sentence(class as usize, &mut rng));
         rows.labels.push(class as u16);
     }
     rows
@@ -314,9 +218,7 @@ pub fn posterior(text: &str) -> Option<[f64; 4]> {
 /// The Bayes-optimal answer: the class of the largest posterior, the first among equals; `None` as in [`posterior`].
 pub fn answer(text: &str) -> Option<u16> {
     let posterior = posterior(text)?;
-    (0..4u16)
-        .rev()
-        .max_by(|&a, &b| posterior[usize::from(a)].total_cmp(&posterior[usize::from(b)]))
+    (0..4u16).rev().max_by(|&a, &b| posterior[usize::from(a)].total_cmp(&posterior[usize::from(b)]))
 }
 
 /// Accuracy that no classifier exceeds in expectation: the mean of the largest posterior over `n` sentences of `seed`, with
@@ -326,24 +228,12 @@ pub fn ceiling(seed: u64, n: usize) -> Measure {
     let best = |text: &String| posterior(text).map_or(0.0, |p| p.into_iter().fold(0.0, f64::max));
     let largest: Vec<f64> = rows.texts.iter().map(best).collect();
     let (value, lo, hi) = stats::mean_interval(&largest).unwrap_or((0.0, 0.0, 1.0));
-    Measure {
-        value,
-        unit: "fraction".into(),
-        n: n as u64,
-        lo: Some(lo),
-        hi: Some(hi),
-        how: How::Estimated,
-    }
+    Measure { value, unit: "fraction".into(), n: n as u64, lo: Some(lo), hi: Some(hi), how: How::Estimated }
 }
 
 /// Accuracy of the Bayes-optimal answers on these very rows, a fraction; 0 without rows.
 pub fn bayes_accuracy(rows: &Rows) -> f64 {
-    let hits = rows
-        .texts
-        .iter()
-        .zip(&rows.labels)
-        .filter(|(text, label)| answer(text) == Some(**label))
-        .count();
+    let hits = rows.texts.iter().zip(&rows.labels).filter(|(text, label)| answer(text) == Some(**label)).count();
     hits as f64 / rows.texts.len().max(1) as f64
 }
 
@@ -357,10 +247,7 @@ mod tests {
         let rows = generate(5, 2000);
         for text in &rows.texts {
             let posterior = posterior(text).unwrap();
-            assert!(
-                (posterior.iter().sum::<f64>() - 1.0).abs() < 1e-12,
-                "{text}"
-            );
+            assert!((posterior.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{text}");
             assert!(posterior.iter().all(|p| (0.0..=1.0).contains(p)), "{text}");
         }
         assert_eq!(posterior("the moon is a balloon"), None);
@@ -387,10 +274,7 @@ mod tests {
         assert_eq!(by("today the baker sent the clerk a lamp"), "return");
         assert_eq!(by("today the baker sent the clerk a cheque"), "payment");
         assert_eq!(by("today the clerk sent the baker a cheque"), "refund");
-        assert_eq!(
-            by("today the clerk was sent a small cheque by the baker on time"),
-            "payment"
-        );
+        assert_eq!(by("today the clerk was sent a small cheque by the baker on time"), "payment");
     }
 
     /// Where the posterior says p, the class occurs in a share p of the sentences.
@@ -410,10 +294,7 @@ mod tests {
         let filled = bins.iter().filter(|bin| bin.1 > 10.0).count();
         assert!(filled >= 8, "{bins:?}");
         for (expected, variance, hits) in bins {
-            assert!(
-                (hits - expected).abs() <= 4.0 * variance.sqrt() + 1e-9,
-                "{expected} {hits}"
-            );
+            assert!((hits - expected).abs() <= 4.0 * variance.sqrt() + 1e-9, "{expected} {hits}");
         }
     }
 
@@ -431,42 +312,23 @@ mod tests {
     fn deterministic() {
         assert_eq!(generate(9, 50).texts, generate(9, 60).texts[..50]);
         assert_ne!(generate(9, 50), generate(10, 50));
-        assert_eq!(
-            generate(1, 1000).sha256(),
-            "547956093a53a10f4b637d7fe88368df04f3f01fdebe70c203246f84d3be010a"
-        );
+        assert_eq!(generate(1, 1000).sha256(), "547956093a53a10f4b637d7fe88368df04f3f01fdebe70c203246f84d3be010a");
     }
 
     #[test]
     fn sentences_have_8_to_20_words_and_classes_are_even() {
         let rows = generate(1, 8000);
-        let lengths: Vec<usize> = rows
-            .texts
-            .iter()
-            .map(|text| text.split(' ').count())
-            .collect();
-        assert_eq!(
-            (lengths.iter().min(), lengths.iter().max()),
-            (Some(&8), Some(&20))
-        );
+        let lengths: Vec<usize> = rows.texts.iter().map(|text| text.split(' ').count()).collect();
+        assert_eq!((lengths.iter().min(), lengths.iter().max()), (Some(&8), Some(&20)));
         // Standard deviation of a count is 39.
-        assert!(
-            rows.counts(4)
-                .iter()
-                .all(|&count| count.abs_diff(2000) < 160)
-        );
+        assert!(rows.counts(4).iter().all(|&count| count.abs_diff(2000) < 160));
     }
 
     #[test]
     fn bags_of_words_stay_below_the_ceiling() {
         let (train, test) = (generate(1, 8000), generate(2, 4000));
         let accuracy = |answers: &[u16]| {
-            answers
-                .iter()
-                .zip(&test.labels)
-                .filter(|(a, b)| a == b)
-                .count() as f64
-                / test.len() as f64
+            answers.iter().zip(&test.labels).filter(|(a, b)| a == b).count() as f64 / test.len() as f64
         };
         let best = accuracy(&baseline::bayes_optimal(&test));
         let words = accuracy(&baseline::NaiveBayes::fit(&train, 4, 1).answers(&test));

@@ -57,10 +57,7 @@ mod tests {
             counts[rng.below(7) as usize] += 1;
         }
         // Standard deviation of a count is 93.
-        assert!(
-            counts.iter().all(|&c| c.abs_diff(10_000) < 500),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&c| c.abs_diff(10_000) < 500), "{counts:?}");
         assert_eq!(rng.below(1), 0);
     }
 }

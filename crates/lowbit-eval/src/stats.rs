@@ -18,10 +18,7 @@ pub fn wilson(successes: u64, n: u64) -> (f64, f64) {
     let center = p + z2 / (2.0 * n);
     let half = Z95 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z2 / n;
-    (
-        ((center - half) / scale).clamp(0.0, p),
-        ((center + half) / scale).clamp(p, 1.0),
-    )
+    (((center - half) / scale).clamp(0.0, p), ((center + half) / scale).clamp(p, 1.0))
 }
 
 /// Two classifiers on the same rows, counted by who was right.
@@ -107,10 +104,7 @@ fn erfc(x: f64) -> f64 {
         return 1.0 - 2.0 * density * sum;
     }
     // erfc(x) = exp(-x^2) / sqrt(pi) / (x + (1/2)/(x + (2/2)/(x + (3/2)/(x + ...)))), evaluated from the inside.
-    density
-        / (1..=120)
-            .rev()
-            .fold(x, |tail, k| x + f64::from(k) / 2.0 / tail)
+    density / (1..=120).rev().fold(x, |tail, k| x + f64::from(k) / 2.0 / tail)
 }
 
 /// Arithmetic mean; `None` without samples.
@@ -260,32 +254,16 @@ mod tests {
     fn paired_counts_and_interval() {
         let truths = [0, 1, 1, 0, 2];
         let paired = Paired::count(&truths, &[0, 1, 0, 0, 1], &[0, 0, 1, 1, 0]);
-        assert_eq!(
-            paired,
-            Paired {
-                n: 5,
-                only_first: 2,
-                only_second: 1
-            }
-        );
+        assert_eq!(paired, Paired { n: 5, only_first: 2, only_second: 1 });
         close(paired.difference(), 0.2);
 
-        let wide = Paired {
-            n: 100,
-            only_first: 20,
-            only_second: 8,
-        };
+        let wide = Paired { n: 100, only_first: 20, only_second: 8 };
         let (lo, hi) = wide.interval();
         // d = 12 / 102; 1.959963984540054 * sqrt(29 - 144 / 102) / 102
         close(lo, 12.0 / 102.0 - 0.10092758462069559);
         close(hi, 12.0 / 102.0 + 0.10092758462069559);
 
-        let agree = Paired {
-            n: 7600,
-            only_first: 0,
-            only_second: 0,
-        }
-        .interval();
+        let agree = Paired { n: 7600, only_first: 0, only_second: 0 }.interval();
         assert!(agree.0 < 0.0 && agree.1 > 0.0 && agree.1 < 0.001);
         assert_eq!(Paired::default().interval(), (-1.0, 1.0));
     }
@@ -296,10 +274,7 @@ mod tests {
         let mut rng = Rng::new(11);
         let hits = (0..2000)
             .filter(|_| {
-                let mut paired = Paired {
-                    n: 300,
-                    ..Default::default()
-                };
+                let mut paired = Paired { n: 300, ..Default::default() };
                 for _ in 0..300 {
                     match rng.below(100) {
                         0..12 => paired.only_first += 1,
@@ -318,22 +293,12 @@ mod tests {
     fn order_statistics_as_numpy() {
         // numpy.percentile([3.1, 1.2, 5.5, 2.2, 9.9, 4.4, 7.3], q)
         let samples = [3.1, 1.2, 5.5, 2.2, 9.9, 4.4, 7.3];
-        for (q, value) in [
-            (0.0, 1.2),
-            (25.0, 2.65),
-            (50.0, 4.4),
-            (90.0, 8.34),
-            (99.0, 9.744),
-            (100.0, 9.9),
-        ] {
+        for (q, value) in [(0.0, 1.2), (25.0, 2.65), (50.0, 4.4), (90.0, 8.34), (99.0, 9.744), (100.0, 9.9)] {
             close(percentile(&samples, q).unwrap(), value);
         }
         assert_eq!(median(&[2.0, 1.0]), Some(1.5));
         // numpy.std(x, ddof=1) / numpy.mean(x)
-        close(
-            coefficient_of_variation(&samples).unwrap(),
-            0.6337352525861021,
-        );
+        close(coefficient_of_variation(&samples).unwrap(), 0.6337352525861021);
         close(standard_deviation(&samples).unwrap(), 3.0419292124132893);
         assert_eq!(percentile(&[], 50.0), None);
         assert_eq!(percentile(&samples, 101.0), None);
@@ -350,10 +315,7 @@ mod tests {
         let (lo, hi) = bootstrap(&samples, |x| mean(x).unwrap(), 2000, 5).unwrap();
         let (_, low, high) = mean_interval(&samples).unwrap();
         let width = high - low;
-        assert!(
-            (lo - low).abs() < 0.1 * width && (hi - high).abs() < 0.1 * width,
-            "{lo}..{hi} {low}..{high}"
-        );
+        assert!((lo - low).abs() < 0.1 * width && (hi - high).abs() < 0.1 * width, "{lo}..{hi} {low}..{high}");
         assert_eq!(
             bootstrap(&samples, |x| mean(x).unwrap(), 100, 5),
             bootstrap(&samples, |x| mean(x).unwrap(), 100, 5)

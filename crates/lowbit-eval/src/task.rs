@@ -116,12 +116,7 @@ pub struct Splits {
 
 /// The built-in tasks, parsed, in the order of [`TASKS`].
 pub fn all() -> Vec<Task> {
-    TASKS
-        .iter()
-        .map(|text| {
-            Task::parse(text, Path::new("built-in task")).expect("a test parses every task")
-        })
-        .collect()
+    TASKS.iter().map(|text| Task::parse(text, Path::new("built-in task")).expect("a test parses every task")).collect()
 }
 
 /// A built-in task by name, or the task described by a TOML file. An unknown name is refused with the list of names.
@@ -137,31 +132,18 @@ pub fn find(name_or_path: &str) -> Result<Task, Error> {
     }
     let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
     let near = |name: &&&str| strsim::jaro_winkler(name, name_or_path);
-    let nearest = names
-        .iter()
-        .max_by(|a, b| near(a).total_cmp(&near(b)))
-        .filter(|name| near(name) > 0.8);
+    let nearest = names.iter().max_by(|a, b| near(a).total_cmp(&near(b))).filter(|name| near(name) > 0.8);
     let hint = nearest.map_or(String::new(), |name| format!(" (did you mean `{name}`?)"));
     let known = names.join(", ");
-    Err(Error::usage(format!(
-        "unknown task `{name_or_path}`{hint}: the tasks are {known}, or name a .toml file"
-    )))
+    Err(Error::usage(format!("unknown task `{name_or_path}`{hint}: the tasks are {known}, or name a .toml file")))
 }
 
 /// The directory of the data sets: `explicit` (`--data`), else `LOWBIT_DATA`, else `../shared/data`.
 pub fn data_dir(explicit: Option<&Path>) -> Result<PathBuf, Error> {
-    choose_dir(
-        explicit,
-        std::env::var_os("LOWBIT_DATA").as_deref(),
-        Path::new("../shared/data"),
-    )
+    choose_dir(explicit, std::env::var_os("LOWBIT_DATA").as_deref(), Path::new("../shared/data"))
 }
 
-fn choose_dir(
-    explicit: Option<&Path>,
-    variable: Option<&OsStr>,
-    fallback: &Path,
-) -> Result<PathBuf, Error> {
+fn choose_dir(explicit: Option<&Path>, variable: Option<&OsStr>, fallback: &Path) -> Result<PathBuf, Error> {
     let variable = variable.filter(|value| !value.is_empty()).map(Path::new);
     for (origin, dir) in [("--data", explicit), ("LOWBIT_DATA", variable)] {
         match dir {
@@ -178,22 +160,17 @@ fn choose_dir(
     if fallback.is_dir() {
         return Ok(fallback.into());
     }
-    Err(Error::usage(
-        "no data directory: pass --data DIR or set LOWBIT_DATA (the task `quickstart` needs neither)",
-    ))
+    Err(Error::usage("no data directory: pass --data DIR or set LOWBIT_DATA (the task `quickstart` needs neither)"))
 }
 
 impl Task {
     /// Parses and checks a description; `path` is where it came from, for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Task, Error> {
         let task: Task = toml::from_str(text).map_err(|cause| {
-            let line = cause
-                .span()
-                .map(|span| 1 + text[..span.start].matches('\n').count() as u64);
+            let line = cause.span().map(|span| 1 + text[..span.start].matches('\n').count() as u64);
             Error::input(path, line, cause.message().replace('\n', " "))
         })?;
-        task.check()
-            .map_err(|message| Error::input(path, None, message))?;
+        task.check().map_err(|message| Error::input(path, None, message))?;
         Ok(task)
     }
 
@@ -205,19 +182,13 @@ impl Task {
     fn check(&self) -> Result<(), String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if self.name.is_empty() || !self.name.chars().all(plain) {
-            return Err(format!(
-                "name {:?} must be letters, digits, `_` and `-`",
-                self.name
-            ));
+            return Err(format!("name {:?} must be letters, digits, `_` and `-`", self.name));
         }
         if self.version == 0 {
             return Err("version 0: versions count from 1".into());
         }
         if !(2..=1 << 15).contains(&self.classes.len()) {
-            return Err(format!(
-                "{} classes: a task needs 2 to 32768",
-                self.classes.len()
-            ));
+            return Err(format!("{} classes: a task needs 2 to 32768", self.classes.len()));
         }
         let mut seen = HashSet::new();
         for class in &self.classes {
@@ -239,15 +210,9 @@ impl Task {
             return Err("a task has either a generator or train and test files, not both".into());
         }
         if self.classes != quickstart::CLASSES {
-            return Err(format!(
-                "classes of the generator are {}",
-                quickstart::CLASSES.join(", ")
-            ));
+            return Err(format!("classes of the generator are {}", quickstart::CLASSES.join(", ")));
         }
-        for (field, rows) in [
-            ("train_rows", generator.train_rows),
-            ("test_rows", generator.test_rows),
-        ] {
+        for (field, rows) in [("train_rows", generator.train_rows), ("test_rows", generator.test_rows)] {
             if !(1..=10_000_000).contains(&rows) {
                 return Err(format!("generator.{field} is {rows}: choose 1 to 10000000"));
             }
@@ -257,26 +222,14 @@ impl Task {
 
     fn check_layouts(&self, split: &str, layouts: &[Layout]) -> Result<(), String> {
         if layouts.is_empty() {
-            return Err(format!(
-                "no [[{split}]] table and no [generator]: say where the rows are"
-            ));
+            return Err(format!("no [[{split}]] table and no [generator]: say where the rows are"));
         }
         for layout in layouts {
             if layout.paths.is_empty() || layout.text.is_empty() {
-                return Err(format!(
-                    "[[{split}]] needs at least one of `paths` and one `text` column"
-                ));
+                return Err(format!("[[{split}]] needs at least one of `paths` and one `text` column"));
             }
-            if let Some(labels) = layout
-                .labels
-                .as_ref()
-                .filter(|labels| labels.len() != self.classes.len())
-            {
-                return Err(format!(
-                    "[[{split}]] has {} labels for {} classes",
-                    labels.len(),
-                    self.classes.len()
-                ));
+            if let Some(labels) = layout.labels.as_ref().filter(|labels| labels.len() != self.classes.len()) {
+                return Err(format!("[[{split}]] has {} labels for {} classes", labels.len(), self.classes.len()));
             }
         }
         Ok(())
@@ -288,18 +241,10 @@ impl Task {
             Some(generator) => generator.rows(),
             None => {
                 let dir = self::data_dir(data_dir)?;
-                (
-                    self.read(&dir, &self.train)?,
-                    self.read(&dir, &self.test)?,
-                    None,
-                )
+                (self.read(&dir, &self.train)?, self.read(&dir, &self.test)?, None)
             }
         };
-        let excluded = if self.exclude_test_text_from_train {
-            train.drop_texts_of(&test)
-        } else {
-            0
-        };
+        let excluded = if self.exclude_test_text_from_train { train.drop_texts_of(&test) } else { 0 };
         if let Some(generator) = &self.generator {
             train.truncate(generator.train_rows);
         }
@@ -315,41 +260,21 @@ impl Task {
             ceiling,
             baseline: String::new(),
         };
-        Ok(Splits {
-            train,
-            test,
-            excluded,
-            facts,
-        })
+        Ok(Splits { train, test, excluded, facts })
     }
 
     fn read(&self, dir: &Path, layouts: &[Layout]) -> Result<Rows, Error> {
-        let candidates = || {
-            layouts
-                .iter()
-                .flat_map(|layout| layout.paths.iter().map(move |path| (layout, path)))
-        };
+        let candidates = || layouts.iter().flat_map(|layout| layout.paths.iter().map(move |path| (layout, path)));
         let Some((layout, path)) = candidates().find(|(_, path)| dir.join(path).exists()) else {
-            let names: Vec<_> = candidates()
-                .map(|(_, path)| path.display().to_string())
-                .collect();
+            let names: Vec<_> = candidates().map(|(_, path)| path.display().to_string()).collect();
             let message = format!(
                 "the task {} needs one of {} in this directory: add it, or pass another --data DIR",
                 self.name,
                 names.join(", ")
             );
-            return Err(Error {
-                kind: Kind::Io,
-                path: Some(dir.into()),
-                line: None,
-                message,
-            });
+            return Err(Error { kind: Kind::Io, path: Some(dir.into()), line: None, message });
         };
-        let numbers = || {
-            (0..self.classes.len())
-                .map(|class| class.to_string())
-                .collect()
-        };
+        let numbers = || (0..self.classes.len()).map(|class| class.to_string()).collect();
         let table = Table {
             path: dir.join(path),
             format: layout.format,
@@ -364,17 +289,11 @@ impl Task {
 
     fn check_classes(&self, train: &Rows) -> Result<(), Error> {
         let counts = train.counts(self.classes.len());
-        let present: Vec<_> = self
-            .classes
-            .iter()
-            .zip(counts)
-            .filter(|(_, count)| *count > 0)
-            .collect();
+        let present: Vec<_> = self.classes.iter().zip(counts).filter(|(_, count)| *count > 0).collect();
         match present.as_slice() {
-            [] => Err(Error::usage(format!(
-                "task {}: no training row is left that is not in the test split",
-                self.name
-            ))),
+            [] => {
+                Err(Error::usage(format!("task {}: no training row is left that is not in the test split", self.name)))
+            }
             [(only, count)] => Err(Error::usage(format!(
                 "task {}: all {count} training rows are of class {only}: at least two classes are needed",
                 self.name
@@ -384,11 +303,7 @@ impl Task {
     }
 
     /// Confusion matrix and the task's measures of one answer per test row.
-    pub fn score(
-        &self,
-        test: &Rows,
-        answers: &[u16],
-    ) -> Result<(Confusion, BTreeMap<String, Measure>), Error> {
+    pub fn score(&self, test: &Rows, answers: &[u16]) -> Result<(Confusion, BTreeMap<String, Measure>), Error> {
         let confusion = Confusion::new(self.classes.len(), &test.labels, answers)?;
         let measures = metrics::measures(&confusion, &self.classes, &self.metrics)?;
         Ok((confusion, measures))
@@ -398,19 +313,10 @@ impl Task {
 impl Generator {
     /// Training rows (a few to spare for those that will be dropped), test rows, and the ceiling. Each has its own sequence.
     fn rows(&self) -> (Rows, Rows, Option<Measure>) {
-        let stream = |number: u64| {
-            self.seed
-                .wrapping_mul(3)
-                .wrapping_add(number)
-                .wrapping_mul(0xD134_2543_DE82_EF95)
-        };
+        let stream = |number: u64| self.seed.wrapping_mul(3).wrapping_add(number).wrapping_mul(0xD134_2543_DE82_EF95);
         let train = quickstart::generate(stream(0), self.train_rows + self.train_rows / 100 + 10);
         let test = quickstart::generate(stream(1), self.test_rows);
-        (
-            train,
-            test,
-            Some(quickstart::ceiling(stream(2), CEILING_ROWS)),
-        )
+        (train, test, Some(quickstart::ceiling(stream(2), CEILING_ROWS)))
     }
 }
 
@@ -429,24 +335,11 @@ mod tests {
         let (first, second, third) = (make("a"), make("b"), make("c"));
         let absent = dir.path().join("absent");
         let os = |path: &PathBuf| path.clone().into_os_string();
-        assert_eq!(
-            choose_dir(Some(&first), Some(&os(&second)), &third).unwrap(),
-            first
-        );
-        assert_eq!(
-            choose_dir(None, Some(&os(&second)), &third).unwrap(),
-            second
-        );
-        assert_eq!(
-            choose_dir(None, Some(OsStr::new("")), &third).unwrap(),
-            third
-        );
+        assert_eq!(choose_dir(Some(&first), Some(&os(&second)), &third).unwrap(), first);
+        assert_eq!(choose_dir(None, Some(&os(&second)), &third).unwrap(), second);
+        assert_eq!(choose_dir(None, Some(OsStr::new("")), &third).unwrap(), third);
         assert_eq!(choose_dir(None, None, &third).unwrap(), third);
-        let message = |explicit, variable| {
-            choose_dir(explicit, variable, &absent)
-                .unwrap_err()
-                .to_string()
-        };
+        let message = |explicit, variable| choose_dir(explicit, variable, &absent).unwrap_err().to_string();
         assert!(message(Some(&*absent), None).starts_with("--data is "));
         assert!(message(None, Some(absent.as_os_str())).starts_with("LOWBIT_DATA is "));
         assert_eq!(

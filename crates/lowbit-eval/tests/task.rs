@@ -29,16 +29,7 @@ fn the_list_is_the_folder() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tasks");
     let mut files: Vec<String> = fs::read_dir(folder)
         .unwrap()
-        .map(|entry| {
-            entry
-                .unwrap()
-                .path()
-                .file_stem()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .into()
-        })
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().into())
         .collect();
     files.sort();
     let mut names: Vec<String> = task::all().into_iter().map(|task| task.name).collect();
@@ -60,25 +51,13 @@ fn every_task_loads_and_scores() {
         let facts = &splits.facts;
         println!("{}: {} excluded", facts.task, splits.excluded);
         assert_eq!(facts.task, format!("{}@{}", task.name, task.version));
-        assert_eq!(
-            (facts.train_rows, facts.test_rows),
-            (splits.train.len() as u64, splits.test.len() as u64)
-        );
+        assert_eq!((facts.train_rows, facts.test_rows), (splits.train.len() as u64, splits.test.len() as u64));
         assert_eq!(facts.overlap_rows, 0, "{}", task.name);
         assert_ne!(facts.train_sha256, facts.test_sha256);
-        assert!(
-            splits
-                .train
-                .counts(task.classes.len())
-                .iter()
-                .all(|&count| count > 0)
-        );
+        assert!(splits.train.counts(task.classes.len()).iter().all(|&count| count > 0));
         let (confusion, measures) = task.score(&splits.test, &splits.test.labels).unwrap();
         assert_eq!(confusion.correct(), facts.test_rows);
-        assert!(
-            measures.values().all(|measure| measure.value == 1.0),
-            "{measures:?}"
-        );
+        assert!(measures.values().all(|measure| measure.value == 1.0), "{measures:?}");
         assert_eq!(measures.len(), 4 + task.classes.len());
         assert!(task.score(&splits.test, &splits.test.labels[1..]).is_err());
     }
@@ -90,9 +69,7 @@ fn splits_of_the_real_tasks() {
     let ag_news = task::find("ag_news").unwrap().load(Some(&dir)).unwrap();
     assert_eq!(ag_news.facts.test_rows, 7600);
     assert_eq!(ag_news.test.counts(4), [1900; 4]);
-    assert!(
-        ag_news.test.texts[0].starts_with("Fears for T N pension after talks Unions representing")
-    );
+    assert!(ag_news.test.texts[0].starts_with("Fears for T N pension after talks Unions representing"));
     assert_eq!(ag_news.test.labels[..3], [2, 3, 3]);
     let sst2 = task::find("sst2").unwrap().load(Some(&dir)).unwrap();
     assert_eq!(sst2.test.counts(2), [428, 444]);
@@ -104,19 +81,10 @@ fn quickstart_is_the_same_everywhere() {
     let task = task::find("quickstart").unwrap();
     let splits = task.load(Some(Path::new("/nonexistent"))).unwrap();
     assert_eq!((splits.train.len(), splits.test.len()), (8000, 4000));
-    assert_eq!(
-        splits.facts.train_sha256,
-        "ca7ef9598820c9ccf75983aa2f3928445c492f63cde0f3b07f02317f549d42bb"
-    );
-    assert_eq!(
-        splits.facts.test_sha256,
-        "1ca5f5450dac692b9b528b429cb4a082c71c651e235e9f4b10b7845c9f9d4df0"
-    );
+    assert_eq!(splits.facts.train_sha256, "ca7ef9598820c9ccf75983aa2f3928445c492f63cde0f3b07f02317f549d42bb");
+    assert_eq!(splits.facts.test_sha256, "1ca5f5450dac692b9b528b429cb4a082c71c651e235e9f4b10b7845c9f9d4df0");
     let ceiling = splits.facts.ceiling.unwrap();
-    assert!(
-        ceiling.lo.unwrap() > 0.92 && ceiling.hi.unwrap() < 0.94,
-        "{ceiling:?}"
-    );
+    assert!(ceiling.lo.unwrap() > 0.92 && ceiling.hi.unwrap() < 0.94, "{ceiling:?}");
     // Standard error of 4,000 rows: 0.004.
     assert!((quickstart::bayes_accuracy(&splits.test) - ceiling.value).abs() < 0.016);
     let mut other = task.clone();
@@ -137,19 +105,10 @@ fn baselines_learn() {
         let classes = task.classes.len();
         let scores: Vec<f64> = BASELINES
             .iter()
-            .map(|(_, _, answer)| {
-                accuracy(
-                    &answer(&splits.train, &splits.test, classes),
-                    &splits.test.labels,
-                )
-            })
+            .map(|(_, _, answer)| accuracy(&answer(&splits.train, &splits.test, classes), &splits.test.labels))
             .collect();
         println!("{}: {scores:?}", task.name);
-        assert!(
-            scores[1..].iter().all(|&score| score > scores[0] + 0.2),
-            "{}: {scores:?}",
-            task.name
-        );
+        assert!(scores[1..].iter().all(|&score| score > scores[0] + 0.2), "{}: {scores:?}", task.name);
         let floor = match task.name.as_str() {
             "ag_news" => 0.88,
             "sst2" => 0.80,
@@ -157,10 +116,7 @@ fn baselines_learn() {
             name => panic!("{name} has no expected accuracy"),
         };
         assert!(*scores.last().unwrap() > floor, "{}: {scores:?}", task.name);
-        assert!(
-            (scores[0] - 1.0 / classes as f64).abs() < 0.03,
-            "{scores:?}"
-        );
+        assert!((scores[0] - 1.0 / classes as f64).abs() < 0.03, "{scores:?}");
     }
     assert_eq!(BASELINES.len(), 3);
 }
@@ -176,10 +132,7 @@ fn unknown_tasks_are_refused_with_the_list() {
         refused("agnews"),
         "unknown task `agnews` (did you mean `ag_news`?): the tasks are ag_news, quickstart, sst2, or name a .toml file"
     );
-    assert_eq!(
-        refused("xyz"),
-        "unknown task `xyz`: the tasks are ag_news, quickstart, sst2, or name a .toml file"
-    );
+    assert_eq!(refused("xyz"), "unknown task `xyz`: the tasks are ag_news, quickstart, sst2, or name a .toml file");
     assert_eq!(task::find("absent.toml").unwrap_err().kind, Kind::Io);
 }
 
@@ -218,41 +171,18 @@ fn a_task_of_ones_own() {
     put("train.csv", "a,0\nb,1\nc,1\n");
     put("test.csv", "b,n\nd,y\n");
     let splits = task.load(Some(dir.path())).unwrap();
-    assert_eq!(
-        (
-            splits.facts.overlap_rows,
-            splits.excluded,
-            splits.facts.train_rows
-        ),
-        (1, 0, 3)
-    );
+    assert_eq!((splits.facts.overlap_rows, splits.excluded, splits.facts.train_rows), (1, 0, 3));
     assert_eq!(splits.facts.ceiling, None);
-    let strict = Task {
-        exclude_test_text_from_train: true,
-        ..task.clone()
-    };
+    let strict = Task { exclude_test_text_from_train: true, ..task.clone() };
     let splits = strict.load(Some(dir.path())).unwrap();
-    assert_eq!(
-        (
-            splits.facts.overlap_rows,
-            splits.excluded,
-            splits.facts.train_rows
-        ),
-        (0, 1, 2)
-    );
+    assert_eq!((splits.facts.overlap_rows, splits.excluded, splits.facts.train_rows), (0, 1, 2));
 
     put("train.csv", "a,1\nb,1\n");
     let error = strict.load(Some(dir.path())).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "task own: all 1 training rows are of class yes: at least two classes are needed"
-    );
+    assert_eq!(error, "task own: all 1 training rows are of class yes: at least two classes are needed");
     put("train.csv", "b,1\n");
     let error = strict.load(Some(dir.path())).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "task own: no training row is left that is not in the test split"
-    );
+    assert_eq!(error, "task own: no training row is left that is not in the test split");
 }
 
 #[test]
@@ -269,22 +199,10 @@ fn task_files_are_checked() {
         refused("name = \"own\"", "name = \"o n\""),
         "own.toml: name \"o n\" must be letters, digits, `_` and `-`"
     );
-    assert_eq!(
-        refused("version = 3", "version = 0"),
-        "own.toml: version 0: versions count from 1"
-    );
-    assert_eq!(
-        refused("\"no\", \"yes\"", "\"no\""),
-        "own.toml: 1 classes: a task needs 2 to 32768"
-    );
-    assert_eq!(
-        refused("\"yes\"", "\"no\""),
-        "own.toml: class \"no\" is empty or listed twice"
-    );
-    assert_eq!(
-        refused("[\"n\", \"y\"]", "[\"n\"]"),
-        "own.toml: [[test]] has 1 labels for 2 classes"
-    );
+    assert_eq!(refused("version = 3", "version = 0"), "own.toml: version 0: versions count from 1");
+    assert_eq!(refused("\"no\", \"yes\"", "\"no\""), "own.toml: 1 classes: a task needs 2 to 32768");
+    assert_eq!(refused("\"yes\"", "\"no\""), "own.toml: class \"no\" is empty or listed twice");
+    assert_eq!(refused("[\"n\", \"y\"]", "[\"n\"]"), "own.toml: [[test]] has 1 labels for 2 classes");
     assert_eq!(
         refused("[\"test.csv\"]", "[]"),
         "own.toml: [[test]] needs at least one of `paths` and one `text` column"
@@ -293,42 +211,26 @@ fn task_files_are_checked() {
         refused("about =", "metrics = [\"f2\"]\nabout =")
             .starts_with("own.toml: unknown metric `f2`: the metrics are accuracy,")
     );
-    assert!(
-        refused("\"classify\"", "\"guess\"").starts_with("own.toml:5: unknown variant `guess`")
-    );
+    assert!(refused("\"classify\"", "\"guess\"").starts_with("own.toml:5: unknown variant `guess`"));
     assert!(refused("about =", "abuot =").starts_with("own.toml:4: unknown field `abuot`"));
     assert!(refused("label = 1\n", "").starts_with("own.toml:8: missing field `label`"));
     assert!(refused("version = 3", "version = ").starts_with("own.toml:3: "));
+}
+
+#[test]
+fn sources_of_rows_are_checked() {
     let (head, _) = OWN.split_once("[[test]]").unwrap();
-    let error = Task::parse(head, Path::new("own.toml"))
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        error,
-        "own.toml: no [[test]] table and no [generator]: say where the rows are"
-    );
-    let generator = TASKS
-        .iter()
-        .find(|text| text.contains("[generator]"))
-        .unwrap();
-    let error = |text: String| {
-        Task::parse(&text, Path::new("g.toml"))
-            .unwrap_err()
-            .to_string()
-    };
-    assert_eq!(
-        error(generator.replace("8000", "0")),
-        "g.toml: generator.train_rows is 0: choose 1 to 10000000"
-    );
+    let error = Task::parse(head, Path::new("own.toml")).unwrap_err().to_string();
+    assert_eq!(error, "own.toml: no [[test]] table and no [generator]: say where the rows are");
+    let generator = TASKS.iter().find(|text| text.contains("[generator]")).unwrap();
+    let error = |text: String| Task::parse(&text, Path::new("g.toml")).unwrap_err().to_string();
+    assert_eq!(error(generator.replace("8000", "0")), "g.toml: generator.train_rows is 0: choose 1 to 10000000");
     assert_eq!(
         error(generator.replace("refund", "loan")),
         "g.toml: classes of the generator are delivery, return, payment, refund"
     );
     let both = format!("{generator}\n[[train]]\npaths = [\"x.csv\"]\ntext = [0]\nlabel = 1\n");
-    assert_eq!(
-        error(both),
-        "g.toml: a task has either a generator or train and test files, not both"
-    );
+    assert_eq!(error(both), "g.toml: a task has either a generator or train and test files, not both");
 }
 
 #[test]
@@ -336,9 +238,6 @@ fn bayes_optimal_answers_reach_the_ceiling() {
     let splits = task::find("quickstart").unwrap().load(None).unwrap();
     let best = accuracy(&baseline::bayes_optimal(&splits.test), &splits.test.labels);
     for (name, _, answer) in BASELINES {
-        assert!(
-            accuracy(&answer(&splits.train, &splits.test, 4), &splits.test.labels) < best - 0.04,
-            "{name}"
-        );
+        assert!(accuracy(&answer(&splits.train, &splits.test, 4), &splits.test.labels) < best - 0.04, "{name}");
     }
 }

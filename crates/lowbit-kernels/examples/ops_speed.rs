@@ -1,4 +1,4 @@
-//! Speeds of the vector operations: `cargo run --release -p lowbit-kernels --example ops_speed [NAME]`.
+//! Speeds of the vector operations: `cargo run --release -p lowbit-kernels --example ops_speed [GROUP [NAME]]`.
 //!
 //! Attention counts the multiply-adds that its definition needs (causal: half the square), two floating-point operations
 //! each; the peak is that of independent multiply-adds in registers, measured in the same run.
@@ -50,18 +50,54 @@ fn peak(cpu: &Cpu) -> f64 {
     (cpu.pool.threads() * TURNS * 12 * 32) as f64 / seconds
 }
 
-fn noise(len: usize, seed: u32) -> Vec<f32> {
+/// Floats that start at a multiple of 64 bytes, plus `OPS_SKEW` floats.
+struct Buffer {
+    data: Vec<f32>,
+    start: usize,
+}
+
+impl Buffer {
+    fn new(values: Vec<f32>) -> Self {
+        let skew = std::env::var("OPS_SKEW").ok().and_then(|skew| skew.parse().ok()).unwrap_or(0);
+        let mut data = vec![0.0; values.len() + 32];
+        let start = data.as_ptr().align_offset(64) + skew;
+        data.truncate(start + values.len());
+        data[start..].copy_from_slice(&values);
+        Buffer { data, start }
+    }
+
+    fn zeros(len: usize) -> Self {
+        Buffer::new(vec![0.0; len])
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.data[self.start..]
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.data[self.start..]
+    }
+}
+
+fn noise(len: usize, seed: u32) -> Buffer {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 23) as f32 - 1.0
     };
-    (0..len).map(|_| next()).collect()
+    Buffer::new((0..len).map(|_| next()).collect())
 }
 
 fn attention(cpu: &Cpu, peak: f64) {
-    let sizes = [(32, 64, 4), (128, 64, 4), (256, 64, 4), (512, 64, 4), (2048, 64, 4), (128, 32, 4), (512, 128, 4), (512, 48, 4)];
-    for (len, head_dim, heads) in sizes {
+    let sizes = [(20, 64, 4), (32, 64, 4), (48, 64, 4), (64, 32, 8), (128, 64, 4), (256, 64, 4), (512, 64, 4), (2048, 64, 4), (128, 32, 4), (512, 128, 4), (512, 48, 4)];
+    let wanted = |len: usize| std::env::args().nth(2).is_none_or(|only| only == len.to_string());
+    for (len, head_dim, heads) in sizes.into_iter().filter(|&(len, ..)| wanted(len)) {
         for (causal, kv_heads) in [(true, heads), (false, heads), (true, heads / 2)] {
             let shape = AttentionShape { heads, kv_heads, head_dim, causal };
             let sequences = (1024 / len).max(1);
@@ -70,9 +106,9 @@ fn attention(cpu: &Cpu, peak: f64) {
             let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
             let (q, dout) = (noise(tokens * width, 1), noise(tokens * width, 4));
             let (k, v) = (noise(tokens * kv_width, 2), noise(tokens * kv_width, 3));
-            let (mut out, mut logsumexp) = (vec![0.0; q.len()], vec![0.0; tokens * heads]);
+            let (mut out, mut logsumexp) = (Buffer::zeros(q.len()), Buffer::zeros(tokens * heads));
             let forward = time(|| ops::attention(cpu, shape, &starts, &q, &k, &v, &mut out, &mut logsumexp));
-            let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+            let (mut dq, mut dk, mut dv) = (Buffer::zeros(q.len()), Buffer::zeros(k.len()), Buffer::zeros(v.len()));
             let backward = time(|| {
                 ops::attention_backward(
                     cpu, shape, &starts, &q, &k, &v, &out, &logsumexp, &dout, &mut dq, &mut dk, &mut dv,
@@ -98,7 +134,7 @@ fn cached(cpu: &Cpu) {
         let shape = AttentionShape { heads: 20, kv_heads: 5, head_dim: 128, causal: true };
         let q = noise(new * 20 * 128, 1);
         let (k, v) = (noise((past + new) * 5 * 128, 2), noise((past + new) * 5 * 128, 3));
-        let mut out = vec![0.0; q.len()];
+        let mut out = Buffer::zeros(q.len());
         let seconds = time(|| ops::attention_cached(cpu, shape, &q, &k, &v, past, &mut out));
         let bytes = 4.0 * (k.len() + v.len()) as f64;
         println!("attention_cached 20/5 heads of 128, past {past:4} new {new:3}: {:8.1} us, cache at {:5.1} GB/s", seconds * 1e6, bytes / seconds / 1e9);
@@ -107,16 +143,19 @@ fn cached(cpu: &Cpu) {
 
 /// Prints the speed of `f`, which moves `floats` floats to or from memory.
 fn line(name: &str, floats: usize, f: impl FnMut()) {
+    if std::env::args().nth(2).is_some_and(|only| !name.contains(&only)) {
+        return;
+    }
     let seconds = time(f);
     println!("{name:40} {:9.1} us {:6.1} GB/s", seconds * 1e6, 4.0 * floats as f64 / seconds / 1e9);
 }
 
 fn streams(cpu: &Cpu) {
-    for (rows, width) in [(8, 256), (64, 256), (512, 256), (8192, 256), (4096, 2560)] {
+    for (rows, width) in [(8, 256), (64, 256), (512, 256), (8192, 256), (1024, 2560)] {
         let n = rows * width;
         println!("rows {rows} width {width}");
-        let (x, dy, mut y, mut dx) = (noise(n, 1), noise(n, 2), vec![0.0; n], vec![0.0; n]);
-        let (mut da, weight, mut dw, mut db) = (vec![0.0; n], noise(width, 3), vec![0.0; width], vec![0.0; width]);
+        let (x, dy, mut y, mut dx) = (noise(n, 1), noise(n, 2), Buffer::zeros(n), Buffer::zeros(n));
+        let (mut da, weight, mut dw, mut db) = (Buffer::zeros(n), noise(width, 3), Buffer::zeros(width), Buffer::zeros(width));
         line("  memcpy (one thread)", 2 * n, || y.copy_from_slice(&x));
         line("  add", 3 * n, || ops::add(cpu, &x, &dy, &mut y));
         line("  rms_norm", 2 * n, || ops::rms_norm(cpu, &x, &weight, 1e-5, &mut y));
@@ -147,7 +186,7 @@ fn streams(cpu: &Cpu) {
         let positions: Vec<u32> = (0..rows as u32).collect();
         line("  rope, heads of 64", 2 * n, || ops::rope(cpu, &mut da, width / 64, 64, &positions, 1e4, false));
         let (table, ids) = (noise(256 * width, 5), targets.iter().map(|t| t % 256).collect::<Vec<u32>>());
-        let mut dtable = vec![0.0; table.len()];
+        let mut dtable = Buffer::zeros(table.len());
         line("  gather", 2 * n, || ops::gather(cpu, &table, width, &ids, &mut y));
         line("  scatter_add", 3 * n, || ops::scatter_add(cpu, &dy, width, &ids, &mut dtable));
         let p = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step: 3, grad_scale: 1.0 };

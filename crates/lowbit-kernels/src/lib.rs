@@ -15,6 +15,7 @@ mod error;
 pub mod format;
 mod gemm;
 mod isa;
+pub mod limits;
 pub mod ops;
 mod pool;
 mod rows;

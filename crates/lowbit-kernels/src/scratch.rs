@@ -44,17 +44,3 @@ impl Scratch {
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 64) }
     }
 }
-
-/// Calls `f` with a buffer of at least `bytes` bytes whose content is unspecified but initialised.
-///
-/// For code outside kernels: a closure inside a kernel is not compiled with its target features; use [`take`] there.
-#[inline(always)]
-pub(crate) fn with<R>(bytes: usize, f: impl FnOnce(&mut [Line]) -> R) -> R {
-    f(&mut take(bytes).0)
-}
-
-/// The lines as f32.
-pub(crate) fn floats(lines: &mut [Line]) -> &mut [f32] {
-    // SAFETY: a line is 16 f32, any bits are a valid f32, and the alignment is larger.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 16) }
-}

@@ -40,35 +40,16 @@ impl Golden {
         let options = QuantizeOptions { outlier_columns: outliers.iter().map(|&c| c as u32).collect() };
         find(format).unwrap().quantize(&w, shape[0], shape[1], &options).unwrap()
     }
+
+    /// `level * scale` of NF4 codes in blocks of 64; the high nibble is the first code.
+    fn nf4(&self, codes: &str, scales: &str) -> Vec<f32> {
+        let (levels, codes, scales) = (self.values("nf4.levels"), self.values(codes), self.values(scales));
+        let codes = codes.iter().flat_map(|&b| [b as usize >> 4, b as usize & 15]);
+        codes.enumerate().map(|(i, code)| levels[code] * scales[i / 64]).collect()
+    }
 }
 
 const MATRICES: [&str; 2] = ["a", "b"];
-
-/// bitsandbytes' table.
-const NF4: [f32; 16] = [
-    -1.0,
-    -0.6961928009986877,
-    -0.5250730514526367,
-    -0.39491748809814453,
-    -0.28444138169288635,
-    -0.18477343022823334,
-    -0.09105003625154495,
-    0.0,
-    0.07958029955625534,
-    0.16093020141124725,
-    0.24611230194568634,
-    0.33791524171829224,
-    0.44070982933044434,
-    0.5626170039176941,
-    0.7229568362236023,
-    1.0,
-];
-
-/// `table[code] * scale` of every 64 values; the high nibble is the first code.
-fn nf4_values(codes: &[f32], scales: &[f32]) -> Vec<f32> {
-    let codes = codes.iter().flat_map(|&b| [b as usize >> 4, b as usize & 15]);
-    codes.enumerate().map(|(i, code)| NF4[code] * scales[i / 64]).collect()
-}
 
 fn nmse(got: &[f32], want: &[f32]) -> f64 {
     assert_eq!(got.len(), want.len());
@@ -109,8 +90,9 @@ fn nf4_is_that_of_bitsandbytes() {
     let golden = Golden::open();
     for m in MATRICES {
         let at = |part: &str| golden.values(&format!("{m}.{part}"));
+        let nf4 = |scales: &str| golden.nf4(&format!("{m}.nf4.codes"), &format!("{m}.nf4.{scales}"));
         let packed = golden.quantize(m, "nf4", &[]);
-        assert_close(&packed.dequantize(), &nf4_values(&at("nf4.codes"), &at("nf4.absmax")), 1e-7, m);
+        assert_close(&packed.dequantize(), &nf4("absmax"), 1e-7, m);
         for (isa, y) in products(&packed, &at("x"), false) {
             // Several tokens are multiplied as bf16 pairs where the CPU has such an instruction.
             let limit = if isa == Isa::Avx512Bf16 { 1e-5 } else { 1e-10 };
@@ -126,7 +108,7 @@ fn nf4_is_that_of_bitsandbytes() {
 fn nf4_rounds_midpoints_like_bitsandbytes() {
     let golden = Golden::open();
     let packed = golden.quantize("nf4_ties", "nf4", &[]);
-    let want = nf4_values(&golden.values("nf4_ties.codes"), &golden.values("nf4_ties.absmax"));
+    let want = golden.nf4("nf4_ties.codes", "nf4_ties.absmax");
     assert_close(&packed.dequantize(), &want, 1e-6, "ties");
 }
 
@@ -135,9 +117,9 @@ fn nf4_rounds_midpoints_like_bitsandbytes() {
 fn double_quantization_is_as_close_as_that_of_bitsandbytes() {
     let golden = Golden::open();
     for m in MATRICES {
-        let at = |part: &str| golden.values(&format!("{m}.{part}"));
-        let plain = nf4_values(&at("nf4.codes"), &at("nf4.absmax"));
-        let theirs = nmse(&nf4_values(&at("nf4.codes"), &at("nf4.nested")), &plain);
+        let nf4 = |scales: &str| golden.nf4(&format!("{m}.nf4.codes"), &format!("{m}.nf4.{scales}"));
+        let plain = nf4("absmax");
+        let theirs = nmse(&nf4("nested"), &plain);
         let ours = nmse(&golden.quantize(m, "nf4_dq", &[]).dequantize(), &plain);
         assert!(ours <= 1e-4 && ours <= 2.0 * theirs, "{m}: NMSE {ours:.1e}, bitsandbytes {theirs:.1e}");
     }

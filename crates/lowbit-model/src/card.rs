@@ -8,12 +8,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// Keys of the Hub that name code to load; they are never followed.
-const CODE_KEYS: &[&str] = &[
-    "auto_map",
-    "_attn_implementation_internal",
-    "trust_remote_code",
-    "custom_pipelines",
-];
+const CODE_KEYS: &[&str] = &["auto_map", "_attn_implementation_internal", "trust_remote_code", "custom_pipelines"];
 /// Largest `config.json`, bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// Largest number in a configuration: products of two stay far from overflow.
@@ -38,10 +33,7 @@ impl Card {
     /// # Errors
     /// Names file and field; an unknown architecture lists the known ones.
     pub fn load(path: &Path) -> Result<(Card, Vec<String>), Error> {
-        let at = |e: Error| Error {
-            path: Some(path.into()),
-            ..e
-        };
+        let at = |e: Error| Error { path: Some(path.into()), ..e };
         let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
         if !meta.is_file() || meta.len() > MAX_BYTES {
             let text = format!("is not a regular file of at most {MAX_BYTES} bytes");
@@ -51,9 +43,7 @@ impl Card {
         let mut map: Map<String, Value> = serde_json::from_slice(&text)
             .map_err(|e| Error::input(path, format!("not a JSON object of a model: {e}")))?;
         let ignored = CODE_KEYS.iter().filter(|key| map.remove(**key).is_some());
-        let notices = ignored
-            .map(|key| format!("{}: `{key}` names code to load; ignored", path.display()))
-            .collect();
+        let notices = ignored.map(|key| format!("{}: `{key}` names code to load; ignored", path.display())).collect();
         Ok((Card::from_map(map).map_err(at)?, notices))
     }
 
@@ -84,48 +74,27 @@ impl Card {
         }
         for (field, value) in &map {
             if let Some(n) = value.as_f64().filter(|n| n.abs() > MAX_NUMBER as f64) {
-                return Err(Error::config(
-                    &show(field),
-                    format!("is {n}, more than {MAX_NUMBER}"),
-                ));
+                return Err(Error::config(&show(field), format!("is {n}, more than {MAX_NUMBER}")));
             }
         }
         let known = ARCHITECTURES.join(", ");
         match map.get("architecture").map(|v| v.as_str()) {
             None => {
-                return Err(Error::config(
-                    "architecture",
-                    format!("is missing; one of: {known}"),
-                ));
+                return Err(Error::config("architecture", format!("is missing; one of: {known}")));
             }
             Some(Some(name)) if ARCHITECTURES.contains(&name) => {}
             Some(other) => {
                 let name = other.unwrap_or("not a string");
-                let hint = nearest(name, ARCHITECTURES)
-                    .map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-                let text = format!(
-                    "is `{}`, which is unknown{hint} supported: {known}",
-                    show(name)
-                );
+                let hint = nearest(name, ARCHITECTURES).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+                let text = format!("is `{}`, which is unknown{hint} supported: {known}", show(name));
                 return Err(Error::config("architecture", text));
             }
         }
-        let config = Config::deserialize(Value::Object(map))
-            .map_err(|e| Error::config("architecture", e))?;
-        Ok(Card {
-            config,
-            labels,
-            max_length,
-            trained_for,
-        })
+        let config = Config::deserialize(Value::Object(map)).map_err(|e| Error::config("architecture", e))?;
+        Ok(Card { config, labels, max_length, trained_for })
     }
 }
 
-fn take<T: for<'de> Deserialize<'de>>(
-    map: &mut Map<String, Value>,
-    field: &str,
-) -> Result<Option<T>, Error> {
-    map.remove(field)
-        .map(|v| T::deserialize(v).map_err(|e| Error::config(field, e)))
-        .transpose()
+fn take<T: for<'de> Deserialize<'de>>(map: &mut Map<String, Value>, field: &str) -> Result<Option<T>, Error> {
+    map.remove(field).map(|v| T::deserialize(v).map_err(|e| Error::config(field, e))).transpose()
 }

@@ -28,38 +28,22 @@ pub struct Error {
 impl Error {
     /// The request is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Error {
-            kind: Kind::Usage,
-            path: None,
-            message: message.into(),
-        }
+        Error { kind: Kind::Usage, path: None, message: message.into() }
     }
 
     /// A field of a model configuration is wrong.
     pub fn config(field: &str, text: impl fmt::Display) -> Self {
-        Error {
-            kind: Kind::Input,
-            path: None,
-            message: format!("config: `{field}` {text}"),
-        }
+        Error { kind: Kind::Input, path: None, message: format!("config: `{field}` {text}") }
     }
 
     /// A file's content is wrong.
     pub fn input(path: &Path, message: impl Into<String>) -> Self {
-        Error {
-            kind: Kind::Input,
-            path: Some(path.into()),
-            message: message.into(),
-        }
+        Error { kind: Kind::Input, path: Some(path.into()), message: message.into() }
     }
 
     /// The operating system refused.
     pub fn io(path: &Path, cause: &std::io::Error) -> Self {
-        Error {
-            kind: Kind::Io,
-            path: Some(path.into()),
-            message: cause.to_string(),
-        }
+        Error { kind: Kind::Io, path: Some(path.into()), message: cause.to_string() }
     }
 }
 

@@ -18,10 +18,7 @@ pub struct Batch {
 impl Batch {
     /// A batch of whole sequences.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Self {
-        let mut batch = Batch {
-            tokens: Vec::new(),
-            starts: vec![0],
-        };
+        let mut batch = Batch { tokens: Vec::new(), starts: vec![0] };
         for sequence in sequences {
             batch.tokens.extend_from_slice(sequence);
             batch.starts.push(batch.tokens.len());
@@ -41,13 +38,8 @@ impl Batch {
         for span in self.starts.windows(2) {
             let mut previous = u32::MAX;
             for &token in &self.tokens[span[0]..span[1]] {
-                let bytes = previous
-                    .to_le_bytes()
-                    .into_iter()
-                    .chain(token.to_le_bytes());
-                let hash = bytes.fold(0x811c_9dc5_u32, |h, b| {
-                    (h ^ b as u32).wrapping_mul(0x0100_0193)
-                });
+                let bytes = previous.to_le_bytes().into_iter().chain(token.to_le_bytes());
+                let hash = bytes.fold(0x811c_9dc5_u32, |h, b| (h ^ b as u32).wrapping_mul(0x0100_0193));
                 out.push(hash % buckets);
                 previous = token;
             }
@@ -117,12 +109,7 @@ pub trait Exec {
     /// Rows of a table: `[ids.len(), width]`.
     fn embed(&mut self, table: &Self::Param, ids: &[u32]) -> Self::Tensor;
     /// `x * W^T + bias`, `W` being `[out, in]`: `[rows, out]`. Activation quantization happens in here.
-    fn linear(
-        &mut self,
-        x: &Self::Tensor,
-        weight: &Self::Param,
-        bias: Option<&Self::Param>,
-    ) -> Self::Tensor;
+    fn linear(&mut self, x: &Self::Tensor, weight: &Self::Param, bias: Option<&Self::Param>) -> Self::Tensor;
     /// Normalizes each row.
     fn norm(
         &mut self,
@@ -134,13 +121,7 @@ pub trait Exec {
     ) -> Self::Tensor;
     /// Rotary positions, scores, mask, softmax, weighted sum, per sequence: `q` `[tokens, heads * head_dim]`, `k` and `v`
     /// `[tokens, kv_heads * head_dim]`, result like `q`. Scores are scaled by `1 / sqrt(head_dim)`.
-    fn attend(
-        &mut self,
-        q: &Self::Tensor,
-        k: &Self::Tensor,
-        v: &Self::Tensor,
-        spec: &Attention,
-    ) -> Self::Tensor;
+    fn attend(&mut self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, spec: &Attention) -> Self::Tensor;
     /// Elementwise function.
     fn activate(&mut self, x: &Self::Tensor, f: Activation) -> Self::Tensor;
     /// Elementwise product.

@@ -19,10 +19,7 @@ impl Listing {
     pub fn new(config: &Config) -> Result<Self, Error> {
         let mut source = Collect(Vec::new());
         let model = Model::build(config, &mut source)?;
-        Ok(Listing {
-            model,
-            params: source.0,
-        })
+        Ok(Listing { model, params: source.0 })
     }
 
     /// The specifications of all parameters.
@@ -37,11 +34,7 @@ impl Listing {
 
     /// Number of parameters whose role is chosen.
     pub fn count_of(&self, choose: impl Fn(Role) -> bool) -> u64 {
-        self.params
-            .iter()
-            .filter(|p| choose(p.role))
-            .map(|p| p.rows as u64 * p.cols as u64)
-            .sum()
+        self.params.iter().filter(|p| choose(p.role)).map(|p| p.rows as u64 * p.cols as u64).sum()
     }
 
     /// Bytes of all parameters under a recipe: the sum of their stored parts (without outlier columns, which depend on
@@ -53,11 +46,7 @@ impl Listing {
         let mut sum = 0;
         for p in &self.params {
             sum += match recipe.format(p.role)? {
-                Some(format) => format
-                    .parts(p.rows, p.cols, &[])
-                    .iter()
-                    .map(|part| part.bytes as u64)
-                    .sum(),
+                Some(format) => format.parts(p.rows, p.cols, &[]).iter().map(|part| part.bytes as u64).sum(),
                 None => 4 * p.cols as u64,
             };
         }
@@ -67,10 +56,7 @@ impl Listing {
     /// Floating-point operations (a multiplication and an addition count as two) of one forward pass over a batch:
     /// matrix products, and scores and weighted sums of attention.
     pub fn flops(&self, batch: &Batch) -> u64 {
-        let mut counter = Counter {
-            starts: batch.starts.clone(),
-            flops: 0,
-        };
+        let mut counter = Counter { starts: batch.starts.clone(), flops: 0 };
         self.model.forward(&mut counter, batch);
         counter.flops
     }
@@ -82,14 +68,8 @@ impl Source<ParamSpec> for Collect {
     fn param(&mut self, spec: &ParamSpec) -> Result<ParamSpec, Error> {
         let size = spec.rows.checked_mul(spec.cols).filter(|&n| n <= 1 << 40);
         if size.is_none() || spec.rows == 0 || spec.cols == 0 {
-            let text = format!(
-                "asks for tensor `{}` of [{}, {}]",
-                spec.name, spec.rows, spec.cols
-            );
-            return Err(Error::config(
-                "architecture",
-                format!("{text}; a tensor has 1 to 2^40 elements"),
-            ));
+            let text = format!("asks for tensor `{}` of [{}, {}]", spec.name, spec.rows, spec.cols);
+            return Err(Error::config("architecture", format!("{text}; a tensor has 1 to 2^40 elements")));
         }
         self.0.push(spec.clone());
         Ok(spec.clone())
@@ -116,14 +96,7 @@ impl Exec for Counter {
         self.flops += 2 * (x.0 * weight.rows * weight.cols) as u64;
         Shape(x.0, weight.rows)
     }
-    fn norm(
-        &mut self,
-        x: &Shape,
-        _: NormKind,
-        _: &ParamSpec,
-        _: Option<&ParamSpec>,
-        _: f32,
-    ) -> Shape {
+    fn norm(&mut self, x: &Shape, _: NormKind, _: &ParamSpec, _: Option<&ParamSpec>, _: f32) -> Shape {
         *x
     }
     fn attend(&mut self, q: &Shape, _: &Shape, _: &Shape, spec: &Attention) -> Shape {

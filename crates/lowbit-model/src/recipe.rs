@@ -48,8 +48,7 @@ impl Recipe {
     /// # Errors
     /// When the kernels lack the format.
     pub fn format(&self, role: Role) -> Result<Option<&'static dyn Format>, Error> {
-        let find =
-            |name| lowbit_kernels::format::find(name).map_err(|e| Error::usage(e.to_string()));
+        let find = |name| lowbit_kernels::format::find(name).map_err(|e| Error::usage(e.to_string()));
         self.format_name(role).map(find).transpose()
     }
 
@@ -74,15 +73,7 @@ const fn recipe(
 ) -> Recipe {
     let [embedding, head] = wide;
     let [activations, head_activations] = activations;
-    Recipe {
-        name,
-        summary,
-        body,
-        embedding,
-        head,
-        activations,
-        head_activations,
-    }
+    Recipe { name, summary, body, embedding, head, activations, head_activations }
 }
 
 /// Table and head of the recipes below 8 bits: 8 bits with a scale per row lose next to nothing there.
@@ -91,13 +82,7 @@ const WIDE: [&str; 2] = ["int8_channel", "int8_channel"];
 /// Every recipe.
 pub static RECIPES: &[Recipe] = &[
     recipe("f32", "f32", ["f32", "f32"], [F32, F32], "32-bit floats"),
-    recipe(
-        "bf16",
-        "bf16",
-        ["bf16", "bf16"],
-        [F32, F32],
-        "bfloat16 weights",
-    ),
+    recipe("bf16", "bf16", ["bf16", "bf16"], [F32, F32], "bfloat16 weights"),
     recipe(
         "int8",
         "int8",
@@ -105,55 +90,13 @@ pub static RECIPES: &[Recipe] = &[
         [Int8, Int8],
         "8-bit weights, a scale per tensor; 8-bit activations",
     ),
-    recipe(
-        "int8_channel",
-        "int8_channel",
-        WIDE,
-        [Int8, Int8],
-        "8-bit weights, a scale per row; 8-bit activations",
-    ),
-    recipe(
-        "llm_int8",
-        "llm_int8",
-        WIDE,
-        [F32, F32],
-        "LLM.int8(): 8 bits, outlier features in 16 (arXiv 2208.07339)",
-    ),
-    recipe(
-        "nf4",
-        "nf4",
-        WIDE,
-        [F32, F32],
-        "4-bit NormalFloat weights (arXiv 2305.14314)",
-    ),
-    recipe(
-        "nf4_dq",
-        "nf4_dq",
-        WIDE,
-        [F32, F32],
-        "NF4 with doubly quantized scales (arXiv 2305.14314)",
-    ),
-    recipe(
-        "int4",
-        "int4",
-        WIDE,
-        [Int8, F32],
-        "4-bit weights in groups of 64; 8-bit activations",
-    ),
-    recipe(
-        "int2",
-        "int2",
-        WIDE,
-        [Int8, F32],
-        "2-bit weights in groups of 64; 8-bit activations",
-    ),
-    recipe(
-        "ternary",
-        "ternary",
-        WIDE,
-        [Int8, F32],
-        "ternary weights, rounded after training; 8-bit activations",
-    ),
+    recipe("int8_channel", "int8_channel", WIDE, [Int8, Int8], "8-bit weights, a scale per row; 8-bit activations"),
+    recipe("llm_int8", "llm_int8", WIDE, [F32, F32], "LLM.int8(): 8 bits, outlier features in 16 (arXiv 2208.07339)"),
+    recipe("nf4", "nf4", WIDE, [F32, F32], "4-bit NormalFloat weights (arXiv 2305.14314)"),
+    recipe("nf4_dq", "nf4_dq", WIDE, [F32, F32], "NF4 with doubly quantized scales (arXiv 2305.14314)"),
+    recipe("int4", "int4", WIDE, [Int8, F32], "4-bit weights in groups of 64; 8-bit activations"),
+    recipe("int2", "int2", WIDE, [Int8, F32], "2-bit weights in groups of 64; 8-bit activations"),
+    recipe("ternary", "ternary", WIDE, [Int8, F32], "ternary weights, rounded after training; 8-bit activations"),
     recipe(
         "bitnet",
         "ternary",
@@ -161,20 +104,8 @@ pub static RECIPES: &[Recipe] = &[
         [Int8, F32],
         "BitNet b1.58, trained ternary; 8-bit activations (arXiv 2402.17764)",
     ),
-    recipe(
-        "bitnet_b3",
-        "ternary_b3",
-        WIDE,
-        [Int8, F32],
-        "BitNet b1.58 stored at five weights per byte",
-    ),
-    recipe(
-        "bitnet_channel",
-        "ternary_channel",
-        WIDE,
-        [Int8, F32],
-        "BitNet b1.58 with a scale per row",
-    ),
+    recipe("bitnet_b3", "ternary_b3", WIDE, [Int8, F32], "BitNet b1.58 stored at five weights per byte"),
+    recipe("bitnet_channel", "ternary_channel", WIDE, [Int8, F32], "BitNet b1.58 with a scale per row"),
 ];
 
 /// The recipe of a name.
@@ -187,10 +118,6 @@ pub fn find(name: &str) -> Result<&'static Recipe, Error> {
     }
     let names: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
     let known = names.join(", ");
-    let hint =
-        crate::nearest(name, &names).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-    Err(Error::usage(format!(
-        "unknown recipe `{}`{hint} known: {known}",
-        crate::container::show(name)
-    )))
+    let hint = crate::nearest(name, &names).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    Err(Error::usage(format!("unknown recipe `{}`{hint} known: {known}", crate::container::show(name))))
 }

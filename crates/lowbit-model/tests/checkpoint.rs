@@ -22,10 +22,7 @@ fn every_recipe_names_formats_that_exist() {
         assert_eq!(recipe::find(recipe.name).expect("listed"), recipe);
     }
     let error = recipe::find("bitnett").expect_err("unknown").to_string();
-    assert!(
-        error.contains("did you mean `bitnet`") && error.contains("nf4_dq"),
-        "{error}"
-    );
+    assert!(error.contains("did you mean `bitnet`") && error.contains("nf4_dq"), "{error}");
 }
 
 #[test]
@@ -37,17 +34,11 @@ fn masters_come_back_bit_for_bit() {
         assert_eq!(checkpoint.card(), &card(config));
         assert_eq!(checkpoint.recipe().name, "f32");
         for (spec, values) in &masters {
-            assert_eq!(
-                &checkpoint.master(spec).expect("stored"),
-                values,
-                "{}",
-                spec.name
-            );
+            assert_eq!(&checkpoint.master(spec).expect("stored"), values, "{}", spec.name);
         }
         assert!(checkpoint.tensors().verify().expect("undamaged"));
         assert_eq!(checkpoint.tensors().sha256().len(), 64);
-        let from_file = Checkpoint::open(&directory.path().join(WEIGHTS_FILE))
-            .expect("a file is accepted, too");
+        let from_file = Checkpoint::open(&directory.path().join(WEIGHTS_FILE)).expect("a file is accepted, too");
         assert_eq!(from_file.directory(), directory.path());
     }
 }
@@ -59,25 +50,14 @@ fn round_trip(recipe: &'static Recipe, config: &Config) {
     write(source.path(), config);
     let masters = Checkpoint::open(source.path()).expect("valid");
     let mut options = Options::new();
-    let outliers = QuantizeOptions {
-        outlier_columns: vec![1, 5],
-    };
+    let outliers = QuantizeOptions { outlier_columns: vec![1, 5] };
     options.insert(masters.listing().params()[3].name.clone(), outliers);
-    quantize(&masters, recipe, &options, &target)
-        .unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
+    quantize(&masters, recipe, &options, &target).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
     let packed = Checkpoint::open(&target).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
-    assert_eq!(
-        packed.recipe().body,
-        recipe::find(packed.recipe().name).expect("listed").body
-    );
+    assert_eq!(packed.recipe().body, recipe::find(packed.recipe().name).expect("listed").body);
     assert!(packed.tensors().verify().expect("undamaged"));
     assert_eq!(packed.tokenizer().expect("copied").vocab_size(), 258);
-    let run = |model| {
-        CpuExec::new(cpu())
-            .forward(&model, &batch())
-            .expect("runs")
-            .to_vec()
-    };
+    let run = |model| CpuExec::new(cpu()).forward(&model, &batch()).expect("runs").to_vec();
     let stored = run(packed.model().expect("loads"));
     let direct = run(masters.model_as(recipe, &options).expect("quantizes"));
     assert_eq!(stored, direct, "{}", recipe.name);
@@ -85,33 +65,13 @@ fn round_trip(recipe: &'static Recipe, config: &Config) {
     let rows = ledger(&packed).expect("readable");
     let sum: usize = rows.iter().flat_map(|row| row.parts.values()).sum();
     let file = packed.tensors().file_bytes();
-    assert!(
-        sum <= file && file <= sum + 200 * packed.tensors().names().len() + 16_384,
-        "{}",
-        recipe.name
-    );
+    assert!(sum <= file && file <= sum + 200 * packed.tensors().names().len() + 16_384, "{}", recipe.name);
     let listed = packed.listing().bytes(recipe).expect("known formats") as usize;
-    assert!(
-        listed <= sum && sum <= listed + 8192,
-        "{}: listed {listed}, stored {sum}",
-        recipe.name
-    );
+    assert!(listed <= sum && sum <= listed + 8192, "{}: listed {listed}, stored {sum}", recipe.name);
     if recipe.body.starts_with("ternary") {
-        let row = rows
-            .iter()
-            .find(|row| row.role == Role::Body)
-            .expect("a body");
-        assert!(
-            (0.2..0.5).contains(&row.zero_fraction),
-            "{}",
-            row.zero_fraction
-        );
-        assert!(
-            row.levels
-                .is_none_or(|n| n == 3 || recipe.body.ends_with("channel")),
-            "{:?}",
-            row.levels
-        );
+        let row = rows.iter().find(|row| row.role == Role::Body).expect("a body");
+        assert!((0.2..0.5).contains(&row.zero_fraction), "{}", row.zero_fraction);
+        assert!(row.levels.is_none_or(|n| n == 3 || recipe.body.ends_with("channel")), "{:?}", row.levels);
     }
 }
 
@@ -129,12 +89,7 @@ fn every_format_round_trips_in_every_architecture() {
     for format in FORMATS {
         let name = format.name();
         let base = recipe::find("f32").expect("listed");
-        let recipe = Recipe {
-            body: name,
-            embedding: name,
-            head: name,
-            ..*base
-        };
+        let recipe = Recipe { body: name, embedding: name, head: name, ..*base };
         let recipe: &'static Recipe = Box::leak(Box::new(recipe));
         for config in configs() {
             round_trip(recipe, &config);
@@ -148,19 +103,13 @@ fn quantizing_needs_masters_and_another_directory() {
     write(directory.path(), &configs()[0]);
     let masters = Checkpoint::open(directory.path()).expect("valid");
     let int8 = recipe::find("int8").expect("listed");
-    let error =
-        quantize(&masters, int8, &Options::new(), directory.path()).expect_err("same directory");
+    let error = quantize(&masters, int8, &Options::new(), directory.path()).expect_err("same directory");
     assert!(error.to_string().contains("own masters"), "{error}");
     let (packed, again) = (directory.path().join("a"), directory.path().join("b"));
     quantize(&masters, int8, &Options::new(), &packed).expect("written");
     let packed = Checkpoint::open(&packed).expect("valid");
-    let error = quantize(&packed, int8, &Options::new(), &again)
-        .expect_err("no masters")
-        .to_string();
-    assert!(
-        error.contains("is stored as int8") && error.contains("f32 masters"),
-        "{error}"
-    );
+    let error = quantize(&packed, int8, &Options::new(), &again).expect_err("no masters").to_string();
+    assert!(error.contains("is stored as int8") && error.contains("f32 masters"), "{error}");
     assert!(!again.join(WEIGHTS_FILE).exists() && !again.join("model.safetensors.tmp").exists());
 }
 
@@ -172,45 +121,24 @@ fn sixteen_bit_masters_are_accepted() {
     let plan = plan(&path, Dtype::BF16);
     let mut writer = Writer::create(&path, BTreeMap::new(), &plan).expect("created");
     for p in &plan {
-        let values = &masters
-            .iter()
-            .find(|(spec, _)| spec.name == p.name)
-            .expect("listed")
-            .1;
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes())
-            .collect();
-        writer
-            .tensor(&p.name, Dtype::BF16, &p.shape, &bytes)
-            .expect("written");
+        let values = &masters.iter().find(|(spec, _)| spec.name == p.name).expect("listed").1;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect();
+        writer.tensor(&p.name, Dtype::BF16, &p.shape, &bytes).expect("written");
     }
     writer.finish().expect("renamed");
     let checkpoint = Checkpoint::open(directory.path()).expect("valid");
     for (spec, values) in &masters {
-        let cut: Vec<f32> = values
-            .iter()
-            .map(|v| f32::from_bits(v.to_bits() & 0xffff_0000))
-            .collect();
+        let cut: Vec<f32> = values.iter().map(|v| f32::from_bits(v.to_bits() & 0xffff_0000)).collect();
         assert_eq!(checkpoint.master(spec).expect("stored"), cut);
     }
-    assert!(
-        !checkpoint
-            .tensors()
-            .metadata()
-            .contains_key("lowbit.recipe")
-    );
+    assert!(!checkpoint.tensors().metadata().contains_key("lowbit.recipe"));
 }
 
 fn plan(path: &Path, dtype: Dtype) -> Vec<lowbit_model::container::Planned> {
     let tensors = Tensors::open(path).expect("valid");
     let planned = |name: &String| {
         let shape = tensors.entry(name).expect("listed").shape.clone();
-        lowbit_model::container::Planned {
-            name: name.clone(),
-            dtype,
-            shape,
-        }
+        lowbit_model::container::Planned { name: name.clone(), dtype, shape }
     };
     tensors.names().iter().map(planned).collect()
 }
@@ -221,8 +149,7 @@ fn the_safetensors_crate_reads_ours_and_we_read_its() {
     let masters = write(directory.path(), &configs()[0]);
     let path = directory.path().join(WEIGHTS_FILE);
     let file = std::fs::read(&path).expect("readable");
-    let theirs = safetensors::SafeTensors::deserialize(&file)
-        .expect("valid for the reference implementation");
+    let theirs = safetensors::SafeTensors::deserialize(&file).expect("valid for the reference implementation");
     assert_eq!(theirs.len(), masters.len());
     let ours = Tensors::open(&path).expect("valid");
     for (name, view) in theirs.iter() {
@@ -233,10 +160,7 @@ fn the_safetensors_crate_reads_ours_and_we_read_its() {
     std::fs::write(&path, written).expect("written");
     let again = Tensors::open(&path).expect("valid");
     assert_eq!(again.names().len(), masters.len());
-    assert!(
-        !again.verify().expect("nothing to compare"),
-        "without checksums it is unverified"
-    );
+    assert!(!again.verify().expect("nothing to compare"), "without checksums it is unverified");
 }
 
 #[test]
@@ -244,10 +168,7 @@ fn the_card_round_trips() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("config.json");
     for config in configs() {
-        let card = Card {
-            trained_for: Some("bitnet".into()),
-            ..card(config)
-        };
+        let card = Card { trained_for: Some("bitnet".into()), ..card(config) };
         card.save(&path).expect("written");
         assert_eq!(Card::load(&path).expect("valid"), (card, vec![]));
     }

@@ -16,47 +16,31 @@ fn model(config: &Config, recipe: &str) -> Model<Param> {
     let directory = tempfile::tempdir().expect("a directory");
     write(directory.path(), config);
     let checkpoint = Checkpoint::open(directory.path()).expect("valid");
-    checkpoint
-        .model_as(recipe::find(recipe).expect("listed"), &Options::new())
-        .expect("quantizes")
+    checkpoint.model_as(recipe::find(recipe).expect("listed"), &Options::new()).expect("quantizes")
 }
 
 /// Straight from the definitions: f64, one token after another, no interpreter.
 fn reference(config: &Config, tokens: &[u32]) -> Vec<f64> {
-    let Config::BitNet(c) = config else {
-        unreachable!("a decoder")
-    };
+    let Config::BitNet(c) = config else { unreachable!("a decoder") };
     let masters = masters(config);
     let get = |name: &str| {
-        let (spec, values) = masters
-            .iter()
-            .find(|(spec, _)| spec.name == name)
-            .expect(name);
-        (
-            spec.cols,
-            values.iter().map(|v| *v as f64).collect::<Vec<f64>>(),
-        )
+        let (spec, values) = masters.iter().find(|(spec, _)| spec.name == name).expect(name);
+        (spec.cols, values.iter().map(|v| *v as f64).collect::<Vec<f64>>())
     };
     let product = |x: &[f64], name: &str| -> Vec<f64> {
         let (cols, w) = get(name);
-        w.chunks_exact(cols)
-            .map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum())
-            .collect()
+        w.chunks_exact(cols).map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
     };
     let norm = |x: &[f64], name: &str| -> Vec<f64> {
         let square = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
         let scale = 1.0 / (square + c.rms_norm_eps as f64).sqrt();
-        x.iter()
-            .zip(get(name).1)
-            .map(|(x, w)| x * scale * w)
-            .collect()
+        x.iter().zip(get(name).1).map(|(x, w)| x * scale * w).collect()
     };
     let rotate = |x: &mut [f64], position: usize| {
         for head in x.chunks_exact_mut(c.head_dim) {
             let half = c.head_dim / 2;
             for i in 0..half {
-                let angle = position as f64
-                    * (c.rope_theta as f64).powf(-2.0 * i as f64 / c.head_dim as f64);
+                let angle = position as f64 * (c.rope_theta as f64).powf(-2.0 * i as f64 / c.head_dim as f64);
                 let (a, b) = (head[i], head[i + half]);
                 head[i] = a * angle.cos() - b * angle.sin();
                 head[i + half] = b * angle.cos() + a * angle.sin();
@@ -64,84 +48,45 @@ fn reference(config: &Config, tokens: &[u32]) -> Vec<f64> {
         }
     };
     let (width, table) = get("model.embed_tokens.weight");
-    let mut rows: Vec<Vec<f64>> = tokens
-        .iter()
-        .map(|t| table[*t as usize * width..][..width].to_vec())
-        .collect();
+    let mut rows: Vec<Vec<f64>> = tokens.iter().map(|t| table[*t as usize * width..][..width].to_vec()).collect();
     for layer in 0..c.num_hidden_layers {
         let at = |part: &str| format!("model.layers.{layer}.{part}.weight");
-        let inputs: Vec<_> = rows
-            .iter()
-            .map(|x| norm(x, &at("input_layernorm")))
-            .collect();
-        let mut keys: Vec<_> = inputs
-            .iter()
-            .map(|x| product(x, &at("self_attn.k_proj")))
-            .collect();
+        let inputs: Vec<_> = rows.iter().map(|x| norm(x, &at("input_layernorm"))).collect();
+        let mut keys: Vec<_> = inputs.iter().map(|x| product(x, &at("self_attn.k_proj"))).collect();
         keys.iter_mut().enumerate().for_each(|(i, k)| rotate(k, i));
-        let values: Vec<_> = inputs
-            .iter()
-            .map(|x| product(x, &at("self_attn.v_proj")))
-            .collect();
+        let values: Vec<_> = inputs.iter().map(|x| product(x, &at("self_attn.v_proj"))).collect();
         for (t, input) in inputs.iter().enumerate() {
             let mut q = product(input, &at("self_attn.q_proj"));
             rotate(&mut q, t);
             let mut mixed = Vec::new();
             for (h, q) in q.chunks_exact(c.head_dim).enumerate() {
                 let shared = h / (c.num_attention_heads / c.num_key_value_heads) * c.head_dim;
-                let score =
-                    |k: &Vec<f64>| q.iter().zip(&k[shared..]).map(|(q, k)| q * k).sum::<f64>();
-                let weights: Vec<f64> = keys[..=t]
-                    .iter()
-                    .map(|k| (score(k) / (c.head_dim as f64).sqrt()).exp())
-                    .collect();
+                let score = |k: &Vec<f64>| q.iter().zip(&k[shared..]).map(|(q, k)| q * k).sum::<f64>();
+                let weights: Vec<f64> =
+                    keys[..=t].iter().map(|k| (score(k) / (c.head_dim as f64).sqrt()).exp()).collect();
                 let total: f64 = weights.iter().sum();
-                let value = |i: usize| {
-                    weights
-                        .iter()
-                        .zip(&values)
-                        .map(|(w, v)| w * v[shared + i])
-                        .sum::<f64>()
-                        / total
-                };
+                let value = |i: usize| weights.iter().zip(&values).map(|(w, v)| w * v[shared + i]).sum::<f64>() / total;
                 mixed.extend((0..c.head_dim).map(value));
             }
-            let mixed = product(
-                &norm(&mixed, &at("self_attn.attn_sub_norm")),
-                &at("self_attn.o_proj"),
-            );
+            let mixed = product(&norm(&mixed, &at("self_attn.attn_sub_norm")), &at("self_attn.o_proj"));
             rows[t].iter_mut().zip(mixed).for_each(|(x, y)| *x += y);
             let input = norm(&rows[t], &at("post_attention_layernorm"));
-            let (gate, up) = (
-                product(&input, &at("mlp.gate_proj")),
-                product(&input, &at("mlp.up_proj")),
-            );
-            let inner: Vec<f64> = gate
-                .iter()
-                .zip(up)
-                .map(|(g, u)| g.max(0.0).powi(2) * u)
-                .collect();
+            let (gate, up) = (product(&input, &at("mlp.gate_proj")), product(&input, &at("mlp.up_proj")));
+            let inner: Vec<f64> = gate.iter().zip(up).map(|(g, u)| g.max(0.0).powi(2) * u).collect();
             let inner = product(&norm(&inner, &at("mlp.ffn_sub_norm")), &at("mlp.down_proj"));
             rows[t].iter_mut().zip(inner).for_each(|(x, y)| *x += y);
         }
     }
-    rows.iter()
-        .flat_map(|x| product(&norm(x, "model.norm.weight"), "lm_head.weight"))
-        .collect()
+    rows.iter().flat_map(|x| product(&norm(x, "model.norm.weight"), "lm_head.weight")).collect()
 }
 
 #[test]
 fn logits_are_those_of_the_definition() {
     let config = Config::BitNet(decoder(LM));
     let tokens: Vec<u32> = b"low bits, long words".iter().map(|b| *b as u32).collect();
-    let logits = CpuExec::new(cpu())
-        .forward(&model(&config, "f32"), &Batch::new([&tokens[..]]))
-        .expect("runs");
+    let logits = CpuExec::new(cpu()).forward(&model(&config, "f32"), &Batch::new([&tokens[..]])).expect("runs");
     assert_eq!((logits.rows(), logits.width()), (tokens.len(), 258));
-    let expected: Vec<f32> = reference(&config, &tokens)
-        .iter()
-        .map(|v| *v as f32)
-        .collect();
+    let expected: Vec<f32> = reference(&config, &tokens).iter().map(|v| *v as f32).collect();
     let distance = distance(&logits.to_vec(), &expected);
     assert!(distance < 1e-5, "{distance}");
 }
@@ -152,34 +97,22 @@ fn decoding_gives_the_logits_of_the_prompt() {
     for head in [LM, TIED] {
         for recipe in ["f32", "int8", "nf4", "bitnet"] {
             let model = Arc::new(model(&Config::BitNet(decoder(head)), recipe));
-            let whole = CpuExec::new(cpu())
-                .forward(&model, &Batch::new([&tokens[..]]))
-                .expect("runs")
-                .to_vec();
+            let whole = CpuExec::new(cpu()).forward(&model, &Batch::new([&tokens[..]])).expect("runs").to_vec();
             let mut session = Session::new(model, cpu(), 128);
             let mut seen = 0;
             for step in [31, 1, 1, 5, 1, 1, 30] {
-                let logits = session
-                    .feed(&tokens[seen..seen + step])
-                    .expect("fits")
-                    .to_vec();
+                let logits = session.feed(&tokens[seen..seen + step]).expect("fits").to_vec();
                 seen += step;
-                // A rounding boundary of the 8-bit activations may flip where float sums are ordered differently.
-                let limit = if recipe == "f32" || recipe == "nf4" {
-                    1e-5
-                } else {
-                    5e-2
-                };
+                // Several tokens at once may be summed in another order, which can flip a rounding boundary of 8-bit
+                // activations, and may be multiplied in bf16, where the CPU has that and the weights are 4-bit floats.
+                let limit = if recipe == "f32" { 1e-5 } else { 5e-2 };
                 let distance = distance(&logits, &whole[(seen - 1) * 258..][..258]);
                 assert!(distance < limit, "{recipe} after {seen} tokens: {distance}");
             }
             assert_eq!(session.tokens(), 70);
             session.truncate(31);
             let again = session.feed(&tokens[31..32]).expect("fits").to_vec();
-            assert!(
-                distance(&again, &whole[31 * 258..][..258]) < 5e-2,
-                "a cut sequence continues as the first time"
-            );
+            assert!(distance(&again, &whole[31 * 258..][..258]) < 5e-2, "a cut sequence continues as the first time");
         }
     }
 }
@@ -210,9 +143,7 @@ fn a_sequence_does_not_depend_on_its_batch() {
             let mut alone = Vec::new();
             for span in batch().starts.windows(2) {
                 let single = Batch::new([&batch().tokens[span[0]..span[1]]]);
-                exec.forward(&model, &single)
-                    .expect("runs")
-                    .append_to(&mut alone);
+                exec.forward(&model, &single).expect("runs").append_to(&mut alone);
             }
             let distance = distance(&together, &alone);
             assert!(distance < 1e-5, "{recipe}: {distance}");
@@ -225,81 +156,42 @@ fn the_listing_counts_what_is_there() {
     for config in configs() {
         let listing = Listing::new(&config).expect("valid");
         let masters = masters(&config);
-        assert_eq!(
-            listing.count(),
-            masters
-                .iter()
-                .map(|(_, values)| values.len() as u64)
-                .sum::<u64>()
-        );
+        assert_eq!(listing.count(), masters.iter().map(|(_, values)| values.len() as u64).sum::<u64>());
         assert_eq!(listing.params().len(), masters.len());
-        let names: std::collections::BTreeSet<_> =
-            listing.params().iter().map(|p| &p.name).collect();
+        let names: std::collections::BTreeSet<_> = listing.params().iter().map(|p| &p.name).collect();
         assert_eq!(names.len(), masters.len(), "names are unique");
         assert!(listing.count_of(|role| role == Role::Body) < listing.count());
     }
-    let Config::BitNet(c) = &configs()[0] else {
-        unreachable!("a decoder")
-    };
+    let Config::BitNet(c) = &configs()[0] else { unreachable!("a decoder") };
     let listing = Listing::new(&configs()[0]).expect("valid");
     let (n, attention) = (9, c.num_attention_heads * c.head_dim);
     let weights = listing.count_of(|role| matches!(role, Role::Body | Role::Head));
     let pairs = (c.num_hidden_layers * attention * n * (n + 1) / 2) as u64;
     let tokens: Vec<u32> = (0..n as u32).collect();
-    assert_eq!(
-        listing.flops(&Batch::new([&tokens[..]])),
-        2 * weights * n as u64 + 4 * pairs
-    );
+    assert_eq!(listing.flops(&Batch::new([&tokens[..]])), 2 * weights * n as u64 + 4 * pairs);
 }
 
 #[test]
 fn bad_requests_are_one_clear_line() {
     let decoder_model = Arc::new(model(&configs()[0], "f32"));
     let mut exec = CpuExec::new(cpu());
-    let mut fails = |batch: &Batch| {
-        exec.forward(&decoder_model, batch)
-            .err()
-            .expect("refused")
-            .to_string()
-    };
-    assert!(
-        fails(&Batch::new([&[1, 258][..]]))
-            .contains("token 258 is outside the table of 258 entries")
-    );
+    let mut fails = |batch: &Batch| exec.forward(&decoder_model, batch).err().expect("refused").to_string();
+    assert!(fails(&Batch::new([&[1, 258][..]])).contains("token 258 is outside the table of 258 entries"));
     assert!(fails(&Batch::new([&[1][..], &[]])).contains("none may be empty"));
     assert!(fails(&Batch::default()).contains("at least one sequence"));
     let mut session = Session::new(decoder_model, cpu(), 4);
-    assert!(
-        session
-            .feed(&[])
-            .expect_err("refused")
-            .to_string()
-            .contains("at least one token")
-    );
+    assert!(session.feed(&[]).expect_err("refused").to_string().contains("at least one token"));
     session.feed(&[1, 2]).expect("fits");
     assert!(session.feed(&[999]).is_err());
     let expected = "2 + 3 tokens exceed the context of 4";
-    assert!(
-        session
-            .feed(&[1, 2, 3])
-            .expect_err("refused")
-            .to_string()
-            .contains(expected)
-    );
+    assert!(session.feed(&[1, 2, 3]).expect_err("refused").to_string().contains(expected));
     assert_eq!(session.tokens(), 2);
     session.feed(&[1, 2]).expect("fits");
     for config in &configs()[2..] {
-        let text = Session::new(Arc::new(model(config, "f32")), cpu(), 4)
-            .feed(&[1])
-            .map(|_| ())
-            .map_err(|e| e.to_string());
+        let text =
+            Session::new(Arc::new(model(config, "f32")), cpu(), 4).feed(&[1]).map(|_| ()).map_err(|e| e.to_string());
         let causal = matches!(config, Config::BitNet(c) if c.causal);
-        assert!(
-            causal
-                || text
-                    .expect_err("refused")
-                    .contains("use it as a classifier")
-        );
+        assert!(causal || text.expect_err("refused").contains("use it as a classifier"));
     }
 }
 
@@ -319,12 +211,7 @@ fn a_classifier_takes_any_text() {
     assert!(distance(&one, &logits[3..6]) < 1e-6);
     let many = vec!["some text"; 1000];
     let logits = classifier.logits(&many).expect("runs");
-    assert!(
-        logits
-            .chunks_exact(3)
-            .all(|row| distance(row, &logits[..3]) < 1e-6),
-        "pieces of a batch agree"
-    );
+    assert!(logits.chunks_exact(3).all(|row| distance(row, &logits[..3]) < 1e-6), "pieces of a batch agree");
 }
 
 #[test]
@@ -332,25 +219,13 @@ fn calibration_finds_outlier_features() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = configs()[0].clone();
     let mut masters = masters(&config);
-    let norm = masters
-        .iter_mut()
-        .find(|(spec, _)| spec.name == "model.layers.0.input_layernorm.weight")
-        .expect("there");
+    let norm =
+        masters.iter_mut().find(|(spec, _)| spec.name == "model.layers.0.input_layernorm.weight").expect("there");
     norm.1[17] = 100.0;
     let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
-    lowbit_model::checkpoint::save_masters(directory.path(), &card(config), None, params)
-        .expect("written");
-    let model = Checkpoint::open(directory.path())
-        .expect("valid")
-        .model()
-        .expect("loads");
+    lowbit_model::checkpoint::save_masters(directory.path(), &card(config), None, params).expect("written");
+    let model = Checkpoint::open(directory.path()).expect("valid").model().expect("loads");
     let options = calibrate(&model, cpu(), [&batch()]).expect("runs");
-    assert_eq!(
-        options["model.layers.0.self_attn.q_proj.weight"].outlier_columns,
-        [17]
-    );
-    assert_eq!(
-        options["model.layers.1.self_attn.q_proj.weight"].outlier_columns,
-        [0u32; 0]
-    );
+    assert_eq!(options["model.layers.0.self_attn.q_proj.weight"].outlier_columns, [17]);
+    assert_eq!(options["model.layers.1.self_attn.q_proj.weight"].outlier_columns, [0u32; 0]);
 }

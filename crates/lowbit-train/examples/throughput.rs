@@ -50,7 +50,10 @@ struct Print(Vec<f64>);
 
 impl Observer for Print {
     fn step(&mut self, m: &StepMetrics, steps: u64) -> Control {
-        println!("step {}/{steps} loss {:.4} norm {:.3} {:.0} tokens/s", m.step, m.loss, m.grad_norm, m.tokens_per_second);
+        println!(
+            "step {}/{steps} loss {:.4} norm {:.3} {:.0} tokens/s",
+            m.step, m.loss, m.grad_norm, m.tokens_per_second
+        );
         self.0.push(m.tokens_per_second);
         Control::Continue
     }
@@ -58,7 +61,8 @@ impl Observer for Print {
 
 fn flag(name: &str, default: usize) -> usize {
     let mut args = std::env::args().skip_while(|a| a != name);
-    args.nth(1).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} needs a number, not `{value}`")))
+    args.nth(1)
+        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} needs a number, not `{value}`")))
 }
 
 fn has(name: &str) -> bool {

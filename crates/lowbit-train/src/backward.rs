@@ -16,10 +16,28 @@ type Saved = (Rc<Buffer>, usize);
 
 /// What the backward pass of one operation needs. `x` and `y` are slots of input and output.
 pub(crate) enum Record {
-    Embed { table: ParamId, ids: Vec<u32>, y: usize },
+    Embed {
+        table: ParamId,
+        ids: Vec<u32>,
+        y: usize,
+    },
     /// `input` is what was multiplied: quantized where the layer is.
-    Linear { input: Rc<Buffer>, weight: ParamId, bias: Option<ParamId>, x: usize, y: usize },
-    Norm { kind: NormKind, value: Rc<Buffer>, weight: ParamId, bias: Option<ParamId>, eps: f32, x: usize, y: usize },
+    Linear {
+        input: Rc<Buffer>,
+        weight: ParamId,
+        bias: Option<ParamId>,
+        x: usize,
+        y: usize,
+    },
+    Norm {
+        kind: NormKind,
+        value: Rc<Buffer>,
+        weight: ParamId,
+        bias: Option<ParamId>,
+        eps: f32,
+        x: usize,
+        y: usize,
+    },
     /// `q` and `k` after rotation.
     Attend {
         shape: AttentionShape,
@@ -30,13 +48,41 @@ pub(crate) enum Record {
         y: Saved,
         logsumexp: Buffer,
     },
-    Activate { f: Function, value: Rc<Buffer>, x: usize, y: usize },
-    Gate { f: Function, gate: Saved, up: Saved, y: usize },
-    Mul { a: Saved, b: Saved, y: usize },
-    Add { a: usize, b: usize, y: usize },
+    Activate {
+        f: Function,
+        value: Rc<Buffer>,
+        x: usize,
+        y: usize,
+    },
+    Gate {
+        f: Function,
+        gate: Saved,
+        up: Saved,
+        y: usize,
+    },
+    Mul {
+        a: Saved,
+        b: Saved,
+        y: usize,
+    },
+    Add {
+        a: usize,
+        b: usize,
+        y: usize,
+    },
     /// `x` with its number of values.
-    Pool { how: Pooling, width: usize, x: (usize, usize), y: usize },
-    Dropout { p: f32, seed: u64, x: usize, y: usize },
+    Pool {
+        how: Pooling,
+        width: usize,
+        x: (usize, usize),
+        y: usize,
+    },
+    Dropout {
+        p: f32,
+        seed: u64,
+        x: usize,
+        y: usize,
+    },
 }
 
 impl Record {
@@ -167,9 +213,7 @@ impl Tape {
     ) {
         let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|saved| self.arena.zeroed(saved.0.len()));
         let (cpu, starts) = (&self.cpu, &self.starts);
-        ops::attention_backward(
-            cpu, shape, starts, &q.0, &k.0, &v.0, y, logsumexp, dy, &mut dq, &mut dk, &mut dv,
-        );
+        ops::attention_backward(cpu, shape, starts, &q.0, &k.0, &v.0, y, logsumexp, dy, &mut dq, &mut dk, &mut dv);
         if let Some(theta) = theta {
             ops::rope(cpu, &mut dq, shape.heads, shape.head_dim, &self.positions, theta, true);
             ops::rope(cpu, &mut dk, shape.kv_heads, shape.head_dim, &self.positions, theta, true);

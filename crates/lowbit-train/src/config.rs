@@ -1,7 +1,7 @@
 //! What a training run is asked to do.
 
-use crate::qat::Qat;
 use crate::Error;
+use crate::qat::Qat;
 use lowbit_model::source::Role;
 use serde::{Deserialize, Serialize};
 

@@ -62,7 +62,8 @@ mod tests {
     #[test]
     fn lines_beyond_the_resumed_step_and_torn_lines_are_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let line = |step| StepMetrics { step, loss: 1.0, lr: 0.1, grad_norm: 2.0, tokens_per_second: 3.0, seconds: 4.0 };
+        let line =
+            |step| StepMetrics { step, loss: 1.0, lr: 0.1, grad_norm: 2.0, tokens_per_second: 3.0, seconds: 4.0 };
         let mut metrics = Metrics::open(dir.path(), 0).unwrap();
         for step in 1..=5 {
             metrics.append(&line(step)).unwrap();

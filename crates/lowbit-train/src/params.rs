@@ -1,8 +1,8 @@
 //! The parameter store: masters, gradients and moments of every parameter.
 
+use crate::Error;
 use crate::qat::{Qat, ternary};
 use crate::random::{Random, hash};
-use crate::Error;
 use lowbit_kernels::Cpu;
 use lowbit_model::source::{Init, ParamSpec, Role, Source};
 use lowbit_model::{Config, Model};

@@ -9,7 +9,9 @@ fn mix(mut x: u64) -> u64 {
 
 /// A seed for one purpose out of several numbers.
 pub(crate) fn hash(parts: &[u64]) -> u64 {
-    parts.iter().fold(0, |h, &p| mix(h.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix(p.wrapping_add(0xd1b5_4a32_d192_ed03))))
+    parts
+        .iter()
+        .fold(0, |h, &p| mix(h.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix(p.wrapping_add(0xd1b5_4a32_d192_ed03))))
 }
 
 /// A stream of numbers.

@@ -97,6 +97,15 @@ impl States {
         Ok(())
     }
 
+    /// Removes damaged states, so that they do not count among those that are kept.
+    fn forget_after(&self, step: u64) -> Result<(), Error> {
+        for damaged in self.steps()?.into_iter().filter(|&s| s > step) {
+            let path = self.path(damaged);
+            fs::remove_file(&path).map_err(|e| Error::io(&path, &e))?;
+        }
+        Ok(())
+    }
+
     /// Restores the newest intact state into the parameters; none when there is no state at all.
     ///
     /// # Errors
@@ -113,7 +122,11 @@ impl States {
             let path = self.path(step);
             let bytes = fs::read(&path).map_err(|e| Error::io(&path, &e))?;
             match verify(&path, &bytes) {
-                Ok(state) => return restore(&path, &state, params, identity).map(Some),
+                Ok(state) => {
+                    let progress = restore(&path, &state, params, identity)?;
+                    self.forget_after(step)?;
+                    return Ok(Some(progress));
+                }
                 Err(error) => {
                     warn(&format!("{error}; trying the state before"));
                     last = Some(error);
@@ -162,7 +175,8 @@ fn restore(path: &Path, state: &State, params: &mut Params, identity: &Identity)
         let text = format!("`format` is `{}`, this version reads `{FORMAT}`", field("format")?);
         return Err(Error::input(path, text));
     }
-    let pairs = [("model", &identity.model), ("train", &identity.train), ("data", &identity.data), ("from", &identity.from)];
+    let pairs =
+        [("model", &identity.model), ("train", &identity.train), ("data", &identity.data), ("from", &identity.from)];
     for (name, now) in pairs {
         if let Some(difference) = difference(name, field(name)?, now) {
             let remedy = "resume with the same settings, or train into another directory";

@@ -266,12 +266,8 @@ impl Exec for Tape {
     }
 
     fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {
-        let shape = AttentionShape {
-            heads: spec.heads,
-            kv_heads: spec.kv_heads,
-            head_dim: spec.head_dim,
-            causal: spec.causal,
-        };
+        let shape =
+            AttentionShape { heads: spec.heads, kv_heads: spec.kv_heads, head_dim: spec.head_dim, causal: spec.causal };
         let queries = self.rotated(q, spec.heads, spec);
         let keys = self.rotated(k, spec.kv_heads, spec);
         let values = self.value(v);

@@ -306,3 +306,59 @@ fn identity(job: &Job, from: String) -> Identity {
     let model = serde_json::to_string(&job.card.config).expect("a configuration can be written");
     Identity { model, train: train.to_string(), data: job.data.fingerprint(), from }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+    use crate::storage::tests::Failing;
+    use lowbit_model::exec::Batch;
+
+    struct Tokens;
+
+    impl Data for Tokens {
+        fn len(&self) -> usize {
+            9
+        }
+
+        fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
+            *batch = Batch::new(rows.iter().map(|&r| &[[0, 1], [1, 2], [2, 0]][r % 3][..]));
+            *targets = rows.iter().map(|&r| r as u32 % 3 % 2).collect();
+        }
+
+        fn fingerprint(&self) -> String {
+            "tokens".into()
+        }
+    }
+
+    /// A disk that fails at its n-th operation, for every n: each time the run can be finished from what is there.
+    #[test]
+    fn every_failing_write_leaves_a_state_to_resume_from() {
+        let text = r#"{"architecture": "mlp", "vocab_size": 3, "hidden_size": 4, "hidden_act": "relu", "classes": 2}"#;
+        let config = serde_json::from_str(text).unwrap();
+        let card = Card { config, labels: Vec::new(), max_length: 2, trained_for: None };
+        let config = TrainConfig { steps: Some(5), batch_size: 2, save_every: 1, ..TrainConfig::default() };
+        let job = Job { card: &card, tokenizer: None, from: None, data: &Tokens, config: &config };
+        let cpu = Cpu::new(None, Some(1)).unwrap();
+        let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
+        let whole = tempfile::tempdir().unwrap();
+        train(&job, whole.path(), &cpu, &mut ()).unwrap();
+        let (mut failures, mut finished) = (0, false);
+        while !finished {
+            let dir = tempfile::tempdir().unwrap();
+            let storage = Failing::after(failures);
+            let session = Session::open(&job, dir.path(), &cpu, &storage, &mut ());
+            match session.and_then(|session| session.run(&mut ())) {
+                Ok(_) => finished = true,
+                Err(error) => {
+                    assert_eq!(error.kind, Kind::Io, "{error}");
+                    assert!(error.path.is_some());
+                    failures += 1;
+                }
+            }
+            train(&job, dir.path(), &cpu, &mut ()).unwrap();
+            assert!(weights(dir.path()) == weights(whole.path()), "after {failures} operations");
+        }
+        assert!(failures > 50, "only {failures} operations could fail");
+    }
+}

@@ -46,7 +46,10 @@ fn compare(label: &str, tape: &mut Tape, loss: &mut dyn FnMut(&mut Tape) -> f64)
             let slope = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h as f64);
             let exact = weighted(gradient, &direction);
             let error = (slope - exact).abs();
-            assert!(error <= 2e-3 * norm.max(0.1), "{label}: {name} trial {trial}: {exact} against {slope}, norm {norm}");
+            assert!(
+                error <= 2e-3 * norm.max(0.1),
+                "{label}: {name} trial {trial}: {exact} against {slope}, norm {norm}"
+            );
         }
         tape.params.set(name, value).unwrap();
     }
@@ -152,7 +155,8 @@ fn each_operation_follows_finite_differences() {
         ("pool last", |t, a, _, _| t.pool(a, Pooling::Last)),
         ("dropout", |t, a, _, _| t.dropout(a, 0.4)),
         ("attend", |t, a, b, _| {
-            let spec = Attention { layer: 0, heads: 2, kv_heads: 2, head_dim: 6, rope_theta: Some(100.0), causal: true };
+            let spec =
+                Attention { layer: 0, heads: 2, kv_heads: 2, head_dim: 6, rope_theta: Some(100.0), causal: true };
             let v = t.add(a, b);
             t.attend(a, b, &v, &spec)
         }),
@@ -172,7 +176,7 @@ fn each_operation_follows_finite_differences() {
             push(&mut params, "bias", 1, 12, Role::Bias),
         ];
         let mut tape = Tape::new(&cpu(1), params, None);
-        let mut run = |tape: &mut Tape| {
+        let run = |tape: &mut Tape| {
             tape.begin(&batch, Pass::Train(5));
             let (a, b) = (tape.embed(&tables[0], &batch.tokens), tape.embed(&tables[1], &shifted));
             let y = build(tape, &a, &b, &ids);

@@ -317,19 +317,19 @@ fn a_run_can_begin_from_a_checkpoint() {
 
 #[test]
 fn bad_data_are_refused() {
-    let model = card(mlp(json!({"classes": 2})));
+    let model = card(mlp(json!({})));
     let dir = tempfile::tempdir().unwrap();
-    let error = |data: &Majority, dir: &str, root: &Path| {
-        run(&model, data, &config(2), &root.join(dir), &cpu(1), &mut Watch::default()).unwrap_err()
+    let error = |model: &Card, data: &Majority, name: &str| {
+        run(model, data, &config(2), &dir.path().join(name), &cpu(1), &mut Watch::default()).unwrap_err()
     };
-    let empty = error(&Majority::new(0), "a", dir.path());
+    let empty = error(&model, &Majority::new(0), "a");
     assert!(empty.kind == Kind::Input && empty.message.contains("empty"), "{empty}");
-    let classes = error(&Majority::new(20), "b", dir.path());
+    let classes = error(&card(mlp(json!({"classes": 2}))), &Majority::new(20), "b");
     assert!(classes.kind == Kind::Input && classes.message.contains("target 2"), "{classes}");
     let mut data = Majority::new(20);
-    data.rows[13].0[0] = 19;
-    let token = error(&data, "c", dir.path());
-    assert!(token.kind == Kind::Input && token.message.contains("row 13 holds token 19"), "{token}");
+    data.rows.iter_mut().for_each(|row| row.0[0] = 19);
+    let token = error(&model, &data, "c");
+    assert!(token.kind == Kind::Input && token.message.contains("holds token 19"), "{token}");
     let lm = card(bitnet(LM, json!({})));
     let settings = TrainConfig { token_dropout: 0.1, ..config(2) };
     let error = run(&lm, &Counting { rows: 5 }, &settings, &dir.path().join("d"), &cpu(1), &mut Watch::default());

@@ -12,21 +12,12 @@ pub(super) fn read(
     limits: &Limits,
     sink: &mut Sink<'_>,
 ) -> Result<(), Error> {
-    let mut records = Records {
-        table,
-        lines: Lines::open(&table.path, limits)?,
-        delimiter,
-        quoting,
-    };
+    let mut records = Records { table, lines: Lines::open(&table.path, limits)?, delimiter, quoting };
     let Some((mut line, mut fields)) = records.next()? else {
         return Ok(());
     };
     let width = fields.len();
-    let header = if table.header {
-        std::mem::take(&mut fields)
-    } else {
-        Vec::new()
-    };
+    let header = if table.header { std::mem::take(&mut fields) } else { Vec::new() };
     let place = |column: &Column| place(table, column, line, &header, width);
     let text: Vec<usize> = table.text.iter().map(place).collect::<Result<_, _>>()?;
     let label = place(&table.label)?;
@@ -38,10 +29,7 @@ pub(super) fn read(
     }
     loop {
         if fields.len() != width {
-            let message = format!(
-                "{} columns where the first line has {width}: check the separators",
-                fields.len()
-            );
+            let message = format!("{} columns where the first line has {width}: check the separators", fields.len());
             return Err(Error::input(&table.path, Some(line), message));
         }
         let parts: Vec<&str> = text.iter().map(|&column| fields[column].as_str()).collect();
@@ -54,28 +42,17 @@ pub(super) fn read(
 }
 
 /// Index of a column among `width`, given the header or (without one) an empty slice.
-fn place(
-    table: &Table,
-    column: &Column,
-    line: u64,
-    header: &[String],
-    width: usize,
-) -> Result<usize, Error> {
+fn place(table: &Table, column: &Column, line: u64, header: &[String], width: usize) -> Result<usize, Error> {
     let fail = |message: String| Err(Error::input(&table.path, Some(line), message));
     match column {
         Column::Index(index) if *index < width => Ok(*index),
-        Column::Index(index) => fail(format!(
-            "no column {index}: the line has {width}, counted from 0"
-        )),
+        Column::Index(index) => fail(format!("no column {index}: the line has {width}, counted from 0")),
         Column::Name(name) => match header.iter().position(|field| field == name) {
             Some(index) => Ok(index),
-            None if header.is_empty() => Err(Error::usage(format!(
-                "column `{name}` has a name, but the table is read with header = false"
-            ))),
-            None => fail(format!(
-                "no column `{name}`: the header has {}",
-                abridged(header.iter().map(String::as_str))
-            )),
+            None if header.is_empty() => {
+                Err(Error::usage(format!("column `{name}` has a name, but the table is read with header = false")))
+            }
+            None => fail(format!("no column `{name}`: the header has {}", abridged(header.iter().map(String::as_str)))),
         },
     }
 }
@@ -100,10 +77,7 @@ impl Records<'_> {
         };
         let begin = self.lines.line;
         if !self.quoting {
-            return Ok(Some((
-                begin,
-                text.split(self.delimiter).map(String::from).collect(),
-            )));
+            return Ok(Some((begin, text.split(self.delimiter).map(String::from).collect())));
         }
         let mut splitter = Splitter::new(self.delimiter);
         let mut used = 0;
@@ -115,33 +89,21 @@ impl Records<'_> {
                         "{found:?} after the closing quote of column {}: double a quote inside a field",
                         splitter.fields.len()
                     );
-                    return Err(Error::input(
-                        &self.table.path,
-                        Some(self.lines.line),
-                        message,
-                    ));
+                    return Err(Error::input(&self.table.path, Some(self.lines.line), message));
                 }
                 Progress::Open => {}
             }
             used += text.len() as u64 + 1;
-            text = self
-                .lines
-                .next(used)
-                .map_err(|error| self.unclosed(begin, error))?
-                .ok_or_else(|| {
-                    let message =
-                        format!("quote of column {} is never closed", splitter.fields.len());
-                    Error::input(&self.table.path, Some(begin), message)
-                })?;
+            text = self.lines.next(used).map_err(|error| self.unclosed(begin, error))?.ok_or_else(|| {
+                let message = format!("quote of column {} is never closed", splitter.fields.len());
+                Error::input(&self.table.path, Some(begin), message)
+            })?;
         }
     }
 
     /// A record over several lines is to blame on the line it begins on.
     fn unclosed(&self, begin: u64, error: Error) -> Error {
-        let message = format!(
-            "{} (the record's quote opens on line {begin})",
-            error.message
-        );
+        let message = format!("{} (the record's quote opens on line {begin})", error.message);
         Error { message, ..error }
     }
 }
@@ -172,21 +134,14 @@ struct Splitter {
 
 impl Splitter {
     fn new(delimiter: char) -> Self {
-        Splitter {
-            delimiter,
-            state: State::Begin,
-            field: String::new(),
-            fields: Vec::new(),
-        }
+        Splitter { delimiter, state: State::Begin, field: String::new(), fields: Vec::new() }
     }
 
     fn feed(&mut self, line: &str) -> Progress {
         for c in line.chars() {
             match self.state {
                 State::Begin if c == '"' => self.state = State::Quoted,
-                State::Begin | State::Plain | State::Closed if c == self.delimiter => {
-                    self.end_field()
-                }
+                State::Begin | State::Plain | State::Closed if c == self.delimiter => self.end_field(),
                 State::Begin | State::Plain => {
                     self.field.push(c);
                     self.state = State::Plain;

@@ -9,9 +9,7 @@ use serde_json::{Map, Value};
 pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), Error> {
     let name = |column: &Column| match column {
         Column::Name(name) => Ok(name.clone()),
-        Column::Index(index) => Err(Error::usage(format!(
-            "column {index}: JSON lines have names, not positions"
-        ))),
+        Column::Index(index) => Err(Error::usage(format!("column {index}: JSON lines have names, not positions"))),
     };
     let text: Vec<String> = table.text.iter().map(name).collect::<Result<_, _>>()?;
     let label = name(&table.label)?;
@@ -21,13 +19,10 @@ pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Resul
             continue;
         }
         let fail = |message: String| Error::input(&table.path, Some(lines.line), message);
-        let object: Map<String, Value> = serde_json::from_str(&line)
-            .map_err(|cause| fail(format!("not one JSON object a line: {cause}")))?;
-        let parts: Vec<String> = text
-            .iter()
-            .map(|field| plain(&object, field))
-            .collect::<Result<_, _>>()
-            .map_err(fail)?;
+        let object: Map<String, Value> =
+            serde_json::from_str(&line).map_err(|cause| fail(format!("not one JSON object a line: {cause}")))?;
+        let parts: Vec<String> =
+            text.iter().map(|field| plain(&object, field)).collect::<Result<_, _>>().map_err(fail)?;
         let label = plain(&object, &label).map_err(fail)?;
         sink.push(Some(lines.line), parts.join(" "), &label)?;
     }
@@ -40,15 +35,8 @@ fn plain(object: &Map<String, Value>, field: &str) -> Result<String, String> {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
         Some(Value::Null) => Err(format!("field `{field}` is null: fill it or drop the row")),
-        Some(Value::Array(_)) => Err(format!(
-            "field `{field}` is an array, not a text or a number"
-        )),
-        Some(Value::Object(_)) => Err(format!(
-            "field `{field}` is an object, not a text or a number"
-        )),
-        None => Err(format!(
-            "no field `{field}`: the object has {}",
-            abridged(object.keys().map(String::as_str))
-        )),
+        Some(Value::Array(_)) => Err(format!("field `{field}` is an array, not a text or a number")),
+        Some(Value::Object(_)) => Err(format!("field `{field}` is an object, not a text or a number")),
+        None => Err(format!("no field `{field}`: the object has {}", abridged(object.keys().map(String::as_str)))),
     }
 }

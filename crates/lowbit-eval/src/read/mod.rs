@@ -90,30 +90,19 @@ pub struct Limits {
 impl Default for Limits {
     /// 2 GiB, 16 MiB a line, 16,777,216 rows.
     fn default() -> Self {
-        Limits {
-            bytes: 2 << 30,
-            line: 16 << 20,
-            rows: 1 << 24,
-        }
+        Limits { bytes: 2 << 30, line: 16 << 20, rows: 1 << 24 }
     }
 }
 
 /// Reads a whole table. A file that has no rows is refused.
 pub fn read(table: &Table, limits: &Limits) -> Result<Rows, Error> {
-    read_rows(table, limits).map_err(|error| Error {
-        message: one_line(&error.message),
-        ..error
-    })
+    read_rows(table, limits).map_err(|error| Error { message: one_line(&error.message), ..error })
 }
 
 /// Control characters, which a message may quote from the file, escaped.
 fn one_line(message: &str) -> String {
     let escaped = |c: char| {
-        if c.is_control() {
-            c.escape_default().collect()
-        } else {
-            c.to_string()
-        }
+        if c.is_control() { c.escape_default().collect() } else { c.to_string() }
     };
     message.chars().map(escaped).collect()
 }
@@ -122,15 +111,9 @@ fn one_line(message: &str) -> String {
 fn abridged<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 20;
     let more = names.len().saturating_sub(SHOWN);
-    let shown = names
-        .take(SHOWN)
-        .map(|name| format!("{:?}", name.chars().take(40).collect::<String>()));
+    let shown = names.take(SHOWN).map(|name| format!("{:?}", name.chars().take(40).collect::<String>()));
     let shown = shown.collect::<Vec<_>>().join(", ");
-    if more == 0 {
-        shown
-    } else {
-        format!("{shown} and {more} more")
-    }
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 fn read_rows(table: &Table, limits: &Limits) -> Result<Rows, Error> {
@@ -140,16 +123,8 @@ fn read_rows(table: &Table, limits: &Limits) -> Result<Rows, Error> {
         None => format_of(&table.path)?,
     };
     match format {
-        Format::Csv => {
-            delimited::read(table, ',', table.quoting.unwrap_or(true), limits, &mut sink)?
-        }
-        Format::Tsv => delimited::read(
-            table,
-            '\t',
-            table.quoting.unwrap_or(false),
-            limits,
-            &mut sink,
-        )?,
+        Format::Csv => delimited::read(table, ',', table.quoting.unwrap_or(true), limits, &mut sink)?,
+        Format::Tsv => delimited::read(table, '\t', table.quoting.unwrap_or(false), limits, &mut sink)?,
         Format::Jsonl => jsonl::read(table, limits, &mut sink)?,
         Format::Parquet => parquet::read(table, limits, &mut sink)?,
     }
@@ -158,31 +133,13 @@ fn read_rows(table: &Table, limits: &Limits) -> Result<Rows, Error> {
 
 /// Layout by extension, below the extension of a compression.
 fn format_of(path: &Path) -> Result<Format, Error> {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    let plain = source::COMPRESSIONS
-        .iter()
-        .find_map(|c| name.strip_suffix(c.extension))
-        .unwrap_or(&name);
-    let extension = plain
-        .rsplit_once('.')
-        .map_or("", |(_, extension)| extension);
-    let found = FORMATS
-        .iter()
-        .find(|(_, extensions)| extensions.contains(&extension));
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let plain = source::COMPRESSIONS.iter().find_map(|c| name.strip_suffix(c.extension)).unwrap_or(&name);
+    let extension = plain.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let found = FORMATS.iter().find(|(_, extensions)| extensions.contains(&extension));
     found.map(|(format, _)| *format).ok_or_else(|| {
-        let known: Vec<_> = FORMATS
-            .iter()
-            .flat_map(|(_, extensions)| *extensions)
-            .map(|e| format!(".{e}"))
-            .collect();
-        let message = format!(
-            "cannot tell the format by the name: expected {}, or set `format`",
-            known.join(", ")
-        );
+        let known: Vec<_> = FORMATS.iter().flat_map(|(_, extensions)| *extensions).map(|e| format!(".{e}")).collect();
+        let message = format!("cannot tell the format by the name: expected {}, or set `format`", known.join(", "));
         Error::input(path, None, message)
     })
 }

@@ -18,11 +18,7 @@ use std::sync::Once;
 pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), Error> {
     refuse_compressed(table)?;
     without_panic(|| decode(table, limits, sink)).unwrap_or_else(|| {
-        Err(Error::input(
-            &table.path,
-            None,
-            "not a readable Parquet file (its pages are damaged): fetch it again",
-        ))
+        Err(Error::input(&table.path, None, "not a readable Parquet file (its pages are damaged): fetch it again"))
     })
 }
 
@@ -50,36 +46,23 @@ thread_local! {
 
 fn decode(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), Error> {
     let fail = |message: String| Error::input(&table.path, None, message);
-    let damaged = |cause: ParquetError| {
-        fail(format!(
-            "not a readable Parquet file ({cause}): fetch it again"
-        ))
-    };
+    let damaged = |cause: ParquetError| fail(format!("not a readable Parquet file ({cause}): fetch it again"));
     let reader = SerializedFileReader::new(source::regular_file(&table.path)?).map_err(damaged)?;
     let groups = reader.metadata().row_groups().iter();
-    let bytes = groups
-        .map(|group| group.total_byte_size())
-        .fold(0, i64::saturating_add);
+    let bytes = groups.map(|group| group.total_byte_size()).fold(0, i64::saturating_add);
     if bytes < 0 || bytes as u64 > limits.bytes {
-        return Err(fail(format!(
-            "{bytes} bytes after decompression, the limit for one file is {}",
-            limits.bytes
-        )));
+        return Err(fail(format!("{bytes} bytes after decompression, the limit for one file is {}", limits.bytes)));
     }
     let (projection, order) = project(table, reader.metadata().file_metadata().schema())?;
     for row in reader.get_row_iter(Some(projection)).map_err(damaged)? {
         let row = row.map_err(damaged)?;
         let at_row = |what: String| fail(format!("row {}: {what}", sink.len()));
-        let parts: Result<Vec<String>, String> =
-            order.iter().map(|&column| plain(&row, column)).collect();
+        let parts: Result<Vec<String>, String> = order.iter().map(|&column| plain(&row, column)).collect();
         let parts = parts.map_err(at_row)?;
         let (label, text) = parts.split_last().expect("the label is among the columns");
         let text = text.join(" ");
         if text.len() as u64 > limits.line {
-            return Err(at_row(format!(
-                "text is longer than {} bytes, the limit for one text",
-                limits.line
-            )));
+            return Err(at_row(format!("text is longer than {} bytes, the limit for one text", limits.line)));
         }
         sink.push(None, text, label)?;
     }
@@ -90,40 +73,24 @@ fn decode(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), Err
 fn refuse_compressed(table: &Table) -> Result<(), Error> {
     let mut start = Vec::new();
     let mut file = source::regular_file(&table.path)?.take(8);
-    file.read_to_end(&mut start)
-        .map_err(|cause| Error::io(&table.path, &cause))?;
+    file.read_to_end(&mut start).map_err(|cause| Error::io(&table.path, &cause))?;
     match source::compression(&table.path, &start)? {
         None => Ok(()),
-        Some(_) => Err(Error::input(
-            &table.path,
-            None,
-            "is a compressed Parquet file: decompress it first",
-        )),
+        Some(_) => Err(Error::input(&table.path, None, "is a compressed Parquet file: decompress it first")),
     }
 }
 
 /// The schema reduced to the columns of the table, and the place in it of each text column and then of the label.
 fn project(table: &Table, schema: &Type) -> Result<(Type, Vec<usize>), Error> {
     let columns = table.text.iter().chain([&table.label]);
-    let wanted: Vec<usize> = columns
-        .map(|column| place(table, column, schema))
-        .collect::<Result<_, _>>()?;
+    let wanted: Vec<usize> = columns.map(|column| place(table, column, schema)).collect::<Result<_, _>>()?;
     let mut kept = wanted.clone();
     kept.sort_unstable();
     kept.dedup();
-    let fields: Vec<TypePtr> = kept
-        .iter()
-        .map(|&index| schema.get_fields()[index].clone())
-        .collect();
-    let projection = Type::group_type_builder(schema.name())
-        .with_fields(fields)
-        .build();
-    let projection =
-        projection.map_err(|cause| Error::input(&table.path, None, cause.to_string()))?;
-    let order = wanted
-        .iter()
-        .map(|index| kept.partition_point(|k| k < index))
-        .collect();
+    let fields: Vec<TypePtr> = kept.iter().map(|&index| schema.get_fields()[index].clone()).collect();
+    let projection = Type::group_type_builder(schema.name()).with_fields(fields).build();
+    let projection = projection.map_err(|cause| Error::input(&table.path, None, cause.to_string()))?;
+    let order = wanted.iter().map(|index| kept.partition_point(|k| k < index)).collect();
     Ok((projection, order))
 }
 
@@ -132,24 +99,14 @@ fn place(table: &Table, column: &Column, schema: &Type) -> Result<usize, Error> 
     let fields = schema.get_fields();
     let index = match column {
         Column::Index(index) => *index,
-        Column::Name(name) => fields
-            .iter()
-            .position(|field| field.name() == name)
-            .unwrap_or(fields.len()),
+        Column::Name(name) => fields.iter().position(|field| field.name() == name).unwrap_or(fields.len()),
     };
     let Some(field) = fields.get(index) else {
         let known = abridged(fields.iter().map(|field| field.name()));
-        return Err(Error::input(
-            &table.path,
-            None,
-            format!("no column {column}: the file has {known}"),
-        ));
+        return Err(Error::input(&table.path, None, format!("no column {column}: the file has {known}")));
     };
     if !field.is_primitive() || field.get_basic_info().repetition() == Repetition::REPEATED {
-        let message = format!(
-            "column `{}` is nested, not a plain text or number",
-            field.name()
-        );
+        let message = format!("column `{}` is nested, not a plain text or number", field.name());
         return Err(Error::input(&table.path, None, message));
     }
     Ok(index)
@@ -157,23 +114,15 @@ fn place(table: &Table, column: &Column, schema: &Type) -> Result<usize, Error> 
 
 /// A value as text.
 fn plain(row: &Row, column: usize) -> Result<String, String> {
-    let (name, field) = row
-        .get_column_iter()
-        .nth(column)
-        .ok_or("the row has fewer columns than the schema")?;
+    let (name, field) = row.get_column_iter().nth(column).ok_or("the row has fewer columns than the schema")?;
     match field {
         Field::Str(text) => Ok(text.clone()),
-        Field::Bytes(bytes) => String::from_utf8(bytes.data().to_vec())
-            .map_err(|_| format!("column `{name}` is not UTF-8 text")),
+        Field::Bytes(bytes) => {
+            String::from_utf8(bytes.data().to_vec()).map_err(|_| format!("column `{name}` is not UTF-8 text"))
+        }
         Field::Null => Err(format!("column `{name}` is null: fill it or drop the row")),
-        Field::Bool(_) | Field::Byte(_) | Field::Short(_) | Field::Int(_) | Field::Long(_) => {
-            Ok(field.to_string())
-        }
-        Field::UByte(_) | Field::UShort(_) | Field::UInt(_) | Field::ULong(_) => {
-            Ok(field.to_string())
-        }
-        other => Err(format!(
-            "column `{name}` holds {other}, not a text, an integer or a truth value"
-        )),
+        Field::Bool(_) | Field::Byte(_) | Field::Short(_) | Field::Int(_) | Field::Long(_) => Ok(field.to_string()),
+        Field::UByte(_) | Field::UShort(_) | Field::UInt(_) | Field::ULong(_) => Ok(field.to_string()),
+        other => Err(format!("column `{name}` holds {other}, not a text, an integer or a truth value")),
     }
 }

@@ -40,9 +40,7 @@ pub(super) static COMPRESSIONS: &[Compression] = &[
         magic: &[0xfd, b'7', b'z', b'X', b'Z', 0],
         decode: |file| {
             let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
-            Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(
-                file, stream,
-            )))
+            Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(file, stream)))
         },
     },
 ];
@@ -54,53 +52,28 @@ pub(super) fn regular_file(path: &Path) -> Result<File, Error> {
             kind: Kind::Io,
             path: Some(path.into()),
             line: None,
-            message:
-                "no such file: check the name, or the data directory (--data DIR, LOWBIT_DATA)"
-                    .into(),
+            message: "no such file: check the name, or the data directory (--data DIR, LOWBIT_DATA)".into(),
         },
         _ => Error::io(path, &cause),
     })?;
     if metadata.is_dir() {
-        return Err(Error::input(
-            path,
-            None,
-            "is a directory: name a file in it",
-        ));
+        return Err(Error::input(path, None, "is a directory: name a file in it"));
     }
     if !metadata.is_file() {
-        return Err(Error::input(
-            path,
-            None,
-            "is not a regular file: copy its content to one first",
-        ));
+        return Err(Error::input(path, None, "is not a regular file: copy its content to one first"));
     }
     File::open(path).map_err(|cause| Error::io(path, &cause))
 }
 
 /// The compression that the first bytes of a file show. A name that promises another one is refused.
-pub(super) fn compression(
-    path: &Path,
-    start: &[u8],
-) -> Result<Option<&'static Compression>, Error> {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
+pub(super) fn compression(path: &Path, start: &[u8]) -> Result<Option<&'static Compression>, Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let promised = COMPRESSIONS.iter().find(|c| name.ends_with(c.extension));
     let found = COMPRESSIONS.iter().find(|c| start.starts_with(c.magic));
     match promised {
-        Some(promised)
-            if !start.is_empty() && found.is_none_or(|found| found.name != promised.name) =>
-        {
-            let is = found.map_or("does not begin like one".into(), |found| {
-                format!("is {}", found.name)
-            });
-            Err(Error::input(
-                path,
-                None,
-                format!("is named {} but {is}: rename it", promised.extension),
-            ))
+        Some(promised) if !start.is_empty() && found.is_none_or(|found| found.name != promised.name) => {
+            let is = found.map_or("does not begin like one".into(), |found| format!("is {}", found.name));
+            Err(Error::input(path, None, format!("is named {} but {is}: rename it", promised.extension)))
         }
         _ => Ok(found),
     }
@@ -123,17 +96,8 @@ impl<'a> Lines<'a> {
             None => Box::new(file),
             Some(found) => (found.decode)(file).map_err(|cause| Error::io(path, &cause))?,
         };
-        let capped = Capped {
-            inner,
-            left: limits.bytes,
-            cap: limits.bytes,
-        };
-        Ok(Lines {
-            path,
-            reader: BufReader::new(capped),
-            limit: limits.line,
-            line: 0,
-        })
+        let capped = Capped { inner, left: limits.bytes, cap: limits.bytes };
+        Ok(Lines { path, reader: BufReader::new(capped), limit: limits.line, line: 0 })
     }
 
     /// The next line without its end (`\n` or `\r\n`); `None` at the end of the file. `used` bytes of the limit on a line
@@ -143,17 +107,13 @@ impl<'a> Lines<'a> {
         self.line += 1;
         let allowed = self.limit.saturating_sub(used);
         let mut bounded = (&mut self.reader).take(allowed + 1);
-        bounded
-            .read_until(b'\n', &mut bytes)
-            .map_err(|cause| decode_error(self.path, self.line, &cause))?;
+        bounded.read_until(b'\n', &mut bytes).map_err(|cause| decode_error(self.path, self.line, &cause))?;
         if bytes.is_empty() {
             return Ok(None);
         }
         if bytes.len() as u64 > allowed {
-            let message = format!(
-                "record is longer than {} bytes: is it a text table, with matching quotes?",
-                self.limit
-            );
+            let message =
+                format!("record is longer than {} bytes: is it a text table, with matching quotes?", self.limit);
             return Err(Error::input(self.path, Some(self.line), message));
         }
         if bytes.ends_with(b"\n") {
@@ -168,9 +128,7 @@ impl<'a> Lines<'a> {
         let text = String::from_utf8(bytes).map_err(|cause| {
             let at = cause.utf8_error().valid_up_to();
             let byte = cause.as_bytes()[at];
-            let message = format!(
-                "byte {at} of the line, 0x{byte:02x}, is not UTF-8: convert the file to UTF-8"
-            );
+            let message = format!("byte {at} of the line, 0x{byte:02x}, is not UTF-8: convert the file to UTF-8");
             Error::input(self.path, Some(self.line), message)
         })?;
         Ok(Some(text))
@@ -182,10 +140,7 @@ fn decode_error(path: &Path, line: u64, cause: &io::Error) -> Error {
     if cause.raw_os_error().is_some() {
         return Error::io(path, cause);
     }
-    let message = if cause
-        .get_ref()
-        .is_some_and(|inner| inner.is::<CapExceeded>())
-    {
+    let message = if cause.get_ref().is_some_and(|inner| inner.is::<CapExceeded>()) {
         cause.to_string()
     } else if cause.kind() == io::ErrorKind::UnexpectedEof {
         "compressed stream ends too early: the file is truncated, fetch it again".into()
@@ -218,11 +173,7 @@ struct CapExceeded(u64);
 
 impl fmt::Display for CapExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "more than {} bytes after decompression, the limit for one file",
-            self.0
-        )
+        write!(f, "more than {} bytes after decompression, the limit for one file", self.0)
     }
 }
 

@@ -144,10 +144,7 @@ pub(crate) fn comparisons(results: &Results) -> Vec<Comparison<'_>> {
             tasks.push(&record.task);
         }
     }
-    tasks
-        .into_iter()
-        .map(|task| Comparison::new(results, task))
-        .collect()
+    tasks.into_iter().map(|task| Comparison::new(results, task)).collect()
 }
 
 impl<'a> Comparison<'a> {
@@ -157,22 +154,12 @@ impl<'a> Comparison<'a> {
         let reference = facts.map_or("f32", |f| f.baseline.as_str());
         let base = records.iter().position(|r| r.model == reference);
         let chance = chance(&records);
-        let mut rows: Vec<Row> = records
-            .iter()
-            .map(|record| row(record, base.map(|b| records[b]), chance))
-            .collect();
+        let mut rows: Vec<Row> = records.iter().map(|record| row(record, base.map(|b| records[b]), chance)).collect();
         for (i, row) in rows.iter_mut().enumerate() {
             row.dominated_by = dominator(&records, i).map(|j| records[j].model.as_str());
         }
         let scales = scales(&records);
-        Comparison {
-            task,
-            facts,
-            rows,
-            base,
-            chance,
-            scales,
-        }
+        Comparison { task, facts, rows, base, chance, scales }
     }
 
     /// The reference contender.
@@ -192,17 +179,12 @@ impl<'a> Comparison<'a> {
 
     /// Whether any contender has this measure.
     pub(crate) fn has(&self, measure: &str) -> bool {
-        self.rows
-            .iter()
-            .any(|r| r.record.measures.contains_key(measure))
+        self.rows.iter().any(|r| r.record.measures.contains_key(measure))
     }
 
     /// Networks whose measured accuracy is at most [`WITHIN`] below the reference's, the reference left out.
     pub(crate) fn close(&self) -> Vec<&Row<'a>> {
-        let Some(base) = self
-            .reference()
-            .and_then(|r| measured(r.record, "accuracy"))
-        else {
+        let Some(base) = self.reference().and_then(|r| measured(r.record, "accuracy")) else {
             return Vec::new();
         };
         self.networks()
@@ -213,25 +195,17 @@ impl<'a> Comparison<'a> {
 
     /// Networks whose accuracy was not shown to be below the reference's.
     pub(crate) fn equals(&self) -> Vec<&Row<'a>> {
-        self.networks()
-            .filter(|r| matches!(r.verdict, Verdict::Same | Verdict::Higher))
-            .collect()
+        self.networks().filter(|r| matches!(r.verdict, Verdict::Same | Verdict::Higher)).collect()
     }
 
     /// The lowest accuracy worth a plot's room: contenders far below the usual gap to the reference are left to its edge.
     pub(crate) fn focus(&self) -> Option<f64> {
         let base = self.reference()?.value("accuracy")?;
-        let accuracies = self
-            .networks()
-            .filter(|r| r.verdict != Verdict::Fails)
-            .filter_map(|r| r.value("accuracy"));
+        let accuracies = self.networks().filter(|r| r.verdict != Verdict::Fails).filter_map(|r| r.value("accuracy"));
         let gaps: Vec<f64> = accuracies.map(|a| (base - a).abs()).collect();
         let usual = crate::stats::median(&gaps)?;
         let far = (6.0 * usual).max(WITHIN);
-        gaps.into_iter()
-            .filter(|g| *g <= far)
-            .reduce(f64::max)
-            .map(|gap| base - gap)
+        gaps.into_iter().filter(|g| *g <= far).reduce(f64::max).map(|gap| base - gap)
     }
 
     /// Largest accuracy gap of any other network to the reference, a fraction.
@@ -251,42 +225,20 @@ pub(crate) fn is_network(record: &Record) -> bool {
 
 /// Value of a measure that was measured and not estimated or quoted.
 pub(crate) fn measured(record: &Record, name: &str) -> Option<f64> {
-    record
-        .measures
-        .get(name)
-        .filter(|m| m.how == How::Measured)
-        .map(|m| m.value)
+    record.measures.get(name).filter(|m| m.how == How::Measured).map(|m| m.value)
 }
 
 fn row<'a>(record: &'a Record, base: Option<&'a Record>, chance: Option<f64>) -> Row<'a> {
-    let change = base
-        .filter(|b| b.model != record.model)
-        .and_then(|b| change(b, record));
-    let speed = base
-        .filter(|b| b.model != record.model)
-        .and_then(|b| pace(b, record));
+    let change = base.filter(|b| b.model != record.model).and_then(|b| change(b, record));
+    let speed = base.filter(|b| b.model != record.model).and_then(|b| pace(b, record));
     let verdict = verdict(record, base, change.as_ref(), chance);
-    Row {
-        record,
-        change,
-        ledger: ledger(record),
-        speed,
-        verdict,
-        dominated_by: None,
-    }
+    Row { record, change, ledger: ledger(record), speed, verdict, dominated_by: None }
 }
 
 fn chance(records: &[&Record]) -> Option<f64> {
-    let majority = records
-        .iter()
-        .find(|r| r.model == "majority")
-        .and_then(|r| r.measures.get("accuracy"));
+    let majority = records.iter().find(|r| r.model == "majority").and_then(|r| r.measures.get("accuracy"));
     majority.map(|m| m.value).or_else(|| {
-        let classes = records
-            .iter()
-            .map(|r| r.detail.classes.len())
-            .max()
-            .unwrap_or(0);
+        let classes = records.iter().map(|r| r.detail.classes.len()).max().unwrap_or(0);
         (classes > 1).then(|| 1.0 / classes as f64)
     })
 }
@@ -299,12 +251,7 @@ pub(crate) fn change(base: &Record, other: &Record) -> Option<Change> {
         return None;
     }
     let paired = Paired::count(&a.truths, &b.answers, &a.answers);
-    let right = a
-        .answers
-        .iter()
-        .zip(&a.truths)
-        .filter(|(x, y)| x == y)
-        .count();
+    let right = a.answers.iter().zip(&a.truths).filter(|(x, y)| x == y).count();
     let (points, (lo, hi)) = (paired.difference(), paired.interval());
     let share = |whole: usize| (whole > 0).then(|| points * n as f64 / whole as f64);
     Some(Change {
@@ -330,12 +277,7 @@ fn ledger(record: &Record) -> Option<Ledger> {
     let low_bytes: u64 = low.iter().map(|t| t.bytes()).sum();
     let known: Vec<(f64, f64)> = low
         .iter()
-        .filter_map(|t| {
-            Some((
-                t.zero_fraction? * (t.rows * t.cols) as f64,
-                (t.rows * t.cols) as f64,
-            ))
-        })
+        .filter_map(|t| Some((t.zero_fraction? * (t.rows * t.cols) as f64, (t.rows * t.cols) as f64)))
         .collect();
     let zeros = known.iter().map(|k| k.0).sum::<f64>() / known.iter().map(|k| k.1).sum::<f64>();
     Some(Ledger {
@@ -374,13 +316,7 @@ pub(crate) fn median_interval(samples: &[f64]) -> Option<(f64, f64)> {
 
 /// Speed of `other` against `base`, from raw samples of both.
 pub(crate) fn pace(base: &Record, other: &Record) -> Option<(f64, Pace)> {
-    let samples = |r: &'_ Record| {
-        r.detail
-            .samples
-            .get("latency")
-            .filter(|s| s.len() >= MIN_SAMPLES)
-            .cloned()
-    };
+    let samples = |r: &'_ Record| r.detail.samples.get("latency").filter(|s| s.len() >= MIN_SAMPLES).cloned();
     let (a, b) = (samples(base)?, samples(other)?);
     let ratio = measured(base, "latency_p50")? / measured(other, "latency_p50")?;
     let ((a_lo, a_hi), (b_lo, b_hi)) = (median_interval(&a)?, median_interval(&b)?);
@@ -394,12 +330,7 @@ pub(crate) fn pace(base: &Record, other: &Record) -> Option<(f64, Pace)> {
     Some((ratio, pace))
 }
 
-fn verdict(
-    record: &Record,
-    base: Option<&Record>,
-    change: Option<&Change>,
-    chance: Option<f64>,
-) -> Verdict {
+fn verdict(record: &Record, base: Option<&Record>, change: Option<&Change>, chance: Option<f64>) -> Verdict {
     if !is_network(record) {
         return Verdict::Baseline;
     }
@@ -426,10 +357,7 @@ fn verdict(
 /// has one.
 fn merits(records: &[&Record], i: usize) -> Option<Vec<f64>> {
     let networks = || records.iter().filter(|r| is_network(r));
-    let mut out = vec![
-        measured(records[i], "accuracy")?,
-        -measured(records[i], "weight_bytes")?,
-    ];
+    let mut out = vec![measured(records[i], "accuracy")?, -measured(records[i], "weight_bytes")?];
     if networks().all(|r| measured(r, "latency_p50").is_some()) {
         out.push(-measured(records[i], "latency_p50")?);
     }
@@ -439,28 +367,18 @@ fn merits(records: &[&Record], i: usize) -> Option<Vec<f64>> {
 /// Index of the contender that dominates contender `i`: the most accurate one where there are several.
 pub(crate) fn dominator(records: &[&Record], i: usize) -> Option<usize> {
     let mine = merits(records, i)?;
-    let better = |theirs: &[f64]| {
-        theirs.iter().zip(&mine).all(|(t, m)| t >= m)
-            && theirs.iter().zip(&mine).any(|(t, m)| t > m)
-    };
+    let better =
+        |theirs: &[f64]| theirs.iter().zip(&mine).all(|(t, m)| t >= m) && theirs.iter().zip(&mine).any(|(t, m)| t > m);
     (0..records.len())
         .filter_map(|j| Some((j, merits(records, j)?)))
         .filter(|(_, theirs)| better(theirs))
-        .max_by(|a, b| {
-            a.1.partial_cmp(&b.1)
-                .unwrap_or(std::cmp::Ordering::Equal)
-                .then(b.0.cmp(&a.0))
-        })
+        .max_by(|a, b| a.1.partial_cmp(&b.1).unwrap_or(std::cmp::Ordering::Equal).then(b.0.cmp(&a.0)))
         .map(|(j, _)| j)
 }
 
 fn scales(records: &[&Record]) -> Scales {
-    let values = |name: &'static str| {
-        records
-            .iter()
-            .filter_map(move |r| r.measures.get(name))
-            .map(|m: &Measure| m.value)
-    };
+    let values =
+        |name: &'static str| records.iter().filter_map(move |r| r.measures.get(name)).map(|m: &Measure| m.value);
     Scales {
         weights: Scale::bytes(values("weight_bytes")),
         memory: Scale::bytes(values("peak_rss_bytes")),

@@ -31,30 +31,18 @@ pub(crate) struct Cell {
 impl Cell {
     /// Words.
     pub(crate) fn words(text: impl Into<String>) -> Self {
-        Cell {
-            text: text.into(),
-            ..Cell::default()
-        }
+        Cell { text: text.into(), ..Cell::default() }
     }
 
     /// A printed number, or [`MISSING`].
     pub(crate) fn number(text: Option<String>) -> Self {
         let missing = text.is_none();
-        Cell {
-            text: text.unwrap_or_else(|| MISSING.into()),
-            missing,
-            number: true,
-            ..Cell::default()
-        }
+        Cell { text: text.unwrap_or_else(|| MISSING.into()), missing, number: true, ..Cell::default() }
     }
 
     /// Words in the place of a number that does not apply.
     pub(crate) fn instead(text: impl Into<String>) -> Self {
-        Cell {
-            quiet: true,
-            number: true,
-            ..Cell::words(text)
-        }
+        Cell { quiet: true, number: true, ..Cell::words(text) }
     }
 
     /// The same with a second line.
@@ -104,11 +92,7 @@ pub(crate) struct Fact {
 impl Fact {
     /// A label with plain words.
     pub(crate) fn new(label: &str, value: impl Into<String>) -> Self {
-        Fact {
-            label: label.into(),
-            value: value.into(),
-            code: false,
-        }
+        Fact { label: label.into(), value: value.into(), code: false }
     }
 }
 
@@ -163,17 +147,9 @@ impl Document {
         let mut lead: Vec<Block> = Vec::new();
         let mut sections = Vec::new();
         for (i, c) in tasks.iter().enumerate() {
-            let place = Place {
-                index: i,
-                of: tasks.len(),
-                task: c.task,
-            };
+            let place = Place { index: i, of: tasks.len(), task: c.task };
             lead.extend(notes::about(c, place.of > 1));
-            lead.extend(
-                notes::warnings(c)
-                    .into_iter()
-                    .map(|w| Block::Callout(Tone::Warn, w)),
-            );
+            lead.extend(notes::warnings(c).into_iter().map(|w| Block::Callout(Tone::Warn, w)));
             sections.extend(task_sections(c, &place));
         }
         lead.push(Block::Facts(notes::machine(results)));
@@ -182,30 +158,19 @@ impl Document {
             title: "How it was measured".into(),
             blocks: notes::method(results, tasks),
         });
-        Document {
-            title: notes::title(tasks),
-            lead,
-            sections,
-        }
+        Document { title: notes::title(tasks), lead, sections }
     }
 
     /// The report with the outcomes of its checks.
     pub(crate) fn new(results: &Results) -> Self {
         let tasks = comparisons(results);
         let mut document = Document::body(results, &tasks);
-        let outcomes = checks::run_all(&checks::Case {
-            results,
-            tasks: &tasks,
-            document: &document,
-        });
+        let outcomes = checks::run_all(&checks::Case { results, tasks: &tasks, document: &document });
         document.lead.extend(checks::banner(&outcomes));
         document.sections.push(Section {
             id: "checks".into(),
             title: "Checks of this report".into(),
-            blocks: vec![
-                Block::Paragraph(checks::summary(&outcomes)),
-                Block::Checks(outcomes),
-            ],
+            blocks: vec![Block::Paragraph(checks::summary(&outcomes)), Block::Checks(outcomes)],
         });
         document
     }
@@ -228,27 +193,12 @@ impl Document {
 
     /// Every finding.
     pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.blocks()
-            .into_iter()
-            .filter_map(|b| {
-                if let Block::Findings(f) = b {
-                    Some(f)
-                } else {
-                    None
-                }
-            })
-            .flatten()
+        self.blocks().into_iter().filter_map(|b| if let Block::Findings(f) = b { Some(f) } else { None }).flatten()
     }
 
     /// Every table.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
-        self.blocks().into_iter().filter_map(|b| {
-            if let Block::Table(t) = b {
-                Some(t)
-            } else {
-                None
-            }
-        })
+        self.blocks().into_iter().filter_map(|b| if let Block::Table(t) = b { Some(t) } else { None })
     }
 }
 
@@ -263,10 +213,7 @@ impl Place<'_> {
     fn section(&self, id: &str, title: &str, blocks: Vec<Block>) -> Option<Section> {
         let (id, title) = match self.of {
             1 => (id.to_string(), title.to_string()),
-            _ => (
-                format!("{id}-{}", self.index + 1),
-                format!("{title}: {}", self.task),
-            ),
+            _ => (format!("{id}-{}", self.index + 1), format!("{title}: {}", self.task)),
         };
         (!blocks.is_empty()).then_some(Section { id, title, blocks })
     }
@@ -274,49 +221,22 @@ impl Place<'_> {
 
 fn task_sections(c: &Comparison, place: &Place) -> Vec<Section> {
     let found = findings::findings(c);
-    let (short, each): (Vec<Finding>, Vec<Finding>) = found
-        .into_iter()
-        .partition(|f| !notes::is_contender_line(c, f));
+    let (short, each): (Vec<Finding>, Vec<Finding>) = found.into_iter().partition(|f| !notes::is_contender_line(c, f));
     let mut gain = vec![Block::Cards(findings::cards(c)), Block::Findings(short)];
     if !each.is_empty() {
-        gain.push(Block::Details(
-            "Contender by contender".into(),
-            vec![Block::Findings(each)],
-        ));
+        gain.push(Block::Details("Contender by contender".into(), vec![Block::Findings(each)]));
     }
     gain.push(Block::Table(tables::overview(c)));
-    let blocks = |tables: Vec<Option<Table>>| {
-        tables
-            .into_iter()
-            .flatten()
-            .map(Block::Table)
-            .collect::<Vec<_>>()
-    };
+    let blocks = |tables: Vec<Option<Table>>| tables.into_iter().flatten().map(Block::Table).collect::<Vec<_>>();
     let plots = charts::all(c);
-    let plots = if plots.is_empty() {
-        Vec::new()
-    } else {
-        vec![Block::Charts(plots)]
-    };
+    let plots = if plots.is_empty() { Vec::new() } else { vec![Block::Charts(plots)] };
     [
         place.section("findings", "What you gain and lose", gain),
         place.section("plots", "Plots", plots),
-        place.section(
-            "quality",
-            "Quality",
-            blocks(vec![tables::quality(c), tables::classes(c)]),
-        ),
+        place.section("quality", "Quality", blocks(vec![tables::quality(c), tables::classes(c)])),
         place.section("confusion", "Confusions", tables::confusions(c)),
-        place.section(
-            "size",
-            "Size",
-            blocks(vec![tables::size(c), tables::formats(c)]),
-        ),
-        place.section(
-            "speed",
-            "Speed and cost",
-            blocks(vec![tables::speed(c), tables::cost(c), tables::others(c)]),
-        ),
+        place.section("size", "Size", blocks(vec![tables::size(c), tables::formats(c)])),
+        place.section("speed", "Speed and cost", blocks(vec![tables::speed(c), tables::cost(c), tables::others(c)])),
     ]
     .into_iter()
     .flatten()

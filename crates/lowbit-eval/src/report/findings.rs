@@ -14,11 +14,7 @@ pub(crate) fn findings(c: &Comparison) -> Vec<Finding> {
     out.extend(spread(c));
     out.extend(c.networks().filter_map(|r| failure(c, r)));
     out.extend(baselines(c));
-    out.extend(
-        c.networks()
-            .filter(|r| r.verdict != Verdict::Reference)
-            .filter_map(|r| contender(c, r)),
-    );
+    out.extend(c.networks().filter(|r| r.verdict != Verdict::Reference).filter_map(|r| contender(c, r)));
     out
 }
 
@@ -31,85 +27,56 @@ pub(crate) fn threshold_says_something(c: &Comparison) -> bool {
 fn least<'a, 'b>(rows: Vec<&'b Row<'a>>, measure: &str) -> Option<&'b Row<'a>> {
     let key = |r: &Row| {
         let merit = |name: &str| measured(r.record, name).unwrap_or(f64::INFINITY);
-        (
-            merit(measure),
-            -merit("accuracy"),
-            merit("weight_bytes"),
-            merit("latency_p50"),
-        )
+        (merit(measure), -merit("accuracy"), merit("weight_bytes"), merit("latency_p50"))
     };
     rows.into_iter()
         .filter(|r| measured(r.record, measure).is_some())
-        .min_by(|a, b| {
-            key(a)
-                .partial_cmp(&key(b))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        })
+        .min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal))
 }
 
 /// The recommended contenders: smallest and fastest of those close to the reference, smallest of those equal to it.
 pub(crate) fn picks<'a, 'b>(c: &'b Comparison<'a>) -> Vec<(ClaimKind, &'b Row<'a>)> {
     let narrow = threshold_says_something(c);
     let kind = |within, any| if narrow { within } else { any };
-    let timed = c
-        .networks()
-        .all(|r| measured(r.record, "latency_p50").is_some());
-    let small = least(c.close(), "weight_bytes")
-        .map(|r| (kind(ClaimKind::SmallestWithin, ClaimKind::Smallest), r));
+    let timed = c.networks().all(|r| measured(r.record, "latency_p50").is_some());
+    let small = least(c.close(), "weight_bytes").map(|r| (kind(ClaimKind::SmallestWithin, ClaimKind::Smallest), r));
     let fast = least(c.close(), "latency_p50").filter(|_| timed);
     let fast = fast.map(|r| (kind(ClaimKind::FastestWithin, ClaimKind::Fastest), r));
     let equal = least(c.equals(), "weight_bytes").map(|r| (ClaimKind::SmallestEqual, r));
     let mut out: Vec<(ClaimKind, &Row)> = [small, fast].into_iter().flatten().collect();
-    let sound = |kind, row: &Row| {
-        row.dominated_by.is_none() && holds(c, kind, row.name()) && gains(c, row, kind)
-    };
+    let sound = |kind, row: &Row| row.dominated_by.is_none() && holds(c, kind, row.name()) && gains(c, row, kind);
     out.retain(|(kind, row)| sound(*kind, row));
-    if let [
-        (ClaimKind::SmallestWithin, a),
-        (ClaimKind::FastestWithin, b),
-    ] = out.as_slice()
+    if let [(ClaimKind::SmallestWithin, a), (ClaimKind::FastestWithin, b)] = out.as_slice()
         && a.name() == b.name()
     {
         out = vec![(ClaimKind::LeastWithin, out[0].1)];
     }
-    let equal = equal
-        .filter(|(kind, row)| sound(*kind, row) && out.iter().all(|o| o.1.name() != row.name()));
+    let equal = equal.filter(|(kind, row)| sound(*kind, row) && out.iter().all(|o| o.1.name() != row.name()));
     equal.into_iter().chain(out).collect()
 }
 
 /// A recommendation must gain something on the reference.
 fn gains(c: &Comparison, row: &Row, kind: ClaimKind) -> bool {
     match kind {
-        ClaimKind::FastestWithin | ClaimKind::Fastest => {
-            row.speed.is_some_and(|s| s.1 == Pace::Faster)
-        }
+        ClaimKind::FastestWithin | ClaimKind::Fastest => row.speed.is_some_and(|s| s.1 == Pace::Faster),
         _ => holds(c, ClaimKind::Smaller, row.name()),
     }
 }
 
 fn holds(c: &Comparison, kind: ClaimKind, subject: &str) -> bool {
-    super::sentence::Claim {
-        kind,
-        subject: subject.into(),
-        other: None,
-    }
-    .holds(c)
+    super::sentence::Claim { kind, subject: subject.into(), other: None }.holds(c)
 }
 
 /// "Smallest contender within a point of f32:".
 fn pick_title(c: &Comparison, kind: ClaimKind, row: &Row) -> Option<Sentence> {
     let start = Sentence::default().claim(kind, row.name());
     Some(match kind {
-        ClaimKind::SmallestWithin | ClaimKind::FastestWithin | ClaimKind::LeastWithin => start
-            .text(" within ")
-            .figure(c.fact(What::Threshold)?)
-            .text(" point of ")
-            .name(c.reference()?.name()),
-        ClaimKind::SmallestEqual => start
-            .text(" with ")
-            .claim(ClaimKind::NoLoss, row.name())
-            .text(" against ")
-            .name(c.reference()?.name()),
+        ClaimKind::SmallestWithin | ClaimKind::FastestWithin | ClaimKind::LeastWithin => {
+            start.text(" within ").figure(c.fact(What::Threshold)?).text(" point of ").name(c.reference()?.name())
+        }
+        ClaimKind::SmallestEqual => {
+            start.text(" with ").claim(ClaimKind::NoLoss, row.name()).text(" against ").name(c.reference()?.name())
+        }
         _ => start.text(" contender"),
     })
 }
@@ -127,14 +94,8 @@ fn recommendations(c: &Comparison) -> Vec<Finding> {
         let sentence = sentence.then(size_and_speed(c, row)).text(".");
         out.push(finding(c, Tone::Good, sentence, Some(row.name())));
     }
-    if let Some(reference) = c
-        .reference()
-        .filter(|r| holds(c, ClaimKind::NoneClose, r.name()))
-    {
-        let others = c
-            .networks()
-            .filter(|r| r.verdict != Verdict::Reference && r.change.is_some())
-            .count();
+    if let Some(reference) = c.reference().filter(|r| holds(c, ClaimKind::NoneClose, r.name())) {
+        let others = c.networks().filter(|r| r.verdict != Verdict::Reference && r.change.is_some()).count();
         let threshold = c.fact(What::Threshold).filter(|_| others > 0);
         if let Some(threshold) = threshold {
             let sentence = Sentence::default()
@@ -191,17 +152,10 @@ fn baselines(c: &Comparison) -> Option<Finding> {
         .text(" answers ")
         .asked(c, reference.name(), accuracy())?
         .text(" right");
-    let mut plain = c
-        .rows
-        .iter()
-        .filter(|r| !r.network())
-        .filter_map(|r| Some((r.name(), c.ask(r.name(), accuracy())?)));
+    let mut plain =
+        c.rows.iter().filter(|r| !r.network()).filter_map(|r| Some((r.name(), c.ask(r.name(), accuracy())?)));
     if let Some((name, figure)) = plain.next() {
-        sentence = sentence
-            .text("; without a network, ")
-            .name(name)
-            .text(" reaches ")
-            .figure(figure);
+        sentence = sentence.text("; without a network, ").name(name).text(" reaches ").figure(figure);
     }
     for (name, figure) in plain {
         sentence = sentence.text(", ").name(name).text(" ").figure(figure);
@@ -214,11 +168,7 @@ fn baselines(c: &Comparison) -> Option<Finding> {
 
 /// One contender against the reference: quality, size, speed, dominance.
 fn contender(c: &Comparison, row: &Row) -> Option<Finding> {
-    let mut sentence = Sentence::default()
-        .name(row.name())
-        .text(": ")
-        .then(quality(c, row)?)
-        .text(" ");
+    let mut sentence = Sentence::default().name(row.name()).text(": ").then(quality(c, row)?).text(" ");
     sentence = sentence.then(size_and_speed(c, row)).text(".");
     if let Some(by) = row.dominated_by {
         sentence = sentence
@@ -229,14 +179,8 @@ fn contender(c: &Comparison, row: &Row) -> Option<Finding> {
             .text(".");
     }
     let accuracy = |r: &Row| r.value("accuracy").unwrap_or(f64::NEG_INFINITY);
-    let plain = c
-        .rows
-        .iter()
-        .filter(|r| !r.network())
-        .max_by(|a, b| accuracy(a).total_cmp(&accuracy(b)));
-    if let Some(plain) =
-        plain.filter(|p| accuracy(row) < accuracy(p) && row.verdict != Verdict::Fails)
-    {
+    let plain = c.rows.iter().filter(|r| !r.network()).max_by(|a, b| accuracy(a).total_cmp(&accuracy(b)));
+    if let Some(plain) = plain.filter(|p| accuracy(row) < accuracy(p) && row.verdict != Verdict::Fails) {
         sentence = sentence
             .text(" Its accuracy is ")
             .claim_against(ClaimKind::BelowBaseline, row.name(), plain.name())
@@ -258,9 +202,7 @@ fn tone(row: &Row) -> Tone {
 
 /// "+0.13 points, not distinguishable".
 fn short_change(c: &Comparison, row: &Row) -> Option<Sentence> {
-    let sentence = Sentence::default()
-        .asked(c, row.name(), What::Points)?
-        .text(" points, ");
+    let sentence = Sentence::default().asked(c, row.name(), What::Points)?.text(" points, ");
     Some(sentence.claim(accuracy_claim(row)?, row.name()))
 }
 
@@ -279,9 +221,7 @@ fn quality(c: &Comparison, row: &Row) -> Option<Sentence> {
     let Some(claim) = accuracy_claim(row) else {
         let measure = primary(c)?;
         let reference = c.reference()?.name();
-        let sentence = start
-            .asked(c, name, What::Measure(measure.into()))?
-            .text(" against ");
+        let sentence = start.asked(c, name, What::Measure(measure.into()))?.text(" against ");
         let sentence = sentence.asked(c, reference, What::Measure(measure.into()))?;
         return Some(sentence.text(" of ").name(reference).text("."));
     };
@@ -291,15 +231,8 @@ fn quality(c: &Comparison, row: &Row) -> Option<Sentence> {
         .text(", ")
         .asked(c, name, What::Points)?
         .text(" points");
-    if let (Some(relative), Some(errors)) =
-        (c.ask(name, What::Relative), c.ask(name, What::ErrorRate))
-    {
-        sentence = sentence
-            .text(" (relative ")
-            .figure(relative)
-            .text(", error rate ")
-            .figure(errors)
-            .text(")");
+    if let (Some(relative), Some(errors)) = (c.ask(name, What::Relative), c.ask(name, What::ErrorRate)) {
+        sentence = sentence.text(" (relative ").figure(relative).text(", error rate ").figure(errors).text(")");
     }
     let sentence = sentence
         .text("; ")
@@ -312,19 +245,13 @@ fn quality(c: &Comparison, row: &Row) -> Option<Sentence> {
         .asked(c, name, What::P)?
         .text(": ")
         .claim(claim, name);
-    let link = if claim == ClaimKind::NotDistinguishable {
-        " from "
-    } else {
-        " than "
-    };
+    let link = if claim == ClaimKind::NotDistinguishable { " from " } else { " than " };
     Some(sentence.text(link).name(c.reference()?.name()).text("."))
 }
 
 /// The measure of quality of a task without accuracies.
 pub(crate) fn primary(c: &Comparison) -> Option<&'static str> {
-    ["accuracy", "bits_per_byte", "perplexity", "mse"]
-        .into_iter()
-        .find(|name| c.has(name))
+    ["accuracy", "bits_per_byte", "perplexity", "mse"].into_iter().find(|name| c.has(name))
 }
 
 /// "3.94x smaller, 2.12x faster per example".
@@ -332,39 +259,22 @@ fn size_and_speed(c: &Comparison, row: &Row) -> Sentence {
     let name = row.name();
     let mut out = Sentence::default();
     out = match (c.ask(name, What::Smaller), c.ask(name, What::Larger)) {
-        (Some(ratio), _) if ratio.value > 1.0 => {
-            out.figure(ratio).text(" ").claim(ClaimKind::Smaller, name)
-        }
-        (Some(_), Some(ratio)) if ratio.value > 1.0 => {
-            out.figure(ratio).text(" ").claim(ClaimKind::Larger, name)
-        }
+        (Some(ratio), _) if ratio.value > 1.0 => out.figure(ratio).text(" ").claim(ClaimKind::Smaller, name),
+        (Some(_), Some(ratio)) if ratio.value > 1.0 => out.figure(ratio).text(" ").claim(ClaimKind::Larger, name),
         (Some(_), _) => out.claim(ClaimKind::SameSize, name),
         _ => out.text("size not measured"),
     };
     out = out.text(", ");
-    match (
-        row.speed.map(|s| s.1),
-        c.ask(name, What::Faster),
-        c.ask(name, What::Slower),
-    ) {
-        (Some(Pace::Faster), Some(ratio), _) => {
-            out.figure(ratio).text(" ").claim(ClaimKind::Faster, name)
-        }
-        (Some(Pace::Slower), _, Some(ratio)) => {
-            out.figure(ratio).text(" ").claim(ClaimKind::Slower, name)
-        }
+    match (row.speed.map(|s| s.1), c.ask(name, What::Faster), c.ask(name, What::Slower)) {
+        (Some(Pace::Faster), Some(ratio), _) => out.figure(ratio).text(" ").claim(ClaimKind::Faster, name),
+        (Some(Pace::Slower), _, Some(ratio)) => out.figure(ratio).text(" ").claim(ClaimKind::Slower, name),
         (Some(Pace::Same), ..) => out.claim(ClaimKind::SameSpeed, name),
         _ => out.text("speed not measured"),
     }
 }
 
 fn finding(c: &Comparison, tone: Tone, sentence: Sentence, recommends: Option<&str>) -> Finding {
-    Finding {
-        task: c.task.into(),
-        tone,
-        sentence,
-        recommends: recommends.map(String::from),
-    }
+    Finding { task: c.task.into(), tone, sentence, recommends: recommends.map(String::from) }
 }
 
 /// The cards at the top: the reference, the recommendations, the first failure.
@@ -383,74 +293,40 @@ pub(crate) fn cards(c: &Comparison) -> Vec<Card> {
         let Some(title) = pick_title(c, kind, row) else {
             continue;
         };
-        out.push(Card {
-            title,
-            name: row.name().into(),
-            tone: Tone::Good,
-            lines: gain_lines(c, row),
-        });
+        out.push(Card { title, name: row.name().into(), tone: Tone::Good, lines: gain_lines(c, row) });
     }
     if let Some(row) = c.networks().find(|r| r.verdict == Verdict::Fails) {
         let title = Sentence::default().claim(ClaimKind::Fails, row.name());
-        out.push(Card {
-            title,
-            name: row.name().into(),
-            tone: Tone::Bad,
-            lines: gain_lines(c, row),
-        });
+        out.push(Card { title, name: row.name().into(), tone: Tone::Bad, lines: gain_lines(c, row) });
     }
     out
 }
 
 fn reference_lines(c: &Comparison, row: &Row) -> Vec<Sentence> {
     let line = |measure: &str, words: &'static str| {
-        Some(
-            Sentence::default()
-                .asked(c, row.name(), What::Measure(measure.into()))?
-                .text(words),
-        )
+        Some(Sentence::default().asked(c, row.name(), What::Measure(measure.into()))?.text(words))
     };
     let quality = line("accuracy", " accuracy").or_else(|| line("bits_per_byte", " bits per byte"));
-    [
-        quality,
-        line("weight_bytes", " weights"),
-        line("latency_p50", " per example"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    [quality, line("weight_bytes", " weights"), line("latency_p50", " per example")].into_iter().flatten().collect()
 }
 
 fn gain_lines(c: &Comparison, row: &Row) -> Vec<Sentence> {
     let name = row.name();
     let quality = if row.verdict == Verdict::Fails {
-        Sentence::default()
-            .asked(c, name, What::Measure("accuracy".into()))
-            .map(|s| s.text(" accuracy"))
+        Sentence::default().asked(c, name, What::Measure("accuracy".into())).map(|s| s.text(" accuracy"))
     } else {
-        Sentence::default()
-            .asked(c, name, What::Points)
-            .map(|s| s.text(" points"))
+        Sentence::default().asked(c, name, What::Points).map(|s| s.text(" points"))
     };
-    let size = Sentence::default()
-        .asked(c, name, What::Smaller)
-        .filter(|_| holds(c, ClaimKind::Smaller, name));
+    let size = Sentence::default().asked(c, name, What::Smaller).filter(|_| holds(c, ClaimKind::Smaller, name));
     let speed = match row.speed.map(|s| s.1) {
-        Some(Pace::Faster) => Sentence::default()
-            .asked(c, name, What::Faster)
-            .map(|s| s.text(" ").claim(ClaimKind::Faster, name)),
-        Some(Pace::Slower) => Sentence::default()
-            .asked(c, name, What::Slower)
-            .map(|s| s.text(" ").claim(ClaimKind::Slower, name)),
+        Some(Pace::Faster) => {
+            Sentence::default().asked(c, name, What::Faster).map(|s| s.text(" ").claim(ClaimKind::Faster, name))
+        }
+        Some(Pace::Slower) => {
+            Sentence::default().asked(c, name, What::Slower).map(|s| s.text(" ").claim(ClaimKind::Slower, name))
+        }
         Some(Pace::Same) => Some(Sentence::default().claim(ClaimKind::SameSpeed, name)),
         None => None,
     };
-    [
-        quality,
-        size.map(|s| s.text(" ").claim(ClaimKind::Smaller, name)),
-        speed,
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    [quality, size.map(|s| s.text(" ").claim(ClaimKind::Smaller, name)), speed].into_iter().flatten().collect()
 }

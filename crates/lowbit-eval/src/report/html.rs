@@ -27,25 +27,14 @@ pub(crate) fn render(document: &Document, results: &Results) -> String {
          <meta name=\"generator\" content=\"lowbit {}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
         escape(&results.tool.version)
     );
-    let _ = write!(
-        out,
-        "<header class=\"top\">\n<p class=\"kicker\">lowbit report</p>\n<h1>{title}</h1>\n"
-    );
+    let _ = write!(out, "<header class=\"top\">\n<p class=\"kicker\">lowbit report</p>\n<h1>{title}</h1>\n");
     blocks(&document.lead, &mut out);
     out.push_str("</header>\n<nav aria-label=\"Sections\"><ul>\n");
     for section in &document.sections {
-        let _ = writeln!(
-            out,
-            "<li><a href=\"#{}\">{}</a></li>",
-            escape(&section.id),
-            escape(&section.title)
-        );
+        let _ = writeln!(out, "<li><a href=\"#{}\">{}</a></li>", escape(&section.id), escape(&section.title));
     }
     out.push_str("</ul></nav>\n<main>\n");
-    document
-        .sections
-        .iter()
-        .for_each(|s| render_section(s, &mut out));
+    document.sections.iter().for_each(|s| render_section(s, &mut out));
     let _ = write!(
         out,
         "</main>\n<footer><p>Every number of this page comes from the records embedded in it. To check that: \
@@ -84,12 +73,7 @@ fn blocks(list: &[Block], out: &mut String) {
                 let _ = writeln!(out, "<p class=\"lead\">{}</p>", escape(text));
             }
             Block::Callout(tone, text) => {
-                let _ = writeln!(
-                    out,
-                    "<p class=\"callout {}\" role=\"note\">{}</p>",
-                    class(*tone),
-                    escape(text)
-                );
+                let _ = writeln!(out, "<p class=\"callout {}\" role=\"note\">{}</p>", class(*tone), escape(text));
             }
             Block::Cards(cards) => {
                 out.push_str("<div class=\"cards\">\n");
@@ -134,10 +118,7 @@ fn facts_list(facts: &[Fact], out: &mut String) {
     for fact in facts {
         let (label, value) = (escape(&fact.label), escape(&fact.value));
         let _ = match fact.code {
-            true => writeln!(
-                out,
-                "<div class=\"whole\"><dt>{label}</dt><dd><code>{value}</code></dd></div>"
-            ),
+            true => writeln!(out, "<div class=\"whole\"><dt>{label}</dt><dd><code>{value}</code></dd></div>"),
             false => writeln!(out, "<div><dt>{label}</dt><dd>{value}</dd></div>"),
         };
     }
@@ -154,11 +135,7 @@ fn sentence(sentence: &Sentence) -> String {
             Part::Name(_) => write!(out, "<code>{text}</code>"),
             Part::Figure(figure) => {
                 let mark = figure.mark.map(|m| format!(", {m}")).unwrap_or_default();
-                write!(
-                    out,
-                    "<span class=\"fig\" title=\"{}{mark}\">{text}</span>",
-                    escape(&figure.origin())
-                )
+                write!(out, "<span class=\"fig\" title=\"{}{mark}\">{text}</span>", escape(&figure.origin()))
             }
             Part::Claim(_) => write!(out, "<b>{text}</b>"),
         };
@@ -177,12 +154,7 @@ fn card(card: &Card, out: &mut String) {
 }
 
 fn finding(finding: &Finding, out: &mut String) {
-    let _ = writeln!(
-        out,
-        "<li class=\"{}\">{}</li>",
-        class(finding.tone),
-        sentence(&finding.sentence)
-    );
+    let _ = writeln!(out, "<li class=\"{}\">{}</li>", class(finding.tone), sentence(&finding.sentence));
 }
 
 fn table(table: &Table, out: &mut String) {
@@ -190,17 +162,8 @@ fn table(table: &Table, out: &mut String) {
     if !table.caption.is_empty() {
         let _ = writeln!(out, "<h3>{}</h3>", escape(&table.caption));
     }
-    let numeric = |i: usize| {
-        table
-            .rows
-            .iter()
-            .any(|r| r.get(i).is_some_and(|c| c.number))
-    };
-    let label = if table.caption.is_empty() {
-        "Table"
-    } else {
-        &table.caption
-    };
+    let numeric = |i: usize| table.rows.iter().any(|r| r.get(i).is_some_and(|c| c.number));
+    let label = if table.caption.is_empty() { "Table" } else { &table.caption };
     let _ = write!(
         out,
         "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table>\n<thead><tr>",
@@ -236,15 +199,8 @@ fn cell_into(cell: &Cell, heading: bool, number: bool, out: &mut String) {
     if cell.heat.is_some() {
         classes.push("heat");
     }
-    let class_text = if classes.is_empty() {
-        String::new()
-    } else {
-        format!(" class=\"{}\"", classes.join(" "))
-    };
-    let heat = cell
-        .heat
-        .map(|h| format!(" style=\"--heat:{h:.2}\""))
-        .unwrap_or_default();
+    let class_text = if classes.is_empty() { String::new() } else { format!(" class=\"{}\"", classes.join(" ")) };
+    let heat = cell.heat.map(|h| format!(" style=\"--heat:{h:.2}\"")).unwrap_or_default();
     let text = escape(&cell.text);
     let text = match cell.tone {
         Some(tone) => format!("<span class=\"tag {}\">{text}</span>", class(tone)),

@@ -6,11 +6,7 @@ use serde_json::Value;
 /// The content of `results.json`.
 pub(crate) fn pretty(results: &Results) -> String {
     let mut out = String::new();
-    write(
-        &serde_json::to_value(results).unwrap_or(Value::Null),
-        0,
-        &mut out,
-    );
+    write(&serde_json::to_value(results).unwrap_or(Value::Null), 0, &mut out);
     out.push('\n');
     out
 }
@@ -18,18 +14,14 @@ pub(crate) fn pretty(results: &Results) -> String {
 /// One line that may stand inside a script element: no `<`, `>` or `&`.
 pub(crate) fn embedded(results: &Results) -> String {
     let text = serde_json::to_string(results).unwrap_or_default();
-    text.replace('&', "\\u0026")
-        .replace('<', "\\u003c")
-        .replace('>', "\\u003e")
+    text.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
 }
 
 /// A value that holds lists or objects gets a line per item; any other stays on one line.
 fn write(value: &Value, depth: usize, out: &mut String) {
     let nested = |v: &Value| v.is_array() || v.is_object();
     let (open, close, items): (char, char, Vec<(Option<&String>, &Value)>) = match value {
-        Value::Array(items) if items.iter().any(nested) => {
-            ('[', ']', items.iter().map(|v| (None, v)).collect())
-        }
+        Value::Array(items) if items.iter().any(nested) => ('[', ']', items.iter().map(|v| (None, v)).collect()),
         Value::Object(fields) if fields.values().any(nested) => {
             ('{', '}', fields.iter().map(|(k, v)| (Some(k), v)).collect())
         }

@@ -24,11 +24,7 @@ fn blocks(list: &[Block], out: &mut String) {
         match block {
             Block::Facts(facts) => {
                 for fact in facts {
-                    let value = if fact.code {
-                        code(&fact.value)
-                    } else {
-                        escape(&fact.value)
-                    };
+                    let value = if fact.code { code(&fact.value) } else { escape(&fact.value) };
                     let _ = writeln!(out, "- {}: {value}", escape(&fact.label));
                 }
                 out.push('\n');
@@ -85,11 +81,7 @@ fn escape(text: &str) -> String {
 
 /// A name or command as code, or escaped where it holds a back-tick or a bar.
 fn code(text: &str) -> String {
-    if text.contains(['`', '|', '\n']) || text.is_empty() {
-        escape(text)
-    } else {
-        format!("`{text}`")
-    }
+    if text.contains(['`', '|', '\n']) || text.is_empty() { escape(text) } else { format!("`{text}`") }
 }
 
 fn sentence(sentence: &Sentence) -> String {
@@ -107,15 +99,8 @@ fn table(table: &Table, out: &mut String) {
     }
     let heads: Vec<String> = table.head.iter().map(|h| escape(h)).collect();
     let _ = writeln!(out, "| {} |", heads.join(" | "));
-    let numeric = |i: usize| {
-        table
-            .rows
-            .iter()
-            .any(|r| r.get(i).is_some_and(|c| c.number))
-    };
-    let rule: Vec<&str> = (0..heads.len())
-        .map(|i| if numeric(i) { "---:" } else { "---" })
-        .collect();
+    let numeric = |i: usize| table.rows.iter().any(|r| r.get(i).is_some_and(|c| c.number));
+    let rule: Vec<&str> = (0..heads.len()).map(|i| if numeric(i) { "---:" } else { "---" }).collect();
     let _ = writeln!(out, "| {} |", rule.join(" | "));
     for row in &table.rows {
         let cells: Vec<String> = row.iter().map(cell).collect();
@@ -141,12 +126,7 @@ fn checks(results: &[CheckResult], out: &mut String) {
             Outcome::Fail(_) => format!("**{}**", escape(&result.outcome.to_string())),
             _ => escape(&result.outcome.to_string()),
         };
-        let _ = writeln!(
-            out,
-            "| {} | {} | {outcome} |",
-            result.id,
-            escape(result.name)
-        );
+        let _ = writeln!(out, "| {} | {} | {outcome} |", result.id, escape(result.name));
     }
     out.push('\n');
 }

@@ -85,17 +85,8 @@ pub(crate) const MEASURES: &[Known] = measures! {
 };
 
 /// Unit words of the record contract; a measure outside [`MEASURES`] must use one of them.
-pub(crate) const UNITS: &[&str] = &[
-    "seconds",
-    "bytes",
-    "joules",
-    "fraction",
-    "per_second",
-    "bits",
-    "count",
-    "ratio",
-    "squared_target",
-];
+pub(crate) const UNITS: &[&str] =
+    &["seconds", "bytes", "joules", "fraction", "per_second", "bits", "count", "ratio", "squared_target"];
 
 /// The entry for a measure's name, by its full name or by the part up to the slash.
 pub(crate) fn known(name: &str) -> Option<&'static Known> {
@@ -178,11 +169,7 @@ mod tests {
     fn every_entry_is_found_under_its_own_name_and_uses_unit_words() {
         for entry in MEASURES {
             assert_eq!(known(entry.name).unwrap().name, entry.name);
-            assert!(
-                entry.units.iter().all(|u| UNITS.contains(u)),
-                "{}",
-                entry.name
-            );
+            assert!(entry.units.iter().all(|u| UNITS.contains(u)), "{}", entry.name);
             assert!(!entry.about.is_empty() && !entry.title.is_empty());
         }
         assert_eq!(known("throughput/8").unwrap().name, "throughput/");

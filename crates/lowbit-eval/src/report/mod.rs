@@ -45,18 +45,9 @@ struct Output {
 
 /// The files beside [`RESULTS`].
 static OUTPUTS: &[Output] = &[
-    Output {
-        name: "report.html",
-        render: html::render,
-    },
-    Output {
-        name: "report.md",
-        render: |document, _| markdown::render(document),
-    },
-    Output {
-        name: "results.csv",
-        render: |_, results| table_csv::render(results),
-    },
+    Output { name: "report.html", render: html::render },
+    Output { name: "report.md", render: |document, _| markdown::render(document) },
+    Output { name: "results.csv", render: |_, results| table_csv::render(results) },
 ];
 
 /// Writes `results.json`, `report.html`, `report.md` and `results.csv` into `dir` (made if missing), each under a temporary
@@ -76,15 +67,8 @@ pub fn write(dir: &Path, results: &Results) -> Result<Vec<Finding>, Error> {
     if failed.is_empty() {
         return Ok(document.findings().cloned().collect());
     }
-    let written = if refused {
-        "no report is written"
-    } else {
-        "see the end of report.md"
-    };
-    Err(Error {
-        path: Some(dir.into()),
-        ..Error::check(format!("{}; {written}", told(&failed)))
-    })
+    let written = if refused { "no report is written" } else { "see the end of report.md" };
+    Err(Error { path: Some(dir.into()), ..Error::check(format!("{}; {written}", told(&failed))) })
 }
 
 /// The first problem of the first failed check, and how many more there are.
@@ -105,25 +89,16 @@ fn told(failed: &[&CheckResult]) -> String {
 
 /// Reads the records of a report from its directory or from the file itself.
 pub fn read(path: &Path) -> Result<Results, Error> {
-    let file = if path.is_dir() {
-        path.join(RESULTS)
-    } else {
-        PathBuf::from(path)
-    };
+    let file = if path.is_dir() { path.join(RESULTS) } else { PathBuf::from(path) };
     let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, &e))?;
     let results: Results = serde_json::from_str(&text).map_err(|e| {
         let line = u64::try_from(e.line()).ok().filter(|l| *l > 0);
-        Error::input(
-            &file,
-            line,
-            format!("not the records of a report: {e}; make them again with lowbit compare"),
-        )
+        Error::input(&file, line, format!("not the records of a report: {e}; make them again with lowbit compare"))
     })?;
     if results.schema_version != SCHEMA_VERSION {
         let version = results.schema_version;
-        let message = format!(
-            "schema_version is {version}, this program reads {SCHEMA_VERSION}: use the lowbit that wrote it"
-        );
+        let message =
+            format!("schema_version is {version}, this program reads {SCHEMA_VERSION}: use the lowbit that wrote it");
         return Err(Error::input(&file, None, message));
     }
     Ok(results)
@@ -142,12 +117,7 @@ pub fn verify(dir: &Path) -> Result<Vec<CheckResult>, Error> {
     let mut out = outcomes(&document).to_vec();
     out.push(verify::embedded(dir, &results));
     for output in OUTPUTS {
-        out.push(verify::file(
-            dir,
-            output.name,
-            &(output.render)(&document, &results),
-            &results,
-        ));
+        out.push(verify::file(dir, output.name, &(output.render)(&document, &results), &results));
     }
     Ok(out)
 }
@@ -155,16 +125,7 @@ pub fn verify(dir: &Path) -> Result<Vec<CheckResult>, Error> {
 /// The outcomes a document prints.
 fn outcomes(document: &Document) -> &[CheckResult] {
     let blocks = document.sections.iter().flat_map(|s| &s.blocks);
-    blocks
-        .filter_map(|b| {
-            if let Block::Checks(list) = b {
-                Some(list.as_slice())
-            } else {
-                None
-            }
-        })
-        .next()
-        .unwrap_or(&[])
+    blocks.filter_map(|b| if let Block::Checks(list) = b { Some(list.as_slice()) } else { None }).next().unwrap_or(&[])
 }
 
 /// Writes under a temporary name in the same directory, then renames.
@@ -186,11 +147,6 @@ fn replace(path: &Path, text: &str) -> Result<(), Error> {
 impl From<&CheckResult> for Error {
     /// The error of a failed check.
     fn from(result: &CheckResult) -> Self {
-        Error {
-            kind: Kind::Check,
-            path: None,
-            line: None,
-            message: result.to_string(),
-        }
+        Error { kind: Kind::Check, path: None, line: None, message: result.to_string() }
     }
 }

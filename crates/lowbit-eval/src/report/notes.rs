@@ -10,10 +10,7 @@ use crate::record::Results;
 
 /// Title of the report.
 pub(crate) fn title(tasks: &[Comparison]) -> String {
-    let names: Vec<&str> = tasks
-        .iter()
-        .map(|c| c.task.split('@').next().unwrap_or(c.task))
-        .collect();
+    let names: Vec<&str> = tasks.iter().map(|c| c.task.split('@').next().unwrap_or(c.task)).collect();
     format!("{}: what is gained and what is lost", names.join(", "))
 }
 
@@ -24,25 +21,14 @@ pub(crate) fn about(c: &Comparison, several: bool) -> Vec<Block> {
         return vec![Block::Facts(vec![Fact::new("Task", c.task)])];
     };
     if !facts.about.is_empty() {
-        let about = if several {
-            format!("{}: {}", c.task, facts.about)
-        } else {
-            facts.about.clone()
-        };
+        let about = if several { format!("{}: {}", c.task, facts.about) } else { facts.about.clone() };
         out.push(Block::Paragraph(about));
     }
-    let rows = format!(
-        "{} training, {} test",
-        count(facts.train_rows as f64),
-        count(facts.test_rows as f64)
-    );
+    let rows = format!("{} training, {} test", count(facts.train_rows as f64), count(facts.test_rows as f64));
     let mut list = vec![Fact::new("Task", c.task), Fact::new("Rows", rows)];
     if let Some(ceiling) = c.fact(What::Ceiling) {
         let mark = ceiling.mark.map(|m| format!(" ({m})")).unwrap_or_default();
-        list.push(Fact::new(
-            "Best possible accuracy",
-            format!("{}{mark}", ceiling.text),
-        ));
+        list.push(Fact::new("Best possible accuracy", format!("{}{mark}", ceiling.text)));
     }
     if let Some(chance) = c.fact(What::Chance) {
         list.push(Fact::new("Chance", chance.text));
@@ -65,20 +51,11 @@ pub(crate) fn warnings(c: &Comparison) -> Vec<String> {
     if c.reference().is_none() {
         out.push("The reference contender has no record: nothing is compared.".into());
     }
-    let scored = c
-        .rows
-        .iter()
-        .filter_map(|r| r.record.measures.get("accuracy"))
-        .map(|m| m.n)
-        .min();
+    let scored = c.rows.iter().filter_map(|r| r.record.measures.get("accuracy")).map(|m| m.n).min();
     if let (Some(facts), Some(n)) = (c.facts, scored)
         && n < facts.test_rows
     {
-        out.push(format!(
-            "Scored on a sample: {} of {} test rows.",
-            count(n as f64),
-            count(facts.test_rows as f64)
-        ));
+        out.push(format!("Scored on a sample: {} of {} test rows.", count(n as f64), count(facts.test_rows as f64)));
     }
     out
 }
@@ -88,15 +65,9 @@ pub(crate) fn machine(results: &Results) -> Vec<Fact> {
     let (host, tool) = (&results.host, &results.tool);
     let mut out = vec![
         Fact::new("Processor", host.cpu.clone()),
-        Fact::new(
-            "Threads",
-            format!("{} of {} cores", host.threads, host.cores),
-        ),
+        Fact::new("Threads", format!("{} of {} cores", host.threads, host.cores)),
         Fact::new("Instruction set", host.isa.clone()),
-        Fact::new(
-            "Memory",
-            Scale::bytes([host.ram_bytes as f64]).text(host.ram_bytes as f64),
-        ),
+        Fact::new("Memory", Scale::bytes([host.ram_bytes as f64]).text(host.ram_bytes as f64)),
     ];
     let limits = &host.limits;
     let known = [
@@ -107,23 +78,15 @@ pub(crate) fn machine(results: &Results) -> Vec<Fact> {
     for (label, value, unit) in known {
         out.extend(value.map(|v| Fact::new(label, format!("{} {unit}", plain(v)))));
     }
-    out.push(Fact::new(
-        "Program",
-        format!("lowbit {}, commit {}", tool.version, tool.commit),
-    ));
-    out.push(Fact {
-        code: true,
-        ..Fact::new("Command", results.command.join(" "))
-    });
+    out.push(Fact::new("Program", format!("lowbit {}, commit {}", tool.version, tool.commit)));
+    out.push(Fact { code: true, ..Fact::new("Command", results.command.join(" ")) });
     out
 }
 
 /// Whether a finding is the line of one contender, which starts with its name and a colon.
 pub(crate) fn is_contender_line(c: &Comparison, finding: &Finding) -> bool {
     match finding.sentence.parts.as_slice() {
-        [Part::Name(name), Part::Text(": "), ..] => {
-            c.row(name).is_some_and(|r| r.verdict != Verdict::Reference)
-        }
+        [Part::Name(name), Part::Text(": "), ..] => c.row(name).is_some_and(|r| r.verdict != Verdict::Reference),
         _ => false,
     }
 }
@@ -137,25 +100,16 @@ pub(crate) fn method(results: &Results, tasks: &[Comparison]) -> Vec<Block> {
             continue;
         };
         seen.push(entry.name);
-        let label = if entry.name.ends_with('/') {
-            entry.title.to_string()
-        } else {
-            measure_title(name)
-        };
+        let label = if entry.name.ends_with('/') { entry.title.to_string() } else { measure_title(name) };
         let how = mark(measure.how).unwrap_or("measured");
-        rows.push(vec![
-            Cell::words(label),
-            Cell::words(entry.about),
-            Cell::words(how),
-        ]);
+        rows.push(vec![Cell::words(label), Cell::words(entry.about), Cell::words(how)]);
     }
     rows.sort_by(|a, b| a[0].text.cmp(&b[0].text));
     let measures = Table {
         caption: "Measures".into(),
         head: vec!["Measure".into(), "Definition".into(), "How".into()],
         rows,
-        foot: "Not measured means that no record holds the value; it is never taken as zero."
-            .into(),
+        foot: "Not measured means that no record holds the value; it is never taken as zero.".into(),
     };
     let mut out = vec![Block::Table(measures), Block::Table(derived())];
     out.extend(made(tasks));
@@ -182,19 +136,10 @@ fn derived() -> Table {
             "Not distinguishable, no loss shown",
             "The interval includes zero, or p is at least 0.05. The interval says how large a difference may still be hidden.",
         ),
-        (
-            "Fails",
-            "Shown to be less accurate, and more than half of what the reference has above chance is lost.",
-        ),
-        (
-            "Times smaller",
-            "Weight bytes of the reference divided by those of the contender.",
-        ),
+        ("Fails", "Shown to be less accurate, and more than half of what the reference has above chance is lost."),
+        ("Times smaller", "Weight bytes of the reference divided by those of the contender."),
         ("Times faster", &speed),
-        (
-            "Bits per weight",
-            "All bytes of quantized tensors, scales included, times 8, divided by their weights.",
-        ),
+        ("Bits per weight", "All bytes of quantized tensors, scales included, times 8, divided by their weights."),
         (
             "Dominated",
             "Another network is at least as accurate, as small and as fast by the measured values, and better in one of the \
@@ -220,32 +165,14 @@ fn made(tasks: &[Comparison]) -> Option<Block> {
     for row in tasks.iter().flat_map(|c| &c.rows) {
         let detail = &row.record.detail;
         let seed = detail.seed.map(|s| format!("seed {s}")).unwrap_or_default();
-        let hash = detail
-            .model_sha256
-            .as_deref()
-            .map(|h| format!("sha256 {}", h.get(..12).unwrap_or(h)))
-            .unwrap_or_default();
-        let facts = [seed, hash]
-            .into_iter()
-            .filter(|s| !s.is_empty())
-            .collect::<Vec<_>>()
-            .join(", ");
+        let hash =
+            detail.model_sha256.as_deref().map(|h| format!("sha256 {}", h.get(..12).unwrap_or(h))).unwrap_or_default();
+        let facts = [seed, hash].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ");
         let note = detail.note.clone().unwrap_or_default();
         if !note.is_empty() || !facts.is_empty() {
-            rows.push(vec![
-                Cell::words(row.name()),
-                Cell::words(note),
-                Cell::words(facts),
-            ]);
+            rows.push(vec![Cell::words(row.name()), Cell::words(note), Cell::words(facts)]);
         }
     }
     let head = vec!["Contender".into(), "Remark".into(), "Identity".into()];
-    (!rows.is_empty()).then(|| {
-        Block::Table(Table {
-            caption: "Contenders".into(),
-            head,
-            rows,
-            foot: String::new(),
-        })
-    })
+    (!rows.is_empty()).then(|| Block::Table(Table { caption: "Contenders".into(), head, rows, foot: String::new() }))
 }

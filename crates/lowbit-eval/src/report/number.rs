@@ -7,22 +7,14 @@ const MINUS: char = '\u{2212}';
 pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", value.abs());
     let zero = text.bytes().all(|b| b == b'0' || b == b'.');
-    if value < 0.0 && !zero {
-        format!("{MINUS}{text}")
-    } else {
-        text
-    }
+    if value < 0.0 && !zero { format!("{MINUS}{text}") } else { text }
 }
 
 /// Like [`fixed`] with an explicit plus for positive values.
 pub(crate) fn signed(value: f64, decimals: usize) -> String {
     let text = fixed(value, decimals);
     let zero = text.bytes().all(|b| b == b'0' || b == b'.');
-    if value > 0.0 && !zero {
-        format!("+{text}")
-    } else {
-        text
-    }
+    if value > 0.0 && !zero { format!("+{text}") } else { text }
 }
 
 /// A whole number with a comma every three digits.
@@ -38,11 +30,7 @@ pub(crate) fn count(value: f64) -> String {
         }
         out.push(c);
     }
-    if value < 0.0 && digits != "0" {
-        format!("{MINUS}{out}")
-    } else {
-        out
-    }
+    if value < 0.0 && digits != "0" { format!("{MINUS}{out}") } else { out }
 }
 
 /// A fraction as a percentage with two decimals.
@@ -67,19 +55,12 @@ pub(crate) fn points(fraction: f64) -> String {
 
 /// A ratio: two decimals below ten, one above.
 pub(crate) fn times(ratio: f64) -> String {
-    format!(
-        "{}\u{d7}",
-        fixed(ratio, if ratio.abs() < 9.995 { 2 } else { 1 })
-    )
+    format!("{}\u{d7}", fixed(ratio, if ratio.abs() < 9.995 { 2 } else { 1 }))
 }
 
 /// A p-value: three decimals, or the bound below which it lies.
 pub(crate) fn p_value(p: f64) -> String {
-    if p < 0.001 {
-        "p < 0.001".into()
-    } else {
-        format!("p = {}", fixed(p, 3))
-    }
+    if p < 0.001 { "p < 0.001".into() } else { format!("p = {}", fixed(p, 3)) }
 }
 
 /// About three significant digits, for values of unknown size.
@@ -110,23 +91,11 @@ pub(crate) struct Scale {
 }
 
 /// Decimal byte units: 1 MB is a million bytes.
-const BYTES: &[(&str, f64)] = &[
-    ("B", 1.0),
-    ("kB", 1e3),
-    ("MB", 1e6),
-    ("GB", 1e9),
-    ("TB", 1e12),
-];
+const BYTES: &[(&str, f64)] = &[("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)];
 /// Time units below one second, then seconds.
 const SECONDS: &[(&str, f64)] = &[("ns", 1e-9), ("\u{b5}s", 1e-6), ("ms", 1e-3), ("s", 1.0)];
 /// Energy units.
-const JOULES: &[(&str, f64)] = &[
-    ("nJ", 1e-9),
-    ("\u{b5}J", 1e-6),
-    ("mJ", 1e-3),
-    ("J", 1.0),
-    ("kJ", 1e3),
-];
+const JOULES: &[(&str, f64)] = &[("nJ", 1e-9), ("\u{b5}J", 1e-6), ("mJ", 1e-3), ("J", 1.0), ("kJ", 1e3)];
 
 impl Scale {
     /// Unit for a column of byte counts.
@@ -151,23 +120,11 @@ impl Scale {
             min = min.min(v);
             max = max.max(v);
         }
-        let (unit, factor) = units
-            .iter()
-            .rev()
-            .find(|u| max >= u.1)
-            .copied()
-            .unwrap_or(units[0]);
+        let (unit, factor) = units.iter().rev().find(|u| max >= u.1).copied().unwrap_or(units[0]);
         let whole = factor == 1.0 && unit == "B";
-        let decimals = if whole || !min.is_finite() {
-            0
-        } else {
-            (2.0 - (min / factor).log10().floor()).clamp(0.0, 3.0) as usize
-        };
-        Scale {
-            unit,
-            factor,
-            decimals,
-        }
+        let decimals =
+            if whole || !min.is_finite() { 0 } else { (2.0 - (min / factor).log10().floor()).clamp(0.0, 3.0) as usize };
+        Scale { unit, factor, decimals }
     }
 
     /// The value in this unit, with the symbol.
@@ -178,11 +135,7 @@ impl Scale {
     /// The value in this unit, without the symbol.
     pub(crate) fn number(&self, value: f64) -> String {
         let scaled = value / self.factor;
-        if self.decimals == 0 {
-            count(scaled)
-        } else {
-            fixed(scaled, self.decimals)
-        }
+        if self.decimals == 0 { count(scaled) } else { fixed(scaled, self.decimals) }
     }
 }
 
@@ -196,9 +149,7 @@ pub(crate) fn numerals(text: &str) -> Vec<String> {
             continue;
         }
         let start = i;
-        let inner = |i: usize| {
-            matches!(chars[i], '.' | ',') && chars.get(i + 1).is_some_and(char::is_ascii_digit)
-        };
+        let inner = |i: usize| matches!(chars[i], '.' | ',') && chars.get(i + 1).is_some_and(char::is_ascii_digit);
         while i < chars.len() && (chars[i].is_ascii_digit() || inner(i)) {
             i += 1;
         }
@@ -213,12 +164,7 @@ mod tests {
 
     #[test]
     fn a_rounded_zero_has_no_sign() {
-        for text in [
-            fixed(-0.0004, 2),
-            signed(-0.0004, 2),
-            signed(0.0004, 2),
-            points(-0.00002),
-        ] {
+        for text in [fixed(-0.0004, 2), signed(-0.0004, 2), signed(0.0004, 2), points(-0.00002)] {
             assert_eq!(text, "0.00");
         }
         assert_eq!(count(-0.3), "0");
@@ -240,10 +186,7 @@ mod tests {
     #[test]
     fn a_scale_fits_its_column() {
         let bytes = Scale::bytes([5_200_000.0, 340_000.0]);
-        assert_eq!(
-            (bytes.text(5_200_000.0), bytes.number(340_000.0)),
-            ("5.200 MB".into(), "0.340".into())
-        );
+        assert_eq!((bytes.text(5_200_000.0), bytes.number(340_000.0)), ("5.200 MB".into(), "0.340".into()));
         let time = Scale::seconds([0.00123, 0.000456]);
         assert_eq!(time.text(0.000456), "0.456 ms");
         assert_eq!(Scale::bytes([]).text(0.0), "0 B");
@@ -252,10 +195,7 @@ mod tests {
 
     #[test]
     fn numerals_keep_their_separators() {
-        assert_eq!(
-            numerals("1,024 rows, 3.9\u{d7}, p = 0.04."),
-            ["1,024", "3.9", "0.04"]
-        );
+        assert_eq!(numerals("1,024 rows, 3.9\u{d7}, p = 0.04."), ["1,024", "3.9", "0.04"]);
         assert!(numerals("no number").is_empty());
     }
 }

@@ -89,13 +89,7 @@ impl Comparison<'_> {
             What::Measure(measure) => row.record.measures.get(measure).and_then(|m| mark(m.how)),
             _ => None,
         };
-        Some(Figure {
-            text: self.print(&what, value),
-            what,
-            subject: name.into(),
-            value,
-            mark,
-        })
+        Some(Figure { text: self.print(&what, value), what, subject: name.into(), value, mark })
     }
 
     /// The figure for a fact of the task.
@@ -105,13 +99,7 @@ impl Comparison<'_> {
             (What::Ceiling, Some(ceiling)) => mark(ceiling.how),
             _ => None,
         };
-        Some(Figure {
-            text: self.print(&what, value),
-            what,
-            subject: String::new(),
-            value,
-            mark,
-        })
+        Some(Figure { text: self.print(&what, value), what, subject: String::new(), value, mark })
     }
 
     /// The figure asked again, from the records.
@@ -125,12 +113,7 @@ impl Comparison<'_> {
 
     fn value_of(&self, row: &Row, what: &What) -> Option<f64> {
         let (change, ledger) = (row.change.as_ref(), row.ledger.as_ref());
-        let end = |name: &str, high: bool| {
-            row.record
-                .measures
-                .get(name)
-                .and_then(|m| if high { m.hi } else { m.lo })
-        };
+        let end = |name: &str, high: bool| row.record.measures.get(name).and_then(|m| if high { m.hi } else { m.lo });
         match what {
             What::Measure(name) => row.value(name),
             What::Low(name) => end(name, false),
@@ -143,19 +126,12 @@ impl Comparison<'_> {
             What::Lost => Some(change?.lost as f64),
             What::Relative => change?.relative,
             What::ErrorRate => change?.error_rate,
-            What::Smaller => {
-                Some(self.reference()?.value("weight_bytes")? / row.value("weight_bytes")?)
-            }
-            What::Larger => {
-                Some(row.value("weight_bytes")? / self.reference()?.value("weight_bytes")?)
-            }
+            What::Smaller => Some(self.reference()?.value("weight_bytes")? / row.value("weight_bytes")?),
+            What::Larger => Some(row.value("weight_bytes")? / self.reference()?.value("weight_bytes")?),
             What::BitsQuantized => ledger?.bits_quantized,
-            What::BitsAll => Some(
-                row.value("weight_bytes")
-                    .filter(|_| row.record.params > 0)?
-                    * 8.0
-                    / row.record.params as f64,
-            ),
+            What::BitsAll => {
+                Some(row.value("weight_bytes").filter(|_| row.record.params > 0)? * 8.0 / row.record.params as f64)
+            }
             What::ShareQuantized => Some(ledger?.share),
             What::Zeros => ledger?.zeros,
             What::Parameters => Some(row.record.params as f64).filter(|_| row.network()),
@@ -180,22 +156,14 @@ impl Comparison<'_> {
 
     fn print(&self, what: &What, value: f64) -> String {
         let measure = |name: &str| {
-            let unit = self
-                .rows
-                .iter()
-                .find_map(|r| r.record.measures.get(name))
-                .map_or("", |m| m.unit.as_str());
+            let unit = self.rows.iter().find_map(|r| r.record.measures.get(name)).map_or("", |m| m.unit.as_str());
             self.scales.text(name, style_of(name, unit), value)
         };
         match what {
             What::Measure(name) => measure(name),
             What::Low(name) | What::High(name) => match known(name).map(|k| k.style) {
                 Some(Style::Percent) => number::fixed(value * 100.0, 2),
-                _ => measure(name)
-                    .split(' ')
-                    .next()
-                    .unwrap_or_default()
-                    .to_string(),
+                _ => measure(name).split(' ').next().unwrap_or_default().to_string(),
             },
             What::Points | What::PointsLow | What::PointsHigh => number::points(value),
             What::P => number::p_value(value),
@@ -222,11 +190,7 @@ impl Figure {
             What::High(name) => format!("{name}, upper end"),
             other => spaced(&format!("{other:?}")),
         };
-        if self.subject.is_empty() {
-            what
-        } else {
-            format!("{}: {what}", self.subject)
-        }
+        if self.subject.is_empty() { what } else { format!("{}: {what}", self.subject) }
     }
 }
 

@@ -74,9 +74,7 @@ impl ClaimKind {
             ClaimKind::Faster => "faster",
             ClaimKind::Slower => "slower",
             ClaimKind::SameSpeed => "the same speed within noise",
-            ClaimKind::SmallestWithin | ClaimKind::SmallestEqual | ClaimKind::Smallest => {
-                "Smallest"
-            }
+            ClaimKind::SmallestWithin | ClaimKind::SmallestEqual | ClaimKind::Smallest => "Smallest",
             ClaimKind::LeastWithin => "Smallest and of lowest median latency",
             ClaimKind::FastestWithin | ClaimKind::Fastest => "Lowest median latency",
             ClaimKind::Fails => "fails",
@@ -101,18 +99,9 @@ impl Claim {
         let least = |rows: Vec<&Row>, name: &str| {
             let mine = measured(row.record, name)?;
             let inside = rows.iter().any(|r| r.name() == row.name());
-            Some(
-                inside
-                    && rows
-                        .iter()
-                        .all(|r| measured(r.record, name).is_none_or(|v| v >= mine)),
-            )
+            Some(inside && rows.iter().all(|r| measured(r.record, name).is_none_or(|v| v >= mine)))
         };
-        let working = || {
-            c.networks()
-                .filter(|r| !matches!(r.verdict, Verdict::Fails))
-                .collect::<Vec<_>>()
-        };
+        let working = || c.networks().filter(|r| !matches!(r.verdict, Verdict::Fails)).collect::<Vec<_>>();
         let change = row.change.as_ref();
         match self.kind {
             ClaimKind::Higher => Some(change?.distinguishable() && change?.points > 0.0),
@@ -127,9 +116,7 @@ impl Claim {
             ClaimKind::SameSpeed => pace(Pace::Same),
             ClaimKind::SmallestWithin => least(c.close(), "weight_bytes"),
             ClaimKind::FastestWithin => least(c.close(), "latency_p50"),
-            ClaimKind::LeastWithin => {
-                Some(least(c.close(), "weight_bytes")? && least(c.close(), "latency_p50")?)
-            }
+            ClaimKind::LeastWithin => Some(least(c.close(), "weight_bytes")? && least(c.close(), "latency_p50")?),
             ClaimKind::SmallestEqual => least(c.equals(), "weight_bytes"),
             ClaimKind::Smallest => least(working(), "weight_bytes"),
             ClaimKind::Fastest => least(working(), "latency_p50"),
@@ -208,11 +195,7 @@ impl Sentence {
     }
 
     fn push_claim(mut self, kind: ClaimKind, subject: &str, other: Option<String>) -> Self {
-        self.parts.push(Part::Claim(Claim {
-            kind,
-            subject: subject.into(),
-            other,
-        }));
+        self.parts.push(Part::Claim(Claim { kind, subject: subject.into(), other }));
         self
     }
 

@@ -3,9 +3,7 @@
 use crate::record::{How, Results};
 
 /// Column names.
-const HEAD: [&str; 11] = [
-    "task", "model", "recipe", "params", "measure", "value", "unit", "n", "lo", "hi", "how",
-];
+const HEAD: [&str; 11] = ["task", "model", "recipe", "params", "measure", "value", "unit", "n", "lo", "hi", "how"];
 
 /// The whole file.
 pub(crate) fn render(results: &Results) -> String {

@@ -25,18 +25,12 @@ struct Column<'c> {
 impl<'c> Column<'c> {
     /// A column filled by one query.
     fn asks(c: &'c Comparison, title: impl Into<String>, what: What) -> Self {
-        Column {
-            title: title.into(),
-            cell: Box::new(move |r| ask(c, r, what.clone())),
-        }
+        Column { title: title.into(), cell: Box::new(move |r| ask(c, r, what.clone())) }
     }
 
     /// A column of measure `name` with its range as a second line.
     fn ranged(c: &'c Comparison, title: &str, name: &'static str) -> Self {
-        Column {
-            title: title.into(),
-            cell: Box::new(move |r| ask(c, r, measure(name)).with_range(c, r, name)),
-        }
+        Column { title: title.into(), cell: Box::new(move |r| ask(c, r, measure(name)).with_range(c, r, name)) }
     }
 }
 
@@ -49,16 +43,9 @@ fn ask(c: &Comparison, row: &Row, what: What) -> Cell {
 impl Cell {
     /// "95.1 to 96.4" under the value, where the measure has ends.
     fn with_range(mut self, c: &Comparison, row: &Row, name: &'static str) -> Self {
-        if let (Some(lo), Some(hi)) = (
-            c.ask(row.name(), What::Low(name)),
-            c.ask(row.name(), What::High(name)),
-        ) {
+        if let (Some(lo), Some(hi)) = (c.ask(row.name(), What::Low(name)), c.ask(row.name(), What::High(name))) {
             let range = format!("{} to {}", lo.text, hi.text);
-            self.note = if self.note.is_empty() {
-                range
-            } else {
-                format!("{range}, {}", self.note)
-            };
+            self.note = if self.note.is_empty() { range } else { format!("{range}, {}", self.note) };
         }
         self
     }
@@ -70,19 +57,11 @@ fn table<'r>(
     columns: Vec<Column>,
     foot: &str,
 ) -> Option<Table> {
-    let mut out = Table {
-        caption: caption.into(),
-        head: vec!["Contender".into()],
-        rows: Vec::new(),
-        foot: foot.into(),
-    };
+    let mut out =
+        Table { caption: caption.into(), head: vec!["Contender".into()], rows: Vec::new(), foot: foot.into() };
     out.head.extend(columns.iter().map(|col| col.title.clone()));
     out.rows = rows
-        .map(|row| {
-            std::iter::once(Cell::words(row.name()))
-                .chain(columns.iter().map(|col| (col.cell)(row)))
-                .collect()
-        })
+        .map(|row| std::iter::once(Cell::words(row.name())).chain(columns.iter().map(|col| (col.cell)(row))).collect())
         .collect();
     (!out.rows.is_empty()).then_some(out)
 }
@@ -104,39 +83,18 @@ pub(crate) fn overview(c: &Comparison) -> Table {
     if c.has("accuracy") {
         columns.push(Column::ranged(c, "Accuracy", "accuracy"));
         let cell = |r: &Row| change_cell(c, r);
-        columns.push(Column {
-            title: format!("Points against {reference}"),
-            cell: Box::new(cell),
-        });
-        columns.push(Column {
-            title: "Verdict".into(),
-            cell: Box::new(|r| verdict_cell(c, r)),
-        });
+        columns.push(Column { title: format!("Points against {reference}"), cell: Box::new(cell) });
+        columns.push(Column { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r)) });
     } else if let Some(name) = super::findings::primary(c) {
         columns.push(Column::asks(c, title(name), measure(name)));
     }
     columns.push(Column::asks(c, "Weights", measure("weight_bytes")));
-    columns.push(Column {
-        title: "Times smaller".into(),
-        cell: Box::new(|r| ratio_cell(c, r, What::Smaller)),
-    });
-    columns.push(Column::asks(
-        c,
-        "Median latency, batch 1",
-        measure("latency_p50"),
-    ));
-    columns.push(Column {
-        title: "Times faster".into(),
-        cell: Box::new(|r| ratio_cell(c, r, What::Faster)),
-    });
-    let foot = "Range under an accuracy: Wilson 95 % interval. Range under points: 95 % interval of the paired difference.";
-    let mut out = table(
-        "",
-        c.rows.iter(),
-        columns,
-        if c.has("accuracy") { foot } else { "" },
-    )
-    .unwrap_or_default();
+    columns.push(Column { title: "Times smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
+    columns.push(Column::asks(c, "Median latency, batch 1", measure("latency_p50")));
+    columns.push(Column { title: "Times faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
+    let foot =
+        "Range under an accuracy: Wilson 95 % interval. Range under points: 95 % interval of the paired difference.";
+    let mut out = table("", c.rows.iter(), columns, if c.has("accuracy") { foot } else { "" }).unwrap_or_default();
     for (line, row) in out.rows.iter_mut().zip(&c.rows) {
         line[0].note = made(row);
     }
@@ -148,10 +106,7 @@ fn change_cell(c: &Comparison, row: &Row) -> Cell {
         return Cell::instead("reference");
     }
     let mut cell = ask(c, row, What::Points);
-    if let (Some(lo), Some(hi)) = (
-        c.ask(row.name(), What::PointsLow),
-        c.ask(row.name(), What::PointsHigh),
-    ) {
+    if let (Some(lo), Some(hi)) = (c.ask(row.name(), What::PointsLow), c.ask(row.name(), What::PointsHigh)) {
         cell.note = format!("{} to {}", lo.text, hi.text);
     }
     cell
@@ -159,11 +114,7 @@ fn change_cell(c: &Comparison, row: &Row) -> Cell {
 
 /// A ratio against the reference; the reference itself has none.
 fn ratio_cell(c: &Comparison, row: &Row, what: What) -> Cell {
-    if row.verdict == Verdict::Reference {
-        Cell::instead("reference")
-    } else {
-        ask(c, row, what)
-    }
+    if row.verdict == Verdict::Reference { Cell::instead("reference") } else { ask(c, row, what) }
 }
 
 fn verdict_cell(c: &Comparison, row: &Row) -> Cell {
@@ -176,17 +127,9 @@ fn verdict_cell(c: &Comparison, row: &Row) -> Cell {
         Verdict::Fails => ("fails", Tone::Bad),
         Verdict::Unknown => (MISSING, Tone::Neutral),
     };
-    let dominated = row
-        .dominated_by
-        .filter(|_| row.network() && c.reference().is_some());
-    let note = dominated
-        .map(|by| format!("dominated by {by}"))
-        .unwrap_or_default();
-    Cell {
-        tone: Some(tone),
-        missing: text == MISSING,
-        ..Cell::words(text).with_note(note)
-    }
+    let dominated = row.dominated_by.filter(|_| row.network() && c.reference().is_some());
+    let note = dominated.map(|by| format!("dominated by {by}")).unwrap_or_default();
+    Cell { tone: Some(tone), missing: text == MISSING, ..Cell::words(text).with_note(note) }
 }
 
 /// Everything about accuracy, with the three ways to state a change side by side.
@@ -196,32 +139,19 @@ pub(crate) fn quality(c: &Comparison) -> Option<Table> {
     }
     let change = |what: What| move |r: &Row| ratio_cell(c, r, what.clone());
     let defined = |r: &Row, cell: Cell| {
-        if cell.missing && r.change.is_some() {
-            Cell::instead("not defined")
-        } else {
-            cell
-        }
+        if cell.missing && r.change.is_some() { Cell::instead("not defined") } else { cell }
     };
     let column = |title: &str, what: What| {
         let fill = change(what);
-        Column {
-            title: title.into(),
-            cell: Box::new(move |r| defined(r, fill(r))),
-        }
+        Column { title: title.into(), cell: Box::new(move |r| defined(r, fill(r))) }
     };
     let mut columns = vec![
         Column::ranged(c, "Accuracy", "accuracy"),
-        Column {
-            title: "Change, points".into(),
-            cell: Box::new(|r| change_cell(c, r)),
-        },
+        Column { title: "Change, points".into(), cell: Box::new(|r| change_cell(c, r)) },
         column("Relative change", What::Relative),
         column("Error-rate change", What::ErrorRate),
         column("McNemar", What::P),
-        Column {
-            title: "Rows won / lost".into(),
-            cell: Box::new(|r| won_lost(c, r)),
-        },
+        Column { title: "Rows won / lost".into(), cell: Box::new(|r| won_lost(c, r)) },
     ];
     for name in ["f1_macro", "precision_macro", "recall_macro"] {
         if name == "f1_macro" || c.has(name) {
@@ -237,45 +167,24 @@ fn won_lost(c: &Comparison, row: &Row) -> Cell {
     if row.verdict == Verdict::Reference {
         return Cell::instead("reference");
     }
-    let pair = c
-        .ask(row.name(), What::Gained)
-        .zip(c.ask(row.name(), What::Lost));
+    let pair = c.ask(row.name(), What::Gained).zip(c.ask(row.name(), What::Lost));
     Cell::number(pair.map(|(won, lost)| format!("{} / {}", won.text, lost.text)))
 }
 
 /// F1 of every class.
 pub(crate) fn classes(c: &Comparison) -> Option<Table> {
-    let classes = &c
-        .rows
-        .iter()
-        .find(|r| !r.record.detail.classes.is_empty())?
-        .record
-        .detail
-        .classes;
-    let columns = classes
-        .iter()
-        .map(|k| Column::asks(c, k, measure(&format!("f1/{k}"))))
-        .collect();
-    let rows = c
-        .rows
-        .iter()
-        .filter(|r| r.record.measures.keys().any(|k| k.starts_with("f1/")));
+    let classes = &c.rows.iter().find(|r| !r.record.detail.classes.is_empty())?.record.detail.classes;
+    let columns = classes.iter().map(|k| Column::asks(c, k, measure(&format!("f1/{k}")))).collect();
+    let rows = c.rows.iter().filter(|r| r.record.measures.keys().any(|k| k.starts_with("f1/")));
     table("F1 per class", rows, columns, "")
 }
 
 /// One folded confusion matrix per contender.
 pub(crate) fn confusions(c: &Comparison) -> Vec<Block> {
-    let with = c
-        .rows
-        .iter()
-        .filter(|r| !r.record.detail.confusion.is_empty());
+    let with = c.rows.iter().filter(|r| !r.record.detail.confusion.is_empty());
     with.map(|row| {
         let (classes, counts) = (&row.record.detail.classes, &row.record.detail.confusion);
-        let table = if counts.len() <= MATRIX_CLASSES {
-            matrix(classes, counts)
-        } else {
-            top(classes, counts)
-        };
+        let table = if counts.len() <= MATRIX_CLASSES { matrix(classes, counts) } else { top(classes, counts) };
         Block::Details(row.name().into(), vec![Block::Table(table)])
     })
     .collect()
@@ -290,32 +199,18 @@ fn matrix(classes: &[String], counts: &[Vec<u64>]) -> Table {
     head.extend((0..counts.len()).map(|i| class_name(classes, i)));
     let row = |(i, line): (usize, &Vec<u64>)| {
         let sum = line.iter().sum::<u64>().max(1) as f64;
-        let cell = |n: &u64| Cell {
-            heat: Some(*n as f64 / sum),
-            ..Cell::number(Some(super::number::count(*n as f64)))
-        };
-        std::iter::once(Cell::words(class_name(classes, i)))
-            .chain(line.iter().map(cell))
-            .collect()
+        let cell =
+            |n: &u64| Cell { heat: Some(*n as f64 / sum), ..Cell::number(Some(super::number::count(*n as f64))) };
+        std::iter::once(Cell::words(class_name(classes, i))).chain(line.iter().map(cell)).collect()
     };
     let rows = counts.iter().enumerate().map(row).collect();
-    Table {
-        caption: String::new(),
-        head,
-        rows,
-        foot: "Rows of the test split. Shade: share of the true class.".into(),
-    }
+    Table { caption: String::new(), head, rows, foot: "Rows of the test split. Shade: share of the true class.".into() }
 }
 
 fn top(classes: &[String], counts: &[Vec<u64>]) -> Table {
     let mut all: Vec<(u64, usize, usize)> = Vec::new();
     for (i, line) in counts.iter().enumerate() {
-        all.extend(
-            line.iter()
-                .enumerate()
-                .filter(|(j, n)| *j != i && **n > 0)
-                .map(|(j, n)| (*n, i, j)),
-        );
+        all.extend(line.iter().enumerate().filter(|(j, n)| *j != i && **n > 0).map(|(j, n)| (*n, i, j)));
     }
     all.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
     let rows = all
@@ -323,46 +218,25 @@ fn top(classes: &[String], counts: &[Vec<u64>]) -> Table {
         .take(TOP_CONFUSIONS)
         .map(|(n, i, j)| {
             let count = Cell::number(Some(super::number::count(n as f64)));
-            vec![
-                Cell::words(class_name(classes, i)),
-                Cell::words(class_name(classes, j)),
-                count,
-            ]
+            vec![Cell::words(class_name(classes, i)), Cell::words(class_name(classes, j)), count]
         })
         .collect();
     let head = vec!["True class".into(), "Answer".into(), "Rows".into()];
-    Table {
-        caption: "Most frequent confusions".into(),
-        head,
-        rows,
-        foot: String::new(),
-    }
+    Table { caption: "Most frequent confusions".into(), head, rows, foot: String::new() }
 }
 
 /// Where the bytes are.
 pub(crate) fn size(c: &Comparison) -> Option<Table> {
     let mut columns = vec![
         Column::asks(c, "Weights", measure("weight_bytes")),
-        Column {
-            title: "Times smaller".into(),
-            cell: Box::new(|r| ratio_cell(c, r, What::Smaller)),
-        },
+        Column { title: "Times smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) },
         Column::asks(c, "Parameters", What::Parameters),
         Column::asks(c, "Share quantized", What::ShareQuantized),
-        Column {
-            title: "Bits per weight, quantized tensors".into(),
-            cell: Box::new(|r| quantized_bits(c, r)),
-        },
+        Column { title: "Bits per weight, quantized tensors".into(), cell: Box::new(|r| quantized_bits(c, r)) },
         Column::asks(c, "Bits per parameter, all", What::BitsAll),
     ];
-    if c.rows
-        .iter()
-        .any(|r| c.ask(r.name(), What::Zeros).is_some())
-    {
-        columns.push(Column {
-            title: "Zeros, quantized tensors".into(),
-            cell: Box::new(|r| zeros(c, r)),
-        });
+    if c.rows.iter().any(|r| c.ask(r.name(), What::Zeros).is_some()) {
+        columns.push(Column { title: "Zeros, quantized tensors".into(), cell: Box::new(|r| zeros(c, r)) });
     }
     let foot = "Bits count codes and scales. Quantized means stored in fewer than 16 bits. Weights are read from the file \
                 as stored, not computed from a nominal width.";
@@ -387,30 +261,15 @@ fn zeros(c: &Comparison, row: &Row) -> Cell {
 pub(crate) fn formats(c: &Comparison) -> Option<Table> {
     let roles = ["embedding", "body", "head", "norm", "bias"];
     let with = || c.networks().filter(|r| !r.record.detail.tensors.is_empty());
-    let used = roles
-        .into_iter()
-        .filter(|role| with().any(|r| r.record.detail.tensors.iter().any(|t| t.role == *role)));
-    let mut columns: Vec<Column> = used
-        .map(|role| Column {
-            title: role.into(),
-            cell: Box::new(move |r| role_formats(r, role)),
-        })
-        .collect();
+    let used = roles.into_iter().filter(|role| with().any(|r| r.record.detail.tensors.iter().any(|t| t.role == *role)));
+    let mut columns: Vec<Column> =
+        used.map(|role| Column { title: role.into(), cell: Box::new(move |r| role_formats(r, role)) }).collect();
     let activations = |r: &Row| match &r.record.detail.activations {
         Some(kind) => Cell::words(kind.clone()),
-        None => Cell {
-            missing: true,
-            ..Cell::words(MISSING)
-        },
+        None => Cell { missing: true, ..Cell::words(MISSING) },
     };
-    columns.push(Column {
-        title: "activations".into(),
-        cell: Box::new(activations),
-    });
-    columns.push(Column {
-        title: "recipe".into(),
-        cell: Box::new(|r| Cell::words(r.record.recipe.clone())),
-    });
+    columns.push(Column { title: "activations".into(), cell: Box::new(activations) });
+    columns.push(Column { title: "recipe".into(), cell: Box::new(|r| Cell::words(r.record.recipe.clone())) });
     table("Formats by role", with(), columns, "")
 }
 
@@ -421,14 +280,7 @@ fn role_formats(row: &Row, role: &str) -> Cell {
     }
     let low = seen.keys().any(|f| is_low_bit(f));
     let text = seen.keys().copied().collect::<Vec<_>>().join(", ");
-    Cell {
-        tone: low.then_some(Tone::Good),
-        ..Cell::words(if seen.is_empty() {
-            "absent".into()
-        } else {
-            text
-        })
-    }
+    Cell { tone: low.then_some(Tone::Good), ..Cell::words(if seen.is_empty() { "absent".into() } else { text }) }
 }
 
 /// Latency and throughput.
@@ -437,10 +289,7 @@ pub(crate) fn speed(c: &Comparison) -> Option<Table> {
         Column::ranged(c, "p50", "latency_p50"),
         Column::asks(c, "p90", measure("latency_p90")),
         Column::asks(c, "p99", measure("latency_p99")),
-        Column {
-            title: "Times faster, p50".into(),
-            cell: Box::new(|r| pace_cell(c, r)),
-        },
+        Column { title: "Times faster, p50".into(), cell: Box::new(|r| pace_cell(c, r)) },
         Column::asks(c, "Variation", What::Variation),
         Column::asks(c, "Runs", What::Samples),
     ];
@@ -456,19 +305,11 @@ pub(crate) fn speed(c: &Comparison) -> Option<Table> {
 fn batches(c: &Comparison) -> Vec<String> {
     let mut sizes: Vec<u64> = vec![8, 32];
     for row in &c.rows {
-        sizes.extend(
-            row.record
-                .measures
-                .keys()
-                .filter_map(|k| k.strip_prefix("throughput/")?.parse::<u64>().ok()),
-        );
+        sizes.extend(row.record.measures.keys().filter_map(|k| k.strip_prefix("throughput/")?.parse::<u64>().ok()));
     }
     sizes.sort_unstable();
     sizes.dedup();
-    sizes
-        .into_iter()
-        .map(|n| format!("throughput/{n}"))
-        .collect()
+    sizes.into_iter().map(|n| format!("throughput/{n}")).collect()
 }
 
 fn pace_cell(c: &Comparison, row: &Row) -> Cell {
@@ -476,41 +317,23 @@ fn pace_cell(c: &Comparison, row: &Row) -> Cell {
     let cell = ratio_cell(c, row, What::Faster);
     match row.speed.map(|s| s.1) {
         Some(Pace::Same) => cell.with_note("within noise"),
-        Some(Pace::Slower) => Cell {
-            tone: Some(Tone::Warn),
-            ..cell.with_note("slower")
-        },
+        Some(Pace::Slower) => Cell { tone: Some(Tone::Warn), ..cell.with_note("slower") },
         _ => cell,
     }
 }
 
 /// Memory, load, training, energy.
 pub(crate) fn cost(c: &Comparison) -> Option<Table> {
-    let columns = [
-        "peak_rss_bytes",
-        "load_seconds",
-        "train_seconds",
-        "energy_joules",
-    ]
-    .map(|name| Column {
-        title: title(name),
-        cell: Box::new(move |r| cost_cell(c, r, name)),
-    });
-    table(
-        "Memory, load, training, energy",
-        c.networks(),
-        columns.into(),
-        "",
-    )
+    let columns = ["peak_rss_bytes", "load_seconds", "train_seconds", "energy_joules"]
+        .map(|name| Column { title: title(name), cell: Box::new(move |r| cost_cell(c, r, name)) });
+    table("Memory, load, training, energy", c.networks(), columns.into(), "")
 }
 
 /// A quantized contender has no training of its own.
 fn cost_cell(c: &Comparison, row: &Row, name: &str) -> Cell {
     let cell = ask(c, row, measure(name));
     match (&row.record.detail.parent, name) {
-        (Some(parent), "train_seconds")
-            if cell.missing && row.record.detail.made == "quantized" =>
-        {
+        (Some(parent), "train_seconds") if cell.missing && row.record.detail.made == "quantized" => {
             Cell::instead(format!("that of {parent}"))
         }
         _ => cell,
@@ -535,33 +358,16 @@ pub(crate) fn others(c: &Comparison) -> Option<Table> {
     ];
     let mut names: Vec<&str> = Vec::new();
     for name in c.rows.iter().flat_map(|r| r.record.measures.keys()) {
-        let shown = SHOWN.contains(&name.as_str())
-            || name.starts_with("f1/")
-            || name.starts_with("throughput/");
+        let shown = SHOWN.contains(&name.as_str()) || name.starts_with("f1/") || name.starts_with("throughput/");
         if !shown && !names.contains(&name.as_str()) {
             names.push(name);
         }
     }
-    let place = |n: &&str| {
-        MEASURES
-            .iter()
-            .position(|k| k.name == *n)
-            .unwrap_or(usize::MAX)
-    };
+    let place = |n: &&str| MEASURES.iter().position(|k| k.name == *n).unwrap_or(usize::MAX);
     names.sort_by_key(|n| (place(n), n.to_string()));
-    let columns: Vec<Column> = names
-        .iter()
-        .map(|n| Column::asks(c, title(n), measure(n)))
-        .collect();
+    let columns: Vec<Column> = names.iter().map(|n| Column::asks(c, title(n), measure(n))).collect();
     if columns.is_empty() {
         return None;
     }
-    table(
-        "Other measures",
-        c.rows
-            .iter()
-            .filter(|r| names.iter().any(|n| r.value(n).is_some())),
-        columns,
-        "",
-    )
+    table("Other measures", c.rows.iter().filter(|r| names.iter().any(|n| r.value(n).is_some())), columns, "")
 }

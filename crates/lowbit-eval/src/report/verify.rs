@@ -18,11 +18,7 @@ pub(super) fn embedded(dir: &Path, results: &Results) -> CheckResult {
             Some(Ok(found)) => fail(format!("report.html: {}", difference(&found, results))),
         },
     };
-    CheckResult {
-        id: EMBEDDED,
-        name,
-        outcome,
-    }
+    CheckResult { id: EMBEDDED, name, outcome }
 }
 
 fn fail(line: String) -> Outcome {
@@ -32,25 +28,17 @@ fn fail(line: String) -> Outcome {
 /// The first place where two sets of records differ.
 fn difference(found: &Results, wanted: &Results) -> String {
     if found.records.len() != wanted.records.len() {
-        return format!(
-            "{} records embedded, {} in results.json",
-            found.records.len(),
-            wanted.records.len()
-        );
+        return format!("{} records embedded, {} in results.json", found.records.len(), wanted.records.len());
     }
     for (a, b) in found.records.iter().zip(&wanted.records) {
         if a.model != b.model {
-            return format!(
-                "embedded record of {}, results.json has {}",
-                a.model, b.model
-            );
+            return format!("embedded record of {}, results.json has {}", a.model, b.model);
         }
         for (name, m) in &b.measures {
             let theirs = a.measures.get(name);
             if theirs != Some(m) {
-                let text = theirs.map_or("absent".into(), |t| {
-                    format!("{} ({:?} to {:?}, n = {})", t.value, t.lo, t.hi, t.n)
-                });
+                let text =
+                    theirs.map_or("absent".into(), |t| format!("{} ({:?} to {:?}, n = {})", t.value, t.lo, t.hi, t.n));
                 return format!(
                     "{}: {name} is embedded as {text}, results.json has {} (n = {})",
                     b.model, m.value, m.n
@@ -58,10 +46,7 @@ fn difference(found: &Results, wanted: &Results) -> String {
             }
         }
         if a != b {
-            return format!(
-                "the embedded record of {} differs from results.json",
-                b.model
-            );
+            return format!("the embedded record of {} differs from results.json", b.model);
         }
     }
     "the embedded machine, program or task differs from results.json".into()
@@ -77,17 +62,9 @@ pub(super) fn file(dir: &Path, file: &'static str, wanted: &str, results: &Resul
     let outcome = match fs::read_to_string(dir.join(file)) {
         Err(e) => fail(format!("{file}: {e}")),
         Ok(found) if found == wanted => Outcome::Pass,
-        Ok(found) => fail(format!(
-            "{file}:{}{}",
-            first_difference(&found, wanted),
-            other_version(results)
-        )),
+        Ok(found) => fail(format!("{file}:{}{}", first_difference(&found, wanted), other_version(results))),
     };
-    CheckResult {
-        id: EMBEDDED,
-        name,
-        outcome,
-    }
+    CheckResult { id: EMBEDDED, name, outcome }
 }
 
 /// Line number and the differing words of the first line that differs.
@@ -114,13 +91,7 @@ fn excerpt(x: &str, y: &str) -> (String, String) {
     let same = |(a, b): &(&char, &char)| a == b;
     let mut start = x.iter().zip(&y).take_while(same).count();
     let most = x.len().min(y.len()) - start;
-    let end = x
-        .iter()
-        .rev()
-        .zip(y.iter().rev())
-        .take_while(same)
-        .count()
-        .min(most);
+    let end = x.iter().rev().zip(y.iter().rev()).take_while(same).count().min(most);
     let word = |c: &char| !c.is_whitespace() && !"<>|\"".contains(*c);
     while start > 0 && word(&x[start - 1]) {
         start -= 1;
@@ -130,9 +101,7 @@ fn excerpt(x: &str, y: &str) -> (String, String) {
         while stop < line.len() && word(&line[stop]) {
             stop += 1;
         }
-        line[start.min(stop)..stop.min(start + 80)]
-            .iter()
-            .collect::<String>()
+        line[start.min(stop)..stop.min(start + 80)].iter().collect::<String>()
     };
     (cut(&x), cut(&y))
 }
@@ -142,9 +111,7 @@ fn other_version(results: &Results) -> String {
     if theirs == mine {
         return String::new();
     }
-    format!(
-        "; written by lowbit {theirs} and verified by {mine}: render it again from results.json"
-    )
+    format!("; written by lowbit {theirs} and verified by {mine}: render it again from results.json")
 }
 
 #[cfg(test)]
@@ -155,14 +122,8 @@ mod tests {
     fn a_changed_number_is_named() {
         let wanted = "a\n<td>96.12 %<small>95.1 to 97.0</small></td>\nb";
         let found = wanted.replace("96.12", "96.92");
-        assert_eq!(
-            first_difference(&found, wanted),
-            "2: found \"96.92\", the records give \"96.12\""
-        );
-        assert_eq!(
-            first_difference("a\n", "a\nb"),
-            "2: found \"nothing\", the records give \"b\""
-        );
+        assert_eq!(first_difference(&found, wanted), "2: found \"96.92\", the records give \"96.12\"");
+        assert_eq!(first_difference("a\n", "a\nb"), "2: found \"nothing\", the records give \"b\"");
         assert_eq!(first_difference("a", "a\n"), "2: the line ends differ");
     }
 }

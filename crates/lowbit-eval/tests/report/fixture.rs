@@ -2,8 +2,7 @@
 
 use super::metrics::{Confusion, measures};
 use super::record::{
-    CurvePoint, Detail, Host, How, Limits, Measure, Record, Results, SCHEMA_VERSION, TaskFacts,
-    TensorBytes, Tool,
+    CurvePoint, Detail, Host, How, Limits, Measure, Record, Results, SCHEMA_VERSION, TaskFacts, TensorBytes, Tool,
 };
 use super::stats::percentile;
 use std::collections::BTreeMap;
@@ -17,77 +16,34 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
 /// One contender: name, recipe, format of the body, format of the embedding, rows that turn wrong and right against f32,
 /// median latency in microseconds.
-struct Contender(
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    usize,
-    usize,
-    f64,
-);
+struct Contender(&'static str, &'static str, &'static str, &'static str, usize, usize, f64);
 
 const NETWORKS: [Contender; 11] = [
     Contender("f32", "f32", "f32", "f32", 0, 0, 412.0),
     Contender("bf16", "bf16", "bf16", "bf16", 1, 1, 398.0),
     Contender("int8", "int8", "int8", "int8", 9, 5, 214.0),
-    Contender(
-        "int8_channel",
-        "int8_channel",
-        "int8_channel",
-        "int8_channel",
-        4,
-        3,
-        209.0,
-    ),
+    Contender("int8_channel", "int8_channel", "int8_channel", "int8_channel", 4, 3, 209.0),
     Contender("llm_int8", "llm_int8", "llm_int8", "bf16", 3, 3, 268.0),
     Contender("nf4", "nf4", "nf4", "bf16", 17, 9, 301.0),
     Contender("nf4_dq", "nf4_dq", "nf4_dq", "int8_channel", 19, 8, 306.0),
     Contender("int4", "int4", "int4", "int8_channel", 21, 12, 196.0),
     Contender("int2", "int2", "int2", "int8_channel", 318, 14, 188.0),
-    Contender(
-        "ternary_ptq",
-        "ternary",
-        "ternary",
-        "int8_channel",
-        1240,
-        11,
-        170.0,
-    ),
-    Contender(
-        "ternary_qat",
-        "b158",
-        "ternary_b3",
-        "int8_channel",
-        41,
-        23,
-        174.0,
-    ),
+    Contender("ternary_ptq", "ternary", "ternary", "int8_channel", 1240, 11, 170.0),
+    Contender("ternary_qat", "b158", "ternary_b3", "int8_channel", 41, 23, 174.0),
 ];
 
 pub fn clean() -> Results {
     let mut dice = Dice(7);
     let truths: Vec<u16> = (0..ROWS).map(|_| (dice.roll() * 4.0) as u16).collect();
-    let reference: Vec<u16> = truths
-        .iter()
-        .map(|t| {
-            if dice.roll() < 0.957 {
-                *t
-            } else {
-                other(*t, &mut dice)
-            }
-        })
-        .collect();
+    let reference: Vec<u16> =
+        truths.iter().map(|t| if dice.roll() < 0.957 { *t } else { other(*t, &mut dice) }).collect();
     let mut records: Vec<Record> = NETWORKS
         .iter()
         .map(|c| {
@@ -100,19 +56,8 @@ pub fn clean() -> Results {
     records.push(baseline("majority", &truths, vec![0; ROWS]));
     Results {
         schema_version: SCHEMA_VERSION,
-        tool: Tool {
-            version: env!("CARGO_PKG_VERSION").into(),
-            commit: "3f2c91ab04de".into(),
-        },
-        command: [
-            "lowbit",
-            "compare",
-            "quickstart",
-            "--out",
-            "runs/quickstart",
-        ]
-        .map(String::from)
-        .into(),
+        tool: Tool { version: env!("CARGO_PKG_VERSION").into(), commit: "3f2c91ab04de".into() },
+        command: ["lowbit", "compare", "quickstart", "--out", "runs/quickstart"].map(String::from).into(),
         host: host(),
         tasks: vec![facts()],
         records,
@@ -121,11 +66,7 @@ pub fn clean() -> Results {
 
 /// The record of that contender.
 pub fn record<'a>(results: &'a mut Results, name: &str) -> &'a mut Record {
-    results
-        .records
-        .iter_mut()
-        .find(|r| r.model == name)
-        .unwrap()
+    results.records.iter_mut().find(|r| r.model == name).unwrap()
 }
 
 /// A measure of that contender.
@@ -163,38 +104,16 @@ fn byte_model(name: &str, bits: f64, bytes: f64, seconds: f64) -> Record {
     put("energy_joules", 11.3 * seconds, "joules", 200);
     let mut parts = BTreeMap::from([("codes".to_string(), bytes as u64)]);
     if name != "f32" {
-        parts = BTreeMap::from([
-            ("codes".into(), bytes as u64 - 4000),
-            ("scales".into(), 4000),
-        ]);
+        parts = BTreeMap::from([("codes".into(), bytes as u64 - 4000), ("scales".into(), 4000)]);
     }
     let (role, format) = ("body".to_string(), name.to_string());
     let (zero_fraction, levels) = (Some(0.2), None);
-    let tensor = TensorBytes {
-        name: "body".into(),
-        role,
-        format,
-        rows: 1000,
-        cols: 1000,
-        parts,
-        zero_fraction,
-        levels,
-    };
-    let mut detail = Detail {
-        made: "trained".into(),
-        tensors: vec![tensor],
-        ..Detail::default()
-    };
+    let tensor =
+        TensorBytes { name: "body".into(), role, format, rows: 1000, cols: 1000, parts, zero_fraction, levels };
+    let mut detail = Detail { made: "trained".into(), tensors: vec![tensor], ..Detail::default() };
     timed(&mut measures, &mut detail, seconds, &mut Dice(bytes as u64));
     let (task, model, recipe) = ("enwik8@1".into(), name.into(), name.into());
-    Record {
-        task,
-        model,
-        recipe,
-        params: 1_000_000,
-        measures,
-        detail,
-    }
+    Record { task, model, recipe, params: 1_000_000, measures, detail }
 }
 
 fn host() -> Host {
@@ -204,11 +123,7 @@ fn host() -> Host {
         threads: 2,
         isa: "Avx512Vnni".into(),
         ram_bytes: 25_165_824_000,
-        limits: Limits {
-            memory_gbps: Some(31.4),
-            f32_gflops: Some(212.0),
-            int8_gops: Some(804.0),
-        },
+        limits: Limits { memory_gbps: Some(31.4), f32_gflops: Some(212.0), int8_gops: Some(804.0) },
     }
 }
 
@@ -221,10 +136,7 @@ fn facts() -> TaskFacts {
         train_sha256: "5f1d".repeat(16),
         test_sha256: "a94e".repeat(16),
         overlap_rows: 0,
-        ceiling: Some(Measure {
-            how: How::Estimated,
-            ..Measure::measured(0.9735, "fraction", ROWS as u64)
-        }),
+        ceiling: Some(Measure { how: How::Estimated, ..Measure::measured(0.9735, "fraction", ROWS as u64) }),
         baseline: "f32".into(),
     }
 }
@@ -234,13 +146,7 @@ fn other(class: u16, dice: &mut Dice) -> u16 {
 }
 
 /// The reference's answers with so many more wrong and so many more right.
-fn disturbed(
-    truths: &[u16],
-    reference: &[u16],
-    lost: usize,
-    gained: usize,
-    dice: &mut Dice,
-) -> Vec<u16> {
+fn disturbed(truths: &[u16], reference: &[u16], lost: usize, gained: usize, dice: &mut Dice) -> Vec<u16> {
     let mut out = reference.to_vec();
     let (mut lost, mut gained) = (lost, gained);
     while lost > 0 || gained > 0 {
@@ -258,9 +164,7 @@ fn disturbed(
 }
 
 fn classes() -> Vec<String> {
-    ["World", "Sports", "Business", "Sci/Tech"]
-        .map(String::from)
-        .into()
+    ["World", "Sports", "Business", "Sci/Tech"].map(String::from).into()
 }
 
 fn scored(truths: &[u16], answers: Vec<u16>) -> (BTreeMap<String, Measure>, Detail) {
@@ -279,14 +183,7 @@ fn scored(truths: &[u16], answers: Vec<u16>) -> (BTreeMap<String, Measure>, Deta
 fn baseline(name: &str, truths: &[u16], answers: Vec<u16>) -> Record {
     let (measures, mut detail) = scored(truths, answers);
     detail.made = "baseline".into();
-    Record {
-        task: TASK.into(),
-        model: name.into(),
-        recipe: name.into(),
-        params: 0,
-        measures,
-        detail,
-    }
+    Record { task: TASK.into(), model: name.into(), recipe: name.into(), params: 0, measures, detail }
 }
 
 fn network(c: &Contender, truths: &[u16], answers: Vec<u16>, dice: &mut Dice) -> Record {
@@ -294,9 +191,7 @@ fn network(c: &Contender, truths: &[u16], answers: Vec<u16>, dice: &mut Dice) ->
     let (mut measures, mut detail) = scored(truths, answers);
     let trained = ["f32", "ternary_qat"].contains(name);
     let whole = name.starts_with("int") || name.contains("ternary");
-    let hash = name
-        .bytes()
-        .fold(7u64, |h, b| h.wrapping_mul(131) + u64::from(b));
+    let hash = name.bytes().fold(7u64, |h, b| h.wrapping_mul(131) + u64::from(b));
     detail.made = if trained { "trained" } else { "quantized" }.into();
     detail.parent = (!trained).then(|| "f32".to_string());
     detail.expected_to_fail = *name == "ternary_ptq";
@@ -313,20 +208,10 @@ fn network(c: &Contender, truths: &[u16], answers: Vec<u16>, dice: &mut Dice) ->
     };
     let bytes: u64 = detail.tensors.iter().map(TensorBytes::bytes).sum();
     put("weight_bytes", bytes as f64, "bytes", 1);
-    put(
-        "peak_rss_bytes",
-        (9_400_000 + 4096 * (bytes / 1700)) as f64,
-        "bytes",
-        1,
-    );
+    put("peak_rss_bytes", (9_400_000 + 4096 * (bytes / 1700)) as f64, "bytes", 1);
     put("load_seconds", 0.0011 + bytes as f64 * 9e-10, "seconds", 5);
     if trained {
-        put(
-            "train_seconds",
-            if *name == "f32" { 48.31 } else { 67.92 },
-            "seconds",
-            1,
-        );
+        put("train_seconds", if *name == "f32" { 48.31 } else { 67.92 }, "seconds", 1);
         detail.curve = curve(*name == "f32", dice);
     }
     for (batch, factor) in [(8, 0.61), (32, 0.52)] {
@@ -336,50 +221,21 @@ fn network(c: &Contender, truths: &[u16], answers: Vec<u16>, dice: &mut Dice) ->
     timed(&mut measures, &mut detail, latency * 1e-6, dice);
     let params = detail.tensors.iter().map(|t| t.rows * t.cols).sum();
     let (model, recipe) = (name.to_string(), recipe.to_string());
-    Record {
-        task: TASK.into(),
-        model,
-        recipe,
-        params,
-        measures,
-        detail,
-    }
+    Record { task: TASK.into(), model, recipe, params, measures, detail }
 }
 
 /// Raw latencies around `seconds` with a rare disturbance, and their percentiles.
-fn timed(
-    measures: &mut BTreeMap<String, Measure>,
-    detail: &mut Detail,
-    seconds: f64,
-    dice: &mut Dice,
-) {
+fn timed(measures: &mut BTreeMap<String, Measure>, detail: &mut Detail, seconds: f64, dice: &mut Dice) {
     let mut run = || {
-        let disturbed = if dice.roll() > 0.96 {
-            0.6 * dice.roll()
-        } else {
-            0.0
-        };
+        let disturbed = if dice.roll() > 0.96 { 0.6 * dice.roll() } else { 0.0 };
         seconds * 0.975 * (1.0 + 0.05 * dice.roll() + disturbed)
     };
     let samples: Vec<f64> = (0..ROUNDS).map(|_| run()).collect();
-    let (lo, hi) = samples
-        .iter()
-        .fold((f64::MAX, 0.0f64), |(lo, hi), s| (lo.min(*s), hi.max(*s)));
-    for (q, key) in [
-        (50.0, "latency_p50"),
-        (90.0, "latency_p90"),
-        (99.0, "latency_p99"),
-    ] {
+    let (lo, hi) = samples.iter().fold((f64::MAX, 0.0f64), |(lo, hi), s| (lo.min(*s), hi.max(*s)));
+    for (q, key) in [(50.0, "latency_p50"), (90.0, "latency_p90"), (99.0, "latency_p99")] {
         let value = percentile(&samples, q).unwrap();
         let measure = Measure::measured(value, "seconds", ROUNDS as u64);
-        measures.insert(
-            key.into(),
-            if q == 50.0 {
-                measure.between(lo, hi)
-            } else {
-                measure
-            },
-        );
+        measures.insert(key.into(), if q == 50.0 { measure.between(lo, hi) } else { measure });
     }
     detail.samples.insert("latency".into(), samples);
 }
@@ -389,15 +245,9 @@ fn curve(fast: bool, dice: &mut Dice) -> Vec<CurvePoint> {
     (0..=400)
         .map(|i| {
             let step = i as f64 * 2.0;
-            let loss =
-                floor + 1.3 * (-step / rate).exp() * (0.9 + 0.2 * dice.roll()) + 0.06 * dice.roll();
-            let held = (i % 40 == 0)
-                .then(|| (0.25 + 0.71 * (1.0 - (-step / rate).exp())) - 0.01 * dice.roll());
-            CurvePoint {
-                step: i * 2,
-                loss,
-                held_out_accuracy: held,
-            }
+            let loss = floor + 1.3 * (-step / rate).exp() * (0.9 + 0.2 * dice.roll()) + 0.06 * dice.roll();
+            let held = (i % 40 == 0).then(|| (0.25 + 0.71 * (1.0 - (-step / rate).exp())) - 0.01 * dice.roll());
+            CurvePoint { step: i * 2, loss, held_out_accuracy: held }
         })
         .collect()
 }
@@ -405,34 +255,11 @@ fn curve(fast: bool, dice: &mut Dice) -> Vec<CurvePoint> {
 fn tensors(body: &str, embedding: &str) -> Vec<TensorBytes> {
     let mut out = vec![tensor("embed.weight", "embedding", embedding, 2048, 64)];
     for layer in 0..4 {
-        for (part, rows, cols) in [
-            ("qkv", 192, 64),
-            ("out", 64, 64),
-            ("up", 256, 64),
-            ("down", 64, 256),
-        ] {
-            out.push(tensor(
-                &format!("layers.{layer}.{part}.weight"),
-                "body",
-                body,
-                rows,
-                cols,
-            ));
+        for (part, rows, cols) in [("qkv", 192, 64), ("out", 64, 64), ("up", 256, 64), ("down", 64, 256)] {
+            out.push(tensor(&format!("layers.{layer}.{part}.weight"), "body", body, rows, cols));
         }
-        out.push(tensor(
-            &format!("layers.{layer}.norm1.weight"),
-            "norm",
-            "f32",
-            1,
-            64,
-        ));
-        out.push(tensor(
-            &format!("layers.{layer}.norm2.weight"),
-            "norm",
-            "f32",
-            1,
-            64,
-        ));
+        out.push(tensor(&format!("layers.{layer}.norm1.weight"), "norm", "f32", 1, 64));
+        out.push(tensor(&format!("layers.{layer}.norm2.weight"), "norm", "f32", 1, 64));
     }
     out.push(tensor("norm.weight", "norm", "f32", 1, 64));
     out.push(tensor("head.weight", "head", embedding, 4, 64));

@@ -11,58 +11,35 @@ fn text(results: &Results) -> (String, String) {
     let _ = report::write(dir.path(), results);
     let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
     let all = report::verify(dir.path()).unwrap();
-    assert!(
-        all.iter().filter(|r| r.id == 40).all(|r| !r.failed()),
-        "{all:?}"
-    );
+    assert!(all.iter().filter(|r| r.id == 40).all(|r| !r.failed()), "{all:?}");
     (read("report.md"), read("report.html"))
 }
 
 #[test]
 fn the_page_stands_alone_and_its_tags_close() {
     let (_, page) = text(&fixture::clean());
-    for foreign in [
-        "http:", "https:", "src=", "<link", "@import", "url(", "<iframe", "onclick",
-    ] {
+    for foreign in ["http:", "https:", "src=", "<link", "@import", "url(", "<iframe", "onclick"] {
         assert!(!page.contains(foreign), "{foreign}");
     }
     assert!(page.contains("name=\"viewport\"") && page.contains("prefers-color-scheme: dark"));
-    for tag in [
-        "section", "table", "figure", "details", "ul", "ol", "dl", "svg", "div", "span", "article",
-        "tr", "td", "p",
-    ] {
+    for tag in
+        ["section", "table", "figure", "details", "ul", "ol", "dl", "svg", "div", "span", "article", "tr", "td", "p"]
+    {
         let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
-        let opened = page
-            .match_indices(&open)
-            .filter(|(i, _)| page[i + open.len()..].starts_with(['>', ' ']))
-            .count();
+        let opened = page.match_indices(&open).filter(|(i, _)| page[i + open.len()..].starts_with(['>', ' '])).count();
         assert_eq!(opened, page.matches(&close).count(), "{tag}");
     }
-    for anchor in page
-        .split("href=\"#")
-        .skip(1)
-        .filter_map(|s| s.split('"').next())
-    {
-        assert!(
-            page.contains(&format!("<section id=\"{anchor}\"")),
-            "{anchor}"
-        );
+    for anchor in page.split("href=\"#").skip(1).filter_map(|s| s.split('"').next()) {
+        assert!(page.contains(&format!("<section id=\"{anchor}\"")), "{anchor}");
     }
 }
 
 #[test]
 fn no_records() {
-    let results = Results {
-        schema_version: SCHEMA_VERSION,
-        ..Results::default()
-    };
+    let results = Results { schema_version: SCHEMA_VERSION, ..Results::default() };
     let (markdown, _) = text(&results);
     assert!(markdown.contains("0 of 0 cores"), "{markdown}");
-    assert!(
-        report::check(&results)
-            .iter()
-            .any(|r| r.id == 1 && r.failed())
-    );
+    assert!(report::check(&results).iter().any(|r| r.id == 1 && r.failed()));
 }
 
 #[test]
@@ -82,12 +59,7 @@ fn without_reference_nothing_is_claimed() {
     assert!(markdown.contains("nothing is compared"));
     let dir = tempfile::tempdir().unwrap();
     let findings = report::write(dir.path(), &results).unwrap();
-    assert!(
-        findings
-            .iter()
-            .all(|f| f.recommends().is_none() && !f.to_string().contains("faster")),
-        "{findings:?}"
-    );
+    assert!(findings.iter().all(|f| f.recommends().is_none() && !f.to_string().contains("faster")), "{findings:?}");
 }
 
 #[test]
@@ -111,10 +83,7 @@ fn too_few_runs_give_no_ratio() {
         record.detail.samples.clear();
     }
     let (markdown, _) = text(&results);
-    let line = markdown
-        .lines()
-        .find(|l| l.starts_with("| int8 ("))
-        .unwrap();
+    let line = markdown.lines().find(|l| l.starts_with("| int8 (")).unwrap();
     assert!(line.ends_with("| not measured |"), "{line}");
 }
 
@@ -131,14 +100,8 @@ fn overlap_and_samples_are_warned_of() {
 #[test]
 fn a_language_model_task() {
     let (markdown, _) = text(&fixture::language());
-    assert!(
-        markdown.contains("| Contender | Bits per byte |"),
-        "{markdown}"
-    );
-    assert!(
-        markdown.contains("2.1140 against 2.1130 of `f32`"),
-        "{markdown}"
-    );
+    assert!(markdown.contains("| Contender | Bits per byte |"), "{markdown}");
+    assert!(markdown.contains("2.1140 against 2.1130 of `f32`"), "{markdown}");
     assert!(!markdown.contains("accurate than"));
     let dir = tempfile::tempdir().unwrap();
     report::write(dir.path(), &fixture::language()).unwrap();
@@ -164,9 +127,7 @@ fn many_classes_list_their_confusions() {
     for record in &mut results.records {
         record.detail.classes = (0..30).map(|i| format!("class{i}")).collect();
         record.detail.confusion.clear();
-        record
-            .measures
-            .retain(|name, _| !name.contains("f1") && !name.contains("macro"));
+        record.measures.retain(|name, _| !name.contains("f1") && !name.contains("macro"));
         record.detail.confusion = vec![vec![0; 30]; 30];
         for (truth, answer) in record.detail.truths.iter().zip(&record.detail.answers) {
             record.detail.confusion[usize::from(*truth)][usize::from(*answer)] += 1;
@@ -181,41 +142,25 @@ fn many_classes_list_their_confusions() {
 #[test]
 fn close_contenders_get_no_vacuous_threshold() {
     let mut results = fixture::clean();
-    results.records.retain(|r| {
-        [
-            "f32",
-            "bf16",
-            "int8_channel",
-            "llm_int8",
-            "naive_bayes",
-            "majority",
-        ]
-        .contains(&r.model.as_str())
-    });
+    results
+        .records
+        .retain(|r| ["f32", "bf16", "int8_channel", "llm_int8", "naive_bayes", "majority"].contains(&r.model.as_str()));
     let dir = tempfile::tempdir().unwrap();
     let findings = report::write(dir.path(), &results).unwrap();
     let text: Vec<String> = findings.iter().map(ToString::to_string).collect();
-    assert!(
-        text.iter()
-            .any(|t| t == "Every contender lies within 0.05 points of f32."),
-        "{text:#?}"
-    );
+    assert!(text.iter().any(|t| t == "Every contender lies within 0.05 points of f32."), "{text:#?}");
     assert!(text.iter().all(|t| !t.contains("within 1 point")));
 }
 
 #[test]
 fn a_contender_that_only_loses_is_not_recommended() {
     let mut results = fixture::clean();
-    results.records.retain(|r| {
-        ["f32", "int2", "ternary_ptq", "naive_bayes", "majority"].contains(&r.model.as_str())
-    });
+    results.records.retain(|r| ["f32", "int2", "ternary_ptq", "naive_bayes", "majority"].contains(&r.model.as_str()));
     let dir = tempfile::tempdir().unwrap();
     let findings = report::write(dir.path(), &results).unwrap();
     assert!(findings.iter().all(|f| f.recommends().is_none()));
     assert!(
-        findings
-            .iter()
-            .any(|f| f.to_string() == "No smaller contender stays within 1 point of f32."),
+        findings.iter().any(|f| f.to_string() == "No smaller contender stays within 1 point of f32."),
         "{findings:?}"
     );
 }
@@ -227,24 +172,16 @@ fn a_perfect_reference_has_no_error_rate_to_change() {
     for record in &mut results.records {
         if record.model == "f32" {
             record.detail.answers = record.detail.truths.clone();
-            record
-                .measures
-                .retain(|name, _| !name.contains("f1") && !name.contains("macro"));
+            record.measures.retain(|name, _| !name.contains("f1") && !name.contains("macro"));
             record.detail.confusion.clear();
             let (lo, hi) = super::stats::wilson(2000, 2000);
-            record.measures.insert(
-                "accuracy".into(),
-                Measure::measured(1.0, "fraction", 2000).between(lo, hi),
-            );
+            record.measures.insert("accuracy".into(), Measure::measured(1.0, "fraction", 2000).between(lo, hi));
         }
     }
     let dir = tempfile::tempdir().unwrap();
     report::write(dir.path(), &results).unwrap();
     let markdown = fs::read_to_string(dir.path().join("report.md")).unwrap();
     assert!(!markdown.contains("NaN") && !markdown.contains(" inf"));
-    let line = markdown
-        .lines()
-        .find(|l| l.starts_with("| int8 |"))
-        .unwrap();
+    let line = markdown.lines().find(|l| l.starts_with("| int8 |")).unwrap();
     assert!(line.contains("| not defined |"), "{line}");
 }

@@ -1,14 +1,14 @@
 //! Elementwise operations: activations, sums, products, gates, and the driver they share.
 
 use super::GRAIN;
-use super::math::{get, positive, put, select, sigmoid};
+use super::math::{Extent, Part, Whole, positive, select, sigmoid, vectors};
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op};
 
 /// A function of `N` inputs and the old values of `M` outputs that yields the new values of the outputs.
 pub(super) trait Elementwise<const N: usize, const M: usize>: Copy + Sync {
-    /// The outputs at elements `index..index + 16`.
-    fn at<S: Simd>(self, s: S, index: usize, x: [S::F; N], y: [S::F; M]) -> [S::F; M];
+    /// The outputs of 16 elements.
+    fn at<S: Simd>(self, s: S, x: [S::F; N], y: [S::F; M]) -> [S::F; M];
 }
 
 /// Applies `e` to all elements, in one pass over memory.
@@ -21,13 +21,12 @@ where
     let isa = cpu.isa;
     cpu.pool.for_rows(len, GRAIN, y.map(|y| (y, 1)), |range, y| {
         let x = x.map(|x| &x[range.clone()]);
-        isa.run(Apply { e, first: range.start, x, y })
+        isa.run(Apply { e, x, y })
     });
 }
 
 struct Apply<'a, E, const N: usize, const M: usize> {
     e: E,
-    first: usize,
     x: [&'a [f32]; N],
     y: [&'a mut [f32]; M],
 }
@@ -37,22 +36,22 @@ impl<E: Elementwise<N, M>, const N: usize, const M: usize> Op for Apply<'_, E, N
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let Apply { e, first, x, y } = self;
+        let Apply { e, x, y } = self;
         let len = y[0].len();
         let zero = s.splat(0.0);
-        for i in (0..len).step_by(LANES) {
+        vectors!(len, |i, w| {
             let (mut a, mut b) = ([zero; N], [zero; M]);
             for j in 0..N {
-                a[j] = get(s, &x[j][..len], i, 0.0);
+                a[j] = w.get(s, &x[j][..len], i, 0.0);
             }
             for j in 0..M {
-                b[j] = get(s, &y[j][..len], i, 0.0);
+                b[j] = w.get(s, &y[j][..len], i, 0.0);
             }
-            let b = e.at(s, first + i, a, b);
+            let b = e.at(s, a, b);
             for j in 0..M {
-                put(s, &mut y[j][..len], i, b[j]);
+                w.put(s, &mut y[j][..len], i, b[j]);
             }
-        }
+        });
     }
 }
 
@@ -152,7 +151,7 @@ macro_rules! kernels {
         struct $name $(<$generic>)? ($($field)?);
         impl $(<$generic: Curve>)? Elementwise<$n, $m> for $name $(<$generic>)? {
             #[inline(always)]
-            fn at<S: Simd>(self, $s: S, _: usize, $x: [S::F; $n], $y: [S::F; $m]) -> [S::F; $m] {
+            fn at<S: Simd>(self, $s: S, $x: [S::F; $n], $y: [S::F; $m]) -> [S::F; $m] {
                 let $this = self;
                 $body
             }
@@ -235,9 +234,9 @@ impl Op for AddScaled<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let scale = s.splat(self.scale);
-        for i in (0..self.x.len()).step_by(LANES) {
-            put(s, self.y, i, s.fma(get(s, self.x, i, 0.0), scale, get(s, self.y, i, 0.0)));
-        }
+        vectors!(self.x.len(), |i, w| {
+            w.put(s, self.y, i, s.fma(w.get(s, self.x, i, 0.0), scale, w.get(s, self.y, i, 0.0)));
+        });
     }
 }
 
@@ -252,9 +251,9 @@ impl Op for AddBias<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for row in self.y.chunks_exact_mut(self.bias.len()) {
-            for i in (0..row.len()).step_by(LANES) {
-                put(s, row, i, s.add(get(s, row, i, 0.0), get(s, self.bias, i, 0.0)));
-            }
+            vectors!(row.len(), |i, w| {
+                w.put(s, row, i, s.add(w.get(s, row, i, 0.0), w.get(s, self.bias, i, 0.0)));
+            });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Rows of tables, and means of sequences.
 
 use super::elementwise::AddScaled;
-use super::math::{get, put};
+use super::math::{Extent, Part, Whole, vectors};
 use super::{check_starts, row_grain};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
@@ -40,9 +40,9 @@ pub fn scatter_add(cpu: &Cpu, dy: &[f32], width: usize, ids: &[u32], dtable: &mu
                 // SAFETY: tasks own disjoint columns, and this is the only live part of this task.
                 let sum = unsafe { self.dtable.slice(start..start + self.count) };
                 let dy = &dy[self.first..][..self.count];
-                for i in (0..self.count).step_by(LANES) {
-                    put(s, sum, i, s.add(get(s, sum, i, 0.0), get(s, dy, i, 0.0)));
-                }
+                vectors!(self.count, |i, w| {
+                    w.put(s, sum, i, s.add(w.get(s, sum, i, 0.0), w.get(s, dy, i, 0.0)));
+                });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Softmax and cross-entropy.
 
-use super::math::{exp, get, put};
+use super::math::{Extent, Part, Whole, exp, first, in_fours, max4, sum4, vectors};
 use super::row_grain;
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
@@ -10,8 +10,8 @@ use crate::{Cpu, Op};
 #[inline(always)]
 fn largest<S: Simd>(s: S, x: &[f32]) -> S::F {
     let mut tops = [s.splat(f32::NEG_INFINITY); 4];
-    in_fours!(x.len(), |i, j| {
-        tops[j] = s.max(get(s, x, i, f32::NEG_INFINITY), tops[j]);
+    in_fours!(x.len(), |i, j, w| {
+        tops[j] = s.max(w.get(s, x, i, f32::NEG_INFINITY), tops[j]);
     });
     max4(s, tops)
 }
@@ -29,15 +29,15 @@ impl Op for Softmax<'_> {
         for x in self.x.chunks_exact_mut(self.width) {
             let top = largest(s, x);
             let mut sums = [s.splat(0.0); 4];
-            in_fours!(x.len(), |i, j| {
-                let e = exp(s, s.sub(get(s, x, i, f32::NEG_INFINITY), top));
+            in_fours!(x.len(), |i, j, w| {
+                let e = exp(s, s.sub(w.get(s, x, i, f32::NEG_INFINITY), top));
                 sums[j] = s.add(sums[j], e);
-                put(s, x, i, e);
+                w.put(s, x, i, e);
             });
             let factor = s.div(s.splat(1.0), sum4(s, sums));
-            for i in (0..x.len()).step_by(LANES) {
-                put(s, x, i, s.mul(get(s, x, i, 0.0), factor));
-            }
+            vectors!(x.len(), |i, w| {
+                w.put(s, x, i, s.mul(w.get(s, x, i, 0.0), factor));
+            });
         }
     }
 }
@@ -63,31 +63,31 @@ impl Op for CrossEntropy<'_> {
     fn eval<S: Simd>(mut self, s: S) -> f64 {
         let (x, classes) = (self.x, self.x.len());
         let shift = largest(s, x);
-        let (mut sums, mut totals) = ([s.splat(0.0); 4], [s.splat(0.0); 4]);
-        in_fours!(classes, |i, j| {
-            let d = s.sub(get(s, x, i, f32::NEG_INFINITY), shift);
-            let e = exp(s, d);
+        let top = first(s, shift);
+        let mut sums = [s.splat(0.0); 4];
+        in_fours!(classes, |i, j, w| {
+            let e = exp(s, s.sub(w.get(s, x, i, f32::NEG_INFINITY), shift));
             sums[j] = s.add(sums[j], e);
-            if self.smoothing > 0.0 {
-                // Missing lanes of the last vector count as 0.
-                totals[j] = s.add(totals[j], s.max(s.splat(f32::MIN), d));
-            }
             if let Some((gradient, _)) = &mut self.gradient {
-                put(s, gradient, i, e);
+                w.put(s, gradient, i, e);
             }
         });
-        let (top, sum) = (s.first(shift), s.first(sum4(s, sums)));
+        let sum = first(s, sum4(s, sums));
         let even = self.smoothing / classes as f32;
         if let Some((gradient, scale)) = self.gradient {
             let (factor, offset) = (s.splat(scale / sum), s.splat(-scale * even));
-            for i in (0..classes).step_by(LANES) {
-                put(s, gradient, i, s.fma(get(s, gradient, i, 0.0), factor, offset));
-            }
+            vectors!(classes, |i, w| {
+                w.put(s, gradient, i, s.fma(w.get(s, gradient, i, 0.0), factor, offset));
+            });
             gradient[self.target] -= scale * (1.0 - self.smoothing);
         }
         let mut expected = (1.0 - self.smoothing as f64) * (x[self.target] - top) as f64;
         if self.smoothing > 0.0 {
-            expected += even as f64 * s.sum(total) as f64;
+            let mut totals = [s.splat(0.0); 4];
+            in_fours!(classes, |i, j, w| {
+                totals[j] = s.add(totals[j], s.sub(w.get(s, x, i, top), shift));
+            });
+            expected += even as f64 * first(s, sum4(s, totals)) as f64;
         }
         (sum as f64).ln() - expected
     }

@@ -2,42 +2,100 @@
 
 use crate::simd::{LANES, Simd};
 
-/// The 16 elements at `i`, or those that are left, the missing ones being `fill`.
-#[inline(always)]
-pub(super) fn get<S: Simd>(s: S, x: &[f32], i: usize, fill: f32) -> S::F {
-    match x.get(i..i + LANES) {
+/// How much of a slice the 16 elements at `i` are.
+pub(super) trait Extent: Copy {
+    /// The 16 elements at `i`, missing ones being `fill`.
+    fn get<S: Simd>(self, s: S, x: &[f32], i: usize, fill: f32) -> S::F;
+    /// Stores 16 elements at `i`, or as many as there are.
+    fn put<S: Simd>(self, s: S, y: &mut [f32], i: usize, v: S::F);
+}
+
+/// All 16 elements are there.
+#[derive(Clone, Copy)]
+pub(super) struct Whole;
+
+/// Some elements may be missing. Slow, and its calls push vectors out of registers: keep it out of loops.
+#[derive(Clone, Copy)]
+pub(super) struct Part;
+
+impl Extent for Whole {
+    #[inline(always)]
+    fn get<S: Simd>(self, s: S, x: &[f32], i: usize, _: f32) -> S::F {
+        let x = &x[i..][..LANES];
         // SAFETY: the slice holds 16 f32.
-        Some(part) => unsafe { s.load(part.as_ptr()) },
-        None => s.load_part(&x[i..], fill),
+        unsafe { s.load(x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn put<S: Simd>(self, s: S, y: &mut [f32], i: usize, v: S::F) {
+        let y = &mut y[i..][..LANES];
+        // SAFETY: the slice holds 16 f32.
+        unsafe { s.store(y.as_mut_ptr(), v) }
     }
 }
 
-/// Stores 16 elements at `i`, or as many as are left.
-#[inline(always)]
-pub(super) fn put<S: Simd>(s: S, y: &mut [f32], i: usize, v: S::F) {
-    match y.get_mut(i..i + LANES) {
-        // SAFETY: the slice holds 16 f32.
-        Some(part) => unsafe { s.store(part.as_mut_ptr(), v) },
-        None => s.store_part(&mut y[i..], v),
+impl Extent for Part {
+    #[inline(always)]
+    fn get<S: Simd>(self, s: S, x: &[f32], i: usize, fill: f32) -> S::F {
+        s.load_part(&x[i..], fill)
+    }
+    #[inline(always)]
+    fn put<S: Simd>(self, s: S, y: &mut [f32], i: usize, v: S::F) {
+        s.store_part(&mut y[i..], v)
     }
 }
 
-/// Runs the body with `$i` at every 16th element below `$len` and `$j` going round 0, 1, 2, 3: four chains of dependent
-/// operations instead of one.
-macro_rules! in_fours {
-    ($len:expr, |$i:ident, $j:ident| $body:block) => {
-        for first in (0..$len).step_by(4 * LANES) {
-            for $j in 0..4 {
-                let $i = first + $j * LANES;
-                if $i >= $len {
-                    break;
-                }
-                $body
-            }
+/// Runs the body with `$i` at every 16th element below `$len` and `$w` the [`Extent`] of the 16.
+macro_rules! vectors {
+    ($len:expr, |$i:ident, $w:ident| $body:block) => {
+        let (len, mut at) = ($len, 0);
+        while at + LANES <= len {
+            let ($i, $w) = (at, Whole);
+            $body
+            at += LANES;
+        }
+        if at < len {
+            let ($i, $w) = (at, Part);
+            $body
         }
     };
 }
+pub(super) use vectors;
+
+/// The same with `$j` going round 0, 1, 2, 3 (0 behind the last whole round): four chains of dependent operations instead
+/// of one.
+macro_rules! in_fours {
+    ($len:expr, |$i:ident, $j:ident, $w:ident| $body:block) => {
+        let (len, mut at) = ($len, 0);
+        while at + 4 * LANES <= len {
+            in_fours!(@ $i = at, $j = 0, $w = Whole, $body);
+            in_fours!(@ $i = at + LANES, $j = 1, $w = Whole, $body);
+            in_fours!(@ $i = at + 2 * LANES, $j = 2, $w = Whole, $body);
+            in_fours!(@ $i = at + 3 * LANES, $j = 3, $w = Whole, $body);
+            at += 4 * LANES;
+        }
+        while at + LANES <= len {
+            in_fours!(@ $i = at, $j = 0, $w = Whole, $body);
+            at += LANES;
+        }
+        if at < len {
+            in_fours!(@ $i = at, $j = 0, $w = Part, $body);
+        }
+    };
+    (@ $i:ident = $at:expr, $j:ident = $chain:expr, $w:ident = $extent:expr, $body:block) => {{
+        let ($i, $j, $w) = ($at, $chain, $extent);
+        $body
+    }};
+}
 pub(super) use in_fours;
+
+/// Lane 0.
+#[inline(always)]
+pub(super) fn first<S: Simd>(s: S, v: S::F) -> f32 {
+    let mut lanes = [0.0; LANES];
+    // SAFETY: the array holds 16 f32.
+    unsafe { s.store(lanes.as_mut_ptr(), v) };
+    lanes[0]
+}
 
 /// The sum of all lanes of four vectors, in each lane: [`Simd::sum`] of their sum by pairs.
 #[inline(always)]

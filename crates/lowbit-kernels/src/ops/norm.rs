@@ -1,6 +1,6 @@
 //! Normalization of rows, and their quantization to int8 steps.
 
-use super::math::{get, put};
+use super::math::{Extent, Part, Whole, first, in_fours, max4, sum4, vectors};
 use super::reduce::sum_chunks;
 use super::row_grain;
 use crate::pool::SharedMut;
@@ -11,24 +11,23 @@ use crate::{Cpu, Op, scratch};
 const RMS: bool = false;
 const LAYER: bool = true;
 
-/// Mean (0 unless `CENTER`) and `1 / sqrt(variance + eps)` of a row.
+/// The mean of a row (0 unless `CENTER`), in each lane.
 #[inline(always)]
-fn moments<S: Simd, const CENTER: bool>(s: S, x: &[f32], eps: f32) -> (f32, f32) {
-    let count = x.len() as f32;
-    let mut mean = 0.0;
+fn center_of<S: Simd, const CENTER: bool>(s: S, x: &[f32]) -> S::F {
+    let mut sums = [s.splat(0.0); 4];
     if CENTER {
-        let mut sum = s.splat(0.0);
-        for i in (0..x.len()).step_by(LANES) {
-            sum = s.add(sum, get(s, x, i, 0.0));
-        }
-        mean = s.sum(sum) / count;
+        in_fours!(x.len(), |i, j, w| {
+            sums[j] = s.add(sums[j], w.get(s, x, i, 0.0));
+        });
     }
-    let (center, mut squares) = (s.splat(mean), s.splat(0.0));
-    for i in (0..x.len()).step_by(LANES) {
-        let d = s.sub(get(s, x, i, mean), center);
-        squares = s.fma(d, d, squares);
-    }
-    (mean, 1.0 / (s.sum(squares) / count + eps).sqrt())
+    s.div(sum4(s, sums), s.splat(x.len() as f32))
+}
+
+/// `1 / sqrt(squares / count + eps)`
+#[inline(always)]
+fn inverse_root<S: Simd>(s: S, squares: S::F, count: usize, eps: f32) -> S::F {
+    let variance = s.div(squares, s.splat(count as f32));
+    s.div(s.splat(1.0), s.sqrt(s.add(variance, s.splat(eps))))
 }
 
 struct Normalize<'a, const CENTER: bool> {
@@ -45,18 +44,24 @@ impl<const CENTER: bool> Op for Normalize<'_, CENTER> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let width = self.weight.len();
+        let (weight, bias) = (&self.weight[..width], self.bias.map(|bias| &bias[..width]));
         for (x, y) in self.x.chunks_exact(width).zip(self.y.chunks_exact_mut(width)) {
-            let (mean, scale) = moments::<S, CENTER>(s, x, self.eps);
-            let (mean, scale) = (s.splat(mean), s.splat(scale));
-            for i in (0..width).step_by(LANES) {
-                let normal = s.mul(s.sub(get(s, x, i, 0.0), mean), scale);
-                let weight = get(s, self.weight, i, 0.0);
-                let v = match self.bias {
-                    Some(bias) => s.fma(normal, weight, get(s, bias, i, 0.0)),
+            let center = center_of::<S, CENTER>(s, x);
+            let (edge, mut squares) = (first(s, center), [s.splat(0.0); 4]);
+            in_fours!(width, |i, j, w| {
+                let d = s.sub(w.get(s, x, i, edge), center);
+                squares[j] = s.fma(d, d, squares[j]);
+            });
+            let scale = inverse_root(s, sum4(s, squares), width, self.eps);
+            vectors!(width, |i, w| {
+                let normal = s.mul(s.sub(w.get(s, x, i, 0.0), center), scale);
+                let weight = w.get(s, weight, i, 0.0);
+                let v = match bias {
+                    Some(bias) => s.fma(normal, weight, w.get(s, bias, i, 0.0)),
                     None => s.mul(normal, weight),
                 };
-                put(s, y, i, v);
-            }
+                w.put(s, y, i, v);
+            });
         }
     }
 }
@@ -106,30 +111,38 @@ impl<const CENTER: bool> Op for NormalizeBackward<'_, CENTER> {
     /// With `n = (x - mean) * scale` and `g = dy * weight`: `dx = scale * (g - mean(g) - n * mean(g * n))`, without the
     /// means of `x` and `g` unless `CENTER`.
     #[inline(always)]
-    fn eval<S: Simd>(mut self, s: S) {
+    fn eval<S: Simd>(self, s: S) {
         let width = self.weight.len();
+        let (weight, dweight) = (self.weight, &mut self.dweight[..width]);
+        let mut dbias = self.dbias.map(|dbias| &mut dbias[..width]);
         let rows = self.x.chunks_exact(width).zip(self.dy.chunks_exact(width));
         for ((x, dy), dx) in rows.zip(self.dx.chunks_exact_mut(width)) {
-            let (mean, scale) = moments::<S, CENTER>(s, x, self.eps);
-            let (center, scale) = (s.splat(mean), s.splat(scale));
-            let (mut sum, mut along) = (s.splat(0.0), s.splat(0.0));
-            for i in (0..width).step_by(LANES) {
-                let g = s.mul(get(s, dy, i, 0.0), get(s, self.weight, i, 0.0));
-                sum = s.add(sum, g);
-                along = s.fma(g, s.sub(get(s, x, i, 0.0), center), along);
-            }
-            let along = s.mul(s.splat(s.sum(along) / width as f32), scale);
-            let sum = s.splat(if CENTER { s.sum(sum) / width as f32 } else { 0.0 });
-            for i in (0..width).step_by(LANES) {
-                let dy = get(s, dy, i, 0.0);
-                let normal = s.mul(s.sub(get(s, x, i, 0.0), center), scale);
-                let g = s.sub(s.mul(dy, get(s, self.weight, i, 0.0)), s.fma(normal, along, sum));
-                put(s, dx, i, s.fma(g, scale, get(s, dx, i, 0.0)));
-                put(s, self.dweight, i, s.fma(dy, normal, get(s, self.dweight, i, 0.0)));
-                if let Some(dbias) = self.dbias.as_deref_mut() {
-                    put(s, dbias, i, s.add(dy, get(s, dbias, i, 0.0)));
+            let center = center_of::<S, CENTER>(s, x);
+            let (edge, zero) = (first(s, center), s.splat(0.0));
+            let (mut squares, mut sums, mut along) = ([zero; 4], [zero; 4], [zero; 4]);
+            in_fours!(width, |i, j, w| {
+                let d = s.sub(w.get(s, x, i, edge), center);
+                let g = s.mul(w.get(s, dy, i, 0.0), w.get(s, weight, i, 0.0));
+                squares[j] = s.fma(d, d, squares[j]);
+                along[j] = s.fma(g, d, along[j]);
+                if CENTER {
+                    sums[j] = s.add(sums[j], g);
                 }
-            }
+            });
+            let scale = inverse_root(s, sum4(s, squares), width, self.eps);
+            let count = s.splat(width as f32);
+            let along = s.div(s.mul(sum4(s, along), scale), count);
+            let mean = if CENTER { s.div(sum4(s, sums), count) } else { zero };
+            vectors!(width, |i, w| {
+                let dy = w.get(s, dy, i, 0.0);
+                let normal = s.mul(s.sub(w.get(s, x, i, 0.0), center), scale);
+                let g = s.sub(s.mul(dy, w.get(s, weight, i, 0.0)), s.fma(normal, along, mean));
+                w.put(s, dx, i, s.fma(g, scale, w.get(s, dx, i, 0.0)));
+                w.put(s, dweight, i, s.fma(dy, normal, w.get(s, dweight, i, 0.0)));
+                if let Some(dbias) = &mut dbias {
+                    w.put(s, dbias, i, s.add(dy, w.get(s, dbias, i, 0.0)));
+                }
+            });
         }
     }
 }
@@ -207,16 +220,16 @@ impl Op for FakeQuantize<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
-            let mut top = s.splat(1e-5);
-            for i in (0..x.len()).step_by(LANES) {
-                top = s.max(s.abs(get(s, x, i, 0.0)), top);
-            }
-            let top = s.max_lane(top);
-            let (factor, step) = (s.splat(127.0 / top), s.splat(top / 127.0));
-            for i in (0..x.len()).step_by(LANES) {
-                let q = s.round_i(s.mul(get(s, x, i, 0.0), factor));
-                put(s, y, i, s.mul(s.to_f(q), step));
-            }
+            let mut tops = [s.splat(1e-5); 4];
+            in_fours!(x.len(), |i, j, w| {
+                tops[j] = s.max(s.abs(w.get(s, x, i, 0.0)), tops[j]);
+            });
+            let top = max4(s, tops);
+            let (factor, step) = (s.div(s.splat(127.0), top), s.div(top, s.splat(127.0)));
+            vectors!(x.len(), |i, w| {
+                let q = s.round_i(s.mul(w.get(s, x, i, 0.0), factor));
+                w.put(s, y, i, s.mul(s.to_f(q), step));
+            });
         }
     }
 }

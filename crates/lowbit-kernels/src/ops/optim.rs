@@ -33,7 +33,7 @@ struct AdamWStep {
 
 impl Elementwise<1, 3> for AdamWStep {
     #[inline(always)]
-    fn at<S: Simd>(self, s: S, _: usize, x: [S::F; 1], y: [S::F; 3]) -> [S::F; 3] {
+    fn at<S: Simd>(self, s: S, x: [S::F; 1], y: [S::F; 3]) -> [S::F; 3] {
         let ([w, m, v], g) = (y, s.mul(x[0], s.splat(self.p.grad_scale)));
         let m = s.fma(s.sub(g, m), s.splat(1.0 - self.p.beta1), m);
         let v = s.fma(s.mul(g, g), s.splat(1.0 - self.p.beta2), s.mul(v, s.splat(self.p.beta2)));
@@ -65,7 +65,7 @@ struct SgdStep {
 
 impl Elementwise<1, 2> for SgdStep {
     #[inline(always)]
-    fn at<S: Simd>(self, s: S, _: usize, x: [S::F; 1], y: [S::F; 2]) -> [S::F; 2] {
+    fn at<S: Simd>(self, s: S, x: [S::F; 1], y: [S::F; 2]) -> [S::F; 2] {
         let [w, buffer] = y;
         let g = s.fma(w, s.splat(self.weight_decay), s.mul(x[0], s.splat(self.grad_scale)));
         let buffer = s.fma(buffer, s.splat(self.momentum), g);

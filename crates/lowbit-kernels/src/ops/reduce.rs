@@ -1,6 +1,6 @@
 //! Reductions over rows and over everything, in chunks that depend on shapes alone.
 
-use super::math::{get, in_fours, put};
+use super::math::{Extent, Part, Whole, in_fours, vectors};
 use super::{GRAIN, row_grain};
 use crate::pool::SharedMut;
 use crate::scratch;
@@ -53,9 +53,9 @@ impl Op for AddRows<'_> {
         let len = self.y.len();
         for row in self.x.chunks_exact(self.width) {
             let row = &row[self.first..][..len];
-            for i in (0..len).step_by(LANES) {
-                put(s, self.y, i, s.add(get(s, self.y, i, 0.0), get(s, row, i, 0.0)));
-            }
+            vectors!(len, |i, w| {
+                w.put(s, self.y, i, s.add(w.get(s, self.y, i, 0.0), w.get(s, row, i, 0.0)));
+            });
         }
     }
 }
@@ -83,8 +83,8 @@ impl Op for SumSquares<'_> {
         let mut total = 0.0;
         for block in self.0.chunks(BLOCK) {
             let mut sums = [s.splat(0.0); 4];
-            in_fours!(block.len(), |i, j| {
-                let x = get(s, block, i, 0.0);
+            in_fours!(block.len(), |i, j, w| {
+                let x = w.get(s, block, i, 0.0);
                 sums[j] = s.fma(x, x, sums[j]);
             });
             total += s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]))) as f64;
@@ -104,8 +104,8 @@ impl Op for AllFinite<'_> {
         let zero = s.splat(0.0);
         let mut sums = [zero; 4];
         let x = self.0;
-        in_fours!(x.len(), |i, j| {
-            sums[j] = s.fma(get(s, x, i, 0.0), zero, sums[j]);
+        in_fours!(x.len(), |i, j, w| {
+            sums[j] = s.fma(w.get(s, x, i, 0.0), zero, sums[j]);
         });
         s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]))) == 0.0
     }

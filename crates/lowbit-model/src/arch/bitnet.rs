@@ -40,7 +40,7 @@ pub struct Config {
     /// Buckets of a hashed table of token pairs that is added to the token vectors; 0 for none.
     #[serde(default)]
     pub bigram_buckets: u32,
-    /// Probability of dropout on the embeddings and before each residual sum.
+    /// Probability of dropout on the embeddings, before each residual sum, and before a classifier.
     #[serde(default)]
     pub dropout: f32,
     /// What the network ends in.
@@ -81,119 +81,54 @@ impl<P> BitNet<P> {
     pub fn build(config: &Config, source: &mut dyn Source<P>) -> Result<Self, Error> {
         config.check()?;
         let c = config;
-        let (d, f, kv) = (
-            c.hidden_size,
-            c.intermediate_size,
-            c.num_key_value_heads * c.head_dim,
-        );
+        let (d, f, kv) = (c.hidden_size, c.intermediate_size, c.num_key_value_heads * c.head_dim);
         let attn = c.num_attention_heads * c.head_dim;
-        let mut get = |name: String, rows, cols, role, init| {
-            source.param(&ParamSpec {
-                name,
-                rows,
-                cols,
-                role,
-                init,
-            })
-        };
+        let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
         let std = |fan_in: usize| Init::Normal((1.0 / fan_in as f32).sqrt());
         let one = Init::Constant(1.0);
-        let embed = get(
-            "model.embed_tokens.weight".into(),
-            c.vocab_size,
-            d,
-            Role::Embedding,
-            Init::Normal(c.embed_std()),
-        )?;
+        let embed =
+            get("model.embed_tokens.weight".into(), c.vocab_size, d, Role::Embedding, Init::Normal(c.embed_std()))?;
         let bigrams = (c.bigram_buckets > 0).then(|| {
-            let (name, rows) = (
-                "model.embed_bigrams.weight".into(),
-                c.bigram_buckets as usize,
-            );
+            let (name, rows) = ("model.embed_bigrams.weight".into(), c.bigram_buckets as usize);
             get(name, rows, d, Role::Embedding, Init::Normal(c.embed_std()))
         });
         let bigrams = bigrams.transpose()?;
         let mut layers = Vec::with_capacity(c.num_hidden_layers);
         for i in 0..c.num_hidden_layers {
             let at = |part: &str| format!("model.layers.{i}.{part}.weight");
-            let mut body = |part, rows, cols| get(at(part), rows, cols, Role::Body, std(cols));
+            // Projections into the residual stream begin smaller, by their number (GPT-2).
+            let shrink = (1.0 / (2 * c.num_hidden_layers) as f32).sqrt();
+            let scaled = |part: &str, cols: usize| match part {
+                "self_attn.o_proj" | "mlp.down_proj" => Init::Normal(shrink * (1.0 / cols as f32).sqrt()),
+                _ => std(cols),
+            };
+            let mut body = |part, rows, cols| get(at(part), rows, cols, Role::Body, scaled(part, cols));
             let (q, k, v) = (
                 body("self_attn.q_proj", attn, d)?,
                 body("self_attn.k_proj", kv, d)?,
                 body("self_attn.v_proj", kv, d)?,
             );
             let o = body("self_attn.o_proj", d, attn)?;
-            let (gate, up, down) = (
-                body("mlp.gate_proj", f, d)?,
-                body("mlp.up_proj", f, d)?,
-                body("mlp.down_proj", d, f)?,
-            );
+            let (gate, up, down) =
+                (body("mlp.gate_proj", f, d)?, body("mlp.up_proj", f, d)?, body("mlp.down_proj", d, f)?);
             let mut norm = |part, width| get(at(part), 1, width, Role::Norm, one);
-            let attn_sub_norm = c
-                .sub_norm
-                .then(|| norm("self_attn.attn_sub_norm", attn))
-                .transpose()?;
-            let ffn_sub_norm = c
-                .sub_norm
-                .then(|| norm("mlp.ffn_sub_norm", f))
-                .transpose()?;
-            let (attn_norm, ffn_norm) = (
-                norm("input_layernorm", d)?,
-                norm("post_attention_layernorm", d)?,
-            );
-            layers.push(Layer {
-                attn_norm,
-                q,
-                k,
-                v,
-                attn_sub_norm,
-                o,
-                ffn_norm,
-                gate,
-                up,
-                ffn_sub_norm,
-                down,
-            });
+            let attn_sub_norm = c.sub_norm.then(|| norm("self_attn.attn_sub_norm", attn)).transpose()?;
+            let ffn_sub_norm = c.sub_norm.then(|| norm("mlp.ffn_sub_norm", f)).transpose()?;
+            let (attn_norm, ffn_norm) = (norm("input_layernorm", d)?, norm("post_attention_layernorm", d)?);
+            layers.push(Layer { attn_norm, q, k, v, attn_sub_norm, o, ffn_norm, gate, up, ffn_sub_norm, down });
         }
         let norm = get("model.norm.weight".into(), 1, d, Role::Norm, one)?;
         let (head, head_bias) = match c.head {
             Head::Lm { tied: true } => (None, None),
-            Head::Lm { tied: false } => (
-                Some(get(
-                    "lm_head.weight".into(),
-                    c.vocab_size,
-                    d,
-                    Role::Head,
-                    std(d),
-                )?),
-                None,
-            ),
+            Head::Lm { tied: false } => {
+                (Some(get("lm_head.weight".into(), c.vocab_size, d, Role::Head, std(d))?), None)
+            }
             Head::Classify { classes, .. } => (
-                Some(get(
-                    "classifier.weight".into(),
-                    classes,
-                    d,
-                    Role::Head,
-                    std(d),
-                )?),
-                Some(get(
-                    "classifier.bias".into(),
-                    1,
-                    classes,
-                    Role::Bias,
-                    Init::Constant(0.0),
-                )?),
+                Some(get("classifier.weight".into(), classes, d, Role::Head, std(d))?),
+                Some(get("classifier.bias".into(), 1, classes, Role::Bias, Init::Constant(0.0))?),
             ),
         };
-        Ok(BitNet {
-            config: c.clone(),
-            embed,
-            bigrams,
-            layers,
-            norm,
-            head,
-            head_bias,
-        })
+        Ok(BitNet { config: c.clone(), embed, bigrams, layers, norm, head, head_bias })
     }
 
     /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
@@ -211,25 +146,15 @@ impl<P> BitNet<P> {
         x = e.norm(&x, NormKind::Rms, &self.norm, None, c.rms_norm_eps);
         if let Head::Classify { pooling, .. } = c.head {
             x = e.pool(&x, pooling);
+            x = e.dropout(&x, c.dropout);
         }
-        e.linear(
-            &x,
-            self.head.as_ref().unwrap_or(&self.embed),
-            self.head_bias.as_ref(),
-        )
+        e.linear(&x, self.head.as_ref().unwrap_or(&self.embed), self.head_bias.as_ref())
     }
 }
 
 impl<P> Layer<P> {
-    fn forward<E: Exec<Param = P>>(
-        &self,
-        e: &mut E,
-        c: &Config,
-        layer: usize,
-        x: &E::Tensor,
-    ) -> E::Tensor {
-        let norm =
-            |e: &mut E, x: &E::Tensor, w: &P| e.norm(x, NormKind::Rms, w, None, c.rms_norm_eps);
+    fn forward<E: Exec<Param = P>>(&self, e: &mut E, c: &Config, layer: usize, x: &E::Tensor) -> E::Tensor {
+        let norm = |e: &mut E, x: &E::Tensor, w: &P| e.norm(x, NormKind::Rms, w, None, c.rms_norm_eps);
         let spec = Attention {
             layer,
             heads: c.num_attention_heads,
@@ -239,11 +164,7 @@ impl<P> Layer<P> {
             causal: c.causal,
         };
         let h = norm(e, x, &self.attn_norm);
-        let (q, k, v) = (
-            e.linear(&h, &self.q, None),
-            e.linear(&h, &self.k, None),
-            e.linear(&h, &self.v, None),
-        );
+        let (q, k, v) = (e.linear(&h, &self.q, None), e.linear(&h, &self.k, None), e.linear(&h, &self.v, None));
         let mut a = e.attend(&q, &k, &v, &spec);
         if let Some(w) = &self.attn_sub_norm {
             a = norm(e, &a, w);
@@ -268,7 +189,7 @@ impl Config {
     fn embed_std(&self) -> f32 {
         match self.head {
             Head::Lm { tied: true } => (1.0 / self.hidden_size as f32).sqrt(),
-            _ => 0.1,
+            _ => 0.02,
         }
     }
 
@@ -291,21 +212,12 @@ impl Config {
             let text = format!("is {}, more than {MAX_LAYERS}", self.num_hidden_layers);
             return Err(Error::config("num_hidden_layers", text));
         }
-        for (field, value) in [
-            ("rope_theta", self.rope_theta),
-            ("rms_norm_eps", self.rms_norm_eps),
-        ] {
+        for (field, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
             if !(value.is_finite() && value > 0.0) {
-                return Err(Error::config(
-                    field,
-                    format!("is {value}; it must be positive"),
-                ));
+                return Err(Error::config(field, format!("is {value}; it must be positive")));
             }
         }
-        if !self
-            .num_attention_heads
-            .is_multiple_of(self.num_key_value_heads)
-        {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let text = format!(
                 "is {}, which does not divide num_attention_heads {}",
                 self.num_key_value_heads, self.num_attention_heads
@@ -319,10 +231,7 @@ impl Config {
             ));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::config(
-                "dropout",
-                format!("is {}; it must lie in 0..1", self.dropout),
-            ));
+            return Err(Error::config("dropout", format!("is {}; it must lie in 0..1", self.dropout)));
         }
         self.head.check()
     }

@@ -52,42 +52,16 @@ impl<P> Mlp<P> {
             }
         }
         if c.classes < 2 {
-            return Err(Error::config(
-                "classes",
-                format!("is {}; it must be at least 2", c.classes),
-            ));
+            return Err(Error::config("classes", format!("is {}; it must be at least 2", c.classes)));
         }
         if c.layers.contains(&0) {
-            return Err(Error::config(
-                "layers",
-                "holds a width of 0; each must be at least 1",
-            ));
+            return Err(Error::config("layers", "holds a width of 0; each must be at least 1"));
         }
-        let mut get = |name: String, rows, cols, role, init| {
-            source.param(&ParamSpec {
-                name,
-                rows,
-                cols,
-                role,
-                init,
-            })
-        };
-        let embed = get(
-            "embed_tokens.weight".into(),
-            c.vocab_size,
-            c.hidden_size,
-            Role::Embedding,
-            Init::Normal(0.1),
-        )?;
+        let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
+        let embed = get("embed_tokens.weight".into(), c.vocab_size, c.hidden_size, Role::Embedding, Init::Normal(0.1))?;
         let bigrams = (c.bigram_buckets > 0).then(|| {
             let rows = c.bigram_buckets as usize;
-            get(
-                "embed_bigrams.weight".into(),
-                rows,
-                c.hidden_size,
-                Role::Embedding,
-                Init::Normal(0.1),
-            )
+            get("embed_bigrams.weight".into(), rows, c.hidden_size, Role::Embedding, Init::Normal(0.1))
         });
         let bigrams = bigrams.transpose()?;
         let mut width = c.hidden_size;
@@ -95,39 +69,14 @@ impl<P> Mlp<P> {
         for (i, &next) in c.layers.iter().enumerate() {
             let init = Init::Normal((2.0 / width as f32).sqrt());
             let weight = get(format!("layers.{i}.weight"), next, width, Role::Body, init)?;
-            let bias = get(
-                format!("layers.{i}.bias"),
-                1,
-                next,
-                Role::Bias,
-                Init::Constant(0.0),
-            )?;
+            let bias = get(format!("layers.{i}.bias"), 1, next, Role::Bias, Init::Constant(0.0))?;
             layers.push((weight, bias));
             width = next;
         }
         let init = Init::Normal((1.0 / width as f32).sqrt());
-        let head = get(
-            "classifier.weight".into(),
-            c.classes,
-            width,
-            Role::Head,
-            init,
-        )?;
-        let head_bias = get(
-            "classifier.bias".into(),
-            1,
-            c.classes,
-            Role::Bias,
-            Init::Constant(0.0),
-        )?;
-        Ok(Mlp {
-            config: c.clone(),
-            embed,
-            bigrams,
-            layers,
-            head,
-            head_bias,
-        })
+        let head = get("classifier.weight".into(), c.classes, width, Role::Head, init)?;
+        let head_bias = get("classifier.bias".into(), 1, c.classes, Role::Bias, Init::Constant(0.0))?;
+        Ok(Mlp { config: c.clone(), embed, bigrams, layers, head, head_bias })
     }
 
     /// Logits, `[sequences, classes]`.

@@ -29,9 +29,7 @@ pub enum Head {
 impl Head {
     fn check(&self) -> Result<(), Error> {
         match self {
-            Head::Classify { classes: 0 | 1, .. } => {
-                Err(Error::config("head.classes", "must be at least 2"))
-            }
+            Head::Classify { classes: 0 | 1, .. } => Err(Error::config("head.classes", "must be at least 2")),
             _ => Ok(()),
         }
     }

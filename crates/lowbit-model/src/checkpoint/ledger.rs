@@ -37,21 +37,12 @@ pub fn ledger(checkpoint: &Checkpoint) -> Result<Vec<Row>, Error> {
         let values;
         let (format, parts) = if matches!(spec.role, Role::Norm | Role::Bias) {
             values = checkpoint.master(spec)?;
-            (
-                "f32",
-                BTreeMap::from([("values".to_string(), values.len() * 4)]),
-            )
+            ("f32", BTreeMap::from([("values".to_string(), values.len() * 4)]))
         } else {
             let packed = checkpoint.packed(spec)?;
             values = packed.dequantize();
             let parts = packed.format.parts(spec.rows, spec.cols, &packed.parts);
-            (
-                packed.format.name(),
-                parts
-                    .iter()
-                    .map(|p| (p.name.to_string(), p.bytes))
-                    .collect(),
-            )
+            (packed.format.name(), parts.iter().map(|p| (p.name.to_string(), p.bytes)).collect())
         };
         let zeros = values.iter().filter(|v| **v == 0.0).count();
         rows.push(Row {

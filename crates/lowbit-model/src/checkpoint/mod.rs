@@ -71,35 +71,18 @@ impl Checkpoint {
         let tensors = Tensors::open(&weights)?;
         let config_path = directory.join(CONFIG_FILE);
         let (card, notices) = Card::load(&config_path)?;
-        let listing = Listing::new(&card.config).map_err(|e| Error {
-            path: Some(config_path),
-            ..e
-        })?;
+        let listing = Listing::new(&card.config).map_err(|e| Error { path: Some(config_path), ..e })?;
         let at = |text: String| Error::input(&weights, text);
         let metadata = tensors.metadata();
         if let Some(version) = metadata.get(VERSION_KEY).filter(|v| *v != VERSION) {
-            let text = format!(
-                "metadata `{VERSION_KEY}` is `{}`; this program reads {VERSION}",
-                show(version)
-            );
+            let text = format!("metadata `{VERSION_KEY}` is `{}`; this program reads {VERSION}", show(version));
             return Err(at(text));
         }
         let recipe = metadata.get(RECIPE_KEY).map_or("f32", |name| name.as_str());
-        let recipe =
-            recipe::find(recipe).map_err(|e| at(format!("metadata `{RECIPE_KEY}`: {e}")))?;
-        let formats = metadata
-            .get(FORMATS_KEY)
-            .map_or(Ok(BTreeMap::new()), |json| serde_json::from_str(json));
+        let recipe = recipe::find(recipe).map_err(|e| at(format!("metadata `{RECIPE_KEY}`: {e}")))?;
+        let formats = metadata.get(FORMATS_KEY).map_or(Ok(BTreeMap::new()), |json| serde_json::from_str(json));
         let formats = formats.map_err(|e| at(format!("metadata `{FORMATS_KEY}`: {e}")))?;
-        let checkpoint = Checkpoint {
-            directory,
-            tensors,
-            card,
-            recipe,
-            formats,
-            listing,
-            notices,
-        };
+        let checkpoint = Checkpoint { directory, tensors, card, recipe, formats, listing, notices };
         checkpoint.check_tensors()?;
         Ok(checkpoint)
     }
@@ -141,20 +124,13 @@ impl Checkpoint {
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let path = self.directory.join(TOKENIZER_FILE);
         let tokenizer = Tokenizer::load(&path)?;
-        let table = self
-            .listing
-            .params()
-            .iter()
-            .find(|p| p.role == Role::Embedding);
+        let table = self.listing.params().iter().find(|p| p.role == Role::Embedding);
         match table.filter(|table| tokenizer.vocab_size() > table.rows) {
             None => Ok(tokenizer),
             Some(table) => {
                 let (has, name, rows) = (tokenizer.vocab_size(), &table.name, table.rows);
                 let text = format!("has {has} entries, but tensor `{name}` has {rows} rows");
-                Err(Error::input(
-                    &path,
-                    format!("{text}; the two are not of one model"),
-                ))
+                Err(Error::input(&path, format!("{text}; the two are not of one model")))
             }
         }
     }
@@ -172,19 +148,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When a matrix is stored packed, or a weight is NaN or infinite; names tensor and index.
-    pub fn model_as(
-        &self,
-        recipe: &'static Recipe,
-        options: &Options,
-    ) -> Result<Model<Param>, Error> {
-        Model::build(
-            &self.card.config,
-            &mut Quantizing {
-                checkpoint: self,
-                recipe,
-                options,
-            },
-        )
+    pub fn model_as(&self, recipe: &'static Recipe, options: &Options) -> Result<Model<Param>, Error> {
+        Model::build(&self.card.config, &mut Quantizing { checkpoint: self, recipe, options })
     }
 
     /// The f32 values of a parameter, `[rows, cols]`.
@@ -193,19 +158,12 @@ impl Checkpoint {
     /// When it is stored packed, or a value is NaN or infinite; names tensor and index.
     pub fn master(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
         if let Some(stored) = self.formats.get(&spec.name) {
-            let text = format!(
-                "tensor `{}` is stored as {} (recipe {})",
-                spec.name, stored.format, self.recipe.name
-            );
-            let text =
-                format!("{text}; training and quantizing start from a checkpoint with f32 masters");
+            let text = format!("tensor `{}` is stored as {} (recipe {})", spec.name, stored.format, self.recipe.name);
+            let text = format!("{text}; training and quantizing start from a checkpoint with f32 masters");
             return Err(Error::input(self.tensors.path(), text));
         }
         let values = self.tensors.floats(&spec.name)?;
-        self.check_shape(
-            spec,
-            &self.tensors.entry(&spec.name).expect("just read").shape,
-        )?;
+        self.check_shape(spec, &self.tensors.entry(&spec.name).expect("just read").shape)?;
         Ok(values)
     }
 
@@ -221,39 +179,26 @@ impl Checkpoint {
     }
 
     fn unpack(&self, name: &str, stored: &Stored) -> Result<Packed, Error> {
-        let at =
-            |text: String| Error::input(self.tensors.path(), format!("tensor `{name}`: {text}"));
+        let at = |text: String| Error::input(self.tensors.path(), format!("tensor `{name}`: {text}"));
         let format = lowbit_kernels::format::find(&stored.format).map_err(|e| at(e.to_string()))?;
         let parts = format.parts(stored.rows, stored.cols, &[]);
-        let bytes =
-            parts.iter().map(
-                |part| match self.tensors.bytes(&part_name(name, part.name)) {
-                    Some(bytes) => Ok(bytes),
-                    None if part.bytes == 0 => Ok(Bytes::new([])),
-                    None => Err(at(format!(
-                        "part `{}` of {} is missing",
-                        part.name, stored.format
-                    ))),
-                },
-            );
+        let bytes = parts.iter().map(|part| match self.tensors.bytes(&part_name(name, part.name)) {
+            Some(bytes) => Ok(bytes),
+            None if part.bytes == 0 => Ok(Bytes::new([])),
+            None => Err(at(format!("part `{}` of {} is missing", part.name, stored.format))),
+        });
         let bytes = bytes.collect::<Result<_, _>>()?;
         Packed::from_parts(format, stored.rows, stored.cols, bytes).map_err(|e| at(e.to_string()))
     }
 
     /// Masters stored in the format a recipe has for them.
-    fn quantized(
-        &self,
-        spec: &ParamSpec,
-        recipe: &Recipe,
-        options: &Options,
-    ) -> Result<Packed, Error> {
+    fn quantized(&self, spec: &ParamSpec, recipe: &Recipe, options: &Options) -> Result<Packed, Error> {
         let format = recipe.format(spec.role)?.expect("matrices have a format");
         let default = QuantizeOptions::default();
         let options = options.get(&spec.name).unwrap_or(&default);
         let weights = self.master(spec)?;
         let packed = format.quantize(&weights, spec.rows, spec.cols, options);
-        packed
-            .map_err(|e| Error::input(self.tensors.path(), format!("tensor `{}`: {e}", spec.name)))
+        packed.map_err(|e| Error::input(self.tensors.path(), format!("tensor `{}`: {e}", spec.name)))
     }
 
     fn param_of(
@@ -290,10 +235,7 @@ impl Checkpoint {
                 None => {
                     let Some(entry) = self.tensors.entry(&spec.name) else {
                         let shape = format!("[{}, {}]", spec.rows, spec.cols);
-                        let text = format!(
-                            "tensor `{}` {shape} is missing, but {CONFIG_FILE} asks for it",
-                            spec.name
-                        );
+                        let text = format!("tensor `{}` {shape} is missing, but {CONFIG_FILE} asks for it", spec.name);
                         return Err(at(format!("{text}; the two are not of one model")));
                     };
                     self.check_shape(spec, &entry.shape)?;
@@ -302,23 +244,11 @@ impl Checkpoint {
             }
         }
         let known = |name: &&String| !expected.contains(*name);
-        let packed = self
-            .formats
-            .keys()
-            .filter(|name| !self.listing.params().iter().any(|p| p.name == **name));
-        match self
-            .tensors
-            .names()
-            .iter()
-            .find(known)
-            .or(packed.into_iter().next())
-        {
+        let packed = self.formats.keys().filter(|name| !self.listing.params().iter().any(|p| p.name == **name));
+        match self.tensors.names().iter().find(known).or(packed.into_iter().next()) {
             None => Ok(()),
             Some(name) => {
-                let text = format!(
-                    "tensor `{}` is in the file, but {CONFIG_FILE} does not ask for it",
-                    show(name)
-                );
+                let text = format!("tensor `{}` is in the file, but {CONFIG_FILE} does not ask for it", show(name));
                 Err(at(format!("{text}; the two are not of one model")))
             }
         }
@@ -327,39 +257,17 @@ impl Checkpoint {
     /// Compares a stored shape with the configuration; the message names the fields that ask for another.
     fn check_shape(&self, spec: &ParamSpec, shape: &[usize]) -> Result<(), Error> {
         let vector = matches!(spec.role, Role::Norm | Role::Bias);
-        let expected = if vector {
-            vec![spec.cols]
-        } else {
-            vec![spec.rows, spec.cols]
-        };
+        let expected = if vector { vec![spec.cols] } else { vec![spec.rows, spec.cols] };
         if shape == expected {
             return Ok(());
         }
-        let config =
-            serde_json::to_value(&self.card.config).expect("a configuration is plain data");
-        let numbers = config
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter_map(|(k, v)| Some((k, v.as_u64()? as usize)));
+        let config = serde_json::to_value(&self.card.config).expect("a configuration is plain data");
+        let numbers = config.as_object().into_iter().flatten().filter_map(|(k, v)| Some((k, v.as_u64()? as usize)));
         let odd = |n: usize| expected.contains(&n) && !shape.contains(&n);
-        let fields: Vec<_> = numbers
-            .filter(|(_, n)| odd(*n))
-            .map(|(k, n)| format!("`{k}` = {n}"))
-            .collect();
-        let fields = if fields.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", fields.join(", "))
-        };
-        let text = format!(
-            "tensor `{}` is {shape:?}, but {CONFIG_FILE} asks for {expected:?}{fields}",
-            spec.name
-        );
-        Err(Error::input(
-            self.tensors.path(),
-            format!("{text}; the two are not of one model"),
-        ))
+        let fields: Vec<_> = numbers.filter(|(_, n)| odd(*n)).map(|(k, n)| format!("`{k}` = {n}")).collect();
+        let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join(", ")) };
+        let text = format!("tensor `{}` is {shape:?}, but {CONFIG_FILE} asks for {expected:?}{fields}", spec.name);
+        Err(Error::input(self.tensors.path(), format!("{text}; the two are not of one model")))
     }
 }
 
@@ -391,21 +299,17 @@ fn part_name(matrix: &str, part: &str) -> String {
 fn locate(path: &Path) -> Result<(PathBuf, PathBuf), Error> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
     if !meta.is_dir() {
-        let parent = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return Ok((parent.into(), path.into()));
     }
     let weights = path.join(WEIGHTS_FILE);
     if !weights.exists() {
-        let pickle = ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt"]
-            .iter()
-            .find(|f| path.join(f).exists());
+        let pickle =
+            ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt"].iter().find(|f| path.join(f).exists());
         let text = match pickle {
-            Some(file) => format!(
-                "holds `{file}` but no {WEIGHTS_FILE}: pickle is executable code, convert it to safetensors"
-            ),
+            Some(file) => {
+                format!("holds `{file}` but no {WEIGHTS_FILE}: pickle is executable code, convert it to safetensors")
+            }
             None => format!("holds no {WEIGHTS_FILE}; name a model directory"),
         };
         return Err(Error::input(path, text));

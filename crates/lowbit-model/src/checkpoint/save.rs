@@ -1,8 +1,8 @@
 //! Writing checkpoints: masters after training, and packed matrices under a recipe, tensor by tensor.
 
 use super::{
-    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, RECIPE_KEY, Stored, TOKENIZER_FILE, VERSION,
-    VERSION_KEY, WEIGHTS_FILE, part_name,
+    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, RECIPE_KEY, Stored, TOKENIZER_FILE, VERSION, VERSION_KEY,
+    WEIGHTS_FILE, part_name,
 };
 use crate::card::Card;
 use crate::container::{Dtype, Planned, Writer};
@@ -45,10 +45,7 @@ pub fn quantize(
 ) -> Result<(), Error> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if same(checkpoint.directory(), directory) {
-        return Err(Error::usage(format!(
-            "{}: the output would replace its own masters",
-            directory.display()
-        )));
+        return Err(Error::usage(format!("{}: the output would replace its own masters", directory.display())));
     }
     let params = checkpoint.listing.params();
     let (mut plan, mut formats) = (Vec::new(), BTreeMap::new());
@@ -57,33 +54,16 @@ pub fn quantize(
             plan.push(plain(spec));
             continue;
         };
-        let stored = Stored {
-            format: format.name().into(),
-            rows: spec.rows,
-            cols: spec.cols,
-        };
+        let stored = Stored { format: format.name().into(), rows: spec.rows, cols: spec.cols };
         formats.insert(spec.name.clone(), stored);
         for part in format.parts(spec.rows, spec.cols, &[]) {
-            plan.push(Planned {
-                name: part_name(&spec.name, part.name),
-                dtype: Dtype::U8,
-                shape: vec![part.bytes],
-            });
+            plan.push(Planned { name: part_name(&spec.name, part.name), dtype: Dtype::U8, shape: vec![part.bytes] });
         }
     }
     let tokenizer = checkpoint.directory.join(TOKENIZER_FILE);
-    let tokenizer = tokenizer
-        .exists()
-        .then(|| Tokenizer::load(&tokenizer))
-        .transpose()?;
+    let tokenizer = tokenizer.exists().then(|| Tokenizer::load(&tokenizer)).transpose()?;
     let metadata = metadata(recipe.name, Some(&formats));
-    let mut writer = begin(
-        directory,
-        &checkpoint.card,
-        tokenizer.as_ref(),
-        metadata,
-        &plan,
-    )?;
+    let mut writer = begin(directory, &checkpoint.card, tokenizer.as_ref(), metadata, &plan)?;
     for spec in params {
         if matches!(spec.role, Role::Norm | Role::Bias) {
             writer.floats(&spec.name, &[spec.cols], &checkpoint.master(spec)?)?;
@@ -92,17 +72,8 @@ pub fn quantize(
         let packed = checkpoint.quantized(spec, recipe, options)?;
         let parts = packed.format.parts(spec.rows, spec.cols, &packed.parts);
         // A part may be empty (no outlier columns); a tensor may not.
-        for (part, bytes) in parts
-            .iter()
-            .zip(&packed.parts)
-            .filter(|(_, bytes)| !bytes.is_empty())
-        {
-            writer.tensor(
-                &part_name(&spec.name, part.name),
-                Dtype::U8,
-                &[bytes.len()],
-                bytes,
-            )?;
+        for (part, bytes) in parts.iter().zip(&packed.parts).filter(|(_, bytes)| !bytes.is_empty()) {
+            writer.tensor(&part_name(&spec.name, part.name), Dtype::U8, &[bytes.len()], bytes)?;
         }
     }
     writer.finish()
@@ -126,29 +97,15 @@ fn begin(
 }
 
 fn metadata(recipe: &str, formats: Option<&BTreeMap<String, Stored>>) -> BTreeMap<String, String> {
-    let mut pairs = BTreeMap::from([
-        (VERSION_KEY.into(), VERSION.into()),
-        (RECIPE_KEY.into(), recipe.into()),
-    ]);
+    let mut pairs = BTreeMap::from([(VERSION_KEY.into(), VERSION.into()), (RECIPE_KEY.into(), recipe.into())]);
     if let Some(formats) = formats {
-        pairs.insert(
-            FORMATS_KEY.into(),
-            serde_json::to_string(formats).expect("plain data"),
-        );
+        pairs.insert(FORMATS_KEY.into(), serde_json::to_string(formats).expect("plain data"));
     }
     pairs
 }
 
 fn plain(spec: &ParamSpec) -> Planned {
     let vector = matches!(spec.role, Role::Norm | Role::Bias);
-    let shape = if vector {
-        vec![spec.cols]
-    } else {
-        vec![spec.rows, spec.cols]
-    };
-    Planned {
-        name: spec.name.clone(),
-        dtype: Dtype::F32,
-        shape,
-    }
+    let shape = if vector { vec![spec.cols] } else { vec![spec.rows, spec.cols] };
+    Planned { name: spec.name.clone(), dtype: Dtype::F32, shape }
 }

@@ -70,14 +70,10 @@ impl Header {
     /// # Errors
     /// A sentence naming field, value and limit.
     pub fn parse(json: &[u8], data_len: usize) -> Result<Header, String> {
-        let text = std::str::from_utf8(json).map_err(|e| {
-            format!(
-                "header is not UTF-8 at byte {}; the file is damaged",
-                8 + e.valid_up_to()
-            )
-        })?;
-        let raw: RawHeader = serde_json::from_str(text)
-            .map_err(|e| format!("header: {e}; the file is damaged or not safetensors"))?;
+        let text = std::str::from_utf8(json)
+            .map_err(|e| format!("header is not UTF-8 at byte {}; the file is damaged", 8 + e.valid_up_to()))?;
+        let raw: RawHeader =
+            serde_json::from_str(text).map_err(|e| format!("header: {e}; the file is damaged or not safetensors"))?;
         let mut fields = Vec::with_capacity(raw.entries.len());
         for (name, (_, entry)) in raw.entries {
             fields.push(entry.check(name)?);
@@ -86,31 +82,19 @@ impl Header {
         let mut end = 0;
         for f in &fields {
             if f.start != end {
-                let what = if f.start < end {
-                    "overlaps"
-                } else {
-                    "leaves a hole after"
-                };
+                let what = if f.start < end { "overlaps" } else { "leaves a hole after" };
                 let (name, start) = (show(&f.name), f.start);
-                return Err(format!(
-                    "tensor `{name}`: offset {start} {what} the data before it, which ends at {end}"
-                ));
+                return Err(format!("tensor `{name}`: offset {start} {what} the data before it, which ends at {end}"));
             }
             end = f.end;
         }
         if end != data_len {
             let last = fields.last().map_or("none".into(), |f| show(&f.name));
-            let text = format!(
-                "the header describes {end} bytes of data (last tensor `{last}`), the file has {data_len}"
-            );
-            return Err(format!(
-                "{text}; it is truncated or damaged: fetch or write it again"
-            ));
+            let text =
+                format!("the header describes {end} bytes of data (last tensor `{last}`), the file has {data_len}");
+            return Err(format!("{text}; it is truncated or damaged: fetch or write it again"));
         }
-        Ok(Header {
-            metadata: raw.metadata,
-            fields,
-        })
+        Ok(Header { metadata: raw.metadata, fields })
     }
 }
 
@@ -127,45 +111,25 @@ impl RawEntry {
         let at = |text: String| Err(format!("tensor `{}`: {text}", show(&name)));
         check_name(&name)?;
         let Some(dtype) = Dtype::find(&self.dtype) else {
-            return at(format!(
-                "unknown dtype `{}`; known: {}",
-                show(&self.dtype),
-                Dtype::all()
-            ));
+            return at(format!("unknown dtype `{}`; known: {}", show(&self.dtype), Dtype::all()));
         };
         let [start, end] = self.data_offsets;
         let shape = self.shape.0;
         if shape.contains(&0) {
             return at(format!("shape {shape:?} holds a dimension of 0"));
         }
-        let count = shape.iter().try_fold(1u64, |n, &d| {
-            n.checked_mul(d).filter(|&n| n <= MAX_ELEMENTS)
-        });
+        let count = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d).filter(|&n| n <= MAX_ELEMENTS));
         let Some(count) = count else {
-            return at(format!(
-                "shape {shape:?} of {} has more than 2^40 elements",
-                dtype.name()
-            ));
+            return at(format!("shape {shape:?} of {} has more than 2^40 elements", dtype.name()));
         };
         let bytes = count * dtype.size() as u64;
         if start.checked_add(bytes) != Some(end) {
-            let text = format!(
-                "shape {shape:?} of {} takes {bytes} bytes, but data_offsets are",
-                dtype.name()
-            );
+            let text = format!("shape {shape:?} of {} takes {bytes} bytes, but data_offsets are", dtype.name());
             return at(format!("{text} [{start}, {end}]"));
         }
-        let narrow = |n: u64| {
-            usize::try_from(n).map_err(|_| format!("offset {n} is too large for this machine"))
-        };
+        let narrow = |n: u64| usize::try_from(n).map_err(|_| format!("offset {n} is too large for this machine"));
         let shape = shape.into_iter().map(narrow).collect::<Result<_, _>>()?;
-        Ok(Field {
-            dtype,
-            shape,
-            start: narrow(start)?,
-            end: narrow(end)?,
-            name,
-        })
+        Ok(Field { dtype, shape, start: narrow(start)?, end: narrow(end)?, name })
     }
 }
 
@@ -182,10 +146,7 @@ fn check_name(name: &str) -> Result<(), String> {
     } else {
         return Ok(());
     };
-    Err(format!(
-        "tensor name `{}` {fault}; such files are refused",
-        show(name)
-    ))
+    Err(format!("tensor name `{}` {fault}; such files are refused", show(name)))
 }
 
 struct Shape(Vec<u64>);
@@ -234,8 +195,7 @@ impl<'de> Deserialize<'de> for RawHeader {
                     let Some(name) = map.next_key::<String>()? else {
                         break;
                     };
-                    let at =
-                        |e: A::Error| de::Error::custom(format!("tensor `{}`: {e}", show(&name)));
+                    let at = |e: A::Error| de::Error::custom(format!("tensor `{}`: {e}", show(&name)));
                     if name == "__metadata__" {
                         let pairs = map.next_value::<Metadata>().map_err(at)?;
                         if metadata.replace(pairs.0).is_some() {
@@ -244,24 +204,16 @@ impl<'de> Deserialize<'de> for RawHeader {
                         continue;
                     }
                     if entries.len() == MAX_TENSORS {
-                        return Err(de::Error::custom(format!(
-                            "tensor count exceeds {MAX_TENSORS}"
-                        )));
+                        return Err(de::Error::custom(format!("tensor count exceeds {MAX_TENSORS}")));
                     }
                     let entry = map.next_value::<RawEntry>().map_err(at)?;
                     if let Some((first, _)) = entries.get(&name) {
-                        let text = format!(
-                            "tensor `{}` occurs twice, as entries {first} and {position}",
-                            show(&name)
-                        );
+                        let text = format!("tensor `{}` occurs twice, as entries {first} and {position}", show(&name));
                         return Err(de::Error::custom(text));
                     }
                     entries.insert(name, (position, entry));
                 }
-                Ok(RawHeader {
-                    metadata: metadata.unwrap_or_default(),
-                    entries,
-                })
+                Ok(RawHeader { metadata: metadata.unwrap_or_default(), entries })
             }
         }
         d.deserialize_map(V)
@@ -281,19 +233,12 @@ impl<'de> Deserialize<'de> for Metadata {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
                 let mut pairs = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<String, String>()? {
-                    if pairs.len() == MAX_PAIRS || key.len() > MAX_NAME || value.len() > MAX_STRING
-                    {
-                        let text = format!(
-                            "metadata `{}` exceeds the limit on pairs, name or length",
-                            show(&key)
-                        );
+                    if pairs.len() == MAX_PAIRS || key.len() > MAX_NAME || value.len() > MAX_STRING {
+                        let text = format!("metadata `{}` exceeds the limit on pairs, name or length", show(&key));
                         return Err(de::Error::custom(text));
                     }
                     if pairs.insert(key.clone(), value).is_some() {
-                        return Err(de::Error::custom(format!(
-                            "metadata `{}` occurs twice",
-                            show(&key)
-                        )));
+                        return Err(de::Error::custom(format!("metadata `{}` occurs twice", show(&key))));
                     }
                 }
                 Ok(Metadata(pairs))

@@ -40,61 +40,28 @@ impl Tensors {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
         if !meta.is_file() {
-            return Err(Error::input(
-                path,
-                "is not a regular file; name a safetensors file or a model directory",
-            ));
+            return Err(Error::input(path, "is not a regular file; name a safetensors file or a model directory"));
         }
         let file = File::open(path).map_err(|e| Error::io(path, &e))?;
         if meta.len() < 8 {
-            let text = format!(
-                "truncated header: {} of 8 bytes; fetch or write the file again",
-                meta.len()
-            );
+            let text = format!("truncated header: {} of 8 bytes; fetch or write the file again", meta.len());
             return Err(Error::input(path, text));
         }
         let bytes = Bytes::map(&file).map_err(|e| Error::io(path, &e))?;
         refuse_foreign(path, &bytes)?;
         let len = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
         let most = MAX_HEADER.min(bytes.len() - 8);
-        let len = usize::try_from(len)
-            .ok()
-            .filter(|&n| n <= most)
-            .ok_or_else(|| {
-                let text = format!(
-                    "header_len is {len}, more than the {most} bytes allowed in a file of {}",
-                    bytes.len()
-                );
-                Error::input(
-                    path,
-                    format!("{text}; the file is truncated, damaged or not safetensors"),
-                )
-            })?;
+        let len = usize::try_from(len).ok().filter(|&n| n <= most).ok_or_else(|| {
+            let text = format!("header_len is {len}, more than the {most} bytes allowed in a file of {}", bytes.len());
+            Error::input(path, format!("{text}; the file is truncated, damaged or not safetensors"))
+        })?;
         let data = 8 + len;
-        let header = Header::parse(&bytes[8..data], bytes.len() - data)
-            .map_err(|e| Error::input(path, e))?;
+        let header = Header::parse(&bytes[8..data], bytes.len() - data).map_err(|e| Error::input(path, e))?;
         let order = header.fields.iter().map(|f| f.name.clone()).collect();
-        let entry = |shape, dtype, range| Entry {
-            dtype,
-            shape,
-            range,
-        };
+        let entry = |shape, dtype, range| Entry { dtype, shape, range };
         let fields = header.fields.into_iter();
-        let entries = fields
-            .map(|f| {
-                (
-                    f.name,
-                    entry(f.shape, f.dtype, data + f.start..data + f.end),
-                )
-            })
-            .collect();
-        Ok(Tensors {
-            path: path.into(),
-            bytes,
-            metadata: header.metadata,
-            entries,
-            order,
-        })
+        let entries = fields.map(|f| (f.name, entry(f.shape, f.dtype, data + f.start..data + f.end))).collect();
+        Ok(Tensors { path: path.into(), bytes, metadata: header.metadata, entries, order })
     }
 
     /// The file.
@@ -136,28 +103,18 @@ impl Tensors {
         let at = |text: String| Error::input(&self.path, format!("tensor `{}` {text}", show(name)));
         let entry = self.entry(name).ok_or_else(|| at("is missing".into()))?;
         let data = &self.bytes[entry.range.clone()];
-        let half =
-            |widen: fn([u8; 2]) -> f32| data.chunks_exact(2).map(|b| widen([b[0], b[1]])).collect();
+        let half = |widen: fn([u8; 2]) -> f32| data.chunks_exact(2).map(|b| widen([b[0], b[1]])).collect();
         let values: Vec<f32> = match entry.dtype {
-            Dtype::F32 => data
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect(),
+            Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
             Dtype::BF16 => half(|b| f32::from_bits((u16::from_le_bytes(b) as u32) << 16)),
             Dtype::F16 => half(|b| widen_f16(u16::from_le_bytes(b))),
             other => {
-                let text = format!(
-                    "has dtype {}; plain weights are F32, BF16 or F16",
-                    other.name()
-                );
+                let text = format!("has dtype {}; plain weights are F32, BF16 or F16", other.name());
                 return Err(at(text));
             }
         };
         match values.iter().position(|v| !v.is_finite()) {
-            Some(i) => Err(at(format!(
-                "holds {} at index {i}; repair the checkpoint",
-                values[i]
-            ))),
+            Some(i) => Err(at(format!("holds {} at index {i}; repair the checkpoint", values[i]))),
             None => Ok(values),
         }
     }
@@ -177,26 +134,13 @@ impl Tensors {
         };
         let sums: Vec<&str> = sums.split(' ').filter(|s| !s.is_empty()).collect();
         if sums.len() != self.order.len() {
-            let text = format!(
-                "metadata `{}` has {} sums",
-                super::write::CHECKSUMS,
-                sums.len()
-            );
-            return Err(Error::input(
-                &self.path,
-                format!("{text} for {} tensors", self.order.len()),
-            ));
+            let text = format!("metadata `{}` has {} sums", super::write::CHECKSUMS, sums.len());
+            return Err(Error::input(&self.path, format!("{text} for {} tensors", self.order.len())));
         }
         for (name, sum) in self.order.iter().zip(sums) {
             if hex(&self.bytes[self.entries[name].range.clone()]) != sum {
-                let text = format!(
-                    "tensor `{}`: checksum differs, its data is damaged",
-                    show(name)
-                );
-                return Err(Error::input(
-                    &self.path,
-                    format!("{text}; fetch or write the file again"),
-                ));
+                let text = format!("tensor `{}`: checksum differs, its data is damaged", show(name));
+                return Err(Error::input(&self.path, format!("{text}; fetch or write the file again")));
             }
         }
         Ok(true)
@@ -205,19 +149,13 @@ impl Tensors {
 
 /// SHA-256 in hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Names what a file is when it is not safetensors.
 fn refuse_foreign(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let pickle = "pickle is executable code and is never loaded; convert it to safetensors";
-    let extension = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .unwrap_or_default();
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let text = match bytes {
         [b'P', b'K', 3 | 5, ..] => format!("is a zip archive, which may hold a pickle: {pickle}"),
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
@@ -236,11 +174,7 @@ fn refuse_foreign(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// IEEE 754 half precision to f32, exact.
 fn widen_f16(bits: u16) -> f32 {
-    let (sign, exponent, fraction) = (
-        (bits as u32 & 0x8000) << 16,
-        (bits >> 10) & 31,
-        bits as u32 & 0x3ff,
-    );
+    let (sign, exponent, fraction) = ((bits as u32 & 0x8000) << 16, (bits >> 10) & 31, bits as u32 & 0x3ff);
     let magnitude = match exponent {
         0 => fraction as f32 * 2f32.powi(-24),
         31 => f32::from_bits(0x7f80_0000 | fraction << 13),
@@ -255,13 +189,7 @@ mod tests {
 
     #[test]
     fn half_precision_is_exact() {
-        let cases = [
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x0001, 2f32.powi(-24)),
-            (0x7bff, 65504.0),
-            (0x8000, -0.0),
-        ];
+        let cases = [(0x3c00, 1.0), (0xc000, -2.0), (0x0001, 2f32.powi(-24)), (0x7bff, 65504.0), (0x8000, -0.0)];
         for (bits, value) in cases {
             assert_eq!(widen_f16(bits).to_bits(), f32::to_bits(value), "{bits:#x}");
         }

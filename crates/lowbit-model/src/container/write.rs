@@ -43,14 +43,9 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub fn create(
-        path: &Path,
-        metadata: BTreeMap<String, String>,
-        plan: &[Planned],
-    ) -> Result<Self, Error> {
+    pub fn create(path: &Path, metadata: BTreeMap<String, String>, plan: &[Planned]) -> Result<Self, Error> {
         let sums = vec!["0".repeat(64); plan.len()];
-        let capacity =
-            (header(&metadata, plan, &sums).len() + 8 * plan.len() + 8).next_multiple_of(ALIGN) - 8;
+        let capacity = (header(&metadata, plan, &sums).len() + 8 * plan.len() + 8).next_multiple_of(ALIGN) - 8;
         let temporary = temporary(path);
         let start = || -> std::io::Result<_> {
             let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
@@ -58,20 +53,8 @@ impl Writer {
             Ok(file)
         };
         let file = start().map_err(|e| Error::io(&temporary, &e))?;
-        let (tensors, sums) = (
-            Vec::with_capacity(plan.len()),
-            Vec::with_capacity(plan.len()),
-        );
-        Ok(Writer {
-            path: path.into(),
-            temporary,
-            file,
-            metadata,
-            capacity,
-            tensors,
-            sums,
-            done: false,
-        })
+        let (tensors, sums) = (Vec::with_capacity(plan.len()), Vec::with_capacity(plan.len()));
+        Ok(Writer { path: path.into(), temporary, file, metadata, capacity, tensors, sums, done: false })
     }
 
     /// Appends a tensor given as its bytes.
@@ -81,13 +64,7 @@ impl Writer {
     ///
     /// # Panics
     /// When the bytes do not fit type and shape.
-    pub fn tensor(
-        &mut self,
-        name: &str,
-        dtype: Dtype,
-        shape: &[usize],
-        data: &[u8],
-    ) -> Result<(), Error> {
+    pub fn tensor(&mut self, name: &str, dtype: Dtype, shape: &[usize], data: &[u8]) -> Result<(), Error> {
         self.stream(name, dtype, shape, std::iter::once(data))
     }
 
@@ -99,11 +76,7 @@ impl Writer {
     /// # Panics
     /// When the values do not fit the shape.
     pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<(), Error> {
-        let parts = values.chunks(4096).map(|part| {
-            part.iter()
-                .flat_map(|v| v.to_le_bytes())
-                .collect::<Vec<u8>>()
-        });
+        let parts = values.chunks(4096).map(|part| part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
         self.stream(name, Dtype::F32, shape, parts)
     }
 
@@ -118,22 +91,11 @@ impl Writer {
         for part in parts {
             sum.update(part.as_ref());
             len += part.as_ref().len();
-            self.file
-                .write_all(part.as_ref())
-                .map_err(|e| Error::io(&self.temporary, &e))?;
+            self.file.write_all(part.as_ref()).map_err(|e| Error::io(&self.temporary, &e))?;
         }
-        assert_eq!(
-            len,
-            shape.iter().product::<usize>() * dtype.size(),
-            "bytes of `{name}` fit {shape:?}"
-        );
-        self.tensors.push(Planned {
-            name: name.into(),
-            dtype,
-            shape: shape.into(),
-        });
-        self.sums
-            .push(sum.finalize().iter().map(|b| format!("{b:02x}")).collect());
+        assert_eq!(len, shape.iter().product::<usize>() * dtype.size(), "bytes of `{name}` fit {shape:?}");
+        self.tensors.push(Planned { name: name.into(), dtype, shape: shape.into() });
+        self.sums.push(sum.finalize().iter().map(|b| format!("{b:02x}")).collect());
         Ok(())
     }
 
@@ -143,10 +105,7 @@ impl Writer {
     /// When writing fails; the target is then as it was.
     pub fn finish(mut self) -> Result<(), Error> {
         let mut json = header(&self.metadata, &self.tensors, &self.sums);
-        assert!(
-            json.len() <= self.capacity,
-            "the header fits the room that was planned for it"
-        );
+        assert!(json.len() <= self.capacity, "the header fits the room that was planned for it");
         json.extend(std::iter::repeat_n(' ', self.capacity - json.len()));
         let mut seal = || -> std::io::Result<()> {
             self.file.seek(SeekFrom::Start(0))?;
@@ -198,27 +157,18 @@ fn temporary(path: &Path) -> PathBuf {
 /// Renames and makes the rename durable.
 fn replace(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::rename(from, to)?;
-    let parent = to
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
 }
 
 fn header(metadata: &BTreeMap<String, String>, tensors: &[Planned], sums: &[String]) -> String {
-    let mut pairs: Map<String, Value> = metadata
-        .iter()
-        .map(|(k, v)| (k.clone(), json!(v)))
-        .collect();
+    let mut pairs: Map<String, Value> = metadata.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
     pairs.insert(CHECKSUMS.into(), json!(sums.join(" ")));
     let mut all = Map::from_iter([("__metadata__".to_string(), Value::Object(pairs))]);
     let mut start = 0;
     for t in tensors {
         let end = start + t.shape.iter().product::<usize>() * t.dtype.size();
-        all.insert(
-            t.name.clone(),
-            json!({"dtype": t.dtype.name(), "shape": t.shape, "data_offsets": [start, end]}),
-        );
+        all.insert(t.name.clone(), json!({"dtype": t.dtype.name(), "shape": t.shape, "data_offsets": [start, end]}));
         start = end;
     }
     Value::Object(all).to_string()

@@ -35,11 +35,7 @@ pub struct Tensor {
 impl Arena {
     /// Takes a free buffer of at least `len` values out of its slot: the tightest one, else the largest.
     fn lease(&mut self, len: usize) -> (usize, Vec<f32>) {
-        let free = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| s.references == 0);
+        let free = self.slots.iter().enumerate().filter(|(_, s)| s.references == 0);
         let fit = |(_, s): &(usize, &Slot)| match s.data.len() >= len {
             true => (0, s.data.len() - len),
             false => (1, len - s.data.len()),
@@ -61,13 +57,7 @@ impl Arena {
     fn store(&mut self, slot: usize, data: Vec<f32>, rows: usize, width: usize) {
         self.clock += 1;
         let stamp = self.clock;
-        self.slots[slot] = Slot {
-            data,
-            rows,
-            width,
-            references: 1,
-            stamp,
-        };
+        self.slots[slot] = Slot { data, rows, width, references: 1, stamp };
     }
 
     /// The values of a tensor.
@@ -89,11 +79,7 @@ impl Tensor {
         let (slot, mut data) = arena.borrow_mut().lease(rows * width);
         fill(&arena.borrow(), &mut data[..rows * width]);
         arena.borrow_mut().store(slot, data, rows, width);
-        Tensor {
-            arena: arena.clone(),
-            slot,
-            pending: None,
-        }
+        Tensor { arena: arena.clone(), slot, pending: None }
     }
 
     /// Number of rows.
@@ -125,10 +111,7 @@ impl Tensor {
 impl Clone for Tensor {
     fn clone(&self) -> Self {
         self.arena.borrow_mut().slots[self.slot].references += 1;
-        Tensor {
-            arena: self.arena.clone(),
-            ..*self
-        }
+        Tensor { arena: self.arena.clone(), ..*self }
     }
 }
 

@@ -46,18 +46,8 @@ pub fn calibrate<'a>(
     }
     let peaks = exec.peaks.take().unwrap_or_default();
     let outliers = |peaks: Vec<f32>| {
-        let columns = peaks
-            .iter()
-            .enumerate()
-            .filter(|(_, peak)| **peak > OUTLIER)
-            .map(|(i, _)| i as u32);
-        QuantizeOptions {
-            outlier_columns: columns.collect(),
-        }
+        let columns = peaks.iter().enumerate().filter(|(_, peak)| **peak > OUTLIER).map(|(i, _)| i as u32);
+        QuantizeOptions { outlier_columns: columns.collect() }
     };
-    Ok(peaks
-        .0
-        .into_iter()
-        .map(|(name, peaks)| (name.to_string(), outliers(peaks)))
-        .collect())
+    Ok(peaks.0.into_iter().map(|(name, peaks)| (name.to_string(), outliers(peaks))).collect())
 }

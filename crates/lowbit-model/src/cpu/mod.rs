@@ -108,8 +108,7 @@ impl CpuExec {
     /// # Errors
     /// When a sequence is empty or a token is outside its table.
     pub fn forward(&mut self, model: &Model<Param>, batch: &Batch) -> Result<Tensor, Error> {
-        let ends =
-            batch.starts.first() == Some(&0) && batch.starts.last() == Some(&batch.tokens.len());
+        let ends = batch.starts.first() == Some(&0) && batch.starts.last() == Some(&batch.tokens.len());
         if !ends || batch.starts.windows(2).any(|w| w[0] >= w[1]) {
             let text = "a batch needs at least one sequence, and none may be empty; give an empty text a padding token";
             return Err(Error::usage(text));
@@ -118,8 +117,7 @@ impl CpuExec {
         self.starts.clone_from(&batch.starts);
         self.positions.clear();
         for span in batch.starts.windows(2) {
-            self.positions
-                .extend((0..(span[1] - span[0])).map(|i| (past + i) as u32));
+            self.positions.extend((0..(span[1] - span[0])).map(|i| (past + i) as u32));
         }
         self.fault = None;
         self.int8_stamp = None;
@@ -135,9 +133,7 @@ impl CpuExec {
     fn force(&mut self, x: &Tensor) -> Tensor {
         let Some(f) = x.pending else { return x.clone() };
         let (rows, width) = (x.rows(), x.width());
-        Tensor::make(&self.arena, rows, width, |a, y| {
-            ops::activate(&self.cpu, function(f), a.values(x), y)
-        })
+        Tensor::make(&self.arena, rows, width, |a, y| ops::activate(&self.cpu, function(f), a.values(x), y))
     }
 
     /// Copies some rows, `[picked, width]`.
@@ -166,8 +162,7 @@ impl CpuExec {
     fn quantize(&mut self, x: &Tensor) {
         let stamp = Some(x.stamp());
         if self.int8_stamp != stamp {
-            self.int8
-                .quantize(&self.cpu, self.arena.borrow().values(x), x.width());
+            self.int8.quantize(&self.cpu, self.arena.borrow().values(x), x.width());
             self.int8_stamp = stamp;
         }
     }
@@ -180,36 +175,26 @@ impl Exec for CpuExec {
     fn embed(&mut self, table: &Param, ids: &[u32]) -> Tensor {
         let table = table.matrix();
         if let Some(id) = ids.iter().find(|id| **id as usize >= table.rows) {
-            let text = format!(
-                "token {id} is outside the table of {} entries; use the model's own tokenizer",
-                table.rows
-            );
+            let text =
+                format!("token {id} is outside the table of {} entries; use the model's own tokenizer", table.rows);
             self.fault.get_or_insert(Error::usage(text));
         }
         let width = table.cols;
         Tensor::make(&self.arena, ids.len(), width, |_, y| {
-            self.cpu
-                .pool
-                .for_rows(ids.len(), 64, [(y, width)], |range, [y]| {
-                    for (&id, y) in ids[range].iter().zip(y.chunks_exact_mut(width)) {
-                        match (id as usize) < table.rows {
-                            true => table.format.dequantize_row(table, id as usize, y),
-                            false => y.fill(0.0),
-                        }
+            self.cpu.pool.for_rows(ids.len(), 64, [(y, width)], |range, [y]| {
+                for (&id, y) in ids[range].iter().zip(y.chunks_exact_mut(width)) {
+                    match (id as usize) < table.rows {
+                        true => table.format.dequantize_row(table, id as usize, y),
+                        false => y.fill(0.0),
                     }
-                });
+                }
+            });
         })
     }
 
     fn linear(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
         let mut x = self.force(x);
-        let Param::Matrix {
-            name,
-            role,
-            packed,
-            int8_activations,
-        } = weight
-        else {
+        let Param::Matrix { name, role, packed, int8_activations } = weight else {
             unreachable!("a product takes a matrix")
         };
         if self.last_only && *role != Role::Body {
@@ -222,11 +207,7 @@ impl Exec for CpuExec {
             self.quantize(&x);
         }
         Tensor::make(&self.arena, x.rows(), packed.rows, |a, y| {
-            let rows = if *int8_activations {
-                Rows::Int8(&self.int8)
-            } else {
-                Rows::F32(a.values(&x))
-            };
+            let rows = if *int8_activations { Rows::Int8(&self.int8) } else { Rows::F32(a.values(&x)) };
             packed.matmul(&self.cpu, rows, y);
             if let Some(bias) = bias {
                 ops::add_bias(&self.cpu, y, bias.vector());
@@ -234,48 +215,24 @@ impl Exec for CpuExec {
         })
     }
 
-    fn norm(
-        &mut self,
-        x: &Tensor,
-        kind: NormKind,
-        weight: &Param,
-        bias: Option<&Param>,
-        eps: f32,
-    ) -> Tensor {
+    fn norm(&mut self, x: &Tensor, kind: NormKind, weight: &Param, bias: Option<&Param>, eps: f32) -> Tensor {
         let x = self.force(x);
         let (cpu, weight) = (&self.cpu, weight.vector());
         Tensor::make(&self.arena, x.rows(), x.width(), |a, y| match kind {
             NormKind::Rms => ops::rms_norm(cpu, a.values(&x), weight, eps, y),
-            NormKind::Layer => {
-                ops::layer_norm(cpu, a.values(&x), weight, bias.map(Param::vector), eps, y)
-            }
+            NormKind::Layer => ops::layer_norm(cpu, a.values(&x), weight, bias.map(Param::vector), eps, y),
         })
     }
 
     fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {
         let (q, k, v) = (self.force(q), self.force(k), self.force(v));
-        let (q, k) = (
-            self.rotate(&q, spec.heads, spec),
-            self.rotate(&k, spec.kv_heads, spec),
-        );
-        let Attention {
-            heads,
-            kv_heads,
-            head_dim,
-            causal,
-            ..
-        } = *spec;
-        let shape = ops::AttentionShape {
-            heads,
-            kv_heads,
-            head_dim,
-            causal,
-        };
+        let (q, k) = (self.rotate(&q, spec.heads, spec), self.rotate(&k, spec.kv_heads, spec));
+        let Attention { heads, kv_heads, head_dim, causal, .. } = *spec;
+        let shape = ops::AttentionShape { heads, kv_heads, head_dim, causal };
         let (rows, width) = (q.rows(), q.width());
         if let Some(cache) = &mut self.cache {
             if !causal {
-                let text =
-                    "this model looks both ways and cannot continue a text; use it as a classifier";
+                let text = "this model looks both ways and cannot continue a text; use it as a classifier";
                 self.fault.get_or_insert(Error::usage(text));
             }
             let (past, arena) = (cache.len(), self.arena.borrow());
@@ -303,11 +260,9 @@ impl Exec for CpuExec {
     fn mul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let b = self.force(b);
         let cpu = &self.cpu;
-        Tensor::make(&self.arena, b.rows(), b.width(), |arena, y| {
-            match a.pending {
-                Some(f) => ops::gate(cpu, function(f), arena.values(a), arena.values(&b), y),
-                None => ops::mul(cpu, arena.values(a), arena.values(&b), y),
-            }
+        Tensor::make(&self.arena, b.rows(), b.width(), |arena, y| match a.pending {
+            Some(f) => ops::gate(cpu, function(f), arena.values(a), arena.values(&b), y),
+            None => ops::mul(cpu, arena.values(a), arena.values(&b), y),
         })
     }
 

@@ -34,13 +34,7 @@ impl Cache {
 
     /// Adds the rows of new tokens to a layer; returns all its keys and values. A layer's first call makes room for the
     /// whole context.
-    pub fn append(
-        &mut self,
-        layer: usize,
-        rows: usize,
-        keys: &[f32],
-        values: &[f32],
-    ) -> (&[f32], &[f32]) {
+    pub fn append(&mut self, layer: usize, rows: usize, keys: &[f32], values: &[f32]) -> (&[f32], &[f32]) {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, Layer::default);
         }
@@ -68,18 +62,9 @@ impl Session {
     /// An empty sequence of at most `context` tokens.
     pub fn new(model: Arc<Model<Param>>, cpu: Cpu, context: usize) -> Self {
         let mut exec = CpuExec::new(cpu);
-        exec.cache = Some(Cache {
-            layers: Vec::new(),
-            len: 0,
-            context,
-        });
+        exec.cache = Some(Cache { layers: Vec::new(), len: 0, context });
         exec.last_only = true;
-        Session {
-            model,
-            exec,
-            batch: Batch::default(),
-            logits: Vec::new(),
-        }
+        Session { model, exec, batch: Batch::default(), logits: Vec::new() }
     }
 
     /// Number of tokens so far.
@@ -94,11 +79,7 @@ impl Session {
 
     /// Bytes of the keys and values of all tokens so far.
     pub fn cache_bytes(&self) -> usize {
-        self.cache()
-            .layers
-            .iter()
-            .map(|l| 2 * 4 * l.width * self.cache().len)
-            .sum()
+        self.cache().layers.iter().map(|l| 2 * 4 * l.width * self.cache().len).sum()
     }
 
     /// Times a buffer was made or enlarged; constant once decoding is under way.
@@ -123,13 +104,8 @@ impl Session {
             return Err(Error::usage("nothing to continue: give at least one token"));
         }
         if tokens.len() > context - before {
-            let text = format!(
-                "{before} + {} tokens exceed the context of {context}",
-                tokens.len()
-            );
-            return Err(Error::usage(format!(
-                "{text}; shorten the text or raise the context"
-            )));
+            let text = format!("{before} + {} tokens exceed the context of {context}", tokens.len());
+            return Err(Error::usage(format!("{text}; shorten the text or raise the context")));
         }
         for piece in tokens.chunks(PIECE) {
             if let Err(e) = self.step(piece) {
@@ -148,9 +124,7 @@ impl Session {
         let logits = self.exec.forward(&self.model, &self.batch)?;
         let cache = self.exec.cache.as_mut().expect("a session has a cache");
         if cache.layers.is_empty() {
-            return Err(Error::usage(
-                "this model has no attention and cannot continue a text; use it as a classifier",
-            ));
+            return Err(Error::usage("this model has no attention and cannot continue a text; use it as a classifier"));
         }
         cache.len += tokens.len();
         self.logits.clear();

@@ -10,9 +10,7 @@ pub(super) fn json() -> String {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
                "normalized": false, "special": true})
     };
-    let mut vocab: Map<String, Value> = (0..=255u8)
-        .map(|b| (letter(b).to_string(), json!(b)))
-        .collect();
+    let mut vocab: Map<String, Value> = (0..=255u8).map(|b| (letter(b).to_string(), json!(b))).collect();
     vocab.extend([(PAD.to_string(), json!(256)), (END.to_string(), json!(257))]);
     let file = json!({
         "version": "1.0", "truncation": null, "padding": null,
@@ -30,8 +28,7 @@ fn letter(byte: u8) -> char {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     match printable(byte) {
         true => byte as char,
-        false => char::from_u32(256 + (0..byte).filter(|b| !printable(*b)).count() as u32)
-            .expect("below U+0200"),
+        false => char::from_u32(256 + (0..byte).filter(|b| !printable(*b)).count() as u32).expect("below U+0200"),
     }
 }
 

@@ -40,10 +40,7 @@ enum Kind {
 impl Tokenizer {
     /// One token per byte, then `<|pad|>` (256) and `<|end|>` (257).
     pub fn bytes() -> Self {
-        Tokenizer {
-            kind: Kind::Bytes,
-            json: bytes::json().into(),
-        }
+        Tokenizer { kind: Kind::Bytes, json: bytes::json().into() }
     }
 
     /// Trains byte-level byte-pair encoding on texts: `<|pad|>` is 0, `<|end|>` 1, then the 256 bytes, then merges. The
@@ -57,19 +54,14 @@ impl Tokenizer {
         lowercase: bool,
     ) -> Result<Self, Error> {
         if !(258..=MAX_VOCABULARY).contains(&vocab_size) {
-            let text = format!(
-                "vocabulary of {vocab_size} entries; it must lie in 258..={MAX_VOCABULARY}"
-            );
+            let text = format!("vocabulary of {vocab_size} entries; it must lie in 258..={MAX_VOCABULARY}");
             return Err(Error::usage(text));
         }
         let trainer = BpeTrainerBuilder::new()
             .show_progress(false)
             .vocab_size(vocab_size)
             .min_frequency(2)
-            .special_tokens(vec![
-                AddedToken::from(PAD, true),
-                AddedToken::from(END, true),
-            ])
+            .special_tokens(vec![AddedToken::from(PAD, true), AddedToken::from(END, true)])
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build();
         let mut hub = tokenizers::Tokenizer::new(BPE::default());
@@ -77,10 +69,8 @@ impl Tokenizer {
             hub.with_normalizer(Some(Lowercase)).map_err(training)?;
         }
         let level = ByteLevel::default().add_prefix_space(false);
-        hub.with_pre_tokenizer(Some(level))
-            .with_decoder(Some(level));
-        hub.train(&mut TrainerWrapper::BpeTrainer(trainer), texts.into_iter())
-            .map_err(training)?;
+        hub.with_pre_tokenizer(Some(level)).with_decoder(Some(level));
+        hub.train(&mut TrainerWrapper::BpeTrainer(trainer), texts.into_iter()).map_err(training)?;
         let json = hub.to_string(false).map_err(training)?;
         Self::parse(json.as_bytes()).map_err(Error::usage)
     }
@@ -92,10 +82,7 @@ impl Tokenizer {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
         if !meta.is_file() || meta.len() > MAX_BYTES {
-            return Err(Error::input(
-                path,
-                format!("is not a regular file of at most {MAX_BYTES} bytes"),
-            ));
+            return Err(Error::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
         }
         let json = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
         Self::parse(&json).map_err(|text| Error::input(path, text))
@@ -110,27 +97,20 @@ impl Tokenizer {
     }
 
     fn parse(json: &[u8]) -> Result<Self, String> {
-        let json = std::str::from_utf8(json)
-            .map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
+        let json = std::str::from_utf8(json).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
         check::check(json)?;
         let kind = if json == bytes::json() {
             Kind::Bytes
         } else {
             let hub = catch_unwind(|| tokenizers::Tokenizer::from_bytes(json));
-            let mut hub = hub
-                .map_err(|_| "the tokenizer cannot be built from this file")?
-                .map_err(|e| e.to_string())?;
+            let mut hub =
+                hub.map_err(|_| "the tokenizer cannot be built from this file")?.map_err(|e| e.to_string())?;
             // What a text spells is text, never a special token; length is the model's matter.
             hub.set_encode_special_tokens(true);
-            hub.with_truncation(None)
-                .map_err(|e| e.to_string())?
-                .with_padding(None);
+            hub.with_truncation(None).map_err(|e| e.to_string())?.with_padding(None);
             Kind::Hub(Arc::new(hub))
         };
-        Ok(Tokenizer {
-            kind,
-            json: json.into(),
-        })
+        Ok(Tokenizer { kind, json: json.into() })
     }
 
     /// Number of entries of the vocabulary, special tokens included.
@@ -151,14 +131,9 @@ impl Tokenizer {
             Kind::Bytes => text.bytes().take(max_length).map(u32::from).collect(),
             Kind::Hub(hub) => {
                 let encoded = catch_unwind(AssertUnwindSafe(|| hub.encode_fast(text, true)));
-                let fault = |cause: &str| {
-                    Error::usage(format!("the tokenizer cannot encode this text: {cause}"))
-                };
+                let fault = |cause: &str| Error::usage(format!("the tokenizer cannot encode this text: {cause}"));
                 let encoded = encoded.map_err(|_| fault("a pattern backtracks too often"))?;
-                encoded
-                    .map_err(|e| fault(&e.to_string()))?
-                    .get_ids()
-                    .to_vec()
+                encoded.map_err(|e| fault(&e.to_string()))?.get_ids().to_vec()
             }
         };
         ids.truncate(max_length);
@@ -177,9 +152,7 @@ impl Tokenizer {
             }
             Kind::Hub(hub) => {
                 let text = hub.decode(ids, true);
-                text.map_err(|e| {
-                    Error::usage(format!("the tokenizer cannot decode these tokens: {e}"))
-                })
+                text.map_err(|e| Error::usage(format!("the tokenizer cannot decode these tokens: {e}")))
             }
         }
     }
@@ -187,27 +160,19 @@ impl Tokenizer {
     /// The id of a token by its spelling in the vocabulary.
     pub fn id(&self, token: &str) -> Option<u32> {
         match &self.kind {
-            Kind::Bytes => [(PAD, 256), (END, 257)]
-                .iter()
-                .find(|(name, _)| *name == token)
-                .map(|(_, id)| *id),
+            Kind::Bytes => [(PAD, 256), (END, 257)].iter().find(|(name, _)| *name == token).map(|(_, id)| *id),
             Kind::Hub(hub) => hub.token_to_id(token),
         }
     }
 
     /// The token that stands for an empty text: padding, else unknown, else 0.
     pub fn filler(&self) -> u32 {
-        [PAD, "[PAD]", "<pad>", "<unk>", "[UNK]"]
-            .iter()
-            .find_map(|token| self.id(token))
-            .unwrap_or(0)
+        [PAD, "[PAD]", "<pad>", "<unk>", "[UNK]"].iter().find_map(|token| self.id(token)).unwrap_or(0)
     }
 
     /// The token that separates texts, if the vocabulary has one.
     pub fn end(&self) -> Option<u32> {
-        [END, "</s>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"]
-            .iter()
-            .find_map(|token| self.id(token))
+        [END, "</s>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"].iter().find_map(|token| self.id(token))
     }
 }
 
@@ -218,7 +183,5 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 fn training(cause: tokenizers::Error) -> Error {
-    Error::usage(format!(
-        "the tokenizer cannot be trained on these texts: {cause}"
-    ))
+    Error::usage(format!("the tokenizer cannot be trained on these texts: {cause}"))
 }

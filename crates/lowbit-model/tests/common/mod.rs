@@ -15,10 +15,7 @@ pub struct Noise(pub u64);
 
 impl Noise {
     pub fn next(&mut self) -> f32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 }
@@ -45,23 +42,12 @@ pub fn decoder(head: Head) -> bitnet::Config {
 
 pub const LM: Head = Head::Lm { tied: false };
 pub const TIED: Head = Head::Lm { tied: true };
-pub const CLASSIFY: Head = Head::Classify {
-    classes: 3,
-    pooling: Pooling::Mean,
-};
+pub const CLASSIFY: Head = Head::Classify { classes: 3, pooling: Pooling::Mean };
 
 /// One configuration per architecture and kind of head.
 pub fn configs() -> Vec<Config> {
-    let both_ways = bitnet::Config {
-        causal: false,
-        sub_norm: false,
-        bigram_buckets: 64,
-        ..decoder(CLASSIFY)
-    };
-    let last = Head::Classify {
-        classes: 5,
-        pooling: Pooling::Last,
-    };
+    let both_ways = bitnet::Config { causal: false, sub_norm: false, bigram_buckets: 64, ..decoder(CLASSIFY) };
+    let last = Head::Classify { classes: 5, pooling: Pooling::Last };
     let bag = mlp::Config {
         vocab_size: 258,
         hidden_size: 20,
@@ -81,12 +67,7 @@ pub fn configs() -> Vec<Config> {
 }
 
 pub fn card(config: Config) -> Card {
-    Card {
-        config,
-        labels: vec!["a".into(), "b".into(), "c".into()],
-        max_length: 40,
-        trained_for: None,
-    }
+    Card { config, labels: vec!["a".into(), "b".into(), "c".into()], max_length: 40, trained_for: None }
 }
 
 /// Weights as [`Init`] says, but no vector is constant.
@@ -98,9 +79,7 @@ pub fn masters(config: &Config) -> Vec<(ParamSpec, Vec<f32>)> {
             Init::Normal(std) => (0.0, std * 3f32.sqrt()),
             Init::Constant(value) => (value, 0.3),
         };
-        (0..spec.rows * spec.cols)
-            .map(|_| mean + width * noise.next())
-            .collect()
+        (0..spec.rows * spec.cols).map(|_| mean + width * noise.next()).collect()
     };
     let values: Vec<Vec<f32>> = listing.params().iter().map(fill).collect();
     listing.params().iter().cloned().zip(values).collect()
@@ -110,13 +89,7 @@ pub fn masters(config: &Config) -> Vec<(ParamSpec, Vec<f32>)> {
 pub fn write(directory: &Path, config: &Config) -> Vec<(ParamSpec, Vec<f32>)> {
     let masters = masters(config);
     let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
-    save_masters(
-        directory,
-        &card(config.clone()),
-        Some(&Tokenizer::bytes()),
-        params,
-    )
-    .expect("written");
+    save_masters(directory, &card(config.clone()), Some(&Tokenizer::bytes()), params).expect("written");
     masters
 }
 
@@ -126,10 +99,7 @@ pub fn cpu() -> Cpu {
 
 pub fn batch() -> Batch {
     let texts = ["The quick", "b", "rown fox jumps over", "!?"];
-    let tokens: Vec<Vec<u32>> = texts
-        .iter()
-        .map(|t| t.bytes().map(u32::from).collect())
-        .collect();
+    let tokens: Vec<Vec<u32>> = texts.iter().map(|t| t.bytes().map(u32::from).collect()).collect();
     Batch::new(tokens.iter().map(|t| &t[..]))
 }
 

@@ -23,33 +23,14 @@ pub(crate) fn latency(c: &Comparison) -> Option<Chart> {
         let m = r.record.measures.get("latency_p50")?;
         let samples = r.record.detail.samples.get("latency");
         let all = || samples.into_iter().flatten().copied().chain([m.value]);
-        let ends = (
-            all().fold(f64::INFINITY, f64::min),
-            all().fold(0.0, f64::max),
-        );
+        let ends = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
         let label = c.ask(r.name(), What::Measure("latency_p50".into()))?.text;
-        let class = if r.verdict == Verdict::Reference {
-            "ref"
-        } else {
-            "time"
-        };
-        Some(Bar {
-            name: short(r.name()),
-            value: m.value,
-            ends,
-            class,
-            label,
-        })
+        let class = if r.verdict == Verdict::Reference { "ref" } else { "time" };
+        Some(Bar { name: short(r.name()), value: m.value, ends, class, label })
     };
     let bars: Vec<Bar> = c.networks().filter_map(bar).collect();
-    let p90 = c
-        .networks()
-        .filter_map(|r| r.value("latency_p90"))
-        .fold(0.0, f64::max);
-    let longest = bars
-        .iter()
-        .map(|b| b.value * 1.25)
-        .fold(p90 * 1.1, f64::max);
+    let p90 = c.networks().filter_map(|r| r.value("latency_p90")).fold(0.0, f64::max);
+    let longest = bars.iter().map(|b| b.value * 1.25).fold(p90 * 1.1, f64::max);
     let caption = "Median time of one example (batch 1); the thin line runs from the lowest to the highest run. An arrow \
                    points to a run outside the plot.";
     let draw = |width| draw_latency(&bars, longest, width);
@@ -57,10 +38,7 @@ pub(crate) fn latency(c: &Comparison) -> Option<Chart> {
 }
 
 fn draw_latency(bars: &[Bar], longest: f64, width: f64) -> String {
-    let (left, right) = sides(
-        bars.iter().map(|b| (b.name.as_str(), b.label.as_str())),
-        width,
-    );
+    let (left, right) = sides(bars.iter().map(|b| (b.name.as_str(), b.label.as_str())), width);
     let axis = Axis::linear((0.0, longest), (left, right));
     let height = bars.len() as f64 * ROW;
     let mut svg = Svg::new(width, height + 6.0, "Median latency per example");
@@ -85,13 +63,8 @@ fn draw_latency(bars: &[Bar], longest: f64, width: f64) -> String {
 }
 
 /// Kinds of stored bytes, in drawing order: class and legend.
-const KINDS: [(&str, &str); 5] = [
-    ("k1", "embedding"),
-    ("k2", "body"),
-    ("k3", "head"),
-    ("k4", "scales"),
-    ("k5", "norm, bias"),
-];
+const KINDS: [(&str, &str); 5] =
+    [("k1", "embedding"), ("k2", "body"), ("k3", "head"), ("k4", "scales"), ("k5", "norm, bias")];
 /// Place of the scales in [`KINDS`].
 const SCALES: usize = 3;
 /// Place of norms and biases.
@@ -101,10 +74,7 @@ const REST: usize = 4;
 fn kinds(tensors: &[TensorBytes]) -> [u64; 5] {
     let mut out = [0u64; 5];
     for tensor in tensors {
-        let place = KINDS
-            .iter()
-            .position(|k| k.1 == tensor.role)
-            .unwrap_or(REST);
+        let place = KINDS.iter().position(|k| k.1 == tensor.role).unwrap_or(REST);
         for (part, bytes) in &tensor.parts {
             let scale = place != REST && part.contains("scale");
             out[if scale { SCALES } else { place }] += bytes;
@@ -127,31 +97,18 @@ pub(crate) fn ledger(c: &Comparison) -> Option<Chart> {
         .map(|r| {
             let bytes = kinds(&r.record.detail.tensors);
             let label = c.scales.weights.text(bytes.iter().sum::<u64>() as f64);
-            Stack {
-                name: short(r.name()),
-                bytes,
-                label,
-            }
+            Stack { name: short(r.name()), bytes, label }
         })
         .collect();
-    let most = stacks
-        .iter()
-        .map(|s| s.bytes.iter().sum::<u64>())
-        .max()
-        .filter(|m| *m > 0)?;
+    let most = stacks.iter().map(|s| s.bytes.iter().sum::<u64>()).max().filter(|m| *m > 0)?;
     let caption = "Bytes as stored, by role; scales of all quantized tensors together.";
     let draw = |width| draw_ledger(&stacks, most as f64, width);
     Some(Chart::draw("Where the bytes are", caption, draw))
 }
 
 fn draw_ledger(stacks: &[Stack], most: f64, width: f64) -> String {
-    let used: Vec<usize> = (0..KINDS.len())
-        .filter(|k| stacks.iter().any(|s| s.bytes[*k] > 0))
-        .collect();
-    let (left, right) = sides(
-        stacks.iter().map(|s| (s.name.as_str(), s.label.as_str())),
-        width,
-    );
+    let used: Vec<usize> = (0..KINDS.len()).filter(|k| stacks.iter().any(|s| s.bytes[*k] > 0)).collect();
+    let (left, right) = sides(stacks.iter().map(|s| (s.name.as_str(), s.label.as_str())), width);
     let axis = Axis::linear((0.0, most), (left, right));
     let height = stacks.len() as f64 * ROW;
     let mut svg = Svg::new(width, height + 34.0, "Weight bytes by role");

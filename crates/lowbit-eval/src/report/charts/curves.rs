@@ -25,9 +25,7 @@ pub(crate) fn loss(c: &Comparison) -> Option<Chart> {
 /// Held-out accuracy by step, where it was measured.
 pub(crate) fn held_out(c: &Comparison) -> Option<Chart> {
     let caption = "Percent of held-out rows answered right, by optimizer step.";
-    chart(c, "Held-out accuracy", caption, 100.0, |p| {
-        p.held_out_accuracy
-    })
+    chart(c, "Held-out accuracy", caption, 100.0, |p| p.held_out_accuracy)
 }
 
 fn chart(
@@ -42,19 +40,14 @@ fn chart(
         .iter()
         .map(|r| {
             let all = r.record.detail.curve.iter();
-            let points: Vec<(f64, f64)> = all
-                .filter_map(|p| Some((p.step as f64, value(p).filter(|v| v.is_finite())?)))
-                .collect();
-            Curve {
-                name: short(r.name()),
-                points: thin(&points),
-            }
+            let points: Vec<(f64, f64)> =
+                all.filter_map(|p| Some((p.step as f64, value(p).filter(|v| v.is_finite())?))).collect();
+            Curve { name: short(r.name()), points: thin(&points) }
         })
         .filter(|curve| curve.points.len() > 1)
         .take(COLOURS)
         .collect();
-    (!curves.is_empty())
-        .then(|| Chart::draw(title, caption, |width| plot(&curves, scale, width, title)))
+    (!curves.is_empty()).then(|| Chart::draw(title, caption, |width| plot(&curves, scale, width, title)))
 }
 
 /// Means over equal stretches.
@@ -62,10 +55,7 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let size = points.len().div_ceil(POINTS).max(1);
     let mean = |chunk: &[(f64, f64)]| {
         let n = chunk.len() as f64;
-        (
-            chunk.iter().map(|p| p.0).sum::<f64>() / n,
-            chunk.iter().map(|p| p.1).sum::<f64>() / n,
-        )
+        (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
     };
     points.chunks(size).map(mean).collect()
 }
@@ -73,16 +63,10 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 fn plot(curves: &[Curve], scale: f64, width: f64, label: &str) -> String {
     let (left, right, top, bottom) = (44.0, width - 14.0, 30.0, HEIGHT - 40.0);
     let all = || curves.iter().flat_map(|c| &c.points);
-    let (lo, hi) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), p| {
-        (lo.min(p.1), hi.max(p.1))
-    });
+    let (lo, hi) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), p| (lo.min(p.1), hi.max(p.1)));
     let last = all().map(|p| p.0).fold(0.0, f64::max);
     let margin = ((hi - lo) * 0.05).max(1e-6);
-    let floor = if lo >= 0.0 {
-        (lo - margin).max(0.0)
-    } else {
-        lo - margin
-    };
+    let floor = if lo >= 0.0 { (lo - margin).max(0.0) } else { lo - margin };
     let x_axis = Axis::linear((0.0, last), (left, right));
     let y_axis = Axis::linear((floor, hi + margin), (bottom, top));
     let mut svg = Svg::new(width, HEIGHT, label);
@@ -90,39 +74,20 @@ fn plot(curves: &[Curve], scale: f64, width: f64, label: &str) -> String {
     for tick in &ticks {
         let y = y_axis.at(*tick);
         svg.line("grid", (left, y), (right, y));
-        svg.text(
-            "tick",
-            "end",
-            (left - 8.0, y + 4.0),
-            &number::fixed(tick * scale, Axis::decimals(&ticks, scale)),
-        );
+        svg.text("tick", "end", (left - 8.0, y + 4.0), &number::fixed(tick * scale, Axis::decimals(&ticks, scale)));
     }
     for tick in x_axis.ticks(if width > 400.0 { 6 } else { 4 }) {
-        svg.text(
-            "tick",
-            "middle",
-            (x_axis.at(tick), bottom + 18.0),
-            &number::count(tick),
-        );
+        svg.text("tick", "middle", (x_axis.at(tick), bottom + 18.0), &number::count(tick));
     }
     let mut x = left;
     for (i, curve) in curves.iter().enumerate() {
         let class = format!("c{}", i + 1);
-        let points: Vec<(f64, f64)> = curve
-            .points
-            .iter()
-            .map(|p| (x_axis.at(p.0), y_axis.at(p.1)))
-            .collect();
+        let points: Vec<(f64, f64)> = curve.points.iter().map(|p| (x_axis.at(p.0), y_axis.at(p.1))).collect();
         svg.path(&format!("curve {class}"), &points);
         svg.line(&format!("curve {class}"), (x, 10.0), (x + 16.0, 10.0));
         svg.text("note", "start", (x + 21.0, 14.0), &curve.name);
         x += text_width(&curve.name, 11.0) + 38.0;
     }
-    svg.text(
-        "tick",
-        "middle",
-        ((left + right) / 2.0, HEIGHT - 4.0),
-        "step",
-    );
+    svg.text("tick", "middle", ((left + right) / 2.0, HEIGHT - 4.0), "step");
     svg.finish()
 }

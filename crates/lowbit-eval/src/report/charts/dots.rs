@@ -43,13 +43,7 @@ pub(crate) fn accuracy(c: &Comparison) -> Option<Chart> {
             let m = r.record.measures.get("accuracy")?;
             let ends = (m.lo.unwrap_or(m.value), m.hi.unwrap_or(m.value));
             let label = number::fixed(m.value * 100.0, 2);
-            Some(Dot {
-                name: short(r.name()),
-                value: m.value,
-                ends,
-                class: class(r),
-                label,
-            })
+            Some(Dot { name: short(r.name()), value: m.value, ends, class: class(r), label })
         })
         .collect();
     dots.sort_by(|a, b| b.value.total_cmp(&a.value));
@@ -58,36 +52,17 @@ pub(crate) fn accuracy(c: &Comparison) -> Option<Chart> {
     }
     let mut marks = Vec::new();
     let mut mark = |value: Option<f64>, label: &str, class| {
-        marks.extend(value.map(|value| Mark {
-            value,
-            label: label.into(),
-            class,
-        }));
+        marks.extend(value.map(|value| Mark { value, label: label.into(), class }));
     };
     mark(c.chance, "chance", "mark");
-    mark(
-        c.facts.and_then(|f| f.ceiling.as_ref()).map(|m| m.value),
-        "ceiling",
-        "mark",
-    );
-    let values = || {
-        dots.iter()
-            .map(|d| d.ends.0)
-            .chain(marks.iter().map(|m| m.value))
-    };
+    mark(c.facts.and_then(|f| f.ceiling.as_ref()).map(|m| m.value), "ceiling", "mark");
+    let values = || dots.iter().map(|d| d.ends.0).chain(marks.iter().map(|m| m.value));
     let lo = values().fold(1.0, f64::min);
-    let hi = dots
-        .iter()
-        .map(|d| d.ends.1)
-        .chain(marks.iter().map(|m| m.value))
-        .fold(0.0, f64::max);
+    let hi = dots.iter().map(|d| d.ends.1).chain(marks.iter().map(|m| m.value)).fold(0.0, f64::max);
     let margin = (hi - lo) * 0.04;
     let range = ((lo - margin).max(0.0), (hi + margin).min(1.0));
-    let caption =
-        "Percent of test rows answered right, with the Wilson 95 % interval. Hollow: no network.";
-    Some(Chart::draw("Accuracy", caption, |width| {
-        plot(&dots, &marks, range, width, "Accuracy of every contender")
-    }))
+    let caption = "Percent of test rows answered right, with the Wilson 95 % interval. Hollow: no network.";
+    Some(Chart::draw("Accuracy", caption, |width| plot(&dots, &marks, range, width, "Accuracy of every contender")))
 }
 
 /// Difference to the reference in points, paired interval; far ones are drawn at the edge.
@@ -113,34 +88,20 @@ pub(crate) fn changes(c: &Comparison) -> Option<Chart> {
     let near = |d: &&Dot| d.value >= focus - 1e-9;
     let widths = dots.iter().filter(near).map(|d| d.ends.0);
     let lo = widths.fold(0.0, f64::min).min(-0.002);
-    let hi = dots
-        .iter()
-        .filter(near)
-        .map(|d| d.ends.1)
-        .fold(0.0, f64::max)
-        .max(0.002);
+    let hi = dots.iter().filter(near).map(|d| d.ends.1).fold(0.0, f64::max).max(0.002);
     if dots.is_empty() {
         return None;
     }
     let margin = (hi - lo) * 0.05;
-    let marks = [Mark {
-        value: 0.0,
-        label: short(reference),
-        class: "zero",
-    }];
+    let marks = [Mark { value: 0.0, label: short(reference), class: "zero" }];
     let title = format!("Change against {reference}");
     let caption = "Percentage points on the same rows, with the 95 % interval of the paired difference. An arrow points to a \
                    value outside the plot.";
-    Some(Chart::draw(&title, caption, |width| {
-        plot(&dots, &marks, (lo - margin, hi + margin), width, &title)
-    }))
+    Some(Chart::draw(&title, caption, |width| plot(&dots, &marks, (lo - margin, hi + margin), width, &title)))
 }
 
 fn plot(dots: &[Dot], marks: &[Mark], range: (f64, f64), width: f64, label: &str) -> String {
-    let (left, right) = sides(
-        dots.iter().map(|d| (d.name.as_str(), d.label.as_str())),
-        width,
-    );
+    let (left, right) = sides(dots.iter().map(|d| (d.name.as_str(), d.label.as_str())), width);
     let (top, bottom) = (22.0, 22.0 + dots.len() as f64 * ROW);
     let axis = Axis::linear(range, (left, right));
     let mut svg = Svg::new(width, bottom + 22.0, label);
@@ -149,23 +110,13 @@ fn plot(dots: &[Dot], marks: &[Mark], range: (f64, f64), width: f64, label: &str
     for tick in &ticks {
         let x = axis.at(*tick);
         svg.line("grid", (x, top), (x, bottom));
-        svg.text(
-            "tick",
-            "middle",
-            (x, bottom + 16.0),
-            &number::fixed(tick * 100.0, decimals),
-        );
+        svg.text("tick", "middle", (x, bottom + 16.0), &number::fixed(tick * 100.0, decimals));
     }
     for mark in marks {
         let x = axis.at(mark.value);
         svg.line(mark.class, (x, top - 4.0), (x, bottom));
         let half = text_width(&mark.label, 11.0) / 2.0;
-        svg.text(
-            "note",
-            "middle",
-            (x.clamp(half, width - half), top - 9.0),
-            &mark.label,
-        );
+        svg.text("note", "middle", (x.clamp(half, width - half), top - 9.0), &mark.label);
     }
     for (i, dot) in dots.iter().enumerate() {
         let y = top + (i as f64 + 0.5) * ROW;
@@ -186,11 +137,7 @@ fn draw_dot(svg: &mut Svg, dot: &Dot, axis: &Axis, (left, right): (f64, f64), y:
         let tip = [(inner, y - 5.0), (edge, y), (inner, y + 5.0)];
         svg.path(&format!("arrow {}", dot.class), &tip);
     } else {
-        svg.line(
-            &format!("span {}", dot.class),
-            (clip(dot.ends.0), y),
-            (clip(dot.ends.1), y),
-        );
+        svg.line(&format!("span {}", dot.class), (clip(dot.ends.0), y), (clip(dot.ends.1), y));
         svg.dot(&format!("dot {}", dot.class), (x, y), 4.5);
     }
 }

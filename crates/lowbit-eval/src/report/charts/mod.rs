@@ -30,12 +30,7 @@ const NARROW: f64 = 340.0;
 
 impl Chart {
     fn draw(title: &str, caption: &str, draw: impl Fn(f64) -> String) -> Self {
-        Chart {
-            title: title.into(),
-            caption: caption.into(),
-            wide: draw(WIDE),
-            narrow: draw(NARROW),
-        }
+        Chart { title: title.into(), caption: caption.into(), wide: draw(WIDE), narrow: draw(NARROW) }
     }
 }
 
@@ -90,11 +85,7 @@ pub(super) struct Svg {
 pub(super) fn px(value: f64) -> String {
     let text = format!("{value:.1}");
     let text = text.strip_suffix(".0").unwrap_or(&text);
-    if text == "-0" {
-        "0".into()
-    } else {
-        text.into()
-    }
+    if text == "-0" { "0".into() } else { text.into() }
 }
 
 /// Text that may stand between tags or in a quoted attribute.
@@ -117,42 +108,22 @@ impl Svg {
     /// An empty drawing of that size in pixels with a name for screen readers.
     pub(super) fn new(width: f64, height: f64, label: &str) -> Self {
         let (w, h) = (px(width), px(height));
-        Svg {
-            out: format!(
-                "<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"{}\">",
-                escape(label)
-            ),
-        }
+        Svg { out: format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"{}\">", escape(label)) }
     }
 
     /// A line; `class` says how it looks.
     pub(super) fn line(&mut self, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
         let (x1, y1, x2, y2) = (px(x1), px(y1), px(x2), px(y2));
-        let _ = write!(
-            self.out,
-            "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>"
-        );
+        let _ = write!(self.out, "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>");
     }
 
     /// A dot.
     pub(super) fn dot(&mut self, class: &str, (x, y): (f64, f64), r: f64) {
-        let _ = write!(
-            self.out,
-            "<circle class=\"{class}\" cx=\"{}\" cy=\"{}\" r=\"{}\"/>",
-            px(x),
-            px(y),
-            px(r)
-        );
+        let _ = write!(self.out, "<circle class=\"{class}\" cx=\"{}\" cy=\"{}\" r=\"{}\"/>", px(x), px(y), px(r));
     }
 
     /// A bar from `x` on, `width` pixels for `value`; the value is kept in the drawing, so that it can be checked.
-    pub(super) fn bar(
-        &mut self,
-        class: &str,
-        (x, y): (f64, f64),
-        (width, height): (f64, f64),
-        value: f64,
-    ) {
+    pub(super) fn bar(&mut self, class: &str, (x, y): (f64, f64), (width, height): (f64, f64), value: f64) {
         let (x, y, h) = (px(x), px(y), px(height));
         let _ = write!(
             self.out,
@@ -162,24 +133,14 @@ impl Svg {
 
     /// A connected line through points.
     pub(super) fn path(&mut self, class: &str, points: &[(f64, f64)]) {
-        let list: Vec<String> = points
-            .iter()
-            .map(|(x, y)| format!("{},{}", px(*x), px(*y)))
-            .collect();
-        let _ = write!(
-            self.out,
-            "<polyline class=\"{class}\" points=\"{}\"/>",
-            list.join(" ")
-        );
+        let list: Vec<String> = points.iter().map(|(x, y)| format!("{},{}", px(*x), px(*y))).collect();
+        let _ = write!(self.out, "<polyline class=\"{class}\" points=\"{}\"/>", list.join(" "));
     }
 
     /// Text with its anchor (`start`, `middle`, `end`) at the point.
     pub(super) fn text(&mut self, class: &str, anchor: &str, (x, y): (f64, f64), text: &str) {
         let (x, y, text) = (px(x), px(y), escape(text));
-        let _ = write!(
-            self.out,
-            "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x}\" y=\"{y}\">{text}</text>"
-        );
+        let _ = write!(self.out, "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x}\" y=\"{y}\">{text}</text>");
     }
 
     /// The finished drawing.
@@ -203,21 +164,12 @@ impl Axis {
     /// Values `lo..hi` onto pixels `from..to`.
     pub(super) fn linear((lo, hi): (f64, f64), (from, to): (f64, f64)) -> Self {
         let hi = if hi > lo { hi } else { lo + 1.0 };
-        Axis {
-            lo,
-            hi,
-            from,
-            to,
-            log: false,
-        }
+        Axis { lo, hi, from, to, log: false }
     }
 
     /// The same on a logarithmic scale; both ends positive.
     pub(super) fn log((lo, hi): (f64, f64), (from, to): (f64, f64)) -> Self {
-        Axis {
-            log: true,
-            ..Axis::linear((lo.log10(), hi.log10()), (from, to))
-        }
+        Axis { log: true, ..Axis::linear((lo.log10(), hi.log10()), (from, to)) }
     }
 
     /// Pixel of a value, not clipped.
@@ -233,11 +185,7 @@ impl Axis {
         }
         let raw = (self.hi - self.lo) / n.max(1) as f64;
         let power = 10f64.powf(raw.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0]
-            .into_iter()
-            .map(|m| m * power)
-            .find(|s| *s >= raw * 0.999)
-            .unwrap_or(raw);
+        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= raw * 0.999).unwrap_or(raw);
         let first = (self.lo / step - 1e-9).ceil() as i64;
         let last = (self.hi / step + 1e-9).floor() as i64;
         (first..=last).map(|i| i as f64 * step).collect()
@@ -245,27 +193,15 @@ impl Axis {
 
     fn log_ticks(&self, n: usize) -> Vec<f64> {
         let decades = self.lo.floor() as i32..=self.hi.ceil() as i32;
-        let steps: &[f64] = if self.hi - self.lo > n as f64 / 2.0 {
-            &[1.0]
-        } else {
-            &[1.0, 2.0, 5.0]
-        };
+        let steps: &[f64] = if self.hi - self.lo > n as f64 / 2.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let all = decades.flat_map(|d| steps.iter().map(move |s| s * 10f64.powi(d)));
-        all.filter(|v| (self.lo - 1e-9..=self.hi + 1e-9).contains(&v.log10()))
-            .collect()
+        all.filter(|v| (self.lo - 1e-9..=self.hi + 1e-9).contains(&v.log10())).collect()
     }
 
     /// Decimals that tell `ticks` apart when multiplied by `scale`.
     pub(super) fn decimals(ticks: &[f64], scale: f64) -> usize {
-        let step = ticks
-            .windows(2)
-            .map(|w| (w[1] - w[0]).abs() * scale)
-            .fold(f64::INFINITY, f64::min);
-        if step.is_finite() && step > 0.0 {
-            (-(step * 1.001).log10().floor()).clamp(0.0, 6.0) as usize
-        } else {
-            0
-        }
+        let step = ticks.windows(2).map(|w| (w[1] - w[0]).abs() * scale).fold(f64::INFINITY, f64::min);
+        if step.is_finite() && step > 0.0 { (-(step * 1.001).log10().floor()).clamp(0.0, 6.0) as usize } else { 0 }
     }
 }
 
@@ -277,10 +213,7 @@ mod tests {
     fn ticks_are_round_and_inside() {
         let axis = Axis::linear((0.902, 0.979), (0.0, 100.0));
         let ticks = axis.ticks(4);
-        assert_eq!(
-            ticks.iter().map(|t| format!("{t:.2}")).collect::<Vec<_>>(),
-            ["0.92", "0.94", "0.96"]
-        );
+        assert_eq!(ticks.iter().map(|t| format!("{t:.2}")).collect::<Vec<_>>(), ["0.92", "0.94", "0.96"]);
         assert_eq!(Axis::decimals(&ticks, 100.0), 0);
         assert!((axis.at(0.902), axis.at(0.979)) == (0.0, 100.0));
         let log = Axis::log((3e5, 6e6), (0.0, 100.0)).ticks(4);
@@ -292,13 +225,7 @@ mod tests {
 
     #[test]
     fn pixels_have_no_negative_zero() {
-        assert_eq!(
-            (px(-0.01), px(3.0), px(2.75)),
-            ("0".into(), "3".into(), "2.8".into())
-        );
-        assert_eq!(
-            escape("<a b=\"c\">&'"),
-            "&lt;a b=&quot;c&quot;&gt;&amp;&#39;"
-        );
+        assert_eq!((px(-0.01), px(3.0), px(2.75)), ("0".into(), "3".into(), "2.8".into()));
+        assert_eq!(escape("<a b=\"c\">&'"), "&lt;a b=&quot;c&quot;&gt;&amp;&#39;");
     }
 }

@@ -16,16 +16,10 @@ struct Point {
 
 /// The plot, where at least two contenders have both values.
 pub(crate) fn pareto(c: &Comparison) -> Option<Chart> {
-    let pair = |r: &Row| {
-        Some((
-            r.value("weight_bytes").filter(|b| *b > 0.0)?,
-            r.value("accuracy")?,
-        ))
-    };
+    let pair = |r: &Row| Some((r.value("weight_bytes").filter(|b| *b > 0.0)?, r.value("accuracy")?));
     let all: Vec<(f64, f64)> = c.networks().filter_map(pair).collect();
     let beaten = |(bytes, accuracy): (f64, f64)| {
-        all.iter()
-            .any(|&(b, a)| b <= bytes && a >= accuracy && (b < bytes || a > accuracy))
+        all.iter().any(|&(b, a)| b <= bytes && a >= accuracy && (b < bytes || a > accuracy))
     };
     let mut points: Vec<Point> = c
         .networks()
@@ -40,40 +34,24 @@ pub(crate) fn pareto(c: &Comparison) -> Option<Chart> {
             })
         })
         .collect();
-    points.sort_by(|a, b| {
-        a.bytes
-            .total_cmp(&b.bytes)
-            .then(b.accuracy.total_cmp(&a.accuracy))
-    });
+    points.sort_by(|a, b| a.bytes.total_cmp(&b.bytes).then(b.accuracy.total_cmp(&a.accuracy)));
     let ceiling = c.facts.and_then(|f| f.ceiling.as_ref()).map(|m| m.value);
     let caption = "Weight bytes on a logarithmic axis, smaller is further left; accuracy in percent. The line joins the \
                    contenders that no other beats in both. An arrow points to a value below the plot.";
-    let lo = c
-        .focus()
-        .unwrap_or_else(|| points.iter().map(|p| p.accuracy).fold(1.0, f64::min));
+    let lo = c.focus().unwrap_or_else(|| points.iter().map(|p| p.accuracy).fold(1.0, f64::min));
     let hi = points.iter().map(|p| p.accuracy).fold(lo, f64::max);
     let margin = ((hi - lo) * 0.12).max(0.002);
     let ceiling = ceiling.filter(|c| *c < hi + 2.0 * (hi - lo).max(margin));
     let below = points.iter().filter(|p| p.accuracy < lo - 1e-9).count();
     let room = margin * (2.0 + below.min(3) as f64);
-    let range = (
-        (lo - room).max(0.0),
-        (ceiling.unwrap_or(hi).max(hi) + margin).min(1.0),
-    );
-    (points.len() > 1).then(|| {
-        Chart::draw("Size and accuracy", caption, |width| {
-            plot(&points, ceiling, range, width)
-        })
-    })
+    let range = ((lo - room).max(0.0), (ceiling.unwrap_or(hi).max(hi) + margin).min(1.0));
+    (points.len() > 1).then(|| Chart::draw("Size and accuracy", caption, |width| plot(&points, ceiling, range, width)))
 }
 
 fn plot(points: &[Point], ceiling: Option<f64>, range: (f64, f64), width: f64) -> String {
     let area = (44.0, 14.0, width - 14.0, HEIGHT - 40.0);
     let bytes = || points.iter().map(|p| p.bytes);
-    let (lo, hi) = (
-        bytes().fold(f64::INFINITY, f64::min),
-        bytes().fold(0.0, f64::max),
-    );
+    let (lo, hi) = (bytes().fold(f64::INFINITY, f64::min), bytes().fold(0.0, f64::max));
     let x_axis = Axis::log((lo / 1.25, hi * 1.25), (area.0, area.2));
     let y_axis = Axis::linear(range, (area.3, area.1));
     let mut svg = Svg::new(width, HEIGHT, "Weight bytes against accuracy");
@@ -85,11 +63,7 @@ fn plot(points: &[Point], ceiling: Option<f64>, range: (f64, f64), width: f64) -
     }
     let at = |p: &Point| (x_axis.at(p.bytes), y_axis.at(p.accuracy).min(area.3 - 10.0));
     let below = |p: &Point| y_axis.at(p.accuracy) > area.3 + 0.5;
-    let front: Vec<(f64, f64)> = points
-        .iter()
-        .filter(|p| p.front && !below(p))
-        .map(at)
-        .collect();
+    let front: Vec<(f64, f64)> = points.iter().filter(|p| p.front && !below(p)).map(at).collect();
     svg.path("front", &front);
     let mut taken: Vec<Box4> = points.iter().map(|p| around(at(p), 7.0, 7.0)).collect();
     for point in points {
@@ -107,12 +81,7 @@ fn plot(points: &[Point], ceiling: Option<f64>, range: (f64, f64), width: f64) -
         taken.push(covered);
         svg.text("name small", anchor, place, &label);
     }
-    svg.text(
-        "tick",
-        "middle",
-        ((area.0 + area.2) / 2.0, HEIGHT - 4.0),
-        "weight bytes",
-    );
+    svg.text("tick", "middle", ((area.0 + area.2) / 2.0, HEIGHT - 4.0), "weight bytes");
     svg.finish()
 }
 
@@ -127,12 +96,7 @@ fn grid(svg: &mut Svg, x_axis: &Axis, y_axis: &Axis, (left, top, right, bottom):
     for tick in x_axis.ticks(4) {
         let x = x_axis.at(tick);
         svg.line("grid", (x, top), (x, bottom));
-        svg.text(
-            "tick",
-            "middle",
-            (x, bottom + 18.0),
-            &Scale::bytes([tick]).text(tick),
-        );
+        svg.text("tick", "middle", (x, bottom + 18.0), &Scale::bytes([tick]).text(tick));
     }
 }
 
@@ -141,28 +105,14 @@ type Box4 = (f64, f64, f64, f64);
 
 /// Anchor, position and area of a label `w` wide beside the point: the place that hides least of what is `taken`, nearest
 /// first, inside `area`.
-fn label_place(
-    (x, y): (f64, f64),
-    w: f64,
-    taken: &[Box4],
-    area: Box4,
-) -> (&'static str, (f64, f64), Box4) {
+fn label_place((x, y): (f64, f64), w: f64, taken: &[Box4], area: Box4) -> (&'static str, (f64, f64), Box4) {
     let mut best = (f64::INFINITY, "start", (x, y), area);
-    for (i, dy) in [0.0, -13.0, 13.0, -24.0, 24.0, -36.0, 36.0]
-        .into_iter()
-        .enumerate()
-    {
-        let sides = [
-            ("start", x + 9.0, 0.0),
-            ("end", x - 9.0 - w, w),
-            ("middle", x - w / 2.0, w / 2.0),
-        ];
+    for (i, dy) in [0.0, -13.0, 13.0, -24.0, 24.0, -36.0, 36.0].into_iter().enumerate() {
+        let sides = [("start", x + 9.0, 0.0), ("end", x - 9.0 - w, w), ("middle", x - w / 2.0, w / 2.0)];
         for (j, (anchor, from, shift)) in sides.into_iter().enumerate() {
             let covered = (from, y + dy - 6.5, from + w, y + dy + 6.5);
-            let outside = covered.0 < area.0
-                || covered.2 > area.2 + 10.0
-                || covered.1 < area.1 - 8.0
-                || covered.3 > area.3;
+            let outside =
+                covered.0 < area.0 || covered.2 > area.2 + 10.0 || covered.1 < area.1 - 8.0 || covered.3 > area.3;
             let hidden: f64 = taken.iter().map(|t| overlap(*t, covered)).sum();
             let far = i as f64 * 3.0 + j as f64;
             let cost = hidden * 10.0 + far + if outside { 1e6 } else { 0.0 };

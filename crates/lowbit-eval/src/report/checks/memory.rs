@@ -34,10 +34,7 @@ fn promise(format: &str) -> Option<(f64, u64)> {
 }
 
 fn tensors<'a>(case: &'a Case) -> impl Iterator<Item = (&'a Record, &'a TensorBytes)> {
-    case.results
-        .records
-        .iter()
-        .flat_map(|r| r.detail.tensors.iter().map(move |t| (r, t)))
+    case.results.records.iter().flat_map(|r| r.detail.tensors.iter().map(move |t| (r, t)))
 }
 
 fn measured_bytes(record: &Record) -> Option<f64> {
@@ -53,29 +50,18 @@ pub(super) fn ledger(case: &Case) -> Outcome {
         };
         let tensors = &record.detail.tensors;
         tally.expect(!tensors.is_empty() || m.how != How::Measured, || {
-            format!(
-                "{}: weight_bytes {} has no ledger of tensors behind it",
-                record.model, m.value
-            )
+            format!("{}: weight_bytes {} has no ledger of tensors behind it", record.model, m.value)
         });
         let sum: u64 = tensors.iter().map(TensorBytes::bytes).sum();
         tally.expect(tensors.is_empty() || sum as f64 == m.value, || {
-            format!(
-                "{}: the ledger sums to {sum} bytes, weight_bytes is {}",
-                record.model, m.value
-            )
+            format!("{}: the ledger sums to {sum} bytes, weight_bytes is {}", record.model, m.value)
         });
         let mut names = BTreeSet::new();
         for tensor in tensors {
             let name = &tensor.name;
-            tally.expect(names.insert(name), || {
-                format!("{}: tensor {name} is listed twice", record.model)
-            });
+            tally.expect(names.insert(name), || format!("{}: tensor {name} is listed twice", record.model));
             tally.expect(ROLES.contains(&tensor.role.as_str()), || {
-                format!(
-                    "{}: tensor {name} has the unknown role {}",
-                    record.model, tensor.role
-                )
+                format!("{}: tensor {name} has the unknown role {}", record.model, tensor.role)
             });
         }
     }
@@ -101,15 +87,14 @@ pub(super) fn bits(case: &Case) -> Outcome {
     for record in &case.results.records {
         for format in ["int8", "int8_channel"] {
             let of = || record.detail.tensors.iter().filter(|t| t.format == format);
-            let (rows, weights) = (
-                of().map(|t| t.rows).sum::<u64>(),
-                of().map(|t| t.rows * t.cols).sum::<u64>(),
-            );
-            let bits =
-                of().map(TensorBytes::bytes).sum::<u64>() as f64 * 8.0 / weights.max(1) as f64;
+            let (rows, weights) = (of().map(|t| t.rows).sum::<u64>(), of().map(|t| t.rows * t.cols).sum::<u64>());
+            let bits = of().map(TensorBytes::bytes).sum::<u64>() as f64 * 8.0 / weights.max(1) as f64;
             let most = 9.0 + 32.0 * rows as f64 / weights.max(1) as f64;
             tally.expect(weights == 0 || bits <= most, || {
-                format!("{}: {format} tensors hold {bits:.2} bits per weight, at most {most:.2} are 8-bit", record.model)
+                format!(
+                    "{}: {format} tensors hold {bits:.2} bits per weight, at most {most:.2} are 8-bit",
+                    record.model
+                )
             });
         }
     }
@@ -119,24 +104,15 @@ pub(super) fn bits(case: &Case) -> Outcome {
 /// 18: sizes were read, not computed from a nominal width, and scales have bytes of their own.
 pub(super) fn real_bytes(case: &Case) -> Outcome {
     let mut tally = Tally::default();
-    for (record, name, m) in case
-        .measures()
-        .filter(|(_, name, _)| name.ends_with("_bytes"))
-    {
+    for (record, name, m) in case.measures().filter(|(_, name, _)| name.ends_with("_bytes")) {
         tally.expect(m.how != How::Estimated, || {
-            format!(
-                "{}: {name} {} is estimated; read it from the file or the system",
-                record.model, m.value
-            )
+            format!("{}: {name} {} is estimated; read it from the file or the system", record.model, m.value)
         });
     }
     for (record, tensor) in tensors(case).filter(|(_, t)| is_low_bit(&t.format)) {
         let bits = tensor.bytes() as f64 * 8.0 / (tensor.rows * tensor.cols) as f64;
         tally.expect(![8.0, 4.0, 2.0, 1.6, 1.58].contains(&bits), || {
-            format!(
-                "{}: {} has exactly {bits} bits per weight, so no bytes for scales",
-                record.model, tensor.name
-            )
+            format!("{}: {} has exactly {bits} bits per weight, so no bytes for scales", record.model, tensor.name)
         });
     }
     tally.outcome("no sizes")
@@ -153,23 +129,15 @@ pub(super) fn roofline(case: &Case) -> Outcome {
         let value = |name: &str| record.measures.get(name).map(|m| m.value);
         if let Some(bytes) = value("weight_bytes").filter(|_| host.ram_bytes > 0) {
             tally.expect(bytes <= host.ram_bytes as f64, || {
-                format!(
-                    "{}: {bytes} weight bytes do not fit {} bytes of memory",
-                    record.model, host.ram_bytes
-                )
+                format!("{}: {bytes} weight bytes do not fit {} bytes of memory", record.model, host.ram_bytes)
             });
         }
-        let (Some(rate), Some(bytes)) =
-            (value("decode_tokens_per_second"), value("bytes_per_token"))
-        else {
+        let (Some(rate), Some(bytes)) = (value("decode_tokens_per_second"), value("bytes_per_token")) else {
             continue;
         };
         if let Some(limit) = host.limits.memory_gbps.filter(|_| bytes >= BEYOND_CACHE) {
             tally.expect(rate * bytes <= limit * 1.05e9, || {
-                format!(
-                    "{}: {rate} tokens/s times {bytes} bytes is above {limit} GB/s",
-                    record.model
-                )
+                format!("{}: {rate} tokens/s times {bytes} bytes is above {limit} GB/s", record.model)
             });
         }
     }
@@ -183,31 +151,16 @@ pub(super) fn identity(case: &Case) -> Outcome {
     let mut hashes: BTreeMap<&str, (&str, f64)> = BTreeMap::new();
     for record in &case.results.records {
         tally.expect(names.insert((&record.task, &record.model)), || {
-            format!(
-                "{}: two records of this name for {}",
-                record.model, record.task
-            )
+            format!("{}: two records of this name for {}", record.model, record.task)
         });
         let sum: u64 = record.detail.tensors.iter().map(|t| t.rows * t.cols).sum();
-        tally.expect(
-            record.detail.tensors.is_empty() || sum == record.params,
-            || {
-                format!(
-                    "{}: {} parameters stated, the tensors hold {sum}",
-                    record.model, record.params
-                )
-            },
-        );
-        if let (Some(hash), Some(bytes)) = (
-            record.detail.model_sha256.as_deref(),
-            measured_bytes(record),
-        ) {
+        tally.expect(record.detail.tensors.is_empty() || sum == record.params, || {
+            format!("{}: {} parameters stated, the tensors hold {sum}", record.model, record.params)
+        });
+        if let (Some(hash), Some(bytes)) = (record.detail.model_sha256.as_deref(), measured_bytes(record)) {
             let (other, theirs) = *hashes.entry(hash).or_insert((&record.model, bytes));
             tally.expect(theirs == bytes, || {
-                format!(
-                    "{} and {other} have one file hash but {bytes} and {theirs} weight bytes",
-                    record.model
-                )
+                format!("{} and {other} have one file hash but {bytes} and {theirs} weight bytes", record.model)
             });
         }
     }
@@ -223,19 +176,13 @@ pub(super) fn levels(case: &Case) -> Outcome {
         };
         if let Some(levels) = tensor.levels {
             tally.expect(levels <= most, || {
-                format!(
-                    "{}: {} is {} but holds {levels} values",
-                    record.model, tensor.name, tensor.format
-                )
+                format!("{}: {} is {} but holds {levels} values", record.model, tensor.name, tensor.format)
             });
         }
         if tensor.format.starts_with("ternary") {
             let complete = tensor.levels.is_some() && tensor.zero_fraction.is_some();
             tally.expect(complete, || {
-                format!(
-                    "{}: values and zeros of the ternary {} are not recorded",
-                    record.model, tensor.name
-                )
+                format!("{}: values and zeros of the ternary {} are not recorded", record.model, tensor.name)
             });
         }
     }

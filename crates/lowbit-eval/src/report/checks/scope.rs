@@ -12,12 +12,7 @@ pub(super) fn units(case: &Case) -> Outcome {
     for (record, name, m) in case.measures() {
         let allowed = known(name).map_or(UNITS, |k| k.units);
         tally.expect(allowed.contains(&m.unit.as_str()), || {
-            format!(
-                "{}: {name} is in {:?}, not in {}",
-                record.model,
-                m.unit,
-                allowed.join(" or ")
-            )
+            format!("{}: {name} is in {:?}, not in {}", record.model, m.unit, allowed.join(" or "))
         });
     }
     tally.outcome("no measures")
@@ -26,15 +21,8 @@ pub(super) fn units(case: &Case) -> Outcome {
 /// 8: where networks are compared, something that is no network is measured too.
 pub(super) fn baselines(case: &Case) -> Outcome {
     let mut tally = Tally::default();
-    for c in case.tasks.iter().filter(|c| {
-        c.networks()
-            .filter(|r| r.value("accuracy").is_some())
-            .count()
-            > 1
-    }) {
-        tally.expect(c.rows.iter().any(|r| !r.network()), || {
-            format!("{}: no baseline, such as majority", c.task)
-        });
+    for c in case.tasks.iter().filter(|c| c.networks().filter(|r| r.value("accuracy").is_some()).count() > 1) {
+        tally.expect(c.rows.iter().any(|r| !r.network()), || format!("{}: no baseline, such as majority", c.task));
     }
     tally.outcome("fewer than two networks with accuracies")
 }
@@ -44,26 +32,12 @@ pub(super) fn coverage(case: &Case) -> Outcome {
     let (mut tally, mut sample) = (Tally::default(), Tally::default());
     for c in case.tasks {
         let Some(facts) = c.facts else { continue };
-        for (row, m) in c
-            .rows
-            .iter()
-            .filter_map(|r| Some((r, r.record.measures.get("accuracy")?)))
-        {
+        for (row, m) in c.rows.iter().filter_map(|r| Some((r, r.record.measures.get("accuracy")?))) {
             tally.expect(m.n <= facts.test_rows, || {
-                format!(
-                    "{}: {} rows scored, the test split has {}",
-                    row.name(),
-                    m.n,
-                    facts.test_rows
-                )
+                format!("{}: {} rows scored, the test split has {}", row.name(), m.n, facts.test_rows)
             });
             sample.expect(m.n >= facts.test_rows, || {
-                format!(
-                    "{}: a sample, {} of {} test rows",
-                    row.name(),
-                    m.n,
-                    facts.test_rows
-                )
+                format!("{}: a sample, {} of {} test rows", row.name(), m.n, facts.test_rows)
             });
         }
     }
@@ -80,21 +54,12 @@ pub(super) fn hygiene(case: &Case) -> Outcome {
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for facts in &case.results.tasks {
         let (train, test) = (facts.train_sha256.as_str(), facts.test_sha256.as_str());
-        tally.expect(!test.is_empty(), || {
-            format!("{}: no hash of the test rows", facts.task)
-        });
-        tally.expect(train != test, || {
-            format!("{}: training and test rows are the same", facts.task)
-        });
+        tally.expect(!test.is_empty(), || format!("{}: no hash of the test rows", facts.task));
+        tally.expect(train != test, || format!("{}: training and test rows are the same", facts.task));
         let first = *seen.entry(test).or_insert(&facts.task);
-        tally.expect(first == facts.task, || {
-            format!("{} and {first} have the same test rows", facts.task)
-        });
+        tally.expect(first == facts.task, || format!("{} and {first} have the same test rows", facts.task));
         overlap.expect(facts.overlap_rows == 0, || {
-            format!(
-                "{}: {} of {} test rows are also training rows",
-                facts.task, facts.overlap_rows, facts.test_rows
-            )
+            format!("{}: {} of {} test rows are also training rows", facts.task, facts.overlap_rows, facts.test_rows)
         });
     }
     match tally.outcome("no facts of a task") {
@@ -107,25 +72,14 @@ pub(super) fn hygiene(case: &Case) -> Outcome {
 pub(super) fn same_rows(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
-        let with: Vec<_> = c
-            .rows
-            .iter()
-            .filter(|r| !r.record.detail.truths.is_empty())
-            .collect();
+        let with: Vec<_> = c.rows.iter().filter(|r| !r.record.detail.truths.is_empty()).collect();
         for pair in with.windows(2) {
             let (a, b) = (pair[0].record, pair[1].record);
             tally.expect(a.detail.truths == b.detail.truths, || {
-                format!(
-                    "{} and {} answered different rows: they cannot be compared",
-                    a.model, b.model
-                )
+                format!("{} and {} answered different rows: they cannot be compared", a.model, b.model)
             });
         }
-        let scored = || {
-            c.rows
-                .iter()
-                .filter_map(|r| Some((r.name(), r.record.measures.get("accuracy")?.n)))
-        };
+        let scored = || c.rows.iter().filter_map(|r| Some((r.name(), r.record.measures.get("accuracy")?.n)));
         let first = scored().next();
         for (name, n) in scored() {
             tally.expect(first.is_none_or(|f| f.1 == n), || {
@@ -139,9 +93,7 @@ pub(super) fn same_rows(case: &Case) -> Outcome {
 /// What kind of quantity a measure is: values of one kind may well be equal.
 fn kind(name: &str) -> &str {
     match name {
-        n if n.starts_with("f1") || n.starts_with("precision") || n.starts_with("recall") => {
-            "quality"
-        }
+        n if n.starts_with("f1") || n.starts_with("precision") || n.starts_with("recall") => "quality",
         "accuracy" | "next_byte_accuracy" | "target_probability" => "quality",
         "bits_per_byte" | "perplexity" | "compression_ratio" => "entropy",
         "weight_bytes" | "bytes_per_token" | "peak_rss_bytes" => "bytes",
@@ -155,21 +107,13 @@ pub(super) fn repeated_digits(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     let mut seen: BTreeMap<u64, (&str, &str)> = BTreeMap::new();
     for (record, name, m) in case.measures() {
-        let digits = format!("{}", m.value)
-            .chars()
-            .filter(char::is_ascii_digit)
-            .count();
+        let digits = format!("{}", m.value).chars().filter(char::is_ascii_digit).count();
         if digits < 4 {
             continue;
         }
-        let (model, other) = *seen
-            .entry(m.value.to_bits())
-            .or_insert((&record.model, name));
+        let (model, other) = *seen.entry(m.value.to_bits()).or_insert((&record.model, name));
         tally.expect(kind(other) == kind(name), || {
-            format!(
-                "{model} {other} and {} {name} have the same digits: {}",
-                record.model, m.value
-            )
+            format!("{model} {other} and {} {name} have the same digits: {}", record.model, m.value)
         });
     }
     tally.notice("no values of four digits")
@@ -179,21 +123,10 @@ pub(super) fn repeated_digits(case: &Case) -> Outcome {
 pub(super) fn citations(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, name, m) in case.measures().filter(|(_, _, m)| m.how == How::Published) {
-        let cited = record
-            .detail
-            .note
-            .as_deref()
-            .is_some_and(|n| !n.trim().is_empty());
+        let cited = record.detail.note.as_deref().is_some_and(|n| !n.trim().is_empty());
         tally.expect(cited, || {
-            let what = if is_network(record) {
-                "contender"
-            } else {
-                "baseline"
-            };
-            format!(
-                "{what} {}: {name} {} is published, but no remark names the source",
-                record.model, m.value
-            )
+            let what = if is_network(record) { "contender" } else { "baseline" };
+            format!("{what} {}: {name} {} is published, but no remark names the source", record.model, m.value)
         });
     }
     tally.outcome("nothing quoted from a publication")

@@ -11,28 +11,16 @@ pub(super) fn raw_runs(case: &Case) -> Outcome {
         let runs = |r: &Record| r.detail.samples.get("latency").map_or(0, Vec::len);
         let reference = c.reference().map(|r| runs(r.record)).filter(|n| *n > 0);
         for row in &c.rows {
-            let Some(m) = row
-                .record
-                .measures
-                .get("latency_p50")
-                .filter(|m| m.how == How::Measured)
-            else {
+            let Some(m) = row.record.measures.get("latency_p50").filter(|m| m.how == How::Measured) else {
                 continue;
             };
             let n = runs(row.record);
             tally.expect(n >= MIN_SAMPLES, || {
-                format!(
-                    "{}: latency {} has {n} raw runs, {MIN_SAMPLES} are needed",
-                    row.name(),
-                    m.value
-                )
+                format!("{}: latency {} has {n} raw runs, {MIN_SAMPLES} are needed", row.name(), m.value)
             });
             let theirs = reference.unwrap_or(n);
             tally.expect(n == theirs || n < MIN_SAMPLES, || {
-                format!(
-                    "{}: {n} runs against {theirs} of the reference: not taken in turns",
-                    row.name()
-                )
+                format!("{}: {n} runs against {theirs} of the reference: not taken in turns", row.name())
             });
         }
     }
@@ -51,16 +39,11 @@ pub(super) fn forensics(case: &Case) -> Outcome {
             .collect();
         for (i, (name, mine)) in raw.iter().enumerate() {
             let spread = mine.iter().any(|s| *s != mine[0]);
-            tally.expect(spread, || {
-                format!("{name}: all {} runs took exactly {} s", mine.len(), mine[0])
-            });
+            tally.expect(spread, || format!("{name}: all {} runs took exactly {} s", mine.len(), mine[0]));
             for (other, theirs) in &raw[i + 1..] {
                 let ratio = mine[0] / theirs[0];
                 let constant = mine.len() == theirs.len()
-                    && mine
-                        .iter()
-                        .zip(theirs.iter())
-                        .all(|(a, b)| close(*a, b * ratio, 1e-6));
+                    && mine.iter().zip(theirs.iter()).all(|(a, b)| close(*a, b * ratio, 1e-6));
                 tally.expect(!constant || !spread, || {
                     format!("{name}: every run is {ratio:.4} times that of {other}: computed, not measured")
                 });
@@ -77,28 +60,16 @@ const WATTS: std::ops::RangeInclusive<f64> = 1.0..=2000.0;
 pub(super) fn energy(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
-        let with = || {
-            c.rows
-                .iter()
-                .filter_map(|r| Some((r, r.record.measures.get("energy_joules")?)))
-        };
+        let with = || c.rows.iter().filter_map(|r| Some((r, r.record.measures.get("energy_joules")?)));
         let kind = with().next().map(|(_, m)| m.how);
         for (row, m) in with() {
             tally.expect(Some(m.how) == kind, || {
-                format!(
-                    "{}: energy of another kind than in the other rows ({:?})",
-                    row.name(),
-                    m.how
-                )
+                format!("{}: energy of another kind than in the other rows ({:?})", row.name(), m.how)
             });
             if let Some(seconds) = row.value("latency_p50").filter(|s| *s > 0.0) {
                 let watts = m.value / seconds;
                 tally.expect(WATTS.contains(&watts), || {
-                    format!(
-                        "{}: {} J in {seconds} s would be {watts:.3} W",
-                        row.name(),
-                        m.value
-                    )
+                    format!("{}: {} J in {seconds} s would be {watts:.3} W", row.name(), m.value)
                 });
             }
         }
@@ -109,25 +80,14 @@ pub(super) fn energy(case: &Case) -> Outcome {
 /// 25: a throughput that is exactly a batch size over the latency was not timed.
 pub(super) fn throughput(case: &Case) -> Outcome {
     let mut tally = Tally::default();
-    for (record, name, m) in case
-        .measures()
-        .filter(|(_, name, _)| name.starts_with("throughput"))
-    {
+    for (record, name, m) in case.measures().filter(|(_, name, _)| name.starts_with("throughput")) {
         let Some(latency) = record.measures.get("latency_p50").map(|l| l.value) else {
             continue;
         };
-        let batch = name
-            .strip_prefix("throughput/")
-            .and_then(|n| n.parse::<f64>().ok())
-            .unwrap_or(1.0);
-        let derived = [1.0, batch]
-            .iter()
-            .any(|examples| close(m.value * latency, *examples, 1e-9));
+        let batch = name.strip_prefix("throughput/").and_then(|n| n.parse::<f64>().ok()).unwrap_or(1.0);
+        let derived = [1.0, batch].iter().any(|examples| close(m.value * latency, *examples, 1e-9));
         tally.expect(!derived, || {
-            format!(
-                "{}: {name} {} is computed from latency_p50 {latency}",
-                record.model, m.value
-            )
+            format!("{}: {name} {} is computed from latency_p50 {latency}", record.model, m.value)
         });
     }
     tally.outcome("no throughputs")

@@ -36,9 +36,7 @@ const COMPARISONS: &[&str] = &[
 ];
 
 /// What follows a number in a claim.
-const CLAIM_UNITS: &[&str] = &[
-    "%", "\u{d7}", "x", "times", "points", "percent", "MB", "kB", "GB", "ms", "MiB",
-];
+const CLAIM_UNITS: &[&str] = &["%", "\u{d7}", "x", "times", "points", "percent", "MB", "kB", "GB", "ms", "MiB"];
 
 /// Every sentence with the task it is about.
 fn sentences<'a>(case: &'a Case) -> Vec<(&'a Comparison<'a>, &'a Sentence)> {
@@ -48,21 +46,12 @@ fn sentences<'a>(case: &'a Case) -> Vec<(&'a Comparison<'a>, &'a Sentence)> {
         match block {
             Block::Findings(list) => {
                 for finding in list {
-                    out.extend(
-                        case.tasks
-                            .iter()
-                            .find(|c| c.task == finding.task)
-                            .map(|c| (c, &finding.sentence)),
-                    );
+                    out.extend(case.tasks.iter().find(|c| c.task == finding.task).map(|c| (c, &finding.sentence)));
                 }
             }
             Block::Cards(list) => {
                 let Some(c) = cards.next() else { continue };
-                out.extend(
-                    list.iter()
-                        .flat_map(|card| card.lines.iter().chain([&card.title]))
-                        .map(|s| (c, s)),
-                );
+                out.extend(list.iter().flat_map(|card| card.lines.iter().chain([&card.title])).map(|s| (c, s)));
             }
             _ => {}
         }
@@ -72,16 +61,11 @@ fn sentences<'a>(case: &'a Case) -> Vec<(&'a Comparison<'a>, &'a Sentence)> {
 
 /// Remarks of the makers of records.
 fn remarks(results: &Results) -> impl Iterator<Item = (String, &str)> {
-    results
-        .records
-        .iter()
-        .filter_map(|r| Some((format!("remark of {}", r.model), r.detail.note.as_deref()?)))
+    results.records.iter().filter_map(|r| Some((format!("remark of {}", r.model), r.detail.note.as_deref()?)))
 }
 
 fn words(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .map(str::to_lowercase)
+    text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
 }
 
 /// A number with a unit of claims behind it.
@@ -90,9 +74,7 @@ fn free_number(text: &str) -> Option<String> {
         text.match_indices(n.as_str()).any(|(i, _)| {
             let rest = text[i + n.len()..].trim_start_matches([' ', '\u{a0}']);
             CLAIM_UNITS.iter().any(|u| {
-                rest.strip_prefix(u).is_some_and(|after| {
-                    !after.starts_with(|c: char| c.is_alphanumeric() || c == '_')
-                })
+                rest.strip_prefix(u).is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
             })
         })
     })
@@ -109,34 +91,18 @@ pub(in crate::report) fn single_source(case: &Case) -> Outcome {
         ("instruction set", &host.isa),
     ];
     for (what, value) in provenance {
-        tally.expect(!value.trim().is_empty(), || {
-            format!("the {what} is not recorded")
-        });
+        tally.expect(!value.trim().is_empty(), || format!("the {what} is not recorded"));
     }
-    tally.expect(!case.results.command.is_empty(), || {
-        "the command is not recorded".into()
-    });
+    tally.expect(!case.results.command.is_empty(), || "the command is not recorded".into());
     for (record, name, m) in case.measures() {
         tally.expect(m.n > 0 && !m.unit.is_empty(), || {
-            format!(
-                "{}: {name} {} has no observations or no unit",
-                record.model, m.value
-            )
+            format!("{}: {name} {} has no observations or no unit", record.model, m.value)
         });
     }
-    let abouts = case
-        .results
-        .tasks
-        .iter()
-        .map(|t| (format!("sentence about {}", t.task), t.about.as_str()));
+    let abouts = case.results.tasks.iter().map(|t| (format!("sentence about {}", t.task), t.about.as_str()));
     for (what, text) in remarks(case.results).chain(abouts) {
         let free = free_number(text);
-        tally.expect(free.is_none(), || {
-            format!(
-                "{what}: the number {} has no record",
-                free.unwrap_or_default()
-            )
-        });
+        tally.expect(free.is_none(), || format!("{what}: the number {} has no record", free.unwrap_or_default()));
     }
     for (c, sentence) in sentences(case) {
         sourced(c, sentence, &mut tally);
@@ -150,16 +116,10 @@ fn sourced(c: &Comparison, sentence: &Sentence, tally: &mut Tally) {
         match part {
             Part::Figure(figure) => {
                 let again = c.again(figure);
-                let same = again
-                    .as_ref()
-                    .is_some_and(|a| a.value == figure.value && a.text == figure.text);
+                let same = again.as_ref().is_some_and(|a| a.value == figure.value && a.text == figure.text);
                 tally.expect(same, || {
                     let found = again.map_or(MISSING.to_string(), |a| a.text);
-                    format!(
-                        "{} is printed as {}, the records give {found}",
-                        figure.origin(),
-                        figure.text
-                    )
+                    format!("{} is printed as {}, the records give {found}", figure.origin(), figure.text)
                 });
                 allowed.extend(numerals(&figure.text));
             }
@@ -172,9 +132,7 @@ fn sourced(c: &Comparison, sentence: &Sentence, tally: &mut Tally) {
         }
     }
     for numeral in numerals(&sentence.to_string()) {
-        tally.expect(allowed.contains(&numeral), || {
-            format!("the number {numeral} has no query: {sentence}")
-        });
+        tally.expect(allowed.contains(&numeral), || format!("the number {numeral} has no query: {sentence}"));
     }
 }
 
@@ -185,17 +143,11 @@ pub(in crate::report) fn claims(case: &Case) -> Outcome {
         for part in &sentence.parts {
             match part {
                 Part::Claim(claim) => tally.expect(claim.holds(c), || {
-                    format!(
-                        "\"{}\" is not true of {}: {sentence}",
-                        claim.kind.words(),
-                        claim.subject
-                    )
+                    format!("\"{}\" is not true of {}: {sentence}", claim.kind.words(), claim.subject)
                 }),
                 Part::Text(text) => {
                     let free = words(text).find(|w| COMPARISONS.contains(&w.as_str()));
-                    tally.expect(free.is_none(), || {
-                        format!("\"{}\" without a query", free.unwrap_or_default())
-                    });
+                    tally.expect(free.is_none(), || format!("\"{}\" without a query", free.unwrap_or_default()));
                 }
                 _ => {}
             }
@@ -203,9 +155,7 @@ pub(in crate::report) fn claims(case: &Case) -> Outcome {
     }
     for (what, text) in remarks(case.results) {
         let free = words(text).find(|w| COMPARISONS.contains(&w.as_str()));
-        tally.expect(free.is_none(), || {
-            format!("{what}: \"{}\" without a query", free.unwrap_or_default())
-        });
+        tally.expect(free.is_none(), || format!("{what}: \"{}\" without a query", free.unwrap_or_default()));
     }
     tally.outcome("no sentences")
 }
@@ -222,9 +172,7 @@ pub(in crate::report) fn recommendations(case: &Case) -> Outcome {
         };
         let records: Vec<_> = c.rows.iter().map(|r| r.record).collect();
         let index = records.iter().position(|r| r.model == name);
-        let by = index
-            .and_then(|i| dominator(&records, i))
-            .map(|j| records[j].model.as_str());
+        let by = index.and_then(|i| dominator(&records, i)).map(|j| records[j].model.as_str());
         tally.expect(index.is_some() && by.is_none(), || {
             format!(
                 "{name} is recommended, but {} is at least as good in everything",
@@ -242,28 +190,14 @@ pub(in crate::report) fn three_changes(case: &Case) -> Outcome {
         let Some(change) = &row.change else { continue };
         let together = case.document.tables().any(|t| {
             let columns = ["Change, points", "Relative change", "Error-rate change"];
-            let places: Vec<_> = columns
-                .iter()
-                .filter_map(|c| t.head.iter().position(|h| h == c))
-                .collect();
-            let line = t
-                .rows
-                .iter()
-                .find(|l| l.first().is_some_and(|c| c.text == row.name()));
+            let places: Vec<_> = columns.iter().filter_map(|c| t.head.iter().position(|h| h == c)).collect();
+            let line = t.rows.iter().find(|l| l.first().is_some_and(|c| c.text == row.name()));
             let wanted = [true, change.relative.is_some(), change.error_rate.is_some()];
             places.len() == columns.len()
-                && line.is_some_and(|l| {
-                    places
-                        .iter()
-                        .zip(wanted)
-                        .all(|(p, want)| !want || !l[*p].missing)
-                })
+                && line.is_some_and(|l| places.iter().zip(wanted).all(|(p, want)| !want || !l[*p].missing))
         });
         tally.expect(together, || {
-            format!(
-                "{}: points, relative and error-rate change are not side by side",
-                row.name()
-            )
+            format!("{}: points, relative and error-rate change are not side by side", row.name())
         });
     }
     tally.outcome("no changes against a reference")
@@ -275,10 +209,7 @@ pub(in crate::report) fn thresholds(case: &Case) -> Outcome {
     for (c, sentence) in sentences(case) {
         let within = sentence.parts.iter().find_map(|p| match p {
             Part::Claim(c)
-                if matches!(
-                    c.kind,
-                    ClaimKind::SmallestWithin | ClaimKind::FastestWithin | ClaimKind::LeastWithin
-                ) =>
+                if matches!(c.kind, ClaimKind::SmallestWithin | ClaimKind::FastestWithin | ClaimKind::LeastWithin) =>
             {
                 Some(c)
             }
@@ -286,9 +217,7 @@ pub(in crate::report) fn thresholds(case: &Case) -> Outcome {
         });
         if within.is_some() {
             let gap = c.widest_gap().unwrap_or(0.0);
-            tally.expect(gap >= WITHIN * VACUOUS, || {
-                format!("every contender is within {gap}: {sentence}")
-            });
+            tally.expect(gap >= WITHIN * VACUOUS, || format!("every contender is within {gap}: {sentence}"));
         }
     }
     tally.outcome("no threshold is named")
@@ -303,58 +232,33 @@ pub(in crate::report) fn marks(case: &Case) -> Outcome {
             let Some(place) = table.head.iter().position(|h| *h == column) else {
                 continue;
             };
-            for line in table
-                .rows
-                .iter()
-                .filter(|l| l.first().is_some_and(|c| c.text == record.model))
-            {
+            for line in table.rows.iter().filter(|l| l.first().is_some_and(|c| c.text == record.model)) {
                 tally.expect(line[place].note.contains(word), || {
-                    format!(
-                        "{}: {name} {} is {word}, but not marked",
-                        record.model, line[place].text
-                    )
+                    format!("{}: {name} {} is {word}, but not marked", record.model, line[place].text)
                 });
             }
         }
     }
-    tally.outcome("everything was measured")
+    tally.outcome("every measure was measured")
 }
 
 /// Text that stands for something else.
-const PLACEHOLDERS: &[&str] = &[
-    "NaN",
-    "TODO",
-    "FIXME",
-    "TBD",
-    "[Current Date]",
-    "illustrative",
-    "Lorem ipsum",
-    "placeholder",
-    "{}",
-];
+const PLACEHOLDERS: &[&str] =
+    &["NaN", "TODO", "FIXME", "TBD", "[Current Date]", "illustrative", "Lorem ipsum", "placeholder", "{}"];
 
 /// 35: no placeholder, no value that is no number, no negative zero, anywhere in the text.
 pub(in crate::report) fn placeholders(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for line in readable(case.document).lines() {
-        let found = PLACEHOLDERS
-            .iter()
-            .find(|p| line.contains(**p))
-            .map(|p| p.to_string());
+        let found = PLACEHOLDERS.iter().find(|p| line.contains(**p)).map(|p| p.to_string());
         let found = found.or_else(|| {
-            line.split([' ', '|', ','])
-                .find(|w| ["inf", "-inf", "\u{2212}inf"].contains(w))
-                .map(Into::into)
+            line.split([' ', '|', ',']).find(|w| ["inf", "-inf", "\u{2212}inf"].contains(w)).map(Into::into)
         });
         let found = found.or_else(|| negative_zero(line));
-        tally.expect(found.is_none(), || {
-            format!("\"{}\" in: {}", found.unwrap_or_default(), line.trim())
-        });
+        tally.expect(found.is_none(), || format!("\"{}\" in: {}", found.unwrap_or_default(), line.trim()));
     }
     for (record, name, m) in case.measures() {
-        tally.expect(m.value.is_finite(), || {
-            format!("{}: {name} is {}", record.model, m.value)
-        });
+        tally.expect(m.value.is_finite(), || format!("{}: {name} is {}", record.model, m.value));
     }
     tally.outcome("no text")
 }
@@ -367,10 +271,7 @@ fn readable(document: &Document) -> String {
             continue;
         };
         for svg in charts.iter().flat_map(|c| [&c.wide, &c.narrow]) {
-            for text in svg
-                .split("</text>")
-                .filter_map(|s| Some(s.rsplit_once('>')?.1))
-            {
+            for text in svg.split("</text>").filter_map(|s| Some(s.rsplit_once('>')?.1)) {
                 out.push_str(text);
                 out.push('\n');
             }
@@ -385,10 +286,7 @@ fn negative_zero(line: &str) -> Option<String> {
         let before = rest[..i].chars().next_back();
         let sign = rest[i..].chars().next()?;
         rest = &rest[i + sign.len_utf8()..];
-        let number: String = rest
-            .chars()
-            .take_while(|c| c.is_ascii_digit() || *c == '.')
-            .collect();
+        let number: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
         let digits = number.trim_end_matches('.');
         let zero = digits.starts_with('0') && digits.chars().all(|c| c == '0' || c == '.');
         let joined = before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
@@ -408,9 +306,7 @@ pub(in crate::report) fn bars(case: &Case) -> Outcome {
             continue;
         };
         for chart in charts {
-            [&chart.wide, &chart.narrow]
-                .into_iter()
-                .for_each(|svg| proportional(chart, svg, &mut tally));
+            [&chart.wide, &chart.narrow].into_iter().for_each(|svg| proportional(chart, svg, &mut tally));
         }
     }
     tally.outcome("no bars")
@@ -426,12 +322,7 @@ fn proportional(chart: &Chart, svg: &str, tally: &mut Tally) {
         .skip(1)
         .filter_map(|tag| {
             let tag = tag.split('>').next()?;
-            Some([
-                attribute(tag, "x")?,
-                attribute(tag, "y")?,
-                attribute(tag, "width")?,
-                attribute(tag, "data-value")?,
-            ])
+            Some([attribute(tag, "x")?, attribute(tag, "y")?, attribute(tag, "width")?, attribute(tag, "data-value")?])
         })
         .collect();
     let start = all.iter().map(|b| b[0]).fold(f64::INFINITY, f64::min);
@@ -446,11 +337,7 @@ fn proportional(chart: &Chart, svg: &str, tally: &mut Tally) {
                 bar[3] * scale
             )
         });
-        let first = all
-            .iter()
-            .filter(|b| b[1] == bar[1])
-            .map(|b| b[0])
-            .fold(f64::INFINITY, f64::min);
+        let first = all.iter().filter(|b| b[1] == bar[1]).map(|b| b[0]).fold(f64::INFINITY, f64::min);
         tally.expect((first - start).abs() <= 0.05, || {
             format!("{}: a bar starts at {first}, not at {start}", chart.title)
         });
@@ -466,31 +353,19 @@ pub(in crate::report) fn unknowns(case: &Case) -> Outcome {
     for table in case.document.tables() {
         for line in &table.rows {
             for (cell, head) in line.iter().zip(&table.head) {
-                let blank = cell
-                    .text
-                    .chars()
-                    .all(|c| c.is_whitespace() || "-\u{2013}\u{2014}?".contains(c));
+                let blank = cell.text.chars().all(|c| c.is_whitespace() || "-\u{2013}\u{2014}?".contains(c));
                 let unknown = ["n/a", "N/A", "NA", "none", "null"].contains(&cell.text.as_str());
                 tally.expect(!cell.number || !(blank || unknown), || {
                     let name = line.first().map_or("", |c| c.text.as_str());
-                    format!(
-                        "{name}: {head} is printed as {:?} instead of \"{MISSING}\"",
-                        cell.text
-                    )
+                    format!("{name}: {head} is printed as {:?} instead of \"{MISSING}\"", cell.text)
                 });
             }
         }
     }
     for (record, name, m) in case.measures() {
-        tally.expect(
-            m.value != 0.0 || !POSITIVE.contains(&m.unit.as_str()),
-            || {
-                format!(
-                    "{}: {name} is 0 {}; what was not measured must be absent",
-                    record.model, m.unit
-                )
-            },
-        );
+        tally.expect(m.value != 0.0 || !POSITIVE.contains(&m.unit.as_str()), || {
+            format!("{}: {name} is 0 {}; what was not measured must be absent", record.model, m.unit)
+        });
     }
     tally.outcome("no cells")
 }
@@ -498,14 +373,11 @@ pub(in crate::report) fn unknowns(case: &Case) -> Outcome {
 /// 40: the records as embedded in the page are the records.
 pub(in crate::report) fn embedded(case: &Case) -> Outcome {
     let mut tally = Tally::default();
-    for (what, text) in [
-        ("embedded records", json::embedded(case.results)),
-        ("results.json", json::pretty(case.results)),
-    ] {
+    for (what, text) in
+        [("embedded records", json::embedded(case.results)), ("results.json", json::pretty(case.results))]
+    {
         let again = serde_json::from_str::<Results>(&text);
-        tally.expect(again.is_ok_and(|r| r == *case.results), || {
-            format!("the {what} do not read back as the records")
-        });
+        tally.expect(again.is_ok_and(|r| r == *case.results), || format!("the {what} do not read back as the records"));
     }
     tally.outcome("no records")
 }

@@ -1,10 +1,11 @@
 //! The gradient of attention: probabilities are computed again from scores and their logsumexp, tile by tile
 //! (arXiv 2307.08691, algorithm 2).
 
-use super::tile::{HeadRows, Mask, Pack, PackTransposed, Probabilities, Product, RowDots, View};
+use super::tile::{
+    Factors, HeadRows, Mask, Pack, PackTransposed, Probabilities, Product, RowDots, SharedRows, Unpack, View,
+};
 use super::{AttentionShape, KEYS, PANEL, Parts, panels, run, tiles};
 use crate::ops::check_starts;
-use crate::ops::elementwise::AddScaled;
 use crate::pool::SharedMut;
 use crate::{Cpu, scratch};
 use std::f32::consts::LOG2_E;
@@ -112,7 +113,7 @@ impl Backward<'_> {
             isa.run(PackTransposed { from: q, scale: shape.scale() * LOG2_E, to, lanes });
             let to = &mut state.dout_panels[panel];
             isa.run(PackTransposed { from: dout, scale: 1.0, to, lanes });
-            isa.run(RowDots { a: dout, b: rows(self.out, row, queries), dots: &mut state.delta[first..] });
+            isa.run(RowDots { a: dout, b: rows(self.out, row, queries), dots: &mut state.delta[first..first + lanes] });
             for i in 0..queries {
                 state.logsumexp[first + i] = self.logsumexp[(row + i) * shape.heads + head] * LOG2_E;
             }
@@ -184,12 +185,11 @@ impl Backward<'_> {
         (heads, head): (usize, usize),
     ) {
         let dim = self.shape.head_dim;
-        for (token, x) in tokens.clone().zip(from.chunks_exact(self.shape.padded())) {
-            let at = (token * heads + head) * dim;
-            // SAFETY: each head of each token belongs to one task.
-            let y = unsafe { to.slice(at..at + dim) };
-            self.cpu.isa.run(AddScaled { x: &x[..dim], scale, y });
-        }
+        let first = (tokens.start * heads + head) * dim;
+        let to = SharedRows { data: to, first, stride: heads * dim, cols: dim };
+        let factors = Factors::Same(scale);
+        // SAFETY: each head of each token belongs to one task.
+        unsafe { Unpack { from, factors, rows: tokens.len(), add: true, to }.run(self.cpu.isa) };
     }
 }
 

@@ -3,7 +3,7 @@
 use super::forward::Forward;
 use super::tile::{HeadRows, Pack, Product, View};
 use super::{AttentionShape, Parts, run};
-use crate::ops::math::{exp2, get, put, sums};
+use crate::ops::math::{Extent, Part, Whole, exp2, sums, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, scratch};
@@ -11,6 +11,8 @@ use std::ops::Range;
 
 /// Most new tokens for which a vector holds elements of a key instead of queries.
 const FEW: usize = 8;
+/// Keys whose scores are summed side by side.
+const BATCH: usize = 4;
 /// Keys of one task.
 const CHUNK: usize = 256;
 
@@ -32,13 +34,19 @@ impl Op for Scores<'_> {
             let queries = self.q.chunks_exact(cols.next_multiple_of(LANES));
             for (q, scores) in queries.zip(self.scores.chunks_exact_mut(self.stride)) {
                 let mut partial = [s.splat(0.0); LANES];
-                for (i, sum) in partial.iter_mut().enumerate() {
-                    let k = self.k.row((first + i).min(rows - 1));
-                    for at in (0..cols).step_by(LANES) {
-                        *sum = s.fma(get(s, q, at, 0.0), get(s, k, at, 0.0), *sum);
-                    }
+                for (i, sums) in partial.chunks_exact_mut(BATCH).enumerate() {
+                    let k: [&[f32]; BATCH] =
+                        std::array::from_fn(|r| self.k.row((first + i * BATCH + r).min(rows - 1)));
+                    let mut batch = [s.splat(0.0); BATCH];
+                    vectors!(cols, |at, w| {
+                        let q = w.get(s, q, at, 0.0);
+                        for r in 0..BATCH {
+                            batch[r] = s.fma(q, w.get(s, k[r], at, 0.0), batch[r]);
+                        }
+                    });
+                    sums.copy_from_slice(&batch);
                 }
-                put(s, &mut scores[..rows], first, sums(s, partial));
+                Whole.put(s, scores, first, sums(s, partial));
             }
         }
     }
@@ -54,16 +62,16 @@ impl Op for Softmax<'_> {
     fn eval<S: Simd>(self, s: S) -> (f32, f32) {
         let x = self.0;
         let mut top = s.splat(f32::NEG_INFINITY);
-        for i in (0..x.len()).step_by(LANES) {
-            top = s.max(get(s, x, i, f32::NEG_INFINITY), top);
-        }
+        vectors!(x.len(), |i, w| {
+            top = s.max(w.get(s, x, i, f32::NEG_INFINITY), top);
+        });
         let top = s.max_lane(top);
         let (shift, mut sum) = (s.splat(top), s.splat(0.0));
-        for i in (0..x.len()).step_by(LANES) {
-            let p = exp2(s, s.sub(get(s, x, i, f32::NEG_INFINITY), shift));
+        vectors!(x.len(), |i, w| {
+            let p = exp2(s, s.sub(w.get(s, x, i, f32::NEG_INFINITY), shift));
             sum = s.add(sum, p);
-            put(s, x, i, p);
-        }
+            w.put(s, x, i, p);
+        });
         (top, s.sum(sum))
     }
 }
@@ -86,18 +94,19 @@ impl Op for Join<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let top = self.tops.iter().step_by(self.stride).copied().fold(f32::NEG_INFINITY, f32::max);
-        let weight = |i: usize| exp2(s, s.splat(self.tops[i] - top));
         let mut sum = s.splat(0.0);
+        self.out.fill(0.0);
         for i in (0..self.tops.len()).step_by(self.stride) {
-            sum = s.fma(weight(i), s.splat(self.sums[i]), sum);
+            let weight = exp2(s, s.splat(self.tops[i] - top));
+            sum = s.fma(weight, s.splat(self.sums[i]), sum);
+            let values = &self.values[i * self.padded..][..self.padded];
+            vectors!(self.out.len(), |at, w| {
+                w.put(s, self.out, at, s.fma(weight, w.get(s, values, at, 0.0), w.get(s, self.out, at, 0.0)));
+            });
         }
-        for at in (0..self.out.len()).step_by(LANES) {
-            let mut value = s.splat(0.0);
-            for i in (0..self.tops.len()).step_by(self.stride) {
-                value = s.fma(weight(i), get(s, &self.values[i * self.padded..], at, 0.0), value);
-            }
-            put(s, self.out, at, s.div(value, sum));
-        }
+        vectors!(self.out.len(), |at, w| {
+            w.put(s, self.out, at, s.div(w.get(s, self.out, at, 0.0), sum));
+        });
     }
 }
 

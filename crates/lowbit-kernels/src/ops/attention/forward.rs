@@ -1,6 +1,8 @@
 //! Attention without a gradient.
 
-use super::tile::{HeadRows, LogSumExp, Mask, Pack, PackTransposed, Product, ScaleRows, SoftmaxTile, View};
+use super::tile::{
+    Factors, HeadRows, LogSumExp, Mask, Pack, PackTransposed, Product, ScaleRows, SharedRows, SoftmaxTile, Unpack, View,
+};
 use super::{AttentionShape, KEYS, PANEL, Parts, panels, run, tiles};
 use crate::ops::check_starts;
 use crate::pool::SharedMut;
@@ -160,17 +162,17 @@ impl Forward<'_> {
 
     fn finish(&self, item: Item, state: State) {
         let (shape, isa) = (self.shape, self.cpu.isa);
-        let (dim, padded) = (shape.head_dim, shape.padded());
         isa.run(LogSumExp { top: state.top, sum: state.sum });
-        isa.run(ScaleRows { x: &mut state.sums[..item.queries * padded], padded, factors: state.sum });
-        for (i, row) in state.sums.chunks_exact(padded).take(item.queries).enumerate() {
-            let at = ((item.query + i) * shape.heads + item.head) * dim;
-            // SAFETY: each head of each query belongs to one item.
-            unsafe { self.out.slice(at..at + dim) }.copy_from_slice(&row[..dim]);
-            if let Some(logsumexp) = &self.logsumexp {
+        let first = item.query * shape.width() + item.head * shape.head_dim;
+        let to = SharedRows { data: &self.out, first, stride: shape.width(), cols: shape.head_dim };
+        let factors = Factors::Each(state.sum);
+        // SAFETY: each head of each query belongs to one item.
+        unsafe { Unpack { from: state.sums, factors, rows: item.queries, add: false, to }.run(isa) };
+        if let Some(logsumexp) = &self.logsumexp {
+            for (i, &value) in state.top[..item.queries].iter().enumerate() {
                 let at = (item.query + i) * shape.heads + item.head;
                 // SAFETY: as above.
-                unsafe { logsumexp.slice(at..at + 1)[0] = state.top[i] };
+                unsafe { logsumexp.slice(at..at + 1)[0] = value };
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Rotary positions.
 
-use crate::ops::math::{get, put, sin_cos};
+use crate::ops::math::{Extent, Part, Whole, sin_cos, vectors};
 use crate::ops::row_grain;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op};
@@ -22,19 +22,19 @@ impl Op for Rope<'_> {
         let half = self.step.0.len();
         for (x, &position) in self.x.chunks_exact_mut(self.heads * 2 * half).zip(self.positions) {
             let position = s.splat(position as f32);
-            for i in (0..half).step_by(LANES) {
-                let (step, rest) = (get(s, self.step.0, i, 0.0), get(s, self.step.1, i, 0.0));
+            vectors!(half, |i, w| {
+                let (step, rest) = (w.get(s, self.step.0, i, 0.0), w.get(s, self.step.1, i, 0.0));
                 let angle = s.mul(position, step);
                 let error = s.fma(position, step, s.sub(s.splat(0.0), angle));
                 let (sin, cos) = sin_cos(s, angle, s.fma(position, rest, error));
                 let sin = s.mul(sin, s.splat(self.sign));
                 for head in x.chunks_exact_mut(2 * half) {
                     let (a, b) = head.split_at_mut(half);
-                    let (u, v) = (get(s, a, i, 0.0), get(s, b, i, 0.0));
-                    put(s, a, i, s.sub(s.mul(u, cos), s.mul(v, sin)));
-                    put(s, b, i, s.fma(u, sin, s.mul(v, cos)));
+                    let (u, v) = (w.get(s, a, i, 0.0), w.get(s, b, i, 0.0));
+                    w.put(s, a, i, s.sub(s.mul(u, cos), s.mul(v, sin)));
+                    w.put(s, b, i, s.fma(u, sin, s.mul(v, cos)));
                 }
-            }
+            });
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The steps of attention on one tile of keys and one panel of queries.
 
-use crate::Op;
-use crate::ops::math::{exp2, get, ln, put, ramp, select, sums, transpose};
+use crate::ops::math::{Extent, Part, Whole, exp2, ln, ramp, select, sums, transpose, vectors};
+use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
+use crate::{Isa, Op};
 
 /// A matrix view: element `(i, j)` is `data[i * row + j * col]`.
 #[derive(Clone, Copy)]
@@ -165,9 +166,9 @@ impl Op for Pack<'_> {
     fn eval<S: Simd>(self, s: S) {
         let padded = self.from.cols.next_multiple_of(LANES);
         for (i, to) in self.to.chunks_exact_mut(padded).take(self.from.rows).enumerate() {
-            for at in (0..padded).step_by(LANES) {
-                put(s, to, at, s.mul(get(s, self.from.row(i), at, 0.0), s.splat(self.scale)));
-            }
+            vectors!(padded, |at, w| {
+                w.put(s, to, at, s.mul(w.get(s, self.from.row(i), at, 0.0), s.splat(self.scale)));
+            });
         }
     }
 }
@@ -188,20 +189,20 @@ impl Op for PackTransposed<'_> {
         let HeadRows { rows, cols, .. } = self.from;
         let scale = s.splat(self.scale);
         for lane in (0..self.lanes).step_by(LANES) {
-            for at in (0..cols).step_by(LANES) {
+            vectors!(cols, |at, w| {
                 let mut block = [s.splat(0.0); LANES];
                 for (i, v) in block.iter_mut().enumerate() {
                     if lane + i < rows {
-                        *v = s.mul(get(s, self.from.row(lane + i), at, 0.0), scale);
+                        *v = s.mul(w.get(s, self.from.row(lane + i), at, 0.0), scale);
                     }
                 }
                 let block = transpose(s, block);
                 for (i, v) in block.iter().enumerate() {
                     if at + i < cols {
-                        put(s, &mut self.to[(at + i) * self.lanes + lane..], 0, *v);
+                        Whole.put(s, self.to, (at + i) * self.lanes + lane, *v);
                     }
                 }
-            }
+            });
         }
     }
 }
@@ -244,26 +245,26 @@ impl Op for SoftmaxTile<'_> {
         // Rows before this one count for all lanes.
         let whole = self.mask.map_or(usize::MAX, |mask| (mask.reach + 1).max(0) as usize);
         for first in (0..lanes).step_by(LANES) {
-            let old = get(s, self.top, first, 0.0);
+            let old = Whole.get(s, self.top, first, 0.0);
             let mut top = old;
             for (j, row) in self.scores.chunks_exact_mut(lanes).enumerate() {
-                let mut score = get(s, row, first, 0.0);
+                let mut score = Whole.get(s, row, first, 0.0);
                 if let (Some(mask), true) = (self.mask, j >= whole) {
                     score = select(s, mask.keep(s, j, first), score, s.splat(HIDDEN));
-                    put(s, row, first, score);
+                    Whole.put(s, row, first, score);
                 }
                 top = s.max(top, score);
             }
             let shrink = exp2(s, s.sub(old, top));
-            let mut sum = s.mul(get(s, self.sum, first, 0.0), shrink);
+            let mut sum = s.mul(Whole.get(s, self.sum, first, 0.0), shrink);
             for row in self.scores.chunks_exact_mut(lanes) {
-                let p = exp2(s, s.sub(get(s, row, first, 0.0), top));
+                let p = exp2(s, s.sub(Whole.get(s, row, first, 0.0), top));
                 sum = s.add(sum, p);
-                put(s, row, first, p);
+                Whole.put(s, row, first, p);
             }
-            put(s, self.top, first, top);
-            put(s, self.sum, first, sum);
-            put(s, self.shrink, first, shrink);
+            Whole.put(s, self.top, first, top);
+            Whole.put(s, self.sum, first, sum);
+            Whole.put(s, self.shrink, first, shrink);
         }
     }
 }
@@ -281,9 +282,9 @@ impl Op for ScaleRows<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for (row, &factor) in self.x.chunks_exact_mut(self.padded).zip(self.factors) {
-            for at in (0..row.len()).step_by(LANES) {
-                put(s, row, at, s.mul(get(s, row, at, 0.0), s.splat(factor)));
-            }
+            vectors!(row.len(), |at, w| {
+                w.put(s, row, at, s.mul(w.get(s, row, at, 0.0), s.splat(factor)));
+            });
         }
     }
 }
@@ -300,9 +301,9 @@ impl Op for LogSumExp<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for first in (0..self.top.len()).step_by(LANES) {
-            let (top, sum) = (get(s, self.top, first, 0.0), get(s, self.sum, first, 1.0));
-            put(s, self.top, first, s.fma(top, s.splat(std::f32::consts::LN_2), ln(s, sum)));
-            put(s, self.sum, first, s.div(s.splat(1.0), sum));
+            let (top, sum) = (Whole.get(s, self.top, first, 0.0), Whole.get(s, self.sum, first, 1.0));
+            Whole.put(s, self.top, first, s.fma(top, s.splat(std::f32::consts::LN_2), ln(s, sum)));
+            Whole.put(s, self.sum, first, s.div(s.splat(1.0), sum));
         }
     }
 }
@@ -327,21 +328,21 @@ impl Op for Probabilities<'_> {
         let lanes = self.lanes;
         let whole = self.mask.map_or(usize::MAX, |mask| (mask.reach + 1).max(0) as usize);
         for first in (0..lanes).step_by(LANES) {
-            let (logsumexp, delta) = (get(s, self.logsumexp, first, 0.0), get(s, self.delta, first, 0.0));
+            let (logsumexp, delta) = (Whole.get(s, self.logsumexp, first, 0.0), Whole.get(s, self.delta, first, 0.0));
             let rows = self.p.chunks_exact_mut(lanes).zip(self.d.chunks_exact_mut(lanes));
             for (j, (p_row, d_row)) in rows.enumerate() {
-                let mut p = exp2(s, s.sub(get(s, p_row, first, 0.0), logsumexp));
+                let mut p = exp2(s, s.sub(Whole.get(s, p_row, first, 0.0), logsumexp));
                 if let (Some(mask), true) = (self.mask, j >= whole) {
                     p = select(s, mask.keep(s, j, first), p, s.splat(0.0));
                 }
-                put(s, p_row, first, p);
-                put(s, d_row, first, s.mul(p, s.sub(get(s, d_row, first, 0.0), delta)));
+                Whole.put(s, p_row, first, p);
+                Whole.put(s, d_row, first, s.mul(p, s.sub(Whole.get(s, d_row, first, 0.0), delta)));
             }
         }
     }
 }
 
-/// `dots[i] = a[i] . b[i]` for each row.
+/// `dots[i] = a[i] . b[i]` for each row; `dots` is whole vectors.
 pub(super) struct RowDots<'a> {
     pub a: HeadRows<'a>,
     pub b: HeadRows<'a>,
@@ -359,11 +360,71 @@ impl Op for RowDots<'_> {
             for (i, sum) in partial.iter_mut().enumerate() {
                 let row = (first + i).min(rows - 1);
                 let (a, b) = (self.a.row(row), self.b.row(row));
-                for at in (0..cols).step_by(LANES) {
-                    *sum = s.fma(get(s, a, at, 0.0), get(s, b, at, 0.0), *sum);
-                }
+                vectors!(cols, |at, w| {
+                    *sum = s.fma(w.get(s, a, at, 0.0), w.get(s, b, at, 0.0), *sum);
+                });
             }
-            put(s, &mut self.dots[..rows], first, sums(s, partial));
+            Whole.put(s, self.dots, first, sums(s, partial));
+        }
+    }
+}
+
+/// Rows of one head inside a matrix that tasks share: row `i` is `data[first + i * stride..][..cols]`.
+pub(super) struct SharedRows<'a> {
+    pub data: &'a SharedMut<'a, f32>,
+    pub first: usize,
+    pub stride: usize,
+    pub cols: usize,
+}
+
+/// Writes `to = factor * from`, or `to += factor * from`, for each row: `from` `[factors.len(), padded]`.
+pub(super) struct Unpack<'a> {
+    pub from: &'a [f32],
+    pub factors: Factors<'a>,
+    pub rows: usize,
+    pub add: bool,
+    pub to: SharedRows<'a>,
+}
+
+/// One factor per row, or one for all.
+#[derive(Clone, Copy)]
+pub(super) enum Factors<'a> {
+    Each(&'a [f32]),
+    Same(f32),
+}
+
+impl Unpack<'_> {
+    /// # Safety
+    /// No other task touches the rows.
+    #[inline(always)]
+    pub unsafe fn run(self, isa: Isa) {
+        isa.run(UnpackRows(self))
+    }
+}
+
+/// An [`Unpack`] whose caller has promised what [`Unpack::run`] asks for.
+struct UnpackRows<'a>(Unpack<'a>);
+
+impl Op for UnpackRows<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let Unpack { from, factors, rows, add, to } = self.0;
+        let padded = to.cols.next_multiple_of(LANES);
+        for (i, from) in from.chunks_exact(padded).take(rows).enumerate() {
+            let at = to.first + i * to.stride;
+            // SAFETY: no other task touches the rows, and this is the only live part of this task.
+            let row = unsafe { to.data.slice(at..at + to.cols) };
+            let factor = s.splat(match factors {
+                Factors::Each(factors) => factors[i],
+                Factors::Same(factor) => factor,
+            });
+            vectors!(to.cols, |at, w| {
+                let x = w.get(s, from, at, 0.0);
+                let x = if add { s.fma(x, factor, w.get(s, row, at, 0.0)) } else { s.mul(x, factor) };
+                w.put(s, row, at, x);
+            });
         }
     }
 }

@@ -16,19 +16,11 @@ use fixture::{clean, language, measure, record as of};
 fn outcomes(results: &Results) -> Vec<CheckResult> {
     let tasks = comparisons(results);
     let document = Document::body(results, &tasks);
-    run_all(&Case {
-        results,
-        tasks: &tasks,
-        document: &document,
-    })
+    run_all(&Case { results, tasks: &tasks, document: &document })
 }
 
 fn outcome(results: &Results, id: u32) -> Outcome {
-    outcomes(results)
-        .into_iter()
-        .find(|r| r.id == id)
-        .unwrap()
-        .outcome
+    outcomes(results).into_iter().find(|r| r.id == id).unwrap().outcome
 }
 
 type Make = fn() -> Results;
@@ -47,10 +39,7 @@ fn clean_records_raise_nothing() {
     for (make, name) in CLEAN {
         for result in outcomes(&make()) {
             assert!(!result.failed(), "{name}: {result}");
-            assert!(
-                !matches!(result.outcome, Outcome::Notice(_)),
-                "{name}: {result}"
-            );
+            assert!(!matches!(result.outcome, Outcome::Notice(_)), "{name}: {result}");
         }
     }
 }
@@ -59,17 +48,10 @@ fn clean_records_raise_nothing() {
 fn every_check_sees_something_somewhere() {
     let mut published = clean();
     measure(&mut published, "int8", "peak_rss_bytes").how = How::Published;
-    of(&mut published, "int8").detail.note =
-        Some("Peak memory as in the paper by A. Author.".into());
-    let all: Vec<Vec<CheckResult>> = [clean(), language(), published]
-        .iter()
-        .map(outcomes)
-        .collect();
+    of(&mut published, "int8").detail.note = Some("Peak memory as in the paper by A. Author.".into());
+    let all: Vec<Vec<CheckResult>> = [clean(), language(), published].iter().map(outcomes).collect();
     for check in CHECKS {
-        let passed = all
-            .iter()
-            .flatten()
-            .any(|r| r.id == check.id && r.outcome == Outcome::Pass);
+        let passed = all.iter().flatten().any(|r| r.id == check.id && r.outcome == Outcome::Pass);
         assert!(passed, "check {} never passes", check.id);
     }
 }
@@ -81,10 +63,7 @@ fn faults_in_records_are_found() {
             let mut results = make();
             fault(&mut results);
             let found = lines(&outcome(&results, *id));
-            assert!(
-                found.contains(said),
-                "check {id} should say {said:?}, says {found}"
-            );
+            assert!(found.contains(said), "check {id} should say {said:?}, says {found}");
         }
     }
 }
@@ -96,21 +75,9 @@ fn faults_in_the_report_are_found() {
     for (id, said, fault) in REPORT_FAULTS {
         let mut document = Document::body(&results, &tasks);
         fault(&mut document);
-        let case = Case {
-            results: &results,
-            tasks: &tasks,
-            document: &document,
-        };
-        let found = run_all(&case)
-            .into_iter()
-            .find(|r| r.id == *id)
-            .unwrap()
-            .outcome;
-        assert!(
-            lines(&found).contains(said),
-            "check {id} should say {said:?}, says {}",
-            lines(&found)
-        );
+        let case = Case { results: &results, tasks: &tasks, document: &document };
+        let found = run_all(&case).into_iter().find(|r| r.id == *id).unwrap().outcome;
+        assert!(lines(&found).contains(said), "check {id} should say {said:?}, says {}", lines(&found));
     }
 }
 
@@ -122,10 +89,7 @@ fn printed_accuracies_must_be_possible_counts() {
     for (n, values, possible) in [sst2, ag_news] {
         for value in values {
             let mut results = clean();
-            let accuracy = Measure {
-                how: How::Published,
-                ..Measure::measured(value, "fraction", n)
-            };
+            let accuracy = Measure { how: How::Published, ..Measure::measured(value, "fraction", n) };
             put(&mut results, "int8", "accuracy", accuracy);
             let found = outcome(&results, 10);
             assert_eq!(found == Outcome::Pass, possible, "{value} on {n}: {found}");
@@ -139,76 +103,36 @@ fn a_vacuous_threshold_is_found() {
     let tasks = comparisons(&results);
     let document = Document::body(&results, &tasks);
     let mut close = clean();
-    close.records.retain(|r| {
-        ["f32", "bf16", "llm_int8", "nf4_dq", "ternary_qat"].contains(&r.model.as_str())
-    });
+    close.records.retain(|r| ["f32", "bf16", "llm_int8", "nf4_dq", "ternary_qat"].contains(&r.model.as_str()));
     for name in ["nf4_dq", "ternary_qat"] {
         measure(&mut close, name, "accuracy").value = 0.956;
     }
     let tasks = comparisons(&close);
-    let case = Case {
-        results: &close,
-        tasks: &tasks,
-        document: &document,
-    };
-    let found = run_all(&case)
-        .into_iter()
-        .find(|r| r.id == 28)
-        .unwrap()
-        .outcome;
-    assert!(
-        lines(&found).contains("every contender is within 0"),
-        "{}",
-        lines(&found)
-    );
+    let case = Case { results: &close, tasks: &tasks, document: &document };
+    let found = run_all(&case).into_iter().find(|r| r.id == 28).unwrap().outcome;
+    assert!(lines(&found).contains("every contender is within 0"), "{}", lines(&found));
 }
 
 #[test]
 fn an_unmarked_estimate_is_found() {
     let mut results = clean();
-    put(
-        &mut results,
-        "int8",
-        "energy_joules",
-        estimated(0.004, "joules"),
-    );
+    put(&mut results, "int8", "energy_joules", estimated(0.004, "joules"));
     let tasks = comparisons(&results);
     let mut document = Document::body(&results, &tasks);
-    cell(&mut document, "Energy per example", "int8")
-        .note
-        .clear();
-    let case = Case {
-        results: &results,
-        tasks: &tasks,
-        document: &document,
-    };
-    let found = run_all(&case)
-        .into_iter()
-        .find(|r| r.id == 34)
-        .unwrap()
-        .outcome;
-    assert!(
-        lines(&found).contains("is estimated, but not marked"),
-        "{}",
-        lines(&found)
-    );
+    cell(&mut document, "Energy per example", "int8").note.clear();
+    let case = Case { results: &results, tasks: &tasks, document: &document };
+    let found = run_all(&case).into_iter().find(|r| r.id == 34).unwrap().outcome;
+    assert!(lines(&found).contains("is estimated, but not marked"), "{}", lines(&found));
 }
 
 #[test]
 fn things_worth_a_look_are_noticed() {
     let notices: [faults::RecordFault; 3] = [
-        (13, "a sample, 2000 of 4000", |r| {
-            r.tasks[0].test_rows = 4000
-        }),
+        (13, "a sample, 2000 of 4000", |r| r.tasks[0].test_rows = 4000),
         (14, "12 of 2000 test rows", |r| r.tasks[0].overlap_rows = 12),
         (37, "have the same digits", |r| {
             let copied = measure(r, "f32", "train_seconds").value;
-            put(
-                r,
-                "f32",
-                "energy_joules",
-                Measure::measured(copied * 1.0 + 0.0017, "joules", 1),
-            );
+            put(r, "f32", "energy_joules", Measure::measured(copied * 1.0 + 0.0017, "joules", 1));
             measure(r, "f32", "throughput/8").value = copied + 0.0017;
         }),
     ];
@@ -226,16 +150,8 @@ fn things_worth_a_look_are_noticed() {
 fn every_check_has_a_fault_or_a_notice_here() {
     let elsewhere = [28, 34, 37];
     for check in CHECKS {
-        let mut ids = RECORD_FAULTS
-            .iter()
-            .chain(LANGUAGE_FAULTS)
-            .map(|f| f.0)
-            .chain(REPORT_FAULTS.iter().map(|f| f.0));
-        assert!(
-            ids.any(|id| id == check.id) || elsewhere.contains(&check.id),
-            "check {} has no test",
-            check.id
-        );
+        let mut ids = RECORD_FAULTS.iter().chain(LANGUAGE_FAULTS).map(|f| f.0).chain(REPORT_FAULTS.iter().map(|f| f.0));
+        assert!(ids.any(|id| id == check.id) || elsewhere.contains(&check.id), "check {} has no test", check.id);
     }
     let mut ids: Vec<u32> = CHECKS.iter().map(|c| c.id).collect();
     let all = ids.len();
@@ -247,11 +163,7 @@ fn every_check_has_a_fault_or_a_notice_here() {
 #[test]
 fn a_minus_before_a_word_or_a_real_number_is_no_negative_zero() {
     let mut results = clean();
-    for note in [
-        "range 3-0.5 of a type-0 name",
-        "\u{2212}0.05 is a number",
-        "see sub-00-one",
-    ] {
+    for note in ["range 3-0.5 of a type-0 name", "\u{2212}0.05 is a number", "see sub-00-one"] {
         of(&mut results, "int8").detail.note = Some(note.into());
         assert_eq!(outcome(&results, 35), Outcome::Pass, "{note}");
     }

@@ -1,0 +1,155 @@
+//! Files of every format and compression, whole and damaged.
+
+mod damage;
+mod refusals;
+
+use lowbit_eval::error::Kind;
+use lowbit_eval::read::{Column, FORMATS, Format, Limits, Rows, Table, read};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+fn table(path: impl AsRef<Path>) -> Table {
+    Table {
+        path: path.as_ref().into(),
+        format: None,
+        header: false,
+        quoting: None,
+        text: vec![Column::Index(0)],
+        label: Column::Index(1),
+        labels: ["0", "1", "2", "3"].map(String::from).into(),
+    }
+}
+
+fn named(path: impl AsRef<Path>, text: &[&str], label: &str) -> Table {
+    let text = text.iter().map(|name| Column::Name(name.to_string())).collect();
+    Table { header: true, text, label: Column::Name(label.into()), ..table(path) }
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+fn file(dir: &TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.path().join(name);
+    fs::write(&path, content).unwrap();
+    path
+}
+
+fn rows(rows: &[(&str, u16)]) -> Rows {
+    Rows {
+        texts: rows.iter().map(|(text, _)| text.to_string()).collect(),
+        labels: rows.iter().map(|(_, label)| *label).collect(),
+    }
+}
+
+/// The message without the directory, e.g. `a.csv:3: ...`.
+fn refusal(table: &Table) -> String {
+    let error = read(table, &Limits::default()).expect_err("must be refused");
+    assert_eq!(error.kind, Kind::Input, "{error}");
+    let text = error.to_string();
+    assert!(!text.contains('\n'), "{text}");
+    let dir = format!("{}/", table.path.parent().unwrap().display());
+    text.strip_prefix(&dir).expect("the file is named").into()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 3).unwrap()
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 6);
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+type Compress = fn(&[u8]) -> Vec<u8>;
+const COMPRESS: [(&str, Compress); 4] = [("", |bytes| bytes.to_vec()), (".gz", gzip), (".zst", zstd), (".xz", xz)];
+
+/// The same three rows in each text format.
+fn samples() -> Vec<(&'static str, &'static str)> {
+    vec![
+        (".csv", "text,label\n\"one, \"\"two\"\"\",1\r\nplain,0\n\n\"grün\",3\n"),
+        (".tsv", "text\tlabel\none, \"two\"\t1\r\nplain\t0\ngrün\t3"),
+        (
+            ".jsonl",
+            "{\"text\":\"one, \\\"two\\\"\",\"label\":1}\n{\"label\":\"0\",\"text\":\"plain\"}\n\n{\"text\":\"grün\",\"label\":3}\n",
+        ),
+    ]
+}
+
+fn expected() -> Rows {
+    rows(&[("one, \"two\"", 1), ("plain", 0), ("grün", 3)])
+}
+
+#[test]
+fn every_format_with_every_compression() {
+    let dir = TempDir::new().unwrap();
+    for (extension, content) in samples() {
+        for (compressed, compress) in COMPRESS {
+            let bytes = compress(content.as_bytes());
+            let path = file(&dir, &format!("x{extension}{compressed}"), &bytes);
+            assert_eq!(
+                read(&named(&path, &["text"], "label"), &Limits::default()).unwrap(),
+                expected(),
+                "{}",
+                path.display()
+            );
+            // The magic bytes tell, too.
+            let bare = file(&dir, &format!("bare{extension}"), &bytes);
+            assert_eq!(read(&named(&bare, &["text"], "label"), &Limits::default()).unwrap(), expected());
+        }
+        let (first, second) = content.split_at(20);
+        let two_parts = [zstd(first.as_bytes()), zstd(second.as_bytes())].concat();
+        let path = file(&dir, &format!("parts{extension}.zst"), two_parts);
+        assert_eq!(read(&named(&path, &["text"], "label"), &Limits::default()).unwrap(), expected());
+    }
+    assert_eq!(FORMATS.len(), samples().len() + 1, "a format without a sample");
+}
+
+#[test]
+fn columns_are_joined_and_labels_mapped() {
+    let dir = TempDir::new().unwrap();
+    let path = file(&dir, "x.csv", "\u{feff}3,a title,\"two\r\nlines\"\n1,b,c\n");
+    let three = Table {
+        text: vec![Column::Index(1), Column::Index(2)],
+        label: Column::Index(0),
+        labels: vec!["1".into(), "2".into(), "3".into()],
+        ..table(&path)
+    };
+    assert_eq!(read(&three, &Limits::default()).unwrap(), rows(&[("a title two\nlines", 2), ("b c", 0)]));
+    let path = file(&dir, "y.tsv", "a\t\"b\"\t0\n");
+    let unquoted = Table { text: vec![Column::Index(1)], label: Column::Index(2), ..table(&path) };
+    assert_eq!(read(&unquoted, &Limits::default()).unwrap(), rows(&[("\"b\"", 0)]));
+    let quoted = Table { quoting: Some(true), ..unquoted };
+    assert_eq!(read(&quoted, &Limits::default()).unwrap(), rows(&[("b", 0)]));
+    let path = file(&dir, "z.data", "a,0\n");
+    let forced = Table { format: Some(Format::Csv), ..table(&path) };
+    assert_eq!(read(&forced, &Limits::default()).unwrap(), rows(&[("a", 0)]));
+}
+
+#[test]
+fn parquet_of_the_reference_implementation() {
+    let texts = [("one", 0), ("zwei — two", 3), ("", 2), ("four\nlines", 1), ("five", 0)];
+    for name in ["snappy.parquet", "zstd.parquet", "lz4.parquet"] {
+        let got = read(&named(golden(name), &["text"], "label"), &Limits::default()).unwrap();
+        assert_eq!(got, rows(&texts), "{name}");
+        let joined =
+            Table { text: vec![Column::Index(2), Column::Index(1)], label: Column::Index(3), ..table(golden(name)) };
+        let joined = read(&joined, &Limits::default()).unwrap();
+        assert_eq!((joined.texts[1].as_str(), joined.labels), ("b zwei — two", vec![0, 3, 2, 1, 0]), "{name}");
+    }
+    let strings =
+        Table { labels: vec!["n".into(), "y".into()], ..named(golden("strings.parquet"), &["text"], "label") };
+    assert_eq!(read(&strings, &Limits::default()).unwrap().labels, [0, 1, 0, 1, 0]);
+    let truth =
+        Table { labels: vec!["false".into(), "true".into()], ..named(golden("odd.parquet"), &["label"], "label") };
+    assert_eq!(read(&truth, &Limits::default()).unwrap(), rows(&[("true", 1), ("false", 0)]));
+}

@@ -1,0 +1,24 @@
+//! `lowbit completions`
+
+use super::{Cli, Machine};
+use crate::failure::Failure;
+use crate::output;
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Completions {
+    /// bash, zsh, fish, elvish or powershell.
+    shell: Shell,
+}
+
+impl Completions {
+    /// Runs the command.
+    pub fn run(self, _: &Machine) -> Result<(), Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "lowbit", &mut script);
+        output::line(String::from_utf8_lossy(&script).trim_end());
+        Ok(())
+    }
+}

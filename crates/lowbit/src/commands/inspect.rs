@@ -1,0 +1,79 @@
+//! `lowbit inspect`
+
+use super::Machine;
+use crate::failure::Failure;
+use crate::output;
+use lowbit_model::checkpoint::{Row, ledger};
+use lowbit_model::exec::Batch;
+use lowbit_model::{Checkpoint, recipe};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Inspect {
+    /// Model directory or safetensors file.
+    model: PathBuf,
+    /// Tell the size under every recipe.
+    #[arg(long)]
+    recipes: bool,
+}
+
+impl Inspect {
+    /// Runs the command.
+    pub fn run(self, machine: &Machine) -> Result<(), Failure> {
+        let checkpoint = Checkpoint::open(&self.model)?;
+        let rows = ledger(&checkpoint)?;
+        let card = checkpoint.card();
+        let listing = checkpoint.listing();
+        let bytes: u64 = rows.iter().map(total).sum();
+        let length = card.max_length.clamp(1, 128);
+        let tokens = vec![0; length];
+        let flops = listing.flops(&Batch::new([tokens.as_slice()]));
+        let mut sizes = Vec::new();
+        for recipe in recipe::RECIPES.iter().filter(|_| self.recipes) {
+            sizes.push((recipe, listing.bytes(recipe)?));
+        }
+        if machine.json {
+            let recipes: serde_json::Map<String, serde_json::Value> =
+                sizes.iter().map(|(r, bytes)| (r.name.to_string(), json!(bytes))).collect();
+            return output::json(&json!({
+                "schema_version": 1, "tool": output::tool(), "command": output::command(), "config": card.config,
+                "labels": card.labels, "max_length": card.max_length, "recipe": checkpoint.recipe().name,
+                "params": listing.count(), "weight_bytes": bytes, "flops": {"tokens": length, "value": flops},
+                "tensors": rows, "bytes_by_recipe": recipes,
+            }));
+        }
+        for notice in checkpoint.notices() {
+            output::note(notice);
+        }
+        output::line(format!("{:50} {:>10} {:>16} {:>13} {:>12} {:>7}", "tensor", "role", "format", "shape", "bytes", "zeros"));
+        for row in &rows {
+            output::line(format!(
+                "{:50} {:>10} {:>16} {:>13} {:>12} {:>6.1}%",
+                row.name,
+                format!("{:?}", row.role).to_lowercase(),
+                row.format,
+                format!("[{}, {}]", row.rows, row.cols),
+                total(row),
+                row.zero_fraction * 100.0
+            ));
+        }
+        let bits = bytes as f64 * 8.0 / listing.count().max(1) as f64;
+        output::line(format!(
+            "{} parameters, {} ({bits:.2} bits per parameter), recipe {}, {:.1} MFLOP for {length} tokens",
+            listing.count(),
+            output::bytes(bytes),
+            checkpoint.recipe().name,
+            flops as f64 / 1e6
+        ));
+        for (recipe, bytes) in sizes {
+            output::line(format!("  {:16} {:>10}  {}", recipe.name, output::bytes(bytes), recipe.summary));
+        }
+        Ok(())
+    }
+}
+
+fn total(row: &Row) -> u64 {
+    row.parts.values().map(|&b| b as u64).sum()
+}

@@ -1,0 +1,68 @@
+//! `lowbit quantize`
+
+use super::Machine;
+use crate::failure::Failure;
+use crate::{comparison, host, measure, output, suite};
+use lowbit_eval::record::{Detail, Measure, Record};
+use lowbit_model::checkpoint::{self, Options};
+use lowbit_model::{Checkpoint, recipe};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Quantize {
+    /// Model directory with full-precision weights.
+    model: PathBuf,
+    /// Recipe: f32, bf16, int8, int8_channel, llm_int8, nf4, nf4_dq, int4, int2, ternary, bitnet, ...
+    #[arg(short, long)]
+    recipe: String,
+    /// Where the quantized model goes.
+    #[arg(short, long)]
+    out: PathBuf,
+    /// Find outlier features for `llm_int8` with training texts of this suite.
+    #[arg(long, value_name = "SUITE")]
+    calibrate: Option<String>,
+    /// Directory of the data sets, for --calibrate [default: ../shared/data].
+    #[arg(long, env = "LOWBIT_DATA")]
+    data: Option<PathBuf>,
+}
+
+impl Quantize {
+    /// Runs the command.
+    pub fn run(self, machine: &Machine) -> Result<(), Failure> {
+        let recipe = recipe::find(&self.recipe)?;
+        let cpu = machine.cpu()?;
+        let masters = Checkpoint::open(&self.model)?;
+        let options = match &self.calibrate {
+            None => Options::default(),
+            Some(name) => {
+                let (_, splits) = suite::load(&suite::find(name)?, self.data.as_deref())?;
+                comparison::calibrated(&masters, &splits.train.texts, &cpu)?
+            }
+        };
+        checkpoint::quantize(&masters, recipe, &options, &self.out)?;
+        let stored = self.out.join("model.safetensors");
+        let size = |p: &PathBuf| std::fs::metadata(p).map_or(0, |m| m.len());
+        let (before, after) = (size(&self.model.join("model.safetensors")), size(&stored));
+        if machine.json {
+            let record = Record {
+                task: String::new(),
+                model: self.out.display().to_string(),
+                recipe: recipe.name.into(),
+                params: masters.listing().count(),
+                measures: BTreeMap::from([("weight_bytes".into(), Measure::measured(after as f64, "bytes", 1))]),
+                detail: Detail {
+                    made: "quantized".into(),
+                    parent: Some(self.model.display().to_string()),
+                    model_sha256: Some(measure::sha256(&stored)?),
+                    ..Detail::default()
+                },
+            };
+            return output::json(&output::results(host::facts(&cpu), vec![record]));
+        }
+        let (name, from, to) = (recipe.name, output::bytes(before), output::bytes(after));
+        output::line(format!("{name}: {from} -> {to} on disk: {}", self.out.display()));
+        Ok(())
+    }
+}

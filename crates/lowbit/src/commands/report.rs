@@ -1,0 +1,82 @@
+//! `lowbit report`
+
+use super::Machine;
+use crate::failure::{Code, Failure};
+use crate::output;
+use lowbit_eval::report::{self, Outcome};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Report {
+    /// Directory of a comparison, or its results.json.
+    directory: PathBuf,
+    /// Check the report that is there instead of rendering it; a failed check exits with 7.
+    #[arg(long)]
+    verify: bool,
+    /// Where a rendered report goes [default: the directory].
+    #[arg(short, long)]
+    out: Option<PathBuf>,
+}
+
+impl Report {
+    /// Runs the command.
+    pub fn run(self, machine: &Machine) -> Result<(), Failure> {
+        if self.verify { self.verify(machine) } else { self.render(machine) }
+    }
+
+    fn render(self, machine: &Machine) -> Result<(), Failure> {
+        let results = report::read(&self.directory)?;
+        let home = match self.directory.is_dir() {
+            true => self.directory.clone(),
+            false => self.directory.parent().map(PathBuf::from).unwrap_or_default(),
+        };
+        let out = self.out.unwrap_or(home);
+        report::write(&out, &results)?;
+        match machine.json {
+            true => output::json(&results),
+            false => {
+                output::line(format!("The report: {}", out.join("report.html").display()));
+                Ok(())
+            }
+        }
+    }
+
+    fn verify(self, machine: &Machine) -> Result<(), Failure> {
+        let results = report::verify(&self.directory)?;
+        let failed = results.iter().filter(|r| r.failed()).count();
+        if machine.json {
+            let rows: Vec<_> = results
+                .iter()
+                .map(|r| {
+                    let (state, lines) = told(&r.outcome);
+                    json!({"id": r.id, "name": r.name, "outcome": state, "lines": lines})
+                })
+                .collect();
+            output::json(&json!({"schema_version": 1, "tool": output::tool(), "command": output::command(), "checks": rows}))?;
+        } else {
+            for r in &results {
+                let (state, lines) = told(&r.outcome);
+                output::line(format!("{:>3}  {state:14} {}", r.id, r.name));
+                lines.iter().for_each(|line| output::line(format!("       {line}")));
+            }
+        }
+        match failed {
+            0 => Ok(()),
+            n => {
+                let message = format!("{}: {n} of {} checks failed", self.directory.display(), results.len());
+                Err(Failure { code: Code::Check, message })
+            }
+        }
+    }
+}
+
+fn told(outcome: &Outcome) -> (&'static str, &[String]) {
+    match outcome {
+        Outcome::Pass => ("pass", &[]),
+        Outcome::Notice(lines) => ("notice", lines),
+        Outcome::Fail(lines) => ("FAIL", lines),
+        Outcome::NotApplicable(_) => ("not applicable", &[]),
+    }
+}

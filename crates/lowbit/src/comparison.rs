@@ -1,0 +1,240 @@
+//! `compare`: every contender of a suite is made, scored and timed, and the report is written.
+//!
+//! Each contender has a directory; what is finished in it is kept, so that an interrupted comparison goes on where it was.
+
+use crate::failure::Failure;
+use crate::suite::{self, Contender, Suite};
+use crate::training::{Interrupt, TokenRows};
+use crate::{host, measure, output, training};
+use lowbit_eval::baseline::BASELINES;
+use lowbit_eval::record::{Record, Results};
+use lowbit_eval::report;
+use lowbit_eval::task::{Splits, Task};
+use lowbit_kernels::Cpu;
+use lowbit_model::checkpoint::{self, Options};
+use lowbit_model::exec::Batch;
+use lowbit_model::{Checkpoint, Tokenizer, cpu as interpreter, recipe};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Training rows that show which activations are outliers.
+const CALIBRATION_ROWS: usize = 128;
+
+/// What makes a kept result valid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Stamp {
+    suite: String,
+    train_sha256: String,
+    test_sha256: String,
+    isa: String,
+    version: String,
+}
+
+/// A finished contender, as kept on disk.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    stamp: Stamp,
+    record: Record,
+}
+
+/// A comparison on its way.
+struct Comparison<'a> {
+    suite: &'a Suite,
+    task: Task,
+    splits: Splits,
+    tokenizer: Tokenizer,
+    rows: Option<TokenRows>,
+    stamp: Stamp,
+    out: PathBuf,
+    cpu: &'a Cpu,
+    interrupt: &'a Interrupt,
+}
+
+/// Makes, scores and times every contender and writes the report; returns its directory and the records.
+///
+/// # Errors
+/// Wrong data, failed training, failed writing; a signal ends it with everything finished kept.
+pub fn run(
+    suite: &Suite,
+    data: Option<&Path>,
+    out: Option<&Path>,
+    cpu: &Cpu,
+    interrupt: &Interrupt,
+) -> Result<(PathBuf, Results), Failure> {
+    let (task, splits) = suite::load(suite, data)?;
+    let out = directory(suite, out)?;
+    output::note(format!("{}: {}", suite.name, task.about));
+    let tokenizer = suite.make_tokenizer(&splits.train)?;
+    let stamp = Stamp {
+        suite: suite.text.clone(),
+        train_sha256: splits.facts.train_sha256.clone(),
+        test_sha256: splits.facts.test_sha256.clone(),
+        isa: cpu.isa.name().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let mut comparison = Comparison { suite, task, splits, tokenizer, rows: None, stamp, out, cpu, interrupt };
+    let mut records = Vec::new();
+    for (i, contender) in suite.contender.iter().enumerate() {
+        output::note(format!("[{}/{}] {}", i + 1, suite.contender.len(), contender.name));
+        records.push(comparison.contender(contender)?);
+    }
+    comparison.finish(records)
+}
+
+/// Where the comparison lives: the directory asked for, an unfinished one of the same suite, or a new one.
+fn directory(suite: &Suite, asked: Option<&Path>) -> Result<PathBuf, Failure> {
+    let same = |dir: &Path| std::fs::read_to_string(dir.join("suite.toml")).is_ok_and(|text| text == suite.text);
+    let unfinished = || {
+        let prefix = format!("{}-", suite.name);
+        let entries = std::fs::read_dir("runs").ok()?.filter_map(Result::ok).map(|e| e.path());
+        let ours = entries.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix)));
+        ours.filter(|p| same(p) && !p.join(report::RESULTS).exists()).max()
+    };
+    let out = match asked {
+        Some(dir) => dir.to_path_buf(),
+        None => unfinished().unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", suite.name, utc()))),
+    };
+    if out.join("suite.toml").exists() && !same(&out) {
+        return Err(Failure::input(&out, "holds the comparison of another suite; name another directory with --out"));
+    }
+    let contenders = out.join("contenders");
+    std::fs::create_dir_all(&contenders).map_err(|e| Failure::io(&contenders, &e))?;
+    output::replace(&out.join("suite.toml"), suite.text.as_bytes())?;
+    Ok(out)
+}
+
+/// The time now as `YYYYMMDDTHHMMSSZ`.
+fn utc() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (days, rest) = (now / 86_400, now % 86_400);
+    // Civil date from days (Howard Hinnant, "chrono-compatible low-level date algorithms").
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+impl Comparison<'_> {
+    fn home(&self, name: &str) -> PathBuf {
+        self.out.join("contenders").join(name)
+    }
+
+    fn model(&self, name: &str) -> PathBuf {
+        self.home(name).join("model")
+    }
+
+    /// The record of one contender without speeds: kept from before, or made now.
+    fn contender(&mut self, contender: &Contender) -> Result<Record, Failure> {
+        if self.interrupt.is_set() {
+            return Err(Failure::interrupted(&self.out));
+        }
+        let kept = self.home(&contender.name).join("record.json");
+        if let Ok(bytes) = std::fs::read(&kept)
+            && let Ok(Kept { stamp, record }) = serde_json::from_slice(&bytes)
+            && stamp == self.stamp
+            && self.is_whole(&record)
+        {
+            output::note("  kept from before");
+            return Ok(record);
+        }
+        let mut record = match &contender.from {
+            None => self.trained(contender)?,
+            Some(parent) => self.quantized(contender, parent)?,
+        };
+        record.detail.expected_to_fail = contender.expected_to_fail;
+        record.detail.note = contender.note.clone();
+        let bytes = serde_json::to_vec(&Kept { stamp: self.stamp.clone(), record: record.clone() });
+        output::replace(&kept, &bytes.map_err(|e| Failure::input(&kept, e))?)?;
+        Ok(record)
+    }
+
+    /// Whether the weights behind a kept record are still what they were.
+    fn is_whole(&self, record: &Record) -> bool {
+        let found = measure::sha256(&self.model(&record.model).join("model.safetensors")).ok();
+        found.is_some() && found == record.detail.model_sha256
+    }
+
+    fn trained(&mut self, contender: &Contender) -> Result<Record, Failure> {
+        let run = self.home(&contender.name).join("training");
+        let card = self.suite.card(&self.task, &self.tokenizer, contender)?;
+        let config = self.suite.train_config(contender)?;
+        if self.rows.is_none() {
+            self.rows = Some(TokenRows::new(&self.splits.train, &self.tokenizer, self.suite.max_length)?);
+        }
+        let rows = self.rows.as_ref().expect("just made");
+        let job = training::Work { name: &contender.name, card: &card, tokenizer: &self.tokenizer, data: rows, config: &config };
+        let outcome = training::run(&job, &run, self.cpu, self.interrupt)?;
+        let masters = Checkpoint::open(&run)?;
+        let mut record = self.stored(contender, &masters)?;
+        record.measures.extend(measure::training(outcome.seconds));
+        record.detail.made = "trained".into();
+        record.detail.seed = Some(config.seed);
+        record.detail.curve = measure::curve(&run)?;
+        Ok(record)
+    }
+
+    fn quantized(&mut self, contender: &Contender, parent: &str) -> Result<Record, Failure> {
+        let masters = Checkpoint::open(&self.home(parent).join("training"))?;
+        let mut record = self.stored(contender, &masters)?;
+        record.detail.made = "quantized".into();
+        record.detail.parent = Some(parent.into());
+        Ok(record)
+    }
+
+    /// Stores masters under the contender's recipe and scores the result.
+    fn stored(&self, contender: &Contender, masters: &Checkpoint) -> Result<Record, Failure> {
+        let recipe = contender.recipe()?;
+        let options = match recipe.body {
+            "llm_int8" => calibrated(masters, &self.splits.train.texts, self.cpu)?,
+            _ => Options::default(),
+        };
+        let model = self.model(&contender.name);
+        checkpoint::quantize(masters, recipe, &options, &model)?;
+        let record = measure::quality(&self.task, &self.splits.test, &contender.name, &model, self.cpu)?;
+        let told = record.measures.get("accuracy").map_or(0.0, |m| m.value);
+        let bytes = record.measures.get("weight_bytes").map_or(0.0, |m| m.value);
+        output::note(format!("  accuracy {:.2} %, {}", told * 100.0, output::bytes(bytes as u64)));
+        Ok(record)
+    }
+
+    /// Baselines, speeds, report.
+    fn finish(self, mut records: Vec<Record>) -> Result<(PathBuf, Results), Failure> {
+        output::note("timing all contenders in alternating order");
+        let directories: Vec<PathBuf> = records.iter().map(|r| self.model(&r.model)).collect();
+        let mut pairs: Vec<(&Path, &mut Record)> =
+            directories.iter().map(PathBuf::as_path).zip(records.iter_mut()).collect();
+        measure::speeds(&self.splits.test, &mut pairs, self.cpu)?;
+        for (name, about, answer) in BASELINES {
+            let given = answer(&self.splits.train, &self.splits.test, self.task.classes.len());
+            let mut record = measure::scored(&self.task, &self.splits.test, name, "none", given)?;
+            record.detail.made = "baseline".into();
+            record.detail.note = Some((*about).into());
+            records.push(record);
+        }
+        let mut results = output::results(host::describe(self.cpu), records);
+        results.tasks.push(self.splits.facts.clone());
+        report::write(&self.out, &results)?;
+        Ok((self.out, results))
+    }
+}
+
+/// Which input features hold outliers, from the first training texts.
+///
+/// # Errors
+/// When the masters cannot be run.
+pub fn calibrated(masters: &Checkpoint, texts: &[String], cpu: &Cpu) -> Result<Options, Failure> {
+    let model = masters.model_as(recipe::find("f32")?, &Options::default())?;
+    let tokenizer = masters.tokenizer()?;
+    let length = masters.card().max_length;
+    let sequences: Vec<Vec<u32>> = texts
+        .iter()
+        .take(CALIBRATION_ROWS)
+        .map(|text| tokenizer.encode(text, length))
+        .collect::<Result<_, _>>()?;
+    let batches: Vec<Batch> = sequences.iter().filter(|s| !s.is_empty()).map(|s| Batch::new([s.as_slice()])).collect();
+    Ok(interpreter::calibrate(&model, cpu.clone(), &batches)?)
+}

@@ -1,0 +1,107 @@
+//! One line and an exit code: what a failed command leaves behind.
+
+use std::fmt;
+use std::path::Path;
+
+/// Exit codes; the contract of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// A failure without a better code.
+    Internal = 1,
+    /// Unknown flag, name or value.
+    Usage = 2,
+    /// Malformed model, tokenizer or data set.
+    Input = 3,
+    /// Reading or writing failed.
+    Io = 5,
+    /// NaN or infinity that did not go away.
+    Numeric = 6,
+    /// A check failed.
+    Check = 7,
+    /// Stopped by a signal after a clean end.
+    Interrupted = 130,
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code.
+    pub code: Code,
+    /// One line: place, value, remedy.
+    pub message: String,
+}
+
+impl Failure {
+    /// The request is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Failure { code: Code::Usage, message: message.into() }
+    }
+
+    /// A file's content is wrong.
+    pub fn input(path: &Path, message: impl fmt::Display) -> Self {
+        Failure { code: Code::Input, message: format!("{}: {message}", path.display()) }
+    }
+
+    /// The operating system refused.
+    pub fn io(path: &Path, cause: &std::io::Error) -> Self {
+        Failure { code: Code::Io, message: format!("{}: {cause}", path.display()) }
+    }
+
+    /// A signal ended the work; what is done is kept.
+    pub fn interrupted(kept: &Path) -> Self {
+        let message = format!("interrupted; the same command resumes what is in {}", kept.display());
+        Failure { code: Code::Interrupted, message }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message.replace('\n', " "))
+    }
+}
+
+impl From<lowbit_kernels::Error> for Failure {
+    fn from(e: lowbit_kernels::Error) -> Self {
+        let code = match e {
+            lowbit_kernels::Error::UnknownFormat(..) | lowbit_kernels::Error::Isa(_) => Code::Usage,
+            lowbit_kernels::Error::Corrupt(_) | lowbit_kernels::Error::NonFinite { .. } => Code::Input,
+        };
+        Failure { code, message: e.to_string() }
+    }
+}
+
+impl From<lowbit_model::Error> for Failure {
+    fn from(e: lowbit_model::Error) -> Self {
+        let code = match e.kind {
+            lowbit_model::Kind::Usage => Code::Usage,
+            lowbit_model::Kind::Input => Code::Input,
+            lowbit_model::Kind::Io => Code::Io,
+        };
+        Failure { code, message: e.to_string() }
+    }
+}
+
+impl From<lowbit_train::Error> for Failure {
+    fn from(e: lowbit_train::Error) -> Self {
+        let code = match e.kind {
+            lowbit_train::Kind::Usage => Code::Usage,
+            lowbit_train::Kind::Input => Code::Input,
+            lowbit_train::Kind::Io => Code::Io,
+            lowbit_train::Kind::Numeric => Code::Numeric,
+        };
+        Failure { code, message: e.to_string() }
+    }
+}
+
+impl From<lowbit_eval::Error> for Failure {
+    fn from(e: lowbit_eval::Error) -> Self {
+        let code = match e.kind {
+            lowbit_eval::error::Kind::Usage => Code::Usage,
+            lowbit_eval::error::Kind::Input => Code::Input,
+            lowbit_eval::error::Kind::Io => Code::Io,
+            lowbit_eval::error::Kind::Check => Code::Check,
+        };
+        Failure { code, message: e.to_string() }
+    }
+}

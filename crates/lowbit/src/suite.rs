@@ -1,0 +1,250 @@
+//! A suite: a task, a network, and contenders that are trained or made from one another.
+
+use crate::failure::Failure;
+use lowbit_eval::read::Rows;
+use lowbit_eval::task::{self, Splits, Task};
+use lowbit_model::{Card, Config, Recipe, Tokenizer, recipe};
+use lowbit_train::TrainConfig;
+use serde::Deserialize;
+use std::path::Path;
+
+/// The built-in suites.
+pub static SUITES: &[&str] = &[include_str!("../suites/quickstart.toml"), include_str!("../suites/ag_news.toml")];
+
+/// How texts become tokens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TokenizerSpec {
+    /// One token per byte.
+    Bytes,
+    /// Byte-level byte-pair encoding, trained on the training rows.
+    Bpe {
+        /// Entries of the vocabulary at most.
+        vocab_size: usize,
+        /// Whether texts are lowercased first.
+        #[serde(default)]
+        lowercase: bool,
+    },
+}
+
+/// One contender.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contender {
+    /// Name in the report and of its directory.
+    pub name: String,
+    /// The recipe its weights are stored under.
+    pub recipe: String,
+    /// The trained contender whose weights it takes; trained itself when absent.
+    pub from: Option<String>,
+    /// Training settings that differ from the suite's.
+    #[serde(default)]
+    pub train: toml::Table,
+    /// Known to fail; the report says so.
+    #[serde(default)]
+    pub expected_to_fail: bool,
+    /// One line for the reader.
+    pub note: Option<String>,
+}
+
+/// A comparison as data.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suite {
+    /// Short name.
+    pub name: String,
+    /// Name of a task or path of its TOML file.
+    pub task: String,
+    /// The contender all others are compared with.
+    pub baseline: String,
+    /// Longest text, tokens.
+    pub max_length: usize,
+    /// How texts become tokens.
+    pub tokenizer: TokenizerSpec,
+    /// Dimensions of the network; vocabulary and classes come from tokenizer and task.
+    pub model: toml::Table,
+    /// Training settings.
+    pub train: toml::Table,
+    /// The contenders, in the order of the report.
+    pub contender: Vec<Contender>,
+    /// The text it was parsed from.
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// The built-in suite of a name, or the one a TOML file describes.
+///
+/// # Errors
+/// An unknown name lists the suites, with the nearest; a wrong file names line and field.
+pub fn find(name_or_path: &str) -> Result<Suite, Failure> {
+    let suites: Vec<Suite> = SUITES.iter().map(|text| parse(text, Path::new("built-in suite"))).collect::<Result<_, _>>()?;
+    let names: Vec<String> = suites.iter().map(|s| s.name.clone()).collect();
+    if let Some(suite) = suites.into_iter().find(|s| s.name == name_or_path) {
+        return Ok(suite);
+    }
+    let path = Path::new(name_or_path);
+    if path.extension().is_some_and(|e| e == "toml") {
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+        return parse(&text, path);
+    }
+    let nearest = names.iter().max_by(|a, b| {
+        let score = |n: &str| strsim::jaro_winkler(n, name_or_path);
+        score(a).total_cmp(&score(b))
+    });
+    let hint = nearest.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    Err(Failure::usage(format!(
+        "unknown suite `{name_or_path}`{hint} The suites are {}; or name a .toml file",
+        names.join(", ")
+    )))
+}
+
+fn parse(text: &str, path: &Path) -> Result<Suite, Failure> {
+    let mut suite: Suite = toml::from_str(text).map_err(|e| {
+        let line = e.span().map_or(String::new(), |s| format!("line {}: ", 1 + text[..s.start].matches('\n').count()));
+        Failure::input(path, format!("{line}{}", e.message()))
+    })?;
+    suite.text = text.into();
+    suite.check().map_err(|message| Failure::input(path, message))?;
+    Ok(suite)
+}
+
+impl Suite {
+    fn check(&self) -> Result<(), String> {
+        for (i, contender) in self.contender.iter().enumerate() {
+            let name = &contender.name;
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+                return Err(format!("contender `{name}`: a name is made of letters, digits, `.`, `_` and `-`"));
+            }
+            if self.contender[..i].iter().any(|c| c.name == *name) {
+                return Err(format!("contender `{name}` stands twice"));
+            }
+            recipe::find(&contender.recipe).map_err(|e| format!("contender `{name}`: {e}"))?;
+            if let Some(from) = &contender.from
+                && !self.contender[..i].iter().any(|c| c.name == *from && c.from.is_none())
+            {
+                return Err(format!("contender `{name}`: `from` names `{from}`, which is no trained contender before it"));
+            }
+        }
+        match self.contender.iter().any(|c| c.name == self.baseline) {
+            true => Ok(()),
+            false => Err(format!("`baseline` is `{}`, which is no contender", self.baseline)),
+        }
+    }
+
+    /// A contender by name.
+    ///
+    /// # Errors
+    /// When there is none; lists them.
+    pub fn contender(&self, name: &str) -> Result<&Contender, Failure> {
+        self.contender.iter().find(|c| c.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.contender.iter().map(|c| c.name.as_str()).collect();
+            Failure::usage(format!("unknown contender `{name}`; suite {} has {}", self.name, names.join(", ")))
+        })
+    }
+
+    /// The task.
+    ///
+    /// # Errors
+    /// When there is no such task.
+    pub fn task(&self) -> Result<Task, Failure> {
+        Ok(task::find(&self.task)?)
+    }
+
+    /// The tokenizer, trained on the training rows where that is asked for.
+    ///
+    /// # Errors
+    /// When the vocabulary is too small or too large.
+    pub fn make_tokenizer(&self, train: &Rows) -> Result<Tokenizer, Failure> {
+        Ok(match &self.tokenizer {
+            TokenizerSpec::Bytes => Tokenizer::bytes(),
+            TokenizerSpec::Bpe { vocab_size, lowercase } => {
+                let texts: Vec<&str> = train.texts.iter().map(String::as_str).collect();
+                Tokenizer::train_bpe(texts, *vocab_size, *lowercase)?
+            }
+        })
+    }
+
+    /// Everything about the network but its weights.
+    ///
+    /// # Errors
+    /// When a dimension is missing or wrong.
+    pub fn card(&self, task: &Task, tokenizer: &Tokenizer, contender: &Contender) -> Result<Card, Failure> {
+        let mut table = self.model.clone();
+        let number = |n: usize| toml::Value::Integer(n as i64);
+        table.insert("vocab_size".into(), number(tokenizer.vocab_size()));
+        match table.get_mut("head").and_then(|h| h.get_mut("classify")).and_then(|c| c.as_table_mut()) {
+            Some(head) => head.insert("classes".into(), number(task.classes.len())),
+            None => table.insert("classes".into(), number(task.classes.len())),
+        };
+        let config: Config = table.try_into().map_err(|e| self.wrong("model", &e))?;
+        let trained = self.train_config(contender)?.qat.is_some();
+        let trained_for = trained.then(|| contender.recipe.clone());
+        Ok(Card { config, labels: task.classes.clone(), max_length: self.max_length, trained_for })
+    }
+
+    /// Training settings of a contender.
+    ///
+    /// # Errors
+    /// When a field is unknown or of the wrong type.
+    pub fn train_config(&self, contender: &Contender) -> Result<TrainConfig, Failure> {
+        let mut table = self.train.clone();
+        table.extend(contender.train.clone());
+        table.try_into().map_err(|e| self.wrong("train", &e))
+    }
+
+    fn wrong(&self, section: &str, e: &toml::de::Error) -> Failure {
+        Failure { code: crate::failure::Code::Input, message: format!("suite {}: [{section}] {}", self.name, e.message()) }
+    }
+}
+
+impl Contender {
+    /// Its recipe.
+    pub fn recipe(&self) -> Result<&'static Recipe, Failure> {
+        Ok(recipe::find(&self.recipe)?)
+    }
+}
+
+/// The rows of a suite's task.
+///
+/// # Errors
+/// When files are missing or wrong.
+pub fn load(suite: &Suite, data: Option<&Path>) -> Result<(Task, Splits), Failure> {
+    let task = suite.task()?;
+    let mut splits = task.load(data)?;
+    splits.facts.baseline = suite.baseline.clone();
+    Ok((task, splits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_suite_parses_and_its_settings_are_valid() {
+        for text in SUITES {
+            let suite = parse(text, Path::new("built-in suite")).unwrap();
+            let task = suite.task().unwrap();
+            for contender in &suite.contender {
+                suite.train_config(contender).unwrap().validate(1000).unwrap();
+                suite.card(&task, &Tokenizer::bytes(), contender).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_suites_are_refused_with_the_place() {
+        let good = SUITES[0];
+        for (from, to, word) in [
+            ("recipe = \"nf4\"", "recipe = \"nf5\"", "did you mean `nf4`"),
+            ("from = \"f32\"", "from = \"nobody\"", "nobody"),
+            ("baseline = \"f32\"", "baseline = \"x\"", "`baseline`"),
+            ("name = \"int8\"", "name = \"../int8\"", "letters"),
+            ("max_length = 48", "max_len = 48", "line"),
+        ] {
+            let refused = parse(&good.replacen(from, to, 1), Path::new("x.toml")).unwrap_err().to_string();
+            assert!(refused.contains(word) && refused.starts_with("x.toml: "), "{refused}");
+        }
+        assert!(find("quickstrat").unwrap_err().to_string().contains("did you mean `quickstart`"));
+    }
+}
