@@ -91,6 +91,9 @@ impl Card {
             }
         }
         let config = Config::deserialize(Value::Object(map)).map_err(|e| Error::config("architecture", e))?;
+        if let Some(classes) = config.classes().filter(|n| !labels.is_empty() && labels.len() != *n) {
+            return Err(Error::config("labels", format!("has {} names for {classes} classes", labels.len())));
+        }
         Ok(Card { config, labels, max_length, trained_for })
     }
 }

@@ -32,9 +32,13 @@ impl Classifier {
     /// A classifier of a network already made from a checkpoint.
     ///
     /// # Errors
-    /// When the tokenizer is missing or wrong.
+    /// When the model is no classifier, or its tokenizer is missing or wrong.
     pub fn new(checkpoint: &Checkpoint, model: Arc<Model<Param>>, cpu: Cpu) -> Result<Self, Error> {
         let card = checkpoint.card();
+        if card.config.classes().is_none() {
+            let text = format!("{}: a language model; it has no classes", checkpoint.directory().display());
+            return Err(Error::usage(text));
+        }
         let tokenizer = checkpoint.tokenizer()?;
         let (labels, max_length) = (card.labels.clone(), card.max_length);
         Ok(Classifier { model, tokenizer, exec: CpuExec::new(cpu), labels, max_length })

@@ -196,6 +196,11 @@ fn a_config_that_disagrees_names_both_sides() {
             assert!(line.contains(word), "{field}: `{word}` in: {line}");
         }
     }
+    write(directory.path(), &configs()[2]);
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
+    config["labels"] = json!(["one", "two"]);
+    std::fs::write(&path, config.to_string()).expect("written");
+    assert!(refused(directory.path()).contains("`labels` has 2 names for 3 classes"));
     for text in ["", "[]", "{", "null", &"[".repeat(100_000)] {
         std::fs::write(&path, text).expect("written");
         assert!(refused(directory.path()).contains("not a JSON object"));

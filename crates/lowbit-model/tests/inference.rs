@@ -200,7 +200,7 @@ fn a_classifier_takes_any_text() {
     let directory = tempfile::tempdir().expect("a directory");
     write(directory.path(), &configs()[2]);
     let mut classifier = Classifier::open(directory.path(), cpu()).expect("valid");
-    assert_eq!(classifier.labels(), ["a", "b", "c"]);
+    assert_eq!(classifier.labels(), ["class 0", "class 1", "class 2"]);
     let long = "x".repeat(100_000);
     let texts = ["", "plain", "\0\u{202e}<|pad|>", &long];
     let logits = classifier.logits(&texts).expect("runs");
@@ -212,6 +212,14 @@ fn a_classifier_takes_any_text() {
     let many = vec!["some text"; 1000];
     let logits = classifier.logits(&many).expect("runs");
     assert!(logits.chunks_exact(3).all(|row| distance(row, &logits[..3]) < 1e-6), "pieces of a batch agree");
+}
+
+#[test]
+fn a_language_model_is_no_classifier() {
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), &configs()[0]);
+    let error = Classifier::open(directory.path(), cpu()).err().expect("refused").to_string();
+    assert!(error.contains("has no classes"), "{error}");
 }
 
 #[test]

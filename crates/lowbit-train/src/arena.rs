@@ -1,6 +1,7 @@
 //! Recycled buffers: a training step asks for the same sizes as the step before, so after the first one nothing is
 //! allocated.
 
+use lowbit_kernels::Cpu;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -8,6 +9,9 @@ use std::rc::Rc;
 
 /// Steps that a buffer may lie unused before its memory is given back.
 const PATIENCE: u64 = 4;
+
+/// Values that a thread clears or copies at a time.
+const GRAIN: usize = 1 << 16;
 
 /// Free buffers by size.
 #[derive(Default)]
@@ -38,9 +42,18 @@ impl Arena {
     }
 
     /// A buffer of zeros.
-    pub(crate) fn zeroed(self: &Rc<Self>, len: usize) -> Buffer {
+    pub(crate) fn zeroed(self: &Rc<Self>, cpu: &Cpu, len: usize) -> Buffer {
         let mut buffer = self.take(len);
-        buffer.fill(0.0);
+        buffer.zero(cpu);
+        buffer
+    }
+
+    /// A copy of these values.
+    pub(crate) fn copy(self: &Rc<Self>, cpu: &Cpu, values: &[f32]) -> Buffer {
+        let mut buffer = self.take(values.len());
+        cpu.pool.for_rows(values.len(), GRAIN, [(&mut buffer[..], 1)], |range, [part]| {
+            part.copy_from_slice(&values[range]);
+        });
         buffer
     }
 
@@ -60,6 +73,13 @@ impl Arena {
 fn size_class(len: usize) -> usize {
     let granule = (len.max(1).next_power_of_two() / 16).max(16);
     len.div_ceil(granule) * granule
+}
+
+impl Buffer {
+    /// Sets all values to 0.
+    pub(crate) fn zero(&mut self, cpu: &Cpu) {
+        cpu.pool.for_rows(self.len, GRAIN, [(&mut self[..], 1)], |_, [part]| part.fill(0.0));
+    }
 }
 
 impl Drop for Buffer {
@@ -94,6 +114,16 @@ mod tests {
         assert_eq!(arena.take(1000).as_ptr(), start);
         assert_eq!(arena.take(995).as_ptr(), start, "sizes of one class share buffers");
         assert_ne!(arena.take(2000).as_ptr(), start);
+    }
+
+    #[test]
+    fn copies_and_zeros_are_complete() {
+        let (arena, cpu) = (Rc::new(Arena::default()), Cpu::new(None, Some(3)).unwrap());
+        let values: Vec<f32> = (0..3 * GRAIN + 5).map(|i| i as f32).collect();
+        let mut buffer = arena.copy(&cpu, &values);
+        assert!(buffer[..] == values[..]);
+        buffer.zero(&cpu);
+        assert!(buffer.iter().all(|&x| x == 0.0));
     }
 
     #[test]

@@ -211,7 +211,7 @@ impl Tape {
         logsumexp: &[f32],
         dy: &[f32],
     ) {
-        let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|saved| self.arena.zeroed(saved.0.len()));
+        let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|saved| self.arena.zeroed(&self.cpu, saved.0.len()));
         let (cpu, starts) = (&self.cpu, &self.starts);
         ops::attention_backward(cpu, shape, starts, &q.0, &k.0, &v.0, y, logsumexp, dy, &mut dq, &mut dk, &mut dv);
         if let Some(theta) = theta {
@@ -224,8 +224,8 @@ impl Tape {
     }
 
     fn reverse_mul(&mut self, a: Saved, b: Saved, dy: &[f32]) {
-        let mut da = self.arena.zeroed(dy.len());
-        let mut db = self.arena.zeroed(dy.len());
+        let mut da = self.arena.zeroed(&self.cpu, dy.len());
+        let mut db = self.arena.zeroed(&self.cpu, dy.len());
         ops::mul_backward(&self.cpu, &a.0, &b.0, dy, &mut da, &mut db);
         self.give(a.1, Rc::new(da));
         self.give(b.1, Rc::new(db));
@@ -263,7 +263,7 @@ impl Tape {
     fn open_sum(&mut self, slot: usize, len: usize) -> Buffer {
         let (mut buffer, holds) = self.open(slot, len);
         if !holds {
-            buffer.fill(0.0);
+            buffer.zero(&self.cpu);
         }
         buffer
     }
@@ -273,10 +273,6 @@ impl Tape {
     }
 
     fn own(&self, shared: Rc<Buffer>) -> Buffer {
-        Rc::try_unwrap(shared).unwrap_or_else(|shared| {
-            let mut copy = self.arena.take(shared.len());
-            copy.copy_from_slice(&shared);
-            copy
-        })
+        Rc::try_unwrap(shared).unwrap_or_else(|shared| self.arena.copy(&self.cpu, &shared))
     }
 }

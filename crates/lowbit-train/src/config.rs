@@ -77,6 +77,9 @@ pub struct TrainConfig {
     pub evaluate_every: u64,
 }
 
+/// Largest number of sequences in a batch, and of batches in an update.
+const MAX_COUNT: usize = 1 << 20;
+
 /// Fields that a resumed run may change.
 pub(crate) const FREE_FIELDS: &[&str] = &["save_every", "evaluate_every"];
 
@@ -139,11 +142,10 @@ impl TrainConfig {
     /// # Errors
     /// Of kind usage, naming field, value and what is allowed.
     pub fn validate(&self, len: usize) -> Result<(), Error> {
-        if self.batch_size == 0 {
-            return Err(Error::field("batch_size", 0, "at least 1"));
-        }
-        if self.accumulation == 0 {
-            return Err(Error::field("accumulation", 0, "at least 1"));
+        for (field, value) in [("batch_size", self.batch_size), ("accumulation", self.accumulation)] {
+            if !(1..=MAX_COUNT).contains(&value) {
+                return Err(Error::field(field, value, &format!("at least 1, at most {MAX_COUNT}")));
+            }
         }
         match (self.steps, self.epochs) {
             (None, None) => return Err(Error::field("steps", "missing", "given (or `epochs`)")),

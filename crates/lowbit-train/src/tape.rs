@@ -122,8 +122,7 @@ impl Tape {
 
     /// Seeds the backward pass with the gradient of a tensor, `[rows, width]`.
     pub fn seed_gradient(&mut self, x: &Tensor, gradient: &[f32]) {
-        let mut buffer = self.arena.take(gradient.len());
-        buffer.copy_from_slice(gradient);
+        let buffer = self.arena.copy(&self.cpu, gradient);
         self.give(x.slot(), Rc::new(buffer));
     }
 
@@ -195,8 +194,7 @@ impl Tape {
     fn rotated(&mut self, x: &Tensor, heads: usize, spec: &Attention) -> Rc<Buffer> {
         let value = self.value(x);
         let Some(theta) = spec.rope_theta else { return value };
-        let mut y = self.arena.take(value.len());
-        y.copy_from_slice(&value);
+        let mut y = self.arena.copy(&self.cpu, &value);
         ops::rope(&self.cpu, &mut y, heads, spec.head_dim, &self.positions, theta, false);
         Rc::new(y)
     }

@@ -134,7 +134,8 @@ impl Curve for Gelu {
     #[inline(always)]
     fn at<S: Simd>(self, s: S, x: S::F) -> (S::F, S::F) {
         const TWICE: f32 = 1.595_769_1; // 2 sqrt(2 / pi)
-        let square = s.mul(x, x);
+        // Beyond 100 the sigmoid is 0 or 1; the limit keeps 0 * infinity out.
+        let square = s.min(s.splat(1e4), s.mul(x, x));
         let one = s.splat(1.0);
         let u = s.mul(s.mul(x, s.splat(TWICE)), s.fma(square, s.splat(0.044715), one));
         let slope_of_u = s.mul(s.splat(TWICE), s.fma(square, s.splat(3.0 * 0.044715), one));

@@ -290,3 +290,122 @@ pub(super) fn transpose<S: Simd>(s: S, mut v: [S::F; LANES]) -> [S::F; LANES] {
     }
     v
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Isa, Op};
+
+    /// Which function to apply to all elements.
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Exp2,
+        Exp,
+        Sigmoid,
+        Ln,
+        Sin,
+        Cos,
+    }
+
+    struct Apply<'a>(Kind, &'a mut [f32]);
+
+    impl Op for Apply<'_> {
+        type Out = ();
+
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) {
+            for i in (0..self.1.len()).step_by(LANES) {
+                let x = Part.get(s, self.1, i, 0.5);
+                let y = match self.0 {
+                    Kind::Exp2 => exp2(s, x),
+                    Kind::Exp => exp(s, x),
+                    Kind::Sigmoid => sigmoid(s, x),
+                    Kind::Ln => ln(s, x),
+                    Kind::Sin => sin_cos(s, x, s.splat(0.0)).0,
+                    Kind::Cos => sin_cos(s, x, s.splat(0.0)).1,
+                };
+                Part.put(s, self.1, i, y);
+            }
+        }
+    }
+
+    fn apply(kind: Kind, x: &[f32]) -> Vec<f32> {
+        let mut y = x.to_vec();
+        Isa::choose(None).unwrap().run(Apply(kind, &mut y));
+        y
+    }
+
+    /// Largest `|y - f(x)| / scale(x)` over evenly spaced `x`.
+    fn worst(kind: Kind, (low, high): (f64, f64), f: impl Fn(f64) -> f64, scale: impl Fn(f64) -> f64) -> f64 {
+        let x: Vec<f32> = (0..200_001).map(|i| (low + (high - low) * i as f64 / 200_000.0) as f32).collect();
+        let errors = apply(kind, &x).into_iter().zip(&x).map(|(y, &x)| {
+            let x = x as f64;
+            (y as f64 - f(x)).abs() / scale(x)
+        });
+        errors.fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn errors_are_as_stated() {
+        assert!(worst(Kind::Exp2, (-125.9, 127.4), f64::exp2, f64::exp2) < 2e-7);
+        assert!(worst(Kind::Exp, (-87.3, 88.3), f64::exp, f64::exp) < 2e-7);
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        assert!(worst(Kind::Sigmoid, (-87.0, 100.0), sigmoid, sigmoid) < 4e-7);
+        for range in [(1e-30, 1e-28), (0.4, 1.2), (0.99, 1.01), (1.0, 5e4), (1.0, 1e30)] {
+            assert!(worst(Kind::Ln, range, f64::ln, |x| 1.0 + x.ln().abs()) < 1e-7, "{range:?}");
+        }
+        for range in [(-7.0, 7.0), (1e3, 1.001e3), (-65_536.0, 65_536.0)] {
+            assert!(worst(Kind::Sin, range, f64::sin, |_| 1.0) < 2e-7, "{range:?}");
+            assert!(worst(Kind::Cos, range, f64::cos, |_| 1.0) < 2e-7, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn ends_of_the_range() {
+        let wide = [f32::NEG_INFINITY, -1e30, -127.0, 127.6, 1e30, f32::INFINITY, 0.0];
+        let (zero, inf) = (0.0, f32::INFINITY);
+        assert_eq!(apply(Kind::Exp2, &wide), [zero, zero, zero, inf, inf, inf, 1.0]);
+        assert_eq!(apply(Kind::Exp, &wide), [zero, zero, zero, inf, inf, inf, 1.0]);
+        assert_eq!(apply(Kind::Sigmoid, &wide), [zero, zero, zero, 1.0, 1.0, 1.0, 0.5]);
+        assert!([Kind::Exp2, Kind::Exp, Kind::Sigmoid].iter().all(|&kind| apply(kind, &[f32::NAN])[0].is_nan()));
+    }
+
+    struct Moves<'a>(&'a [f32], &'a mut [f32]);
+
+    impl Op for Moves<'_> {
+        type Out = ();
+
+        /// Writes the transpose of 16 rows, then their sums, then the sums and maxima of their first four.
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) {
+            let mut rows = [s.splat(0.0); LANES];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = Whole.get(s, self.0, i * LANES, 0.0);
+            }
+            for (i, row) in transpose(s, rows).into_iter().enumerate() {
+                Whole.put(s, self.1, i * LANES, row);
+            }
+            let four = [rows[0], rows[1], rows[2], rows[3]];
+            let single = s.sum(s.add(s.add(rows[0], rows[1]), s.add(rows[2], rows[3])));
+            for (i, row) in [sums(s, rows), sum4(s, four), s.splat(single), max4(s, four)].into_iter().enumerate() {
+                Whole.put(s, self.1, (LANES + i) * LANES, row);
+            }
+        }
+    }
+
+    #[test]
+    fn moves_and_trees() {
+        let x: Vec<f32> = (0..256).map(|i| ((i * 7919) % 1009) as f32 / 77.0 - 5.0).collect();
+        for isa in Isa::available() {
+            let mut y = vec![0.0; 20 * LANES];
+            isa.run(Moves(&x, &mut y));
+            for i in 0..LANES {
+                assert!((0..LANES).all(|j| y[i * LANES + j] == x[j * LANES + i]), "{isa:?}");
+                let sum: f32 = x[i * LANES..][..LANES].iter().sum();
+                assert!((y[256 + i] - sum).abs() < 1e-4, "{isa:?}");
+                assert_eq!(y[272 + i], y[288 + i], "{isa:?}");
+                assert_eq!(y[304 + i], x[..64].iter().copied().fold(f32::MIN, f32::max), "{isa:?}");
+            }
+        }
+    }
+}

@@ -186,6 +186,13 @@ impl<P> Layer<P> {
 }
 
 impl Config {
+    pub(super) fn classes(&self) -> Option<usize> {
+        match self.head {
+            Head::Lm { .. } => None,
+            Head::Classify { classes, .. } => Some(classes),
+        }
+    }
+
     fn embed_std(&self) -> f32 {
         match self.head {
             Head::Lm { tied: true } => (1.0 / self.hidden_size as f32).sqrt(),

@@ -29,6 +29,12 @@ pub struct Config {
     pub dropout: f32,
 }
 
+impl Config {
+    pub(super) fn classes(&self) -> Option<usize> {
+        Some(self.classes)
+    }
+}
+
 /// The parameters of one network.
 pub struct Mlp<P> {
     config: Config,
@@ -53,6 +59,9 @@ impl<P> Mlp<P> {
         }
         if c.classes < 2 {
             return Err(Error::config("classes", format!("is {}; it must be at least 2", c.classes)));
+        }
+        if !(0.0..1.0).contains(&c.dropout) {
+            return Err(Error::config("dropout", format!("is {}; it must lie in 0..1", c.dropout)));
         }
         if c.layers.contains(&0) {
             return Err(Error::config("layers", "holds a width of 0; each must be at least 1"));

@@ -44,6 +44,13 @@ macro_rules! architectures {
             $(#[doc = concat!("`", $tag, "`")] #[serde(rename = $tag)] $variant($config),)*
         }
 
+        impl Config {
+            /// Number of classes of a classifier; `None` for language models.
+            pub fn classes(&self) -> Option<usize> {
+                match self { $(Config::$variant(c) => c.classes(),)* }
+            }
+        }
+
         /// A network: an architecture with the parameters of one interpreter.
         pub enum Model<P> {
             $(#[doc = concat!("`", $tag, "`")] $variant($model::$ty<P>),)*

@@ -67,7 +67,8 @@ pub fn configs() -> Vec<Config> {
 }
 
 pub fn card(config: Config) -> Card {
-    Card { config, labels: vec!["a".into(), "b".into(), "c".into()], max_length: 40, trained_for: None }
+    let labels = (0..config.classes().unwrap_or(0)).map(|i| format!("class {i}")).collect();
+    Card { config, labels, max_length: 40, trained_for: None }
 }
 
 /// Weights as [`Init`] says, but no vector is constant.

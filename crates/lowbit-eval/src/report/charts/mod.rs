@@ -163,6 +163,8 @@ pub(super) struct Axis {
 impl Axis {
     /// Values `lo..hi` onto pixels `from..to`.
     pub(super) fn linear((lo, hi): (f64, f64), (from, to): (f64, f64)) -> Self {
+        // A drawing of such values is refused later; until then it must be finite.
+        let (lo, hi) = if lo.is_finite() && hi.is_finite() { (lo, hi) } else { (0.0, 1.0) };
         let hi = if hi > lo { hi } else { lo + 1.0 };
         Axis { lo, hi, from, to, log: false }
     }
