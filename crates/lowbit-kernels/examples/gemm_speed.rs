@@ -27,7 +27,9 @@ fn main() {
                 let flops = 2.0 * (m * n * k) as f64 / 1e9;
                 println!(
                     "{threads} thr {m}x{n}x{k} {label:5} {:7.1} GFLOP/s median, {:7.1} best ({})",
-                    flops / times[4], flops / times[0], cpu.isa.name()
+                    flops / times[4],
+                    flops / times[0],
+                    cpu.isa.name()
                 );
             }
         }

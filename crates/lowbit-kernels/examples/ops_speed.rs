@@ -95,7 +95,19 @@ fn noise(len: usize, seed: u32) -> Buffer {
 }
 
 fn attention(cpu: &Cpu, peak: f64) {
-    let sizes = [(20, 64, 4), (32, 64, 4), (48, 64, 4), (64, 32, 8), (128, 64, 4), (256, 64, 4), (512, 64, 4), (2048, 64, 4), (128, 32, 4), (512, 128, 4), (512, 48, 4)];
+    let sizes = [
+        (20, 64, 4),
+        (32, 64, 4),
+        (48, 64, 4),
+        (64, 32, 8),
+        (128, 64, 4),
+        (256, 64, 4),
+        (512, 64, 4),
+        (2048, 64, 4),
+        (128, 32, 4),
+        (512, 128, 4),
+        (512, 48, 4),
+    ];
     let wanted = |len: usize| std::env::args().nth(2).is_none_or(|only| only == len.to_string());
     for (len, head_dim, heads) in sizes.into_iter().filter(|&(len, ..)| wanted(len)) {
         for (causal, kv_heads) in [(true, heads), (false, heads), (true, heads / 2)] {
@@ -137,7 +149,11 @@ fn cached(cpu: &Cpu) {
         let mut out = Buffer::zeros(q.len());
         let seconds = time(|| ops::attention_cached(cpu, shape, &q, &k, &v, past, &mut out));
         let bytes = 4.0 * (k.len() + v.len()) as f64;
-        println!("attention_cached 20/5 heads of 128, past {past:4} new {new:3}: {:8.1} us, cache at {:5.1} GB/s", seconds * 1e6, bytes / seconds / 1e9);
+        println!(
+            "attention_cached 20/5 heads of 128, past {past:4} new {new:3}: {:8.1} us, cache at {:5.1} GB/s",
+            seconds * 1e6,
+            bytes / seconds / 1e9
+        );
     }
 }
 
@@ -155,7 +171,8 @@ fn streams(cpu: &Cpu) {
         let n = rows * width;
         println!("rows {rows} width {width}");
         let (x, dy, mut y, mut dx) = (noise(n, 1), noise(n, 2), Buffer::zeros(n), Buffer::zeros(n));
-        let (mut da, weight, mut dw, mut db) = (Buffer::zeros(n), noise(width, 3), Buffer::zeros(width), Buffer::zeros(width));
+        let (mut da, weight, mut dw, mut db) =
+            (Buffer::zeros(n), noise(width, 3), Buffer::zeros(width), Buffer::zeros(width));
         line("  memcpy (one thread)", 2 * n, || y.copy_from_slice(&x));
         line("  add", 3 * n, || ops::add(cpu, &x, &dy, &mut y));
         line("  rms_norm", 2 * n, || ops::rms_norm(cpu, &x, &weight, 1e-5, &mut y));
@@ -168,9 +185,7 @@ fn streams(cpu: &Cpu) {
             line(&format!("  activate {f:?}"), 2 * n, || ops::activate(cpu, f, &x, &mut y));
         }
         line("  gate Silu", 3 * n, || ops::gate(cpu, Function::Silu, &x, &dy, &mut y));
-        line("  gate_backward Silu", 7 * n, || {
-            ops::gate_backward(cpu, Function::Silu, &x, &dy, &y, &mut dx, &mut da)
-        });
+        line("  gate_backward Silu", 7 * n, || ops::gate_backward(cpu, Function::Silu, &x, &dy, &y, &mut dx, &mut da));
         line("  dropout", 2 * n, || ops::dropout(cpu, &x, 0.1, 7, &mut y));
         line("  softmax", 2 * n, || ops::softmax(cpu, &mut y, width));
         line("  fake_quantize_rows", 2 * n, || ops::fake_quantize_rows(cpu, &x, width, &mut y));

@@ -110,7 +110,7 @@ pub(crate) fn multiply(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: &[f32
     let blocks = tiles.div_ceil(TILES);
     // At least 0.5 M multiply-adds a task; few tokens are split over the columns instead.
     let wanted = (8usize.div_ceil(blocks)).min((m * n * k) >> 19).max(1);
-    let group = panels.div_ceil(wanted).next_multiple_of(8).min(panels);
+    let group = panels.div_ceil(wanted).next_multiple_of(if tile == 1 { 8 } else { 4 }).min(panels);
     let groups = panels.div_ceil(group);
     let out = SharedMut::new(c);
     let per_block = tiles.div_ceil(blocks);

@@ -1,7 +1,7 @@
 //! Instruction sets: one list yields the enum, run-time detection and the target features of every kernel.
 
-use crate::simd::{self, Simd};
 use crate::Error;
+use crate::simd::{self, Simd};
 use std::sync::OnceLock;
 
 /// A kernel: a struct of its arguments whose text is written once over [`Simd`].

@@ -30,6 +30,8 @@ pub struct Int8Rows {
     pub scale: Vec<f32>,
     /// Sum of the codes of each group of [`GROUP`] columns, `[tokens, stride / GROUP]`.
     pub group_sums: Vec<i32>,
+    /// Sum of all codes of each token, `[tokens]`.
+    pub sums: Vec<i32>,
 }
 
 impl Int8Rows {
@@ -43,30 +45,25 @@ impl Int8Rows {
         self.scale.resize(self.tokens, 0.0);
         self.group_sums.resize(self.tokens * groups, 0);
         let (tokens, stride, isa) = (self.tokens, self.stride, cpu.isa);
-        let grain = (32_768 / cols.max(1)).clamp(1, 64);
+        let grain = (8_192 / cols.max(1)).clamp(1, 64);
         let (q, scale) = (&mut self.q[..tokens * stride], &mut self.scale[..tokens]);
+        self.sums.clear();
+        self.sums.resize(tokens, 0);
         let scale_cell = crate::pool::SharedMut::new(scale);
         let sums_cell = crate::pool::SharedMut::new(&mut self.group_sums[..tokens * groups]);
         cpu.pool.for_rows(tokens, grain, [(q, stride)], |range, [q]| {
             let first = range.start;
             // SAFETY: row ranges of different tasks are disjoint.
-            let (scale, sums) = unsafe {
-                (scale_cell.slice(range.clone()), sums_cell.slice(first * groups..range.end * groups))
-            };
+            let (scale, sums) =
+                unsafe { (scale_cell.slice(range.clone()), sums_cell.slice(first * groups..range.end * groups)) };
             for (i, row) in q.chunks_exact_mut(stride).enumerate() {
                 let x = &x[(first + i) * cols..][..cols];
-                scale[i] = isa.run(QuantizeRow { x, q: row });
-                for (sum, codes) in sums[i * groups..][..groups].iter_mut().zip(row.chunks_exact(GROUP)) {
-                    *sum = codes.iter().map(|&c| c as i32).sum();
-                }
+                scale[i] = isa.run(QuantizeRow { x, q: row, sums: &mut sums[i * groups..][..groups] });
             }
         });
-    }
-
-    /// Sum of all codes of a token.
-    pub fn sum(&self, token: usize) -> i32 {
-        let groups = self.stride / GROUP;
-        self.group_sums[token * groups..][..groups].iter().sum()
+        for (sum, groups) in self.sums.iter_mut().zip(self.group_sums.chunks_exact(groups)) {
+            *sum = groups.iter().sum();
+        }
     }
 
     /// `q * scale` of all tokens, `[tokens, cols]`.
@@ -79,7 +76,10 @@ impl Int8Rows {
 /// `q = round(x * 127 / max(max|x|, 1e-5))`; returns the step `max(max|x|, 1e-5) / 127`.
 struct QuantizeRow<'a> {
     x: &'a [f32],
+    /// Whole groups.
     q: &'a mut [i8],
+    /// One per group.
+    sums: &'a mut [i32],
 }
 
 impl Op for QuantizeRow<'_> {
@@ -103,6 +103,12 @@ impl Op for QuantizeRow<'_> {
         rest.fill(0);
         for (q, x) in rest.iter_mut().zip(tail) {
             *q = (x * (127.0 / top)).round_ties_even() as i8;
+        }
+        let ones = s.splat_i(0x0101_0101);
+        for (sum, codes) in self.sums.iter_mut().zip(self.q.chunks_exact(GROUP)) {
+            // SAFETY: a group is 64 bytes. Its sum is far below 2^24, so f32 holds it exactly.
+            let lanes = unsafe { s.dot_small(s.splat_i(0), ones, s.load_i(codes.as_ptr().cast())) };
+            *sum = s.sum(s.to_f(lanes)) as i32;
         }
         top / 127.0
     }

@@ -43,4 +43,10 @@ impl Scratch {
         // SAFETY: a line is 64 bytes.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 64) }
     }
+
+    /// The buffer as vectors of 16 values.
+    pub(crate) fn lanes(&mut self) -> &mut [[u32; 16]] {
+        // SAFETY: a line is 16 u32, any bits are a valid u32, and the alignment is larger.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len()) }
+    }
 }

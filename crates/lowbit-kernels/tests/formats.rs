@@ -58,7 +58,9 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
                     for isa in Isa::available() {
                         let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
                         q.quantize(&cpu, &x, cols);
-                        for (label, input, seen) in [("f32", Rows::F32(&x), x.clone()), ("int8", Rows::Int8(&q), q.dequantize())] {
+                        for (label, input, seen) in
+                            [("f32", Rows::F32(&x), x.clone()), ("int8", Rows::Int8(&q), q.dequantize())]
+                        {
                             let mut y = vec![f32::NAN; tokens * rows];
                             p.matmul(&cpu, input, &mut y);
                             for (i, (y, (want, size))) in y.iter().zip(oracle(&w, cols, &seen)).enumerate() {
@@ -77,7 +79,9 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
                                 let bits: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
                                 match &exact {
                                     None => exact = Some(bits),
-                                    Some(first) if *first != bits => failures.push(format!("{} {} differs in bits", format.name(), isa.name())),
+                                    Some(first) if *first != bits => {
+                                        failures.push(format!("{} {} differs in bits", format.name(), isa.name()))
+                                    }
                                     _ => {}
                                 }
                             }
@@ -205,7 +209,8 @@ fn quantization_errors_stay_within_the_bound_of_each_format() {
         ("ternary_b3", 0.55),
         ("ternary_b3_channel", 0.55),
     ] {
-        let back = format::find(name).unwrap().quantize(&w, rows, cols, &QuantizeOptions::default()).unwrap().dequantize();
+        let back =
+            format::find(name).unwrap().quantize(&w, rows, cols, &QuantizeOptions::default()).unwrap().dequantize();
         let error: f64 = w.iter().zip(&back).map(|(a, b)| (*a as f64 - *b as f64).powi(2)).sum();
         let relative = (error / power).sqrt();
         println!("{name}: relative rms error {relative:.5}");

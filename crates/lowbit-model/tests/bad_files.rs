@@ -150,7 +150,7 @@ fn packed(directory: &Path, name: &str) -> std::path::PathBuf {
 
 fn refused(directory: &Path) -> String {
     let error = Checkpoint::open(directory).and_then(|c| c.model().map(|_| ()));
-    let error = error.err().expect("refused");
+    let error = error.expect_err("refused");
     assert_eq!(error.kind, Kind::Input, "{error}");
     assert!(error.path.is_some() && !error.to_string().contains('\n'), "{error}");
     error.to_string()

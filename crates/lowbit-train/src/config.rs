@@ -178,7 +178,7 @@ impl TrainConfig {
             return Err(Error::field("epsilon", self.epsilon, "above 0, at most 1"));
         }
         for (field, value) in [("weight_decay", self.weight_decay), ("clip_norm", self.clip_norm)] {
-            if !(value >= 0.0 && value < 1e6) {
+            if !(0.0..1e6).contains(&value) {
                 return Err(Error::field(field, value, "at least 0 and below 1e6"));
             }
         }

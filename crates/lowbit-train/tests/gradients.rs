@@ -115,59 +115,61 @@ fn push(params: &mut Params, name: &str, rows: usize, cols: usize, role: Role) -
     params.push(spec(name, rows, cols, role), value)
 }
 
-/// Every operation of the vocabulary once, alone between an embedding and the loss.
+type Build = fn(&mut Tape, &Tensor, &Tensor, &[ParamId; 3]) -> Tensor;
+
+/// Every operation of the vocabulary, as a function of two activations of width 12 and of a matrix, a vector and a bias.
+const OPERATIONS: &[(&str, Build)] = &[
+    ("linear", |t, a, _, p| t.linear(a, &p[0], Some(&p[1]))),
+    ("rms norm", |t, a, _, p| t.norm(a, NormKind::Rms, &p[1], None, 1e-5)),
+    ("rms norm with bias", |t, a, _, p| t.norm(a, NormKind::Rms, &p[1], Some(&p[2]), 1e-5)),
+    ("layer norm", |t, a, _, p| t.norm(a, NormKind::Layer, &p[1], Some(&p[2]), 1e-5)),
+    ("layer norm without bias", |t, a, _, p| t.norm(a, NormKind::Layer, &p[1], None, 1e-5)),
+    ("relu", |t, a, _, _| t.activate(a, Activation::Relu)),
+    ("relu2", |t, a, _, _| t.activate(a, Activation::Relu2)),
+    ("silu", |t, a, _, _| t.activate(a, Activation::Silu)),
+    ("gelu", |t, a, _, _| t.activate(a, Activation::Gelu)),
+    ("mul", |t, a, b, _| t.mul(a, b)),
+    ("square", |t, a, _, _| t.mul(a, a)),
+    ("add", |t, a, b, _| t.add(a, b)),
+    ("twice", |t, a, _, _| t.add(a, a)),
+    ("gate", |t, a, b, _| {
+        let a = t.activate(a, Activation::Silu);
+        t.mul(&a, b)
+    }),
+    ("gate from the right, of itself", |t, a, _, _| {
+        let f = t.activate(a, Activation::Silu);
+        t.mul(a, &f)
+    }),
+    ("an activation that is used twice", |t, a, b, _| {
+        let f = t.activate(a, Activation::Silu);
+        let sum = t.add(&f, b);
+        t.mul(&f, &sum)
+    }),
+    ("a gate and the activation alone", |t, a, b, _| {
+        let f = t.activate(a, Activation::Silu);
+        let gated = t.mul(&f, b);
+        t.add(&gated, &f)
+    }),
+    ("pool mean", |t, a, _, _| t.pool(a, Pooling::Mean)),
+    ("pool last", |t, a, _, _| t.pool(a, Pooling::Last)),
+    ("dropout", |t, a, _, _| t.dropout(a, 0.4)),
+    ("attend", |t, a, b, _| {
+        let spec = Attention { layer: 0, heads: 2, kv_heads: 2, head_dim: 6, rope_theta: Some(100.0), causal: true };
+        let v = t.add(a, b);
+        t.attend(a, b, &v, &spec)
+    }),
+    ("attend to itself, both ways, unrotated", |t, a, _, _| {
+        let spec = Attention { layer: 0, heads: 3, kv_heads: 3, head_dim: 4, rope_theta: None, causal: false };
+        t.attend(a, a, a, &spec)
+    }),
+];
+
+/// Each stands between embeddings and the loss.
 #[test]
 fn each_operation_follows_finite_differences() {
-    type Build = fn(&mut Tape, &Tensor, &Tensor, &[ParamId; 3]) -> Tensor;
-    let cases: &[(&str, Build)] = &[
-        ("linear", |t, a, _, p| t.linear(a, &p[0], Some(&p[1]))),
-        ("rms norm", |t, a, _, p| t.norm(a, NormKind::Rms, &p[1], None, 1e-5)),
-        ("rms norm with bias", |t, a, _, p| t.norm(a, NormKind::Rms, &p[1], Some(&p[2]), 1e-5)),
-        ("layer norm", |t, a, _, p| t.norm(a, NormKind::Layer, &p[1], Some(&p[2]), 1e-5)),
-        ("layer norm without bias", |t, a, _, p| t.norm(a, NormKind::Layer, &p[1], None, 1e-5)),
-        ("relu", |t, a, _, _| t.activate(a, Activation::Relu)),
-        ("relu2", |t, a, _, _| t.activate(a, Activation::Relu2)),
-        ("silu", |t, a, _, _| t.activate(a, Activation::Silu)),
-        ("gelu", |t, a, _, _| t.activate(a, Activation::Gelu)),
-        ("mul", |t, a, b, _| t.mul(a, b)),
-        ("square", |t, a, _, _| t.mul(a, a)),
-        ("add", |t, a, b, _| t.add(a, b)),
-        ("twice", |t, a, _, _| t.add(a, a)),
-        ("gate", |t, a, b, _| {
-            let a = t.activate(a, Activation::Silu);
-            t.mul(&a, b)
-        }),
-        ("gate from the right, of itself", |t, a, _, _| {
-            let f = t.activate(a, Activation::Silu);
-            t.mul(a, &f)
-        }),
-        ("an activation that is used twice", |t, a, b, _| {
-            let f = t.activate(a, Activation::Silu);
-            let sum = t.add(&f, b);
-            t.mul(&f, &sum)
-        }),
-        ("a gate and the activation alone", |t, a, b, _| {
-            let f = t.activate(a, Activation::Silu);
-            let gated = t.mul(&f, b);
-            t.add(&gated, &f)
-        }),
-        ("pool mean", |t, a, _, _| t.pool(a, Pooling::Mean)),
-        ("pool last", |t, a, _, _| t.pool(a, Pooling::Last)),
-        ("dropout", |t, a, _, _| t.dropout(a, 0.4)),
-        ("attend", |t, a, b, _| {
-            let spec =
-                Attention { layer: 0, heads: 2, kv_heads: 2, head_dim: 6, rope_theta: Some(100.0), causal: true };
-            let v = t.add(a, b);
-            t.attend(a, b, &v, &spec)
-        }),
-        ("attend to itself, both ways, unrotated", |t, a, _, _| {
-            let spec = Attention { layer: 0, heads: 3, kv_heads: 3, head_dim: 4, rope_theta: None, causal: false };
-            t.attend(a, a, a, &spec)
-        }),
-    ];
     let batch = ragged(&[4, 7, 1], 5, 8);
     let shifted: Vec<u32> = batch.tokens.iter().map(|t| (t + 2) % 5).collect();
-    for (label, build) in cases {
+    for (label, build) in OPERATIONS {
         let mut params = Params::default();
         let tables = ["table a", "table b"].map(|name| push(&mut params, name, 5, 12, Role::Embedding));
         let ids = [

@@ -181,7 +181,8 @@ fn damaged_states_fall_back_to_the_one_before() {
     let truncate = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
     let flip = |bytes: &mut Vec<u8>| bytes[5000] ^= 1;
     let cut = |bytes: &mut Vec<u8>| bytes.truncate(9);
-    let damages: [&dyn Fn(&mut Vec<u8>); 4] = [&truncate, &flip, &cut, &|bytes| bytes.clear()];
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [Damage; 4] = [truncate, flip, cut, |bytes| bytes.clear()];
     for damage in damages {
         let dir = tempfile::tempdir().unwrap();
         for stop in [3, 5] {

@@ -113,7 +113,8 @@ fn utc() -> String {
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let (day, month) =
+        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
@@ -166,7 +167,13 @@ impl Comparison<'_> {
             self.rows = Some(TokenRows::new(&self.splits.train, &self.tokenizer, self.suite.max_length)?);
         }
         let rows = self.rows.as_ref().expect("just made");
-        let job = training::Work { name: &contender.name, card: &card, tokenizer: &self.tokenizer, data: rows, config: &config };
+        let job = training::Work {
+            name: &contender.name,
+            card: &card,
+            tokenizer: &self.tokenizer,
+            data: rows,
+            config: &config,
+        };
         let outcome = training::run(&job, &run, self.cpu, self.interrupt)?;
         let masters = Checkpoint::open(&run)?;
         let mut record = self.stored(contender, &masters)?;
@@ -230,11 +237,8 @@ pub fn calibrated(masters: &Checkpoint, texts: &[String], cpu: &Cpu) -> Result<O
     let model = masters.model_as(recipe::find("f32")?, &Options::default())?;
     let tokenizer = masters.tokenizer()?;
     let length = masters.card().max_length;
-    let sequences: Vec<Vec<u32>> = texts
-        .iter()
-        .take(CALIBRATION_ROWS)
-        .map(|text| tokenizer.encode(text, length))
-        .collect::<Result<_, _>>()?;
+    let sequences: Vec<Vec<u32>> =
+        texts.iter().take(CALIBRATION_ROWS).map(|text| tokenizer.encode(text, length)).collect::<Result<_, _>>()?;
     let batches: Vec<Batch> = sequences.iter().filter(|s| !s.is_empty()).map(|s| Batch::new([s.as_slice()])).collect();
     Ok(interpreter::calibrate(&model, cpu.clone(), &batches)?)
 }

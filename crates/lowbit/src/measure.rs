@@ -187,7 +187,12 @@ fn spread(samples: &[f64], unit: &str) -> Option<Measure> {
 }
 
 /// Seconds of each round for each classifier, `batch` texts a round, the same texts for all.
-fn alternate(test: &Rows, classifiers: &mut [Classifier], batch: usize, rounds: usize) -> Result<Vec<Vec<f64>>, Failure> {
+fn alternate(
+    test: &Rows,
+    classifiers: &mut [Classifier],
+    batch: usize,
+    rounds: usize,
+) -> Result<Vec<Vec<f64>>, Failure> {
     let mut work: Vec<_> = classifiers
         .iter_mut()
         .map(|classifier| {
@@ -232,7 +237,8 @@ pub fn probe(directory: &Path, texts: &[String], cpu: &Cpu) -> Result<Probe, Fai
 }
 
 fn fresh_process(directory: &Path, texts: &[&str], cpu: &Cpu) -> Result<Probe, Failure> {
-    let failed = |text: String| Failure { code: Code::Internal, message: format!("measuring in a fresh process: {text}") };
+    let failed =
+        |text: String| Failure { code: Code::Internal, message: format!("measuring in a fresh process: {text}") };
     let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
     let mut child = Command::new(program)
         .arg("probe")

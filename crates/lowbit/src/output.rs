@@ -30,14 +30,7 @@ pub fn tool() -> Tool {
 
 /// The object of `--json` around some records.
 pub fn results(host: lowbit_eval::record::Host, records: Vec<Record>) -> Results {
-    Results {
-        schema_version: SCHEMA_VERSION,
-        tool: tool(),
-        command: command(),
-        host,
-        tasks: Vec::new(),
-        records,
-    }
+    Results { schema_version: SCHEMA_VERSION, tool: tool(), command: command(), host, tasks: Vec::new(), records }
 }
 
 /// The command line, the program by its name alone.
@@ -54,7 +47,8 @@ pub fn command() -> Vec<String> {
 /// # Errors
 /// When a value cannot be written as JSON.
 pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::usage(format!("cannot be written as JSON: {e}")))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|e| Failure::usage(format!("cannot be written as JSON: {e}")))?;
     line(text);
     Ok(())
 }

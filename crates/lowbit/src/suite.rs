@@ -77,7 +77,8 @@ pub struct Suite {
 /// # Errors
 /// An unknown name lists the suites, with the nearest; a wrong file names line and field.
 pub fn find(name_or_path: &str) -> Result<Suite, Failure> {
-    let suites: Vec<Suite> = SUITES.iter().map(|text| parse(text, Path::new("built-in suite"))).collect::<Result<_, _>>()?;
+    let suites: Vec<Suite> =
+        SUITES.iter().map(|text| parse(text, Path::new("built-in suite"))).collect::<Result<_, _>>()?;
     let names: Vec<String> = suites.iter().map(|s| s.name.clone()).collect();
     if let Some(suite) = suites.into_iter().find(|s| s.name == name_or_path) {
         return Ok(suite);
@@ -123,7 +124,9 @@ impl Suite {
             if let Some(from) = &contender.from
                 && !self.contender[..i].iter().any(|c| c.name == *from && c.from.is_none())
             {
-                return Err(format!("contender `{name}`: `from` names `{from}`, which is no trained contender before it"));
+                return Err(format!(
+                    "contender `{name}`: `from` names `{from}`, which is no trained contender before it"
+                ));
             }
         }
         match self.contender.iter().any(|c| c.name == self.baseline) {
@@ -194,7 +197,10 @@ impl Suite {
     }
 
     fn wrong(&self, section: &str, e: &toml::de::Error) -> Failure {
-        Failure { code: crate::failure::Code::Input, message: format!("suite {}: [{section}] {}", self.name, e.message()) }
+        Failure {
+            code: crate::failure::Code::Input,
+            message: format!("suite {}: [{section}] {}", self.name, e.message()),
+        }
     }
 }
 
@@ -226,7 +232,7 @@ mod tests {
             let suite = parse(text, Path::new("built-in suite")).unwrap();
             let task = suite.task().unwrap();
             for contender in &suite.contender {
-                suite.train_config(contender).unwrap().validate(1000).unwrap();
+                suite.train_config(contender).unwrap().validate(30_000).unwrap();
                 suite.card(&task, &Tokenizer::bytes(), contender).unwrap();
             }
         }

@@ -149,13 +149,8 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, interrupt: &Interrupt) -> R
         ProgressBar::new(0).with_style(style).with_prefix(format!("  {}", work.name))
     });
     let mut watch = Watch { name: work.name, interrupt, bar, loss: 0.0 };
-    let job = Job {
-        card: work.card,
-        tokenizer: Some(work.tokenizer),
-        from: None,
-        data: work.data,
-        config: work.config,
-    };
+    let job =
+        Job { card: work.card, tokenizer: Some(work.tokenizer), from: None, data: work.data, config: work.config };
     let outcome = lowbit_train::train(&job, directory, cpu, &mut watch);
     if let Some(bar) = &watch.bar {
         bar.finish_and_clear();

@@ -98,12 +98,7 @@ impl<const TERNARY: bool> Codec<4> for Crumbs<TERNARY> {
     #[inline(always)]
     fn codes<S: Simd>(s: S, unit: S::I) -> [S::I; 4] {
         let mask = s.splat_i(0x0303_0303);
-        [
-            s.and(unit, mask),
-            s.and(s.shr::<2>(unit), mask),
-            s.and(s.shr::<4>(unit), mask),
-            s.and(s.shr::<6>(unit), mask),
-        ]
+        [s.and(unit, mask), s.and(s.shr::<2>(unit), mask), s.and(s.shr::<4>(unit), mask), s.and(s.shr::<6>(unit), mask)]
     }
 }
 
@@ -194,7 +189,13 @@ pub(super) fn pack_matrix<C: Codec<Q>, const Q: usize>(
 }
 
 /// The codes of one row, `[cols]`, called one by one.
-pub(super) fn unpack_row<C: Codec<Q>, const Q: usize>(bytes: &[u8], units: usize, row: usize, cols: usize, mut f: impl FnMut(usize, u8)) {
+pub(super) fn unpack_row<C: Codec<Q>, const Q: usize>(
+    bytes: &[u8],
+    units: usize,
+    row: usize,
+    cols: usize,
+    mut f: impl FnMut(usize, u8),
+) {
     let (panel, lane) = (row / LANES, row % LANES);
     for unit in 0..units {
         let at = (panel * units + unit) * 64 + lane * 4;

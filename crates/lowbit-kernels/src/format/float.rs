@@ -140,11 +140,11 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, one: ForOneToken, p: &Packed, x:
         let stride = units * quads * 4;
         let mut rows = scratch::take(tokens * stride);
         let bytes = &mut rows.bytes()[..tokens * stride];
-        let grain = (1 << 14) / p.cols + 1;
+        let grain = (1 << 13) / p.cols + 1;
         cpu.pool.for_rows(tokens, grain, [(&mut *bytes, stride)], |range, [out]| {
             cpu.isa.run(ToBf16 { x: &x[range.start * p.cols..range.end * p.cols], cols: p.cols, stride, out });
         });
-        let groups = Groups { bytes, stride, tokens, sums: &[], sums_stride: 0, scale: &[] };
+        let groups = Groups { bytes, stride, tokens, sums: &[], sums_stride: 0, scale: &[], totals: &[] };
         tiles::product(cpu, w, p.rows, groups, y);
     } else {
         tiles::product_f32(cpu, w, p.rows, p.cols, Rows::F32(x), y);
@@ -177,10 +177,11 @@ impl Op for ToBf16<'_> {
     fn eval<S: Simd>(self, _: S) {
         for (x, out) in self.x.chunks_exact(self.cols).zip(self.out.chunks_exact_mut(self.stride)) {
             let (used, rest) = out.split_at_mut(self.cols * 2);
-            for (x, out) in x.iter().zip(used.chunks_exact_mut(2)) {
+            // SAFETY: two bytes have no invalid values, and a u16 read unaligned is what the chunks are for.
+            let used = unsafe { std::slice::from_raw_parts_mut(used.as_mut_ptr().cast::<[u8; 2]>(), self.cols) };
+            for (x, out) in x.iter().zip(used) {
                 let bits = x.to_bits();
-                let rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-                out.copy_from_slice(&(rounded as u16).to_le_bytes());
+                *out = (((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_le_bytes();
             }
             rest.fill(0);
         }

@@ -164,15 +164,22 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
         let name = self.name;
-        let invalid = |byte: u8| C::pack(C::unpack(byte)) != byte || self.rule == Rule::Absmean && C::unpack(byte).iter().any(|&c| c > 2);
+        let invalid = |byte: u8| {
+            C::pack(C::unpack(byte)) != byte || self.rule == Rule::Absmean && C::unpack(byte).iter().any(|&c| c > 2)
+        };
         let bad: [bool; 256] = std::array::from_fn(|b| invalid(b as u8));
         if bad.contains(&true)
             && let Some(at) = p.parts[0].iter().position(|&b| bad[b as usize])
         {
-            return Err(Error::Corrupt(format!("{name}: byte {at} of `codes` is {}, which no ternary codes give", p.parts[0][at])));
+            return Err(Error::Corrupt(format!(
+                "{name}: byte {at} of `codes` is {}, which no ternary codes give",
+                p.parts[0][at]
+            )));
         }
         match self.share {
-            Share::Group => check_scales(name, p.parts[1].chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
+            Share::Group => {
+                check_scales(name, p.parts[1].chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()))
+            }
             _ => check_scales(name, super::floats(&p.parts[1])),
         }
     }
@@ -215,11 +222,13 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
         }
         let panels = self.p.rows.div_ceil(LANES);
         // Whole strips per task, and enough bytes in one to outweigh handing it out.
-        let grain = ((1 << 16) / (self.units * 64) + 1).next_multiple_of(STRIP).max(panels.div_ceil(16).next_multiple_of(STRIP));
+        let grain = ((1 << 16) / (self.units * 64) + 1)
+            .next_multiple_of(STRIP)
+            .max(panels.div_ceil(16).next_multiple_of(STRIP));
         let out = SharedMut::new(y);
         cpu.pool.run(panels.div_ceil(grain), &|task| {
             let range = task * grain..((task + 1) * grain).min(panels);
-            cpu.isa.run(OneToken { view: self, x: groups, total: groups.total(0), panels: range, out: &out });
+            cpu.isa.run(OneToken { view: self, x: groups, total: groups.totals[0], panels: range, out: &out });
         });
     }
 }
@@ -230,7 +239,15 @@ impl<'a> Groups<'a> {
         // SAFETY: i8 and u8 have the same size and alignment, and all bits are valid for both.
         let bytes = unsafe { std::slice::from_raw_parts(q.q.as_ptr().cast::<u8>(), q.tokens * q.stride) };
         let sums_stride = q.stride / GROUP;
-        Groups { bytes, stride: q.stride, tokens: q.tokens, sums: &q.group_sums, sums_stride, scale: &q.scale }
+        Groups {
+            bytes,
+            stride: q.stride,
+            tokens: q.tokens,
+            sums: &q.group_sums,
+            sums_stride,
+            scale: &q.scale,
+            totals: &q.sums,
+        }
     }
 }
 
@@ -311,8 +328,9 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
                     let at = ((panel + p) * v.groups() + g) * 4 * LANES;
                     let scales = &v.p.parts[1][at..at + 4 * LANES];
                     // SAFETY: 16 f16 scales, then 16 f16 offsets, as just sliced.
-                    let (scale, offset) =
-                        unsafe { (s.load_f16(scales.as_ptr().cast()), s.load_f16(scales.as_ptr().add(2 * LANES).cast())) };
+                    let (scale, offset) = unsafe {
+                        (s.load_f16(scales.as_ptr().cast()), s.load_f16(scales.as_ptr().add(2 * LANES).cast()))
+                    };
                     totals[p] = s.fma(x_sum, offset, s.fma(s.to_f(sums[p]), scale, totals[p]));
                 }
             }
@@ -374,7 +392,15 @@ impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
             self.group_scales(panel, 0..self.groups(), 1, &mut groups);
         }
         let (bytes, scales) = (self.panel(panel), self.row_scales_if(!grouped, panel));
-        isa.run(Columns::<C, Q> { _codec: self.codec, bytes, zero: self.zero, groups: &groups, scales, cols: self.p.cols, out });
+        isa.run(Columns::<C, Q> {
+            _codec: self.codec,
+            bytes,
+            zero: self.zero,
+            groups: &groups,
+            scales,
+            cols: self.p.cols,
+            out,
+        });
     }
 }
 
@@ -434,7 +460,12 @@ impl<C: Codec<Q>, const Q: usize> Op for Columns<'_, C, Q> {
             let codes = C::codes(s, unsafe { s.load_i(bytes.as_ptr()) });
             for q in 0..Q {
                 let code = codes[q];
-                let lanes = [s.and(code, mask), s.and(s.shr::<8>(code), mask), s.and(s.shr::<16>(code), mask), s.shr::<24>(code)];
+                let lanes = [
+                    s.and(code, mask),
+                    s.and(s.shr::<8>(code), mask),
+                    s.and(s.shr::<16>(code), mask),
+                    s.shr::<24>(code),
+                ];
                 for (j, lane) in lanes.into_iter().enumerate() {
                     let col = (unit * Q + q) * 4 + j;
                     if col >= self.cols {

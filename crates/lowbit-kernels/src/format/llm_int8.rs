@@ -6,8 +6,9 @@
 
 use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Int8Rows, Op, Rows};
+use crate::{Bytes, Cpu, Error, Int8Rows, Mat, Op, Rows, gemm};
 use half::f16;
+use std::cell::RefCell;
 
 /// Activations beyond this magnitude are outliers.
 const THRESHOLD: f32 = 6.0;
@@ -26,18 +27,92 @@ fn columns(p: &Packed) -> impl Iterator<Item = usize> + '_ {
     p.parts[2].chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().expect("four bytes")) as usize)
 }
 
-/// The weights of one input feature, `[rows]`.
-fn column(p: &Packed, col: usize, out: &mut Vec<f32>) {
-    out.clear();
-    if let Some(i) = columns(p).position(|c| c == col) {
-        let halves = p.parts[3][i * p.rows * 2..(i + 1) * p.rows * 2].chunks_exact(2);
-        out.extend(halves.map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()));
-    } else {
-        let units = p.cols.div_ceil(4);
-        out.extend(floats(&p.parts[1]).enumerate().map(|(row, scale)| {
-            let at = (row / LANES * units + col / 4) * 64 + row % LANES * 4 + col % 4;
-            (p.parts[0][at] as i32 - 128) as f32 * scale
-        }));
+/// The weights of one input feature as f32, `[rows]`; `known` is its place among the features kept in 16 bit.
+fn column(cpu: &Cpu, p: &Packed, col: usize, known: Option<usize>, out: &mut [f32]) {
+    match known {
+        Some(i) => cpu.isa.run(Widen { halves: &p.parts[3][i * p.rows * 2..(i + 1) * p.rows * 2], out }),
+        None => {
+            let units = p.cols.div_ceil(4);
+            for (row, (scale, out)) in floats(&p.parts[1]).zip(out).enumerate() {
+                let at = (row / LANES * units + col / 4) * 64 + row % LANES * 4 + col % 4;
+                *out = (p.parts[0][at] as i32 - 128) as f32 * scale;
+            }
+        }
+    }
+}
+
+/// f16 to f32.
+struct Widen<'a> {
+    halves: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl Op for Widen<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let mut halves = self.halves.chunks_exact(2 * LANES);
+        let mut out = self.out.chunks_exact_mut(LANES);
+        for (halves, out) in (&mut halves).zip(&mut out) {
+            // SAFETY: 16 halves, as just cut.
+            s.store_part(out, unsafe { s.load_f16(halves.as_ptr().cast()) });
+        }
+        for (half, out) in halves.remainder().chunks_exact(2).zip(out.into_remainder()) {
+            *out = f16::from_le_bytes([half[0], half[1]]).to_f32();
+        }
+    }
+}
+
+/// Buffers that each thread keeps between calls.
+#[derive(Default)]
+struct Buffers {
+    q: Int8Rows,
+    rest: Vec<f32>,
+    /// Outlier features, those kept in 16 bit first.
+    features: Vec<usize>,
+    /// `[tokens, features]`
+    outliers: Vec<f32>,
+    /// `[features, rows]`
+    weights: Vec<f32>,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+impl Buffers {
+    /// Splits activations into what is quantized and the outliers.
+    fn split(&mut self, cpu: &Cpu, p: &Packed, x: &[f32]) {
+        let Buffers { rest, features, outliers, .. } = self;
+        rest.clear();
+        rest.extend_from_slice(x);
+        features.clear();
+        features.extend(columns(p));
+        let known = features.len();
+        let beyond = |v: &f32| v.abs() > THRESHOLD;
+        for row in x.chunks_exact(p.cols).filter(|row| cpu.isa.run(Largest(row)) > THRESHOLD) {
+            let new = row.iter().enumerate().filter(|(_, v)| beyond(v)).map(|(col, _)| col);
+            features.extend(new);
+        }
+        let (kept, found) = features.split_at_mut(known);
+        found.sort_unstable();
+        let mut last = None;
+        let mut count = known;
+        for i in 0..found.len() {
+            if last != Some(found[i]) && kept.binary_search(&found[i]).is_err() {
+                last = Some(found[i]);
+                found[count - known] = found[i];
+                count += 1;
+            }
+        }
+        features.truncate(count);
+        outliers.clear();
+        for row in rest.chunks_exact_mut(p.cols) {
+            for (i, &col) in features.iter().enumerate() {
+                let taken = i < known || beyond(&row[col]);
+                outliers.push(if taken { std::mem::take(&mut row[col]) } else { 0.0 });
+            }
+        }
     }
 }
 
@@ -94,38 +169,22 @@ impl Format for LlmInt8 {
                 &owned
             }
         };
-        let known: Vec<usize> = columns(p).collect();
-        let outliers = !known.is_empty() || cpu.isa.run(Largest(x)) > THRESHOLD;
-        let mut q = Int8Rows::default();
-        if !outliers {
-            q.quantize(cpu, x, p.cols);
-            let inner = inner(p);
-            return inner.format.matmul(cpu, &inner, Rows::Int8(&q), y);
-        }
-        let mut kept = x.to_vec();
-        let mut moved: Vec<(usize, usize, f32)> = Vec::new(); // (column, token, value)
-        for (token, row) in kept.chunks_exact_mut(p.cols).enumerate() {
-            let mut out = |col: usize, v: &mut f32| moved.push((col, token, std::mem::take(v)));
-            known.iter().for_each(|&col| out(col, &mut row[col]));
-            for (col, v) in row.iter_mut().enumerate() {
-                if v.abs() > THRESHOLD {
-                    out(col, v);
-                }
-            }
-        }
-        q.quantize(cpu, &kept, p.cols);
+        let mut buffers = BUFFERS.take();
+        buffers.split(cpu, p, x);
+        let Buffers { q, rest, features, outliers, weights } = &mut buffers;
+        q.quantize(cpu, rest, p.cols);
         let inner = inner(p);
-        inner.format.matmul(cpu, &inner, Rows::Int8(&q), y);
-        moved.sort_by_key(|&(col, token, _)| (col, token));
-        let mut weights = Vec::new();
-        for group in moved.chunk_by(|a, b| a.0 == b.0) {
-            column(p, group[0].0, &mut weights);
-            for &(_, token, value) in group {
-                for (y, w) in y[token * p.rows..][..p.rows].iter_mut().zip(&weights) {
-                    *y += value * w;
-                }
+        inner.format.matmul(cpu, &inner, Rows::Int8(q), y);
+        if !features.is_empty() {
+            let known = p.parts[2].len() / 4;
+            weights.resize(features.len() * p.rows, 0.0);
+            for (i, (&col, out)) in features.iter().zip(weights.chunks_exact_mut(p.rows)).enumerate() {
+                column(cpu, p, col, (i < known).then_some(i), out);
             }
+            let (tokens, n) = (x.len() / p.cols, features.len());
+            gemm(cpu, tokens, p.rows, n, Mat::new(outliers, n), Mat::new(weights, p.rows), true, y);
         }
+        BUFFERS.set(buffers);
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {

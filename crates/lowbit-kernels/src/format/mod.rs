@@ -55,12 +55,22 @@ impl Packed {
     pub fn from_parts(format: &'static dyn Format, rows: usize, cols: usize, parts: Vec<Bytes>) -> Result<Self, Error> {
         let expected = format.parts(rows, cols, &parts);
         if expected.len() != parts.len() {
-            return Err(Error::Corrupt(format!("{} has {} parts, found {}", format.name(), expected.len(), parts.len())));
+            return Err(Error::Corrupt(format!(
+                "{} has {} parts, found {}",
+                format.name(),
+                expected.len(),
+                parts.len()
+            )));
         }
         for (want, have) in expected.iter().zip(&parts) {
             if want.bytes != have.len() {
                 let (name, shape) = (format.name(), format!("[{rows}, {cols}]"));
-                let text = format!("part `{}` of a {name} matrix {shape} has {} bytes, not {}", want.name, have.len(), want.bytes);
+                let text = format!(
+                    "part `{}` of a {name} matrix {shape} has {} bytes, not {}",
+                    want.name,
+                    have.len(),
+                    want.bytes
+                );
                 return Err(Error::Corrupt(text));
             }
         }

@@ -108,7 +108,9 @@ impl Format for Nf4 {
                     let (low, high) = group.iter().fold((f32::INFINITY, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
                     let step = (high - low) / 255.0;
                     ranges.extend([low, step]);
-                    small.extend(group.iter().map(|v| if step == 0.0 { 0 } else { ((v - low) / step).round_ties_even() as u8 }));
+                    small.extend(
+                        group.iter().map(|v| if step == 0.0 { 0 } else { ((v - low) / step).round_ties_even() as u8 }),
+                    );
                 }
             }
             parts.extend([Bytes::new(small), Bytes::from_f32(&ranges)]);
@@ -152,7 +154,9 @@ impl View<'_> {
         let at = (panel * blocks(self.p.cols) + block) * LANES;
         if !self.double {
             let bytes: &[u8; 4 * LANES] = self.p.parts[1][at * 4..][..4 * LANES].try_into().expect("16 maxima");
-            return std::array::from_fn(|i| f32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]]));
+            return std::array::from_fn(|i| {
+                f32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
+            });
         }
         let codes: &[u8; LANES] = self.p.parts[1][at..at + LANES].try_into().expect("16 codes");
         let group = panel * blocks(self.p.cols).div_ceil(DOUBLE) + block / DOUBLE;

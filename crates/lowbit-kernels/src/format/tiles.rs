@@ -75,6 +75,8 @@ pub(super) struct Groups<'a> {
     pub sums_stride: usize,
     /// Scale per token; empty for bf16, where it is 1.
     pub scale: &'a [f32],
+    /// Sum of all codes of each token; empty for bf16.
+    pub totals: &'a [i32],
 }
 
 /// `y = x * W^T` for any number of tokens; `y` is `[tokens, rows]`.
@@ -107,7 +109,7 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut 
     let full = panels / wide;
     let strips = full + panels % wide;
     let work = x.tokens * layout.units * layout.quads * wide;
-    let grain = strips.div_ceil(8).min(8).max((1 << 17) / (work + 1)).max(1);
+    let grain = strips.div_ceil(8).min(8).max((1 << 14) / (work + 1)).max(1);
     let out = SharedMut::new(y);
     let packed = &*packed;
     cpu.pool.run(strips.div_ceil(grain), &|task| {
@@ -121,7 +123,15 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut 
             let sums = job.run(cpu.isa, &mut buffers);
             for (i, panel) in panels.clone().enumerate() {
                 let sums = &sums[i..];
-                cpu.isa.run(Finish { epilogue: w.epilogue(panel), step: panels.len(), sums, x, rows, panel, out: &out });
+                cpu.isa.run(Finish {
+                    epilogue: w.epilogue(panel),
+                    step: panels.len(),
+                    sums,
+                    x,
+                    rows,
+                    panel,
+                    out: &out,
+                });
             }
         }
     });
@@ -170,16 +180,16 @@ pub(super) fn product_f32(cpu: &Cpu, w: &dyn Quads, rows: usize, cols: usize, x:
 
 struct Buffers {
     quads: scratch::Scratch,
-    scales: Vec<f32>,
-    sums: Vec<[u32; LANES]>,
+    scales: scratch::Scratch,
+    sums: scratch::Scratch,
 }
 
 impl Buffers {
     fn new(tokens: usize, wide: usize) -> Self {
         Buffers {
             quads: scratch::take(CHUNK * wide * 64),
-            scales: vec![0.0; CHUNK / 16 * wide * 2 * LANES],
-            sums: vec![[0; LANES]; tokens * wide],
+            scales: scratch::take(CHUNK / 16 * wide * 2 * LANES * 4),
+            sums: scratch::take(tokens * wide * LANES * 4),
         }
     }
 }
@@ -200,8 +210,10 @@ impl Strip<'_> {
     fn run<'b>(&self, isa: Isa, buffers: &'b mut Buffers) -> &'b [[u32; LANES]] {
         let Layout { units, quads, group, .. } = self.layout;
         let width = self.panels.len();
-        let sums = &mut buffers.sums[..self.tiles * self.tile * width];
-        sums.fill([0; LANES]);
+        let sums = &mut buffers.sums.lanes()[..self.tiles * self.tile * width];
+        if group.is_some() {
+            sums.fill([0; LANES]);
+        }
         for (chunk, start) in (0..units).step_by(self.chunk_units).enumerate() {
             let span = start..(start + self.chunk_units).min(units);
             let length = span.len() * quads;
@@ -209,16 +221,17 @@ impl Strip<'_> {
             let groups = group.map_or(0, |g| length / g);
             for (i, panel) in self.panels.clone().enumerate() {
                 self.w.decode(isa, panel, span.clone(), width, &mut buffers.quads.bytes()[i * 64..]);
-                let scales = &mut buffers.scales[i * 2 * LANES..];
+                let scales = &mut buffers.scales.floats()[i * 2 * LANES..];
                 self.w.group_scales(panel, first_group..first_group + groups, width, scales);
             }
             isa.run(Tiles {
                 kind: self.layout.kind,
                 length,
                 group,
+                first: chunk == 0,
                 first_group,
                 quads: buffers.quads.bytes(),
-                scales: &buffers.scales,
+                scales: buffers.scales.floats(),
                 packed: &self.packed[chunk * self.tiles * self.tile * STRIDE * 4..],
                 x: self.x,
                 tile: self.tile,
@@ -254,9 +267,14 @@ impl Op for Finish<'_> {
             // SAFETY: a sum is 16 values.
             let v = unsafe {
                 match &self.epilogue {
-                    Epilogue::Rows { zero, scales } => {
-                        finish_rows(s, s.load_i(sums.cast()), *zero, self.x.total(token), scale, s.load(scales.as_ptr()))
-                    }
+                    Epilogue::Rows { zero, scales } => finish_rows(
+                        s,
+                        s.load_i(sums.cast()),
+                        *zero,
+                        self.x.totals[token],
+                        scale,
+                        s.load(scales.as_ptr()),
+                    ),
                     Epilogue::Totals if self.x.scale.is_empty() => s.load(sums.cast()),
                     Epilogue::Totals => s.mul(s.load(sums.cast()), s.splat(scale)),
                 }
@@ -275,14 +293,6 @@ pub(super) fn finish_rows<S: Simd>(s: S, sum: S::I, zero: i32, total: i32, scale
     s.mul(s.to_f(exact), s.mul(s.splat(scale), scales))
 }
 
-impl Groups<'_> {
-    /// Sum of all codes of a token.
-    #[inline(always)]
-    pub(super) fn total(&self, token: usize) -> i32 {
-        self.sums[token * self.sums_stride..][..self.sums_stride].iter().sum()
-    }
-}
-
 /// Panels of a strip for a tile of so many tokens.
 struct Wide(usize);
 
@@ -299,6 +309,8 @@ struct Tiles<'a> {
     kind: Kind,
     length: usize,
     group: Option<usize>,
+    /// Whether sums begin here; what `sums` holds is then not read.
+    first: bool,
     first_group: usize,
     quads: &'a [u8],
     scales: &'a [f32],
@@ -368,7 +380,7 @@ impl Tiles<'_> {
         let mut out = [[s.splat(0.0); P]; T];
         // SAFETY: by the contract.
         unsafe {
-            if self.group.is_none() {
+            if self.group.is_none() && !self.first {
                 for t in 0..T {
                     for p in 0..P {
                         acc[t][p] = s.load_i(sums.add(t * P + p).cast());
@@ -417,7 +429,7 @@ impl Tiles<'_> {
         }
         // SAFETY: by the contract.
         unsafe {
-            if self.group.is_none() {
+            if self.group.is_none() && !self.first {
                 for t in 0..T {
                     for p in 0..P {
                         acc[t][p] = s.load(sums.add(t * P + p).cast());
@@ -452,7 +464,15 @@ impl Tiles<'_> {
     /// # Safety
     /// `total` holds 16 values; the group and panel are inside `scales`.
     #[inline(always)]
-    unsafe fn fold<S: Simd, const P: usize>(&self, s: S, g: usize, p: usize, token: usize, acc: S::F, total: *mut [u32; LANES]) {
+    unsafe fn fold<S: Simd, const P: usize>(
+        &self,
+        s: S,
+        g: usize,
+        p: usize,
+        token: usize,
+        acc: S::F,
+        total: *mut [u32; LANES],
+    ) {
         // SAFETY: by the contract.
         unsafe {
             let scales = self.scales.as_ptr().add((g * P + p) * 2 * LANES);

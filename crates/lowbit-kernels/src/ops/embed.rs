@@ -59,7 +59,7 @@ pub fn scatter_add(cpu: &Cpu, dy: &[f32], width: usize, ids: &[u32], dtable: &mu
 pub fn pool_mean(cpu: &Cpu, x: &[f32], width: usize, starts: &[usize], y: &mut [f32]) {
     check_starts(starts, x.len() / width.max(1));
     let (sequences, isa) = (starts.len() - 1, cpu.isa);
-    let grain = (row_grain(width) * sequences / (x.len() / width.max(1))).max(1);
+    let grain = (row_grain(width) * sequences / (x.len() / width.max(1)).max(1)).max(1);
     cpu.pool.for_rows(sequences, grain, [(y, width)], |range, [y]| {
         for (i, y) in range.zip(y.chunks_exact_mut(width)) {
             let span = starts[i]..starts[i + 1];

@@ -167,15 +167,8 @@ fn scale<S: Simd>(s: S, value: S::F, n: S::I) -> S::F {
 /// `2^x`, relative error below 2e-7; 0 below -126.5, infinity from 127.5.
 #[inline(always)]
 pub(super) fn exp2<S: Simd>(s: S, x: S::F) -> S::F {
-    const TERMS: [f32; 7] = [
-        1.0,
-        std::f32::consts::LN_2,
-        0.24022646,
-        0.055503283,
-        0.00961849,
-        0.0013400064,
-        0.00015345696,
-    ];
+    const TERMS: [f32; 7] =
+        [1.0, std::f32::consts::LN_2, 0.24022646, 0.055503283, 0.00961849, 0.0013400064, 0.00015345696];
     // The second operand is the result when one is NaN.
     let x = s.min(s.splat(128.0), s.max(s.splat(-127.0), x));
     let n = s.round_i(x);

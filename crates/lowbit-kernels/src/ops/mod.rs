@@ -5,7 +5,7 @@
 //! lengths are laid end to end, `starts` holds the first row of each and the number of rows at the end:
 //! `[sequences + 1]`, ascending; an empty sequence is not allowed.
 //!
-//! Functions panic when lengths do not fit together.
+//! Functions panic when lengths do not fit together. Buffers that start at a multiple of 64 bytes are the fastest.
 
 mod attention;
 mod elementwise;
@@ -29,7 +29,7 @@ pub use random::dropout;
 pub use reduce::{all_finite, sum_rows, sum_squares};
 
 /// Elements of one task: an operation on fewer runs on the calling thread.
-const GRAIN: usize = 16_384;
+const GRAIN: usize = 32_768;
 
 /// Rows of one task.
 fn row_grain(width: usize) -> usize {

@@ -66,14 +66,7 @@ impl<const CENTER: bool> Op for Normalize<'_, CENTER> {
     }
 }
 
-fn normalize<const CENTER: bool>(
-    cpu: &Cpu,
-    x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    eps: f32,
-    y: &mut [f32],
-) {
+fn normalize<const CENTER: bool>(cpu: &Cpu, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, y: &mut [f32]) {
     let (width, isa) = (weight.len(), cpu.isa);
     assert!(width > 0 && x.len() == y.len(), "y is as long as x, and rows are not empty");
     assert!(bias.is_none_or(|bias| bias.len() == width), "bias is as long as weight");

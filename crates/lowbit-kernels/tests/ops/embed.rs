@@ -34,8 +34,7 @@ fn means_match() {
             let mut starts = vec![0];
             lengths.iter().for_each(|len| starts.push(starts[starts.len() - 1] + len));
             let rows = starts[lengths.len()];
-            let (x, dy, start) =
-                (noise(rows * width, 1), noise(lengths.len() * width, 2), noise(rows * width, 3));
+            let (x, dy, start) = (noise(rows * width, 1), noise(lengths.len() * width, 2), noise(rows * width, 3));
             let (mut y, mut dx) = (vec![f32::NAN; dy.len()], start.clone());
             ops::pool_mean(&cpu, &x, width, &starts, &mut y);
             ops::pool_mean_backward(&cpu, &dy, width, &starts, &mut dx);

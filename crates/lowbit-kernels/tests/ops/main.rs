@@ -40,7 +40,10 @@ fn f64s(x: &[f32]) -> Vec<f64> {
 fn assert_close(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        assert!((got as f64 - want).abs() <= tolerance * (1.0 + want.abs()), "{what}: element {i} is {got}, not {want}");
+        assert!(
+            (got as f64 - want).abs() <= tolerance * (1.0 + want.abs()),
+            "{what}: element {i} is {got}, not {want}"
+        );
     }
 }
 

@@ -31,7 +31,7 @@ fn norms_match() {
         for bias in [None, Some(&bias[..])] {
             ops::layer_norm(&cpu, &shifted, &weight, bias, EPS, &mut y);
             let want = oracle(true, &f64s(&shifted), &f64s(&weight), bias.map(f64s).as_deref());
-            assert_close(&y, &want, if width == 1 { 1e-5 } else { 1e-5 }, &format!("layer {rows} x {width}"));
+            assert_close(&y, &want, 1e-5, &format!("layer {rows} x {width}"));
         }
     }
 }
@@ -40,8 +40,7 @@ fn norms_match() {
 fn norm_gradients_match() {
     let cpu = cpu();
     for (rows, width) in shapes().filter(|&(rows, width)| rows * width < 300) {
-        let (x, weight, bias, dy) =
-            (noise(rows * width, 1), noise(width, 2), noise(width, 3), noise(rows * width, 4));
+        let (x, weight, bias, dy) = (noise(rows * width, 1), noise(width, 2), noise(width, 3), noise(rows * width, 4));
         let (x64, weight64, bias64, dy64) = (f64s(&x), f64s(&weight), f64s(&bias), f64s(&dy));
         for layer in [false, true] {
             let (mut dx, mut dweight, mut dbias) = (noise(x.len(), 5), noise(width, 6), noise(width, 7));

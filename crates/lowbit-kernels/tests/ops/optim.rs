@@ -103,7 +103,8 @@ fn same_bits_everywhere() {
     for len in [33, 40_001] {
         let (w, g, m) = (noise(len, 1), noise(len, 2), noise(len, 3));
         assert_same_everywhere("optim", |cpu| {
-            let mut buffers = [w.clone(), m.clone(), m.iter().map(|m| m * m).collect(), w.clone(), m.clone(), g.clone()];
+            let mut buffers =
+                [w.clone(), m.clone(), m.iter().map(|m| m * m).collect(), w.clone(), m.clone(), g.clone()];
             let [w, m, v, w2, buffer, y] = &mut buffers;
             ops::adamw(cpu, w, &g, m, v, AdamW { step: 7, ..ADAMW });
             ops::sgd(cpu, w2, &g, buffer, 0.1, 0.9, 0.01, 0.5);

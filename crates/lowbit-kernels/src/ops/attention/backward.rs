@@ -70,8 +70,7 @@ impl Backward<'_> {
             d: parts.take(KEYS * PANEL),
         };
         for (data, to) in [(self.k, &mut *state.k), (self.v, &mut *state.v)] {
-            let from =
-                HeadRows::new(data, self.shape.kv_width(), tokens.start, tokens.len(), kv_head * dim, dim);
+            let from = HeadRows::new(data, self.shape.kv_width(), tokens.start, tokens.len(), kv_head * dim, dim);
             self.cpu.isa.run(Pack { from, scale: 1.0, to });
         }
         state.dk.fill(0.0);

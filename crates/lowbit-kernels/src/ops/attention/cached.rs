@@ -35,8 +35,7 @@ impl Op for Scores<'_> {
             for (q, scores) in queries.zip(self.scores.chunks_exact_mut(self.stride)) {
                 let mut partial = [s.splat(0.0); LANES];
                 for (i, sums) in partial.chunks_exact_mut(BATCH).enumerate() {
-                    let k: [&[f32]; BATCH] =
-                        std::array::from_fn(|r| self.k.row((first + i * BATCH + r).min(rows - 1)));
+                    let k: [&[f32]; BATCH] = std::array::from_fn(|r| self.k.row((first + i * BATCH + r).min(rows - 1)));
                     let mut batch = [s.splat(0.0); BATCH];
                     vectors!(cols, |at, w| {
                         let q = w.get(s, q, at, 0.0);

@@ -67,7 +67,11 @@ impl AttentionShape {
         assert!(self.head_dim > 0 && self.kv_heads > 0, "an attention has heads");
         assert!(self.heads.is_multiple_of(self.kv_heads), "key heads divide query heads");
         assert_eq!(q, queries * self.width(), "q is [tokens, heads * head_dim]");
-        assert_eq!((k, v), (keys * self.kv_width(), keys * self.kv_width()), "k and v are [tokens, kv_heads * head_dim]");
+        assert_eq!(
+            (k, v),
+            (keys * self.kv_width(), keys * self.kv_width()),
+            "k and v are [tokens, kv_heads * head_dim]"
+        );
     }
 
     /// Keys that the first `queries` queries see, when `past` keys come before the first query.

@@ -42,15 +42,7 @@ impl Op for Rope<'_> {
 /// Rotates the pairs `(i, i + head_dim / 2)` of each head of `x`, `[positions.len(), heads * head_dim]`, in place by the
 /// angle `position * theta^(-2i / head_dim)`, or back when `inverse` (arXiv 2104.09864). Positions are below 65536, else
 /// angles lose accuracy.
-pub fn rope(
-    cpu: &Cpu,
-    x: &mut [f32],
-    heads: usize,
-    head_dim: usize,
-    positions: &[u32],
-    theta: f32,
-    inverse: bool,
-) {
+pub fn rope(cpu: &Cpu, x: &mut [f32], heads: usize, head_dim: usize, positions: &[u32], theta: f32, inverse: bool) {
     assert!(head_dim.is_multiple_of(2), "the width of a head, {head_dim}, is even");
     let ratio = (theta as f64).powf(-2.0 / head_dim as f64);
     let steps: Vec<f64> = std::iter::successors(Some(1.0), |step| Some(step * ratio)).take(head_dim / 2).collect();

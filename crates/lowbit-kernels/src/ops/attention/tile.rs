@@ -96,12 +96,14 @@ impl<S: Simd> Block<'_, S> {
 
     /// Rows `i..i + R`, columns `j..j + 16 V`.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // counters of constant range, which become registers
     unsafe fn block<const R: usize, const V: usize>(&mut self, i: usize, j: usize) {
         let (s, p) = (self.s, &mut self.p);
         let mut sums = [[s.splat(0.0); V]; R];
         // SAFETY: the caller promises that the block lies inside the matrices.
         unsafe {
-            let (a, b, c) = (p.a.data.as_ptr().add(i * p.a.row), p.b.as_ptr().add(j), p.c.as_mut_ptr().add(i * p.c_row + j));
+            let (a, b, c) =
+                (p.a.data.as_ptr().add(i * p.a.row), p.b.as_ptr().add(j), p.c.as_mut_ptr().add(i * p.c_row + j));
             if p.add {
                 for r in 0..R {
                     for v in 0..V {
@@ -166,8 +168,8 @@ impl Op for Pack<'_> {
     fn eval<S: Simd>(self, s: S) {
         let padded = self.from.cols.next_multiple_of(LANES);
         for (i, to) in self.to.chunks_exact_mut(padded).take(self.from.rows).enumerate() {
-            vectors!(padded, |at, w| {
-                w.put(s, to, at, s.mul(w.get(s, self.from.row(i), at, 0.0), s.splat(self.scale)));
+            vectors!(self.from.cols, |at, w| {
+                Whole.put(s, to, at, s.mul(w.get(s, self.from.row(i), at, 0.0), s.splat(self.scale)));
             });
         }
     }

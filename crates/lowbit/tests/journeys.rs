@@ -1,0 +1,162 @@
+//! Whole journeys: compare, interrupt, resume, verify; and training that survives being killed.
+
+mod common;
+
+use common::{good, lowbit, refused, run, small_suite};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+#[test]
+fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    small_suite(at, 200, 20);
+    let mut child = lowbit()
+        .current_dir(at)
+        .args(["compare", "small.toml", "--out", "out"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Once the first contender is stored, the second training is under way soon.
+    let qat = at.join("out/contenders/ternary_qat/training");
+    for _ in 0..6000 {
+        if qat.join("metrics.jsonl").exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    let status = child.wait().unwrap();
+    // On a fast machine the comparison may have ended first.
+    assert!(matches!(status.code(), Some(130 | 0)), "{status}");
+
+    let output = run(at, &["compare", "small.toml", "--out", "out", "--json"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert_eq!(told.matches("kept from before").count(), if status.code() == Some(130) { 5 } else { 6 }, "{told}");
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let records = results["records"].as_array().unwrap();
+    for name in ["f32", "int8", "llm_int8", "nf4", "ternary_ptq", "ternary_qat"] {
+        let record = records.iter().find(|r| r["model"] == name).unwrap();
+        for measure in
+            ["accuracy", "f1_macro", "weight_bytes", "latency_p50", "throughput/8", "throughput/32", "load_seconds"]
+        {
+            assert!(record["measures"][measure]["value"].as_f64().is_some_and(|v| v > 0.0), "{name} {measure}");
+        }
+    }
+    assert!(records.iter().any(|r| r["detail"]["made"] == "baseline"));
+
+    good(at, &["report", "out", "--verify"]);
+    let page = fs::read_to_string(at.join("out/report.html")).unwrap();
+    assert!(
+        page.contains("<svg") && !page.contains("http://") || page.contains("http://www.w3.org"),
+        "one self-contained file"
+    );
+    let csv = fs::read_to_string(at.join("out/results.csv")).unwrap();
+    let row = csv.lines().find(|l| l.contains(",accuracy,")).unwrap();
+    let digit = row.rfind(|c: char| ('1'..='8').contains(&c)).unwrap();
+    let mut edited = row.to_string();
+    edited.replace_range(digit..=digit, "9");
+    fs::write(at.join("out/results.csv"), csv.replace(row, &edited)).unwrap();
+    refused(at, &["report", "out", "--verify"], 7, &["out", "1 of"]);
+    good(at, &["report", "out"]);
+    good(at, &["report", "out", "--verify"]);
+
+    small_suite(at, 201, 20);
+    refused(at, &["compare", "small.toml", "--out", "out"], 3, &["out", "another suite"]);
+}
+
+#[test]
+fn training_killed_at_twenty_moments_ends_with_the_same_weights() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    small_suite(at, 300, 3);
+    let train = |out: &str, threads: &str| {
+        let mut command = lowbit();
+        command.current_dir(at).args(["train", "small.toml", "--contender", "ternary_qat", "--out", out]);
+        command.args(["--threads", threads]).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    assert!(train("whole", "2").status().unwrap().success());
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut kills = 0;
+    while kills < 20 {
+        let mut child = train("killed", if kills % 2 == 0 { "1" } else { "2" }).spawn().unwrap();
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        wait_for_checkpoint(&at.join("killed"), &mut child);
+        std::thread::sleep(Duration::from_micros(seed >> 32 & 0xffff));
+        if child.try_wait().unwrap().is_some() {
+            break; // finished before it could be killed
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    println!("{kills} kills");
+    assert!(kills >= 5, "the run is long enough to be killed");
+    assert!(train("killed", "2").status().unwrap().success());
+    let weights = |run: &str| fs::read(at.join(run).join("model.safetensors")).unwrap();
+    assert!(weights("whole") == weights("killed"), "the same bytes");
+    let left: Vec<_> = walk(&at.join("killed")).into_iter().filter(|p| p.contains("tmp")).collect();
+    assert!(left.is_empty(), "orphans: {left:?}");
+}
+
+/// Waits until the run writes its metrics, so that the kill meets training and not start-up.
+fn wait_for_checkpoint(run: &Path, child: &mut std::process::Child) {
+    let size = || fs::metadata(run.join("metrics.jsonl")).map_or(0, |m| m.len());
+    let before = size();
+    for _ in 0..4000 {
+        if size() != before || child.try_wait().unwrap().is_some() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn walk(directory: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        match entry.path().is_dir() {
+            true => out.extend(walk(&entry.path())),
+            false => out.push(entry.path().display().to_string()),
+        }
+    }
+    out
+}
+
+#[test]
+fn the_small_commands_tell_what_they_promise() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    small_suite(at, 5, 0);
+    good(at, &["train", "small.toml", "--out", "model"]);
+    for recipe in ["bf16", "int4", "ternary", "bitnet_b3"] {
+        good(at, &["quantize", "model", "--recipe", recipe, "--out", recipe]);
+        let text = good(at, &["inspect", recipe, "--json"]);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["recipe"], recipe);
+        let text = good(at, &["eval", recipe, "--task", "quickstart", "--limit", "50", "--json"]);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["records"][0]["measures"]["accuracy"]["n"], 50);
+        assert_eq!(value["schema_version"], 1);
+    }
+    assert!(good(at, &["inspect", "model", "--recipes"]).contains("nf4_dq"));
+    let doctor: serde_json::Value = serde_json::from_str(&good(at, &["doctor", "--json"])).unwrap();
+    assert!(doctor["host"]["limits"]["memory_gbps"].as_f64().unwrap() > 0.0);
+    assert!(good(at, &["doctor", "--isa", "scalar"]).contains("scalar (asked for)"));
+    assert!(good(at, &["completions", "bash"]).contains("_lowbit"));
+    // The same answers whatever the instruction set and the threads, for an integer body.
+    let scores = |args: &[&str]| {
+        let all: Vec<&str> = ["eval", "ternary", "--task", "quickstart", "--limit", "200", "--json"]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
+        let value: serde_json::Value = serde_json::from_str(&good(at, &all)).unwrap();
+        value["records"][0]["detail"]["answers"].clone()
+    };
+    assert_eq!(scores(&["--isa", "scalar", "--threads", "1"]), scores(&["--threads", "2"]));
+}
