@@ -100,7 +100,7 @@ fn training_killed_at_twenty_moments_ends_with_the_same_weights() {
     assert!(train("killed", "2").status().unwrap().success());
     let weights = |run: &str| fs::read(at.join(run).join("model.safetensors")).unwrap();
     assert!(weights("whole") == weights("killed"), "the same bytes");
-    let left: Vec<_> = walk(&at.join("killed")).into_iter().filter(|p| p.contains("tmp")).collect();
+    let left: Vec<_> = walk(&at.join("killed")).into_iter().filter(|p| p.ends_with(".tmp")).collect();
     assert!(left.is_empty(), "orphans: {left:?}");
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 fn trained(directory: &Path) {
-    small_suite(directory, 3, 0);
+    small_suite(directory, 6, 0);
     good(directory, &["train", "small.toml", "--out", "model"]);
 }
 
@@ -77,7 +77,7 @@ labels = ["1", "2", "3", "4"]
     assert!(matches!(output.status.code(), Some(3 | 5)), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("absent.csv"));
     refused(at, &["eval", "model", "--task", "mine.toml", "--data", "nowhere"], 2, &["nowhere", "--data"]);
-    refused(at, &["compare", "ag_news", "--data", "data"], 3, &["ag_news"]);
+    refused(at, &["compare", "ag_news", "--data", "data"], 5, &["ag_news/train.csv", "--data"]);
 }
 
 /// A zstd frame of raw blocks, so that the test needs no compressor.

@@ -133,7 +133,7 @@ impl Curve for Gelu {
     /// With `u` the argument of tanh, `(1 + tanh(u)) / 2 = sigmoid(2u)`.
     #[inline(always)]
     fn at<S: Simd>(self, s: S, x: S::F) -> (S::F, S::F) {
-        const TWICE: f32 = 1.595_769; // 2 sqrt(2 / pi)
+        const TWICE: f32 = 1.595_769_2; // 2 sqrt(2 / pi)
         // Beyond 100 the sigmoid is 0 or 1; the limit keeps 0 * infinity out.
         let square = s.min(s.splat(1e4), s.mul(x, x));
         let one = s.splat(1.0);

@@ -115,15 +115,15 @@ pub fn cross_entropy(
     });
     cpu.pool.run(targets.len().div_ceil(grain), &|task| {
         let mut loss = 0.0;
-        for row in task * grain..((task + 1) * grain).min(targets.len()) {
+        for (row, &target) in targets.iter().enumerate().skip(task * grain).take(grain) {
             let span = row * classes..(row + 1) * classes;
             // SAFETY: each row belongs to one task and is taken once.
             let gradient = gradients.as_ref().map(|(d, scale)| (unsafe { d.slice(span.clone()) }, *scale));
-            if targets[row] == u32::MAX {
+            if target == u32::MAX {
                 gradient.into_iter().for_each(|(d, _)| d.fill(0.0));
                 continue;
             }
-            let target = targets[row] as usize;
+            let target = target as usize;
             assert!(target < classes, "target {target} of row {row} is below the number of classes, {classes}");
             loss += isa.run(CrossEntropy { x: &logits[span], target, smoothing, gradient });
         }

@@ -22,8 +22,8 @@ pub struct Row {
     pub parts: BTreeMap<String, usize>,
     /// Share of dequantized values that are exactly 0.
     pub zero_fraction: f64,
-    /// Number of distinct dequantized values: of the whole parameter where there are at most 256, else the most in any 64
-    /// consecutive columns of a row where there are at most 32; absent where there are more.
+    /// Number of distinct dequantized values: of the whole parameter where there are at most 3, else the most in any 64
+    /// consecutive columns of a row (which share every scale) where there are at most 32; absent where there are more.
     pub levels: Option<usize>,
 }
 
@@ -68,7 +68,7 @@ fn levels(values: &[f32], cols: usize) -> Option<usize> {
         });
         few.then_some(seen.len())
     };
-    distinct(values, 256).or_else(|| {
+    distinct(values, 3).or_else(|| {
         let mut groups = values.chunks_exact(cols).flat_map(|row| row.chunks(64));
         groups.try_fold(0, |most, group| Some(most.max(distinct(group, 32)?)))
     })

@@ -23,7 +23,7 @@ pub struct Train {
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
     /// Highest learning rate.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     learning_rate: Option<f32>,
     /// Sequences per forward pass.
     #[arg(long, visible_alias = "per-device-train-batch-size")]
@@ -41,7 +41,7 @@ pub struct Train {
     #[arg(long)]
     warmup_steps: Option<u64>,
     /// Decoupled weight decay.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f32>,
     /// Updates between checkpoints.
     #[arg(long)]
