@@ -45,8 +45,12 @@ impl Data for Noise {
     }
 }
 
-/// Prints each step and keeps its speed.
-struct Print(Vec<f64>);
+/// Prints each step and keeps its speed and processor seconds.
+struct Print {
+    speeds: Vec<f64>,
+    processor: Vec<f64>,
+    before: f64,
+}
 
 impl Observer for Print {
     fn step(&mut self, m: &StepMetrics, steps: u64) -> Control {
@@ -54,7 +58,10 @@ impl Observer for Print {
             "step {}/{steps} loss {:.4} norm {:.3} {:.0} tokens/s",
             m.step, m.loss, m.grad_norm, m.tokens_per_second
         );
-        self.0.push(m.tokens_per_second);
+        self.speeds.push(m.tokens_per_second);
+        let now = processor_seconds();
+        self.processor.push(now - self.before);
+        self.before = now;
         Control::Continue
     }
 }
@@ -67,6 +74,14 @@ fn flag(name: &str, default: usize) -> usize {
 
 fn has(name: &str) -> bool {
     std::env::args().any(|a| a == name)
+}
+
+/// Processor seconds of all threads in this process so far, in steps of 10 ms; 0 where the system does not tell.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
 }
 
 /// Peak resident memory in MiB, where the system tells.
@@ -95,15 +110,20 @@ fn main() {
     let card = Card { config, labels: Vec::new(), max_length: context, trained_for: None };
     let job = Job { card: &card, tokenizer: None, from: None, data: &Noise { context }, config: &train_config };
     let dir = std::env::temp_dir().join(format!("lowbit-throughput-{}", std::process::id()));
-    let mut print = Print(Vec::new());
+    let mut print = Print { speeds: Vec::new(), processor: Vec::new(), before: 0.0 };
     let outcome = train(&job, &dir, &cpu, &mut print).unwrap_or_else(|e| panic!("{e}"));
     std::fs::remove_dir_all(&dir).expect("the directory was made here");
-    let mut speeds = print.0.split_off(print.0.len().min(2));
-    speeds.sort_by(f64::total_cmp);
     let mode = if train_config.qat.is_some() { "qat" } else { "f32" };
     println!("{mode}, {} weights, {}, {} threads", outcome.parameters, cpu.isa.name(), cpu.pool.threads());
+    let steady = |mut values: Vec<f64>| {
+        let mut values = values.split_off(values.len().min(2));
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let (speeds, processor) = (steady(print.speeds), steady(print.processor));
     if let (Some(min), Some(max)) = (speeds.first(), speeds.last()) {
         println!("tokens/s after 2 steps: median {:.0}, min {min:.0}, max {max:.0}", speeds[speeds.len() / 2]);
+        println!("processor seconds a step: median {:.3}, min {:.3}", processor[processor.len() / 2], processor[0]);
     }
     if let Some(peak) = peak_mib() {
         println!("peak resident memory: {peak:.0} MiB");

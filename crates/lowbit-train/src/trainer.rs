@@ -337,7 +337,7 @@ mod tests {
         let text = r#"{"architecture": "mlp", "vocab_size": 3, "hidden_size": 4, "hidden_act": "relu", "classes": 2}"#;
         let config = serde_json::from_str(text).unwrap();
         let card = Card { config, labels: Vec::new(), max_length: 2, trained_for: None };
-        let config = TrainConfig { steps: Some(5), batch_size: 2, save_every: 1, ..TrainConfig::default() };
+        let config = TrainConfig { steps: Some(2), batch_size: 2, save_every: 1, ..TrainConfig::default() };
         let job = Job { card: &card, tokenizer: None, from: None, data: &Tokens, config: &config };
         let cpu = Cpu::new(None, Some(1)).unwrap();
         let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
@@ -359,6 +359,6 @@ mod tests {
             train(&job, dir.path(), &cpu, &mut ()).unwrap();
             assert!(weights(dir.path()) == weights(whole.path()), "after {failures} operations");
         }
-        assert!(failures > 50, "only {failures} operations could fail");
+        assert!(failures > 30, "only {failures} operations could fail");
     }
 }

@@ -99,9 +99,10 @@ impl Format for BF16 {
     }
 
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
+        let bytes: &[u8] = &p.parts[0];
         for (col, out) in out.iter_mut().enumerate() {
             let at = (row / LANES * pairs(p.cols) + col / 2) * 64 + row % LANES * 4 + col % 2 * 2;
-            *out = bf16::from_le_bytes([p.parts[0][at], p.parts[0][at + 1]]).to_f32();
+            *out = bf16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
         }
     }
 

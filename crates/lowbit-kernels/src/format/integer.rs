@@ -55,7 +55,15 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
     }
 
     fn view<'a>(&self, p: &'a Packed) -> View<'a, C, Q> {
-        View { p, units: self.units(p.cols), zero: self.zero, share: self.share, codec: self.codec }
+        View {
+            p,
+            codes: &p.parts[0],
+            scales: &p.parts[1],
+            units: self.units(p.cols),
+            zero: self.zero,
+            share: self.share,
+            codec: self.codec,
+        }
     }
 }
 
@@ -188,6 +196,8 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
 /// A packed matrix with what its format knows.
 pub(super) struct View<'a, C, const Q: usize> {
     p: &'a Packed,
+    codes: &'a [u8],
+    scales: &'a [u8],
     units: usize,
     zero: u8,
     share: Share,
@@ -197,7 +207,7 @@ pub(super) struct View<'a, C, const Q: usize> {
 impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
     fn scale(&self, row: usize) -> f32 {
         let at = if self.share == Share::Tensor { 0 } else { row * 4 };
-        f32::from_le_bytes(self.p.parts[1][at..at + 4].try_into().expect("four bytes"))
+        f32::from_le_bytes(self.scales[at..at + 4].try_into().expect("four bytes"))
     }
 
     fn groups(&self) -> usize {
@@ -206,12 +216,12 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
 
     fn group(&self, row: usize, g: usize) -> (f32, f32) {
         let at = ((row / LANES * self.groups() + g) * 2 * LANES + row % LANES) * 2;
-        let half = |at: usize| f16::from_le_bytes([self.p.parts[1][at], self.p.parts[1][at + 1]]).to_f32();
+        let half = |at: usize| f16::from_le_bytes([self.scales[at], self.scales[at + 1]]).to_f32();
         (half(at), half(at + 2 * LANES))
     }
 
     fn panel(&self, panel: usize) -> &[u8] {
-        &self.p.parts[0][panel * self.units * 64..][..self.units * 64]
+        &self.codes[panel * self.units * 64..][..self.units * 64]
     }
 
     pub(super) fn product(&self, cpu: &Cpu, q: &Int8Rows, y: &mut [f32]) {
@@ -290,8 +300,8 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
         let v = self.view;
         let grouped = v.share == Share::Group;
         let step = if grouped { GROUP / (4 * Q) } else { v.units };
-        assert!(self.x.bytes.len() >= v.units * Q * 4 && v.p.parts[0].len() >= (panel + P) * v.units * 64);
-        let base = v.p.parts[0][panel * v.units * 64..].as_ptr();
+        assert!(self.x.bytes.len() >= v.units * Q * 4 && v.codes.len() >= (panel + P) * v.units * 64);
+        let base = v.codes[panel * v.units * 64..].as_ptr();
         let x = self.x.bytes.as_ptr();
         let mut totals = [s.splat(0.0); P];
         let mut sums = [s.splat_i(0); P];
@@ -326,7 +336,7 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
                 let x_sum = s.splat(self.x.sums[g] as f32);
                 for p in 0..P {
                     let at = ((panel + p) * v.groups() + g) * 4 * LANES;
-                    let scales = &v.p.parts[1][at..at + 4 * LANES];
+                    let scales = &v.scales[at..at + 4 * LANES];
                     // SAFETY: 16 f16 scales, then 16 f16 offsets, as just sliced.
                     let (scale, offset) = unsafe {
                         (s.load_f16(scales.as_ptr().cast()), s.load_f16(scales.as_ptr().add(2 * LANES).cast()))
@@ -371,7 +381,7 @@ impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
     fn group_scales(&self, panel: usize, groups: Range<usize>, step: usize, out: &mut [f32]) {
         for (i, g) in groups.enumerate() {
             let at = (panel * self.groups() + g) * 4 * LANES;
-            let halves = self.p.parts[1][at..at + 4 * LANES].chunks_exact(2);
+            let halves = self.scales[at..at + 4 * LANES].chunks_exact(2);
             for (out, half) in out[i * step * 2 * LANES..].iter_mut().zip(halves) {
                 *out = f16::from_le_bytes([half[0], half[1]]).to_f32();
             }

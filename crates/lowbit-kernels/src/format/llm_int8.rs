@@ -32,10 +32,10 @@ fn column(cpu: &Cpu, p: &Packed, col: usize, known: Option<usize>, out: &mut [f3
     match known {
         Some(i) => cpu.isa.run(Widen { halves: &p.parts[3][i * p.rows * 2..(i + 1) * p.rows * 2], out }),
         None => {
-            let units = p.cols.div_ceil(4);
+            let (units, codes): (usize, &[u8]) = (p.cols.div_ceil(4), &p.parts[0]);
             for (row, (scale, out)) in floats(&p.parts[1]).zip(out).enumerate() {
                 let at = (row / LANES * units + col / 4) * 64 + row % LANES * 4 + col % 4;
-                *out = (p.parts[0][at] as i32 - 128) as f32 * scale;
+                *out = (codes[at] as i32 - 128) as f32 * scale;
             }
         }
     }
@@ -107,10 +107,19 @@ impl Buffers {
         }
         features.truncate(count);
         outliers.clear();
-        for row in rest.chunks_exact_mut(p.cols) {
-            for (i, &col) in features.iter().enumerate() {
-                let taken = i < known || beyond(&row[col]);
-                outliers.push(if taken { std::mem::take(&mut row[col]) } else { 0.0 });
+        outliers.resize(x.len() / p.cols * features.len(), 0.0);
+        if features.is_empty() {
+            return;
+        }
+        for (row, out) in rest.chunks_exact_mut(p.cols).zip(outliers.chunks_exact_mut(features.len())) {
+            let (first, more) = out.split_at_mut(known);
+            for (out, &col) in first.iter_mut().zip(&features[..known]) {
+                *out = std::mem::take(&mut row[col]);
+            }
+            for (out, &col) in more.iter_mut().zip(&features[known..]) {
+                if beyond(&row[col]) {
+                    *out = std::mem::take(&mut row[col]);
+                }
             }
         }
     }
@@ -170,6 +179,12 @@ impl Format for LlmInt8 {
             }
         };
         let mut buffers = BUFFERS.take();
+        if p.parts[2].is_empty() && cpu.isa.run(Largest(x)) <= THRESHOLD {
+            buffers.q.quantize(cpu, x, p.cols);
+            let inner = inner(p);
+            inner.format.matmul(cpu, &inner, Rows::Int8(&buffers.q), y);
+            return BUFFERS.set(buffers);
+        }
         buffers.split(cpu, p, x);
         let Buffers { q, rest, features, outliers, weights } = &mut buffers;
         q.quantize(cpu, rest, p.cols);

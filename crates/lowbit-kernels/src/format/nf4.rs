@@ -121,12 +121,13 @@ impl Format for Nf4 {
     }
 
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
+        let codes: &[u8] = &p.parts[0];
         let view = View { p, double: self.double };
         for (block, out) in out.chunks_mut(GROUP).enumerate() {
             let top = view.absmax(row / LANES, block)[row % LANES];
             for (i, out) in out.iter_mut().enumerate() {
                 let (at, shift) = place(row, block * GROUP + i, p.cols);
-                *out = LEVELS[(p.parts[0][at] >> shift & 15) as usize] * top;
+                *out = LEVELS[(codes[at] >> shift & 15) as usize] * top;
             }
         }
     }
