@@ -8,6 +8,7 @@
 //!
 //! This crate holds all the unsafe code of the workspace.
 #![deny(missing_docs)]
+#![allow(clippy::needless_range_loop)] // register tiles read best by index
 
 mod bytes;
 mod cpu;

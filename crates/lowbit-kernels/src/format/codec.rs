@@ -56,7 +56,7 @@ impl Codec<2> for Nibbles {
         [byte & 15, byte >> 4]
     }
     fn pack(codes: [u8; 2]) -> u8 {
-        codes[0] | codes[1] << 4
+        codes[0] | (codes[1] << 4)
     }
     #[inline(always)]
     fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; 2] {
@@ -83,7 +83,7 @@ impl<const TERNARY: bool> Codec<4> for Crumbs<TERNARY> {
         [byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6]
     }
     fn pack(codes: [u8; 4]) -> u8 {
-        codes[0] | codes[1] << 2 | codes[2] << 4 | codes[3] << 6
+        codes[0] | (codes[1] << 2) | (codes[2] << 4) | (codes[3] << 6)
     }
     #[inline(always)]
     fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; 4] {
@@ -121,7 +121,7 @@ impl Codec<5> for Base3 {
     fn unpack(byte: u8) -> [u8; 5] {
         let mut rest = byte;
         std::array::from_fn(|_| {
-            let code = (rest as u16 * 3 >> 8) as u8;
+            let code = ((rest as u16 * 3) >> 8) as u8;
             rest = rest.wrapping_mul(3);
             code
         })
