@@ -3,7 +3,7 @@
 //! * [`Isa`] and [`Simd`]: a kernel is a struct of its arguments with `impl Op`; its text is written once over [`Simd`] and
 //!   [`Isa::run`] instantiates it for each instruction set. Every vector has 16 lanes of 32 bits on every instruction set,
 //!   and a weight panel has 16 rows, so that results do not depend on the width of the machine.
-//! * [`Format`] and [`Packed`]: how one matrix is stored; [`Format::dequantize`] is the definition and the oracle.
+//! * [`Format`] and [`Packed`]: how one matrix is stored; [`Format::dequantize_row`] is the definition and the oracle.
 //! * [`Cpu`]: the instruction set chosen once and the thread pool; every operation takes it.
 //!
 //! This crate holds all the unsafe code of the workspace.

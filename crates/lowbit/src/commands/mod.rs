@@ -1,4 +1,4 @@
-//! The command line. Each command is one file and one line in [`commands!`].
+//! The command line. Each command is one file and one line in the list `commands!` below.
 
 use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand};
