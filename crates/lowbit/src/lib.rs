@@ -9,6 +9,7 @@ pub mod commands;
 pub mod comparison;
 pub mod failure;
 pub mod host;
+pub mod kernel_bench;
 pub mod measure;
 pub mod output;
 pub mod suite;

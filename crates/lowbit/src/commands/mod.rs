@@ -75,6 +75,7 @@ commands! {
     eval::Eval, "Score a model on a task";
     inspect::Inspect, "Show what a model is made of";
     report::Report, "Render or verify a report";
+    bench::Bench, "Measure kernels against the limits of the machine";
     doctor::Doctor, "Show the machine, the instruction set chosen and why, measured limits, and what is missing";
     completions::Completions, "Print a completion script for a shell";
 }
