@@ -7,8 +7,6 @@ use serde::{Deserialize, Serialize};
 
 /// Values per task and per partial sum; part of the result, so independent of the number of threads.
 const CHUNK: usize = 16_384;
-/// Values summed in f32 lanes before the sum continues in f64.
-const BLOCK: usize = 1024;
 /// The smallest scale.
 const EPS: f32 = 1e-5;
 
@@ -113,16 +111,16 @@ impl Op for AbsSum<'_> {
     type Out = f64;
 
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) -> f64 {
-        let mut total = 0.0;
-        for block in self.0.chunks(BLOCK) {
-            let mut sum = s.splat(0.0);
-            for part in block.chunks(LANES) {
-                sum = s.add(sum, s.abs(s.load_part(part, 0.0)));
+    fn eval<S: Simd>(self, _: S) -> f64 {
+        // In f64, so that the order of the sum does not reach the f32 scale.
+        let mut sums = [0.0f64; LANES];
+        let (body, tail) = self.0.as_chunks::<LANES>();
+        for part in body {
+            for (sum, x) in sums.iter_mut().zip(part) {
+                *sum += x.abs() as f64;
             }
-            total += s.sum(sum) as f64;
         }
-        total
+        sums.iter().sum::<f64>() + tail.iter().map(|x| x.abs() as f64).sum::<f64>()
     }
 }
 
@@ -139,8 +137,7 @@ impl Op for Ternary<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let scale = if self.scale < EPS { EPS } else { self.scale };
-        let factor = 1.0 / scale;
-        let (factor, step) = (s.splat(factor), s.splat(1.0 / factor));
+        let (factor, step) = (s.splat(1.0 / scale), s.splat(scale));
         let (low, high) = (s.splat(-1.0), s.splat(1.0));
         for (x, out) in self.x.chunks(LANES).zip(self.out.chunks_mut(LANES)) {
             let x = s.mul(s.load_part(x, 0.0), factor);
@@ -195,6 +192,23 @@ mod tests {
         }
     }
 
+    /// What is trained is what is packed.
+    #[test]
+    fn the_mean_gives_the_bits_of_the_packed_formats() {
+        let cpu = Cpu::new(None, Some(2)).unwrap();
+        for (rows, cols) in [(16, 64), (48, 33), (384, 200)] {
+            let x = sample(rows * cols);
+            for (name, granularity) in [("ternary", Granularity::Tensor), ("ternary_channel", Granularity::Channel)] {
+                let format = lowbit_kernels::format::find(name).unwrap();
+                let want = format.quantize(&x, rows, cols, &Default::default()).unwrap().dequantize();
+                let mut got = vec![9.0; x.len()];
+                ternary(&cpu, &x, cols, Qat { granularity, ..Qat::default() }, &mut got);
+                let same = got.iter().zip(&want).all(|(a, b)| a == b);
+                assert!(same, "{name} [{rows}, {cols}]");
+            }
+        }
+    }
+
     #[test]
     fn halves_round_to_even_and_tiny_weights_to_zero() {
         let cpu = Cpu::new(None, Some(1)).unwrap();
@@ -202,7 +216,7 @@ mod tests {
         ternary(&cpu, &[1.0, -0.5, 1.5, -1.0], 4, Qat::default(), &mut out);
         assert_eq!(out, [1.0, 0.0, 1.0, -1.0]);
         ternary(&cpu, &[1e-6, -1e-6, 6e-6, 0.0], 4, Qat::default(), &mut out);
-        assert_eq!(out, [0.0, 0.0, 1.0 / (1.0 / 1e-5), 0.0]);
+        assert_eq!(out, [0.0, 0.0, 1e-5, 0.0]);
     }
 
     #[test]

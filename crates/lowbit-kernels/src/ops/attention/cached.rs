@@ -2,7 +2,7 @@
 
 use super::forward::Forward;
 use super::tile::{HeadRows, Pack, Product, View};
-use super::{AttentionShape, Parts, run};
+use super::{AttentionShape, Parts, SMALL};
 use crate::ops::math::{Extent, Part, Whole, exp2, sums, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
@@ -195,9 +195,12 @@ fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], keys: &[f32], values: &[f32]
         partials: SharedMut::new(partials),
     };
     let chunk = |i: usize| i * CHUNK..((i + 1) * CHUNK).min(total);
-    let items = (0..chunks).flat_map(|i| (0..shape.kv_heads).map(move |head| (i, head))).collect();
-    let cost = |&(i, _): &(usize, usize)| 2 * chunk(i).len() * new * shape.group() * shape.head_dim;
-    run(&cpu.pool, items, cost, |(i, head)| few.chunk(chunk(i), head));
+    let task = |i: usize| few.chunk(chunk(i / shape.kv_heads), i % shape.kv_heads);
+    let tasks = chunks * shape.kv_heads;
+    match 2 * total * new * shape.heads * shape.head_dim < SMALL {
+        true => (0..tasks).for_each(task),
+        false => cpu.pool.run(tasks, &task),
+    }
     for (row, out) in out.chunks_exact_mut(shape.head_dim).enumerate() {
         let (tops, sums, values) = (&tops[row..], &sums[row..], &partials[row * padded..]);
         cpu.isa.run(Join { tops, sums, values, stride: rows, padded, out });

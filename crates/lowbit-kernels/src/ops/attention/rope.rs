@@ -3,7 +3,7 @@
 use crate::ops::math::{Extent, Part, Whole, sin_cos, vectors};
 use crate::ops::row_grain;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, scratch};
 
 struct Rope<'a> {
     x: &'a mut [f32],
@@ -45,11 +45,16 @@ impl Op for Rope<'_> {
 pub fn rope(cpu: &Cpu, x: &mut [f32], heads: usize, head_dim: usize, positions: &[u32], theta: f32, inverse: bool) {
     assert!(head_dim.is_multiple_of(2), "the width of a head, {head_dim}, is even");
     let ratio = (theta as f64).powf(-2.0 / head_dim as f64);
-    let steps: Vec<f64> = std::iter::successors(Some(1.0), |step| Some(step * ratio)).take(head_dim / 2).collect();
-    let high: Vec<f32> = steps.iter().map(|&step| step as f32).collect();
-    let low: Vec<f32> = steps.iter().zip(&high).map(|(step, &high)| (step - high as f64) as f32).collect();
+    let mut steps = scratch::take(head_dim * size_of::<f32>());
+    let (high, low) = steps.floats()[..head_dim].split_at_mut(head_dim / 2);
+    let mut step = 1.0;
+    for (high, low) in high.iter_mut().zip(low.iter_mut()) {
+        (*high, *low) = (step as f32, (step - step as f32 as f64) as f32);
+        step *= ratio;
+    }
+    let (high, low) = (&*high, &*low);
     let (width, isa, sign) = (heads * head_dim, cpu.isa, if inverse { -1.0 } else { 1.0 });
     cpu.pool.for_rows(positions.len(), row_grain(width), [(x, width)], |rows, [x]| {
-        isa.run(Rope { x, heads, step: (&high, &low), positions: &positions[rows], sign });
+        isa.run(Rope { x, heads, step: (high, low), positions: &positions[rows], sign });
     });
 }

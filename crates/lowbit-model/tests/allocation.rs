@@ -1,0 +1,65 @@
+//! Decoding a token allocates nothing.
+
+use lowbit_kernels::Cpu;
+use lowbit_model::source::{Init, ParamSpec};
+use lowbit_model::{Checkpoint, Config, Session, checkpoint, listing::Listing, recipe};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+struct Counting;
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: hands every call to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: by the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        // SAFETY: by the caller's promise.
+        unsafe { System.dealloc(p, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_decoded_token_allocates_nothing() {
+    let config = r#"{"architecture": "bitnet", "vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 96,
+        "hidden_act": "relu2", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
+        "head": {"lm": {"tied": true}}}"#;
+    let config: Config = serde_json::from_str(config).unwrap();
+    let card = lowbit_model::Card { config: config.clone(), labels: vec![], max_length: 64, trained_for: None };
+    let listing = Listing::new(&config).unwrap();
+    let value = |spec: &ParamSpec, i: usize| match spec.init {
+        Init::Constant(c) => c,
+        Init::Normal(std) => std * (((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0),
+    };
+    let params: Vec<(ParamSpec, Vec<f32>)> = listing
+        .params()
+        .iter()
+        .map(|spec| (spec.clone(), (0..spec.rows * spec.cols).map(|i| value(spec, i)).collect()))
+        .collect();
+    let home = tempfile::tempdir().unwrap();
+    let params = params.iter().map(|(spec, values)| (spec, values.as_slice()));
+    checkpoint::save_masters(home.path(), &card, None, params).unwrap();
+    let masters = Checkpoint::open(home.path()).unwrap();
+    for name in ["f32", "int8", "nf4", "bitnet"] {
+        let model = Arc::new(masters.model_as(recipe::find(name).unwrap(), &Default::default()).unwrap());
+        let mut session = Session::new(model, Cpu::new(None, Some(1)).unwrap(), 64);
+        session.feed(&[1, 2, 3]).unwrap();
+        for token in 0..4 {
+            session.feed(&[token]).unwrap();
+        }
+        let before = COUNT.load(Ordering::Relaxed);
+        for token in 0..40 {
+            session.feed(&[token]).unwrap();
+        }
+        assert_eq!(COUNT.load(Ordering::Relaxed) - before, 0, "allocations of 40 tokens under {name}");
+    }
+}
