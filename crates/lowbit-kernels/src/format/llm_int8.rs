@@ -84,8 +84,6 @@ impl Buffers {
     /// Splits activations into what is quantized and the outliers.
     fn split(&mut self, cpu: &Cpu, p: &Packed, x: &[f32]) {
         let Buffers { rest, features, outliers, .. } = self;
-        rest.clear();
-        rest.extend_from_slice(x);
         features.clear();
         features.extend(columns(p));
         let known = features.len();
@@ -106,22 +104,24 @@ impl Buffers {
             }
         }
         features.truncate(count);
-        outliers.clear();
-        outliers.resize(x.len() / p.cols * features.len(), 0.0);
-        if features.is_empty() {
-            return;
-        }
-        for (row, out) in rest.chunks_exact_mut(p.cols).zip(outliers.chunks_exact_mut(features.len())) {
-            let (first, more) = out.split_at_mut(known);
-            for (out, &col) in first.iter_mut().zip(&features[..known]) {
-                *out = std::mem::take(&mut row[col]);
-            }
-            for (out, &col) in more.iter_mut().zip(&features[known..]) {
-                if beyond(&row[col]) {
-                    *out = std::mem::take(&mut row[col]);
+        let (tokens, n, cols) = (x.len() / p.cols, features.len(), p.cols);
+        rest.resize(x.len(), 0.0);
+        outliers.resize(tokens * n, 0.0);
+        let features = &features[..];
+        let grain = (8_192 / cols).max(1);
+        cpu.pool.for_rows(tokens, grain, [(&mut rest[..], cols), (&mut outliers[..], n)], |range, [rest, outliers]| {
+            rest.copy_from_slice(&x[range.start * cols..range.end * cols]);
+            let rows = rest.chunks_exact_mut(cols).enumerate();
+            for (row, rest) in rows {
+                let (first, more) = outliers[row * n..(row + 1) * n].split_at_mut(known);
+                for (out, &col) in first.iter_mut().zip(&features[..known]) {
+                    *out = std::mem::take(&mut rest[col]);
+                }
+                for (out, &col) in more.iter_mut().zip(&features[known..]) {
+                    *out = if beyond(&rest[col]) { std::mem::take(&mut rest[col]) } else { 0.0 };
                 }
             }
-        }
+        });
     }
 }
 
