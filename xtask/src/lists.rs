@@ -39,6 +39,7 @@ pub static LISTS: &[List] = &[
         Named::In("checks"),
     ),
     list("crates/lowbit/suites", "toml", "crates/lowbit/src/suite.rs", Named::Included),
+    list("crates/lowbit/suites/language", "toml", "crates/lowbit/src/language.rs", Named::Included),
     list("crates/lowbit/src/commands", "rs", "crates/lowbit/src/commands/mod.rs", Named::Module),
     list("docs", "md", "ARCHITECTURE.md", Named::Linked),
 ];

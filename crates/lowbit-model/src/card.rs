@@ -10,7 +10,7 @@ use std::path::Path;
 /// Keys of the Hub that name code to load; they are never followed.
 const CODE_KEYS: &[&str] = &["auto_map", "_attn_implementation_internal", "trust_remote_code", "custom_pipelines"];
 /// Largest `config.json`, bytes.
-const MAX_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_BYTES: u64 = 1 << 20;
 /// Largest number in a configuration: products of two stay far from overflow.
 const MAX_NUMBER: u64 = 1 << 31;
 
@@ -25,26 +25,36 @@ pub struct Card {
     pub max_length: usize,
     /// Name of the recipe the weights were trained under, if it was not full precision.
     pub trained_for: Option<String>,
+    /// The token that begins every text, if the model was trained with one.
+    pub bos_token_id: Option<u32>,
+    /// Tokens that end an answer; empty when none is known.
+    pub eos_token_ids: Vec<u32>,
+    /// Template that makes one text of the turns of a chat.
+    pub chat_template: Option<String>,
 }
 
 impl Card {
+    /// A card without classes, recipe, token ids and template.
+    pub fn new(config: Config, max_length: usize) -> Self {
+        Card {
+            config,
+            labels: Vec::new(),
+            max_length,
+            trained_for: None,
+            bos_token_id: None,
+            eos_token_ids: Vec::new(),
+            chat_template: None,
+        }
+    }
+
     /// Reads a `config.json`; also returns notices about keys that were ignored.
     ///
     /// # Errors
     /// Names file and field; an unknown architecture lists the known ones.
     pub fn load(path: &Path) -> Result<(Card, Vec<String>), Error> {
-        let at = |e: Error| Error { path: Some(path.into()), ..e };
-        let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
-        if !meta.is_file() || meta.len() > MAX_BYTES {
-            let text = format!("is not a regular file of at most {MAX_BYTES} bytes");
-            return Err(Error::input(path, text));
-        }
-        let text = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-        let mut map: Map<String, Value> = serde_json::from_slice(&text)
-            .map_err(|e| Error::input(path, format!("not a JSON object of a model: {e}")))?;
-        let ignored = CODE_KEYS.iter().filter(|key| map.remove(**key).is_some());
-        let notices = ignored.map(|key| format!("{}: `{key}` names code to load; ignored", path.display())).collect();
-        Ok((Card::from_map(map).map_err(at)?, notices))
+        let (map, notices) = read_map(path)?;
+        let card = Card::from_map(map).map_err(|e| Error { path: Some(path.into()), ..e })?;
+        Ok((card, notices))
     }
 
     /// Writes `config.json`, atomically.
@@ -59,6 +69,15 @@ impl Card {
         if let Some(recipe) = &self.trained_for {
             map.insert("trained_for".into(), json!(recipe));
         }
+        if let Some(id) = self.bos_token_id {
+            map.insert("bos_token_id".into(), json!(id));
+        }
+        if !self.eos_token_ids.is_empty() {
+            map.insert("eos_token_ids".into(), json!(self.eos_token_ids));
+        }
+        if let Some(template) = &self.chat_template {
+            map.insert("chat_template".into(), json!(template));
+        }
         write_atomic(path, format!("{value:#}\n").as_bytes())
     }
 
@@ -66,6 +85,9 @@ impl Card {
         let labels: Vec<String> = take(&mut map, "labels")?.unwrap_or_default();
         let max_length = take(&mut map, "max_length")?.unwrap_or(512);
         let trained_for: Option<String> = take(&mut map, "trained_for")?;
+        let bos_token_id = take(&mut map, "bos_token_id")?;
+        let eos_token_ids = take(&mut map, "eos_token_ids")?.unwrap_or_default();
+        let chat_template = take(&mut map, "chat_template")?;
         if max_length == 0 {
             return Err(Error::config("max_length", "is 0; it must be at least 1"));
         }
@@ -94,8 +116,25 @@ impl Card {
         if let Some(classes) = config.classes().filter(|n| !labels.is_empty() && labels.len() != *n) {
             return Err(Error::config("labels", format!("has {} names for {classes} classes", labels.len())));
         }
-        Ok(Card { config, labels, max_length, trained_for })
+        Ok(Card { config, labels, max_length, trained_for, bos_token_id, eos_token_ids, chat_template })
     }
+}
+
+/// The object in a JSON file, and a notice about each key that names code, which is left out.
+///
+/// # Errors
+/// When the file is not regular, too large, or holds something else.
+pub(crate) fn read_map(path: &Path) -> Result<(Map<String, Value>, Vec<String>), Error> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+    if !meta.is_file() || meta.len() > MAX_BYTES {
+        return Err(Error::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
+    }
+    let text = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
+    let mut map: Map<String, Value> =
+        serde_json::from_slice(&text).map_err(|e| Error::input(path, format!("not a JSON object of a model: {e}")))?;
+    let ignored = CODE_KEYS.iter().filter(|key| map.remove(**key).is_some());
+    let notices = ignored.map(|key| format!("{}: `{key}` names code to load; ignored", path.display())).collect();
+    Ok((map, notices))
 }
 
 fn take<T: for<'de> Deserialize<'de>>(map: &mut Map<String, Value>, field: &str) -> Result<Option<T>, Error> {

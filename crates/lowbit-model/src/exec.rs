@@ -4,6 +4,7 @@
 //! `[rows, width]`, one row per token of the batch (or per sequence after [`Exec::pool`]). No operation names a backend
 //! or a format; what an interpreter fuses stays inside it.
 
+pub use lowbit_kernels::ops::Rope;
 use serde::{Deserialize, Serialize};
 
 /// Sequences of tokens, laid end to end without padding.
@@ -83,8 +84,8 @@ pub struct Attention {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Base of the rotary positions (half-split pairs `(i, i + head_dim / 2)`, as in Llama's Hub layout), or none.
-    pub rope_theta: Option<f32>,
+    /// Rotary positions (half-split pairs `(i, i + head_dim / 2)`, as in Llama's Hub layout), or none.
+    pub rope: Option<Rope>,
     /// Whether a token sees only itself and what is before it.
     pub causal: bool,
 }

@@ -4,21 +4,28 @@
 
 pub mod arch;
 pub mod card;
+pub mod chat;
 pub mod checkpoint;
 pub mod container;
 pub mod cpu;
 mod error;
 pub mod exec;
+pub mod generate;
+pub mod language;
 pub mod listing;
+pub mod origin;
+mod random;
 pub mod recipe;
 pub mod source;
+pub mod synthetic;
 pub mod text;
 mod tokenizer;
+pub mod work;
 
 pub use arch::{Config, Model};
 pub use card::Card;
 pub use checkpoint::Checkpoint;
-pub use cpu::{CpuExec, Param, Session};
+pub use cpu::{CpuExec, Param, Sequences, Session};
 pub use error::{Error, Kind};
 pub use recipe::Recipe;
 pub use tokenizer::Tokenizer;

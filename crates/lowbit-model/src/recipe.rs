@@ -104,6 +104,8 @@ pub static RECIPES: &[Recipe] = &[
         [Int8, F32],
         "BitNet b1.58, trained ternary; 8-bit activations (arXiv 2402.17764)",
     ),
+    recipe("bitnet_head4", "ternary", ["int4", "int4"], [Int8, Int8], "BitNet b1.58 with table and head in 4 bits"),
+    recipe("bitnet_bf16", "ternary", ["bf16", "bf16"], [Int8, F32], "BitNet b1.58 with table and head in bfloat16"),
     recipe("bitnet_b3", "ternary_b3", WIDE, [Int8, F32], "BitNet b1.58 stored at five weights per byte"),
     recipe("bitnet_channel", "ternary_channel", WIDE, [Int8, F32], "BitNet b1.58 with a scale per row"),
 ];

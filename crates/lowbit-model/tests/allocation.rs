@@ -1,8 +1,9 @@
 //! Decoding a token allocates nothing.
 
 use lowbit_kernels::Cpu;
+use lowbit_kernels::ops::CacheKind;
 use lowbit_model::source::{Init, ParamSpec};
-use lowbit_model::{Checkpoint, Config, Session, checkpoint, listing::Listing, recipe};
+use lowbit_model::{Checkpoint, Config, Sequences, Session, checkpoint, listing::Listing, recipe};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +35,7 @@ fn a_decoded_token_allocates_nothing() {
         "hidden_act": "relu2", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
         "head": {"lm": {"tied": true}}}"#;
     let config: Config = serde_json::from_str(config).unwrap();
-    let card = lowbit_model::Card { config: config.clone(), labels: vec![], max_length: 64, trained_for: None };
+    let card = lowbit_model::Card::new(config.clone(), 64);
     let listing = Listing::new(&config).unwrap();
     let value = |spec: &ParamSpec, i: usize| match spec.init {
         Init::Constant(c) => c,
@@ -51,15 +52,31 @@ fn a_decoded_token_allocates_nothing() {
     let masters = Checkpoint::open(home.path()).unwrap();
     for name in ["f32", "int8", "nf4", "bitnet"] {
         let model = Arc::new(masters.model_as(recipe::find(name).unwrap(), &Default::default()).unwrap());
-        let mut session = Session::new(model, Cpu::new(None, Some(1)).unwrap(), 64);
-        session.feed(&[1, 2, 3]).unwrap();
-        for token in 0..4 {
-            session.feed(&[token]).unwrap();
+        let cpu = || Cpu::new(None, Some(1)).unwrap();
+        for (_, kind) in CacheKind::ALL {
+            let mut session = Session::with_cache(model.clone(), cpu(), 64, kind);
+            session.feed(&[1, 2, 3]).unwrap();
+            for token in 0..4 {
+                session.feed(&[token]).unwrap();
+            }
+            let before = COUNT.load(Ordering::Relaxed);
+            for token in 0..40 {
+                session.feed(&[token]).unwrap();
+            }
+            assert_eq!(COUNT.load(Ordering::Relaxed) - before, 0, "allocations of 40 tokens under {name}, {kind:?}");
         }
+        let mut sequences = Sequences::new(model, cpu(), 3, 64, CacheKind::F16);
+        let mut step = |token: u32| {
+            let piece = [token];
+            sequences.feed(&[(0, &piece), (1, &piece), (2, &piece)]).unwrap();
+        };
+        (0..4).for_each(&mut step);
         let before = COUNT.load(Ordering::Relaxed);
-        for token in 0..40 {
-            session.feed(&[token]).unwrap();
-        }
-        assert_eq!(COUNT.load(Ordering::Relaxed) - before, 0, "allocations of 40 tokens under {name}");
+        (0..40).for_each(&mut step);
+        assert_eq!(
+            COUNT.load(Ordering::Relaxed) - before,
+            0,
+            "allocations of 40 tokens of three sequences under {name}"
+        );
     }
 }

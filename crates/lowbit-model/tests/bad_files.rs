@@ -243,7 +243,8 @@ fn truncated_and_damaged_data_is_found() {
     let directory = tempfile::tempdir().expect("a directory");
     let out = packed(directory.path(), "int8");
     damage(&out, "model.layers.0.mlp.up_proj.weight.codes", 5, |b| b ^ 1);
-    let error = Checkpoint::open(&out).expect("the header is fine").tensors().verify().expect_err("one bit");
+    let weights = Tensors::open(&out.join("model.safetensors")).expect("the header is fine");
+    let error = weights.verify().expect_err("one bit");
     assert!(error.to_string().contains("`model.layers.0.mlp.up_proj.weight.codes`: checksum"), "{error}");
     let path = out.join("model.safetensors");
     let file = std::fs::read(&path).expect("readable");

@@ -107,7 +107,7 @@ fn main() {
         ..TrainConfig::default()
     };
     let cpu = Cpu::new(None, Some(flag("--threads", 2))).expect("an instruction set");
-    let card = Card { config, labels: Vec::new(), max_length: context, trained_for: None };
+    let card = Card::new(config, context);
     let job = Job { card: &card, tokenizer: None, from: None, data: &Noise { context }, config: &train_config };
     let dir = std::env::temp_dir().join(format!("lowbit-throughput-{}", std::process::id()));
     let mut print = Print { speeds: Vec::new(), processor: Vec::new(), before: 0.0 };

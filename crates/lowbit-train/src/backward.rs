@@ -6,7 +6,7 @@
 use crate::arena::Buffer;
 use crate::params::ParamId;
 use crate::tape::Tape;
-use lowbit_kernels::ops::{self, AttentionShape, Function};
+use lowbit_kernels::ops::{self, AttentionShape, Function, Rope};
 use lowbit_kernels::{Mat, gemm};
 use lowbit_model::exec::{NormKind, Pooling};
 use std::rc::Rc;
@@ -41,7 +41,7 @@ pub(crate) enum Record {
     /// `q` and `k` after rotation.
     Attend {
         shape: AttentionShape,
-        theta: Option<f32>,
+        rope: Option<Rope>,
         q: Saved,
         k: Saved,
         v: Saved,
@@ -127,8 +127,8 @@ impl Tape {
             Record::Norm { kind, value, weight, bias, eps, x, .. } => {
                 self.reverse_norm(kind, &value, (weight, bias), eps, x, &dy);
             }
-            Record::Attend { shape, theta, q, k, v, y, logsumexp } => {
-                self.reverse_attend(shape, theta, [q, k, v], &y.0, &logsumexp, &dy);
+            Record::Attend { shape, rope, q, k, v, y, logsumexp } => {
+                self.reverse_attend(shape, rope, [q, k, v], &y.0, &logsumexp, &dy);
             }
             Record::Activate { f, value, x, .. } => {
                 let mut dx = self.open_sum(x, value.len());
@@ -205,7 +205,7 @@ impl Tape {
     fn reverse_attend(
         &mut self,
         shape: AttentionShape,
-        theta: Option<f32>,
+        rope: Option<Rope>,
         [q, k, v]: [Saved; 3],
         y: &[f32],
         logsumexp: &[f32],
@@ -214,9 +214,9 @@ impl Tape {
         let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|saved| self.arena.zeroed(&self.cpu, saved.0.len()));
         let (cpu, starts) = (&self.cpu, &self.starts);
         ops::attention_backward(cpu, shape, starts, &q.0, &k.0, &v.0, y, logsumexp, dy, &mut dq, &mut dk, &mut dv);
-        if let Some(theta) = theta {
-            ops::rope(cpu, &mut dq, shape.heads, shape.head_dim, &self.positions, theta, true);
-            ops::rope(cpu, &mut dk, shape.kv_heads, shape.head_dim, &self.positions, theta, true);
+        if let Some(rope) = rope {
+            ops::rope(cpu, &mut dq, shape.heads, shape.head_dim, &self.positions, rope, true);
+            ops::rope(cpu, &mut dk, shape.kv_heads, shape.head_dim, &self.positions, rope, true);
         }
         for (saved, gradient) in [(q, dq), (k, dk), (v, dv)] {
             self.give(saved.1, Rc::new(gradient));

@@ -23,6 +23,7 @@ mod state;
 mod storage;
 mod tape;
 mod trainer;
+mod windows;
 
 pub use config::{Optimizer, Schedule, TrainConfig};
 pub use data::Data;
@@ -33,3 +34,4 @@ pub use params::{Param, ParamId, Params};
 pub use qat::{Activations, Granularity, Qat, Scale};
 pub use tape::{Pass, Tape, Tensor};
 pub use trainer::{Control, Job, Observer, Outcome, Status, train};
+pub use windows::Windows;

@@ -193,9 +193,9 @@ impl Tape {
     /// Queries or keys after rotation, `[tokens, heads * head_dim]`.
     fn rotated(&mut self, x: &Tensor, heads: usize, spec: &Attention) -> Rc<Buffer> {
         let value = self.value(x);
-        let Some(theta) = spec.rope_theta else { return value };
+        let Some(rope) = spec.rope else { return value };
         let mut y = self.arena.copy(&self.cpu, &value);
-        ops::rope(&self.cpu, &mut y, heads, spec.head_dim, &self.positions, theta, false);
+        ops::rope(&self.cpu, &mut y, heads, spec.head_dim, &self.positions, rope, false);
         Rc::new(y)
     }
 }
@@ -276,7 +276,7 @@ impl Exec for Tape {
         let out = self.tensor(q.rows(), q.width(), y.clone());
         self.record(|| Record::Attend {
             shape,
-            theta: spec.rope_theta,
+            rope: spec.rope,
             q: (queries, q.slot()),
             k: (keys, k.slot()),
             v: (values, v.slot()),

@@ -336,7 +336,7 @@ mod tests {
     fn every_failing_write_leaves_a_state_to_resume_from() {
         let text = r#"{"architecture": "mlp", "vocab_size": 3, "hidden_size": 4, "hidden_act": "relu", "classes": 2}"#;
         let config = serde_json::from_str(text).unwrap();
-        let card = Card { config, labels: Vec::new(), max_length: 2, trained_for: None };
+        let card = Card::new(config, 2);
         let config = TrainConfig { steps: Some(2), batch_size: 2, save_every: 1, ..TrainConfig::default() };
         let job = Job { card: &card, tokenizer: None, from: None, data: &Tokens, config: &config };
         let cpu = Cpu::new(None, Some(1)).unwrap();

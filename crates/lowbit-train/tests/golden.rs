@@ -204,7 +204,7 @@ fn ten_updates_follow_pytorch() {
         let Some(reference) = &golden.case.adamw else { continue };
         cases += 1;
         let directory = tempfile::tempdir().unwrap();
-        let card = Card { config: golden.case.config.clone(), labels: vec![], max_length: 512, trained_for: None };
+        let card = Card::new(golden.case.config.clone(), 512);
         let network = golden.network(&cpu);
         let params: Vec<(&ParamSpec, &[f32])> = network.params().iter().map(|p| (&p.spec, &p.value[..])).collect();
         let start = directory.path().join("start");

@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use lowbit_kernels::Cpu;
+use lowbit_kernels::ops::{Rope, Stretch};
 use lowbit_model::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
 use lowbit_model::source::{Init, ParamSpec, Role};
 use lowbit_model::{Config, arch::Head};
@@ -154,12 +155,14 @@ const OPERATIONS: &[(&str, Build)] = &[
     ("pool last", |t, a, _, _| t.pool(a, Pooling::Last)),
     ("dropout", |t, a, _, _| t.dropout(a, 0.4)),
     ("attend", |t, a, b, _| {
-        let spec = Attention { layer: 0, heads: 2, kv_heads: 2, head_dim: 6, rope_theta: Some(100.0), causal: true };
+        let stretch = Some(Stretch { factor: 4.0, low: 0.5, high: 2.0, original: 16.0 });
+        let stretched = Rope { theta: 100.0, stretch };
+        let spec = Attention { layer: 0, heads: 2, kv_heads: 2, head_dim: 6, rope: Some(stretched), causal: true };
         let v = t.add(a, b);
         t.attend(a, b, &v, &spec)
     }),
     ("attend to itself, both ways, unrotated", |t, a, _, _| {
-        let spec = Attention { layer: 0, heads: 3, kv_heads: 3, head_dim: 4, rope_theta: None, causal: false };
+        let spec = Attention { layer: 0, heads: 3, kv_heads: 3, head_dim: 4, rope: None, causal: false };
         t.attend(a, a, a, &spec)
     }),
 ];

@@ -172,6 +172,7 @@ impl Comparison<'_> {
             card: &card,
             tokenizer: &self.tokenizer,
             data: rows,
+            held_out: None,
             config: &config,
         };
         let outcome = training::run(&job, &run, self.cpu, self.interrupt)?;

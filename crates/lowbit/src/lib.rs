@@ -10,8 +10,12 @@ pub mod comparison;
 pub mod failure;
 pub mod host;
 pub mod kernel_bench;
+pub mod language;
 pub mod measure;
+pub mod model_bench;
 pub mod output;
+pub mod run;
+pub mod scoring;
 pub mod suite;
 pub mod training;
 

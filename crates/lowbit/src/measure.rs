@@ -77,22 +77,30 @@ pub fn quality(task: &Task, test: &Rows, name: &str, directory: &Path, cpu: &Cpu
         let message = format!("{}: the logits of test row {row} are not finite", directory.display());
         return Err(Failure { code: Code::Numeric, message });
     }
-    let recipe = checkpoint.recipe();
-    let mut record = scored(task, test, name, recipe.name, answers(&logits, task.classes.len()))?;
-    record.params = checkpoint.listing().count();
-    record.detail.model_sha256 = Some(sha256(&directory.join("model.safetensors"))?);
-    record.detail.activations = Some(match recipe.activations {
-        recipe::Activations::F32 => "f32".into(),
-        recipe::Activations::Int8 => "int8".into(),
-    });
-    record.detail.tensors = ledger(&checkpoint)?.into_iter().map(tensor_bytes).collect();
-    let bytes: u64 = record.detail.tensors.iter().map(TensorBytes::bytes).sum();
-    record.measures.insert("weight_bytes".into(), Measure::measured(bytes as f64, "bytes", 1));
+    let mut record = scored(task, test, name, checkpoint.recipe().name, answers(&logits, task.classes.len()))?;
+    describe(&mut record, &checkpoint)?;
     if let Some(joules) = joules {
         let each = joules / test.len().max(1) as f64;
         record.measures.insert("energy_joules".into(), Measure::measured(each, "joules", test.len() as u64));
     }
     Ok(record)
+}
+
+/// Adds what a model is made of: parameters, stored bytes, hash, activations.
+///
+/// # Errors
+/// When the model's file cannot be read.
+pub fn describe(record: &mut Record, checkpoint: &Checkpoint) -> Result<(), Failure> {
+    record.params = checkpoint.listing().count();
+    record.detail.model_sha256 = Some(sha256_of(&checkpoint.files())?);
+    record.detail.activations = Some(match checkpoint.recipe().activations {
+        recipe::Activations::F32 => "f32".into(),
+        recipe::Activations::Int8 => "int8".into(),
+    });
+    record.detail.tensors = ledger(checkpoint)?.into_iter().map(tensor_bytes).collect();
+    let bytes: u64 = record.detail.tensors.iter().map(TensorBytes::bytes).sum();
+    record.measures.insert("weight_bytes".into(), Measure::measured(bytes as f64, "bytes", 1));
+    Ok(())
 }
 
 fn tensor_bytes(row: lowbit_model::checkpoint::Row) -> TensorBytes {
@@ -114,9 +122,16 @@ fn tensor_bytes(row: lowbit_model::checkpoint::Row) -> TensorBytes {
 /// # Errors
 /// When it cannot be read.
 pub fn sha256(path: &Path) -> Result<String, Failure> {
+    sha256_of(&[path])
+}
+
+/// SHA-256 of files one after the other, in hexadecimal.
+fn sha256_of(paths: &[&Path]) -> Result<String, Failure> {
     let mut hash = Sha256::new();
-    let mut file = std::fs::File::open(path).map_err(|e| Failure::io(path, &e))?;
-    std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(|e| Failure::io(path, &e))?;
+    for path in paths {
+        let mut file = std::fs::File::open(path).map_err(|e| Failure::io(path, &e))?;
+        std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(|e| Failure::io(path, &e))?;
+    }
     Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 

@@ -183,7 +183,7 @@ impl Suite {
         let config: Config = table.try_into().map_err(|e| self.wrong("model", &e))?;
         let trained = self.train_config(contender)?.qat.is_some();
         let trained_for = trained.then(|| contender.recipe.clone());
-        Ok(Card { config, labels: task.classes.clone(), max_length: self.max_length, trained_for })
+        Ok(Card { labels: task.classes.clone(), trained_for, ..Card::new(config, self.max_length) })
     }
 
     /// Training settings of a contender.

@@ -1,4 +1,4 @@
-//! Training a contender of a suite: tokens, progress bar, signals.
+//! Training: tokens, progress bar, signals, a look at held-out text.
 
 use crate::failure::{Code, Failure};
 use crate::output;
@@ -7,7 +7,7 @@ use lowbit_eval::read::Rows;
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::Batch;
 use lowbit_model::{Card, Tokenizer};
-use lowbit_train::{Control, Data, Job, Observer, Outcome, Status, StepMetrics, TrainConfig};
+use lowbit_train::{Control, Data, Job, Network, Observer, Outcome, Status, StepMetrics, TrainConfig, Windows};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,6 +99,7 @@ struct Watch<'a> {
     interrupt: &'a Interrupt,
     bar: Option<ProgressBar>,
     loss: f64,
+    held_out: Option<&'a Windows>,
 }
 
 impl Observer for Watch<'_> {
@@ -119,12 +120,50 @@ impl Observer for Watch<'_> {
         if self.interrupt.is_set() { Control::Stop } else { Control::Continue }
     }
 
+    fn evaluate(&mut self, step: u64, network: &mut Network) -> Result<(), lowbit_train::Error> {
+        if let Some(windows) = self.held_out {
+            let told = format!("step {step}: {:.4} bits per held-out token", held_out_bits(windows, network));
+            match &self.bar {
+                Some(bar) => bar.println(format!("  {}: {told}", self.name)),
+                None => output::note(format!("  {}: {told}", self.name)),
+            }
+        }
+        Ok(())
+    }
+
     fn warn(&mut self, message: &str) {
         output::note(format!("warning: {message}"));
     }
 }
 
-/// A contender to train.
+/// Windows of held-out text behind a look at it.
+const WATCHED: usize = 32;
+/// Windows of one forward pass of that look.
+const WATCHED_AT_ONCE: usize = 8;
+
+/// Mean bits per token of windows spread evenly over held-out text.
+fn held_out_bits(windows: &Windows, network: &mut Network) -> f64 {
+    let count = windows.len().min(WATCHED);
+    let rows: Vec<usize> = (0..count).map(|i| i * windows.len() / count).collect();
+    let (mut batch, mut targets) = (Batch::default(), Vec::new());
+    let (mut nats, mut tokens) = (0.0, 0);
+    for rows in rows.chunks(WATCHED_AT_ONCE) {
+        windows.fill(rows, &mut batch, &mut targets);
+        let (logits, width) = network.logits(&batch);
+        nats += logits.chunks_exact(width).zip(&targets).map(|(row, t)| surprise(row, *t as usize)).sum::<f64>();
+        tokens += targets.len();
+    }
+    nats / std::f64::consts::LN_2 / tokens as f64
+}
+
+/// `-ln p` of a class under the softmax of logits.
+fn surprise(logits: &[f32], class: usize) -> f64 {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
+    sum.ln() - f64::from(logits[class] - top)
+}
+
+/// A network to train.
 pub struct Work<'a> {
     /// Name for messages.
     pub name: &'a str,
@@ -133,7 +172,9 @@ pub struct Work<'a> {
     /// Stored with the weights.
     pub tokenizer: &'a Tokenizer,
     /// The examples.
-    pub data: &'a TokenRows,
+    pub data: &'a dyn Data,
+    /// Text that is looked at now and then, as often as the settings say.
+    pub held_out: Option<&'a Windows>,
     /// How.
     pub config: &'a TrainConfig,
 }
@@ -148,7 +189,7 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, interrupt: &Interrupt) -> R
         let style = ProgressStyle::with_template(style).expect("a valid template").progress_chars("=> ");
         ProgressBar::new(0).with_style(style).with_prefix(format!("  {}", work.name))
     });
-    let mut watch = Watch { name: work.name, interrupt, bar, loss: 0.0 };
+    let mut watch = Watch { name: work.name, interrupt, bar, loss: 0.0, held_out: work.held_out };
     let job =
         Job { card: work.card, tokenizer: Some(work.tokenizer), from: None, data: work.data, config: work.config };
     let outcome = lowbit_train::train(&job, directory, cpu, &mut watch);

@@ -73,7 +73,7 @@ fn config(head: &str, causal: bool) -> Config {
 fn trained(config: &Config, qat: Option<Qat>, batch: &Batch, classes: bool) -> (tempfile::TempDir, Vec<f32>) {
     let home = tempfile::tempdir().unwrap();
     let labels = if classes { vec!["a".into(), "b".into(), "c".into()] } else { vec![] };
-    let card = Card { config: config.clone(), labels, max_length: 32, trained_for: None };
+    let card = Card { labels, ..Card::new(config.clone(), 32) };
     let settings = TrainConfig { steps: Some(60), batch_size: 8, qat, evaluate_every: 60, ..TrainConfig::default() };
     let mut keep = Keep { batch, logits: Vec::new() };
     let data = Counting { classes };

@@ -7,8 +7,10 @@ mod jsonl;
 mod parquet;
 mod rows;
 mod source;
+mod text;
 
 pub use rows::{Rows, overlap};
+pub use text::bytes;
 
 use crate::error::Error;
 use rows::Sink;

@@ -79,6 +79,17 @@ pub(super) fn compression(path: &Path, start: &[u8]) -> Result<Option<&'static C
     }
 }
 
+/// The content of a file, decompressed, up to the limit on bytes.
+pub(super) fn open(path: &Path, limits: &Limits) -> Result<Capped<Box<dyn Read>>, Error> {
+    let mut file = BufReader::new(regular_file(path)?);
+    let start = file.fill_buf().map_err(|cause| Error::io(path, &cause))?;
+    let inner: Box<dyn Read> = match compression(path, start)? {
+        None => Box::new(file),
+        Some(found) => (found.decode)(file).map_err(|cause| Error::io(path, &cause))?,
+    };
+    Ok(Capped { inner, left: limits.bytes, cap: limits.bytes })
+}
+
 /// The lines of a file, decompressed.
 pub(super) struct Lines<'a> {
     path: &'a Path,
@@ -90,14 +101,7 @@ pub(super) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(super) fn open(path: &'a Path, limits: &Limits) -> Result<Self, Error> {
-        let mut file = BufReader::new(regular_file(path)?);
-        let start = file.fill_buf().map_err(|cause| Error::io(path, &cause))?;
-        let inner: Box<dyn Read> = match compression(path, start)? {
-            None => Box::new(file),
-            Some(found) => (found.decode)(file).map_err(|cause| Error::io(path, &cause))?,
-        };
-        let capped = Capped { inner, left: limits.bytes, cap: limits.bytes };
-        Ok(Lines { path, reader: BufReader::new(capped), limit: limits.line, line: 0 })
+        Ok(Lines { path, reader: BufReader::new(open(path, limits)?), limit: limits.line, line: 0 })
     }
 
     /// The next line without its end (`\n` or `\r\n`); `None` at the end of the file. `used` bytes of the limit on a line
@@ -107,7 +111,7 @@ impl<'a> Lines<'a> {
         self.line += 1;
         let allowed = self.limit.saturating_sub(used);
         let mut bounded = (&mut self.reader).take(allowed + 1);
-        bounded.read_until(b'\n', &mut bytes).map_err(|cause| decode_error(self.path, self.line, &cause))?;
+        bounded.read_until(b'\n', &mut bytes).map_err(|cause| decode_error(self.path, Some(self.line), &cause))?;
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -136,7 +140,7 @@ impl<'a> Lines<'a> {
 }
 
 /// A failed read: of the disk, of the compressed stream, or of the cap.
-fn decode_error(path: &Path, line: u64, cause: &io::Error) -> Error {
+pub(super) fn decode_error(path: &Path, line: Option<u64>, cause: &io::Error) -> Error {
     if cause.raw_os_error().is_some() {
         return Error::io(path, cause);
     }
@@ -147,11 +151,11 @@ fn decode_error(path: &Path, line: u64, cause: &io::Error) -> Error {
     } else {
         format!("compressed stream is damaged ({cause}): fetch the file again")
     };
-    Error::input(path, Some(line), message)
+    Error::input(path, line, message)
 }
 
 /// Lets at most `cap` bytes through, then fails.
-struct Capped<R> {
+pub(super) struct Capped<R> {
     inner: R,
     left: u64,
     cap: u64,

@@ -173,15 +173,22 @@ pub(super) fn pack_matrix<C: Codec<Q>, const Q: usize>(
 ) -> Vec<u8> {
     let panels = rows.div_ceil(LANES);
     let mut out = vec![0u8; panels * units * 64];
-    for (i, unit) in out.chunks_exact_mut(64).enumerate() {
-        let (panel, first) = (i / units, i % units * 4 * Q);
-        for (lane, bytes) in unit.chunks_exact_mut(4).enumerate() {
+    let whole = cols / (4 * Q);
+    for (panel, out) in out.chunks_exact_mut(units.max(1) * 64).enumerate() {
+        for lane in 0..LANES {
             let row = panel * LANES + lane;
-            for (j, byte) in bytes.iter_mut().enumerate() {
-                *byte = C::pack(std::array::from_fn(|q| {
-                    let col = first + 4 * q + j;
-                    if row < rows && col < cols { codes[row * cols + col] } else { fill }
-                }));
+            let codes = if row < rows { &codes[row * cols..][..cols] } else { &[] };
+            let (inside, rest) = codes.split_at(if row < rows { whole * 4 * Q } else { 0 });
+            let mut units = out.chunks_exact_mut(64).map(|unit| &mut unit[lane * 4..][..4]);
+            for (codes, bytes) in inside.chunks_exact(4 * Q).zip(&mut units) {
+                for (j, byte) in bytes.iter_mut().enumerate() {
+                    *byte = C::pack(std::array::from_fn(|q| codes[4 * q + j]));
+                }
+            }
+            for (i, bytes) in units.enumerate() {
+                for (j, byte) in bytes.iter_mut().enumerate() {
+                    *byte = C::pack(std::array::from_fn(|q| *rest.get(4 * (i * Q + q) + j).unwrap_or(&fill)));
+                }
             }
         }
     }

@@ -149,6 +149,15 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         Packed::from_parts(super::find(self.name)?, rows, cols, vec![Bytes::new(packed), scales])
     }
 
+    fn pack_ternary(&self, codes: &[u8], scale: f32, rows: usize, cols: usize) -> Option<Result<Packed, Error>> {
+        assert_eq!(codes.len(), rows * cols, "codes are [rows, cols]");
+        (self.rule == Rule::Absmean).then(|| {
+            let packed = codec::pack_matrix::<C, Q>(rows, cols, self.units(cols), self.zero, codes);
+            let scales = Bytes::from_f32(&vec![scale; if self.share == Share::Tensor { 1 } else { rows }]);
+            Packed::from_parts(super::find(self.name)?, rows, cols, vec![Bytes::new(packed), scales])
+        })
+    }
+
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
         let view = self.view(p);
         codec::unpack_row::<C, Q>(&p.parts[0], view.units, row, p.cols, |col, code| {

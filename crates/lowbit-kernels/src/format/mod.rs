@@ -124,6 +124,17 @@ pub trait Format: Debug + Send + Sync {
     /// # Errors
     /// [`Error::NonFinite`] when a weight is NaN or infinite.
     fn quantize(&self, weights: &[f32], rows: usize, cols: usize, options: &QuantizeOptions) -> Result<Packed, Error>;
+    /// Stores weights known to be -scale, 0 and scale, given as `codes` 0, 1 and 2, `[rows, cols]`, without rounding; `None`
+    /// where the format is not ternary.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a code is 3 or the scale is NaN or infinite.
+    ///
+    /// # Panics
+    /// When the codes do not fit the shape.
+    fn pack_ternary(&self, _codes: &[u8], _scale: f32, _rows: usize, _cols: usize) -> Option<Result<Packed, Error>> {
+        None
+    }
     /// Writes one row as f32, `[cols]`.
     fn dequantize_row(&self, packed: &Packed, row: usize, out: &mut [f32]);
     /// The product of [`Packed::matmul`], whose checks have been made.

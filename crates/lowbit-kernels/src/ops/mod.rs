@@ -17,7 +17,10 @@ mod optim;
 mod random;
 mod reduce;
 
-pub use attention::{AttentionShape, attention, attention_backward, attention_cached, rope};
+pub use attention::{
+    AttentionShape, CacheKind, CacheRows, Cached, Rope, Stretch, attention, attention_backward, attention_cached,
+    attention_caches, rope,
+};
 pub use elementwise::{
     Function, activate, activate_backward, add, add_assign, add_bias, gate, gate_backward, mul, mul_backward,
 };

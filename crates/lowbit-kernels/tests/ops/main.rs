@@ -2,6 +2,7 @@
 //! instruction set and for any number of threads.
 
 mod attention;
+mod cache;
 mod elementwise;
 mod embed;
 mod loss;

@@ -4,6 +4,7 @@
 use crate::exec::{Activation, Attention, Batch, Exec, NormKind};
 use crate::source::{Init, ParamSpec, Role, Source};
 use crate::{Error, arch::Head};
+use lowbit_kernels::ops::{Rope, Stretch};
 use serde::{Deserialize, Serialize};
 
 /// Most layers.
@@ -31,6 +32,9 @@ pub struct Config {
     pub hidden_act: Activation,
     /// Base of the rotary positions.
     pub rope_theta: f32,
+    /// How rotary positions reach beyond the length of training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean square in norms.
     pub rms_norm_eps: f32,
     /// Norms before the output and down projections.
@@ -45,6 +49,20 @@ pub struct Config {
     pub dropout: f32,
     /// What the network ends in.
     pub head: Head,
+}
+
+/// Slowing of the rotary positions with long periods, as in Llama 3.1 (`rope_type` "llama3" of transformers).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RopeScaling {
+    /// Divisor of the lowest frequencies.
+    pub factor: f32,
+    /// Turns within the length of training below which the divisor applies in full.
+    pub low_freq_factor: f32,
+    /// Turns above which it does not apply.
+    pub high_freq_factor: f32,
+    /// Length of training, tokens.
+    pub original_max_position_embeddings: f32,
 }
 
 struct Layer<P> {
@@ -160,7 +178,7 @@ impl<P> Layer<P> {
             heads: c.num_attention_heads,
             kv_heads: c.num_key_value_heads,
             head_dim: c.head_dim,
-            rope_theta: Some(c.rope_theta),
+            rope: Some(c.rope()),
             causal: c.causal,
         };
         let h = norm(e, x, &self.attn_norm);
@@ -193,6 +211,16 @@ impl Config {
         }
     }
 
+    fn rope(&self) -> Rope {
+        let stretch = self.rope_scaling.map(|s| Stretch {
+            factor: s.factor,
+            low: s.low_freq_factor,
+            high: s.high_freq_factor,
+            original: s.original_max_position_embeddings,
+        });
+        Rope { theta: self.rope_theta, stretch }
+    }
+
     fn embed_std(&self) -> f32 {
         match self.head {
             Head::Lm { tied: true } => (1.0 / self.hidden_size as f32).sqrt(),
@@ -222,6 +250,14 @@ impl Config {
         for (field, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(Error::config(field, format!("is {value}; it must be positive")));
+            }
+        }
+        if let Some(s) = &self.rope_scaling {
+            let (low, high) = (s.low_freq_factor, s.high_freq_factor);
+            let positive = [s.factor, low, high, s.original_max_position_embeddings];
+            if !positive.iter().all(|v| v.is_finite() && *v > 0.0) || low >= high {
+                let text = "needs positive numbers, and a high_freq_factor above the low_freq_factor";
+                return Err(Error::config("rope_scaling", text));
             }
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {

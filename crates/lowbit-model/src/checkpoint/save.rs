@@ -1,13 +1,12 @@
 //! Writing checkpoints: masters after training, and packed matrices under a recipe, tensor by tensor.
 
 use super::{
-    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, RECIPE_KEY, Stored, TOKENIZER_FILE, VERSION, VERSION_KEY,
-    WEIGHTS_FILE, part_name,
+    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, RECIPE_KEY, Stored, VERSION, VERSION_KEY, WEIGHTS_FILE, part_name,
 };
 use crate::card::Card;
 use crate::container::{Dtype, Planned, Writer};
 use crate::source::{ParamSpec, Role};
-use crate::{Error, Recipe, Tokenizer};
+use crate::{Error, Kind, Recipe, Tokenizer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -60,10 +59,14 @@ pub fn quantize(
             plan.push(Planned { name: part_name(&spec.name, part.name), dtype: Dtype::U8, shape: vec![part.bytes] });
         }
     }
-    let tokenizer = checkpoint.directory.join(TOKENIZER_FILE);
-    let tokenizer = tokenizer.exists().then(|| Tokenizer::load(&tokenizer)).transpose()?;
+    let tokenizer = match checkpoint.origin.tokenizer() {
+        Ok(tokenizer) => Some(tokenizer),
+        // Absent where texts are not needed.
+        Err(e) if e.kind == Kind::Io => None,
+        Err(e) => return Err(e),
+    };
     let metadata = metadata(recipe.name, Some(&formats));
-    let mut writer = begin(directory, &checkpoint.card, tokenizer.as_ref(), metadata, &plan)?;
+    let mut writer = begin(directory, checkpoint.card(), tokenizer.as_ref(), metadata, &plan)?;
     for spec in params {
         if matches!(spec.role, Role::Norm | Role::Bias) {
             writer.floats(&spec.name, &[spec.cols], &checkpoint.master(spec)?)?;
@@ -91,7 +94,7 @@ fn begin(
     let writer = Writer::create(&directory.join(WEIGHTS_FILE), metadata, plan)?;
     card.save(&directory.join(CONFIG_FILE))?;
     if let Some(tokenizer) = tokenizer {
-        tokenizer.save(&directory.join(TOKENIZER_FILE))?;
+        tokenizer.save_in(directory)?;
     }
     Ok(writer)
 }

@@ -134,7 +134,7 @@ impl RawEntry {
 }
 
 /// Printable, short, and no path.
-fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     let fault = if name.is_empty() {
         "is empty".into()
     } else if name.len() > MAX_NAME {
@@ -146,7 +146,7 @@ fn check_name(name: &str) -> Result<(), String> {
     } else {
         return Ok(());
     };
-    Err(format!("tensor name `{}` {fault}; such files are refused", show(name)))
+    Err(format!("name `{}` {fault}; such files are refused", show(name)))
 }
 
 struct Shape(Vec<u64>);

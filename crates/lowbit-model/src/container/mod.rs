@@ -1,5 +1,7 @@
-//! The safetensors container: a mapped reader that trusts nothing, and a streaming writer that replaces files atomically.
+//! Containers of tensors: mapped readers that trust nothing, and streaming writers that replace files atomically.
+//! Safetensors here, GGUF in [`gguf`].
 
+pub mod gguf;
 mod header;
 mod read;
 mod write;

@@ -43,11 +43,21 @@ impl Tensors {
             return Err(Error::input(path, "is not a regular file; name a safetensors file or a model directory"));
         }
         let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-        if meta.len() < 8 {
-            let text = format!("truncated header: {} of 8 bytes; fetch or write the file again", meta.len());
+        // An empty file cannot be mapped.
+        let bytes = if meta.len() == 0 { Ok(Bytes::new([])) } else { Bytes::map(&file) };
+        let bytes = bytes.map_err(|e| Error::io(path, &e))?;
+        Self::parse(path, bytes)
+    }
+
+    /// Reads a file that is already in memory; `path` is what errors name.
+    ///
+    /// # Errors
+    /// As [`Tensors::open`].
+    pub fn parse(path: &Path, bytes: Bytes) -> Result<Self, Error> {
+        if bytes.len() < 8 {
+            let text = format!("truncated header: {} of 8 bytes; fetch or write the file again", bytes.len());
             return Err(Error::input(path, text));
         }
-        let bytes = Bytes::map(&file).map_err(|e| Error::io(path, &e))?;
         refuse_foreign(path, &bytes)?;
         let len = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
         let most = MAX_HEADER.min(bytes.len() - 8);

@@ -148,14 +148,14 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), Error> {
 }
 
 /// One fixed name beside the target, so that what an interrupted run left is overwritten by the next.
-fn temporary(path: &Path) -> PathBuf {
+pub(super) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     path.with_file_name(name)
 }
 
 /// Renames and makes the rename durable.
-fn replace(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(super) fn replace(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::rename(from, to)?;
     let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()

@@ -15,7 +15,7 @@ mod session;
 
 pub use arena::Tensor;
 pub use calibrate::calibrate;
-pub use session::Session;
+pub use session::{PIECE, Sequences, Session};
 
 use calibrate::Peaks;
 use session::Cache;
@@ -68,8 +68,11 @@ pub struct CpuExec {
     int8: Int8Rows,
     int8_stamp: Option<u64>,
     logsumexp: Vec<f32>,
-    cache: Option<Cache>,
-    /// Whether the head computes the last row alone.
+    /// Keys and values of earlier tokens; none when whole sequences are given.
+    caches: Vec<Cache>,
+    /// Which cache each sequence of the batch continues.
+    slots: Vec<usize>,
+    /// Whether the head computes the last row of each sequence alone.
     last_only: bool,
     peaks: Option<Peaks>,
     fault: Option<Error>,
@@ -86,7 +89,8 @@ impl CpuExec {
             int8: Int8Rows::default(),
             int8_stamp: None,
             logsumexp: Vec::new(),
-            cache: None,
+            caches: Vec::new(),
+            slots: Vec::new(),
             last_only: false,
             peaks: None,
             fault: None,
@@ -113,10 +117,10 @@ impl CpuExec {
             let text = "a batch needs at least one sequence, and none may be empty; give an empty text a padding token";
             return Err(Error::usage(text));
         }
-        let past = self.cache.as_ref().map_or(0, Cache::len);
         self.starts.clone_from(&batch.starts);
         self.positions.clear();
-        for span in batch.starts.windows(2) {
+        for (i, span) in batch.starts.windows(2).enumerate() {
+            let past = self.slots.get(i).map_or(0, |slot| self.caches[*slot].len());
             self.positions.extend((0..(span[1] - span[0])).map(|i| (past + i) as u32));
         }
         self.fault = None;
@@ -148,13 +152,13 @@ impl CpuExec {
 
     /// The tensor with rotary positions.
     fn rotate(&mut self, x: &Tensor, heads: usize, spec: &Attention) -> Tensor {
-        let Some(theta) = spec.rope_theta else {
+        let Some(rope) = spec.rope else {
             return x.clone();
         };
         let positions = &self.positions;
         Tensor::make(&self.arena, x.rows(), x.width(), |a, y| {
             y.copy_from_slice(a.values(x));
-            ops::rope(&self.cpu, y, heads, spec.head_dim, positions, theta, false);
+            ops::rope(&self.cpu, y, heads, spec.head_dim, positions, rope, false);
         })
     }
 
@@ -197,8 +201,10 @@ impl Exec for CpuExec {
         let Param::Matrix { name, role, packed, int8_activations } = weight else {
             unreachable!("a product takes a matrix")
         };
-        if self.last_only && *role != Role::Body {
-            x = self.pick(&x, x.rows() - 1..x.rows());
+        if self.last_only && *role != Role::Body && x.rows() >= self.starts.len() {
+            let starts = std::mem::take(&mut self.starts);
+            x = self.pick(&x, starts[1..].iter().map(|end| end - 1));
+            self.starts = starts;
         }
         if let Some(peaks) = &mut self.peaks {
             peaks.record(name, packed.cols, self.arena.borrow().values(&x));
@@ -230,16 +236,21 @@ impl Exec for CpuExec {
         let Attention { heads, kv_heads, head_dim, causal, .. } = *spec;
         let shape = ops::AttentionShape { heads, kv_heads, head_dim, causal };
         let (rows, width) = (q.rows(), q.width());
-        if let Some(cache) = &mut self.cache {
+        if !self.caches.is_empty() {
             if !causal {
                 let text = "this model looks both ways and cannot continue a text; use it as a classifier";
                 self.fault.get_or_insert(Error::usage(text));
             }
-            let (past, arena) = (cache.len(), self.arena.borrow());
-            let (keys, values) = cache.append(spec.layer, rows, arena.values(&k), arena.values(&v));
+            let (arena, kv_width) = (self.arena.borrow(), kv_heads * head_dim);
+            for (span, slot) in self.starts.windows(2).zip(&self.slots) {
+                let new = span[0] * kv_width..span[1] * kv_width;
+                self.caches[*slot].append(spec, &arena.values(&k)[new.clone()], &arena.values(&v)[new]);
+            }
             drop(arena);
+            let (caches, slots, starts) = (&self.caches, &self.slots, &self.starts);
+            let cached = |i: usize| caches[slots[i]].layer(spec.layer, starts[i + 1] - starts[i]);
             return Tensor::make(&self.arena, rows, width, |a, y| {
-                ops::attention_cached(&self.cpu, shape, a.values(&q), keys, values, past, y);
+                ops::attention_caches(&self.cpu, shape, a.values(&q), slots.len(), &cached, y);
             });
         }
         self.logsumexp.resize(rows * heads, 0.0);

@@ -1,96 +1,200 @@
-//! Decoding: one sequence whose keys and values are kept.
+//! Decoding: sequences whose keys and values are kept.
 
 use super::{CpuExec, Param};
-use crate::exec::Batch;
+use crate::exec::{Attention, Batch};
 use crate::{Error, Model};
 use lowbit_kernels::Cpu;
+use lowbit_kernels::ops::{CacheKind, CacheRows, Cached};
 use std::sync::Arc;
 
 /// Tokens of one forward pass; longer prompts are fed in pieces, which bounds the memory for activations.
-const PIECE: usize = 512;
+pub const PIECE: usize = 512;
 
-/// Keys (with their rotary positions) and values of every layer.
+/// Keys (with their rotary positions) and values of every layer of one sequence.
 #[derive(Debug)]
 pub(super) struct Cache {
-    layers: Vec<Layer>,
+    kind: CacheKind,
+    layers: Vec<[CacheRows; 2]>,
     len: usize,
     context: usize,
 }
 
-#[derive(Debug, Default)]
-struct Layer {
-    width: usize,
-    /// `[tokens, kv_heads * head_dim]`
-    keys: Vec<f32>,
-    /// `[tokens, kv_heads * head_dim]`
-    values: Vec<f32>,
-}
-
 impl Cache {
+    fn new(kind: CacheKind, context: usize) -> Self {
+        Cache { kind, layers: Vec::new(), len: 0, context }
+    }
+
     /// Tokens whose keys and values are in all layers.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds the rows of new tokens to a layer; returns all its keys and values. A layer's first call makes room for the
-    /// whole context.
-    pub fn append(&mut self, layer: usize, rows: usize, keys: &[f32], values: &[f32]) -> (&[f32], &[f32]) {
-        if self.layers.len() <= layer {
-            self.layers.resize_with(layer + 1, Layer::default);
+    /// Adds the rows of new tokens to a layer. A layer's first call makes room for the whole context.
+    pub fn append(&mut self, spec: &Attention, keys: &[f32], values: &[f32]) {
+        while self.layers.len() <= spec.layer {
+            let mut rows = CacheRows::new(self.kind, spec.kv_heads, spec.head_dim);
+            rows.reserve(self.context);
+            let mut more = CacheRows::new(self.kind, spec.kv_heads, spec.head_dim);
+            more.reserve(self.context);
+            self.layers.push([rows, more]);
         }
-        let (len, context) = (self.len, self.context);
-        let layer = &mut self.layers[layer];
-        layer.width = keys.len() / rows.max(1);
-        for (all, new) in [(&mut layer.keys, keys), (&mut layer.values, values)] {
-            all.truncate(len * layer.width);
-            all.reserve_exact(context * layer.width - all.len());
-            all.extend_from_slice(new);
+        for (rows, new) in self.layers[spec.layer].iter_mut().zip([keys, values]) {
+            rows.truncate(self.len);
+            rows.push(new);
         }
-        (&layer.keys, &layer.values)
+    }
+
+    /// The rows of a layer, the last `new` of which were just added.
+    pub fn layer(&self, layer: usize, new: usize) -> Cached<'_> {
+        let [keys, values] = &self.layers[layer];
+        Cached { keys, values, new }
+    }
+
+    fn bytes(&self) -> usize {
+        let rows = |rows: &CacheRows| rows.bytes() / rows.rows().max(1) * self.len;
+        self.layers.iter().flatten().map(rows).sum()
     }
 }
 
-/// Continues one sequence of a causal language model token by token.
-pub struct Session {
+/// Continues several sequences of a causal language model together: one forward pass for all.
+pub struct Sequences {
     model: Arc<Model<Param>>,
     exec: CpuExec,
     batch: Batch,
     logits: Vec<f32>,
 }
 
-impl Session {
-    /// An empty sequence of at most `context` tokens.
-    pub fn new(model: Arc<Model<Param>>, cpu: Cpu, context: usize) -> Self {
+impl Sequences {
+    /// `count` empty sequences of at most `context` tokens each.
+    pub fn new(model: Arc<Model<Param>>, cpu: Cpu, count: usize, context: usize, kind: CacheKind) -> Self {
         let mut exec = CpuExec::new(cpu);
-        exec.cache = Some(Cache { layers: Vec::new(), len: 0, context });
+        exec.caches.extend((0..count).map(|_| Cache::new(kind, context)));
         exec.last_only = true;
-        Session { model, exec, batch: Batch::default(), logits: Vec::new() }
+        Sequences { model, exec, batch: Batch::default(), logits: Vec::new() }
     }
 
-    /// Number of tokens so far.
-    pub fn tokens(&self) -> usize {
-        self.cache().len
+    /// Number of sequences.
+    pub fn count(&self) -> usize {
+        self.exec.caches.len()
     }
 
-    /// Most tokens it can hold.
+    /// Number of tokens of a sequence so far.
+    ///
+    /// # Panics
+    /// When there is no such sequence; so do the other functions that take one.
+    pub fn tokens(&self, sequence: usize) -> usize {
+        self.exec.caches[sequence].len
+    }
+
+    /// Most tokens a sequence can hold.
     pub fn context(&self) -> usize {
-        self.cache().context
+        self.exec.caches.first().map_or(0, |cache| cache.context)
     }
 
     /// Bytes of the keys and values of all tokens so far.
     pub fn cache_bytes(&self) -> usize {
-        self.cache().layers.iter().map(|l| 2 * 4 * l.width * self.cache().len).sum()
+        self.exec.caches.iter().map(Cache::bytes).sum()
+    }
+
+    /// Keeps the first `tokens` tokens of a sequence (all, when there are fewer).
+    pub fn truncate(&mut self, sequence: usize, tokens: usize) {
+        let cache = &mut self.exec.caches[sequence];
+        cache.len = cache.len.min(tokens);
+    }
+
+    /// Appends tokens to some sequences, given as (sequence, tokens); returns the logits after the last of each,
+    /// `[pieces, vocabulary]`. Give at most [`PIECE`] tokens in all to bound the memory for activations.
+    ///
+    /// # Errors
+    /// When a sequence gets none, is named twice or would exceed the context, a token is outside the vocabulary, or the model
+    /// is not a causal language model; all sequences are then as before.
+    pub fn feed(&mut self, pieces: &[(usize, &[u32])]) -> Result<&[f32], Error> {
+        self.exec.last_only = true;
+        self.logits.clear();
+        self.step(pieces)?;
+        Ok(&self.logits)
+    }
+
+    /// One forward pass; its logits are appended.
+    fn step(&mut self, pieces: &[(usize, &[u32])]) -> Result<(), Error> {
+        self.check(pieces)?;
+        let Batch { tokens, starts } = &mut self.batch;
+        tokens.clear();
+        starts.clear();
+        starts.push(0);
+        self.exec.slots.clear();
+        for (sequence, new) in pieces {
+            tokens.extend_from_slice(new);
+            starts.push(tokens.len());
+            self.exec.slots.push(*sequence);
+        }
+        let logits = self.exec.forward(&self.model, &self.batch)?;
+        if self.exec.caches[pieces[0].0].layers.is_empty() {
+            return Err(Error::usage("this model has no attention and cannot continue a text; use it as a classifier"));
+        }
+        for (sequence, new) in pieces {
+            self.exec.caches[*sequence].len += new.len();
+        }
+        logits.append_to(&mut self.logits);
+        Ok(())
+    }
+
+    fn check(&self, pieces: &[(usize, &[u32])]) -> Result<(), Error> {
+        if pieces.is_empty() || pieces.iter().any(|(_, new)| new.is_empty()) {
+            return Err(Error::usage("nothing to continue: give at least one token"));
+        }
+        for (i, (sequence, new)) in pieces.iter().enumerate() {
+            if *sequence >= self.count() || pieces[..i].iter().any(|(earlier, _)| earlier == sequence) {
+                let text = format!("sequence {sequence} of {}", self.count());
+                return Err(Error::usage(format!("{text} is named twice or is not there; name each once")));
+            }
+            let (before, context) = (self.tokens(*sequence), self.context());
+            if new.len() > context - before {
+                let text = format!("{before} + {} tokens exceed the context of {context}", new.len());
+                return Err(Error::usage(format!("{text}; shorten the text or raise the context")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Continues one sequence of a causal language model token by token.
+pub struct Session(Sequences);
+
+impl Session {
+    /// An empty sequence of at most `context` tokens, keys and values in f32.
+    pub fn new(model: Arc<Model<Param>>, cpu: Cpu, context: usize) -> Self {
+        Self::with_cache(model, cpu, context, CacheKind::F32)
+    }
+
+    /// An empty sequence of at most `context` tokens, keys and values stored as `kind`.
+    pub fn with_cache(model: Arc<Model<Param>>, cpu: Cpu, context: usize, kind: CacheKind) -> Self {
+        Session(Sequences::new(model, cpu, 1, context, kind))
+    }
+
+    /// Number of tokens so far.
+    pub fn tokens(&self) -> usize {
+        self.0.tokens(0)
+    }
+
+    /// Most tokens it can hold.
+    pub fn context(&self) -> usize {
+        self.0.context()
+    }
+
+    /// Bytes of the keys and values of all tokens so far.
+    pub fn cache_bytes(&self) -> usize {
+        self.0.cache_bytes()
     }
 
     /// Times a buffer was made or enlarged; constant once decoding is under way.
     pub fn buffer_growths(&self) -> u64 {
-        self.exec.buffer_growths()
+        self.0.exec.buffer_growths()
     }
 
     /// Keeps the first `tokens` tokens (all, when there are fewer).
     pub fn truncate(&mut self, tokens: usize) {
-        let cache = self.exec.cache.as_mut().expect("a session has a cache");
-        cache.len = cache.len.min(tokens);
+        self.0.truncate(0, tokens);
     }
 
     /// Appends tokens; returns the logits after the last, `[vocabulary]`.
@@ -99,40 +203,73 @@ impl Session {
     /// When there are none, they exceed the context, one is outside the vocabulary, or the model is not a causal
     /// language model; the sequence is then as before.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
-        let (before, context) = (self.tokens(), self.context());
-        if tokens.is_empty() {
-            return Err(Error::usage("nothing to continue: give at least one token"));
-        }
-        if tokens.len() > context - before {
-            let text = format!("{before} + {} tokens exceed the context of {context}", tokens.len());
-            return Err(Error::usage(format!("{text}; shorten the text or raise the context")));
-        }
+        self.0.exec.last_only = true;
+        self.append(tokens)
+    }
+
+    /// Appends tokens; returns the logits after each, `[tokens, vocabulary]`.
+    ///
+    /// # Errors
+    /// As for [`Session::feed`].
+    pub fn feed_all(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
+        self.0.exec.last_only = false;
+        self.append(tokens)
+    }
+
+    fn append(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
+        self.0.check(&[(0, tokens)])?;
+        let before = self.tokens();
+        self.0.logits.clear();
         for piece in tokens.chunks(PIECE) {
-            if let Err(e) = self.step(piece) {
+            if self.0.exec.last_only {
+                self.0.logits.clear();
+            }
+            if let Err(e) = self.0.step(&[(0, piece)]) {
                 self.truncate(before);
                 return Err(e);
             }
         }
-        Ok(&self.logits)
+        Ok(&self.0.logits)
     }
 
-    fn step(&mut self, tokens: &[u32]) -> Result<(), Error> {
-        self.batch.tokens.clear();
-        self.batch.tokens.extend_from_slice(tokens);
-        self.batch.starts.clear();
-        self.batch.starts.extend([0, tokens.len()]);
-        let logits = self.exec.forward(&self.model, &self.batch)?;
-        let cache = self.exec.cache.as_mut().expect("a session has a cache");
-        if cache.layers.is_empty() {
-            return Err(Error::usage("this model has no attention and cannot continue a text; use it as a classifier"));
+    /// Appends the keys and values of all tokens, as they are stored, layer after layer.
+    pub fn write_cache(&self, out: &mut Vec<u8>) {
+        let cache = &self.0.exec.caches[0];
+        cache.layers.iter().flatten().for_each(|rows| rows.write(cache.len, out));
+    }
+
+    /// Bytes that [`Session::write_cache`] appends for `tokens` tokens of a model whose layers are known.
+    fn row_bytes(&self) -> Vec<usize> {
+        self.0.exec.caches[0].layers.iter().flatten().map(|rows| rows.bytes() / rows.rows().max(1)).collect()
+    }
+
+    /// Replaces the sequence by `tokens` tokens whose keys and values [`Session::write_cache`] wrote; `false`, and the
+    /// sequence is empty, when they are not of this model, kind and context.
+    ///
+    /// # Errors
+    /// When the model is not a causal language model.
+    pub fn read_cache(&mut self, tokens: usize, mut bytes: &[u8]) -> Result<bool, Error> {
+        // A pass makes the layers, whose shapes only the model knows.
+        self.truncate(0);
+        self.feed(&[0])?;
+        self.truncate(0);
+        if tokens > self.context() {
+            return Ok(false);
         }
-        cache.len += tokens.len();
-        self.logits.clear();
-        logits.append_to(&mut self.logits);
-        Ok(())
-    }
-
-    fn cache(&self) -> &Cache {
-        self.exec.cache.as_ref().expect("a session has a cache")
+        let lengths: Vec<usize> = self.row_bytes().into_iter().map(|row| row * tokens).collect();
+        if lengths.iter().sum::<usize>() != bytes.len() {
+            return Ok(false);
+        }
+        let cache = &mut self.0.exec.caches[0];
+        for (rows, len) in cache.layers.iter_mut().flatten().zip(lengths) {
+            let (mine, rest) = bytes.split_at(len);
+            if !rows.read(tokens, mine) {
+                return Ok(false);
+            }
+            rows.reserve(cache.context);
+            bytes = rest;
+        }
+        cache.len = tokens;
+        Ok(true)
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn json() -> String {
 }
 
 /// The letter that GPT-2's vocabulary has for a byte: itself where printable, else the next one from U+0100.
-fn letter(byte: u8) -> char {
+pub(super) fn letter(byte: u8) -> char {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     match printable(byte) {
         true => byte as char,

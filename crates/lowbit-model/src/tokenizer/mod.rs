@@ -1,46 +1,100 @@
-//! Texts to tokens: bytes, or a `tokenizer.json` of the Hub.
+//! Texts to tokens: bytes, a `tokenizer.json` of the Hub, a sentencepiece or tiktoken `tokenizer.model`, or the
+//! vocabulary of a GGUF file.
 
 use crate::Error;
-use crate::container::write_atomic;
+use crate::container::{show, write_atomic};
+use pieces::Pieces;
+use spm::{Spm, Use};
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::normalizers::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, models::TrainerWrapper};
 
+mod bpe;
 mod bytes;
 mod check;
+mod gguf;
+mod pieces;
+mod protobuf;
+mod sentencepiece;
+mod spm;
+mod tiktoken;
 
 /// Most entries of a vocabulary.
 const MAX_VOCABULARY: usize = 1 << 20;
-/// Largest `tokenizer.json`, bytes.
+/// Largest file, bytes, compressed or not.
 const MAX_BYTES: u64 = 128 << 20;
 /// Stands for an empty text and fills what must be filled.
 const PAD: &str = "<|pad|>";
 /// Separates texts: before the first token and after the last.
 const END: &str = "<|end|>";
+/// File names of a tokenizer in a model directory, in the order they are looked for.
+const FILES: &[&str] = &["tokenizer.json", "tokenizer.model", "tokenizer.json.zst", "tokenizer.model.zst"];
+/// How a file compressed with zstd begins.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// A vocabulary as a list, with what the kinds of lists need beside it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Vocabulary {
+    /// Spelling of each token.
+    pub tokens: Vec<String>,
+    /// What each token is for.
+    pub uses: Vec<Use>,
+    /// Scores of sentencepiece, one per token.
+    pub scores: Vec<f32>,
+    /// Pairs of byte-level BPE, the first merged first.
+    pub merges: Vec<(String, String)>,
+    /// The token that begins a text.
+    pub bos: Option<u32>,
+    /// The token that ends a text.
+    pub eos: Option<u32>,
+    /// Whether every text gets the token that begins it.
+    pub add_bos: bool,
+    /// Whether sentencepiece puts a space before a text.
+    pub prefix: bool,
+    /// Whether sentencepiece makes one space of several and drops those at the ends.
+    pub squeeze: bool,
+}
 
 /// Turns texts into tokens and back. Cloning is cheap.
 #[derive(Clone)]
 pub struct Tokenizer {
-    kind: Kind,
-    /// The content of `tokenizer.json`.
-    json: Arc<str>,
+    inner: Arc<Inner>,
 }
 
-#[derive(Clone)]
+struct Inner {
+    kind: Kind,
+    pieces: Pieces,
+    /// The content of `tokenizer.json`, where it was read or written before.
+    json: OnceLock<String>,
+}
+
 enum Kind {
     /// Token `b` is the byte `b`; then the pad and the end token.
     Bytes,
-    Hub(Arc<tokenizers::Tokenizer>),
+    Hub(Box<Hub>),
+    Spm(Box<Spm>),
+}
+
+/// A tokenizer of the Hub's library.
+struct Hub {
+    /// Control tokens in a text are text.
+    plain: tokenizers::Tokenizer,
+    /// Control tokens in a text are control tokens; made when first asked for.
+    marked: OnceLock<tokenizers::Tokenizer>,
 }
 
 impl Tokenizer {
     /// One token per byte, then `<|pad|>` (256) and `<|end|>` (257).
     pub fn bytes() -> Self {
-        Tokenizer { kind: Kind::Bytes, json: bytes::json().into() }
+        let mut pieces = Pieces::default();
+        (0..=255).for_each(|byte| pieces.push(&[byte]));
+        [PAD, END].iter().for_each(|name| pieces.push_control(name));
+        Tokenizer { inner: Arc::new(Inner { kind: Kind::Bytes, pieces, json: OnceLock::new() }) }
     }
 
     /// Trains byte-level byte-pair encoding on texts: `<|pad|>` is 0, `<|end|>` 1, then the 256 bytes, then merges. The
@@ -75,7 +129,8 @@ impl Tokenizer {
         Self::parse(json.as_bytes()).map_err(Error::usage)
     }
 
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, or a `tokenizer.model` of sentencepiece or tiktoken, compressed with zstd or not. The content
+    /// decides which it is.
     ///
     /// # Errors
     /// [`Kind::Input`](crate::Kind) naming file, field and limit.
@@ -84,60 +139,221 @@ impl Tokenizer {
         if !meta.is_file() || meta.len() > MAX_BYTES {
             return Err(Error::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
         }
-        let json = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-        Self::parse(&json).map_err(|text| Error::input(path, text))
+        Self::read(path, &std::fs::read(path).map_err(|e| Error::io(path, &e))?)
     }
 
-    /// Writes `tokenizer.json`, atomically.
+    /// Reads the content of such a file; `path` is what errors name.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`].
+    pub fn read(path: &Path, file: &[u8]) -> Result<Self, Error> {
+        let unpacked = if file.starts_with(&ZSTD) { unpack(file).map(Some) } else { Ok(None) };
+        let parsed = unpacked.and_then(|unpacked| Self::parse(unpacked.as_deref().unwrap_or(file)));
+        parsed.map_err(|text| Error::input(path, text))
+    }
+
+    /// The file of a tokenizer in a model directory, if it has one.
+    pub fn find(directory: &Path) -> Option<PathBuf> {
+        FILES.iter().map(|name| directory.join(name)).find(|path| path.exists())
+    }
+
+    /// Writes the content of [`Tokenizer::file_name`] to a path, atomically.
     ///
     /// # Errors
     /// When writing fails.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        write_atomic(path, self.json.as_bytes())
+        match &self.inner.kind {
+            Kind::Spm(spm) => write_atomic(path, &sentencepiece::write(&spm.vocabulary)),
+            _ => write_atomic(path, self.json()?.as_bytes()),
+        }
     }
 
-    fn parse(json: &[u8]) -> Result<Self, String> {
-        let json = std::str::from_utf8(json).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
+    /// Writes the tokenizer into a model directory, and removes there what another kind of tokenizer left.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn save_in(&self, directory: &Path) -> Result<(), Error> {
+        self.save(&directory.join(self.file_name()))?;
+        for other in FILES.iter().filter(|name| **name != self.file_name()) {
+            match std::fs::remove_file(directory.join(other)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(&directory.join(other), &e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of its file in a model directory: `tokenizer.model` for sentencepiece, `tokenizer.json` for all else.
+    pub fn file_name(&self) -> &'static str {
+        match self.inner.kind {
+            Kind::Spm(_) => "tokenizer.model",
+            _ => "tokenizer.json",
+        }
+    }
+
+    /// # Errors
+    /// A sentence naming field, value and limit.
+    fn parse(file: &[u8]) -> Result<Self, String> {
+        if tiktoken::is(file) {
+            let pre = bpe::pre("llama-bpe")?;
+            return guarded(|| Ok(Self::of_hub(bpe::build(&tiktoken::parse(file)?, pre)?, OnceLock::new())));
+        }
+        // A sentencepiece model begins with its first piece, field 1.
+        if file.first() == Some(&0x0a)
+            && std::str::from_utf8(file).map_or(true, |text| !text.trim_start().starts_with('{'))
+        {
+            return Self::of_spm(sentencepiece::parse(file)?);
+        }
+        let json = std::str::from_utf8(file).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
         check::check(json)?;
-        let kind = if json == bytes::json() {
-            Kind::Bytes
-        } else {
-            let hub = catch_unwind(|| tokenizers::Tokenizer::from_bytes(json));
-            let mut hub =
-                hub.map_err(|_| "the tokenizer cannot be built from this file")?.map_err(|e| e.to_string())?;
-            // What a text spells is text, never a special token; length is the model's matter.
-            hub.set_encode_special_tokens(true);
-            hub.with_truncation(None).map_err(|e| e.to_string())?.with_padding(None);
-            Kind::Hub(Arc::new(hub))
-        };
-        Ok(Tokenizer { kind, json: json.into() })
+        if json == bytes::json() {
+            return Ok(Self::bytes());
+        }
+        guarded(|| {
+            let hub = tokenizers::Tokenizer::from_bytes(json).map_err(|e| e.to_string())?;
+            Ok(Self::of_hub(hub, OnceLock::from(json.to_string())))
+        })
+    }
+
+    /// The tokenizer of a vocabulary in a GGUF file, `model` and `pre` being its `tokenizer.ggml.model` and `.pre`.
+    ///
+    /// # Errors
+    /// A sentence naming token and fault.
+    pub(crate) fn from_vocabulary(model: &str, pre: &str, vocabulary: Vocabulary) -> Result<Self, String> {
+        match model {
+            "llama" => Self::of_spm(vocabulary),
+            "gpt2" => guarded(|| Ok(Self::of_hub(bpe::build(&vocabulary, bpe::pre(pre)?)?, OnceLock::new()))),
+            other => Err(format!("`tokenizer.ggml.model` is `{}`; this program reads gpt2 and llama", show(other))),
+        }
+    }
+
+    /// Whether a text begins with a token when a GGUF file with this `tokenizer.ggml.model` and `.pre` does not say.
+    pub(crate) fn adds_bos(model: &str, pre: &str) -> bool {
+        model == "llama" || bpe::pre(pre).is_ok_and(|pre| pre.add_bos)
+    }
+
+    /// `tokenizer.ggml.model`, `tokenizer.ggml.pre` and the vocabulary, as a GGUF file holds them.
+    ///
+    /// # Errors
+    /// When GGUF has no place for a part of this tokenizer.
+    pub(crate) fn vocabulary(&self) -> Result<(&'static str, &'static str, Vocabulary), Error> {
+        if let Kind::Spm(spm) = &self.inner.kind {
+            return Ok(("llama", "default", spm.vocabulary.clone()));
+        }
+        let file = serde_json::from_str(self.json()?).map_err(|e| Error::usage(format!("tokenizer: {e}")))?;
+        let (mut vocabulary, pre) =
+            bpe::vocabulary_of(&file).map_err(|text| Error::usage(format!("tokenizer: {text}")))?;
+        vocabulary.bos = self.bos();
+        vocabulary.add_bos = vocabulary.bos.is_some();
+        vocabulary.eos = self.end();
+        Ok(("gpt2", pre.names[0], vocabulary))
+    }
+
+    fn of_spm(vocabulary: Vocabulary) -> Result<Self, String> {
+        let spm = Spm::new(vocabulary)?;
+        let pieces = spm.pieces();
+        Ok(Tokenizer { inner: Arc::new(Inner { kind: Kind::Spm(Box::new(spm)), pieces, json: OnceLock::new() }) })
+    }
+
+    fn of_hub(mut hub: tokenizers::Tokenizer, json: OnceLock<String>) -> Self {
+        // Length is the model's matter.
+        hub.with_padding(None).with_truncation(None).expect("no truncation is always possible");
+        hub.set_encode_special_tokens(true);
+        let pieces = Pieces::of_hub(&hub);
+        let kind = Kind::Hub(Box::new(Hub { plain: hub, marked: OnceLock::new() }));
+        Tokenizer { inner: Arc::new(Inner { kind, pieces, json }) }
+    }
+
+    /// The content of `tokenizer.json`.
+    fn json(&self) -> Result<&str, Error> {
+        if self.inner.json.get().is_none() {
+            let json = match &self.inner.kind {
+                Kind::Bytes => bytes::json(),
+                Kind::Hub(hub) => hub.plain.to_string(false).map_err(|e| Error::usage(format!("tokenizer: {e}")))?,
+                Kind::Spm(_) => return Err(Error::usage("a sentencepiece vocabulary has no tokenizer.json")),
+            };
+            let _ = self.inner.json.set(json);
+        }
+        Ok(self.inner.json.get().expect("just set"))
     }
 
     /// Number of entries of the vocabulary, special tokens included.
     pub fn vocab_size(&self) -> usize {
-        match &self.kind {
-            Kind::Bytes => 258,
-            Kind::Hub(hub) => hub.get_vocab_size(true),
-        }
+        self.inner.pieces.len()
     }
 
     /// The tokens of a text, at most `max_length`; what looks like a special token in the text is encoded as text. Tokens
-    /// that the file's own template adds around every text are included.
+    /// that the model wants around every text are included.
     ///
     /// # Errors
     /// When a pattern of the file cannot be applied to the text.
     pub fn encode(&self, text: &str, max_length: usize) -> Result<Vec<u32>, Error> {
-        let mut ids = match &self.kind {
+        let mut ids = match &self.inner.kind {
             Kind::Bytes => text.bytes().take(max_length).map(u32::from).collect(),
-            Kind::Hub(hub) => {
-                let encoded = catch_unwind(AssertUnwindSafe(|| hub.encode_fast(text, true)));
-                let fault = |cause: &str| Error::usage(format!("the tokenizer cannot encode this text: {cause}"));
-                let encoded = encoded.map_err(|_| fault("a pattern backtracks too often"))?;
-                encoded.map_err(|e| fault(&e.to_string()))?.get_ids().to_vec()
+            Kind::Hub(hub) => encode_hub(&hub.plain, text, true)?,
+            Kind::Spm(spm) => {
+                let mut ids: Vec<u32> = self.bos().into_iter().collect();
+                spm.encode(text, true, max_length, &mut ids);
+                ids
             }
         };
         ids.truncate(max_length);
         Ok(ids)
+    }
+
+    /// The tokens of a text made of parts, without what [`Tokenizer::encode`] puts around. In a part marked `true` the
+    /// names of control tokens become those tokens; in the others they are text, also where a name crosses parts.
+    ///
+    /// # Errors
+    /// When a pattern of the file cannot be applied to the text.
+    pub fn encode_parts(&self, parts: &[(&str, bool)]) -> Result<Vec<u32>, Error> {
+        let whole: String = parts.iter().map(|(text, _)| *text).collect();
+        let mut end = 0;
+        let plain: Vec<_> = parts
+            .iter()
+            .filter_map(|(text, marked)| {
+                let start = end;
+                end += text.len();
+                (!marked && !text.is_empty()).then_some((start, end))
+            })
+            .collect();
+        let found = self.inner.pieces.spelled(&whole);
+        let forged = found.iter().any(|(start, end, _)| plain.iter().any(|(from, to)| start < to && from < end));
+        let mut ids = Vec::new();
+        if forged {
+            for (text, marked) in parts {
+                self.encode_part(text, *marked, &mut ids)?;
+            }
+        } else {
+            self.encode_part(&whole, true, &mut ids)?;
+        }
+        Ok(ids)
+    }
+
+    /// Appends the tokens of a part; a part begins a text when nothing or a control token is before it.
+    fn encode_part(&self, text: &str, marked: bool, ids: &mut Vec<u32>) -> Result<(), Error> {
+        let found = if marked { self.inner.pieces.spelled(text) } else { Vec::new() };
+        if let Kind::Hub(hub) = &self.inner.kind {
+            let tokenizer = if found.is_empty() { &hub.plain } else { hub.marked() };
+            ids.extend(encode_hub(tokenizer, text, false)?);
+            return Ok(());
+        }
+        let mut at = 0;
+        for (start, end, id) in found.into_iter().map(|(s, e, id)| (s, e, Some(id))).chain([(text.len(), 0, None)]) {
+            let part = &text[at..start];
+            match &self.inner.kind {
+                Kind::Spm(spm) => {
+                    let begins = ids.last().is_none_or(|id| self.inner.pieces.is_control(*id));
+                    spm.encode(part, begins, usize::MAX, ids);
+                }
+                _ => ids.extend(part.bytes().map(u32::from)),
+            }
+            ids.extend(id);
+            at = end;
+        }
+        Ok(())
     }
 
     /// The text of tokens without special ones; what is not UTF-8 becomes U+FFFD.
@@ -145,23 +361,48 @@ impl Tokenizer {
     /// # Errors
     /// When the decoder of the file fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
-        match &self.kind {
-            Kind::Bytes => {
-                let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
-                Ok(String::from_utf8_lossy(&bytes).into_owned())
-            }
-            Kind::Hub(hub) => {
-                let text = hub.decode(ids, true);
-                text.map_err(|e| Error::usage(format!("the tokenizer cannot decode these tokens: {e}")))
-            }
+        if let Kind::Hub(hub) = &self.inner.kind {
+            let text = hub.plain.decode(ids, true);
+            return text.map_err(|e| Error::usage(format!("the tokenizer cannot decode these tokens: {e}")));
+        }
+        let mut bytes = Vec::new();
+        match &self.inner.kind {
+            Kind::Spm(spm) => spm.decode(&self.inner.pieces, ids, &mut bytes),
+            _ => bytes.extend(ids.iter().filter_map(|id| self.token_bytes(*id)).flatten()),
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The bytes that a token adds to a text that goes on: none for a control token, `None` outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.inner.pieces.get(id)
+    }
+
+    /// Whether a token is a control token.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.inner.pieces.is_control(id)
+    }
+
+    /// Names and ids of the control tokens.
+    pub fn controls(&self) -> Vec<(&str, u32)> {
+        self.inner.pieces.controls()
+    }
+
+    /// The token that [`Tokenizer::encode`] puts before every text, if any.
+    pub fn bos(&self) -> Option<u32> {
+        match &self.inner.kind {
+            Kind::Bytes => None,
+            Kind::Hub(hub) => encode_hub(&hub.plain, "", true).ok()?.first().copied(),
+            Kind::Spm(spm) => spm.vocabulary.bos.filter(|_| spm.vocabulary.add_bos),
         }
     }
 
     /// The id of a token by its spelling in the vocabulary.
     pub fn id(&self, token: &str) -> Option<u32> {
-        match &self.kind {
+        match &self.inner.kind {
             Kind::Bytes => [(PAD, 256), (END, 257)].iter().find(|(name, _)| *name == token).map(|(_, id)| *id),
-            Kind::Hub(hub) => hub.token_to_id(token),
+            Kind::Hub(hub) => hub.plain.token_to_id(token),
+            Kind::Spm(spm) => spm.id(token),
         }
     }
 
@@ -184,4 +425,38 @@ impl std::fmt::Debug for Tokenizer {
 
 fn training(cause: tokenizers::Error) -> Error {
     Error::usage(format!("the tokenizer cannot be trained on these texts: {cause}"))
+}
+
+impl Hub {
+    fn marked(&self) -> &tokenizers::Tokenizer {
+        self.marked.get_or_init(|| {
+            let mut hub = self.plain.clone();
+            hub.set_encode_special_tokens(false);
+            hub
+        })
+    }
+}
+
+fn encode_hub(hub: &tokenizers::Tokenizer, text: &str, around: bool) -> Result<Vec<u32>, Error> {
+    let encoded = catch_unwind(AssertUnwindSafe(|| hub.encode_fast(text, around)));
+    let fault = |cause: &str| Error::usage(format!("the tokenizer cannot encode this text: {cause}"));
+    let encoded = encoded.map_err(|_| fault("a pattern backtracks too often"))?;
+    Ok(encoded.map_err(|e| fault(&e.to_string()))?.get_ids().to_vec())
+}
+
+/// The Hub's library panics on some files.
+fn guarded(build: impl FnOnce() -> Result<Tokenizer, String>) -> Result<Tokenizer, String> {
+    catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|_| Err("the tokenizer cannot be built from this file".into()))
+}
+
+/// The content of a file compressed with zstd, if it is not larger than a file may be.
+fn unpack(file: &[u8]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    let broken = |e: std::io::Error| format!("is damaged zstd: {e}; fetch the file again");
+    let stream = zstd::stream::read::Decoder::new(file).map_err(broken)?;
+    stream.take(MAX_BYTES + 1).read_to_end(&mut out).map_err(broken)?;
+    match out.len() as u64 > MAX_BYTES {
+        true => Err(format!("holds more than {MAX_BYTES} bytes")),
+        false => Ok(out),
+    }
 }

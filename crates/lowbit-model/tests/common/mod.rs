@@ -31,6 +31,7 @@ pub fn decoder(head: Head) -> bitnet::Config {
         intermediate_size: 80,
         hidden_act: Activation::Relu2,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_norm_eps: 1e-5,
         sub_norm: true,
         causal: true,
@@ -68,7 +69,7 @@ pub fn configs() -> Vec<Config> {
 
 pub fn card(config: Config) -> Card {
     let labels = (0..config.classes().unwrap_or(0)).map(|i| format!("class {i}")).collect();
-    Card { config, labels, max_length: 40, trained_for: None }
+    Card { labels, ..Card::new(config, 40) }
 }
 
 /// Weights as [`Init`] says, but no vector is constant.

@@ -36,7 +36,7 @@ pub fn mlp(changes: serde_json::Value) -> Config {
 }
 
 pub fn card(config: Config) -> Card {
-    Card { config, labels: Vec::new(), max_length: 64, trained_for: None }
+    Card::new(config, 64)
 }
 
 /// A generator of test numbers.

@@ -2,8 +2,12 @@
 
 use super::Machine;
 use crate::failure::Failure;
-use crate::{host, measure, output};
+use crate::scoring::{self, Cut, Text};
+use crate::{host, language, measure, output};
+use lowbit_eval::record::Record;
 use lowbit_eval::task;
+use lowbit_kernels::Cpu;
+use lowbit_model::Checkpoint;
 use std::path::PathBuf;
 
 /// Arguments.
@@ -11,15 +15,24 @@ use std::path::PathBuf;
 pub struct Eval {
     /// Model directory.
     model: PathBuf,
-    /// Name of a task, or path of its TOML file.
-    #[arg(long, visible_alias = "tasks")]
-    task: String,
+    /// Name of a task, or path of its TOML file; of a language model: its held-out text.
+    #[arg(long, visible_alias = "tasks", required_unless_present = "text", conflicts_with = "text")]
+    task: Option<String>,
+    /// Score a language model on these files, plain or compressed: bits per byte, perplexity.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "speed")]
+    text: Vec<PathBuf>,
     /// Directory of the data sets [default: ../shared/data].
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
-    /// Only the first rows of the test split; the interval tells what that costs.
+    /// Only the first rows of the test split, or the first bytes of a text; the interval tells what that costs.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// Tokens of a window over a text [default: the model's length, at most 1024].
+    #[arg(long)]
+    context: Option<usize>,
+    /// Tokens by which a window moves on [default: half a window].
+    #[arg(long)]
+    stride: Option<usize>,
     /// Also measure latency, throughput, load time and memory.
     #[arg(long)]
     speed: bool,
@@ -28,22 +41,52 @@ pub struct Eval {
 impl Eval {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let task = task::find(&self.task)?;
+        let name = self.model.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
         let cpu = machine.cpu()?;
+        let language = self.task.as_deref().map(language::find).transpose()?.flatten();
+        let records = match (&self.task, &language) {
+            (Some(task), None) => vec![self.classify(&name, task, &cpu)?],
+            _ => self.predict(&name, language.as_ref(), &cpu)?,
+        };
+        if machine.json {
+            return output::json(&output::results(host::facts(&cpu), records));
+        }
+        for record in &records {
+            let rows = record.detail.truths.len();
+            let rows = if rows > 0 { format!("{rows} rows, ") } else { String::new() };
+            output::line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
+            measure::print(record);
+            record.detail.note.iter().for_each(output::line);
+        }
+        Ok(())
+    }
+
+    /// A classifier on the test rows of a task.
+    fn classify(&self, name: &str, task: &str, cpu: &Cpu) -> Result<Record, Failure> {
+        let task = task::find(task)?;
         let mut test = task.load(self.data.as_deref())?.test;
         if let Some(limit) = self.limit {
             test.truncate(limit as usize);
         }
-        let name = self.model.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
-        let mut record = measure::quality(&task, &test, &name, &self.model, &cpu)?;
+        let mut record = measure::quality(&task, &test, name, &self.model, cpu)?;
         if self.speed {
-            measure::speeds(&test, &mut [(&self.model, &mut record)], &cpu)?;
+            measure::speeds(&test, &mut [(&self.model, &mut record)], cpu)?;
         }
-        if machine.json {
-            return output::json(&output::results(host::facts(&cpu), vec![record]));
+        Ok(record)
+    }
+
+    /// A language model on files, or on the held-out text of a description.
+    fn predict(&self, name: &str, language: Option<&language::Language>, cpu: &Cpu) -> Result<Vec<Record>, Failure> {
+        if self.speed {
+            return Err(Failure::usage("--speed measures classifiers; `lowbit bench MODEL` measures language models"));
         }
-        output::line(format!("{} on {} ({} rows, recipe {})", name, task.id(), test.len(), record.recipe));
-        measure::print(&record);
-        Ok(())
+        let checkpoint = Checkpoint::open(&self.model)?;
+        let limit = self.limit.map(|limit| limit as usize);
+        let cut = Cut { context: self.context, stride: self.stride };
+        let texts = match language {
+            Some(language) => vec![Text::held_out(language, self.data.as_deref(), limit, &checkpoint)?],
+            None => self.text.iter().map(|path| Text::read(path, limit, &checkpoint)).collect::<Result<_, _>>()?,
+        };
+        texts.iter().map(|text| scoring::score(text, name, &checkpoint, cut, cpu)).collect()
     }
 }

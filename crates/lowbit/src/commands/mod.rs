@@ -17,9 +17,10 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Machine {
-    /// Threads to use [default: the cores this process may use].
-    #[arg(short, long, global = true, env = "LOWBIT_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    /// Threads to use; `bench MODEL` takes several numbers [default: the cores this process may use].
+    #[arg(short, long, global = true, env = "LOWBIT_THREADS", value_delimiter = ',')]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Vec<u16>,
     /// Instruction set to use instead of the best one; `doctor` lists them.
     #[arg(long, global = true, env = "LOWBIT_ISA")]
     isa: Option<String>,
@@ -32,9 +33,24 @@ impl Machine {
     /// The instruction set and threads asked for.
     ///
     /// # Errors
-    /// When the CPU lacks the instruction set, or there is none of this name.
+    /// When the CPU lacks the instruction set, there is none of this name, or several numbers of threads are asked for.
     pub fn cpu(&self) -> Result<Cpu, Failure> {
-        Ok(Cpu::new(self.isa.as_deref(), self.threads.map(usize::from))?)
+        match self.threads[..] {
+            [_, _, ..] => Err(Failure::usage("--threads takes one number here; only `bench MODEL` takes several")),
+            _ => Ok(self.cpus()?.remove(0)),
+        }
+    }
+
+    /// The instruction set with each number of threads asked for: at least one.
+    ///
+    /// # Errors
+    /// When the CPU lacks the instruction set, or there is none of this name.
+    pub fn cpus(&self) -> Result<Vec<Cpu>, Failure> {
+        let one = |threads: Option<u16>| Cpu::new(self.isa.as_deref(), threads.map(usize::from));
+        match self.threads[..] {
+            [] => Ok(vec![one(None)?]),
+            _ => Ok(self.threads.iter().map(|n| one(Some(*n))).collect::<Result<_, _>>()?),
+        }
     }
 }
 
@@ -72,10 +88,12 @@ commands! {
     compare::Compare, "Make, score and time every contender of a suite, and write the report (the main job)";
     train::Train, "Train one contender of a suite";
     quantize::Quantize, "Store a trained model under a recipe";
+    convert::Convert, "Convert a model between safetensors, Hub directories and GGUF";
     eval::Eval, "Score a model on a task";
+    run::Run, "Answer a prompt, or chat in the terminal";
     inspect::Inspect, "Show what a model is made of";
     report::Report, "Render or verify a report";
-    bench::Bench, "Measure kernels against the limits of the machine";
+    bench::Bench, "Measure a language model, or kernels, against the limits of the machine";
     doctor::Doctor, "Show the machine, the instruction set chosen and why, measured limits, and what is missing";
     completions::Completions, "Print a completion script for a shell";
 }

@@ -7,7 +7,7 @@ use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::{Checkpoint, recipe};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -43,8 +43,8 @@ impl Quantize {
         };
         checkpoint::quantize(&masters, recipe, &options, &self.out)?;
         let stored = self.out.join("model.safetensors");
-        let size = |p: &PathBuf| std::fs::metadata(p).map_or(0, |m| m.len());
-        let (before, after) = (size(&self.model.join("model.safetensors")), size(&stored));
+        let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
+        let (before, after) = (masters.files().into_iter().map(size).sum(), size(&stored));
         if machine.json {
             let record = Record {
                 task: String::new(),

@@ -1,5 +1,6 @@
 //! Attention of new tokens to a cache of keys and values.
 
+use super::cache::{CacheRows, RowsView};
 use super::forward::Forward;
 use super::tile::{HeadRows, Pack, Product, View};
 use super::{AttentionShape, Parts, SMALL};
@@ -7,7 +8,6 @@ use crate::ops::math::{Extent, Part, Whole, exp2, sums, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, scratch};
-use std::ops::Range;
 
 /// Most new tokens for which a vector holds elements of a key instead of queries.
 const FEW: usize = 8;
@@ -109,101 +109,175 @@ impl Op for Join<'_> {
     }
 }
 
-/// A few new queries; the queries of a key head are rows `(query, head of the group)`.
+/// The keys and values of one sequence.
+#[derive(Clone, Copy)]
+struct Sequence<'a> {
+    keys: RowsView<'a>,
+    values: RowsView<'a>,
+    past: usize,
+    new: usize,
+}
+
+impl Sequence<'_> {
+    fn total(&self) -> usize {
+        self.past + self.new
+    }
+
+    fn chunks(&self) -> usize {
+        self.total().div_ceil(CHUNK)
+    }
+}
+
+/// The sequence of an index.
+type Sequences<'f, 'a> = &'f (dyn Fn(usize) -> Sequence<'a> + Sync + 'f);
+
+/// A few new queries of each sequence; the queries of a key head are rows `(query, head of the group)`.
 struct Few<'a> {
     cpu: &'a Cpu,
     shape: AttentionShape,
     q: &'a [f32],
-    keys: &'a [f32],
-    values: &'a [f32],
-    past: usize,
-    new: usize,
-    /// Per chunk, new token and head: largest score, sum of exponentials, and weighted sum of values `[padded]`.
+    /// New queries of all sequences.
+    rows: usize,
+    /// Per chunk, new query and head: largest score, sum of exponentials, and weighted sum of values `[padded]`.
     tops: SharedMut<'a, f32>,
     sums: SharedMut<'a, f32>,
     partials: SharedMut<'a, f32>,
 }
 
 impl Few<'_> {
-    fn chunk(&self, chunk: Range<usize>, kv_head: usize) {
+    /// A chunk of keys of one key head; `first` is the row of the first query of the sequence.
+    fn chunk(&self, of: Sequence, first: usize, index: usize, kv_head: usize) {
         let (shape, isa, padded) = (self.shape, self.cpu.isa, self.shape.padded());
-        let (dim, rows, len) = (shape.head_dim, self.new * shape.group(), chunk.len());
-        let index = chunk.start / CHUNK;
+        let chunk = index * CHUNK..((index + 1) * CHUNK).min(of.total());
+        let (dim, rows, len) = (shape.head_dim, of.new * shape.group(), chunk.len());
         let floats = rows * (2 * padded + CHUNK) + CHUNK * padded;
         let mut scratch = scratch::take(floats * size_of::<f32>());
         let mut parts = Parts(scratch.floats());
         let (q, sums) = (parts.take(rows * padded), parts.take(rows * padded));
-        let (scores, packed) = (parts.take(rows * CHUNK), parts.take(CHUNK * padded));
-        let col = kv_head * dim;
+        let (scores, wide) = (parts.take(rows * CHUNK), parts.take(CHUNK * padded));
         for (t, q) in q.chunks_exact_mut(shape.group() * padded).enumerate() {
-            let at = t * shape.width() + kv_head * shape.group() * dim;
+            let at = (first + t) * shape.width() + kv_head * shape.group() * dim;
             let from = HeadRows { data: &self.q[at..], stride: dim, rows: shape.group(), cols: dim };
             isa.run(Pack { from, scale: shape.scale() * std::f32::consts::LOG2_E, to: q });
         }
-        let k = HeadRows::new(self.keys, shape.kv_width(), chunk.start, len, col, dim);
+        let k = match of.keys {
+            RowsView::F32(keys) => HeadRows::new(keys, shape.kv_width(), chunk.start, len, kv_head * dim, dim),
+            keys => {
+                keys.widen(isa, shape, chunk.clone(), kv_head, wide);
+                HeadRows { data: wide, stride: padded, rows: len, cols: dim }
+            }
+        };
         isa.run(Scores { q, k, scores, stride: CHUNK });
         for (row, scores) in scores.chunks_exact_mut(CHUNK).enumerate() {
             let t = row / shape.group();
-            let seen = shape.reach(self.past, t + 1, self.past + self.new).saturating_sub(chunk.start).min(len);
+            let seen = shape.reach(of.past, t + 1, of.total()).saturating_sub(chunk.start).min(len);
             let (top, sum) = isa.run(Softmax(&mut scores[..seen]));
             scores[seen..len].fill(0.0);
-            let at = self.at(index, t, kv_head * shape.group() + row % shape.group());
-            // SAFETY: each chunk of each head belongs to one task.
+            let at = self.at(index, first + t, kv_head * shape.group() + row % shape.group());
+            // SAFETY: each chunk of each head of each sequence belongs to one task.
             unsafe { (self.tops.slice(at..at + 1)[0], self.sums.slice(at..at + 1)[0]) = (top, sum) };
         }
-        let v = HeadRows::new(self.values, shape.kv_width(), chunk.start, len, col, dim);
-        let (b, b_row) = if dim == padded {
-            (v.data, v.stride)
-        } else {
-            isa.run(Pack { from: v, scale: 1.0, to: packed });
-            (&*packed, padded)
+        let (b, b_row) = match of.values {
+            RowsView::F32(values) if dim == padded => {
+                (&values[chunk.start * shape.kv_width() + kv_head * dim..], shape.kv_width())
+            }
+            values => {
+                values.widen(isa, shape, chunk, kv_head, wide);
+                (&*wide, padded)
+            }
         };
         let a = View { data: scores, row: CHUNK, col: 1 };
         isa.run(Product { a, b, b_row, c: sums, c_row: padded, m: rows, n: padded, k: len, add: false });
         for (row, sums) in sums.chunks_exact(padded).enumerate() {
             let head = kv_head * shape.group() + row % shape.group();
-            let at = self.at(index, row / shape.group(), head) * padded;
+            let at = self.at(index, first + row / shape.group(), head) * padded;
             // SAFETY: as above.
             unsafe { self.partials.slice(at..at + padded) }.copy_from_slice(sums);
         }
     }
 
-    /// Where a chunk of a head of a new token keeps its results.
-    fn at(&self, chunk: usize, t: usize, head: usize) -> usize {
-        (chunk * self.new + t) * self.shape.heads + head
+    /// Where a chunk of a head of a new query keeps its results.
+    fn at(&self, chunk: usize, row: usize, head: usize) -> usize {
+        (chunk * self.rows + row) * self.shape.heads + head
     }
 }
 
-fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], keys: &[f32], values: &[f32], past: usize, out: &mut [f32]) {
-    let (new, padded) = (q.len() / shape.width(), shape.padded());
-    let total = past + new;
-    let (rows, chunks) = (new * shape.heads, total.div_ceil(CHUNK));
-    let mut scratch = scratch::take(chunks * rows * (padded + 2) * size_of::<f32>());
+/// Attention of `rows` new queries of `count` sequences, at most [`FEW`] of each.
+fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Sequences<'_, '_>, out: &mut [f32]) {
+    let (rows, padded) = (q.len() / shape.width(), shape.padded());
+    let all = || (0..count).map(sequences);
+    let chunks = all().map(|of| of.chunks()).max().unwrap_or(0);
+    let (stride, work) = (rows * shape.heads, all().map(|of| 2 * of.total() * of.new).sum::<usize>());
+    let mut scratch = scratch::take(chunks * stride * (padded + 2) * size_of::<f32>());
     let mut parts = Parts(scratch.floats());
-    let (tops, sums) = (parts.take(chunks * rows), parts.take(chunks * rows));
-    let partials = parts.take(chunks * rows * padded);
+    let (tops, sums) = (parts.take(chunks * stride), parts.take(chunks * stride));
+    let partials = parts.take(chunks * stride * padded);
     let few = Few {
         cpu,
         shape,
         q,
-        keys,
-        values,
-        past,
-        new,
+        rows,
         tops: SharedMut::new(tops),
         sums: SharedMut::new(sums),
         partials: SharedMut::new(partials),
     };
-    let chunk = |i: usize| i * CHUNK..((i + 1) * CHUNK).min(total);
-    let task = |i: usize| few.chunk(chunk(i / shape.kv_heads), i % shape.kv_heads);
-    let tasks = chunks * shape.kv_heads;
-    match 2 * total * new * shape.heads * shape.head_dim < SMALL {
+    let task = |i: usize| {
+        let (kv_head, chunk, index) = (i % shape.kv_heads, i / shape.kv_heads % chunks, i / shape.kv_heads / chunks);
+        let of = sequences(index);
+        if chunk < of.chunks() {
+            few.chunk(of, (0..index).map(|i| sequences(i).new).sum(), chunk, kv_head);
+        }
+    };
+    let tasks = count * chunks * shape.kv_heads;
+    match work * shape.width() < SMALL {
         true => (0..tasks).for_each(task),
         false => cpu.pool.run(tasks, &task),
     }
-    for (row, out) in out.chunks_exact_mut(shape.head_dim).enumerate() {
-        let (tops, sums, values) = (&tops[row..], &sums[row..], &partials[row * padded..]);
-        cpu.isa.run(Join { tops, sums, values, stride: rows, padded, out });
+    let mut out = out.chunks_exact_mut(shape.head_dim);
+    let mut row = 0;
+    for of in all() {
+        for out in out.by_ref().take(of.new * shape.heads) {
+            let reach = (of.chunks() - 1) * stride + 1;
+            let (tops, sums, values) = (&tops[row..][..reach], &sums[row..][..reach], &partials[row * padded..]);
+            cpu.isa.run(Join { tops, sums, values, stride, padded, out });
+            row += 1;
+        }
+    }
+}
+
+/// Attention of many new queries of one sequence.
+fn many(cpu: &Cpu, shape: AttentionShape, q: &[f32], of: Sequence, out: &mut [f32]) {
+    let rows = of.total() * shape.kv_width();
+    let floats = |x: RowsView| if matches!(x, RowsView::F32(_)) { 0 } else { rows };
+    let mut scratch = scratch::take((floats(of.keys) + floats(of.values)) * size_of::<f32>());
+    let mut parts = Parts(scratch.floats());
+    let (keys, values) = (parts.take(floats(of.keys)), parts.take(floats(of.values)));
+    let (k, v) = (of.keys.whole(cpu, shape, keys), of.values.whole(cpu, shape, values));
+    let forward = Forward { cpu, shape, q, k, v, out: SharedMut::new(out), logsumexp: None };
+    forward.run([[0, of.new, 0, of.total()]].into_iter());
+}
+
+fn attend(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Sequences<'_, '_>, out: &mut [f32]) {
+    assert_eq!(out.len(), q.len(), "out is as long as q");
+    let (mut rows, mut most) = (0, 0);
+    for of in (0..count).map(sequences) {
+        let len = of.new * shape.width();
+        shape.check(of.new, len, of.total(), of.keys.len(), of.values.len());
+        (rows, most) = (rows + of.new, most.max(of.new));
+    }
+    assert_eq!(q.len(), rows * shape.width(), "q is [tokens, heads * head_dim]");
+    if most <= FEW && rows > 0 {
+        return few(cpu, shape, q, count, sequences, out);
+    }
+    let mut row = 0;
+    for of in (0..count).map(sequences) {
+        let range = row * shape.width()..(row + of.new) * shape.width();
+        row += of.new;
+        match of.new {
+            0 => {}
+            1..=FEW => few(cpu, shape, &q[range.clone()], 1, &|_| of, &mut out[range]),
+            _ => many(cpu, shape, &q[range.clone()], of, &mut out[range]),
+        }
     }
 }
 
@@ -219,15 +293,37 @@ pub fn attention_cached(
     out: &mut [f32],
 ) {
     let new = q.len() / shape.width().max(1);
-    shape.check(new, q.len(), past + new, keys.len(), values.len());
-    assert_eq!(out.len(), q.len(), "out is as long as q");
-    if new == 0 {
-        return;
+    let (keys, values) = (RowsView::F32(keys), RowsView::F32(values));
+    attend(cpu, shape, q, 1, &|_| Sequence { keys, values, past, new }, out);
+}
+
+/// The cache of one sequence, and how many of its rows are new.
+#[derive(Clone, Copy)]
+pub struct Cached<'a> {
+    /// Keys of all tokens, the new ones included.
+    pub keys: &'a CacheRows,
+    /// Values of all tokens.
+    pub values: &'a CacheRows,
+    /// New tokens, the last rows.
+    pub new: usize,
+}
+
+/// Attention of the new tokens of `count` sequences, laid end to end in `q` and `out` `[new, heads * head_dim]`, each to its
+/// own cache; see [`attention_cached`].
+pub fn attention_caches<'a>(
+    cpu: &Cpu,
+    shape: AttentionShape,
+    q: &[f32],
+    count: usize,
+    cached: &(dyn Fn(usize) -> Cached<'a> + Sync),
+    out: &mut [f32],
+) {
+    attend(cpu, shape, q, count, &|i| cached(i).sequence(), out);
+}
+
+impl<'a> Cached<'a> {
+    fn sequence(self) -> Sequence<'a> {
+        let past = self.keys.rows().checked_sub(self.new).expect("new tokens are in the cache");
+        Sequence { keys: self.keys.view(), values: self.values.view(), past, new: self.new }
     }
-    if new <= FEW {
-        return few(cpu, shape, q, keys, values, past, out);
-    }
-    let out = SharedMut::new(out);
-    let forward = Forward { cpu, shape, q, k: keys, v: values, out, logsumexp: None };
-    forward.run([[0, new, 0, past + new]].into_iter());
 }

@@ -4,15 +4,17 @@
 //! sums need no operation across lanes. Keys come in tiles; no matrix of all scores exists (arXiv 2205.14135).
 
 mod backward;
+mod cache;
 mod cached;
 mod forward;
 mod rope;
 mod tile;
 
 pub use backward::attention_backward;
-pub use cached::attention_cached;
+pub use cache::{CacheKind, CacheRows};
+pub use cached::{Cached, attention_cached, attention_caches};
 pub use forward::attention;
-pub use rope::rope;
+pub use rope::{Rope, Stretch, rope};
 
 use crate::Pool;
 use std::ops::Range;

@@ -1,0 +1,177 @@
+use crate::{assert_close, assert_same_everywhere, cpu, f64s, noise};
+use half::f16;
+use lowbit_kernels::Cpu;
+use lowbit_kernels::ops::{self, AttentionShape, CacheKind, CacheRows, Cached};
+
+const SHAPES: [(usize, usize, usize); 5] = [(1, 1, 2), (4, 2, 8), (4, 2, 18), (6, 2, 64), (3, 3, 40)];
+/// `(past, new)` of sequences of one call.
+const CALLS: [&[(usize, usize)]; 6] = [
+    &[(0, 1)],
+    &[(255, 1), (3, 1), (700, 1), (0, 1)],
+    &[(254, 8)],
+    &[(10, 3), (300, 2)],
+    &[(37, 50)],
+    &[(0, 9), (4, 1), (0, 8)],
+];
+
+fn shape((heads, kv_heads, head_dim): (usize, usize, usize)) -> AttentionShape {
+    AttentionShape { heads, kv_heads, head_dim, causal: true }
+}
+
+/// What is left of numbers, `[tokens, heads * head_dim]`, that went through a cache.
+fn rounded(kind: CacheKind, head_dim: usize, x: &[f32]) -> Vec<f32> {
+    match kind {
+        CacheKind::F32 => x.to_vec(),
+        CacheKind::F16 => x.iter().map(|x| f16::from_f32(*x).to_f32()).collect(),
+        CacheKind::Int8 => {
+            let head = |x: &[f32]| {
+                let top = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+                let code = |x: &f32| (x * (127.0 / top)).round_ties_even();
+                x.iter().map(|x| code(x) * (top / 127.0)).collect::<Vec<_>>()
+            };
+            x.chunks_exact(head_dim).flat_map(head).collect()
+        }
+    }
+}
+
+/// Queries, and keys and values of each sequence.
+struct Case {
+    shape: AttentionShape,
+    call: &'static [(usize, usize)],
+    q: Vec<f32>,
+    k: Vec<Vec<f32>>,
+    v: Vec<Vec<f32>>,
+}
+
+impl Case {
+    fn all() -> impl Iterator<Item = Case> {
+        SHAPES.into_iter().flat_map(|s| CALLS.into_iter().map(move |call| Case::new(shape(s), call)))
+    }
+
+    fn new(shape: AttentionShape, call: &'static [(usize, usize)]) -> Self {
+        let rows: usize = call.iter().map(|(_, new)| new).sum();
+        let q = noise(rows * shape.heads * shape.head_dim, 1).iter().map(|q| 3.0 * q).collect();
+        let kv = |seed: u64| {
+            let one = |(i, (past, new)): (usize, &(usize, usize))| {
+                noise((past + new) * shape.kv_heads * shape.head_dim, seed + 10 * i as u64)
+            };
+            call.iter().enumerate().map(one).collect()
+        };
+        Case { shape, call, q, k: kv(2), v: kv(3) }
+    }
+
+    fn caches(&self, kind: CacheKind) -> Vec<[CacheRows; 2]> {
+        let fill = |x: &Vec<f32>| {
+            let mut rows = CacheRows::new(kind, self.shape.kv_heads, self.shape.head_dim);
+            rows.push(x);
+            rows
+        };
+        self.k.iter().zip(&self.v).map(|(k, v)| [fill(k), fill(v)]).collect()
+    }
+
+    fn run(&self, cpu: &Cpu, kind: CacheKind) -> Vec<f32> {
+        let caches = self.caches(kind);
+        let mut out = vec![f32::NAN; self.q.len()];
+        let cached = |i: usize| Cached { keys: &caches[i][0], values: &caches[i][1], new: self.call[i].1 };
+        ops::attention_caches(cpu, self.shape, &self.q, self.call.len(), &cached, &mut out);
+        out
+    }
+
+    /// One sequence after the other, in f32, from numbers rounded beforehand.
+    fn plain(&self, cpu: &Cpu, kind: CacheKind) -> Vec<f32> {
+        let (mut out, width) = (Vec::new(), self.shape.heads * self.shape.head_dim);
+        for (i, (past, new)) in self.call.iter().enumerate() {
+            let [k, v] = [&self.k[i], &self.v[i]].map(|x| rounded(kind, self.shape.head_dim, x));
+            let mut y = vec![f32::NAN; new * width];
+            ops::attention_cached(cpu, self.shape, &self.q[out.len()..][..y.len()], &k, &v, *past, &mut y);
+            out.extend(y);
+        }
+        out
+    }
+}
+
+#[test]
+fn caches_give_the_bits_of_the_f32_path_on_what_they_hold() {
+    let cpu = cpu();
+    for case in Case::all() {
+        for (name, kind) in CacheKind::ALL {
+            let what = format!("{name} {:?} {:?}", case.shape, case.call);
+            assert_eq!(case.run(&cpu, kind), case.plain(&cpu, kind), "{what}");
+        }
+    }
+}
+
+#[test]
+fn narrow_caches_stay_close() {
+    let cpu = cpu();
+    for case in Case::all() {
+        let exact = f64s(&case.run(&cpu, CacheKind::F32));
+        assert_close(&case.run(&cpu, CacheKind::F16), &exact, 2e-3, "f16");
+        assert_close(&case.run(&cpu, CacheKind::Int8), &exact, 3e-2, "int8");
+    }
+}
+
+#[test]
+fn several_tokens_at_once_have_the_bits_of_one_by_one() {
+    let cpu = cpu();
+    for (past, new) in [(0, 8), (250, 8), (511, 4), (37, 2)] {
+        for (_, kind) in CacheKind::ALL {
+            let shape = shape((6, 2, 40));
+            let (q, k, v) = (noise(new * 240, 1), noise((past + new) * 80, 2), noise((past + new) * 80, 3));
+            let run = |tokens: std::ops::Range<usize>| {
+                let [keys, values] = [&k, &v].map(|x| {
+                    let mut rows = CacheRows::new(kind, 2, 40);
+                    rows.push(&x[..(past + tokens.end) * 80]);
+                    rows
+                });
+                let (mut out, new) = (vec![f32::NAN; tokens.len() * 240], tokens.len());
+                let cached = |_| Cached { keys: &keys, values: &values, new };
+                ops::attention_caches(&cpu, shape, &q[tokens.start * 240..tokens.end * 240], 1, &cached, &mut out);
+                out
+            };
+            let single: Vec<f32> = (0..new).flat_map(|t| run(t..t + 1)).collect();
+            assert_eq!(run(0..new), single, "{kind:?} {past} + {new}");
+        }
+    }
+}
+
+#[test]
+fn caches_give_the_same_bits_everywhere() {
+    for call in [CALLS[1], CALLS[3], CALLS[5]] {
+        let case = Case::new(shape((6, 2, 40)), call);
+        assert_same_everywhere("cached attention", |cpu| CacheKind::ALL.map(|(_, kind)| case.run(cpu, kind)).to_vec());
+    }
+}
+
+#[test]
+fn stored_rows_come_back() {
+    let x = noise(7 * 3 * 10, 5);
+    for (name, kind) in CacheKind::ALL {
+        assert_eq!(kind.name(), name);
+        let mut rows = CacheRows::new(kind, 3, 10);
+        rows.reserve(7);
+        rows.push(&x);
+        assert_eq!((rows.rows(), rows.bytes()), (7, 7 * kind.row_bytes(3, 10)));
+        let mut bytes = Vec::new();
+        rows.write(5, &mut bytes);
+        assert_eq!(bytes.len(), 5 * kind.row_bytes(3, 10));
+        let mut back = CacheRows::new(kind, 3, 10);
+        assert!(back.read(5, &bytes));
+        rows.truncate(5);
+        assert_eq!(format!("{back:?}"), format!("{rows:?}"));
+        assert!(!back.read(4, &bytes) && !back.read(usize::MAX, &bytes), "{name}: a wrong length is refused");
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&[0xff; 4]);
+        assert!(!back.read(5, &bytes), "{name}: a number that is none is refused");
+        assert_eq!(back.rows(), 5);
+    }
+}
+
+#[test]
+fn halves_saturate() {
+    let mut rows = CacheRows::new(CacheKind::F16, 1, 2);
+    rows.push(&[1e30, -1e30]);
+    let mut bytes = Vec::new();
+    rows.write(1, &mut bytes);
+    assert_eq!(bytes, [0xff, 0x7b, 0xff, 0xfb]);
+}

@@ -1,0 +1,167 @@
+//! Limits for templates that are not trusted.
+//!
+//! The engine counts instructions only, and twenty of them can double a string or nest a list until memory or stack is gone. So
+//! a parsed template is rewritten before it is compiled: every operand goes through a function that weighs it (its size, its
+//! parts, its depth) and charges the weight to a budget, and so does every text written (`rewrite`). What an instruction
+//! costs is then bounded by what was charged for its operands; the few functions that make much of little are bounded by
+//! themselves (`functions`), and so is repetition. Constants behind such a function are not folded at compile time either.
+
+use super::rewrite::{self, EMIT, SEARCH, TIMES, WEIGH};
+use super::{MAX_OUTPUT, Message, functions};
+use crate::Error;
+use minijinja::machinery::{self, CodeGenerator};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, ValueKind};
+use minijinja::{AutoEscape, Environment, ErrorKind, Value, context};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Largest string, bytes, beyond those of the chat itself.
+pub(super) const MAX_VALUE: usize = 1 << 20;
+/// Instructions, and more for each turn of the chat.
+const FUEL: u64 = 100_000;
+const FUEL_PER_TURN: u64 = 1_000;
+/// Deepest nesting of a value and of macros.
+const MAX_DEPTH: usize = 64;
+/// Units of work, and more for each turn of the chat: one per part of a value and 256 bytes of text.
+const WORK: u64 = 250_000;
+const WORK_PER_TURN: u64 = 10_000;
+
+pub(super) type Result<T, E = minijinja::Error> = std::result::Result<T, E>;
+
+/// What a rendering may still do.
+struct Budget {
+    work: AtomicU64,
+    output: AtomicU64,
+    /// Longest string of the chat.
+    text: usize,
+}
+
+/// Whether the source is a template that can be rendered at all.
+pub(super) fn check(source: &str) -> Result<(), Error> {
+    compile(source)?;
+    Ok(())
+}
+
+type Compiled<'a> = (machinery::Instructions<'a>, std::collections::BTreeMap<&'a str, machinery::Instructions<'a>>);
+
+fn compile(source: &str) -> Result<Compiled<'_>> {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+    let parsed = machinery::parse(source, "chat template", syntax)?;
+    let guarded = rewrite::template(&parsed)?;
+    let mut generator = CodeGenerator::new("chat template", source);
+    generator.compile_stmt(&guarded);
+    Ok(generator.finish())
+}
+
+/// Renders a chat within the limits.
+pub(super) fn render(source: &str, bos: &str, eos: &str, messages: &[Message], answer: bool) -> Result<String, Error> {
+    let turns = messages.len() as u64;
+    let said: usize = messages.iter().map(|m| m.content.len()).sum();
+    let budget = Arc::new(Budget {
+        work: AtomicU64::new(WORK + WORK_PER_TURN * turns + said as u64),
+        output: AtomicU64::new((MAX_OUTPUT + 2 * said) as u64),
+        text: said,
+    });
+    let mut env = Environment::new();
+    env.set_fuel(Some(FUEL + FUEL_PER_TURN * turns));
+    env.set_recursion_limit(MAX_DEPTH);
+    functions::add(&mut env);
+    let weigh = budget.clone();
+    env.add_function(WEIGH, move |value: Value| weigh.operand(&value).map(|()| value));
+    let search = budget.clone();
+    env.add_function(SEARCH, move |value: Value| search.length(value.as_str().map_or(0, str::len)).map(|()| value));
+    let emit = budget.clone();
+    env.add_function(EMIT, move |value: Value| emit.text(&value).map(|()| value));
+    env.add_function(TIMES, move |a: Value, b: Value| budget.times(&a, &b));
+    let (instructions, blocks) = compile(source)?;
+    let messages = Value::from(Serde(messages));
+    let root = context!(messages, add_generation_prompt => answer, bos_token => bos, eos_token => eos, tools => Value::from(()),
+        documents => Value::from(()));
+    let mut out = String::new();
+    let mut output = machinery::make_string_output(&mut out);
+    machinery::eval(&env, &instructions, root, &blocks, &mut output, AutoEscape::None)?;
+    Ok(out)
+}
+
+pub(super) fn refuse(text: impl Into<String>) -> minijinja::Error {
+    minijinja::Error::new(ErrorKind::InvalidOperation, text.into())
+}
+
+impl Budget {
+    fn charge(&self, units: u64) -> Result<()> {
+        let left = self.work.load(Relaxed).checked_sub(units);
+        self.work.store(left.ok_or_else(|| refuse("fuel is used up: its values are too large"))?, Relaxed);
+        Ok(())
+    }
+
+    fn length(&self, bytes: usize) -> Result<()> {
+        functions::bounded(bytes.saturating_sub(2 * self.text))?;
+        self.charge(bytes as u64 / 256)
+    }
+
+    /// Charges for a value and everything in it.
+    fn operand(&self, value: &Value) -> Result<()> {
+        let mut stack = vec![(value.clone(), 0)];
+        while let Some((value, depth)) = stack.pop() {
+            self.charge(1)?;
+            if depth > MAX_DEPTH {
+                return Err(refuse(format!("size: a value is nested deeper than {MAX_DEPTH}")));
+            }
+            match value.kind() {
+                ValueKind::String => self.length(value.as_str().map_or(0, str::len))?,
+                ValueKind::Bytes => self.length(value.as_bytes().map_or(0, <[u8]>::len))?,
+                ValueKind::Map => {
+                    for key in value.try_iter()? {
+                        self.charge(1)?;
+                        stack.push((value.get_item(&key)?, depth + 1));
+                        stack.push((key, depth + 1));
+                    }
+                }
+                ValueKind::Seq | ValueKind::Iterable => {
+                    for item in value.try_iter()? {
+                        self.charge(1)?;
+                        stack.push((item, depth + 1));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges for a value that is about to be written.
+    fn text(&self, value: &Value) -> Result<()> {
+        self.operand(value)?;
+        let bytes = value.as_str().map_or_else(|| value.to_string().len(), str::len) as u64;
+        let left = self.output.load(Relaxed).checked_sub(bytes);
+        self.output
+            .store(left.ok_or_else(|| refuse(format!("size of the output exceeds {MAX_OUTPUT} bytes")))?, Relaxed);
+        Ok(())
+    }
+
+    /// A product: of numbers, or a text or list repeated.
+    fn times(&self, a: &Value, b: &Value) -> Result<Value> {
+        let (many, few) = if b.kind() == ValueKind::Number { (a, b) } else { (b, a) };
+        match many.kind() {
+            ValueKind::String => {
+                let (text, n) = (many.as_str().unwrap_or_default(), few.as_usize().unwrap_or(0));
+                self.length(text.len().saturating_mul(n))?;
+                Ok(text.repeat(n).into())
+            }
+            ValueKind::Number => {
+                let float = || Some(f64::try_from(a.clone()).ok()? * f64::try_from(b.clone()).ok()?);
+                let whole = || i64::try_from(a.clone()).ok()?.checked_mul(i64::try_from(b.clone()).ok()?);
+                let product = if a.is_integer() && b.is_integer() { whole().map(Value::from) } else { None };
+                product.or_else(|| float().map(Value::from)).ok_or_else(|| refuse("cannot be multiplied"))
+            }
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = many.try_iter()?.collect();
+                let n = few.as_usize().unwrap_or(0);
+                self.charge(items.len().saturating_mul(n) as u64)?;
+                Ok(items.iter().cycle().take(items.len() * n).cloned().collect())
+            }
+            kind => Err(refuse(format!("{kind} cannot be multiplied"))),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Types of tensors: how many elements share a block, and what a block means. [`TYPES`] is the list.
+
+use super::blocks::{self, Codes};
+
+/// A type of tensors.
+pub struct Type {
+    /// Its name in llama.cpp.
+    pub name: &'static str,
+    /// Its number in files.
+    pub number: u32,
+    /// Elements of a block.
+    pub block: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+    /// Bytes after the blocks of a tensor.
+    pub tail: usize,
+    meaning: Meaning,
+    encode: Option<Encode>,
+}
+
+/// Appends the bytes of a tensor's values.
+type Encode = fn(&[f32], &mut Vec<u8>) -> Result<(), String>;
+
+enum Meaning {
+    /// Blocks of numbers.
+    Numbers(fn(&[u8], &mut [f32])),
+    /// Blocks of codes -1, 0, 1, each block with its scale.
+    Ternary(fn(&[u8], &mut [i8]) -> Codes),
+    /// Blocks of codes -1, 0, 1; the scale of all is an f32 that begins the tail.
+    OneScale(fn(&[u8], &mut [i8]) -> Codes),
+}
+
+/// A matrix of `scale * sign`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ternary {
+    /// -1, 0 or 1.
+    pub signs: Vec<i8>,
+    /// What all of them are multiplied with.
+    pub scale: f32,
+}
+
+impl std::fmt::Debug for Type {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+use Meaning::{Numbers, OneScale, Ternary as Blocks};
+
+macro_rules! types {
+    ($($name:ident = $number:literal, $block:literal in $bytes:literal + $tail:literal, $meaning:expr, $encode:expr;)*) => {
+        /// Every type that is read.
+        pub static TYPES: &[Type] = &[$(Type {
+            name: stringify!($name), number: $number, block: $block, block_bytes: $bytes, tail: $tail, meaning: $meaning,
+            encode: $encode,
+        }),*];
+    };
+}
+
+types! {
+    F32 = 0, 1 in 4 + 0, Numbers(blocks::f32), Some(blocks::put_f32);
+    F16 = 1, 1 in 2 + 0, Numbers(blocks::f16), Some(blocks::put_f16);
+    Q4_0 = 2, 32 in 18 + 0, Numbers(blocks::q4_0), None;
+    Q8_0 = 8, 32 in 34 + 0, Numbers(blocks::q8_0), Some(blocks::put_q8_0);
+    Q4_K = 12, 256 in 144 + 0, Numbers(blocks::q4_k), None;
+    Q6_K = 14, 256 in 210 + 0, Numbers(blocks::q6_k), None;
+    BF16 = 30, 1 in 2 + 0, Numbers(blocks::bf16), Some(blocks::put_bf16);
+    TQ1_0 = 34, 256 in 54 + 0, Blocks(blocks::tq1_0), Some(blocks::put_tq1_0);
+    TQ2_0 = 35, 256 in 66 + 0, Blocks(blocks::tq2_0), Some(blocks::put_tq2_0);
+    I2_S = 36, 128 in 32 + 32, OneScale(blocks::i2_s), Some(blocks::put_i2_s);
+}
+
+/// Names of numbers that are not read.
+const OTHERS: &[(u32, &str)] = &[
+    (3, "Q4_1"),
+    (4, "Q4_2, removed from GGUF"),
+    (5, "Q4_3, removed from GGUF"),
+    (6, "Q5_0"),
+    (7, "Q5_1"),
+    (9, "Q8_1"),
+    (10, "Q2_K"),
+    (11, "Q3_K"),
+    (13, "Q5_K"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (20, "IQ4_NL"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (31, "Q4_0_4_4, removed from GGUF"),
+    (32, "Q4_0_4_8, removed from GGUF"),
+    (33, "Q4_0_8_8, removed from GGUF"),
+    (39, "MXFP4"),
+    (40, "NVFP4"),
+    (41, "Q1_0"),
+    (42, "Q2_0"),
+];
+
+/// The type of a number.
+///
+/// # Errors
+/// A sentence listing the types that are read.
+pub(super) fn of(number: u32) -> Result<&'static Type, String> {
+    TYPES.iter().find(|t| t.number == number).ok_or_else(|| {
+        let name = OTHERS.iter().find(|(n, _)| *n == number).map_or("unknown", |(_, name)| name);
+        let known: Vec<_> = TYPES.iter().map(|t| t.name).collect();
+        format!("type {number} ({name}) is not supported; supported: {}", known.join(", "))
+    })
+}
+
+/// The type of a name, in small or capital letters.
+pub fn find(name: &str) -> Option<&'static Type> {
+    TYPES.iter().find(|t| t.name.eq_ignore_ascii_case(name))
+}
+
+impl Type {
+    /// Whether its elements are one of three values.
+    pub fn is_ternary(&self) -> bool {
+        !matches!(self.meaning, Numbers(_))
+    }
+
+    /// Whether this program writes it.
+    pub fn is_written(&self) -> bool {
+        self.encode.is_some()
+    }
+
+    /// Bytes of a tensor of `count` elements in rows of `cols`.
+    ///
+    /// # Errors
+    /// A sentence when rows are no whole number of blocks.
+    pub fn size(&self, cols: u64, count: u64) -> Result<u64, String> {
+        // Where all blocks have one scale they may run across rows.
+        let (what, length) = if self.tail == 0 { ("rows of", cols) } else { ("a tensor of", count) };
+        if !length.is_multiple_of(self.block as u64) {
+            let text = format!("{what} {length} elements do not fill blocks of {}", self.block);
+            return Err(format!("{text}, which type {} needs", self.name));
+        }
+        Ok(count / self.block as u64 * self.block_bytes as u64 + self.tail as u64)
+    }
+
+    /// Writes the elements of a tensor to `out`; `data` has the [`size`](Type::size) of so many elements.
+    ///
+    /// # Errors
+    /// A sentence naming block and fault when a code is none of the type.
+    pub(super) fn decode(&self, data: &[u8], out: &mut [f32]) -> Result<(), String> {
+        let blocks = data.chunks_exact(self.block_bytes).zip(out.chunks_exact_mut(self.block));
+        match self.meaning {
+            Numbers(read) => blocks.for_each(|(block, out)| read(block, out)),
+            Blocks(_) | OneScale(_) => {
+                let mut signs = vec![0; self.block];
+                for (i, (block, out)) in blocks.enumerate() {
+                    let scale = self.block_codes(data, i, block, &mut signs)?;
+                    out.iter_mut().zip(&signs).for_each(|(out, sign)| *out = scale * f32::from(*sign));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The signs of block `i` and their scale.
+    fn block_codes(&self, data: &[u8], i: usize, block: &[u8], signs: &mut [i8]) -> Result<f32, String> {
+        let (read, of_tensor) = match self.meaning {
+            Numbers(_) => unreachable!("only ternary types have codes"),
+            Blocks(read) => (read, None),
+            OneScale(read) => {
+                let at = data.len() - self.tail;
+                (read, Some(f32::from_le_bytes(data[at..at + 4].try_into().expect("four bytes"))))
+            }
+        };
+        let codes = read(block, signs);
+        if let Some(element) = codes.invalid {
+            return Err(format!(
+                "holds no code of the type at index {}; the file is damaged",
+                i * self.block + element
+            ));
+        }
+        let scale = of_tensor.unwrap_or(codes.scale);
+        match scale.is_finite() {
+            true => Ok(scale),
+            false => Err(format!("the scale at index {} is {scale}; the file is damaged", i * self.block)),
+        }
+    }
+
+    /// Whether a ternary tensor has only one scale; blocks of zeros may have a scale of 0.
+    pub(super) fn has_one_scale(&self, data: &[u8]) -> bool {
+        match self.meaning {
+            Numbers(_) => false,
+            OneScale(_) => true,
+            Blocks(_) => {
+                let scales = data
+                    .chunks_exact(self.block_bytes)
+                    .map(|block| [block[self.block_bytes - 2], block[self.block_bytes - 1]]);
+                let mut scales = scales.filter(|scale| *scale != [0; 2]);
+                let first = scales.next();
+                scales.all(|scale| Some(scale) == first)
+            }
+        }
+    }
+
+    /// The signs of a tensor and the scale of all of them, if it is ternary and has only one.
+    ///
+    /// # Errors
+    /// As [`Type::decode`]; also when the one scale of a tensor is 0 but its codes are not.
+    pub(super) fn ternary(&self, data: &[u8], count: usize) -> Result<Option<Ternary>, String> {
+        if !self.is_ternary() {
+            return Ok(None);
+        }
+        let mut signs = vec![0; count];
+        let mut shared: Option<f32> = None;
+        for (i, (block, signs)) in
+            data.chunks_exact(self.block_bytes).zip(signs.chunks_exact_mut(self.block)).enumerate()
+        {
+            let scale = self.block_codes(data, i, block, signs)?;
+            if signs.iter().all(|sign| *sign == 0) {
+                continue;
+            }
+            if scale == 0.0 {
+                signs.fill(0);
+            } else if shared.is_some_and(|shared| shared != scale) {
+                return Ok(None);
+            } else {
+                shared = Some(scale);
+            }
+        }
+        if shared.is_none() && matches!(self.meaning, OneScale(_)) && self.blank_scale(data) {
+            return Err("the scale is 0; the file is damaged".into());
+        }
+        Ok(Some(Ternary { signs, scale: shared.unwrap_or(0.0) }))
+    }
+
+    /// Whether the one scale is 0 though some code is not.
+    fn blank_scale(&self, data: &[u8]) -> bool {
+        let codes = &data[..data.len() - self.tail];
+        data[codes.len()..codes.len() + 4] == [0; 4] && codes.iter().any(|byte| *byte != 0b01010101)
+    }
+
+    /// Appends the bytes of a tensor. Ternary types take only values that are all -s, 0 or s, and keep them exactly.
+    ///
+    /// # Errors
+    /// A sentence when the type is not written, or cannot hold a value.
+    ///
+    /// # Panics
+    /// When the values do not fill blocks.
+    pub fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<(), String> {
+        let encode = self.encode.ok_or_else(|| format!("type {} is read, but not written", self.name))?;
+        assert!(values.len().is_multiple_of(self.block), "values fill blocks");
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            return Err(format!("holds {} at index {i}", values[i]));
+        }
+        encode(values, out)
+    }
+
+    /// Whether the bytes of a tensor mean exactly these values.
+    pub(super) fn means(&self, bytes: &[u8], values: &[f32]) -> bool {
+        let mut read = vec![0.0; values.len()];
+        self.decode(bytes, &mut read).is_ok() && read == values
+    }
+
+    /// Whether the type can hold values without rounding.
+    pub fn holds(&self, values: &[f32]) -> bool {
+        let mut bytes = Vec::new();
+        self.encode(values, &mut bytes).is_ok() && self.means(&bytes, values)
+    }
+}

@@ -1,0 +1,258 @@
+//! Choosing a token from logits.
+
+use crate::random::Random;
+use crate::{Error, Kind};
+use std::cmp::Ordering;
+
+/// How a token is chosen. Applied in this order: repetition penalty, `top_k`, `top_p`, `min_p`, `temperature`; then one token
+/// is drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by it; 0 takes the most likely token, the first of equals.
+    pub temperature: f32,
+    /// Only so many of the most likely tokens; 0 for all.
+    pub top_k: usize,
+    /// Only the fewest most likely tokens that have this probability together (arXiv 1904.09751); 1 for all.
+    pub top_p: f32,
+    /// Only tokens with at least this share of the most likely one's probability (arXiv 2407.01082); 0 for all.
+    pub min_p: f32,
+    /// Positive logits of tokens in the text so far are divided by it, negative ones multiplied (arXiv 1909.05858); 1 for none.
+    pub repetition_penalty: f32,
+    /// Seed of the draws: the same request with the same seed has the same answer.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    /// Greedy.
+    fn default() -> Self {
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 }
+    }
+}
+
+impl Sampling {
+    /// Refuses values without a meaning.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let rules = [
+            ("temperature", self.temperature, self.temperature >= 0.0, "0 or more"),
+            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "in 0..=1 and not 0"),
+            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "in 0..=1"),
+            ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "more than 0"),
+        ];
+        match rules.into_iter().find(|(_, value, good, _)| !good || !value.is_finite()) {
+            Some((name, value, _, range)) => Err(Error::usage(format!("{name} is {value}; it must be {range}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Draws tokens under one [`Sampling`]; keeps its buffers.
+pub(super) struct Sampler {
+    sampling: Sampling,
+    random: Random,
+    /// Tokens of the text so far, each once; empty without a penalty.
+    seen: Vec<u32>,
+    is_seen: Vec<bool>,
+    logits: Vec<f32>,
+    /// Logit, then weight, and token.
+    candidates: Vec<(f32, u32)>,
+}
+
+impl Sampler {
+    pub fn new(sampling: Sampling) -> Self {
+        let random = Random::new(sampling.seed);
+        Sampler { sampling, random, seen: Vec::new(), is_seen: Vec::new(), logits: Vec::new(), candidates: Vec::new() }
+    }
+
+    /// Notes tokens of the text.
+    pub fn observe(&mut self, tokens: &[u32]) {
+        if self.sampling.repetition_penalty == 1.0 {
+            return;
+        }
+        for &token in tokens {
+            let at = token as usize;
+            if self.is_seen.len() <= at {
+                self.is_seen.resize(at + 1, false);
+            }
+            if !std::mem::replace(&mut self.is_seen[at], true) {
+                self.seen.push(token);
+            }
+        }
+    }
+
+    /// The next token, given the logits of all, `[vocabulary]`.
+    ///
+    /// # Errors
+    /// When a logit is NaN, or all are minus infinity.
+    pub fn pick(&mut self, logits: &[f32]) -> Result<u32, Error> {
+        let mut penalized = std::mem::take(&mut self.logits);
+        let logits = if self.seen.is_empty() { logits } else { self.penalize(logits, &mut penalized) };
+        let picked = self.choose(logits);
+        self.logits = penalized;
+        picked
+    }
+
+    fn penalize<'a>(&self, logits: &[f32], out: &'a mut Vec<f32>) -> &'a [f32] {
+        out.clear();
+        out.extend_from_slice(logits);
+        let penalty = self.sampling.repetition_penalty;
+        for &token in &self.seen {
+            if let Some(logit) = out.get_mut(token as usize) {
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
+        }
+        out
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Result<u32, Error> {
+        let best = best(logits)?;
+        if self.sampling.temperature == 0.0 {
+            return Ok(best);
+        }
+        let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
+        let top = logits[best as usize];
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        candidates.extend(logits.iter().copied().zip(0..));
+        let order = |a: &(f32, u32), b: &(f32, u32)| -> Ordering { b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)) };
+        if (1..candidates.len()).contains(&top_k) {
+            candidates.select_nth_unstable_by(top_k - 1, order);
+            candidates.truncate(top_k);
+        }
+        let weight = |logit: f32| f64::from(logit - top).exp();
+        let mass = f64::from(top_p) * candidates.iter().map(|(logit, _)| weight(*logit)).sum::<f64>();
+        candidates.retain(|(logit, _)| weight(*logit) >= f64::from(min_p));
+        candidates.sort_unstable_by(order);
+        if top_p < 1.0 {
+            let mut sum = 0.0;
+            let before = |(logit, _): &&(f32, u32)| {
+                let below = sum < mass;
+                sum += weight(*logit);
+                below
+            };
+            let kept = candidates.iter().take_while(before).count();
+            candidates.truncate(kept.max(1));
+        }
+        for (logit, _) in candidates.iter_mut() {
+            *logit = (f64::from(*logit - top) / f64::from(temperature)).exp() as f32;
+        }
+        let total: f64 = candidates.iter().map(|(weight, _)| f64::from(*weight)).sum();
+        let mut left = self.random.unit() * total;
+        for (weight, token) in candidates.iter() {
+            left -= f64::from(*weight);
+            if left < 0.0 {
+                return Ok(*token);
+            }
+        }
+        Ok(best)
+    }
+}
+
+/// The largest logit, the first of equals.
+fn best(logits: &[f32]) -> Result<u32, Error> {
+    let (mut best, mut top) = (None, f32::NEG_INFINITY);
+    let mut finite = true;
+    for (i, &logit) in logits.iter().enumerate() {
+        finite &= !logit.is_nan() && logit != f32::INFINITY;
+        if logit > top {
+            (best, top) = (Some(i as u32), logit);
+        }
+    }
+    best.filter(|_| finite).ok_or_else(|| {
+        let message = "the model's logits are not finite; its weights are damaged or do not suit the recipe".into();
+        Error { kind: Kind::Input, path: None, message }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Probabilities 1/2, 1/4, 1/8, 1/16, 1/16 of tokens 3, 1, 0, 4, 2.
+    const LOGITS: [f32; 5] = [-2.079_441_5, -1.386_294_4, -2.772_588_7, -std::f32::consts::LN_2, -2.772_588_7];
+
+    fn counts(sampling: Sampling, draws: usize) -> [usize; 5] {
+        let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed: 11, ..sampling });
+        let mut counts = [0; 5];
+        for _ in 0..draws {
+            counts[sampler.pick(&LOGITS).expect("finite") as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_best() {
+        let pick = |logits: &[f32]| Sampler::new(Sampling::default()).pick(logits).expect("finite");
+        assert_eq!(pick(&LOGITS), 3);
+        assert_eq!(pick(&[0.0, 7.0, -1.0, 7.0]), 1);
+        assert_eq!(pick(&[f32::NEG_INFINITY, -1e30]), 1);
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities() {
+        let n = 100_000;
+        for (count, p) in counts(Sampling::default(), n).iter().zip([0.125, 0.25, 0.0625, 0.5, 0.0625]) {
+            let limit = 5.0 * (n as f64 * p * (1.0 - p)).sqrt();
+            assert!((*count as f64 - n as f64 * p).abs() < limit, "{count} of {n}, expected {p}");
+        }
+        let mut cold = Sampler::new(Sampling { temperature: 0.5, seed: 2, ..Sampling::default() });
+        let hits = (0..n).filter(|_| cold.pick(&LOGITS).expect("finite") == 3).count() as f64 / n as f64;
+        // Squares of the probabilities: 1/4 of 1/4 + 1/16 + 1/64 + 2/256.
+        assert!((hits - 0.25 / 0.335_937_5).abs() < 0.01, "{hits}");
+    }
+
+    #[test]
+    fn filters_keep_the_likely_tokens() {
+        let kept = |sampling| counts(sampling, 5000).map(|n| n > 0);
+        let base = Sampling::default();
+        assert_eq!(kept(base.clone()), [true; 5]);
+        assert_eq!(kept(Sampling { top_k: 2, ..base.clone() }), [false, true, false, true, false]);
+        assert_eq!(kept(Sampling { top_k: 4, ..base.clone() }), [true, true, true, true, false], "the first of equals");
+        assert_eq!(kept(Sampling { top_p: 0.5, ..base.clone() }), [false, false, false, true, false]);
+        assert_eq!(kept(Sampling { top_p: 0.51, ..base.clone() }), [false, true, false, true, false]);
+        assert_eq!(kept(Sampling { top_p: 1e-6, ..base.clone() }), [false, false, false, true, false]);
+        assert_eq!(kept(Sampling { min_p: 0.2, ..base.clone() }), [true, true, false, true, false]);
+        assert_eq!(kept(Sampling { min_p: 1.0, ..base.clone() }), [false, false, false, true, false]);
+        // Of two tokens the best has 2/3.
+        assert_eq!(kept(Sampling { top_k: 2, top_p: 0.6, ..base }), [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn the_seed_decides() {
+        let draw = |seed| {
+            let mut sampler = Sampler::new(Sampling { temperature: 1.0, seed, ..Sampling::default() });
+            (0..40).map(|_| sampler.pick(&LOGITS).expect("finite")).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn what_occurred_is_less_likely() {
+        let mut sampler = Sampler::new(Sampling { repetition_penalty: 2.0, ..Sampling::default() });
+        assert_eq!(sampler.pick(&[3.0, 2.0, -1.0]).expect("finite"), 0);
+        sampler.observe(&[0, 0]);
+        assert_eq!(sampler.pick(&[3.0, 2.0, -1.0]).expect("finite"), 1);
+        sampler.observe(&[1, 99]);
+        assert_eq!(sampler.pick(&[-1.0, -1.1, -1.9]).expect("finite"), 2);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for logits in [&[0.0, f32::NAN][..], &[f32::NEG_INFINITY], &[f32::INFINITY, 0.0], &[]] {
+            let error = Sampler::new(Sampling::default()).pick(logits).expect_err("refused");
+            assert!(error.to_string().contains("not finite"), "{error}");
+        }
+        let base = Sampling::default();
+        for (sampling, word) in [
+            (Sampling { temperature: -1.0, ..base.clone() }, "temperature is -1"),
+            (Sampling { temperature: f32::NAN, ..base.clone() }, "temperature is NaN"),
+            (Sampling { top_p: 0.0, ..base.clone() }, "top_p is 0"),
+            (Sampling { min_p: 1.5, ..base.clone() }, "min_p is 1.5"),
+            (Sampling { repetition_penalty: 0.0, ..base.clone() }, "repetition_penalty is 0"),
+            (Sampling { repetition_penalty: f32::INFINITY, ..base }, "repetition_penalty is inf"),
+        ] {
+            let error = sampling.check().expect_err(word).to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

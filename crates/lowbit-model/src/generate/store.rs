@@ -1,0 +1,145 @@
+//! Processed prompts on disk: tokens with their keys and values.
+//!
+//! `lowbit prompt 1\n`, name of the cache kind padded with spaces to 8 bytes, SHA-256 that tells the model (32 bytes), number
+//! of tokens (u64), the tokens (u32 each), keys and values of all layers, SHA-256 of all before. Little-endian.
+
+use super::Generator;
+use crate::container::write_atomic;
+use crate::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
+use crate::work::{self, Pass};
+use crate::{Error, Model, Param};
+use lowbit_kernels::ops::CacheKind;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+const MAGIC: &[u8] = b"lowbit prompt 1\n";
+/// Bytes of a SHA-256.
+const SUM: usize = 32;
+/// Bytes before the tokens.
+const HEADER: usize = MAGIC.len() + 8 + SUM + 8;
+/// Blocks of a matrix that tell it from others, and the bytes of each.
+const BLOCKS: usize = 8;
+const BLOCK: usize = 64;
+
+impl Generator {
+    /// Writes the tokens processed so far with their keys and values to a file, atomically.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn save_prompt(&self, path: &Path) -> Result<(), Error> {
+        let mut out = MAGIC.to_vec();
+        out.extend(format!("{:8}", self.kind.name()).bytes());
+        out.extend(fingerprint(&self.model));
+        out.extend((self.fed.len() as u64).to_le_bytes());
+        out.extend(self.fed.iter().flat_map(|token| token.to_le_bytes()));
+        self.session.write_cache(&mut out);
+        let sum = Sha256::digest(&out);
+        out.extend_from_slice(&sum);
+        write_atomic(path, &out)
+    }
+
+    /// Reads what [`Generator::save_prompt`] wrote, so that a prompt with the same begin goes on from there; returns the
+    /// number of tokens.
+    ///
+    /// # Errors
+    /// When the file is of another model, kind of cache or program, longer than the context, or damaged; names the remedy.
+    pub fn load_prompt(&mut self, path: &Path) -> Result<usize, Error> {
+        let at = |text: &str| Error::input(path, format!("{text}; delete the file to begin anew"));
+        let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+        let token = 4 + token_bytes(&self.model, self.kind);
+        let most = HEADER + SUM + token * self.session.context();
+        if !meta.is_file() || meta.len() > most as u64 {
+            return Err(at("is no prompt cache that fits the context of this model"));
+        }
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
+        let Some((content, sum)) = bytes.split_last_chunk::<SUM>().filter(|(content, _)| content.starts_with(MAGIC))
+        else {
+            return Err(at("is no prompt cache"));
+        };
+        if Sha256::digest(content)[..] != sum[..] || content.len() < HEADER {
+            return Err(at("is a damaged prompt cache"));
+        }
+        let (kind, rest) = content[MAGIC.len()..].split_at(8);
+        if kind != format!("{:8}", self.kind.name()).as_bytes() {
+            let kind = String::from_utf8_lossy(kind);
+            return Err(at(&format!("keeps keys and values as {}, not {}", kind.trim(), self.kind.name())));
+        }
+        let (model, rest) = rest.split_at(SUM);
+        if model != fingerprint(&self.model) {
+            return Err(at("is the prompt cache of another model"));
+        }
+        let (count, rest) = rest.split_at(8);
+        let count = u64::from_le_bytes(count.try_into().expect("eight bytes")) as usize;
+        if count > self.session.context() || rest.len() != count * token {
+            return Err(at("is a damaged prompt cache"));
+        }
+        let (tokens, cache) = rest.split_at(4 * count);
+        self.fed.clear();
+        if !self.session.read_cache(count, cache)? {
+            return Err(at("is a damaged prompt cache"));
+        }
+        self.fed.extend(tokens.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        Ok(count)
+    }
+}
+
+/// Bytes of the keys and values of a token.
+fn token_bytes(model: &Model<Param>, cache: CacheKind) -> usize {
+    let bytes = |past| work::count(model, Pass { sequences: 1, past, new: 1, cache }).read_bytes;
+    (bytes(1) - bytes(0)) as usize
+}
+
+/// Tells a network from others: shapes, formats, all vectors, and some blocks of every matrix.
+fn fingerprint(model: &Model<Param>) -> [u8; SUM] {
+    let mut hash = Fingerprint(Sha256::new());
+    model.forward(&mut hash, &Batch { tokens: vec![0], starts: vec![0, 1] });
+    hash.0.finalize().into()
+}
+
+struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    fn note(&mut self, param: &Param) {
+        match param {
+            Param::Vector(values) => values.iter().for_each(|v| self.0.update(v.to_le_bytes())),
+            Param::Matrix { packed, int8_activations, name, .. } => {
+                let text = format!("{name} {} {} {}", packed.format.name(), packed.rows, packed.cols);
+                self.0.update(format!("{text} {int8_activations}\n"));
+                for part in &packed.parts {
+                    for i in 0..BLOCKS {
+                        let start = part.len().saturating_sub(BLOCK) * i / (BLOCKS - 1);
+                        self.0.update(&part[start..(start + BLOCK).min(part.len())]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Exec for Fingerprint {
+    type Tensor = ();
+    type Param = Param;
+
+    fn embed(&mut self, table: &Param, _: &[u32]) {
+        self.note(table);
+    }
+    fn linear(&mut self, _: &(), weight: &Param, bias: Option<&Param>) {
+        self.note(weight);
+        bias.into_iter().for_each(|bias| self.note(bias));
+    }
+    fn norm(&mut self, _: &(), kind: NormKind, weight: &Param, bias: Option<&Param>, eps: f32) {
+        self.0.update(format!("{kind:?} {eps}\n"));
+        self.note(weight);
+        bias.into_iter().for_each(|bias| self.note(bias));
+    }
+    fn attend(&mut self, _: &(), _: &(), _: &(), spec: &Attention) {
+        self.0.update(format!("{spec:?}\n"));
+    }
+    fn activate(&mut self, _: &(), f: Activation) {
+        self.0.update(format!("{f:?}\n"));
+    }
+    fn mul(&mut self, _: &(), _: &()) {}
+    fn add(&mut self, _: &(), _: &()) {}
+    fn pool(&mut self, _: &(), _: Pooling) {}
+    fn dropout(&mut self, _: &(), _: f32) {}
+}

@@ -1,0 +1,124 @@
+//! Scoring a language model on a text: what it gave to each token that came.
+
+use crate::exec::Batch;
+use crate::{CpuExec, Error, Model, Param};
+use lowbit_kernels::Cpu;
+use std::sync::Arc;
+
+/// Tokens of one forward pass, about: bounds the memory for activations.
+const BATCH_TOKENS: usize = 4096;
+/// Logits of one forward pass, about.
+const BATCH_LOGITS: usize = 1 << 24;
+
+/// What a model gave to a token before it saw it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// Minus the natural logarithm of its probability.
+    pub nats: f64,
+    /// Whether it was the most probable token.
+    pub top: bool,
+}
+
+/// Scores tokens in windows that overlap: a window moves on by `stride` tokens, and each token is scored once, in the
+/// first window that holds it. So every token beyond the first window has at least `context - stride` tokens before it.
+pub struct Scorer {
+    model: Arc<Model<Param>>,
+    exec: CpuExec,
+    context: usize,
+    stride: usize,
+}
+
+impl Scorer {
+    /// A scorer of windows of `context` tokens.
+    ///
+    /// # Errors
+    /// Of kind usage when `stride` is not in `1..=context`.
+    pub fn new(model: Arc<Model<Param>>, cpu: Cpu, context: usize, stride: usize) -> Result<Self, Error> {
+        if !(1..=context).contains(&stride) {
+            return Err(Error::usage(format!("stride {stride} must lie in 1..={context}, the tokens of a window")));
+        }
+        Ok(Scorer { model, exec: CpuExec::new(cpu), context, stride })
+    }
+
+    /// One prediction for each token but the first.
+    ///
+    /// # Errors
+    /// When there are fewer than two tokens, one is outside the vocabulary, or the model is not a language model.
+    pub fn score(&mut self, tokens: &[u32]) -> Result<Vec<Prediction>, Error> {
+        if tokens.len() < 2 {
+            return Err(Error::usage("the text is too short: there is no token to predict"));
+        }
+        let mut out = Vec::with_capacity(tokens.len() - 1);
+        let mut windows = windows(tokens.len() - 1, self.context, self.stride).into_iter().peekable();
+        let (mut batch, mut scored, mut at_once) = (Batch { tokens: Vec::new(), starts: vec![0] }, Vec::new(), 1);
+        while let Some((start, first, end)) = windows.next() {
+            batch.tokens.extend_from_slice(&tokens[start..end]);
+            batch.starts.push(batch.tokens.len());
+            scored.push((first - start, first, end));
+            if batch.sequences() < at_once && windows.peek().is_some() {
+                continue;
+            }
+            let logits = self.exec.forward(&self.model, &batch)?;
+            let width = logits.width();
+            if logits.rows() != batch.tokens.len() {
+                return Err(Error::usage("this model is a classifier; it does not predict the next token"));
+            }
+            let logits = logits.to_vec();
+            for (span, (skip, first, end)) in batch.starts.windows(2).zip(scored.drain(..)) {
+                let rows = logits[(span[0] + skip) * width..span[1] * width].chunks_exact(width);
+                out.extend(rows.zip(&tokens[first + 1..=end]).map(|(row, token)| predict(row, *token as usize)));
+            }
+            at_once = (BATCH_TOKENS.min(BATCH_LOGITS / width) / self.context).max(1);
+            batch.tokens.clear();
+            batch.starts.truncate(1);
+        }
+        Ok(out)
+    }
+}
+
+/// Windows over inputs `0..len`: begin, first input whose prediction counts, and end.
+fn windows(len: usize, context: usize, stride: usize) -> Vec<(usize, usize, usize)> {
+    let mut windows = vec![(0, 0, context.min(len))];
+    while let Some(&(_, _, done)) = windows.last().filter(|w| w.2 < len) {
+        let end = (done + stride).min(len);
+        windows.push((end - context, done, end));
+    }
+    windows
+}
+
+/// Of a row of logits and the token that came; a token outside the row has no probability.
+fn predict(logits: &[f32], token: usize) -> Prediction {
+    let Some(&own) = logits.get(token) else { return Prediction { nats: f64::INFINITY, top: false } };
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
+    let first = logits.iter().position(|l| *l == top);
+    Prediction { nats: sum.ln() - f64::from(own - top), top: first == Some(token) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_input_counts_once_and_windows_are_full() {
+        for (context, stride) in [(8, 8), (8, 4), (8, 1), (5, 3)] {
+            for len in 1..40 {
+                let windows = windows(len, context, stride);
+                let counted: Vec<usize> = windows.iter().flat_map(|w| w.1..w.2).collect();
+                assert_eq!(counted, (0..len).collect::<Vec<_>>(), "{context} {stride} {len}");
+                assert!(windows.iter().all(|w| w.2 - w.0 == context.min(len)));
+                assert!(windows[1..].iter().all(|w| w.1 - w.0 >= context - stride));
+            }
+        }
+    }
+
+    #[test]
+    fn a_prediction_is_the_softmax() {
+        let p = predict(&[0.0, 3f32.ln(), f32::NEG_INFINITY], 1);
+        assert!((p.nats - (4f64 / 3.0).ln()).abs() < 1e-6 && p.top);
+        let p = predict(&[1.0, 1.0], 1);
+        assert!((p.nats - 2f64.ln()).abs() < 1e-12 && !p.top);
+        assert!(predict(&[f32::NAN, 1.0], 1).nats.is_nan());
+        assert_eq!(predict(&[0.0], 5).nats, f64::INFINITY);
+    }
+}

@@ -1,0 +1,282 @@
+//! What llama.cpp calls things: architectures, tensors, and the order of the rows that rotary positions turn.
+
+use crate::Error;
+use crate::arch::Head;
+use crate::arch::bitnet::{Config, RopeScaling};
+use crate::container::gguf::{Field, Gguf};
+use crate::container::show;
+use crate::exec::Activation;
+
+/// An architecture of llama.cpp that the project's decoder covers.
+pub(crate) struct Arch {
+    /// `general.architecture`.
+    pub name: &'static str,
+    /// Function of the gate.
+    pub act: Activation,
+    /// Whether norms before the output and down projections are part of it.
+    pub sub_norm: bool,
+    /// Whether rows of queries and keys are stored in pairs of neighbours instead of halves.
+    pub paired: bool,
+    /// Whether llama.cpp takes the embedding as head whatever the file holds.
+    pub tied: bool,
+}
+
+/// Pairs of metadata to write.
+pub(crate) type Fields = Vec<(String, Field)>;
+
+/// Every architecture; `bitnet-b1.58` is one of bitnet.cpp.
+pub(crate) static ARCHS: &[Arch] = &[
+    Arch { name: "llama", act: Activation::Silu, sub_norm: false, paired: true, tied: false },
+    Arch { name: "bitnet", act: Activation::Silu, sub_norm: true, paired: false, tied: true },
+    Arch { name: "bitnet-b1.58", act: Activation::Relu2, sub_norm: true, paired: false, tied: false },
+];
+
+/// Names of tensors outside the layers, ours and theirs.
+const OUTER: &[(&str, &str)] =
+    &[("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
+/// Names of tensors of a layer, ours and theirs.
+const INNER: &[(&str, &str)] = &[
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("self_attn.attn_sub_norm", "attn_sub_norm"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+    ("mlp.ffn_sub_norm", "ffn_sub_norm"),
+    ("input_layernorm", "attn_norm"),
+    ("post_attention_layernorm", "ffn_norm"),
+];
+/// The tensor of divisors of the rotary frequencies.
+pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
+/// The output matrix of a model whose head is not tied.
+pub(crate) const OUTPUT: &str = "output.weight";
+/// What tells the length of training and the bounds of Llama 3's rotary positions; the divisors follow from them.
+const LLAMA3: (f32, f32, f32) = (8192.0, 1.0, 4.0);
+
+/// The name of a parameter in a GGUF file, if it has one.
+pub(crate) fn tensor_name(ours: &str) -> Option<String> {
+    let stem = ours.strip_suffix(".weight")?;
+    if let Some((_, theirs)) = OUTER.iter().find(|(name, _)| *name == stem) {
+        return Some(format!("{theirs}.weight"));
+    }
+    let (layer, part) = stem.strip_prefix("model.layers.")?.split_once('.')?;
+    let (_, theirs) = INNER.iter().find(|(name, _)| *name == part)?;
+    Some(format!("blk.{layer}.{theirs}.weight"))
+}
+
+/// The name of the tensor that scales a matrix of this name in a GGUF file.
+pub(crate) fn scale_name(theirs: &str) -> String {
+    format!("{}.scale", theirs.strip_suffix(".weight").unwrap_or(theirs))
+}
+
+/// Heads of a parameter whose rows rotary positions turn.
+pub(crate) fn rotated_heads(ours: &str, c: &Config) -> Option<usize> {
+    if ours.ends_with(".self_attn.q_proj.weight") {
+        Some(c.num_attention_heads)
+    } else {
+        ours.ends_with(".self_attn.k_proj.weight").then_some(c.num_key_value_heads)
+    }
+}
+
+/// Rows from pairs of neighbours to halves, or back: row `[head, half, pair]` is stored as `[head, pair, half]`.
+pub(crate) fn unpair<T: Copy>(values: &[T], heads: usize, cols: usize, back: bool) -> Vec<T> {
+    let rows = values.len() / cols.max(1);
+    let dim = rows / heads.max(1);
+    let mut out = Vec::with_capacity(values.len());
+    for row in 0..rows {
+        let (head, at) = (row / dim, row % dim);
+        let from = if back { at % 2 * (dim / 2) + at / 2 } else { at % (dim / 2) * 2 + at / (dim / 2) };
+        out.extend_from_slice(&values[(head * dim + from) * cols..][..cols]);
+    }
+    out
+}
+
+/// The architecture and configuration of a file.
+///
+/// # Errors
+/// Names file, key and value; what would change results and is not supported is refused by its name.
+pub(super) fn config(file: &Gguf) -> Result<(&'static Arch, Config), Error> {
+    let at = |text: String| Error::input(file.path(), text);
+    let known = || ARCHS.iter().map(|a| a.name).collect::<Vec<_>>().join(", ");
+    let name = file.text("general.architecture")?;
+    let name = name.ok_or_else(|| at("metadata `general.architecture` is missing".into()))?;
+    let arch = ARCHS.iter().find(|a| a.name == name).ok_or_else(|| {
+        at(format!("metadata `general.architecture` is `{}`, which is unknown; supported: {}", show(name), known()))
+    })?;
+    let key = |end: &str| format!("{name}.{end}");
+    let need = |end: &str| {
+        let value = file.count(&key(end))?;
+        value.ok_or_else(|| at(format!("metadata `{}` is missing", key(end))))
+    };
+    let (hidden_size, heads) = (need("embedding_length")?, need("attention.head_count")?);
+    let head_dim = match file.count(&key("attention.key_length"))? {
+        Some(given) => given,
+        None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
+        None => {
+            let text = format!("metadata `{}` is {heads}, which does not divide", key("attention.head_count"));
+            return Err(at(format!("{text} `{}` {hidden_size}", key("embedding_length"))));
+        }
+    };
+    for (end, expected) in
+        [("rope.dimension_count", head_dim), ("attention.value_length", head_dim), ("expert_count", 0)]
+    {
+        if let Some(given) = file.count(&key(end))?.filter(|given| *given != expected) {
+            return Err(at(format!("metadata `{}` is {given}; only {expected} is supported here", key(end))));
+        }
+    }
+    if let Some(count) = file.count("split.count")?.filter(|count| *count > 1) {
+        return Err(at(format!("is one of {count} parts (metadata `split.count`); merge them with llama-gguf-split")));
+    }
+    let eps = file.number(&key("attention.layer_norm_rms_epsilon"))?;
+    let table = file.tensor("token_embd.weight").ok_or_else(|| at("tensor `token_embd.weight` is missing".into()))?;
+    let rope_theta = file.number(&key("rope.freq_base"))?.unwrap_or(10_000.0);
+    let config = Config {
+        vocab_size: *table.shape.first().expect("at least one dimension"),
+        hidden_size,
+        num_hidden_layers: need("block_count")?,
+        num_attention_heads: heads,
+        num_key_value_heads: file.count(&key("attention.head_count_kv"))?.unwrap_or(heads),
+        head_dim,
+        intermediate_size: need("feed_forward_length")?,
+        hidden_act: arch.act,
+        rope_theta,
+        rope_scaling: rope_scaling(file, name, rope_theta, head_dim)?,
+        rms_norm_eps: eps
+            .ok_or_else(|| at(format!("metadata `{}` is missing", key("attention.layer_norm_rms_epsilon"))))?,
+        sub_norm: arch.sub_norm,
+        causal: true,
+        bigram_buckets: 0,
+        dropout: 0.0,
+        head: Head::Lm { tied: arch.tied || file.tensor(OUTPUT).is_none() },
+    };
+    Ok((arch, config))
+}
+
+/// The scaling of rotary positions that the file's divisors come from.
+fn rope_scaling(file: &Gguf, arch: &str, theta: f32, head_dim: usize) -> Result<Option<RopeScaling>, Error> {
+    let at = |text: String| Error::input(file.path(), text);
+    let key = format!("{arch}.rope.scaling.type");
+    if let Some(kind) = file.text(&key)?.filter(|kind| *kind != "none") {
+        return Err(at(format!("metadata `{key}` is `{}`; only none is supported", show(kind))));
+    }
+    let Some(tensor) = file.tensor(ROPE_FREQS) else {
+        return Ok(None);
+    };
+    let divisors = file.floats(tensor)?;
+    let factor = divisors.iter().fold(1f32, |m, v| m.max(*v));
+    let (original_max_position_embeddings, low_freq_factor, high_freq_factor) = LLAMA3;
+    let scaling = RopeScaling { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings };
+    let expected = rope_divisors(&scaling, theta, head_dim);
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 * b.abs();
+    match divisors.len() == expected.len() && divisors.iter().zip(&expected).all(near) {
+        true => Ok(Some(scaling)),
+        false => Err(at(format!("tensor `{ROPE_FREQS}` is not that of Llama 3, which is the only one supported"))),
+    }
+}
+
+/// What each rotary frequency is divided by, `[head_dim / 2]`.
+pub(crate) fn rope_divisors(s: &RopeScaling, theta: f32, head_dim: usize) -> Vec<f32> {
+    let (factor, low, high) = (f64::from(s.factor), f64::from(s.low_freq_factor), f64::from(s.high_freq_factor));
+    let divisor = |i: usize| {
+        let frequency = f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64);
+        let turns = f64::from(s.original_max_position_embeddings) * frequency / std::f64::consts::TAU;
+        match turns {
+            t if t > high => 1.0,
+            t if t < low => factor,
+            t => {
+                let smooth = (t - low) / (high - low);
+                1.0 / ((1.0 - smooth) / factor + smooth)
+            }
+        }
+    };
+    (0..head_dim / 2).map(|i| divisor(i) as f32).collect()
+}
+
+/// The architecture of llama.cpp that computes what a configuration says, and its metadata.
+///
+/// # Errors
+/// [`Kind::Usage`](crate::Kind) naming what no architecture covers.
+pub(crate) fn metadata(c: &Config, context: usize) -> Result<(&'static Arch, Fields), Error> {
+    let refuse = |text: String| Err(Error::usage(format!("GGUF: {text}; llama.cpp has no such network")));
+    let Head::Lm { tied } = c.head else {
+        return refuse("the model is a classifier".into());
+    };
+    if !c.causal || c.bigram_buckets > 0 {
+        return refuse("the model looks both ways or has a table of token pairs".into());
+    }
+    let found = ARCHS.iter().find(|a| a.act == c.hidden_act && a.sub_norm == c.sub_norm && (tied || !a.tied));
+    let Some(arch) = found else {
+        let norms = if c.sub_norm { "with" } else { "without" };
+        let head = if tied { "tied" } else { "untied" };
+        return refuse(format!("the gate is {:?}, {norms} sub-norms, the head {head}", c.hidden_act));
+    };
+    if let Some(s) = &c.rope_scaling
+        && (s.original_max_position_embeddings, s.low_freq_factor, s.high_freq_factor) != LLAMA3
+    {
+        return refuse("the rotary positions are scaled in another way than those of Llama 3".into());
+    }
+    let u32 = |n: usize| Field::U32(n as u32);
+    let fields = [
+        ("vocab_size", u32(c.vocab_size)),
+        ("context_length", u32(context)),
+        ("embedding_length", u32(c.hidden_size)),
+        ("block_count", u32(c.num_hidden_layers)),
+        ("feed_forward_length", u32(c.intermediate_size)),
+        ("attention.head_count", u32(c.num_attention_heads)),
+        ("attention.head_count_kv", u32(c.num_key_value_heads)),
+        ("attention.key_length", u32(c.head_dim)),
+        ("attention.value_length", u32(c.head_dim)),
+        ("attention.layer_norm_rms_epsilon", Field::F32(c.rms_norm_eps)),
+        ("rope.dimension_count", u32(c.head_dim)),
+        ("rope.freq_base", Field::F32(c.rope_theta)),
+    ];
+    let own = fields.into_iter().map(|(end, field)| (format!("{}.{end}", arch.name), field));
+    let general = [("general.architecture".to_string(), Field::Text(arch.name.into()))];
+    Ok((arch, general.into_iter().chain(own).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_unpaired_and_paired_again() {
+        // Two heads of six rows, one column: what transformers' `[head, 2, 3]` is as `[head, 3, 2]`.
+        let ours: Vec<u32> = (0..12).collect();
+        let theirs = unpair(&ours, 2, 1, true);
+        assert_eq!(theirs, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+        assert_eq!(unpair(&theirs, 2, 1, false), ours);
+        let wide: Vec<u32> = (0..24).collect();
+        assert_eq!(unpair(&unpair(&wide, 1, 4, true), 1, 4, false), wide);
+    }
+
+    #[test]
+    fn names_are_those_of_llama_cpp() {
+        let cases = [
+            ("model.embed_tokens.weight", "token_embd.weight"),
+            ("model.layers.12.self_attn.o_proj.weight", "blk.12.attn_output.weight"),
+            ("model.layers.0.post_attention_layernorm.weight", "blk.0.ffn_norm.weight"),
+        ];
+        for (ours, theirs) in cases {
+            assert_eq!(tensor_name(ours).as_deref(), Some(theirs));
+        }
+        assert_eq!(tensor_name("classifier.bias"), None);
+        assert_eq!(scale_name("blk.3.ffn_up.weight"), "blk.3.ffn_up.scale");
+    }
+
+    #[test]
+    fn divisors_are_those_of_llama_3() {
+        // Llama 3.2 1B: factor 32, head of 64; ends and middle of what llama.cpp's converter writes.
+        let scaling = RopeScaling {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192.0,
+        };
+        let divisors = rope_divisors(&scaling, 500_000.0, 64);
+        assert_eq!((divisors.len(), divisors[0], divisors[31]), (32, 1.0, 32.0));
+        assert!(divisors.windows(2).all(|pair| pair[0] <= pair[1]) && divisors.iter().any(|d| *d > 1.0 && *d < 32.0));
+    }
+}

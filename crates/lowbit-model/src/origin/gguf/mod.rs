@@ -1,0 +1,211 @@
+//! GGUF files of llama.cpp and bitnet.cpp.
+//!
+//! A ternary matrix (TQ1_0, TQ2_0, I2_S, or floats that are all -s, 0 or s in a BitNet) with one scale becomes `ternary` with
+//! that very scale, table and head BF16. Everything else is handed out as the floats its type means; the recipe is then
+//! `bf16` where the body is BF16, else `f32`. A notice says what is kept wider or narrower than it is stored.
+
+pub(crate) mod keys;
+
+use super::{Origin, ternary};
+use crate::arch::bitnet;
+use crate::container::gguf::{Gguf, MAGIC, Tensor};
+use crate::listing::Listing;
+use crate::source::{ParamSpec, Role};
+use crate::{Card, Config, Error, Recipe, Tokenizer, recipe};
+use keys::Arch;
+use lowbit_kernels::Packed;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// An opened file; the weights are mapped.
+struct File {
+    file: Gguf,
+    arch: &'static Arch,
+    config: bitnet::Config,
+    card: Card,
+    recipe: &'static Recipe,
+    notices: Vec<String>,
+}
+
+/// Whether a path is a GGUF file, or a directory that holds one and nothing else that is a model.
+pub(super) fn has(path: &Path) -> bool {
+    let is = |path: &Path| {
+        let mut magic = [0; 4];
+        let read = std::fs::metadata(path).is_ok_and(|m| m.is_file())
+            && std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok());
+        read && magic == MAGIC || path.extension().is_some_and(|e| e == "gguf")
+    };
+    if path.is_dir() { only_file(path).is_some() } else { is(path) }
+}
+
+/// The one GGUF file of a directory without other weights.
+fn only_file(directory: &Path) -> Option<PathBuf> {
+    let files: Vec<PathBuf> = std::fs::read_dir(directory).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let with =
+        |extension: &str| files.iter().filter(|f| f.extension().is_some_and(|e| e == extension)).collect::<Vec<_>>();
+    match with("gguf")[..] {
+        [file] if with("safetensors").is_empty() => Some(file.clone()),
+        _ => None,
+    }
+}
+
+/// Opens a file, or the one in a directory.
+pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
+    let file = Gguf::open(&only_file(path).filter(|_| path.is_dir()).unwrap_or_else(|| path.into()))?;
+    let (arch, config) = keys::config(&file)?;
+    super::validate(&Config::BitNet(config.clone()), file.path())?;
+    let context = file.count(&format!("{}.context_length", arch.name))?.unwrap_or(2048).max(1);
+    let mut card = Card::new(Config::BitNet(config.clone()), context);
+    let id = |key: &str| Ok::<_, Error>(file.count(&format!("tokenizer.ggml.{key}_token_id"))?.map(|id| id as u32));
+    card.bos_token_id = id("bos")?;
+    for key in ["eos", "eot", "eom"] {
+        card.eos_token_ids.extend(id(key)?);
+    }
+    card.eos_token_ids.sort_unstable();
+    card.eos_token_ids.dedup();
+    card.chat_template = file.text("tokenizer.chat_template")?.map(String::from);
+    let mut origin = File { file, arch, config, card, recipe: recipe::find("f32")?, notices: Vec::new() };
+    origin.choose()?;
+    Ok(Box::new(origin))
+}
+
+impl File {
+    /// Chooses the recipe, and notes what it costs.
+    fn choose(&mut self) -> Result<(), Error> {
+        let body: Vec<&Tensor> = self.file.tensors().iter().filter(|t| is_body(&t.name)).collect();
+        let ternary = !body.is_empty() && body.iter().all(|t| t.kind.is_ternary());
+        let several = body.iter().find(|t| t.kind.is_ternary() && !self.file.has_one_scale(t)).map(|t| t.name.clone());
+        let name = match several {
+            Some(tensor) => {
+                let text = format!("tensor `{tensor}` has several scales; ternary matrices are kept as floats");
+                self.notices.push(format!("{}: {text}", self.file.path().display()));
+                "f32"
+            }
+            None if ternary || self.arch.sub_norm => "bitnet_bf16",
+            None if body.iter().all(|t| t.kind.name == "BF16") => "bf16",
+            None => "f32",
+        };
+        let outer = |t: &&Tensor| name == "f32" || ["token_embd.weight", keys::OUTPUT].contains(&t.name.as_str());
+        let kept = if name == "f32" { "F32" } else { "BF16" };
+        let kinds: BTreeSet<&str> = self.file.tensors().iter().filter(outer).map(|t| t.kind.name).collect();
+        let kinds: Vec<&str> = kinds.into_iter().filter(|kind| *kind != kept).collect();
+        if !kinds.is_empty() {
+            let what = if name == "f32" { "weights are" } else { "table and head are" };
+            let text = format!("{} {what} kept as {kept} in memory; name a recipe for another form", kinds.join(", "));
+            self.notices.push(format!("{}: {text}", self.file.path().display()));
+        }
+        if self.arch.tied && self.file.tensor(keys::OUTPUT).is_some() {
+            let text =
+                format!("tensor `{}` is ignored: the head of architecture {} is tied", keys::OUTPUT, self.arch.name);
+            self.notices.push(format!("{}: {text}", self.file.path().display()));
+        }
+        self.recipe = recipe::find(name)?;
+        self.card.trained_for = (name == "bitnet_bf16").then(|| "bitnet".to_string());
+        Ok(())
+    }
+
+    fn tensor(&self, spec: &ParamSpec) -> Result<&Tensor, Error> {
+        let tensor = keys::tensor_name(&spec.name).and_then(|name| self.file.tensor(&name));
+        tensor.ok_or_else(|| super::missing(self.path(), spec, "the metadata"))
+    }
+
+    /// What the stored values of a matrix are multiplied with.
+    fn scale(&self, tensor: &Tensor) -> Result<f32, Error> {
+        let Some(scale) = self.file.tensor(&keys::scale_name(&tensor.name)) else {
+            return Ok(1.0);
+        };
+        match self.file.floats(scale)?[..] {
+            [value] => Ok(value),
+            _ => {
+                let text = format!("tensor `{}` has {} elements; a scale is one", scale.name, scale.len());
+                Err(Error::input(self.path(), text))
+            }
+        }
+    }
+
+    /// Values in the order of rows that this project has.
+    fn in_order<T: Copy>(&self, spec: &ParamSpec, values: Vec<T>) -> Vec<T> {
+        match keys::rotated_heads(&spec.name, &self.config).filter(|_| self.arch.paired) {
+            Some(heads) => keys::unpair(&values, heads, spec.cols, false),
+            None => values,
+        }
+    }
+}
+
+/// Whether a tensor is a matrix of a layer.
+fn is_body(name: &str) -> bool {
+    name.starts_with("blk.") && name.ends_with(".weight") && !name.ends_with("_norm.weight")
+}
+
+impl Origin for File {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn recipe(&self) -> &'static Recipe {
+        self.recipe
+    }
+
+    fn check(&self, listing: &Listing) -> Result<(), Error> {
+        let (mut expected, fields) = (BTreeSet::new(), super::fields(&self.card.config));
+        for spec in listing.params() {
+            let tensor = self.tensor(spec)?;
+            super::check_shape(self.path(), spec, &tensor.shape, "the metadata", &fields)?;
+            expected.extend([tensor.name.clone(), keys::scale_name(&tensor.name)]);
+        }
+        expected.insert(keys::ROPE_FREQS.into());
+        if self.arch.tied {
+            expected.insert(keys::OUTPUT.into());
+        }
+        match self.file.tensors().iter().find(|t| !expected.contains(&t.name)) {
+            None => Ok(()),
+            Some(tensor) => Err(super::surplus(self.path(), &tensor.name, "the metadata")),
+        }
+    }
+
+    fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
+        let tensor = self.tensor(spec)?;
+        let mut values = self.in_order(spec, self.file.floats(tensor)?);
+        let scale = self.scale(tensor)?;
+        if scale != 1.0 {
+            values.iter_mut().for_each(|v| *v *= scale);
+        }
+        Ok(values)
+    }
+
+    fn packed(&self, spec: &ParamSpec) -> Result<Option<Packed>, Error> {
+        let format = self.recipe.format(spec.role)?;
+        let Some(format) = format.filter(|f| spec.role == Role::Body && ternary::holds_ternary(*f)) else {
+            return Ok(None);
+        };
+        let tensor = self.tensor(spec)?;
+        let (signs, scale) = match self.file.ternary(tensor)? {
+            Some(ternary) => {
+                let signs = self.in_order(spec, ternary.signs);
+                (signs.into_iter().map(f32::from).collect(), ternary.scale * self.scale(tensor)?)
+            }
+            None => {
+                let values = self.floats(spec)?;
+                match ternary::scale_of(&values) {
+                    Some(scale) => (values, scale),
+                    None => return Ok(None),
+                }
+            }
+        };
+        let packed = ternary::pack(signs, scale, spec.rows, spec.cols, format);
+        packed.map(Some).map_err(|e| Error::input(self.path(), format!("tensor `{}`: {e}", tensor.name)))
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        Tokenizer::from_gguf(&self.file)
+    }
+
+    fn notices(&self) -> &[String] {
+        &self.notices
+    }
+}

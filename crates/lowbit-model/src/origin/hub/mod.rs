@@ -1,0 +1,225 @@
+//! Directories as transformers writes them: `config.json` with a `model_type`, plain or sharded safetensors, and the
+//! packed ternary matrices of its `bitnet` quantization.
+//!
+//! A matrix of a BitNet that holds nothing but -s, 0 and s, packed or plain, becomes `ternary` with that very `s`. Other
+//! values are masters, quantized as in training: the scale is the mean magnitude (arXiv 2402.17764).
+
+mod config;
+mod shards;
+
+use super::{Origin, ternary};
+use crate::checkpoint::{CONFIG_FILE, TOKENIZER_FILE};
+use crate::container::Dtype;
+use crate::listing::Listing;
+use crate::source::{ParamSpec, Role};
+use crate::{Card, Config, Error, Recipe, Tokenizer, recipe};
+use config::{Quantization, ScaleUse};
+use lowbit_kernels::Packed;
+use shards::Shards;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Rows that share a byte of a packed matrix.
+const ROWS_PER_BYTE: usize = 4;
+/// The head of an untied model.
+const HEAD: &str = "lm_head.weight";
+
+/// An opened directory; the weights are mapped.
+struct Hub {
+    directory: PathBuf,
+    shards: Shards,
+    card: Card,
+    recipe: &'static Recipe,
+    /// Whether the body is ternary.
+    bitnet: bool,
+    /// What the scale of a packed matrix means; `None` where nothing may be packed.
+    scale: Option<ScaleUse>,
+    notices: Vec<String>,
+}
+
+/// Whether a directory (or the one of a safetensors file) has a `config.json` of transformers.
+pub(super) fn has(path: &Path) -> bool {
+    config::is_foreign(&directory_of(path).join(CONFIG_FILE))
+}
+
+/// Opens a directory, or the one of a safetensors file.
+pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
+    let directory = directory_of(path);
+    let shards = Shards::open(&directory)?;
+    let sub_norm = |name: &str| name.ends_with(".attn_sub_norm.weight") || name.ends_with(".ffn_sub_norm.weight");
+    let read = config::read(&directory, shards.names().any(sub_norm))?;
+    let (mut card, mut notices) = (read.card, read.notices);
+    super::validate(&card.config, &directory.join(CONFIG_FILE))?;
+    let recipe = match read.quantization {
+        Quantization::Bitnet(_) => "bitnet_bf16",
+        Quantization::None if shards.all(Dtype::BF16) => "bf16",
+        Quantization::None => "f32",
+    };
+    if recipe == "f32" && shards.any(Dtype::F16) {
+        notices.push(format!("{}: F16 weights take 4 bytes each in memory", shards.path().display()));
+    }
+    let (bitnet, scale) = match read.quantization {
+        Quantization::Bitnet(scale) => (true, scale),
+        Quantization::None => (false, None),
+    };
+    card.trained_for = bitnet.then(|| "bitnet".to_string());
+    Ok(Box::new(Hub { directory, shards, card, recipe: recipe::find(recipe)?, bitnet, scale, notices }))
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    match path.extension().is_some_and(|e| e == "safetensors") && !path.is_dir() {
+        true => path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into(),
+        false => path.into(),
+    }
+}
+
+/// Name of the tensor with the scale of a packed matrix.
+fn scale_name(spec: &ParamSpec) -> String {
+    format!("{}_scale", spec.name)
+}
+
+/// Tensors that older exports hold beside the parameters: constants, and the copy of a table that is tied.
+fn ignorable(name: &str, card: &Card) -> bool {
+    let tied = !matches!(&card.config, Config::BitNet(c) if c.head == crate::arch::Head::Lm { tied: false });
+    name.ends_with(".rotary_emb.inv_freq") || tied && name == HEAD
+}
+
+impl Origin for Hub {
+    fn path(&self) -> &Path {
+        self.shards.path()
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        self.shards.files().collect()
+    }
+
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn recipe(&self) -> &'static Recipe {
+        self.recipe
+    }
+
+    fn check(&self, listing: &Listing) -> Result<(), Error> {
+        let (mut expected, fields) = (BTreeSet::new(), super::fields(&self.card.config));
+        for spec in listing.params() {
+            let Some((file, entry)) = self.shards.entry(&spec.name) else {
+                return Err(super::missing(self.path(), spec, CONFIG_FILE));
+            };
+            expected.insert(spec.name.clone());
+            let has_scale = self.shards.entry(&scale_name(spec)).is_some();
+            if has_scale && self.scale.is_some() {
+                expected.insert(scale_name(spec));
+            }
+            if entry.dtype == Dtype::U8 {
+                self.check_packed(file, spec, &entry.shape, has_scale)?;
+                continue;
+            }
+            super::check_shape(file, spec, &entry.shape, CONFIG_FILE, &fields)?;
+        }
+        let unknown = |name: &&str| !expected.contains(*name) && !ignorable(name, &self.card);
+        match self.shards.names().find(unknown) {
+            None => Ok(()),
+            Some(name) => Err(super::surplus(self.shards.file_of(name), name, CONFIG_FILE)),
+        }
+    }
+
+    fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
+        let (file, entry) =
+            self.shards.entry(&spec.name).ok_or_else(|| super::missing(self.path(), spec, CONFIG_FILE))?;
+        let mut values = match entry.dtype {
+            Dtype::U8 => self.codes(file, spec)?.into_iter().map(|code| code as f32 - 1.0).collect(),
+            _ => self.shards.floats(&spec.name)?,
+        };
+        if let Some(scale) = self.scale_of(spec)? {
+            values.iter_mut().for_each(|v| *v *= scale);
+        }
+        Ok(values)
+    }
+
+    fn packed(&self, spec: &ParamSpec) -> Result<Option<Packed>, Error> {
+        if !self.bitnet || spec.role != Role::Body {
+            return Ok(None);
+        }
+        let format = self.recipe.format(spec.role)?.expect("matrices have a format");
+        let at = |e: lowbit_kernels::Error| Error::input(self.path(), format!("tensor `{}`: {e}", spec.name));
+        if let Some((file, _)) = self.shards.entry(&spec.name).filter(|(_, entry)| entry.dtype == Dtype::U8) {
+            let scale = self.scale_of(spec)?.unwrap_or(1.0);
+            let codes = self.codes(file, spec)?;
+            return ternary::pack_codes(&codes, scale, spec.rows, spec.cols, format).map(Some).map_err(at);
+        }
+        let weights = self.floats(spec)?;
+        let Some(scale) = ternary::scale_of(&weights) else {
+            return match self.shards.entry(&scale_name(spec)).filter(|_| self.scale.is_some()) {
+                None => Ok(None),
+                Some((file, _)) => {
+                    let text = format!("tensor `{}` has a scale `{}` but is not ternary", spec.name, scale_name(spec));
+                    Err(Error::input(file, text))
+                }
+            };
+        };
+        ternary::pack(weights, scale, spec.rows, spec.cols, format).map(Some).map_err(at)
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        Tokenizer::load(&Tokenizer::find(&self.directory).unwrap_or_else(|| self.directory.join(TOKENIZER_FILE)))
+    }
+
+    fn notices(&self) -> &[String] {
+        &self.notices
+    }
+}
+
+impl Hub {
+    /// A packed matrix belongs to the body of a BitNet, has a quarter of the rows, and a scale.
+    fn check_packed(&self, file: &Path, spec: &ParamSpec, shape: &[usize], has_scale: bool) -> Result<(), Error> {
+        let at = |text: String| Error::input(file, format!("tensor `{}` {text}", spec.name));
+        if self.scale.is_none() || spec.role != Role::Body {
+            let text = "is packed (U8), but config.json has no `quantization_config` for it with `quant_method` bitnet";
+            return Err(at(text.into()));
+        }
+        let (rows, cols) = (spec.rows, spec.cols);
+        if !rows.is_multiple_of(ROWS_PER_BYTE) || shape != [rows / ROWS_PER_BYTE, cols] {
+            let text = format!("is packed (U8) {shape:?}, but config.json asks for [{rows}, {cols}]");
+            return Err(at(format!("{text}, which takes [{rows} / {ROWS_PER_BYTE}, {cols}] at four rows per byte")));
+        }
+        match has_scale {
+            true => Ok(()),
+            false => Err(at(format!("is packed, but its scale `{}` is missing", scale_name(spec)))),
+        }
+    }
+
+    /// The codes 0, 1 and 2 of a packed matrix, `[rows, cols]`: byte `[r, c]` holds rows `r`, `R + r`, `2R + r` and
+    /// `3R + r` of column `c` from its lowest bits up, `R` being a quarter of the rows.
+    fn codes(&self, file: &Path, spec: &ParamSpec) -> Result<Vec<u8>, Error> {
+        let bytes = self.shards.bytes(&spec.name).expect("a tensor that was found has data");
+        if let Some(i) = bytes.iter().position(|b| b & (b >> 1) & 0x55 != 0) {
+            let text = format!("tensor `{}` holds code 3 in byte {i} ({:#04x})", spec.name, bytes[i]);
+            return Err(Error::input(file, format!("{text}; ternary codes are 0, 1 and 2: fetch the file again")));
+        }
+        let quarter = bytes.len();
+        let mut out = vec![0; quarter * ROWS_PER_BYTE];
+        for (i, out) in out.chunks_exact_mut(quarter).enumerate() {
+            for (out, byte) in out.iter_mut().zip(bytes.iter()) {
+                *out = byte >> (2 * i) & 3;
+            }
+        }
+        Ok(out)
+    }
+
+    /// What the stored values of a matrix are multiplied with, if it has a scale.
+    fn scale_of(&self, spec: &ParamSpec) -> Result<Option<f32>, Error> {
+        let name = scale_name(spec);
+        let (Some(means), Some((file, _))) = (self.scale, self.shards.entry(&name)) else {
+            return Ok(None);
+        };
+        let values = self.shards.floats(&name)?;
+        let factor = |v: f32| if means == ScaleUse::Divides { 1.0 / v } else { v };
+        match values[..] {
+            [value] if value > 0.0 && factor(value).is_finite() => Ok(Some(factor(value))),
+            [value] => Err(Error::input(file, format!("tensor `{name}` is {value}; a scale is positive"))),
+            _ => Err(Error::input(file, format!("tensor `{name}` has {} elements; a scale is one", values.len()))),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Where the weights of a model lie: one file per layout, listed in [`ORIGINS`].
+
+use crate::listing::Listing;
+use crate::source::{ParamSpec, Role};
+use crate::{Card, Config, Error, Recipe, Tokenizer};
+use lowbit_kernels::Packed;
+use std::path::Path;
+
+mod cache;
+pub(crate) mod gguf;
+mod hub;
+mod own;
+pub(crate) mod ternary;
+
+/// Where the weights of a model lie: one implementation per layout of files.
+pub trait Origin: Send + Sync {
+    /// The file that errors about its content name.
+    fn path(&self) -> &Path;
+    /// The files that hold the weights.
+    fn files(&self) -> Vec<&Path> {
+        vec![self.path()]
+    }
+    /// Configuration, token ids and chat template, in this project's terms.
+    fn card(&self) -> &Card;
+    /// The recipe of the network as it is stored, or as it was trained.
+    fn recipe(&self) -> &'static Recipe;
+    /// Sees that every tensor is there with its shape, and no other.
+    ///
+    /// # Errors
+    /// Names file, tensor, the shape found and the fields that ask for another.
+    fn check(&self, listing: &Listing) -> Result<(), Error>;
+    /// The values of a parameter, `[rows, cols]`.
+    ///
+    /// # Errors
+    /// When its data is corrupt, holds NaN or infinity, or was stored packed and must not serve as a master.
+    fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error>;
+    /// A matrix that is stored in one of the project's formats, or in a form that one of them holds without loss.
+    ///
+    /// # Errors
+    /// When its data is corrupt; names tensor, part and index.
+    fn packed(&self, spec: &ParamSpec) -> Result<Option<Packed>, Error>;
+    /// The tokenizer beside the weights or among them.
+    ///
+    /// # Errors
+    /// When it is missing or wrong.
+    fn tokenizer(&self) -> Result<Tokenizer, Error>;
+    /// One line for each thing that was ignored.
+    fn notices(&self) -> &[String];
+}
+
+/// A layout of files.
+pub struct Layout {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether a path has this layout, at a glance.
+    pub has: fn(&Path) -> bool,
+    /// Opens it; only the headers of the weights are read.
+    pub open: fn(&Path) -> Result<Box<dyn Origin>, Error>,
+}
+
+/// Every layout, in the order they are tried; the last takes what no other has.
+pub static ORIGINS: &[Layout] = &[
+    Layout { name: "gguf", has: gguf::has, open: gguf::open },
+    Layout { name: "hub", has: hub::has, open: hub::open },
+    Layout { name: "lowbit", has: |_| true, open: own::open },
+];
+
+/// Opens the model at a path, or of an `org/name` that the Hub's own client has downloaded.
+///
+/// # Errors
+/// [`Kind::Input`](crate::Kind) naming file, tensor or field, value and remedy; [`Kind::Io`](crate::Kind) when a file
+/// cannot be read.
+pub fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
+    let path = &cache::resolve(path)?;
+    let layout = ORIGINS.iter().find(|layout| (layout.has)(path)).expect("the last layout takes every path");
+    (layout.open)(path)
+}
+
+/// Sees that a configuration does not contradict itself; `path` is its file.
+fn validate(config: &Config, path: &Path) -> Result<(), Error> {
+    Listing::new(config).map(|_| ()).map_err(|e| Error { path: Some(path.into()), ..e })
+}
+
+/// The numbers of a configuration by name.
+fn fields(config: &Config) -> Vec<(String, usize)> {
+    let config = serde_json::to_value(config).expect("a configuration is plain data");
+    let numbers = config.as_object().into_iter().flatten();
+    numbers.filter_map(|(name, value)| Some((name.clone(), value.as_u64()? as usize))).collect()
+}
+
+/// Why a directory without weights is refused; `file` is what was looked for.
+fn no_weights(directory: &Path, file: &str) -> Error {
+    let pickles = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.ckpt"];
+    let text = match pickles.iter().find(|pickle| directory.join(pickle).exists()) {
+        Some(found) => format!("holds `{found}` but no {file}: pickle is executable code, convert it to safetensors"),
+        None => format!("holds no {file}; name a model directory"),
+    };
+    Error::input(directory, text)
+}
+
+/// The shape a parameter has in a file.
+fn stored_shape(spec: &ParamSpec) -> Vec<usize> {
+    match spec.role {
+        Role::Norm | Role::Bias => vec![spec.cols],
+        _ => vec![spec.rows, spec.cols],
+    }
+}
+
+/// Why a file and a configuration are refused: `config` asks for a tensor the file lacks.
+fn missing(path: &Path, spec: &ParamSpec, config: &str) -> Error {
+    let text = format!("tensor `{}` [{}, {}] is missing, but {config} asks for it", spec.name, spec.rows, spec.cols);
+    Error::input(path, format!("{text}; the two are not of one model"))
+}
+
+/// Why a file and a configuration are refused: the file has a tensor that `config` does not ask for.
+fn surplus(path: &Path, name: &str, config: &str) -> Error {
+    let name = crate::container::show(name);
+    let text = format!("tensor `{name}` is in the file, but {config} does not ask for it");
+    Error::input(path, format!("{text}; the two are not of one model"))
+}
+
+/// Compares a stored shape with what `config` asks for; the message names the `fields` that ask for another.
+fn check_shape(
+    path: &Path,
+    spec: &ParamSpec,
+    shape: &[usize],
+    config: &str,
+    fields: &[(String, usize)],
+) -> Result<(), Error> {
+    let expected = stored_shape(spec);
+    if shape == expected {
+        return Ok(());
+    }
+    let odd = |n: usize| expected.contains(&n) && !shape.contains(&n);
+    let fields: Vec<_> = fields.iter().filter(|(_, n)| odd(*n)).map(|(k, n)| format!("`{k}` = {n}")).collect();
+    let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join(", ")) };
+    let text = format!("tensor `{}` is {shape:?}, but {config} asks for {expected:?}{fields}", spec.name);
+    Err(Error::input(path, format!("{text}; the two are not of one model")))
+}

@@ -1,0 +1,142 @@
+//! The project's own layout: a directory of `config.json`, `model.safetensors` and `tokenizer.json`.
+
+use super::Origin;
+use crate::checkpoint::{
+    CONFIG_FILE, FORMATS_KEY, RECIPE_KEY, Stored, TOKENIZER_FILE, VERSION, VERSION_KEY, WEIGHTS_FILE, part_name,
+};
+use crate::container::{Tensors, show};
+use crate::listing::Listing;
+use crate::source::{ParamSpec, Role};
+use crate::{Card, Error, Recipe, Tokenizer, recipe};
+use lowbit_kernels::{Bytes, Packed};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// An opened directory; the weights are mapped.
+struct Own {
+    directory: PathBuf,
+    tensors: Tensors,
+    card: Card,
+    recipe: &'static Recipe,
+    formats: BTreeMap<String, Stored>,
+    notices: Vec<String>,
+}
+
+/// Opens a directory, or the weights file inside one.
+pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
+    let (directory, weights) = locate(path)?;
+    let tensors = Tensors::open(&weights)?;
+    let config_path = directory.join(CONFIG_FILE);
+    let (card, notices) = Card::load(&config_path)?;
+    super::validate(&card.config, &config_path)?;
+    let at = |text: String| Error::input(&weights, text);
+    let metadata = tensors.metadata();
+    if let Some(version) = metadata.get(VERSION_KEY).filter(|v| *v != VERSION) {
+        let text = format!("metadata `{VERSION_KEY}` is `{}`; this program reads {VERSION}", show(version));
+        return Err(at(text));
+    }
+    let recipe = metadata.get(RECIPE_KEY).map_or("f32", |name| name.as_str());
+    let recipe = recipe::find(recipe).map_err(|e| at(format!("metadata `{RECIPE_KEY}`: {e}")))?;
+    let formats = metadata.get(FORMATS_KEY).map_or(Ok(BTreeMap::new()), |json| serde_json::from_str(json));
+    let formats = formats.map_err(|e| at(format!("metadata `{FORMATS_KEY}`: {e}")))?;
+    Ok(Box::new(Own { directory, tensors, card, recipe, formats, notices }))
+}
+
+impl Origin for Own {
+    fn path(&self) -> &Path {
+        self.tensors.path()
+    }
+
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn recipe(&self) -> &'static Recipe {
+        self.recipe
+    }
+
+    fn check(&self, listing: &Listing) -> Result<(), Error> {
+        let at = |text: String| Error::input(self.path(), text);
+        let mut expected = BTreeSet::new();
+        for spec in listing.params() {
+            let vector = matches!(spec.role, Role::Norm | Role::Bias);
+            match self.formats.get(&spec.name).filter(|_| !vector) {
+                Some(stored) => {
+                    self.check_shape(spec, &[stored.rows, stored.cols])?;
+                    let format = lowbit_kernels::format::find(&stored.format);
+                    let format = format.map_err(|e| at(format!("tensor `{}`: {e}", spec.name)))?;
+                    let parts = format.parts(stored.rows, stored.cols, &[]);
+                    expected.extend(parts.iter().map(|part| part_name(&spec.name, part.name)));
+                }
+                None => {
+                    let entry = self.tensors.entry(&spec.name);
+                    let entry = entry.ok_or_else(|| super::missing(self.path(), spec, CONFIG_FILE))?;
+                    self.check_shape(spec, &entry.shape)?;
+                    expected.insert(spec.name.clone());
+                }
+            }
+        }
+        let known = |name: &&String| !expected.contains(*name);
+        let packed = self.formats.keys().filter(|name| !listing.params().iter().any(|p| p.name == **name));
+        match self.tensors.names().iter().find(known).or(packed.into_iter().next()) {
+            None => Ok(()),
+            Some(name) => Err(super::surplus(self.path(), name, CONFIG_FILE)),
+        }
+    }
+
+    fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
+        if let Some(stored) = self.formats.get(&spec.name) {
+            let text = format!("tensor `{}` is stored as {} (recipe {})", spec.name, stored.format, self.recipe.name);
+            let text = format!("{text}; training and quantizing start from a checkpoint with f32 masters");
+            return Err(Error::input(self.path(), text));
+        }
+        let values = self.tensors.floats(&spec.name)?;
+        self.check_shape(spec, &self.tensors.entry(&spec.name).expect("just read").shape)?;
+        Ok(values)
+    }
+
+    fn packed(&self, spec: &ParamSpec) -> Result<Option<Packed>, Error> {
+        self.formats.get(&spec.name).map(|stored| self.unpack(&spec.name, stored)).transpose()
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        Tokenizer::load(&Tokenizer::find(&self.directory).unwrap_or_else(|| self.directory.join(TOKENIZER_FILE)))
+    }
+
+    fn notices(&self) -> &[String] {
+        &self.notices
+    }
+}
+
+impl Own {
+    fn unpack(&self, name: &str, stored: &Stored) -> Result<Packed, Error> {
+        let at = |text: String| Error::input(self.path(), format!("tensor `{name}`: {text}"));
+        let format = lowbit_kernels::format::find(&stored.format).map_err(|e| at(e.to_string()))?;
+        let parts = format.parts(stored.rows, stored.cols, &[]);
+        let bytes = parts.iter().map(|part| match self.tensors.bytes(&part_name(name, part.name)) {
+            Some(bytes) => Ok(bytes),
+            None if part.bytes == 0 => Ok(Bytes::new([])),
+            None => Err(at(format!("part `{}` of {} is missing", part.name, stored.format))),
+        });
+        let bytes = bytes.collect::<Result<_, _>>()?;
+        Packed::from_parts(format, stored.rows, stored.cols, bytes).map_err(|e| at(e.to_string()))
+    }
+
+    fn check_shape(&self, spec: &ParamSpec, shape: &[usize]) -> Result<(), Error> {
+        super::check_shape(self.path(), spec, shape, CONFIG_FILE, &super::fields(&self.card.config))
+    }
+}
+
+/// The directory and the weights file of a path.
+fn locate(path: &Path) -> Result<(PathBuf, PathBuf), Error> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+    if !meta.is_dir() {
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return Ok((parent.into(), path.into()));
+    }
+    let weights = path.join(WEIGHTS_FILE);
+    if !weights.exists() {
+        return Err(super::no_weights(path, WEIGHTS_FILE));
+    }
+    Ok((path.into(), weights))
+}

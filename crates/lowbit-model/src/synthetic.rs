@@ -1,0 +1,167 @@
+//! Seeded random networks of known shapes, made in the formats of a recipe without full-precision weights: for measuring
+//! speed where no download is at hand. They say nothing sensible.
+
+use crate::random::Random;
+use crate::recipe::Activations;
+use crate::source::{Init, ParamSpec, Role, Source};
+use crate::{Config, Error, Model, Param, Recipe, nearest};
+use lowbit_kernels::{Bytes, Format, Packed, QuantizeOptions};
+use std::collections::BTreeMap;
+
+/// Rows that are quantized for each format, width and spread: whole panels, from whose units all matrices are put together.
+const SAMPLE_ROWS: usize = 256;
+/// Rows of a panel; see [`lowbit_kernels::format`].
+const PANEL: usize = 16;
+/// Bytes of a unit, the same few columns of the rows of a panel.
+const UNIT: usize = 64;
+
+/// A published network's dimensions.
+#[derive(Debug)]
+pub struct Shape {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// One line for help texts.
+    pub summary: &'static str,
+    /// Name of the recipe such networks usually run under.
+    pub recipe: &'static str,
+    json: &'static str,
+}
+
+/// Every shape.
+pub static SHAPES: &[Shape] = &[
+    Shape {
+        name: "bitnet-2b",
+        summary: "BitNet b1.58 2B4T",
+        recipe: "bitnet",
+        json: r#"{"architecture": "bitnet", "vocab_size": 128256, "hidden_size": 2560, "num_hidden_layers": 30,
+            "num_attention_heads": 20, "num_key_value_heads": 5, "head_dim": 128, "intermediate_size": 6912,
+            "hidden_act": "relu2", "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
+            "head": {"lm": {"tied": true}}}"#,
+    },
+    Shape {
+        name: "bitnet-700m",
+        summary: "bitnet_b1_58-large",
+        recipe: "bitnet",
+        json: r#"{"architecture": "bitnet", "vocab_size": 32002, "hidden_size": 1536, "num_hidden_layers": 24,
+            "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 96, "intermediate_size": 4096,
+            "hidden_act": "silu", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
+            "head": {"lm": {"tied": true}}}"#,
+    },
+    Shape {
+        name: "llama-1b",
+        summary: "Llama 3.2 1B",
+        recipe: "int4",
+        json: r#"{"architecture": "bitnet", "vocab_size": 128256, "hidden_size": 2048, "num_hidden_layers": 16,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 8192,
+            "hidden_act": "silu", "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "sub_norm": false, "causal": true,
+            "head": {"lm": {"tied": true}}}"#,
+    },
+    Shape {
+        name: "llama-3b",
+        summary: "Llama 3.2 3B",
+        recipe: "int4",
+        json: r#"{"architecture": "bitnet", "vocab_size": 128256, "hidden_size": 3072, "num_hidden_layers": 28,
+            "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 8192,
+            "hidden_act": "silu", "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "sub_norm": false, "causal": true,
+            "head": {"lm": {"tied": true}}}"#,
+    },
+];
+
+impl Shape {
+    /// The dimensions.
+    pub fn config(&self) -> Config {
+        serde_json::from_str(self.json).expect("the list holds valid configurations")
+    }
+}
+
+/// The shape of a name.
+///
+/// # Errors
+/// [`Kind::Usage`](crate::Kind) listing all, with the nearest.
+pub fn find(name: &str) -> Result<&'static Shape, Error> {
+    if let Some(shape) = SHAPES.iter().find(|s| s.name == name) {
+        return Ok(shape);
+    }
+    let names: Vec<_> = SHAPES.iter().map(|s| s.name).collect();
+    let hint = nearest(name, &names).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    let (name, known) = (crate::container::show(name), names.join(", "));
+    Err(Error::usage(format!("unknown synthetic model `{name}`{hint} known: {known}")))
+}
+
+/// A random network of these dimensions under a recipe, the same for the same seed.
+///
+/// # Errors
+/// When the configuration contradicts itself or the kernels lack a format of the recipe.
+pub fn model(config: &Config, recipe: &'static Recipe, seed: u64) -> Result<Model<Param>, Error> {
+    Model::build(config, &mut Synthetic::new(recipe, seed))
+}
+
+/// Gives seeded random parameters in the formats of a recipe: matrices with the spread the architecture begins with,
+/// vectors as it begins them.
+pub struct Synthetic {
+    recipe: &'static Recipe,
+    random: Random,
+    /// Quantized rows by format, width and spread.
+    samples: BTreeMap<(&'static str, usize, u32), Packed>,
+}
+
+impl Synthetic {
+    /// A source for one network.
+    pub fn new(recipe: &'static Recipe, seed: u64) -> Self {
+        Synthetic { recipe, random: Random::new(seed), samples: BTreeMap::new() }
+    }
+
+    fn packed(&mut self, spec: &ParamSpec, format: &'static dyn Format, std: f32) -> Result<Packed, Error> {
+        let at = |e: lowbit_kernels::Error| Error::usage(format!("tensor `{}`: {e}", spec.name));
+        let key = (format.name(), spec.cols, std.to_bits());
+        if !self.samples.contains_key(&key) {
+            let weights: Vec<f32> = (0..SAMPLE_ROWS * spec.cols).map(|_| std * self.random.normal()).collect();
+            let sample = format.quantize(&weights, SAMPLE_ROWS, spec.cols, &QuantizeOptions::default()).map_err(at)?;
+            self.samples.insert(key, sample);
+        }
+        let sample = &self.samples[&key];
+        let wanted = format.parts(spec.rows, spec.cols, &sample.parts);
+        let parts = wanted.iter().zip(&sample.parts).map(|(want, from)| match want.name {
+            "codes" => shuffled(&mut self.random, from, want.bytes),
+            _ => Bytes::new(from.iter().copied().cycle().take(want.bytes).collect::<Vec<u8>>()),
+        });
+        Packed::from_parts(format, spec.rows, spec.cols, parts.collect()).map_err(at)
+    }
+}
+
+/// `bytes` bytes of panels, each unit taken from the same place of a random panel of the sample.
+fn shuffled(random: &mut Random, sample: &[u8], bytes: usize) -> Bytes {
+    let panel = sample.len() / (SAMPLE_ROWS / PANEL);
+    let mut out = Vec::with_capacity(bytes);
+    while out.len() < bytes {
+        for start in (0..panel).step_by(UNIT) {
+            let from = random.below(SAMPLE_ROWS / PANEL) * panel;
+            out.extend_from_slice(&sample[from + start..from + (start + UNIT).min(panel)]);
+        }
+    }
+    out.truncate(bytes);
+    Bytes::new(out)
+}
+
+impl Source<Param> for Synthetic {
+    fn param(&mut self, spec: &ParamSpec) -> Result<Param, Error> {
+        let constant = |value| vec![value; spec.rows * spec.cols];
+        let Some(format) = self.recipe.format(spec.role)? else {
+            return Ok(Param::Vector(match spec.init {
+                Init::Constant(value) => constant(value),
+                Init::Normal(std) => (0..spec.cols).map(|_| std * self.random.normal()).collect(),
+            }));
+        };
+        let packed = match spec.init {
+            Init::Normal(std) => self.packed(spec, format, std)?,
+            Init::Constant(value) => {
+                let weights = constant(value);
+                let packed = format.quantize(&weights, spec.rows, spec.cols, &QuantizeOptions::default());
+                packed.map_err(|e| Error::usage(format!("tensor `{}`: {e}", spec.name)))?
+            }
+        };
+        let int8_activations = self.recipe.activations(spec.role) == Activations::Int8;
+        let role: Role = spec.role;
+        Ok(Param::Matrix { name: spec.name.as_str().into(), role, packed, int8_activations })
+    }
+}

@@ -1,0 +1,102 @@
+//! The vocabulary of a GGUF file, read and written.
+
+use super::spm::Use;
+use super::{MAX_VOCABULARY, Tokenizer, Vocabulary};
+use crate::Error;
+use crate::container::gguf::{Field, Gguf};
+
+const MODEL: &str = "tokenizer.ggml.model";
+const PRE: &str = "tokenizer.ggml.pre";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const SCORES: &str = "tokenizer.ggml.scores";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const BOS: &str = "tokenizer.ggml.bos_token_id";
+const EOS: &str = "tokenizer.ggml.eos_token_id";
+const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+const PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+const SQUEEZE: &str = "tokenizer.ggml.remove_extra_whitespaces";
+
+impl Tokenizer {
+    /// The tokenizer of a GGUF file: sentencepiece (`llama`) or byte-level BPE (`gpt2`).
+    ///
+    /// # Errors
+    /// Names file, key or token, and value.
+    pub fn from_gguf(file: &Gguf) -> Result<Self, Error> {
+        let at = |text: String| Error::input(file.path(), text);
+        let missing = |key: &str| at(format!("holds no vocabulary: metadata `{key}` is missing"));
+        let model = file.text(MODEL)?.ok_or_else(|| missing(MODEL))?;
+        let pre = file.text(PRE)?.unwrap_or("");
+        let tokens = file.texts(TOKENS, MAX_VOCABULARY)?.ok_or_else(|| missing(TOKENS))?;
+        let uses = match file.numbers(TYPES, MAX_VOCABULARY)? {
+            None => vec![Use::Normal; tokens.len()],
+            Some(numbers) => {
+                let of = |(i, n): (usize, f64)| {
+                    Use::of(n as i64).ok_or_else(|| at(format!("metadata `{TYPES}`: token {i} has unknown type {n}")))
+                };
+                numbers.into_iter().enumerate().map(of).collect::<Result<_, _>>()?
+            }
+        };
+        let scores = file.numbers(SCORES, MAX_VOCABULARY)?.unwrap_or_default();
+        let merges = file.texts(MERGES, 8 * MAX_VOCABULARY)?.unwrap_or_default();
+        let pair = |(i, merge): (usize, String)| {
+            // The first letter is never the separator.
+            let middle = merge.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| at);
+            let middle = middle.ok_or_else(|| at(format!("metadata `{MERGES}`: merge {i} is not a pair")))?;
+            Ok((merge[..middle].to_string(), merge[middle + 1..].to_string()))
+        };
+        let merges = merges.into_iter().enumerate().map(pair).collect::<Result<_, Error>>()?;
+        let id = |key: &str| match file.count(key)? {
+            Some(id) if id >= tokens.len() => {
+                Err(at(format!("metadata `{key}` is {id}, but the vocabulary has {} tokens", tokens.len())))
+            }
+            id => Ok(id.map(|id| id as u32)),
+        };
+        let (bos, eos) = (id(BOS)?, id(EOS)?);
+        let vocabulary = Vocabulary {
+            uses,
+            scores: scores.into_iter().map(|score| score as f32).collect(),
+            merges,
+            bos,
+            eos,
+            add_bos: file.flag(ADD_BOS)?.unwrap_or_else(|| Tokenizer::adds_bos(model, pre)),
+            prefix: file.flag(PREFIX)?.unwrap_or(model == "llama"),
+            squeeze: file.flag(SQUEEZE)?.unwrap_or(false),
+            tokens,
+        };
+        Tokenizer::from_vocabulary(model, pre, vocabulary).map_err(at)
+    }
+
+    /// The metadata of a GGUF file that holds this tokenizer for a table of `rows` vectors; vectors without a token get
+    /// names of their own.
+    ///
+    /// # Errors
+    /// When GGUF has no place for a part of it.
+    pub fn gguf_fields(&self, rows: usize) -> Result<Vec<(String, Field)>, Error> {
+        let (model, pre, mut v) = self.vocabulary()?;
+        for i in v.tokens.len()..rows {
+            v.tokens.push(format!("[PAD{i}]"));
+            v.uses.push(Use::Unused);
+            if model == "llama" {
+                v.scores.push(-1000.0);
+            }
+        }
+        let mut fields = vec![
+            (MODEL, Field::Text(model.into())),
+            (PRE, Field::Text(pre.into())),
+            (TOKENS, Field::Texts(v.tokens)),
+            (TYPES, Field::Ints(v.uses.iter().map(|usage| *usage as i32).collect())),
+            (ADD_BOS, Field::Bool(v.add_bos)),
+        ];
+        if model == "llama" {
+            let spaces = [(PREFIX, Field::Bool(v.prefix)), (SQUEEZE, Field::Bool(v.squeeze))];
+            fields.extend([(SCORES, Field::Floats(v.scores))].into_iter().chain(spaces));
+        } else {
+            let merges = v.merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
+            fields.push((MERGES, Field::Texts(merges)));
+        }
+        let ids = [(BOS, v.bos), (EOS, v.eos)];
+        fields.extend(ids.into_iter().filter_map(|(key, id)| Some((key, Field::U32(id?)))));
+        Ok(fields.into_iter().map(|(key, field)| (key.to_string(), field)).collect())
+    }
+}

@@ -1,0 +1,178 @@
+//! What each token of a vocabulary stands for: its bytes in a text, and the names of control tokens.
+
+use super::bytes::letter;
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// The space of sentencepiece and Metaspace.
+pub(super) const SPACE: char = '\u{2581}';
+
+/// The bytes of every token, and the control tokens by name.
+#[derive(Default)]
+pub(super) struct Pieces {
+    data: Vec<u8>,
+    /// End of each token's bytes.
+    ends: Vec<u32>,
+    /// Control tokens by the first byte of their names, longest first.
+    controls: HashMap<u8, Vec<(String, u32)>>,
+    control: Vec<bool>,
+}
+
+impl Pieces {
+    /// Appends the next token.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.data.extend_from_slice(bytes);
+        self.ends.push(self.data.len() as u32);
+        self.control.push(false);
+    }
+
+    /// Appends a control token, which stands for no text.
+    pub fn push_control(&mut self, name: &str) {
+        let id = self.ends.len() as u32;
+        self.push(&[]);
+        self.control[id as usize] = true;
+        let Some(first) = name.bytes().next() else {
+            return;
+        };
+        let list = self.controls.entry(first).or_default();
+        list.push((name.into(), id));
+        list.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes of a token; none for a control token.
+    pub fn get(&self, id: u32) -> Option<&[u8]> {
+        let id = id as usize;
+        let end = *self.ends.get(id)? as usize;
+        let start = if id == 0 { 0 } else { self.ends[id - 1] as usize };
+        Some(&self.data[start..end])
+    }
+
+    pub fn is_control(&self, id: u32) -> bool {
+        self.control.get(id as usize).is_some_and(|control| *control)
+    }
+
+    /// Names and ids of the control tokens, by id.
+    pub fn controls(&self) -> Vec<(&str, u32)> {
+        let mut all: Vec<_> = self.controls.values().flatten().map(|(name, id)| (name.as_str(), *id)).collect();
+        all.sort_by_key(|(_, id)| *id);
+        all
+    }
+
+    /// Start, end and id of each control token that a text spells; leftmost, then longest.
+    pub fn spelled(&self, text: &str) -> Vec<(usize, usize, u32)> {
+        let (bytes, mut at, mut found) = (text.as_bytes(), 0, Vec::new());
+        while at < bytes.len() && !self.controls.is_empty() {
+            let list = self.controls.get(&bytes[at]);
+            let hit = list.and_then(|list| list.iter().find(|(name, _)| bytes[at..].starts_with(name.as_bytes())));
+            match hit {
+                Some((name, id)) => {
+                    found.push((at, at + name.len(), *id));
+                    at += name.len();
+                }
+                None => at += 1,
+            }
+        }
+        found
+    }
+
+    /// The pieces of a tokenizer of the Hub's library, read by its own decoder.
+    pub fn of_hub(hub: &tokenizers::Tokenizer) -> Self {
+        let decoder = hub.get_decoder().and_then(|d| serde_json::to_value(d).ok()).unwrap_or_default();
+        let spelling = Spelling::of(&decoder);
+        let added = hub.get_added_tokens_decoder();
+        let mut pieces = Pieces::default();
+        for id in 0..hub.get_vocab_size(true) as u32 {
+            match (added.get(&id), hub.id_to_token(id)) {
+                (Some(token), _) if token.special => pieces.push_control(&token.content),
+                (Some(token), _) => pieces.push(token.content.as_bytes()),
+                (None, Some(token)) => pieces.push(&spelling.bytes(&token)),
+                (None, None) => pieces.push(&[]),
+            }
+        }
+        pieces
+    }
+}
+
+/// How the vocabulary of a tokenizer of the Hub spells bytes.
+enum Spelling {
+    /// A letter per byte (GPT-2).
+    Letters(HashMap<char, u8>),
+    /// A mark for a space, and perhaps `<0xAB>` for a byte.
+    Marks {
+        mark: char,
+        bytes: bool,
+    },
+    /// A prefix for what continues a word.
+    Continued(String),
+    /// A suffix for what ends a word.
+    Ended(String),
+    Plain,
+}
+
+impl Spelling {
+    fn of(decoder: &Value) -> Self {
+        let steps = match decoder["decoders"].as_array() {
+            Some(steps) => steps.clone(),
+            None => vec![decoder.clone()],
+        };
+        let find = |kind: &str| steps.iter().find(|step| step["type"] == kind);
+        let text = |value: &Value, default: &str| value.as_str().unwrap_or(default).to_string();
+        let bytes = find("ByteFallback").is_some();
+        if find("ByteLevel").is_some() {
+            Spelling::Letters(letters())
+        } else if let Some(step) = find("Metaspace") {
+            Spelling::Marks { mark: text(&step["replacement"], "").chars().next().unwrap_or(SPACE), bytes }
+        } else if bytes || find("Replace").is_some() {
+            Spelling::Marks { mark: SPACE, bytes }
+        } else if let Some(step) = find("WordPiece") {
+            Spelling::Continued(text(&step["prefix"], "##"))
+        } else if let Some(step) = find("BPEDecoder") {
+            Spelling::Ended(text(&step["suffix"], "</w>"))
+        } else {
+            Spelling::Plain
+        }
+    }
+
+    fn bytes(&self, token: &str) -> Vec<u8> {
+        match self {
+            Spelling::Letters(letters) => unspell(letters, token),
+            Spelling::Marks { mark, bytes } => match byte_token(token).filter(|_| *bytes) {
+                Some(byte) => vec![byte],
+                None => token.replace(*mark, " ").into_bytes(),
+            },
+            Spelling::Continued(prefix) => match token.strip_prefix(prefix.as_str()) {
+                Some(rest) => rest.as_bytes().to_vec(),
+                None => format!(" {token}").into_bytes(),
+            },
+            Spelling::Ended(suffix) => token.replace(suffix.as_str(), " ").into_bytes(),
+            Spelling::Plain => token.as_bytes().to_vec(),
+        }
+    }
+}
+
+/// The byte of each letter of GPT-2's alphabet.
+pub(super) fn letters() -> HashMap<char, u8> {
+    (0..=255u8).map(|byte| (letter(byte), byte)).collect()
+}
+
+/// The bytes of a token spelled in GPT-2's letters; other letters stand for themselves.
+pub(super) fn unspell(letters: &HashMap<char, u8>, token: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(token.len());
+    for c in token.chars() {
+        match letters.get(&c) {
+            Some(byte) => out.push(*byte),
+            None => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out
+}
+
+/// The byte of a token `<0xAB>`.
+pub(super) fn byte_token(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+}

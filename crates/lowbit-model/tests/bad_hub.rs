@@ -1,0 +1,288 @@
+//! Damaged and hostile Hub directories: each is refused with one line that names file, field or tensor, and value.
+
+use lowbit_model::checkpoint::Options;
+use lowbit_model::container::{Dtype, Planned, Tensors, Writer};
+use lowbit_model::{Checkpoint, Kind, recipe};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const PACKED: &str = "model.layers.0.mlp.up_proj.weight";
+const INDEX: &str = "model.safetensors.index.json";
+
+type Stored = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+/// The golden directory of a case, its configuration and tensors free to change.
+struct Home {
+    directory: tempfile::TempDir,
+    config: Value,
+    tensors: Stored,
+}
+
+impl Home {
+    fn new(case: &str) -> Self {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/hub").join(case);
+        let config = serde_json::from_slice(&std::fs::read(golden.join("config.json")).unwrap()).unwrap();
+        let file = Tensors::open(&golden.join("model.safetensors")).unwrap();
+        let stored = |name: &String| {
+            let entry = file.entry(name).unwrap();
+            (name.clone(), (entry.dtype, entry.shape.clone(), file.bytes(name).unwrap().to_vec()))
+        };
+        let tensors = file.names().iter().map(stored).collect();
+        Home { directory: tempfile::tempdir().unwrap(), config, tensors }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn write(&self) {
+        std::fs::write(self.path().join("config.json"), self.config.to_string()).unwrap();
+        write_tensors(&self.path().join("model.safetensors"), &self.tensors);
+    }
+
+    /// Writes the tensors in two shards, with an index changed at will.
+    fn write_shards(&self, change: impl Fn(&mut Value)) {
+        std::fs::write(self.path().join("config.json"), self.config.to_string()).unwrap();
+        let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+        let half = self.tensors.len() / 2;
+        let parts: [Stored; 2] = [0, half].map(|at| {
+            let count = if at == 0 { half } else { self.tensors.len() - half };
+            self.tensors.iter().skip(at).take(count).map(|(k, v)| (k.clone(), v.clone())).collect()
+        });
+        let mut map = serde_json::Map::new();
+        for (name, part) in names.iter().zip(&parts) {
+            write_tensors(&self.path().join(name), part);
+            map.extend(part.keys().map(|tensor| (tensor.clone(), json!(name))));
+        }
+        let mut index = json!({"weight_map": map});
+        change(&mut index);
+        std::fs::write(self.path().join(INDEX), index.to_string()).unwrap();
+    }
+
+    /// Opens and loads what was written; the line it is refused with.
+    fn refused(&self, what: &str) -> String {
+        let load = |c: Checkpoint| {
+            c.model()?;
+            c.model_as(recipe::find("f32")?, &Options::new())
+        };
+        let error = Checkpoint::open(self.path()).and_then(load).map(|_| ()).expect_err(what);
+        assert_eq!(error.kind, Kind::Input, "{what}: {error}");
+        let line = error.to_string();
+        assert!(error.path.is_some() && !line.contains(['\n', '\u{1b}', '\0']) && line.len() < 700, "{what}: {line}");
+        line
+    }
+
+    fn assert_refused(&self, what: &str, words: &[&str]) {
+        let line = self.refused(what);
+        for word in words {
+            assert!(line.contains(word), "{what}: `{word}` in: {line}");
+        }
+    }
+}
+
+fn write_tensors(path: &Path, tensors: &Stored) {
+    let plan: Vec<_> = tensors
+        .iter()
+        .map(|(name, (dtype, shape, _))| Planned { name: name.clone(), dtype: *dtype, shape: shape.clone() })
+        .collect();
+    let mut writer = Writer::create(path, BTreeMap::new(), &plan).unwrap();
+    for (name, (dtype, shape, bytes)) in tensors {
+        writer.tensor(name, *dtype, shape, bytes).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+fn bf16(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect()
+}
+
+#[test]
+fn configurations_that_cannot_be_followed_name_the_field() {
+    let cases: Vec<(&str, Value, Vec<&str>)> = vec![
+        ("model_type", json!("lama"), vec!["`model_type` is `lama`", "did you mean `llama`", "bitnet, llama, mistral"]),
+        ("model_type", json!(7), vec!["`model_type`"]),
+        ("attention_bias", json!(true), vec!["`attention_bias` is true"]),
+        ("mlp_bias", json!(true), vec!["`mlp_bias` is true"]),
+        ("hidden_act", json!("gelu"), vec!["`hidden_act` is `gelu`", "silu"]),
+        ("hidden_act", json!("\u{1b}[31m"), vec!["`hidden_act`"]),
+        ("rope_scaling", json!({"type": "yarn", "factor": 4.0}), vec!["`rope_scaling` is of type `yarn`", "llama3"]),
+        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), vec!["no `low_freq_factor`"]),
+        (
+            "rope_parameters",
+            json!({"rope_type": "llama3", "factor": 0.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192}),
+            vec!["`rope_scaling` needs positive numbers"],
+        ),
+        ("rope_theta", json!(-1.0), vec!["`rope_theta` is -1"]),
+        ("partial_rotary_factor", json!(0.5), vec!["`partial_rotary_factor` is 0.5"]),
+        ("hidden_size", Value::Null, vec!["`hidden_size` is missing"]),
+        ("hidden_size", json!(1u64 << 40), vec!["`hidden_size` is 1099511627776, more than"]),
+        ("hidden_size", json!(-1), vec!["`hidden_size`", "-1"]),
+        ("num_attention_heads", json!(0), vec!["`num_attention_heads` is 0"]),
+        ("num_key_value_heads", json!(3), vec!["`num_key_value_heads` is 3"]),
+        ("num_hidden_layers", json!(1u64 << 30), vec!["`num_hidden_layers` is 1073741824"]),
+        ("head_dim", json!(7), vec!["`head_dim` is 7"]),
+        ("vocab_size", json!(100), vec!["embed_tokens", "[61, 32]", "[100, 32]", "`vocab_size` = 100"]),
+        ("num_hidden_layers", json!(3), vec!["model.layers.2.", "missing", "config.json asks"]),
+        ("num_hidden_layers", json!(1), vec!["model.layers.1.", "does not ask"]),
+        ("max_position_embeddings", json!(0), vec!["`max_position_embeddings` is 0"]),
+        ("eos_token_id", json!("</s>"), vec!["`eos_token_id`"]),
+        ("eos_token_id", json!([-1]), vec!["`eos_token_id`", "-1"]),
+        ("quantization_config", json!({"quant_method": "gptq"}), vec!["`quant_method` `gptq`", "unquantized"]),
+        ("quantization_config", json!(1), vec!["`quantization_config`"]),
+        (
+            "quantization_config",
+            json!({"quant_method": "bitnet", "linear_class": "other"}),
+            vec!["`linear_class` `other`", "autobitlinear"],
+        ),
+        ("quantization_config", json!({"quant_method": "bitnet", "use_rms_norm": true}), vec!["`use_rms_norm`"]),
+        (
+            "quantization_config",
+            json!({"quant_method": "bitnet", "modules_to_not_convert": ["lm_head", "model.layers.0.mlp.up_proj"]}),
+            vec!["`model.layers.0.mlp.up_proj`", "modules_to_not_convert"],
+        ),
+    ];
+    let mut home = Home::new("llama");
+    let good = home.config.clone();
+    for (field, value, words) in cases {
+        home.config = good.clone();
+        home.config[field] = value;
+        home.write();
+        home.assert_refused(field, &words);
+    }
+}
+
+#[test]
+fn harmless_keys_are_accepted() {
+    let mut home = Home::new("llama");
+    home.config["sliding_window"] = json!(100);
+    home.config["auto_map"] = json!({"AutoModel": "evil--repo.Model"});
+    home.config["some_future_key"] = json!([1, 2]);
+    home.config["rope_scaling"] = Value::Null;
+    home.config["bos_token_id"] = Value::Null;
+    home.write();
+    let checkpoint = Checkpoint::open(home.path()).unwrap();
+    assert_eq!((checkpoint.card().max_length, checkpoint.card().bos_token_id), (100, None));
+    let notices = checkpoint.notices().join(" ");
+    assert!(notices.contains("`auto_map`") && notices.contains("`sliding_window`"), "{notices}");
+}
+
+#[test]
+fn packed_matrices_that_lie_are_refused() {
+    let scale = format!("{PACKED}_scale");
+    type Change = Box<dyn Fn(&mut Home, &str)>;
+    let set = |name: &'static str, dtype, shape: &'static [usize], bytes: Vec<u8>| -> Change {
+        Box::new(move |home, scale| {
+            let name = if name == "scale" { scale } else { name };
+            home.tensors.insert(name.into(), (dtype, shape.into(), bytes.clone()));
+        })
+    };
+    let cases: Vec<(&str, Change, Vec<&str>)> = vec![
+        ("rows", set(PACKED, Dtype::U8, &[11, 32], vec![0; 352]), vec![PACKED, "[11, 32]", "[48, 32]", "four rows"]),
+        ("unpacked shape", set(PACKED, Dtype::U8, &[48, 32], vec![0; 1536]), vec![PACKED, "[48, 32]", "[48 / 4, 32]"]),
+        (
+            "code 3",
+            set(PACKED, Dtype::U8, &[12, 32], [vec![0; 5], vec![0x30; 379]].concat()),
+            vec![PACKED, "code 3 in byte 5", "0x30"],
+        ),
+        ("scale 0", set("scale", Dtype::BF16, &[1], bf16(&[0.0])), vec![&scale, "is 0", "positive"]),
+        ("scale -1", set("scale", Dtype::BF16, &[1], bf16(&[-1.0])), vec![&scale, "is -1", "positive"]),
+        ("scale NaN", set("scale", Dtype::BF16, &[1], bf16(&[f32::NAN])), vec![&scale, "NaN"]),
+        ("two scales", set("scale", Dtype::BF16, &[2], bf16(&[1.0, 1.0])), vec![&scale, "2 elements"]),
+        ("integer scale", set("scale", Dtype::I32, &[1], vec![1; 4]), vec![&scale, "I32"]),
+        (
+            "a packed table",
+            set("model.embed_tokens.weight", Dtype::U8, &[16, 32], vec![0; 512]),
+            vec!["model.embed_tokens.weight", "packed"],
+        ),
+        ("integers", set(PACKED, Dtype::I8, &[48, 32], vec![0; 1536]), vec![PACKED, "I8"]),
+        (
+            "not ternary",
+            set(PACKED, Dtype::BF16, &[48, 32], bf16(&[1.0, 0.5].repeat(768))),
+            vec![PACKED, "not ternary"],
+        ),
+        ("no scale", Box::new(|home, scale| drop(home.tensors.remove(scale))), vec![PACKED, &scale, "missing"]),
+        (
+            "no method",
+            Box::new(|home, _| home.config["quantization_config"] = Value::Null),
+            vec!["`quant_method` bitnet"],
+        ),
+    ];
+    for class in ["bitnet_bitlinear", "bitnet_autobitlinear"] {
+        for (what, change, words) in &cases {
+            let mut home = Home::new(class);
+            change(&mut home, &scale);
+            home.write();
+            home.assert_refused(what, words);
+        }
+    }
+}
+
+#[test]
+fn shards_that_contradict_their_index_are_refused() {
+    type Change = fn(&mut Value);
+    let cases: Vec<(&str, Change, Vec<&str>)> = vec![
+        ("path", |i| i["weight_map"]["x"] = json!("../../etc/passwd"), vec![INDEX, "`../../etc/passwd`"]),
+        ("path of tensors", |i| i["weight_map"]["x"] = json!("../m.safetensors"), vec![INDEX, "`../m.safetensors`"]),
+        ("absolute", |i| i["weight_map"]["x"] = json!("/etc/m.safetensors"), vec!["`/etc/m.safetensors`"]),
+        ("backslash", |i| i["weight_map"]["x"] = json!("..\\m.safetensors"), vec!["m.safetensors`"]),
+        ("pickle", |i| i["weight_map"]["x"] = json!("pytorch_model.bin"), vec!["`pytorch_model.bin`"]),
+        ("escape", |i| i["weight_map"]["x"] = json!("\u{1b}[31m.safetensors"), vec![INDEX]),
+        (
+            "absent",
+            |i| i["weight_map"]["x"] = json!("model-3.safetensors"),
+            vec!["model-3.safetensors: is missing", INDEX],
+        ),
+        (
+            "elsewhere",
+            |i| i["weight_map"]["model.norm.weight"] = json!("model-00001-of-00002.safetensors"),
+            vec!["`model.norm.weight`", "model-00001-of-00002", "lacks it"],
+        ),
+        ("nowhere", |i| i["weight_map"]["x"] = json!("model-00001-of-00002.safetensors"), vec!["`x`", "lacks it"]),
+        ("empty", |i| i["weight_map"] = json!({}), vec![INDEX, "names 0 files"]),
+        ("no map", |i| *i = json!({}), vec![INDEX, "weight_map"]),
+        ("numbers", |i| i["weight_map"]["x"] = json!(1), vec![INDEX]),
+    ];
+    for (what, change, words) in cases {
+        let home = Home::new("llama");
+        home.write_shards(change);
+        home.assert_refused(what, &words);
+    }
+    let home = Home::new("llama");
+    home.write_shards(|_| {});
+    assert!(Checkpoint::open(home.path()).is_ok());
+    let second = home.path().join("model-00002-of-00002.safetensors");
+    let whole = std::fs::read(&second).unwrap();
+    std::fs::write(&second, &whole[..whole.len() - 1]).unwrap();
+    home.assert_refused("cut short", &["model-00002-of-00002.safetensors", "truncated"]);
+    std::fs::copy(home.path().join("model-00001-of-00002.safetensors"), &second).unwrap();
+    home.assert_refused("the same twice", &[INDEX, "both hold tensor"]);
+    std::fs::remove_file(&second).unwrap();
+    home.assert_refused("one missing", &["model-00002-of-00002.safetensors: is missing", INDEX]);
+}
+
+#[test]
+fn small_files_that_are_damaged_are_named() {
+    let home = Home::new("llama");
+    let cases: [(&str, &[u8]); 5] = [
+        ("generation_config.json", b"[1]"),
+        ("generation_config.json", br#"{"eos_token_id": "x"}"#),
+        ("tokenizer_config.json", b"{"),
+        ("chat_template.jinja", b"\xff"),
+        ("chat_template.jinja", &[b' '; (1 << 20) + 1]),
+    ];
+    for (file, content) in cases {
+        home.write();
+        let path = home.path().join(file);
+        std::fs::write(&path, content).unwrap();
+        home.assert_refused(file, &[file]);
+        std::fs::remove_file(path).unwrap();
+    }
+    std::fs::remove_file(home.path().join("model.safetensors")).unwrap();
+    home.assert_refused("no weights", &["holds no model.safetensors"]);
+    std::fs::write(home.path().join("pytorch_model.bin"), b"\x80\x02").unwrap();
+    home.assert_refused("a pickle", &["pytorch_model.bin", "convert it to safetensors"]);
+    let absent = Checkpoint::open(Path::new("no-such-org/no-such-model")).err().expect("not in any cache");
+    assert!(absent.to_string().contains("`hf download no-such-org/no-such-model`"), "{absent}");
+}

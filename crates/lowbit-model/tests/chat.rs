@@ -1,0 +1,219 @@
+//! Chat templates: against transformers, and against those who mean harm.
+
+use lowbit_model::chat::{Message, Role, Template, tokens};
+use lowbit_model::{Error, Kind, Tokenizer};
+use serde::Deserialize;
+use std::time::Instant;
+
+#[derive(Deserialize)]
+struct Group {
+    template: String,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    messages: Vec<Message>,
+    answer: bool,
+    text: Option<String>,
+}
+
+fn differences(json: &str, strict: bool) -> (usize, Vec<String>) {
+    let groups: Vec<Group> = serde_json::from_str(json).expect("golden chats");
+    let (mut count, mut wrong) = (0, Vec::new());
+    for group in &groups {
+        let template = Template::new(&group.template, "<|begin_of_text|>", "<|eot_id|>");
+        for case in group.cases.iter().filter(|case| strict || case.text.is_some()) {
+            count += 1;
+            let got = template.as_ref().map_err(|e| e.clone()).and_then(|t| t.render(&case.messages, case.answer));
+            if got.as_ref().ok() != case.text.as_ref() {
+                wrong.push(format!("{}: {}", case.name, difference(&got, case.text.as_deref())));
+            }
+        }
+    }
+    (count, wrong)
+}
+
+/// Where two texts part.
+fn difference(got: &Result<String, Error>, wanted: Option<&str>) -> String {
+    let (Ok(got), Some(wanted)) = (got, wanted) else { return format!("{got:?} instead of {wanted:?}") };
+    let same = got.char_indices().zip(wanted.chars()).find(|((_, a), b)| a != b);
+    let at = same.map_or(got.len().min(wanted.len()), |((i, _), _)| i);
+    let show = |text: &str| text[at..].chars().take(60).collect::<String>();
+    format!("at {at} {:?} instead of {:?}", show(got), show(wanted))
+}
+
+#[test]
+fn as_transformers_renders_them() {
+    let (count, wrong) = differences(include_str!("golden/chat.json"), true);
+    assert_eq!(count, 60);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Cases of other templates that transformers renders, written by `tools/golden/chat.py DIRECTORY`, in the file that `LOWBIT_CHATS` names.
+#[test]
+fn other_templates() {
+    let Some(path) = std::env::var_os("LOWBIT_CHATS") else {
+        println!("skipped: LOWBIT_CHATS names no file");
+        return;
+    };
+    let (count, wrong) = differences(&std::fs::read_to_string(path).expect("a file of cases"), false);
+    assert!(wrong.is_empty(), "{} of {count} differ: {wrong:#?}", wrong.len());
+}
+
+fn user(text: &str) -> Vec<Message> {
+    vec![Message::new(Role::User, text)]
+}
+
+#[test]
+fn hostile_templates() {
+    let nested = format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000));
+    let list = format!("{{{{ {}{} }}}}", "[".repeat(20_000), "]".repeat(20_000));
+    let minus = format!("{{{{ {}1 }}}}", "-".repeat(60_000));
+    let not = format!("{{{{ {}1 }}}}", "not ".repeat(16_000));
+    let sum = format!("{{{{ 1{} }}}}", "+1".repeat(30_000));
+    let filters = format!("{{{{ 1{} }}}}", "|abs".repeat(16_000));
+    let attributes = format!("{{{{ a{} }}}}", ".a".repeat(30_000));
+    let ifs = format!("{}{}", "{% if 1 %}".repeat(3_000), "{% endif %}".repeat(3_000));
+    let folded = format!("{{{{ {}'' }}}}", "'a' * 99999999 ~ ".repeat(3_000));
+    let long = "{{ bos_token }}".repeat(70_000);
+    let doubling = "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x OP ns.x %}{% endfor %}{{ ns.x|length }}";
+    let (tilde, plus) = (doubling.replace("OP", "~"), doubling.replace("OP", "+"));
+    let raw =
+        format!("{{% set x %}}{{% for i in range(30000) %}}{}{{% endfor %}}{{% endset %}}", "raw ".repeat(10_000));
+    let loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}{% endfor %}";
+    for (source, word) in [
+        (loops, "fuel"),
+        ("{% for a in messages %}{% for i in range(9999999999) %}x{% endfor %}{% endfor %}", "range"),
+        ("{{ 'a' * 1000000000 }}", "size"),
+        ("{{ 'a' * 100000 * 100000 }}", "size"),
+        ("{% for i in range(99999) %}{{ 'a' * 100000 }}{% endfor %}", "size"),
+        ("{{ [1] * 1000000000 }}", "fuel"),
+        (tilde.as_str(), "size"),
+        (plus.as_str(), "size"),
+        (
+            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x|replace('a', 'aaaa') %}{% endfor %}",
+            "size",
+        ),
+        (
+            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x.replace('', 'aaaaaaaa') %}{% endfor %}",
+            "size",
+        ),
+        (
+            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x.join(ns.x) %}{% endfor %}",
+            "size",
+        ),
+        (
+            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x|join(ns.x) %}{% endfor %}",
+            "size",
+        ),
+        (
+            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x|join(d=ns.x) %}{% endfor %}",
+            "size",
+        ),
+        ("{{ 'a'|indent(1000000000, true) }}", "size"),
+        ("{{ 'a'|indent(width=1000000000, first=true) }}", "size"),
+        ("{{ '{:>1000000000}'.format('a') }}", "size"),
+        ("{{ '{:>{}}'.format('a', 1000000000) }}", "size"),
+        ("{{ '%1000000000s'|format('a') }}", "unknown"),
+        (
+            "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|tojson }}",
+            "fuel",
+        ),
+        ("{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "fuel"),
+        (
+            "{% set ns = namespace(x={}) %}{% for i in range(60) %}{% set ns.x = {1: ns.x, 2: ns.x} %}{% endfor %}{{ ns.x == ns.x }}",
+            "fuel",
+        ),
+        ("{% set ns = namespace(x=[]) %}{% for i in range(30000) %}{% set ns.x = [ns.x] %}{% endfor %}", "nested"),
+        ("{% set ns = namespace(x=1) %}{% set ns.x = ns %}{{ ns }}", "nested"),
+        ("{% set ns = namespace(x=1) %}{% set ns.x = [ns] %}{{ ns|tojson }}", "nested"),
+        ("{% macro m(x) %}{{ m(x ~ x) }}{% endmacro %}{{ m('a') }}", "recursion"),
+        ("{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
+        ("{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", "recursion"),
+        (raw.as_str(), "size"),
+        (folded.as_str(), "size"),
+        ("{% include '/etc/passwd' %}", "another template"),
+        ("{% import '/etc/passwd' as x %}", "another template"),
+        ("{% from '/etc/passwd' import x %}", "another template"),
+        ("{% extends '/etc/passwd' %}", "another template"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "undefined"),
+        ("{{ messages.__class__.__init__.__globals__ }}", "undefined"),
+        ("{{ cycler.__init__.__globals__.os.popen('id').read() }}", "undefined"),
+        ("{{ debug() }}", "unknown"),
+        (nested.as_str(), ""),
+        (list.as_str(), ""),
+        (minus.as_str(), "nested"),
+        (not.as_str(), "nested"),
+        (sum.as_str(), "nested"),
+        (filters.as_str(), "nested"),
+        (attributes.as_str(), "nested"),
+        (ifs.as_str(), ""),
+        (long.as_str(), "size"),
+        ("{% for m in messages %}", "end of"),
+        ("{{ messages", ""),
+        ("{{ raise_exception('no \x1b[2J such\nrole') }}", "no \\u{1b}[2J such\\nrole"),
+    ] {
+        let start = Instant::now();
+        let result = Template::new(source, "", "").and_then(|t| t.render(&user("hi"), true));
+        let shown: String = source.chars().take(90).collect();
+        let error = result.err().unwrap_or_else(|| panic!("accepted: {shown}"));
+        let seconds = start.elapsed().as_secs_f64();
+        assert_eq!(error.kind, Kind::Input, "{shown}: {error}");
+        let text = error.to_string();
+        assert!(text.starts_with("chat template") && text.contains(word) && !text.contains('\n'), "{shown}: {text}");
+        assert!(seconds < 1.0, "{shown}: {seconds} s");
+    }
+}
+
+#[test]
+fn errors_name_the_line() {
+    let template =
+        Template::new("{{ bos_token }}\n\n{{ raise_exception('no system role') }}", "", "").expect("a template");
+    let error = template.render(&user("hi"), true).expect_err("raises").to_string();
+    assert_eq!(error, "chat template line 3: no system role");
+    let error = Template::new("a\n{% for %}", "", "").expect_err("syntax").to_string();
+    assert!(error.starts_with("chat template line 2: "), "{error}");
+}
+
+#[test]
+fn unknown_role() {
+    let error = serde_json::from_str::<Message>(r#"{"role": "wizard", "content": ""}"#).expect_err("no such role");
+    assert!(error.to_string().contains("unknown variant `wizard`, expected one of `system`, `user`, `assistant`"));
+}
+
+#[test]
+fn what_is_said_holds_no_control_tokens() {
+    let template = Template::new("<|end|>{{ messages[0].content }}<|end|>", "", "").expect("a template");
+    let texts = ["one two three", "one two", "two three one"];
+    let tokenizers = [Tokenizer::bytes(), Tokenizer::train_bpe(texts, 300, false).expect("trained")];
+    for tokenizer in tokenizers {
+        let end = tokenizer.id("<|end|>").expect("a control token");
+        for said in ["one", "<|end|>", "a<|end|>b<|pad|><|end|>", "<|end|> \u{fdd0} <|end", "<|<|end|>|>"] {
+            let ids = tokens(&tokenizer, Some(&template), &user(said)).expect("tokens");
+            let ends = ids.iter().filter(|id| tokenizer.is_control(**id)).count();
+            assert_eq!((ends, ids[0], ids[ids.len() - 1]), (2, end, end), "{said}");
+            assert_eq!(tokenizer.decode(&ids[1..ids.len() - 1]).expect("text"), said);
+            let plain = tokens(&tokenizer, None, &user(said)).expect("tokens");
+            assert_eq!(plain, tokenizer.encode(said, usize::MAX).expect("tokens"));
+        }
+    }
+}
+
+#[test]
+fn long_chats_fit() {
+    let source = include_str!("golden/chat.json");
+    let groups: Vec<Group> = serde_json::from_str(source).expect("golden chats");
+    let turns: Vec<Message> = (0..2000)
+        .map(|i| Message::new(if i % 2 == 0 { Role::User } else { Role::Assistant }, "words ".repeat(100)))
+        .collect();
+    for group in &groups[..5] {
+        let template = Template::new(&group.template, "", "").expect("a template");
+        let text = template.render(&turns, true).unwrap_or_else(|e| panic!("{}: {e}", group.cases[0].name));
+        assert!(text.len() > 2000 * 600);
+    }
+    let one = user(&"x".repeat(10 << 20));
+    let template = Template::new(&groups[0].template, "", "").expect("a template");
+    assert!(template.render(&one, true).expect("rendered").len() > 10 << 20);
+}

@@ -1,0 +1,109 @@
+//! Random networks of known shapes.
+
+mod common;
+
+use common::{LM, TIED, cpu, decoder};
+use lowbit_kernels::FORMATS;
+use lowbit_model::exec::Batch;
+use lowbit_model::listing::Listing;
+use lowbit_model::recipe::{Activations, RECIPES, Recipe};
+use lowbit_model::{Config, CpuExec, Param, recipe, synthetic};
+
+fn logits(config: &Config, recipe: &'static Recipe, seed: u64) -> Vec<f32> {
+    let model = synthetic::model(config, recipe, seed).expect("every recipe can be made");
+    CpuExec::new(cpu()).forward(&model, &Batch::new([&[1, 2, 250, 7][..]])).expect("runs").to_vec()
+}
+
+#[test]
+fn every_recipe_gives_finite_logits_that_depend_on_the_seed_alone() {
+    for head in [LM, TIED] {
+        let config = Config::BitNet(decoder(head));
+        for recipe in RECIPES {
+            let (one, again, other) =
+                (logits(&config, recipe, 1), logits(&config, recipe, 1), logits(&config, recipe, 2));
+            assert!(one.iter().all(|v| v.is_finite()), "{}", recipe.name);
+            let spread = one.iter().fold(0f32, |m, v| m.max(v.abs()));
+            assert!((0.1..100.0).contains(&spread), "{}: logits up to {spread}", recipe.name);
+            assert_eq!(one, again, "{}", recipe.name);
+            assert_ne!(one, other, "{}", recipe.name);
+        }
+    }
+}
+
+#[test]
+fn every_format_gets_different_rows_of_the_spread_asked_for() {
+    for format in FORMATS {
+        let name = format.name();
+        let recipe = Recipe {
+            name: "one format",
+            summary: "",
+            body: name,
+            embedding: name,
+            head: name,
+            activations: Activations::F32,
+            head_activations: Activations::F32,
+        };
+        let mut source = synthetic::Synthetic::new(Box::leak(Box::new(recipe)), 3);
+        let listing = Listing::new(&Config::BitNet(decoder(LM))).expect("valid");
+        for spec in listing.params() {
+            let lowbit_model::source::Init::Normal(std) = spec.init else { continue };
+            let param = lowbit_model::source::Source::param(&mut source, spec).expect("made");
+            let Param::Matrix { packed, .. } = param else { panic!("`{}` is a matrix", spec.name) };
+            let values = packed.dequantize();
+            let found = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
+            assert!((0.6..1.3).contains(&(found / std)), "{name} `{}`: {found}, not {std}", spec.name);
+            let rows: Vec<_> = values.chunks_exact(spec.cols).collect();
+            assert_ne!(rows[0], rows[spec.rows - 1], "{name} `{}`", spec.name);
+        }
+    }
+}
+
+#[test]
+fn the_shapes_are_the_published_ones() {
+    let published = [
+        ("bitnet-2b", 2_412_820_480),
+        ("bitnet-700m", 728_842_752),
+        ("llama-1b", 1_235_814_400),
+        ("llama-3b", 3_212_749_824),
+    ];
+    assert_eq!(published.len(), synthetic::SHAPES.len());
+    for (shape, (name, params)) in synthetic::SHAPES.iter().zip(published) {
+        assert_eq!((shape.name, Listing::new(&shape.config()).expect("valid").count()), (name, params));
+        recipe::find(shape.recipe).expect("listed");
+        assert_eq!(synthetic::find(name).expect("listed").name, name);
+    }
+    let error = synthetic::find("bitnet-2B").expect_err("refused").to_string();
+    assert!(error.contains("did you mean `bitnet-2b`") && error.contains("llama-3b"), "{error}");
+}
+
+#[test]
+fn a_pass_reads_what_the_listing_counts() {
+    use lowbit_kernels::ops::CacheKind;
+    use lowbit_model::work::{Pass, Work, count};
+    for head in [LM, TIED] {
+        let config = Config::BitNet(decoder(head));
+        let listing = Listing::new(&config).expect("valid");
+        for recipe in RECIPES {
+            let model = synthetic::model(&config, recipe, 1).expect("made");
+            let stored = listing.bytes(recipe).expect("known formats");
+            let pass = |sequences, past, new| Pass { sequences, past, new, cache: CacheKind::F16 };
+            let one = count(&model, pass(1, 0, 1));
+            assert_eq!(one.stored_bytes, stored, "{}", recipe.name);
+            // Of an untied table one row is read, of a tied one a row more; keys and values are 2 layers of 2 x 24 halves.
+            let table = listing.params()[0].clone();
+            let format = recipe.format(table.role).expect("known").expect("a matrix");
+            let parts = format.parts(table.rows, table.cols, &[]);
+            let table = parts.iter().map(|part| part.bytes as u64).sum::<u64>();
+            let whole = if head == LM { stored - table } else { stored };
+            assert_eq!(one.read_bytes, whole + table / 258 + 2 * 2 * 24 * 2, "{}", recipe.name);
+            let (eight, longer) = (count(&model, pass(8, 0, 1)), count(&model, pass(1, 10, 1)));
+            assert_eq!(eight.read_bytes, whole + 8 * (table / 258 + 192));
+            assert_eq!(longer.read_bytes, one.read_bytes + 10 * 192);
+            assert_eq!(one.int8_ops + one.float_ops, listing.flops(&Batch::new([&[1][..]])));
+            assert_eq!(eight.int8_ops, 8 * one.int8_ops);
+            let head_ops = 2 * 258 * 48;
+            let three = Work { ..count(&model, pass(1, 0, 3)) };
+            assert_eq!(three.int8_ops + three.float_ops, listing.flops(&Batch::new([&[1, 2, 3][..]])) - 2 * head_ops);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! A language model to train: which texts, how they are cleaned and split, the network, and the settings, as data.
+
+use crate::failure::{Code, Failure};
+use lowbit_eval::read::{self, Limits};
+use lowbit_eval::task;
+use lowbit_model::{Card, Config, Tokenizer, recipe};
+use lowbit_train::{TrainConfig, Windows};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// The built-in language models.
+pub static LANGUAGES: &[&str] =
+    &[include_str!("../suites/language/text.toml"), include_str!("../suites/language/reviews.toml")];
+
+/// Bytes of text read at most, all files together.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Says that a description is one of a language model.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Language,
+}
+
+/// What one text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Documents {
+    /// Each line of a file.
+    Lines,
+    /// A whole file.
+    Files,
+}
+
+/// A language model as data.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Language {
+    #[allow(dead_code)] // required in the text, and read to tell it from a suite
+    kind: Kind,
+    /// Short name.
+    pub name: String,
+    /// Files, plain or compressed, relative to the data directory.
+    pub texts: Vec<PathBuf>,
+    /// What one text is; the end token stands before, between and after them.
+    pub documents: Documents,
+    /// Replacements, applied in this order to the whole content before it is cut into texts.
+    #[serde(default)]
+    pub replace: Vec<[String; 2]>,
+    /// Share of each file, at its end, that is never trained on.
+    pub held_out: f64,
+    /// Tokens of a training window.
+    pub context: usize,
+    /// The recipe it is trained for.
+    pub recipe: String,
+    /// Dimensions of the network; the vocabulary comes from the tokenizer.
+    pub model: toml::Table,
+    /// Training settings.
+    pub train: toml::Table,
+}
+
+/// Tokens of the texts of a language model.
+pub struct Texts {
+    /// What is trained on.
+    pub train: Vec<u32>,
+    /// What is not.
+    pub held_out: Vec<u32>,
+}
+
+/// The built-in language model of a name, or the one a TOML file describes; none when it is neither.
+///
+/// # Errors
+/// When the file describes a language model wrongly; names file, line and field.
+pub fn find(name_or_path: &str) -> Result<Option<Language>, Failure> {
+    for text in LANGUAGES {
+        let language = parse(text, Path::new("built-in language model"))?;
+        if language.name == name_or_path {
+            return Ok(Some(language));
+        }
+    }
+    let path = Path::new(name_or_path);
+    if path.extension().is_none_or(|e| e != "toml") {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+    let table: Option<toml::Table> = toml::from_str(&text).ok();
+    let kind = table.as_ref().and_then(|table| table.get("kind")).and_then(|kind| kind.as_str());
+    match kind {
+        Some("language") => parse(&text, path).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<Language, Failure> {
+    let language: Language = toml::from_str(text).map_err(|e| {
+        let line = e.span().map_or(String::new(), |s| format!("line {}: ", 1 + text[..s.start].matches('\n').count()));
+        Failure::input(path, format!("{line}{}", e.message()))
+    })?;
+    language.check().map_err(|message| Failure::input(path, message))?;
+    Ok(language)
+}
+
+impl Language {
+    fn check(&self) -> Result<(), String> {
+        if !(0.0..1.0).contains(&self.held_out) {
+            return Err(format!("`held_out` is {}; it must be at least 0 and below 1", self.held_out));
+        }
+        if !(1..=1 << 20).contains(&self.context) {
+            return Err(format!("`context` is {}; it must lie in 1..={}", self.context, 1 << 20));
+        }
+        if self.replace.iter().any(|[from, _]| from.is_empty()) {
+            return Err("`replace` holds an empty text to look for".into());
+        }
+        recipe::find(&self.recipe).map_err(|e| format!("`recipe`: {e}"))?;
+        Ok(())
+    }
+
+    /// Everything about the network but its weights.
+    ///
+    /// # Errors
+    /// When a dimension is missing or wrong, or the network is no language model.
+    pub fn card(&self, tokenizer: &Tokenizer) -> Result<Card, Failure> {
+        let mut table = self.model.clone();
+        table.insert("vocab_size".into(), toml::Value::Integer(tokenizer.vocab_size() as i64));
+        let config: Config = table.try_into().map_err(|e| self.wrong("model", e.message()))?;
+        if config.classes().is_some() {
+            return Err(
+                self.wrong("model", "`head` must be a language model's, as in `head = { lm = { tied = false } }`")
+            );
+        }
+        let trained_for = self.train_config()?.qat.is_some().then(|| self.recipe.clone());
+        let eos_token_ids = tokenizer.end().into_iter().collect();
+        Ok(Card { trained_for, bos_token_id: tokenizer.end(), eos_token_ids, ..Card::new(config, self.context) })
+    }
+
+    /// Training settings.
+    ///
+    /// # Errors
+    /// When a field is unknown or of the wrong type.
+    pub fn train_config(&self) -> Result<TrainConfig, Failure> {
+        self.train.clone().try_into().map_err(|e: toml::de::Error| self.wrong("train", e.message()))
+    }
+
+    /// Reads, cleans and splits the texts. `data` is as in [`task::data_dir`], and not needed for absolute paths.
+    ///
+    /// # Errors
+    /// When there is no text, or a file is missing, empty, damaged or too large.
+    pub fn texts(&self, data: Option<&Path>, tokenizer: &Tokenizer) -> Result<Texts, Failure> {
+        if self.texts.is_empty() {
+            return Err(Failure::usage(format!("{} names no text: give one with --text FILE", self.name)));
+        }
+        let end = tokenizer.end().ok_or_else(|| self.wrong("texts", "the tokenizer has no end token"))?;
+        let mut texts = Texts { train: vec![end], held_out: vec![end] };
+        let mut left = MAX_BYTES;
+        for path in &self.texts {
+            let path = if path.is_absolute() { path.clone() } else { task::data_dir(data)?.join(path) };
+            let mut content = read::bytes(&path, &Limits { bytes: left, ..Limits::default() })?;
+            left -= content.len() as u64;
+            for [from, to] in &self.replace {
+                content = replaced(&content, from.as_bytes(), to.as_bytes());
+            }
+            self.split(&content, end, &mut texts);
+        }
+        Ok(texts)
+    }
+
+    /// Adds the documents of one file; those that end in the last `held_out` of its bytes are held out.
+    fn split(&self, content: &[u8], end: u32, texts: &mut Texts) {
+        let cut = content.len() - (content.len() as f64 * self.held_out) as usize;
+        let lines = content.split_inclusive(|b| *b == b'\n');
+        let (mut at, mut whole) = (0, [Vec::new(), Vec::new()]);
+        for line in lines {
+            at += line.len();
+            let held = at > cut;
+            match self.documents {
+                Documents::Lines => {
+                    push(line.trim_ascii(), end, if held { &mut texts.held_out } else { &mut texts.train })
+                }
+                Documents::Files => whole[usize::from(held)].extend_from_slice(line),
+            }
+        }
+        push(&whole[0], end, &mut texts.train);
+        push(&whole[1], end, &mut texts.held_out);
+    }
+
+    fn wrong(&self, section: &str, message: &str) -> Failure {
+        Failure { code: Code::Input, message: format!("language model {}: [{section}] {message}", self.name) }
+    }
+}
+
+/// Appends a document and the end token, unless it is empty.
+fn push(document: &[u8], end: u32, tokens: &mut Vec<u32>) {
+    if !document.is_empty() {
+        tokens.extend(document.iter().map(|b| u32::from(*b)));
+        tokens.push(end);
+    }
+}
+
+/// `from`, which is not empty, replaced by `to`, left to right.
+fn replaced(content: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len());
+    let mut rest = content;
+    while let Some(i) = rest.iter().position(|b| *b == from[0]) {
+        out.extend_from_slice(&rest[..i]);
+        rest = &rest[i..];
+        if let Some(after) = rest.strip_prefix(from) {
+            out.extend_from_slice(to);
+            rest = after;
+        } else {
+            out.push(rest[0]);
+            rest = &rest[1..];
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+impl Texts {
+    /// Windows to train on, and to watch; no windows to watch when too little is held out.
+    ///
+    /// # Errors
+    /// When there is too little to train on.
+    pub fn windows(self, context: usize) -> Result<(Windows, Option<Windows>), Failure> {
+        Ok((Windows::new(self.train, context)?, Windows::new(self.held_out, context).ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUILT_IN: &str = "built-in language model";
+
+    #[test]
+    fn every_description_parses_and_its_settings_are_valid() {
+        for text in LANGUAGES {
+            let language = parse(text, Path::new(BUILT_IN)).unwrap();
+            assert!(find(&language.name).unwrap().is_some());
+            language.card(&Tokenizer::bytes()).unwrap();
+            language.train_config().unwrap().validate(100_000).unwrap();
+        }
+        assert!(find("quickstart").unwrap().is_none());
+    }
+
+    /// Documents and ends of the two parts, as a text with `|` for the end token.
+    fn parts(language: &Language, content: &str) -> [String; 2] {
+        let mut texts = Texts { train: vec![257], held_out: vec![257] };
+        language.split(content.as_bytes(), 257, &mut texts);
+        let show = |token: &u32| if *token == 257 { '|' } else { *token as u8 as char };
+        [texts.train, texts.held_out].map(|tokens| tokens.iter().map(show).collect())
+    }
+
+    #[test]
+    fn the_tail_is_held_out_in_whole_lines() {
+        let mut language = parse(LANGUAGES[0], Path::new(BUILT_IN)).unwrap();
+        let content = "one\r\n\n two \nthree\nfour";
+        for (held_out, lines, files) in [
+            (0.0, ["|one|two|three|four|", "|"], ["|one\r\n\n two \nthree\nfour|", "|"]),
+            (0.01, ["|one|two|three|four|", "|"], ["|one\r\n\n two \nthree\nfour|", "|"]),
+            (0.2, ["|one|two|three|", "|four|"], ["|one\r\n\n two \nthree\n|", "|four|"]),
+            (0.3, ["|one|two|", "|three|four|"], ["|one\r\n\n two \n|", "|three\nfour|"]),
+            (0.99, ["|", "|one|two|three|four|"], ["|", "|one\r\n\n two \nthree\nfour|"]),
+        ] {
+            language.held_out = held_out;
+            for (documents, want) in [(Documents::Lines, lines), (Documents::Files, files)] {
+                language.documents = documents;
+                assert_eq!(parts(&language, content), want, "{documents:?} {held_out}");
+            }
+        }
+    }
+
+    #[test]
+    fn replacements_go_from_left_to_right() {
+        for (content, from, to, want) in [
+            ("aaa", "aa", "b", "ba"),
+            ("<br /><br", "<br />", "\n", "\n<br"),
+            ("abc", "x", "y", "abc"),
+            ("", "x", "y", ""),
+            ("xx", "x", "", ""),
+        ] {
+            assert_eq!(replaced(content.as_bytes(), from.as_bytes(), to.as_bytes()), want.as_bytes(), "{content}");
+        }
+    }
+}

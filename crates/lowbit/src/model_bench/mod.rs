@@ -1,0 +1,299 @@
+//! Speed of a language model: prompts, answers, several answers at once, against the limits of the machine measured
+//! between the rounds.
+
+use crate::failure::Failure;
+use lowbit_eval::meter::{self, EnergyMeter, Rapl};
+use lowbit_eval::stats;
+use lowbit_kernels::Cpu;
+use lowbit_kernels::limits::{self, Limits};
+use lowbit_kernels::ops::CacheKind;
+use lowbit_model::work::{self, Pass, Work};
+use lowbit_model::{Model, Param, Sequences, Session};
+use serde::Serialize;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+mod table;
+
+pub use table::{FORMS, Form};
+
+/// Tokens of the prompt whose time to the first token is measured.
+pub const FIRST: usize = 32;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// Time to the logits after a prompt of [`FIRST`] tokens.
+    First,
+    /// A prompt of so many tokens.
+    Prompt(usize),
+    /// So many tokens one by one, from an empty context.
+    Answer(usize),
+    /// The same for several sequences together.
+    Answers {
+        /// Tokens of each.
+        tokens: usize,
+        /// Sequences.
+        sequences: usize,
+    },
+}
+
+impl Test {
+    /// `ttft32`, `pp512`, `tg128`, `tg128x8`.
+    pub fn name(self) -> String {
+        match self {
+            Test::First => format!("ttft{FIRST}"),
+            Test::Prompt(n) => format!("pp{n}"),
+            Test::Answer(n) => format!("tg{n}"),
+            Test::Answers { tokens, sequences } => format!("tg{tokens}x{sequences}"),
+        }
+    }
+
+    /// Tokens fed in all.
+    fn tokens(self) -> usize {
+        match self {
+            Test::First => FIRST,
+            Test::Prompt(n) | Test::Answer(n) => n,
+            Test::Answers { tokens, sequences } => tokens * sequences,
+        }
+    }
+
+    /// Tokens of a sequence.
+    fn length(self) -> usize {
+        match self {
+            Test::Answers { tokens, .. } => tokens,
+            _ => self.tokens(),
+        }
+    }
+
+    /// Its passes: how many, and one of them, halfway.
+    fn passes(self, cache: CacheKind) -> (usize, Pass) {
+        let pass = |sequences, past, new| Pass { sequences, past, new, cache };
+        match self {
+            Test::First => (1, pass(1, 0, FIRST)),
+            Test::Prompt(n) => (1, pass(1, 0, n)),
+            Test::Answer(n) => (n, pass(1, n / 2, 1)),
+            Test::Answers { tokens, sequences } => (tokens, pass(sequences, tokens / 2, 1)),
+        }
+    }
+}
+
+/// A model to measure.
+pub struct Subject {
+    /// Its name in the table.
+    pub name: String,
+    /// Name of its recipe.
+    pub recipe: &'static str,
+    /// Number of parameters.
+    pub params: u64,
+    /// Entries of its token table.
+    pub vocabulary: usize,
+    /// Seconds until its weights were there.
+    pub load_seconds: f64,
+    /// The network.
+    pub model: Arc<Model<Param>>,
+}
+
+/// What is to be measured, and how often.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The tests.
+    pub tests: Vec<Test>,
+    /// Samples of each test.
+    pub rounds: usize,
+    /// How keys and values are stored.
+    pub cache: CacheKind,
+}
+
+/// One test with one number of threads.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Name of the model.
+    pub model: String,
+    /// Bytes of its parameters.
+    pub model_bytes: u64,
+    /// Number of its parameters.
+    pub params: u64,
+    /// Name of the recipe.
+    pub recipe: &'static str,
+    /// Name of the instruction set.
+    pub isa: &'static str,
+    /// Threads used.
+    pub threads: usize,
+    /// Name of the test.
+    pub test: String,
+    /// Samples.
+    pub n: usize,
+    /// Tokens per second, mean of the samples.
+    pub tokens_per_second: f64,
+    /// Standard deviation of the samples, n - 1; absent for one sample.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second_sd: Option<f64>,
+    /// Seconds of the whole test, median.
+    pub seconds_p50: f64,
+    /// Bytes read per token: parameters, keys and values, halfway through the test.
+    pub bytes_per_token: f64,
+    /// What the speed is held against: `memory` or `arithmetic`.
+    pub limit: &'static str,
+    /// Seconds at the limits measured in the same round over seconds, median.
+    pub fraction_of_limit: f64,
+    /// Joules per token, mean; absent where no counter can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joules_per_token: Option<f64>,
+    /// Tokens per second of each round.
+    pub samples: Vec<f64>,
+}
+
+/// All results.
+#[derive(Clone, Debug)]
+pub struct Speeds {
+    /// One row per number of threads and test.
+    pub rows: Vec<Row>,
+    /// Threads, and median limits over the rounds.
+    pub limits: Vec<(usize, Limits)>,
+    /// Largest resident memory after each test ran once, before the limits were measured.
+    pub peak_rss_bytes: Option<u64>,
+    /// Bytes of all parameters.
+    pub model_bytes: u64,
+}
+
+/// A number of threads with everything kept for it.
+struct Machine {
+    cpu: Cpu,
+    session: Session,
+    sequences: Option<Sequences>,
+    limits: Vec<Limits>,
+    /// `[test][round]`: seconds, and joules where they can be read.
+    samples: Vec<Vec<(f64, Option<f64>)>>,
+}
+
+impl Machine {
+    fn new(subject: &Subject, plan: &Plan, cpu: &Cpu) -> Self {
+        let context = plan.tests.iter().map(|test| test.length()).max().unwrap_or(1);
+        let together = plan.tests.iter().find_map(|test| match test {
+            Test::Answers { sequences, .. } => Some(*sequences),
+            _ => None,
+        });
+        let model = || subject.model.clone();
+        Machine {
+            cpu: cpu.clone(),
+            session: Session::with_cache(model(), cpu.clone(), context, plan.cache),
+            sequences: together.map(|n| Sequences::new(model(), cpu.clone(), n, context, plan.cache)),
+            limits: Vec::new(),
+            samples: vec![Vec::new(); plan.tests.len()],
+        }
+    }
+
+    /// Runs a test once. Tokens are arbitrary; choosing them is not part of the time.
+    fn run(&mut self, test: Test, tokens: &[u32]) -> Result<f64, Failure> {
+        self.session.truncate(0);
+        let start = Instant::now();
+        match test {
+            Test::First | Test::Prompt(_) => {
+                black_box(self.session.feed(&tokens[..test.length()])?);
+            }
+            Test::Answer(n) => {
+                for token in &tokens[..n] {
+                    black_box(self.session.feed(std::slice::from_ref(token))?);
+                }
+            }
+            Test::Answers { tokens: n, .. } => {
+                let sequences = self.sequences.as_mut().expect("made for this test");
+                (0..sequences.count()).for_each(|i| sequences.truncate(i, 0));
+                let mut pieces = Vec::with_capacity(sequences.count());
+                for token in tokens[..n].chunks(1) {
+                    pieces.clear();
+                    pieces.extend((0..sequences.count()).map(|i| (i, token)));
+                    black_box(sequences.feed(&pieces)?);
+                }
+            }
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// Runs all tests with all numbers of threads, once unmeasured, then in alternating order, the limits being measured after
+/// each round.
+///
+/// # Errors
+/// When the model is no causal language model.
+pub fn run(subject: &Subject, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Failure> {
+    let mut machines: Vec<Machine> = cpus.iter().map(|cpu| Machine::new(subject, plan, cpu)).collect();
+    let longest = plan.tests.iter().map(|test| test.length()).max().unwrap_or(1);
+    let token = |i: usize| ((i as u64 + 1) * 2_654_435_761 % subject.vocabulary as u64) as u32;
+    let tokens: Vec<u32> = (0..longest).map(token).collect();
+    let cases: Vec<(usize, usize)> =
+        (0..machines.len()).flat_map(|m| (0..plan.tests.len()).map(move |t| (m, t))).collect();
+    for &(m, t) in &cases {
+        machines[m].run(plan.tests[t], &tokens)?;
+    }
+    let peak_rss_bytes = meter::peak_rss_bytes();
+    let rapl = Rapl::open(&Rapl::root());
+    for round in 0..plan.rounds {
+        let order: Vec<_> = if round % 2 == 0 { cases.clone() } else { cases.iter().rev().copied().collect() };
+        for (m, t) in order {
+            let mut energy = rapl.as_ref().and_then(EnergyMeter::start);
+            let seconds = machines[m].run(plan.tests[t], &tokens)?;
+            let joules = energy.as_mut().and_then(EnergyMeter::joules);
+            machines[m].samples[t].push((seconds, joules));
+        }
+        for machine in &mut machines {
+            machine.limits.push(limits::measure(&machine.cpu));
+        }
+    }
+    let stored = work::count(&subject.model, Test::First.passes(plan.cache).1).stored_bytes;
+    let rows = cases.iter().map(|&(m, t)| row(subject, plan, &machines[m], t)).collect();
+    let limits = machines.iter().map(|m| (m.cpu.pool.threads(), middle(&m.limits))).collect();
+    Ok(Speeds { rows, limits, peak_rss_bytes, model_bytes: stored })
+}
+
+fn median(values: &[f64]) -> f64 {
+    stats::median(values).unwrap_or(f64::NAN)
+}
+
+fn middle(all: &[Limits]) -> Limits {
+    let of = |pick: fn(&Limits) -> f64| median(&all.iter().map(pick).collect::<Vec<_>>());
+    Limits { memory_gbps: of(|l| l.memory_gbps), f32_gflops: of(|l| l.f32_gflops), int8_gops: of(|l| l.int8_gops) }
+}
+
+/// Seconds of a pass at the limits: reading and computing overlap, so the longer of the two counts.
+fn ideal(work: &Work, limits: &Limits) -> (&'static str, f64) {
+    let memory = work.read_bytes as f64 / (limits.memory_gbps * 1e9);
+    let arithmetic =
+        work.int8_ops as f64 / (limits.int8_gops * 1e9) + work.float_ops as f64 / (limits.f32_gflops * 1e9);
+    if memory >= arithmetic { ("memory", memory) } else { ("arithmetic", arithmetic) }
+}
+
+fn row(subject: &Subject, plan: &Plan, machine: &Machine, t: usize) -> Row {
+    let test = plan.tests[t];
+    let (count, pass) = test.passes(plan.cache);
+    let work = work::count(&subject.model, pass);
+    let samples = &machine.samples[t];
+    let seconds: Vec<f64> = samples.iter().map(|(seconds, _)| *seconds).collect();
+    let rates: Vec<f64> = seconds.iter().map(|seconds| test.tokens() as f64 / seconds).collect();
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let average = mean(&rates);
+    let square = rates.iter().map(|rate| (rate - average).powi(2)).sum::<f64>();
+    let fraction = |(limits, seconds): (&Limits, &f64)| count as f64 * ideal(&work, limits).1 / seconds;
+    let fractions: Vec<f64> = machine.limits.iter().zip(&seconds).map(fraction).collect();
+    let joules: Option<Vec<f64>> = samples.iter().map(|(_, joules)| *joules).collect();
+    Row {
+        model: subject.name.clone(),
+        model_bytes: work.stored_bytes,
+        params: subject.params,
+        recipe: subject.recipe,
+        isa: machine.cpu.isa.name(),
+        threads: machine.cpu.pool.threads(),
+        test: test.name(),
+        n: rates.len(),
+        tokens_per_second: average,
+        tokens_per_second_sd: (rates.len() > 1).then(|| (square / (rates.len() - 1) as f64).sqrt()),
+        seconds_p50: median(&seconds),
+        bytes_per_token: work.read_bytes as f64 / (pass.sequences * pass.new) as f64,
+        limit: ideal(&work, &middle(&machine.limits)).0,
+        fraction_of_limit: median(&fractions),
+        joules_per_token: joules.map(|joules| mean(&joules) / test.tokens() as f64),
+        samples: rates,
+    }
+}

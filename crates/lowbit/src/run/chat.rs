@@ -1,0 +1,149 @@
+//! The chat in the terminal.
+
+use super::conversation::Conversation;
+use super::input::{self, COMMANDS, Input};
+use super::lines::{Line, Lines};
+use super::statistics::{self, Total};
+use super::{Screen, Speaker, Stop};
+use crate::failure::Failure;
+use crate::output;
+use lowbit_model::chat::{Message, Role};
+use lowbit_model::generate::Finish;
+use std::path::Path;
+
+/// A person, a model, and what they said.
+pub struct Chat<'a> {
+    speaker: &'a mut Speaker,
+    conversation: Conversation,
+    total: Total,
+    turn: u64,
+}
+
+impl<'a> Chat<'a> {
+    /// A chat in which nothing was said yet.
+    pub fn new(speaker: &'a mut Speaker, system: Option<String>) -> Self {
+        let mut conversation = Conversation { model: speaker.name.clone(), messages: Vec::new() };
+        conversation.instruct(system);
+        Chat { speaker, conversation, total: Total::default(), turn: 0 }
+    }
+
+    /// Reads lines and answers them until the person leaves. Answers go to stdout, all else to stderr.
+    ///
+    /// # Errors
+    /// When stdin cannot be read or the prompt cache cannot be written.
+    pub fn run(mut self, stop: &Stop) -> Result<(), Failure> {
+        let mut lines = Lines::open()?;
+        output::note(self.greeting());
+        while let Some(text) = read(&mut lines)? {
+            match input::parse(&text) {
+                Input::Nothing => {}
+                Input::Exit => break,
+                Input::Say(text) => self.say(text, stop, lines.is_terminal()),
+                command => {
+                    let told = self.command(command);
+                    output::note(told.unwrap_or_else(|failure| format!("error: {failure}")));
+                }
+            }
+        }
+        self.speaker.keep_prompt()?;
+        output::note(statistics::line(&self.total));
+        Ok(())
+    }
+
+    fn greeting(&self) -> String {
+        let speaker = &self.speaker;
+        let told = format!(
+            "{} ({}), context {} tokens; /help lists commands",
+            speaker.name,
+            speaker.recipe.name,
+            speaker.context()
+        );
+        match speaker.chats() {
+            true => told,
+            false => format!("{told}\nno chat template: the model continues each text by itself"),
+        }
+    }
+
+    /// Carries out a command; what it has to tell.
+    fn command(&mut self, command: Input) -> Result<String, Failure> {
+        Ok(match command {
+            Input::Help => {
+                let rows =
+                    COMMANDS.iter().map(|(name, takes, does)| format!("{:16} {does}", format!("{name} {takes}")));
+                let quotes = "\"\"\" opens and closes a text of several lines; Ctrl-C stops an answer";
+                rows.chain([quotes.to_string()]).collect::<Vec<_>>().join("\n")
+            }
+            Input::Reset => {
+                self.conversation.reset();
+                "a new conversation".into()
+            }
+            Input::System(_) if !self.speaker.chats() => {
+                return Err(Failure::usage("a system message needs a model with a chat template"));
+            }
+            Input::System(text) => {
+                let told = if text.is_some() { "the system message is set" } else { "no system message" };
+                self.conversation.instruct(text);
+                told.into()
+            }
+            Input::Save(path) => {
+                self.conversation.save(Path::new(&path))?;
+                format!("{} messages in {path}", self.conversation.messages.len())
+            }
+            Input::Load(path) => {
+                let loaded = Conversation::load(Path::new(&path))?;
+                self.conversation.messages = loaded.messages;
+                format!("{} messages from {path}", self.conversation.messages.len())
+            }
+            Input::Stats => statistics::line(&self.total),
+            Input::Wrong(text) => return Err(Failure::usage(text)),
+            Input::Nothing | Input::Say(_) | Input::Exit => String::new(),
+        })
+    }
+
+    /// Answers; what fails leaves the conversation as it was.
+    fn say(&mut self, text: String, stop: &Stop, terminal: bool) {
+        stop.clear();
+        self.conversation.messages.push(Message::new(Role::User, text));
+        let mut screen = Screen::default();
+        let answer =
+            self.speaker.answer(&self.conversation.messages, self.turn, stop, &mut |piece| screen.write(piece));
+        screen.end();
+        stop.clear();
+        self.turn += 1;
+        match answer {
+            Ok(answer) => {
+                self.total.add(&answer);
+                let full = answer.outcome.stats.prompt_tokens + answer.outcome.tokens.len() >= self.speaker.context();
+                if answer.outcome.finish == Finish::Length && full {
+                    output::note(
+                        "the context is full: /reset begins anew, --context N makes room where the model has it",
+                    );
+                }
+                if answer.outcome.finish == Finish::Cancelled && terminal {
+                    output::note("stopped");
+                }
+                if answer.outcome.text.is_empty() {
+                    self.conversation.messages.pop();
+                } else {
+                    self.conversation.messages.push(Message::new(Role::Assistant, answer.outcome.text));
+                }
+            }
+            Err(failure) => {
+                self.conversation.messages.pop();
+                output::note(format!("error: {failure}"));
+            }
+        }
+    }
+}
+
+/// The next line or block; `None` at the end.
+fn read(lines: &mut Lines) -> Result<Option<String>, Failure> {
+    let Line::Text(mut text) = lines.next(">>> ")? else { return Ok(None) };
+    while input::is_open(&text) {
+        // A block that the end of input cuts off is said as far as it came.
+        let Line::Text(more) = lines.next("... ")? else { break };
+        text.push('\n');
+        text.push_str(&more);
+    }
+    Ok(Some(text))
+}

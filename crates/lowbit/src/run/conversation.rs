@@ -1,0 +1,103 @@
+//! Conversations as files.
+
+use crate::failure::Failure;
+use crate::output;
+use lowbit_model::chat::{Message, Role};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Largest file, bytes.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The turns of a chat: a JSON object with `messages`, each with `role` and `content`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// Name of the model that answered.
+    #[serde(default)]
+    pub model: String,
+    /// The turns, from the first.
+    pub messages: Vec<Message>,
+}
+
+impl Conversation {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Names file, line and field.
+    pub fn load(path: &Path) -> Result<Self, Failure> {
+        let meta = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?;
+        if !meta.is_file() || meta.len() > MAX_BYTES {
+            return Err(Failure::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
+        }
+        let text = std::fs::read(path).map_err(|e| Failure::io(path, &e))?;
+        serde_json::from_slice(&text).map_err(|e| Failure::input(path, format!("not a saved conversation: {e}")))
+    }
+
+    /// Writes a file, atomically.
+    ///
+    /// # Errors
+    /// When writing fails; an earlier file is then as it was.
+    pub fn save(&self, path: &Path) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| Failure::input(path, e))?;
+        output::replace(path, format!("{text}\n").as_bytes())
+    }
+
+    /// Sets the system message, or removes it.
+    pub fn instruct(&mut self, text: Option<String>) {
+        self.messages.retain(|m| m.role != Role::System);
+        if let Some(text) = text {
+            self.messages.insert(0, Message::new(Role::System, text));
+        }
+    }
+
+    /// Forgets the turns but the system message.
+    pub fn reset(&mut self) {
+        self.messages.retain(|m| m.role == Role::System);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Conversation;
+    use crate::failure::Code;
+    use lowbit_model::chat::{Message, Role};
+
+    #[test]
+    fn round_trip() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("chat.json");
+        let mut saved =
+            Conversation { model: "m".into(), messages: vec![Message::new(Role::User, "a\n\"\u{1b}\u{1f600}")] };
+        saved.messages.push(Message::new(Role::Assistant, ""));
+        saved.instruct(Some("first".into()));
+        saved.instruct(Some("be brief".into()));
+        saved.save(&path).expect("saved");
+        saved.save(&path).expect("saved again");
+        assert_eq!(Conversation::load(&path).expect("loaded"), saved);
+        assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 1);
+        saved.reset();
+        assert_eq!(saved.messages, [Message::new(Role::System, "be brief")]);
+        saved.instruct(None);
+        assert!(saved.messages.is_empty());
+    }
+
+    #[test]
+    fn wrong_files() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("chat.json");
+        for (text, word) in [
+            ("", "EOF"),
+            ("[]", "invalid"),
+            ("{}", "missing field `messages`"),
+            (r#"{"messages": [{"role": "wizard", "content": "x"}]}"#, "unknown variant `wizard`"),
+            (r#"{"messages": [{"role": "user"}]}"#, "missing field `content`"),
+        ] {
+            std::fs::write(&path, text).expect("written");
+            let failure = Conversation::load(&path).expect_err(text);
+            assert_eq!(failure.code, Code::Input);
+            assert!(failure.message.contains(word) && failure.message.contains("chat.json"), "{failure}");
+        }
+        assert_eq!(Conversation::load(directory.path()).expect_err("a directory").code, Code::Input);
+        assert_eq!(Conversation::load(&directory.path().join("no")).expect_err("absent").code, Code::Io);
+    }
+}

@@ -1,0 +1,16 @@
+//! What `lowbit run` does once its arguments are checked: a model answers once, or chats in the terminal.
+
+mod chat;
+mod conversation;
+mod input;
+mod lines;
+mod screen;
+mod shipped;
+mod speaker;
+mod statistics;
+
+pub use chat::Chat;
+pub use screen::Screen;
+pub use shipped::default_model;
+pub use speaker::{Answer, Settings, Speaker, Stop};
+pub use statistics::{Total, line, measures};

@@ -1,0 +1,248 @@
+//! A model that answers.
+
+use crate::failure::{Code, Failure};
+use lowbit_eval::meter::{EnergyMeter, Rapl};
+use lowbit_kernels::Cpu;
+use lowbit_kernels::ops::CacheKind;
+use lowbit_model::chat::{self, Message, Template};
+use lowbit_model::checkpoint::Options;
+use lowbit_model::generate::{Draft, Generator, Outcome, Request, Sampling};
+use lowbit_model::{Checkpoint, Recipe, Tokenizer};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Longest context when none is asked for, tokens.
+const CONTEXT: usize = 4096;
+/// Tokens that end a turn, whether or not the configuration of a model says so.
+const TURN_ENDS: &[&str] = &["<|eot_id|>", "<|im_end|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>", "<|eom_id|>"];
+
+/// How a model is to answer.
+#[derive(Debug)]
+pub struct Settings {
+    /// Make the network of this recipe from masters.
+    pub recipe: Option<&'static Recipe>,
+    /// Tokens of prompt and answer together.
+    pub context: Option<usize>,
+    /// Tokens of an answer at most.
+    pub max_tokens: Option<usize>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Texts that end an answer.
+    pub stop: Vec<String>,
+    /// How tokens are guessed ahead.
+    pub draft: Option<Draft>,
+    /// How keys and values are stored.
+    pub cache: CacheKind,
+    /// Whether the model's chat template is used, if it has one.
+    pub chat: bool,
+    /// Where the processed prompt is kept between runs.
+    pub prompt_cache: Option<PathBuf>,
+}
+
+/// Set by Ctrl-C: the answer stops. Set again before it stopped, the program ends.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Listens for Ctrl-C from now on.
+    ///
+    /// # Errors
+    /// When the operating system refuses the handler.
+    pub fn listen() -> Result<Self, Failure> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let (signal, code) = (signal_hook::consts::SIGINT, Code::Interrupted as i32);
+        signal_hook::flag::register_conditional_shutdown(signal, code, flag.clone())
+            .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
+            .map_err(|e| Failure { code: Code::Internal, message: format!("signal handler: {e}") })?;
+        Ok(Stop(flag))
+    }
+
+    /// Whether Ctrl-C came.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Forgets it.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// An answer and what it took.
+pub struct Answer {
+    /// Text, tokens, why it ended, times.
+    pub outcome: Outcome,
+    /// Energy of the CPU packages meanwhile, where it can be measured.
+    pub joules: Option<f64>,
+}
+
+/// A loaded model with its settings.
+pub struct Speaker {
+    generator: Generator,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<Template>,
+    settings: Settings,
+    stop_tokens: Vec<u32>,
+    context: usize,
+    trained: usize,
+    rapl: Option<Rapl>,
+    /// Last part of the model's path.
+    pub name: String,
+    /// Recipe of the weights in memory.
+    pub recipe: &'static Recipe,
+    /// Parameters.
+    pub params: u64,
+    /// Time to load.
+    pub load_seconds: f64,
+    /// Lines about what was ignored.
+    pub notices: Vec<String>,
+}
+
+impl Speaker {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// When it is malformed, no language model, its template is wrong, or the context is longer than it was trained for.
+    pub fn load(path: &Path, settings: Settings, cpu: Cpu) -> Result<Self, Failure> {
+        let start = Instant::now();
+        let checkpoint = Checkpoint::open(path)?;
+        let card = checkpoint.card();
+        if card.config.classes().is_some() {
+            return Err(Failure::input(path, "is a classifier; `lowbit run` needs a language model"));
+        }
+        let trained = card.max_length;
+        let context = settings.context.filter(|n| *n > 0).unwrap_or(trained.min(CONTEXT));
+        if context > trained {
+            return Err(Failure::usage(format!(
+                "--context is {context}, but the model was trained for {trained} tokens"
+            )));
+        }
+        let tokenizer = Arc::new(checkpoint.tokenizer()?);
+        let template = match card.chat_template.as_deref().filter(|_| settings.chat) {
+            Some(source) => Some(template(source, &checkpoint, &tokenizer).map_err(|e| Failure::input(path, e))?),
+            None => None,
+        };
+        let model = match settings.recipe {
+            Some(recipe) => checkpoint.model_as(recipe, &Options::new())?,
+            None => checkpoint.model()?,
+        };
+        let mut generator = Generator::with_cache(Arc::new(model), tokenizer.clone(), cpu, context, settings.cache);
+        if let Some(cache) = settings.prompt_cache.as_deref().filter(|cache| cache.exists()) {
+            generator.load_prompt(cache)?;
+        }
+        let name = path.canonicalize().unwrap_or_else(|_| path.into());
+        Ok(Speaker {
+            stop_tokens: stop_tokens(&checkpoint, &tokenizer),
+            generator,
+            template,
+            context,
+            trained,
+            rapl: Rapl::open(&Rapl::root()),
+            name: name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned()),
+            recipe: settings.recipe.unwrap_or(checkpoint.recipe()),
+            params: checkpoint.listing().count(),
+            load_seconds: start.elapsed().as_secs_f64(),
+            notices: checkpoint.notices().to_vec(),
+            tokenizer,
+            settings,
+        })
+    }
+
+    /// Whether turns of a chat reach the model as such.
+    pub fn chats(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Bounds an answer where no bound was asked for.
+    pub fn limit(&mut self, tokens: usize) {
+        self.settings.max_tokens.get_or_insert(tokens);
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Tokens of prompt and answer together.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Answers a chat, or continues the last thing said where the model has no chat template. `turn` varies the draws of
+    /// the turns of a chat; `on_text` gets the text as it comes.
+    ///
+    /// # Errors
+    /// When the template refuses the chat or the context is full.
+    pub fn answer(
+        &mut self,
+        messages: &[Message],
+        turn: u64,
+        stop: &Stop,
+        on_text: &mut dyn FnMut(&str),
+    ) -> Result<Answer, Failure> {
+        let prompt = chat::tokens(&self.tokenizer, self.template.as_ref(), messages)?;
+        if prompt.len() >= self.context {
+            return Err(self.full(prompt.len()));
+        }
+        let sampling =
+            Sampling { seed: self.settings.sampling.seed.wrapping_add(turn), ..self.settings.sampling.clone() };
+        let room = self.context - prompt.len();
+        let request = Request {
+            prompt,
+            max_tokens: self.settings.max_tokens.unwrap_or(room).min(room),
+            sampling,
+            stop: self.settings.stop.clone(),
+            stop_tokens: self.stop_tokens.clone(),
+            draft: self.settings.draft,
+        };
+        let mut meter = self.rapl.as_ref().and_then(EnergyMeter::start);
+        let outcome = self.generator.generate(&request, &mut |piece| {
+            on_text(piece);
+            if stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        let joules = meter.as_mut().and_then(EnergyMeter::joules);
+        Ok(Answer { outcome, joules })
+    }
+
+    /// Keeps the processed prompt for the next run, where that was asked for.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn keep_prompt(&self) -> Result<(), Failure> {
+        match &self.settings.prompt_cache {
+            Some(path) => Ok(self.generator.save_prompt(path)?),
+            None => Ok(()),
+        }
+    }
+
+    fn full(&self, tokens: usize) -> Failure {
+        let larger = match self.trained > self.context {
+            true => format!(", or start with --context up to {}", self.trained),
+            false => String::new(),
+        };
+        let text = format!("the context of {} tokens is full: this takes {tokens}", self.context);
+        Failure::usage(format!("{text}; say less, or begin anew with /reset{larger}"))
+    }
+}
+
+fn template(source: &str, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Template, lowbit_model::Error> {
+    let card = checkpoint.card();
+    let controls = tokenizer.controls();
+    let name = |id: Option<u32>| controls.iter().find(|(_, known)| Some(*known) == id).map_or("", |(name, _)| *name);
+    let bos = card.bos_token_id.or_else(|| tokenizer.bos());
+    Template::new(source, name(bos), name(card.eos_token_ids.first().copied()))
+}
+
+/// Tokens that end an answer.
+fn stop_tokens(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Vec<u32> {
+    let mut ids = checkpoint.card().eos_token_ids.clone();
+    ids.extend(tokenizer.end().filter(|_| ids.is_empty()));
+    let named = tokenizer.controls().into_iter().filter(|(name, _)| TURN_ENDS.contains(name));
+    ids.extend(named.map(|(_, id)| id));
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

@@ -1,0 +1,94 @@
+//! `lowbit bench MODEL` from outside.
+
+mod common;
+
+use common::{good, refused};
+use lowbit::model::listing::Listing;
+use lowbit::model::source::Init;
+use lowbit::model::{Card, Config, checkpoint};
+use serde_json::Value;
+use std::path::Path;
+
+fn small_model(directory: &Path, head: &str) {
+    let text = format!(
+        r#"{{"architecture": "bitnet", "vocab_size": 300, "hidden_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "intermediate_size": 80, "hidden_act": "relu2",
+        "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true, "head": {head}}}"#
+    );
+    let config: Config = serde_json::from_str(&text).expect("valid");
+    let listing = Listing::new(&config).expect("valid");
+    let params: Vec<_> = listing.params().iter().collect();
+    let values = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 5000.0 - 0.1;
+    let fill = |spec: &lowbit::model::source::ParamSpec| match spec.init {
+        Init::Constant(value) => vec![value; spec.rows * spec.cols],
+        Init::Normal(_) => (0..spec.rows * spec.cols).map(values).collect::<Vec<f32>>(),
+    };
+    let filled: Vec<Vec<f32>> = params.iter().map(|spec| fill(spec)).collect();
+    let params = params.into_iter().zip(filled.iter().map(|v| &v[..]));
+    checkpoint::save_masters(directory, &Card::new(config, 64), None, params).expect("written");
+}
+
+const LM: &str = r#"{"lm": {"tied": true}}"#;
+const FEW: [&str; 8] = ["-p", "8,16", "-n", "4", "-r", "2", "--parallel", "3"];
+
+#[test]
+fn every_test_is_measured_with_every_number_of_threads() {
+    let home = tempfile::tempdir().expect("a directory");
+    small_model(&home.path().join("tiny"), LM);
+    let args = [&["bench", "tiny", "-t", "1,2", "--recipe", "bitnet_head4", "--json"][..], &FEW].concat();
+    let result: Value = serde_json::from_str(&good(home.path(), &args)).expect("one JSON object");
+    let records = result["records"].as_array().expect("records");
+    let tests = ["pp8", "pp16", "tg4", "tg4x3", "ttft32"];
+    assert_eq!(records.len(), 2 * tests.len());
+    for (i, record) in records.iter().enumerate() {
+        assert_eq!((record["task"].as_str(), record["threads"].as_u64()), (Some(tests[i % 5]), Some(1 + i as u64 / 5)));
+        assert_eq!((record["model"].as_str(), record["recipe"].as_str()), (Some("tiny"), Some("bitnet_head4")));
+        let measure =
+            |name: &str| record["measures"][name]["value"].as_f64().unwrap_or_else(|| panic!("{name}: {record}"));
+        let speed = ["prefill_tokens_per_second", "prefill_tokens_per_second", "decode_tokens_per_second"];
+        let speed = [&speed[..], &["decode_tokens_per_second", "ttft_seconds"]].concat()[i % 5];
+        for name in [speed, "bytes_per_token", "fraction_of_limit", "weight_bytes", "load_seconds", "peak_rss_bytes"] {
+            assert!(measure(name) > 0.0, "{name}: {record}");
+        }
+        assert_eq!(record["detail"]["samples"]["tokens_per_second"].as_array().map(Vec::len), Some(2));
+        assert!(record["limits"]["memory_gbps"].as_f64().expect("measured") > 0.0);
+        assert!(record["limit"] == "memory" || record["limit"] == "arithmetic");
+    }
+    let bytes = |i: usize| records[i]["measures"]["bytes_per_token"]["value"].as_f64().expect("a number");
+    assert!(bytes(2) > 2.5 * bytes(3), "three sequences share the weights: {} and {}", bytes(2), bytes(3));
+}
+
+#[test]
+fn tables_have_a_row_per_test() {
+    let home = tempfile::tempdir().expect("a directory");
+    small_model(&home.path().join("tiny"), LM);
+    let table = |form: &str| good(home.path(), &[&["bench", "tiny", "-t", "1", "-o", form][..], &FEW].concat());
+    let markdown = table("md");
+    for words in
+        ["| model | size | params | recipe | isa | threads | test | t/s |", "| tg4x3 |", "limits with 1 threads"]
+    {
+        assert!(markdown.contains(words), "`{words}` is not in: {markdown}");
+    }
+    assert_eq!(markdown.lines().filter(|line| line.starts_with("| tiny |")).count(), 5);
+    let csv = table("csv");
+    let columns: Vec<_> = csv.lines().map(|line| line.split(',').count()).collect();
+    assert_eq!(columns, [16; 6], "{csv}");
+    let lines: Vec<Value> = table("jsonl").lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    assert_eq!(lines.len(), 5);
+    assert_eq!(lines[2]["test"], "tg4");
+    assert!(lines[2]["tokens_per_second_sd"].is_number() && lines[2]["limits"]["int8_gops"].is_number());
+}
+
+#[test]
+fn bad_requests_are_refused() {
+    let home = tempfile::tempdir().expect("a directory");
+    let refuse = |args: &[&str], code, words: &[&str]| refused(home.path(), &[&["bench"], args].concat(), code, words);
+    small_model(&home.path().join("tiny"), LM);
+    small_model(&home.path().join("judge"), r#"{"classify": {"classes": 2, "pooling": "last"}}"#);
+    refuse(&[], 2, &["MODEL", "--synthetic", "kernels"]);
+    refuse(&["--synthetic", "bitnet-2B"], 2, &["did you mean `bitnet-2b`"]);
+    refuse(&["tiny", "--recipe", "bitnett"], 2, &["did you mean `bitnet`"]);
+    refuse(&["judge"], 3, &["judge", "classifier"]);
+    refuse(&["absent"], 5, &["absent"]);
+    refuse(&["kernels", "-t", "1,2"], 2, &["one number"]);
+}

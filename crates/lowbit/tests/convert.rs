@@ -1,0 +1,82 @@
+//! `lowbit convert` as a user runs it.
+
+mod common;
+
+use common::{good, refused};
+use lowbit_model::arch::{Head, bitnet};
+use lowbit_model::checkpoint::save_masters;
+use lowbit_model::exec::Activation;
+use lowbit_model::listing::Listing;
+use lowbit_model::{Card, Checkpoint, Config, Tokenizer};
+use std::path::Path;
+
+/// A decoder whose values are all exact in F16 and whose body is ternary, as `model` in a directory.
+fn model(directory: &Path) {
+    let config = Config::BitNet(bitnet::Config {
+        vocab_size: 258,
+        hidden_size: 256,
+        num_hidden_layers: 1,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 64,
+        intermediate_size: 256,
+        hidden_act: Activation::Relu2,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        rms_norm_eps: 1e-5,
+        sub_norm: true,
+        causal: true,
+        bigram_buckets: 0,
+        dropout: 0.0,
+        head: Head::Lm { tied: true },
+    });
+    let listing = Listing::new(&config).unwrap();
+    let values: Vec<Vec<f32>> = listing
+        .params()
+        .iter()
+        .map(|p| (0..p.rows * p.cols).map(|i| [0.5, 0.0, -0.5][i * i % 7 % 3]).collect())
+        .collect();
+    let params = listing.params().iter().zip(values.iter().map(Vec::as_slice));
+    save_masters(&directory.join("model"), &Card::new(config, 64), Some(&Tokenizer::bytes()), params).unwrap();
+}
+
+#[test]
+fn there_and_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    model(at);
+    let table = good(at, &["convert", "model", "f16.gguf", "--type", "f16"]);
+    assert!(table.contains("F16") && table.contains("exact") && !table.contains("rounded"), "{table}");
+    let told = good(at, &["convert", "f16.gguf", "ternary", "--type", "bitnet_bf16"]);
+    assert!(told.contains("ternary"), "{told}");
+    let told = good(at, &["convert", "ternary", "out.gguf", "--json"]);
+    let object: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let types: Vec<_> = object["types"].as_array().unwrap().iter().map(|t| t["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["F16", "F32", "I2_S"], "what bitnet.cpp computes is its own type by default");
+    let bytes = std::fs::metadata(at.join("out.gguf")).unwrap().len();
+    assert_eq!(object["records"][0]["measures"]["weight_bytes"]["value"].as_f64(), Some(bytes as f64));
+    good(at, &["convert", "out.gguf", "f32", "--type", "f32"]);
+    let (first, last) = (Checkpoint::open(&at.join("model")).unwrap(), Checkpoint::open(&at.join("f32")).unwrap());
+    for spec in first.listing().params() {
+        let back = if spec.rows == 1 { last.master(spec).unwrap() } else { last.packed(spec).unwrap().dequantize() };
+        assert!(first.master(spec).unwrap() == back, "{}", spec.name);
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    model(at);
+    refused(at, &["convert", "model", "x.gguf", "--type", "q4_k"], 2, &["`q4_k`", "tq2_0", "i2_s"]);
+    refused(at, &["convert", "model", "x.gguf"], 2, &["--type", "f32", "q8_0"]);
+    refused(at, &["convert", "model", "x", "--type", "tq2_0"], 2, &["unknown recipe `tq2_0`"]);
+    refused(at, &["convert", "model", "x", "--type", "f32", "--table", "f16"], 2, &["--table"]);
+    refused(at, &["convert", "nothing", "x.gguf", "--type", "f16"], 5, &["nothing"]);
+    std::fs::write(at.join("bad.gguf"), b"GGUF").unwrap();
+    refused(at, &["convert", "bad.gguf", "x.gguf", "--type", "f16"], 3, &["bad.gguf", "4 of 24 bytes"]);
+    good(at, &["convert", "model", "same.gguf", "--type", "f32"]);
+    refused(at, &["convert", "same.gguf", "same.gguf", "--type", "f32"], 2, &["would replace the input"]);
+    let left: Vec<_> = std::fs::read_dir(at).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(left.iter().all(|name| ["model", "bad.gguf", "same.gguf"].contains(&name.as_str())), "{left:?}");
+}

@@ -1,0 +1,199 @@
+//! Language models as a user meets them: train on text, resume, quantize, score; and what is refused.
+
+mod common;
+
+use common::{good, lowbit, refused, run};
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+/// A network small enough for a test.
+fn describe(at: &Path, steps: u64, head: &str) {
+    let text = format!(
+        r#"
+kind = "language"
+name = "tiny"
+texts = ["lines.txt"]
+documents = "lines"
+replace = [["<br />", "\n"]]
+held_out = 0.2
+context = 32
+recipe = "bitnet"
+[model]
+architecture = "bitnet"
+hidden_size = 32
+num_hidden_layers = 2
+num_attention_heads = 2
+num_key_value_heads = 1
+head_dim = 16
+intermediate_size = 48
+hidden_act = "relu2"
+rope_theta = 10000.0
+rms_norm_eps = 1e-5
+sub_norm = true
+causal = true
+head = {head}
+[train]
+steps = {steps}
+batch_size = 8
+learning_rate = 1e-2
+warmup_steps = 5
+qat = {{}}
+seed = 3
+save_every = 7
+evaluate_every = {steps}
+"#
+    );
+    fs::write(at.join("tiny.toml"), text).unwrap();
+}
+
+const HEAD: &str = "{ lm = { tied = false } }";
+
+/// A text that repeats, one sentence a line.
+fn lines(count: usize) -> String {
+    "The cat sat on the mats.<br />So it goes.\n".repeat(count)
+}
+
+fn measure(told: &str, name: &str) -> f64 {
+    let results: serde_json::Value = serde_json::from_str(told).unwrap();
+    results["records"][0]["measures"][name]["value"].as_f64().unwrap()
+}
+
+#[test]
+fn a_model_learns_a_text_that_repeats_and_its_packed_form_knows_it_too() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    describe(at, 200, HEAD);
+    fs::write(at.join("lines.txt"), lines(200)).unwrap();
+    let output = run(at, &["train", "tiny.toml", "--data", ".", "--out", "masters", "--threads", "2"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("step 200: 0."), "{told}");
+    good(at, &["quantize", "masters", "--recipe", "bitnet", "--out", "packed"]);
+    let told = good(at, &["eval", "packed", "--task", "tiny.toml", "--data", ".", "--json"]);
+    let bits = measure(&told, "bits_per_byte");
+    assert!(bits < 0.3, "{bits}");
+    assert!((measure(&told, "perplexity").log2() - bits).abs() < 1e-9);
+    assert!((measure(&told, "compression_ratio") * bits - 8.0).abs() < 1e-9);
+    assert!(measure(&told, "next_byte_accuracy") > 0.9);
+    let results: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let note = results["records"][0]["detail"]["note"].as_str().unwrap();
+    assert!(note.contains("windows of 32 that move on by 16"), "{note}");
+
+    // Text of another kind costs it more than plain bytes would.
+    fs::write(at.join("other.txt"), "0123456789".repeat(40)).unwrap();
+    let told = good(at, &["eval", "packed", "--text", "other.txt", "--json"]);
+    assert!(measure(&told, "bits_per_byte") > 8.0);
+    fs::write(at.join("own.txt"), "The cat sat on the mats.").unwrap();
+    let told = good(at, &["eval", "packed", "--text", "own.txt", "--json"]);
+    assert!(measure(&told, "bits_per_byte") < 1.0);
+    // The same bytes, compressed or cut by --limit, score the same.
+    let packed = zstd_frame(&fs::read(at.join("own.txt")).unwrap());
+    fs::write(at.join("own.txt.zst"), packed).unwrap();
+    let whole = measure(&told, "bits_per_byte");
+    let again = measure(&good(at, &["eval", "packed", "--text", "own.txt.zst", "--json"]), "bits_per_byte");
+    assert_eq!(whole, again);
+    fs::write(at.join("long.txt"), "The cat sat on the mats. And then it rained.").unwrap();
+    let cut = measure(&good(at, &["eval", "packed", "--text", "long.txt", "--limit", "24", "--json"]), "bits_per_byte");
+    assert_eq!(whole, cut);
+}
+
+/// A zstd frame that stores bytes as they are (RFC 8878): magic, a one-byte length, one raw block.
+fn zstd_frame(content: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(content.len()).unwrap();
+    let header = (u32::from(length) << 3 | 1).to_le_bytes();
+    [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, length][..], &header[..3], content].concat()
+}
+
+#[test]
+fn an_interrupted_training_ends_with_the_same_bits() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    describe(at, 60, HEAD);
+    fs::write(at.join("lines.txt"), lines(100)).unwrap();
+    let train = |out: &str, threads: &str| {
+        let mut command = lowbit();
+        command.current_dir(at).args(["train", "tiny.toml", "--data", ".", "--out", out, "--threads", threads]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    assert!(train("whole", "2").status().unwrap().success());
+    let mut stops = 0;
+    for i in 0..40 {
+        let mut child = train("parts", ["1", "2"][i % 2]).spawn().unwrap();
+        let wanted = 5 + 11 * i;
+        let steps = || fs::read_to_string(at.join("parts/metrics.jsonl")).map_or(0, |text| text.lines().count());
+        while child.try_wait().unwrap().is_none() && steps() < wanted {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let _ = child.kill();
+        if child.wait().unwrap().success() {
+            break;
+        }
+        stops += 1;
+    }
+    assert!(stops > 0, "the first part ended before it could be killed");
+    let weights = |out: &str| fs::read(at.join(out).join("model.safetensors")).unwrap();
+    assert!(weights("whole") == weights("parts"));
+}
+
+#[test]
+fn what_is_held_out_changes_no_weight() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    describe(at, 8, HEAD);
+    let weights = |text: &str, out: &str| {
+        fs::write(at.join("lines.txt"), text).unwrap();
+        good(at, &["train", "tiny.toml", "--data", ".", "--out", out]);
+        fs::read(at.join(out).join("model.safetensors")).unwrap()
+    };
+    let text = lines(100);
+    let last = text.trim_end().rfind('\n').unwrap() + 1;
+    let marked = |from: usize| format!("{}{}", &text[..from], text[from..].replace("cat", "dog"));
+    let whole = weights(&text, "a");
+    // The last line is held out, the first is not.
+    assert!(whole == weights(&marked(last), "b"));
+    assert!(whole != weights(&text.replacen("cat", "dog", 1), "c"));
+}
+
+#[test]
+fn wrong_texts_and_descriptions_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    describe(at, 5, HEAD);
+    fs::write(at.join("empty.txt"), "").unwrap();
+    fs::write(at.join("short.txt"), "short\n").unwrap();
+    fs::write(at.join("lines.txt"), lines(50)).unwrap();
+    let train = |args: &[&str], code: i32, words: &[&str]| {
+        refused(at, &[&["train", "--out", "out", "--data", "."], args].concat(), code, words);
+    };
+    train(&["--text", "nowhere.txt"], 5, &["nowhere.txt", "no such file"]);
+    train(&["--text", "empty.txt"], 3, &["empty.txt", "is empty"]);
+    train(&["--text", "short.txt"], 3, &["tokens", "256", "context"]);
+    train(&["--text", "."], 3, &["directory"]);
+    train(&["text"], 2, &["--text FILE"]);
+    train(&["ag_news", "--text", "lines.txt"], 2, &["ag_news", "no language model"]);
+    train(&["tiny.toml", "--text", "lines.txt", "--learning-rate", "0"], 2, &["learning_rate"]);
+    for (from, to, words) in [
+        ("held_out = 0.2", "held_out = 1.0", ["held_out", "1"]),
+        ("context = 32", "context = 0", ["context", "0"]),
+        ("recipe = \"bitnet\"", "recipe = \"bitnt\"", ["recipe", "bitnet"]),
+        ("documents = \"lines\"", "documents = \"pages\"", ["line 5", "pages"]),
+        ("[[\"<br />\"", "[[\"\"", ["replace", "empty"]),
+        ("hidden_size = 32", "hidden_width = 32", ["model", "hidden"]),
+        (HEAD, "{ classify = { classes = 2, pooling = \"mean\" } }", ["head", "language model"]),
+    ] {
+        let text = fs::read_to_string(at.join("tiny.toml")).unwrap();
+        fs::write(at.join("wrong.toml"), text.replacen(from, to, 1)).unwrap();
+        train(&["wrong.toml"], 3, &words);
+    }
+    assert!(!at.join("out").exists(), "a refused request leaves nothing");
+
+    good(at, &["train", "tiny.toml", "--data", ".", "--out", "model"]);
+    let score =
+        |args: &[&str], code: i32, words: &[&str]| refused(at, &[&["eval", "model"], args].concat(), code, words);
+    score(&["--text", "nowhere.txt"], 5, &["nowhere.txt"]);
+    score(&["--text", "empty.txt"], 3, &["empty.txt", "is empty"]);
+    score(&["--text", "lines.txt", "--stride", "33"], 2, &["stride 33", "32"]);
+    score(&["--text", "lines.txt", "--context", "0"], 2, &["stride", "0"]);
+    score(&["--task", "quickstart"], 2, &["language model"]);
+}

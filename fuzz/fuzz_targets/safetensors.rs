@@ -1,0 +1,16 @@
+//! Safetensors files: the header and every tensor.
+#![no_main]
+
+use lowbit_kernels::Bytes;
+use lowbit_model::container::Tensors;
+use std::path::Path;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Ok(tensors) = Tensors::parse(Path::new("fuzz.safetensors"), Bytes::new(data.to_vec())) else {
+        return;
+    };
+    for name in tensors.names() {
+        let _ = (tensors.floats(name), tensors.bytes(name));
+    }
+    let _ = tensors.verify();
+});
