@@ -5,7 +5,7 @@
 //! order of k, whatever the tile, the threads or the instruction set.
 
 use crate::pool::SharedMut;
-use crate::simd::{self, LANES, Simd, TileOp, tile_panels};
+use crate::simd::{LANES, Simd, TileOp, Tiling, tile_panels};
 use crate::{Cpu, Op, scratch};
 use std::ops::Range;
 
@@ -101,58 +101,79 @@ fn pack_panels(cpu: &Cpu, k: usize, n: usize, b: Mat, packed: &mut [f32]) {
 }
 
 /// `C = A * B` with `B` in panels `[ceil(n / 16)][k][16]`.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments)] // as those of gemm
 pub(crate) fn multiply(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: &[f32], accumulate: bool, c: &mut [f32]) {
     let panels = n.div_ceil(LANES);
     assert!(b.len() >= panels * k * LANES, "B holds all panels");
-    let tile = tile_rows(cpu, m);
-    let tiles = m.div_ceil(tile);
+    let tiling = tiling(cpu, m);
+    let tiles = tiling.large + tiling.small;
     let blocks = tiles.div_ceil(TILES);
     // At least 0.5 M multiply-adds a task; few tokens are split over the columns instead.
     let wanted = (8usize.div_ceil(blocks)).min((m * n * k) >> 19).max(1);
-    let group = panels.div_ceil(wanted).next_multiple_of(if tile == 1 { 8 } else { 4 }).min(panels);
+    let group = panels.div_ceil(wanted).next_multiple_of(if tiling.rows == 1 { 8 } else { 4 }).min(panels);
     let groups = panels.div_ceil(group);
     let out = SharedMut::new(c);
     let per_block = tiles.div_ceil(blocks);
     cpu.pool.run(blocks * groups, &|task| {
         let (block, group_index) = (task / groups, task % groups);
-        let rows = block * per_block * tile..((block + 1) * per_block * tile).min(m);
         let columns = group_index * group..((group_index + 1) * group).min(panels);
-        if !rows.is_empty() {
-            cpu.isa.run(Block { n, k, a, b, first_panel: 0, accumulate, tile, rows, panels: columns, c: &out });
-        }
+        let tiles = block * per_block..((block + 1) * per_block).min(tiles);
+        cpu.isa.run(Block { m, n, k, a, b, first_panel: 0, accumulate, tiling, tiles, panels: columns, c: &out });
     });
 }
 
-/// Rows of a register tile for `m` rows.
-struct TileRows(usize);
-
-impl Op for TileRows {
-    type Out = usize;
-    #[inline(always)]
-    fn eval<S: Simd>(self, _: S) -> usize {
-        simd::tile_rows::<S>(self.0)
+/// The columns of some panels of `C = A * B` (or `C += A * B`) on the calling thread; `b` begins with the first of them.
+#[allow(clippy::too_many_arguments)] // as those of gemm
+pub(crate) fn panels(
+    cpu: &Cpu,
+    n: usize,
+    k: usize,
+    a: Mat,
+    b: &[f32],
+    accumulate: bool,
+    panels: Range<usize>,
+    c: &SharedMut<f32>,
+) {
+    let m = c.len() / n;
+    let tiling = tiling(cpu, m);
+    let all = tiling.large + tiling.small;
+    for first in (0..all).step_by(2 * TILES) {
+        let tiles = first..(first + 2 * TILES).min(all);
+        let (first_panel, panels) = (panels.start, panels.clone());
+        cpu.isa.run(Block { m, n, k, a, b, first_panel, accumulate, tiling, tiles, panels, c });
     }
 }
 
-/// Rows of a register tile for `m` rows on this CPU.
-pub(crate) fn tile_rows(cpu: &Cpu, m: usize) -> usize {
-    cpu.isa.run(TileRows(m.max(1)))
+/// Asks for the register tiles that cover so many rows.
+struct Tiles(usize);
+
+impl Op for Tiles {
+    type Out = Tiling;
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) -> Tiling {
+        Tiling::new(self.0, S::TILE_ROWS)
+    }
 }
 
-/// One task: a block of rows times a range of panels.
-pub(crate) struct Block<'a> {
-    pub n: usize,
-    pub k: usize,
-    pub a: Mat<'a>,
+/// The register tiles that cover `m` rows on this CPU.
+pub(crate) fn tiling(cpu: &Cpu, m: usize) -> Tiling {
+    cpu.isa.run(Tiles(m.max(1)))
+}
+
+/// One task: some tiles of rows times a range of panels.
+struct Block<'a> {
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Mat<'a>,
     /// Panels from `first_panel` on, `[k][16]` each.
-    pub b: &'a [f32],
-    pub first_panel: usize,
-    pub accumulate: bool,
-    pub tile: usize,
-    pub rows: Range<usize>,
-    pub panels: Range<usize>,
-    pub c: &'a SharedMut<'a, f32>,
+    b: &'a [f32],
+    first_panel: usize,
+    accumulate: bool,
+    tiling: Tiling,
+    tiles: Range<usize>,
+    panels: Range<usize>,
+    c: &'a SharedMut<'a, f32>,
 }
 
 impl Op for Block<'_> {
@@ -160,24 +181,24 @@ impl Op for Block<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let tiles = self.rows.len().div_ceil(self.tile);
-        let wide = tile_panels::<S>(self.tile);
+        let tile = self.tiling.rows;
+        let wide = tile_panels::<S>(tile);
         // The transposed layout stores 16 at a time: room for the last store.
-        let mut packed = scratch::take((tiles * self.tile * TILE_STRIDE + LANES) * 4);
+        let mut packed = scratch::take((self.tiles.len() * tile * TILE_STRIDE + LANES) * 4);
         let packed = packed.floats();
         let transposed = self.a.row_stride == 1 && self.a.col_stride != 1;
         let mut start = 0;
         while start < self.k {
             let chunk = start..(start + CHUNK).min(self.k);
-            for i in 0..tiles {
-                self.pack_tile(i, chunk.clone(), transposed, &mut packed[i * self.tile * TILE_STRIDE..]);
+            for (i, packed) in self.tiles.clone().zip(packed.chunks_mut(tile * TILE_STRIDE)) {
+                self.pack_tile(i, chunk.clone(), transposed, packed);
             }
             let mut panel = self.panels.start;
             while panel < self.panels.end {
                 let width = if self.panels.end - panel >= wide { wide } else { 1 };
-                for i in 0..tiles {
-                    let a = &packed[i * self.tile * TILE_STRIDE..];
-                    s.tile(self.tile, width, Tile { block: &self, i, a, transposed, chunk: chunk.clone(), panel });
+                for (i, a) in self.tiles.clone().zip(packed.chunks(tile * TILE_STRIDE)) {
+                    let rows = self.tiling.tile(i).len();
+                    s.tile(rows, width, Tile { block: &self, i, a, transposed, chunk: chunk.clone(), panel });
                 }
                 panel += width;
             }
@@ -190,17 +211,17 @@ impl Block<'_> {
     /// Rows of tile `i` that exist.
     #[inline(always)]
     fn tile_rows(&self, i: usize) -> Range<usize> {
-        let first = self.rows.start + i * self.tile;
-        first..(first + self.tile).min(self.rows.end)
+        let rows = self.tiling.tile(i);
+        rows.start..rows.end.min(self.m)
     }
 
     /// Copies a chunk of a tile: `[tile][TILE_STRIDE]`, or `[chunk][tile]` when `A` is stored transposed.
     #[inline(always)]
     fn pack_tile(&self, i: usize, chunk: Range<usize>, transposed: bool, out: &mut [f32]) {
-        let rows = self.tile_rows(i);
+        let (rows, tile) = (self.tile_rows(i), self.tiling.tile(i).len());
         let a = &self.a;
         if transposed {
-            for (l, out) in chunk.zip(out.chunks_exact_mut(self.tile)) {
+            for (l, out) in chunk.zip(out.chunks_exact_mut(tile)) {
                 let from = &a.data[l * a.col_stride + rows.start..][..rows.len()];
                 for (o, v) in out.iter_mut().zip(from) {
                     *o = *v;
@@ -209,7 +230,7 @@ impl Block<'_> {
             }
             return;
         }
-        for (r, out) in out.chunks_exact_mut(TILE_STRIDE).enumerate().take(self.tile) {
+        for (r, out) in out.chunks_exact_mut(TILE_STRIDE).enumerate().take(tile) {
             let out = &mut out[..chunk.len()];
             if r >= rows.len() {
                 out.fill(0.0);

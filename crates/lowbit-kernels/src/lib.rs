@@ -30,5 +30,5 @@ pub use format::{FORMATS, Format, Packed, Part, QuantizeOptions};
 pub use gemm::{Mat, gemm};
 pub use isa::{Isa, Op};
 pub use pool::Pool;
-pub use rows::{GROUP, Int8Rows, Rows};
+pub use rows::{Bf16Rows, GROUP, Int8Rows, Rows};
 pub use simd::Simd;

@@ -12,15 +12,33 @@ const SPINS: u32 = 20_000;
 
 type Job = &'static (dyn Fn(usize) + Sync);
 
-struct Shared {
-    /// Odd while a job is published; each publication and each retirement adds one.
+/// What the calling thread writes and workers read, on lines of its own.
+#[repr(align(128))]
+struct Published {
+    /// Adds one with each job.
     epoch: AtomicUsize,
-    job: Mutex<Option<(Job, usize)>>,
+    /// The two words of a [`Job`].
+    job: [AtomicUsize; 2],
+    tasks: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// What all threads write.
+#[repr(align(128))]
+struct Progress {
+    /// The next task that no thread has taken; the first of each thread is its own number.
     next: AtomicUsize,
     /// Workers that still may touch the job.
     busy: AtomicUsize,
+    /// Workers that are parked, or about to be.
+    asleep: AtomicUsize,
     panicked: AtomicBool,
-    stop: AtomicBool,
+}
+
+struct Shared {
+    published: Published,
+    progress: Progress,
+    threads: usize,
 }
 
 /// Threads that run the tasks of one job at a time.
@@ -39,39 +57,47 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Shared {
-    fn work(&self, job: Job, tasks: usize) {
-        loop {
-            let task = self.next.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
+    /// Runs task `task`, then others until none is left.
+    fn work(&self, job: Job, mut task: usize, tasks: usize) {
+        while task < tasks {
+            if catch_unwind(AssertUnwindSafe(|| job(task))).is_err() {
+                self.progress.panicked.store(true, Ordering::Relaxed);
+            }
+            if tasks <= self.threads {
                 return;
             }
-            if catch_unwind(AssertUnwindSafe(|| job(task))).is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
-            }
+            task = self.progress.next.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn worker(&self) {
+    fn worker(&self, number: usize) {
+        let Published { epoch, job, tasks, stop } = &self.published;
         let mut seen = 0;
         loop {
             let mut spins = 0;
-            while self.epoch.load(Ordering::Acquire) == seen {
-                if self.stop.load(Ordering::Relaxed) {
+            while epoch.load(Ordering::Acquire) == seen {
+                if stop.load(Ordering::Relaxed) {
                     return;
                 }
                 if spins < SPINS {
                     spins += 1;
                     std::hint::spin_loop();
-                } else {
+                    continue;
+                }
+                // Either this thread sees the new epoch, or the calling thread sees that it is asleep.
+                self.progress.asleep.fetch_add(1, Ordering::SeqCst);
+                if epoch.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst) {
                     std::thread::park();
                 }
+                self.progress.asleep.fetch_sub(1, Ordering::SeqCst);
             }
-            seen = self.epoch.load(Ordering::Acquire);
-            let job = *self.job.lock().expect("the lock is never held over a panic");
-            if let Some((job, tasks)) = job {
-                self.work(job, tasks);
-            }
-            self.busy.fetch_sub(1, Ordering::Release);
+            seen = epoch.load(Ordering::Acquire);
+            let words = [job[0].load(Ordering::Relaxed), job[1].load(Ordering::Relaxed)];
+            // SAFETY: the words of a job that `Pool::run` published before this epoch; it keeps the job alive, and
+            // publishes no other, until this worker has left `busy`.
+            let job: Job = unsafe { std::mem::transmute::<[usize; 2], Job>(words) };
+            self.work(job, number, tasks.load(Ordering::Relaxed));
+            self.progress.busy.fetch_sub(1, Ordering::Release);
         }
     }
 }
@@ -79,19 +105,28 @@ impl Shared {
 impl Pool {
     /// A pool of `threads` threads, the calling one included.
     pub fn new(threads: usize) -> Self {
+        let threads = threads.max(1);
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
-            job: Mutex::new(None),
-            next: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
-            panicked: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
+            published: Published {
+                epoch: AtomicUsize::new(0),
+                job: [const { AtomicUsize::new(0) }; 2],
+                tasks: AtomicUsize::new(0),
+                stop: AtomicBool::new(false),
+            },
+            progress: Progress {
+                next: AtomicUsize::new(0),
+                busy: AtomicUsize::new(0),
+                asleep: AtomicUsize::new(0),
+                panicked: AtomicBool::new(false),
+            },
+            threads,
         });
-        let workers: Vec<_> = (1..threads.max(1))
+        let workers: Vec<_> = (1..threads)
             .map(|i| {
                 let shared = shared.clone();
                 let name = format!("lowbit-{i}");
-                std::thread::Builder::new().name(name).spawn(move || shared.worker()).expect("a thread can be started")
+                let work = move || shared.worker(i);
+                std::thread::Builder::new().name(name).spawn(work).expect("a thread can be started")
             })
             .collect();
         let handles = workers.iter().map(|w| w.thread().clone()).collect();
@@ -115,20 +150,24 @@ impl Pool {
         // SAFETY: the reference is only used between here and the end of the wait below, while `task` is borrowed: a
         // worker takes it after the epoch changed and has dropped it when it leaves `busy`.
         let job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(task) };
-        *self.shared.job.lock().expect("the lock is never held over a panic") = Some((job, tasks));
-        self.shared.next.store(0, Ordering::Relaxed);
-        self.shared.busy.store(self.workers.len(), Ordering::Relaxed);
-        self.shared.epoch.fetch_add(1, Ordering::Release);
-        for handle in &self.handles {
-            handle.unpark();
+        // SAFETY: a reference to a trait object is two words.
+        let words = unsafe { std::mem::transmute::<Job, [usize; 2]>(job) };
+        let Shared { published, progress, .. } = &*self.shared;
+        progress.next.store(self.threads(), Ordering::Relaxed);
+        progress.busy.store(self.workers.len(), Ordering::Relaxed);
+        published.job[0].store(words[0], Ordering::Relaxed);
+        published.job[1].store(words[1], Ordering::Relaxed);
+        published.tasks.store(tasks, Ordering::Relaxed);
+        published.epoch.fetch_add(1, Ordering::SeqCst);
+        if progress.asleep.load(Ordering::SeqCst) > 0 {
+            self.handles.iter().for_each(Thread::unpark);
         }
-        self.shared.work(job, tasks);
-        while self.shared.busy.load(Ordering::Acquire) != 0 {
+        self.shared.work(job, 0, tasks);
+        while progress.busy.load(Ordering::Acquire) != 0 {
             std::hint::spin_loop();
         }
-        *self.shared.job.lock().expect("the lock is never held over a panic") = None;
         drop(gate);
-        assert!(!self.shared.panicked.swap(false, Ordering::Relaxed), "a task of the pool panicked");
+        assert!(!progress.panicked.swap(false, Ordering::Relaxed), "a task of the pool panicked");
     }
 
     /// Splits `rows` rows into chunks of `grain` rows and calls `f(range, parts)` for each, `parts` being the rows of the
@@ -172,6 +211,11 @@ impl<'a, T: Send> SharedMut<'a, T> {
         SharedMut { start: SendPtr(buffer.as_mut_ptr()), len: buffer.len(), borrow: std::marker::PhantomData }
     }
 
+    /// Elements of the buffer.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// A part of the buffer.
     ///
     /// # Safety
@@ -193,7 +237,7 @@ unsafe impl<T: Send> Send for SendPtr<T> {}
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.published.stop.store(true, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             let _ = worker.join();

@@ -1,7 +1,11 @@
-//! Activations on their way into a matrix product: f32, or int8 with one scale per token.
+//! Activations on their way into a matrix product: f32, int8 with one scale per token, or bf16.
 
+use crate::pool::SharedMut;
+use crate::scratch::Line;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, scratch};
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// Columns that share a scale in the group-wise formats, and over which int8 activations keep sums.
 pub const GROUP: usize = 64;
@@ -13,6 +17,105 @@ pub enum Rows<'a> {
     F32(&'a [f32]),
     /// Quantized per token.
     Int8(&'a Int8Rows),
+    /// Rounded to bf16.
+    Bf16(&'a Bf16Rows),
+    /// As they are, and quantized per token.
+    Both(&'a [f32], &'a Int8Rows),
+}
+
+impl<'a> Rows<'a> {
+    /// The values as f32, `[tokens, cols]`.
+    pub fn floats(self) -> Cow<'a, [f32]> {
+        match self {
+            Rows::F32(x) | Rows::Both(x, _) => Cow::Borrowed(x),
+            Rows::Int8(q) => Cow::Owned(q.dequantize()),
+            Rows::Bf16(x) => Cow::Owned(x.widen()),
+        }
+    }
+}
+
+/// Lines of 64 bytes between the rows of a chunk; odd, so that neighbouring rows fall into different cache sets.
+const ROW_LINES: usize = 13;
+/// Bytes between the rows of a chunk, where there are several.
+pub(crate) const ROW: usize = ROW_LINES * 64;
+
+/// Rows of bytes, cut into chunks that fit the first-level cache beside a strip of weights: `[chunks][tokens][ROW]`. One row
+/// is a single chunk. Bytes beyond a row are 0 up to a whole line, of a single row one line further.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Blocked {
+    lines: Vec<Line>,
+    tokens: usize,
+    /// Bytes of a row in a chunk.
+    chunk: usize,
+    /// Bytes between chunks.
+    distance: usize,
+    chunks: usize,
+}
+
+impl Blocked {
+    /// Makes room for `tokens` rows of `bytes` bytes; chunks end at multiples of `align` lines.
+    fn resize(&mut self, tokens: usize, bytes: usize, align: usize) {
+        let units = bytes.div_ceil(64 * align);
+        let chunks = if tokens == 1 { 1 } else { units.div_ceil(ROW_LINES / align) };
+        self.chunks = chunks;
+        self.tokens = tokens;
+        self.chunk = units.div_ceil(chunks.max(1)) * align * 64;
+        self.distance = tokens.next_multiple_of(2) * ROW;
+        let lines = if tokens == 1 { self.chunk / 64 + 1 } else { chunks * self.distance / 64 };
+        if self.lines.len() < lines {
+            self.lines.resize(lines, Line::ZERO);
+        }
+        if tokens == 1 {
+            self.lines[lines - 1] = Line::ZERO;
+        }
+    }
+
+    /// Number of rows.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Number of chunks.
+    pub fn chunks(&self) -> usize {
+        self.chunks
+    }
+
+    /// Bytes of a row in a chunk; the last chunk may hold less.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// All rows of a chunk, [`ROW`] bytes apart; with an odd number of rows, an arbitrary one follows.
+    pub fn rows(&self, chunk: usize) -> &[u8] {
+        &self.bytes()[chunk * self.distance..][..self.distance]
+    }
+
+    /// The row of a single token.
+    pub fn single(&self) -> &[u8] {
+        debug_assert_eq!(self.tokens, 1);
+        self.bytes()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: a line is 64 bytes.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 64) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: a line is 64 bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * 64) }
+    }
+
+    /// The bytes of one token, in order, without padding of the chunks.
+    fn row(&self, token: usize) -> impl Iterator<Item = u8> + '_ {
+        let parts = (0..self.chunks).map(move |c| &self.bytes()[c * self.distance + token * ROW..][..self.chunk]);
+        parts.flatten().copied()
+    }
+
+    /// Where the bytes of a token's chunk begin.
+    fn at(chunk: usize, distance: usize, token: usize) -> usize {
+        chunk * distance + token * ROW
+    }
 }
 
 /// Activations quantized to int8 per token by absmax: `x ~ q * scale`, `scale = max|x| / 127` (arXiv 2402.17764).
@@ -20,96 +123,223 @@ pub enum Rows<'a> {
 pub struct Int8Rows {
     /// Tokens.
     pub tokens: usize,
-    /// Columns before padding.
+    /// Columns.
     pub cols: usize,
-    /// Codes, `[tokens, stride]`; columns beyond `cols` are 0.
-    pub q: Vec<i8>,
-    /// Columns after padding: whole groups plus one, so that kernels may read past the last one.
-    pub stride: usize,
     /// Step of each token, `[tokens]`.
     pub scale: Vec<f32>,
-    /// Sum of the codes of each group of [`GROUP`] columns, `[tokens, stride / GROUP]`.
-    pub group_sums: Vec<i32>,
+    pub(crate) q: Blocked,
+    /// Sum of the codes of each group of [`GROUP`] columns, `[tokens, ceil(cols / GROUP)]`.
+    pub(crate) group_sums: Vec<f32>,
     /// Sum of all codes of each token, `[tokens]`.
-    pub sums: Vec<i32>,
+    pub(crate) sums: Vec<i32>,
 }
+
+/// Values of a task below which rows are made by one thread, handing out work costing more.
+const SMALL: usize = 1 << 14;
 
 impl Int8Rows {
     /// Quantizes `x`, `[tokens, cols]`, reusing the buffers of `self`.
     pub fn quantize(&mut self, cpu: &Cpu, x: &[f32], cols: usize) {
-        self.tokens = x.len() / cols.max(1);
-        self.cols = cols;
-        self.stride = (cols.div_ceil(GROUP) + 1) * GROUP;
-        let groups = self.stride / GROUP;
-        self.q.resize(self.tokens * self.stride, 0);
-        self.scale.resize(self.tokens, 0.0);
-        self.group_sums.resize(self.tokens * groups, 0);
-        let (tokens, stride, isa) = (self.tokens, self.stride, cpu.isa);
-        let grain = (8_192 / cols.max(1)).clamp(1, 64);
-        let (q, scale) = (&mut self.q[..tokens * stride], &mut self.scale[..tokens]);
-        self.sums.clear();
-        self.sums.resize(tokens, 0);
-        let scale_cell = crate::pool::SharedMut::new(scale);
-        let sums_cell = crate::pool::SharedMut::new(&mut self.group_sums[..tokens * groups]);
-        cpu.pool.for_rows(tokens, grain, [(q, stride)], |range, [q]| {
-            let first = range.start;
-            // SAFETY: row ranges of different tasks are disjoint.
-            let (scale, sums) =
-                unsafe { (scale_cell.slice(range.clone()), sums_cell.slice(first * groups..range.end * groups)) };
-            for (i, row) in q.chunks_exact_mut(stride).enumerate() {
-                let x = &x[(first + i) * cols..][..cols];
-                scale[i] = isa.run(QuantizeRow { x, q: row, sums: &mut sums[i * groups..][..groups] });
+        self.resize(x.len() / cols.max(1), cols);
+        let to = &self.writer();
+        cpu.pool.run(to.tasks(cols), &|task| {
+            for token in to.tokens(task, cols) {
+                cpu.isa.run(QuantizeRow { x: &x[token * cols..][..cols], token, to });
             }
         });
-        for (sum, groups) in self.sums.iter_mut().zip(self.group_sums.chunks_exact(groups)) {
-            *sum = groups.iter().sum();
+    }
+
+    /// Quantizes rows that `fill` writes, given token and row, reusing the buffers of `self`.
+    pub(crate) fn quantize_filled(
+        &mut self,
+        cpu: &Cpu,
+        tokens: usize,
+        cols: usize,
+        fill: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        self.resize(tokens, cols);
+        let to = &self.writer();
+        cpu.pool.run(to.tasks(cols), &|task| {
+            let mut row = scratch::take(cols * 4);
+            let row = &mut row.floats()[..cols];
+            for token in to.tokens(task, cols) {
+                fill(token, row);
+                cpu.isa.run(QuantizeRow { x: row, token, to });
+            }
+        });
+    }
+
+    /// Makes room for `[tokens, cols]`.
+    fn resize(&mut self, tokens: usize, cols: usize) {
+        (self.tokens, self.cols) = (tokens, cols);
+        self.q.resize(tokens, cols, 1);
+        self.scale.resize(tokens, 0.0);
+        self.sums.resize(tokens, 0);
+        self.group_sums.resize(tokens * cols.div_ceil(GROUP), 0.0);
+    }
+
+    fn writer(&mut self) -> Int8Writer<'_> {
+        let (chunk, distance) = (self.q.chunk, self.q.distance);
+        Int8Writer {
+            tokens: self.tokens,
+            chunk,
+            distance,
+            q: SharedMut::new(self.q.bytes_mut()),
+            scale: SharedMut::new(&mut self.scale),
+            sums: SharedMut::new(&mut self.sums),
+            groups: SharedMut::new(&mut self.group_sums),
         }
+    }
+
+    /// The codes of one token, `[cols]`.
+    pub fn codes(&self, token: usize) -> impl Iterator<Item = i8> + '_ {
+        self.q.row(token).map(|b| b as i8).take(self.cols)
     }
 
     /// `q * scale` of all tokens, `[tokens, cols]`.
     pub fn dequantize(&self) -> Vec<f32> {
-        let rows = self.q.chunks_exact(self.stride).zip(&self.scale).take(self.tokens);
-        rows.flat_map(|(q, &s)| q[..self.cols].iter().map(move |&c| c as f32 * s)).collect()
+        (0..self.tokens).flat_map(|t| self.codes(t).map(move |c| c as f32 * self.scale[t])).collect()
     }
 }
 
-/// `q = round(x * 127 / max(max|x|, 1e-5))`; returns the step `max(max|x|, 1e-5) / 127`.
+/// Where the rows of [`Int8Rows`] go; each token is written by one task.
+struct Int8Writer<'a> {
+    tokens: usize,
+    chunk: usize,
+    distance: usize,
+    q: SharedMut<'a, u8>,
+    scale: SharedMut<'a, f32>,
+    sums: SharedMut<'a, i32>,
+    groups: SharedMut<'a, f32>,
+}
+
+impl Int8Writer<'_> {
+    fn tasks(&self, cols: usize) -> usize {
+        self.tokens.div_ceil(SMALL.div_ceil(cols.max(1)))
+    }
+
+    fn tokens(&self, task: usize, cols: usize) -> Range<usize> {
+        let grain = SMALL.div_ceil(cols.max(1));
+        task * grain..((task + 1) * grain).min(self.tokens)
+    }
+}
+
+/// `q = round(x * 127 / max(max|x|, 1e-5))`, `scale = max(max|x|, 1e-5) / 127`.
 struct QuantizeRow<'a> {
     x: &'a [f32],
-    /// Whole groups.
-    q: &'a mut [i8],
-    /// One per group.
-    sums: &'a mut [i32],
+    token: usize,
+    to: &'a Int8Writer<'a>,
 }
 
 impl Op for QuantizeRow<'_> {
-    type Out = f32;
+    type Out = ();
 
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) -> f32 {
+    fn eval<S: Simd>(self, s: S) {
+        let QuantizeRow { x, token, to } = self;
+        let whole = x.len() / LANES * LANES;
         let mut top = s.splat(1e-5);
-        for part in self.x.chunks(LANES) {
-            top = s.max(s.abs(s.load_part(part, 0.0)), top);
+        for part in x[..whole].as_chunks::<LANES>().0 {
+            // SAFETY: 16 values.
+            top = s.max(s.abs(unsafe { s.load(part.as_ptr()) }), top);
         }
+        top = s.max(s.abs(s.load_part(&x[whole..], 0.0)), top);
         let top = s.max_lane(top);
         let factor = s.splat(127.0 / top);
-        let (codes, rest) = self.q.split_at_mut(self.x.len() / LANES * LANES);
-        for (part, q) in self.x.chunks_exact(LANES).zip(codes.chunks_exact_mut(LANES)) {
-            let v = s.round_i(s.mul(s.load_part(part, 0.0), factor));
-            // SAFETY: the chunk holds 16 bytes; |x| * 127 / max|x| rounds to at most 127.
-            unsafe { s.store_i8(q.as_mut_ptr(), v) };
+        let groups = x.len().div_ceil(GROUP);
+        let mut total = 0;
+        for g in 0..groups {
+            let (chunk, at) = (g * GROUP / to.chunk, g * GROUP % to.chunk);
+            let at = Blocked::at(chunk, to.distance, token) + at;
+            // SAFETY: the task owns the bytes of its tokens.
+            let q = unsafe { to.q.slice(at..at + GROUP) };
+            let x = &x[g * GROUP..x.len().min((g + 1) * GROUP)];
+            let mut sums = s.splat_i(0);
+            for (i, q) in q.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                let part = match x.len() {
+                    // SAFETY: 16 values of a whole group.
+                    GROUP => unsafe { s.load(x.as_ptr().add(i * LANES)) },
+                    _ => s.load_part(x.get(i * LANES..).unwrap_or(&[]), 0.0),
+                };
+                let codes = s.round_i(s.mul(part, factor));
+                sums = s.add_i(sums, codes);
+                // SAFETY: 16 bytes; |x| * 127 / max|x| rounds to at most 127.
+                unsafe { s.store_i8(q.as_mut_ptr().cast(), codes) };
+            }
+            let sum = s.sum_i(sums);
+            total += sum;
+            // SAFETY: the task owns the sums of its tokens.
+            unsafe { to.groups.slice(token * groups + g..token * groups + g + 1)[0] = sum as f32 };
         }
-        let tail = &self.x[codes.len()..];
-        rest.fill(0);
-        for (q, x) in rest.iter_mut().zip(tail) {
-            *q = (x * (127.0 / top)).round_ties_even() as i8;
+        // SAFETY: as above.
+        unsafe {
+            to.scale.slice(token..token + 1)[0] = top / 127.0;
+            to.sums.slice(token..token + 1)[0] = total;
         }
-        let ones = s.splat_i(0x0101_0101);
-        for (sum, codes) in self.sums.iter_mut().zip(self.q.chunks_exact(GROUP)) {
-            // SAFETY: a group is 64 bytes. Its sum is far below 2^24, so f32 holds it exactly.
-            let lanes = unsafe { s.dot_small(s.splat_i(0), ones, s.load_i(codes.as_ptr().cast())) };
-            *sum = s.sum(s.to_f(lanes)) as i32;
+    }
+}
+
+/// Activations rounded to bf16 (nearest even), `[tokens, cols]`.
+#[derive(Clone, Debug, Default)]
+pub struct Bf16Rows {
+    cols: usize,
+    pub(crate) x: Blocked,
+}
+
+impl Bf16Rows {
+    /// Rounds `x`, `[tokens, cols]`, reusing the buffers of `self`.
+    pub fn round(&mut self, cpu: &Cpu, x: &[f32], cols: usize) {
+        let tokens = x.len() / cols.max(1);
+        self.cols = cols;
+        // Two lines hold the 64 columns of a group.
+        self.x.resize(tokens, cols * 2, 2);
+        let (chunk, distance) = (self.x.chunk, self.x.distance);
+        let out = SharedMut::new(self.x.bytes_mut());
+        let grain = SMALL.div_ceil(cols.max(1));
+        cpu.pool.run(tokens.div_ceil(grain), &|task| {
+            let tokens = task * grain..((task + 1) * grain).min(tokens);
+            for token in tokens {
+                cpu.isa.run(RoundRow { x: &x[token * cols..][..cols], token, chunk, distance, out: &out });
+            }
+        });
+    }
+
+    /// The values as f32, `[tokens, cols]`.
+    pub fn widen(&self) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.x.tokens * self.cols);
+        for token in 0..self.x.tokens {
+            let bytes: Vec<u8> = self.x.row(token).take(self.cols * 2).collect();
+            out.extend(bytes.chunks_exact(2).map(|b| f32::from_bits((b[0] as u32) << 16 | (b[1] as u32) << 24)));
         }
-        top / 127.0
+        out
+    }
+}
+
+/// Rounds the row of a token to bf16, padded with 0 to whole groups.
+struct RoundRow<'a> {
+    x: &'a [f32],
+    token: usize,
+    chunk: usize,
+    distance: usize,
+    out: &'a SharedMut<'a, u8>,
+}
+
+impl Op for RoundRow<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) {
+        for (i, x) in self.x.chunks(self.chunk / 2).enumerate() {
+            let at = Blocked::at(i, self.distance, self.token);
+            let padded = x.len().next_multiple_of(GROUP) * 2;
+            // SAFETY: the task owns the bytes of its tokens.
+            let out = unsafe { self.out.slice(at..at + padded) };
+            let (used, rest) = out.as_chunks_mut::<2>().0.split_at_mut(x.len());
+            for (x, out) in x.iter().zip(used) {
+                let bits = x.to_bits();
+                *out = (((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_le_bytes();
+            }
+            rest.fill([0; 2]);
+        }
     }
 }

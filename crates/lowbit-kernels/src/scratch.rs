@@ -3,9 +3,14 @@
 use std::cell::RefCell;
 
 /// One cache line; a buffer of lines is aligned for every vector.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Line([u8; 64]);
+
+impl Line {
+    /// All zero.
+    pub(crate) const ZERO: Line = Line([0; 64]);
+}
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
@@ -19,7 +24,7 @@ pub(crate) fn take(bytes: usize) -> Scratch {
     let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
     let lines = bytes.div_ceil(64);
     if buffer.len() < lines {
-        buffer.resize(lines, Line([0; 64]));
+        buffer.resize(lines, Line::ZERO);
     }
     Scratch(buffer)
 }

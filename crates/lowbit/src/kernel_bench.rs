@@ -277,10 +277,7 @@ fn tolerance(cpu: &Cpu, format: &str, tokens: usize) -> f64 {
 /// Compares some outputs `y`, `[tokens, rows]`, with products of the dequantized weights in f64.
 fn check(cpu: &Cpu, packed: &Packed, x: Rows, y: &[f32]) -> Result<(), Failure> {
     let (rows, cols) = (packed.rows, packed.cols);
-    let seen = match x {
-        Rows::F32(x) => x.to_vec(),
-        Rows::Int8(q) => q.dequantize(),
-    };
+    let seen = x.floats();
     let (name, tokens) = (packed.format.name(), seen.len() / cols);
     let most = tolerance(cpu, name, tokens);
     let mut weights = vec![0.0; cols];

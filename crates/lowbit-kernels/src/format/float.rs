@@ -3,14 +3,15 @@
 //! bf16 products of several tokens take bf16 activations where the CPU multiplies bf16 pairs; elsewhere, and for one
 //! token, activations stay f32.
 
-use super::tiles::{self, Epilogue, Groups, Kind, Layout, Quads};
+use super::tiles::{self, Epilogue, Kind, Layout, Quads};
 use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
 use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Isa, Op, Rows, scratch};
+use crate::{Bf16Rows, Bytes, Cpu, Error, Isa, Op, Rows};
 use half::bf16;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// 32-bit floats, panels `[cols][16]`.
@@ -57,15 +58,8 @@ impl Format for F32 {
     }
 
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
-        let owned;
-        let x = match x {
-            Rows::F32(x) => x,
-            Rows::Int8(q) => {
-                owned = q.dequantize();
-                &owned
-            }
-        };
-        gemm::multiply(cpu, x.len() / p.cols, p.rows, p.cols, Mat::new(x, p.cols), &as_floats(&p.parts[0]), false, y);
+        let x = x.floats();
+        gemm::multiply(cpu, x.len() / p.cols, p.rows, p.cols, Mat::new(&x, p.cols), &as_floats(&p.parts[0]), false, y);
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
@@ -110,6 +104,10 @@ impl Format for BF16 {
         product(cpu, &Bf16View(p), &|panels, x, out| cpu.isa.run(OneToken { p, panels, x, out }), p, x, y);
     }
 
+    fn takes_bf16(&self, cpu: &Cpu, tokens: usize) -> bool {
+        takes_bf16(cpu, tokens)
+    }
+
     fn validate(&self, p: &Packed) -> Result<(), Error> {
         let values = p.parts[0].chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32());
         check_scales("bf16", values)
@@ -119,36 +117,34 @@ impl Format for BF16 {
 /// The kernel for one token: a range of panels, the activations, the outputs.
 pub(super) type ForOneToken<'a> = &'a (dyn Fn(Range<usize>, &[f32], &SharedMut<f32>) + Sync);
 
+thread_local! {
+    static ROUNDED: RefCell<Bf16Rows> = RefCell::default();
+}
+
+/// Whether a product of so many tokens takes bf16 activations.
+pub(super) fn takes_bf16(cpu: &Cpu, tokens: usize) -> bool {
+    tokens > 1 && cpu.isa.run(FastBf16)
+}
+
 /// The product of a format whose weights are floats: one token exactly, several by bf16 pairs where that is fast.
 pub(super) fn product(cpu: &Cpu, w: &dyn Quads, one: ForOneToken, p: &Packed, x: Rows, y: &mut [f32]) {
-    let owned;
-    let x = match x {
-        Rows::F32(x) => x,
-        Rows::Int8(q) => {
-            owned = q.dequantize();
-            &owned
+    let tokens = y.len() / p.rows;
+    match x {
+        Rows::Bf16(x) if takes_bf16(cpu, tokens) => tiles::product(cpu, w, p.rows, x.into(), y, &|_, _| {}),
+        _ if takes_bf16(cpu, tokens) => {
+            let mut rounded = ROUNDED.take();
+            rounded.round(cpu, &x.floats(), p.cols);
+            tiles::product(cpu, w, p.rows, (&rounded).into(), y, &|_, _| {});
+            ROUNDED.set(rounded);
         }
-    };
-    let tokens = x.len() / p.cols;
-    if tokens == 1 {
-        let panels = p.rows.div_ceil(LANES);
-        let bytes = p.bytes() / panels + 1;
-        let grain = ((1 << 16) / bytes + 1).next_multiple_of(WIDE).max(panels.div_ceil(16).next_multiple_of(WIDE));
-        let out = SharedMut::new(y);
-        cpu.pool.run(panels.div_ceil(grain), &|task| one(task * grain..((task + 1) * grain).min(panels), x, &out));
-    } else if cpu.isa.run(FastBf16) {
-        let Layout { units, quads, .. } = w.layout();
-        let stride = units * quads * 4;
-        let mut rows = scratch::take(tokens * stride);
-        let bytes = &mut rows.bytes()[..tokens * stride];
-        let grain = (1 << 13) / p.cols + 1;
-        cpu.pool.for_rows(tokens, grain, [(&mut *bytes, stride)], |range, [out]| {
-            cpu.isa.run(ToBf16 { x: &x[range.start * p.cols..range.end * p.cols], cols: p.cols, stride, out });
-        });
-        let groups = Groups { bytes, stride, tokens, sums: &[], sums_stride: 0, scale: &[], totals: &[] };
-        tiles::product(cpu, w, p.rows, groups, y);
-    } else {
-        tiles::product_f32(cpu, w, p.rows, p.cols, Rows::F32(x), y);
+        _ if tokens == 1 => {
+            let panels = p.rows.div_ceil(LANES);
+            let bytes = p.bytes() / panels + 1;
+            let grain = ((1 << 16) / bytes + 1).next_multiple_of(WIDE).max(panels.div_ceil(16).next_multiple_of(WIDE));
+            let (x, out) = (&x.floats(), SharedMut::new(y));
+            cpu.pool.run(panels.div_ceil(grain), &|task| one(task * grain..((task + 1) * grain).min(panels), x, &out));
+        }
+        _ => tiles::product_f32(cpu, w, p.rows, p.cols, x, y),
     }
 }
 
@@ -164,44 +160,20 @@ impl Op for FastBf16 {
     }
 }
 
-/// Rounds rows to bf16 (nearest even), padded with 0 to `stride` bytes.
-struct ToBf16<'a> {
-    x: &'a [f32],
-    cols: usize,
-    stride: usize,
-    out: &'a mut [u8],
-}
-
-impl Op for ToBf16<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn eval<S: Simd>(self, _: S) {
-        for (x, out) in self.x.chunks_exact(self.cols).zip(self.out.chunks_exact_mut(self.stride)) {
-            let (used, rest) = out.split_at_mut(self.cols * 2);
-            // SAFETY: two bytes have no invalid values, and a u16 read unaligned is what the chunks are for.
-            let used = unsafe { std::slice::from_raw_parts_mut(used.as_mut_ptr().cast::<[u8; 2]>(), self.cols) };
-            for (x, out) in x.iter().zip(used) {
-                let bits = x.to_bits();
-                *out = (((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_le_bytes();
-            }
-            rest.fill(0);
-        }
-    }
-}
-
 struct Bf16View<'a>(&'a Packed);
 
 impl Quads for Bf16View<'_> {
     fn layout(&self) -> Layout {
-        Layout { kind: Kind::Bf16, units: pairs(self.0.cols), quads: 1, group: None }
+        Layout { kind: Kind::Bf16, length: pairs(self.0.cols), quads: 1, group: None }
     }
 
-    fn decode(&self, _: Isa, panel: usize, units: Range<usize>, step: usize, out: &mut [u8]) {
-        let first = panel * pairs(self.0.cols);
-        let bytes = &self.0.parts[0][(first + units.start) * 64..(first + units.end) * 64];
-        for (i, unit) in bytes.chunks_exact(64).enumerate() {
-            out[i * step * 64..][..64].copy_from_slice(unit);
-        }
+    fn stored(&self, panels: Range<usize>) -> Option<&[u8]> {
+        let bytes = pairs(self.0.cols) * 64;
+        Some(&self.0.parts[0][panels.start * bytes..panels.end * bytes])
+    }
+
+    fn decode(&self, _: Isa, _: usize, _: Range<usize>, _: &mut [u8]) {
+        unreachable!("bf16 is stored as quads");
     }
 
     fn epilogue(&self, _: usize) -> Epilogue {

@@ -2,7 +2,7 @@
 //! `w = code * scale + offset` per group of 64 columns.
 
 use super::codec::{self, Codec};
-use super::tiles::{self, Epilogue, Groups, Kind, Layout, Quads, finish_rows};
+use super::tiles::{self, After, Epilogue, Groups, Kind, Layout, Quads, finish_rows};
 use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales};
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
@@ -52,6 +52,11 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
             Share::Group => codec::units::<Q>(cols.next_multiple_of(GROUP)),
             _ => codec::units::<Q>(cols),
         }
+    }
+
+    /// The product with 8-bit activations; each task ends with `after` on its panels.
+    pub(super) fn product(&self, cpu: &Cpu, p: &Packed, q: &Int8Rows, y: &mut [f32], after: After) {
+        self.view(p).product(cpu, q, y, after);
     }
 
     fn view<'a>(&self, p: &'a Packed) -> View<'a, C, Q> {
@@ -174,8 +179,8 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
         let view = self.view(p);
         match x {
-            Rows::F32(_) => tiles::product_f32(cpu, &view, p.rows, p.cols, x, y),
-            Rows::Int8(q) => view.product(cpu, q, y),
+            Rows::Int8(q) => view.product(cpu, q, y, &|_, _| {}),
+            _ => tiles::product_f32(cpu, &view, p.rows, p.cols, x, y),
         }
     }
 
@@ -233,11 +238,11 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
         &self.codes[panel * self.units * 64..][..self.units * 64]
     }
 
-    pub(super) fn product(&self, cpu: &Cpu, q: &Int8Rows, y: &mut [f32]) {
+    fn product(&self, cpu: &Cpu, q: &Int8Rows, y: &mut [f32], after: After) {
         assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
-        let groups = Groups::of(q);
+        let groups = Groups::from(q);
         if q.tokens > 1 {
-            return tiles::product(cpu, self, self.p.rows, groups, y);
+            return tiles::product(cpu, self, self.p.rows, groups, y, after);
         }
         let panels = self.p.rows.div_ceil(LANES);
         // Whole strips per task, and enough bytes in one to outweigh handing it out.
@@ -247,26 +252,9 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
         let out = SharedMut::new(y);
         cpu.pool.run(panels.div_ceil(grain), &|task| {
             let range = task * grain..((task + 1) * grain).min(panels);
-            cpu.isa.run(OneToken { view: self, x: groups, total: groups.totals[0], panels: range, out: &out });
+            cpu.isa.run(OneToken { view: self, x: groups, panels: range.clone(), out: &out });
+            after(range, &out);
         });
-    }
-}
-
-impl<'a> Groups<'a> {
-    /// int8 activations as groups of four.
-    pub(super) fn of(q: &'a Int8Rows) -> Self {
-        // SAFETY: i8 and u8 have the same size and alignment, and all bits are valid for both.
-        let bytes = unsafe { std::slice::from_raw_parts(q.q.as_ptr().cast::<u8>(), q.tokens * q.stride) };
-        let sums_stride = q.stride / GROUP;
-        Groups {
-            bytes,
-            stride: q.stride,
-            tokens: q.tokens,
-            sums: &q.group_sums,
-            sums_stride,
-            scale: &q.scale,
-            totals: &q.sums,
-        }
     }
 }
 
@@ -279,7 +267,6 @@ const AHEAD: usize = 2048;
 struct OneToken<'a, C, const Q: usize> {
     view: &'a View<'a, C, Q>,
     x: Groups<'a>,
-    total: i32,
     panels: Range<usize>,
     out: &'a SharedMut<'a, f32>,
 }
@@ -309,9 +296,10 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
         let v = self.view;
         let grouped = v.share == Share::Group;
         let step = if grouped { GROUP / (4 * Q) } else { v.units };
-        assert!(self.x.bytes.len() >= v.units * Q * 4 && v.codes.len() >= (panel + P) * v.units * 64);
+        let x = self.x.x.single();
+        assert!(x.len() >= v.units * Q * 4 && v.codes.len() >= (panel + P) * v.units * 64);
         let base = v.codes[panel * v.units * 64..].as_ptr();
-        let x = self.x.bytes.as_ptr();
+        let x = x.as_ptr();
         let mut totals = [s.splat(0.0); P];
         let mut sums = [s.splat_i(0); P];
         let mut start = 0;
@@ -342,7 +330,7 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
             }
             if grouped {
                 let g = start / step;
-                let x_sum = s.splat(self.x.sums[g] as f32);
+                let x_sum = s.splat(self.x.sums[g]);
                 for p in 0..P {
                     let at = ((panel + p) * v.groups() + g) * 4 * LANES;
                     let scales = &v.scales[at..at + 4 * LANES];
@@ -361,7 +349,14 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
             let value = if grouped {
                 s.mul(totals[p], s.splat(scale))
             } else {
-                finish_rows(s, sums[p], v.zero as i32, self.total, scale, s.load_part(&v.row_scales(panel + p), 0.0))
+                finish_rows(
+                    s,
+                    sums[p],
+                    v.zero as i32,
+                    self.x.totals[0],
+                    scale,
+                    s.load_part(&v.row_scales(panel + p), 0.0),
+                )
             };
             // SAFETY: the task owns the outputs of its panels.
             s.store_part(unsafe { self.out.slice(first..(first + LANES).min(v.p.rows)) }, value);
@@ -378,23 +373,24 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
 
 impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
     fn layout(&self) -> Layout {
-        let group = (self.share == Share::Group).then_some(GROUP / 4);
-        Layout { kind: Kind::Int, units: self.units, quads: Q, group }
-    }
-
-    fn decode(&self, isa: Isa, panel: usize, units: Range<usize>, step: usize, out: &mut [u8]) {
-        let bytes = &self.panel(panel)[units.start * 64..units.end * 64];
-        isa.run(Decode::<C, Q> { _codec: self.codec, bytes, step, out });
-    }
-
-    fn group_scales(&self, panel: usize, groups: Range<usize>, step: usize, out: &mut [f32]) {
-        for (i, g) in groups.enumerate() {
-            let at = (panel * self.groups() + g) * 4 * LANES;
-            let halves = self.scales[at..at + 4 * LANES].chunks_exact(2);
-            for (out, half) in out[i * step * 2 * LANES..].iter_mut().zip(halves) {
-                *out = f16::from_le_bytes([half[0], half[1]]).to_f32();
-            }
+        match self.share {
+            Share::Group => Layout { kind: Kind::Int, length: self.units * Q, quads: Q, group: Some(GROUP / 4) },
+            _ => Layout { kind: Kind::Int, length: self.p.cols.div_ceil(4), quads: Q, group: None },
         }
+    }
+
+    fn stored(&self, panels: Range<usize>) -> Option<&[u8]> {
+        (Q == 1).then(|| &self.codes[panels.start * self.units * 64..panels.end * self.units * 64])
+    }
+
+    fn decode(&self, isa: Isa, panel: usize, units: Range<usize>, out: &mut [u8]) {
+        let bytes = &self.panel(panel)[units.start * 64..units.end * 64];
+        isa.run(Decode::<C, Q> { _codec: self.codec, bytes, out });
+    }
+
+    fn group_scales(&self, isa: Isa, panel: usize, groups: Range<usize>, step: usize, out: &mut [f32]) {
+        let at = |g: usize| (panel * self.groups() + g) * 4 * LANES;
+        isa.run(Widen { halves: &self.scales[at(groups.start)..at(groups.end)], step, out });
     }
 
     fn epilogue(&self, panel: usize) -> Epilogue {
@@ -408,7 +404,7 @@ impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
         let grouped = self.share == Share::Group;
         let mut groups = vec![0.0; if grouped { self.groups() * 2 * LANES } else { 0 }];
         if grouped {
-            self.group_scales(panel, 0..self.groups(), 1, &mut groups);
+            self.group_scales(isa, panel, 0..self.groups(), 1, &mut groups);
         }
         let (bytes, scales) = (self.panel(panel), self.row_scales_if(!grouped, panel));
         isa.run(Columns::<C, Q> {
@@ -429,10 +425,30 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
     }
 }
 
+/// Scales and offsets of groups, 32 f16 each, to f32: those of a group to `out[g * step * 32..]`.
+struct Widen<'a> {
+    halves: &'a [u8],
+    step: usize,
+    out: &'a mut [f32],
+}
+
+impl Op for Widen<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for (halves, out) in self.halves.chunks_exact(4 * LANES).zip(self.out.chunks_mut(self.step * 2 * LANES)) {
+            for (halves, out) in halves.chunks_exact(2 * LANES).zip(out.as_chunks_mut::<LANES>().0) {
+                // SAFETY: 16 halves to 16 floats, as just cut.
+                unsafe { s.store(out.as_mut_ptr(), s.load_f16(halves.as_ptr().cast())) };
+            }
+        }
+    }
+}
+
 struct Decode<'a, C, const Q: usize> {
     _codec: C,
     bytes: &'a [u8],
-    step: usize,
     out: &'a mut [u8],
 }
 
@@ -442,13 +458,13 @@ impl<C: Codec<Q>, const Q: usize> Op for Decode<'_, C, Q> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let units = self.bytes.len() / 64;
-        assert!(units == 0 || self.out.len() >= ((units * Q - 1) * self.step + 1) * 64);
+        assert!(self.out.len() >= units * Q * 64);
         for unit in 0..units {
             // SAFETY: within the lengths just checked.
             unsafe {
                 let codes = C::codes(s, s.load_i(self.bytes.as_ptr().add(unit * 64)));
                 for q in 0..Q {
-                    s.store_i(self.out.as_mut_ptr().add((unit * Q + q) * self.step * 64), codes[q]);
+                    s.store_i(self.out.as_mut_ptr().add((unit * Q + q) * 64), codes[q]);
                 }
             }
         }

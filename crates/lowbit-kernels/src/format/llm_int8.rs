@@ -1,14 +1,18 @@
 //! LLM.int8() (arXiv 2208.07339): int8 per output channel and per token, except activations above 6.0 in magnitude and the
 //! input features known to hold them, which are multiplied in floating point.
 //!
-//! Features named when the matrix was quantized keep f16 weights. Other activations above the threshold meet the
-//! dequantized weight. Each token is treated by itself, so that results do not depend on the batch.
+//! Features named when the matrix was quantized keep f16 weights, in panels `[features][16]`. Other activations above the
+//! threshold meet the dequantized weight. Each token is treated by itself, so that results do not depend on the batch.
 
+use super::codec::Byte;
+use super::integer::{Integer, Rule, Share};
 use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
+use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Int8Rows, Mat, Op, Rows, gemm};
+use crate::{Bytes, Cpu, Error, Int8Rows, Mat, Op, Rows, gemm, scratch};
 use half::f16;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Activations beyond this magnitude are outliers.
 const THRESHOLD: f32 = 6.0;
@@ -19,46 +23,44 @@ pub(super) struct LlmInt8;
 
 /// The integer part as a matrix of its own; copies no bytes.
 fn inner(p: &Packed) -> Packed {
-    let format = super::find("int8_channel").expect("in the list");
-    Packed { format, rows: p.rows, cols: p.cols, parts: p.parts[..2].to_vec() }
+    Packed { format: &INNER, rows: p.rows, cols: p.cols, parts: p.parts[..2].to_vec() }
 }
+
+/// The format of the integer part.
+static INNER: Integer<Byte, 1> =
+    Integer { name: "int8_channel", codec: Byte, zero: 128, share: Share::Row, rule: Rule::Absmax };
 
 fn columns(p: &Packed) -> impl Iterator<Item = usize> + '_ {
     p.parts[2].chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().expect("four bytes")) as usize)
 }
 
-/// The weights of one input feature as f32, `[rows]`; `known` is its place among the features kept in 16 bit.
-fn column(cpu: &Cpu, p: &Packed, col: usize, known: Option<usize>, out: &mut [f32]) {
-    match known {
-        Some(i) => cpu.isa.run(Widen { halves: &p.parts[3][i * p.rows * 2..(i + 1) * p.rows * 2], out }),
-        None => {
-            let (units, codes): (usize, &[u8]) = (p.cols.div_ceil(4), &p.parts[0]);
-            for (row, (scale, out)) in floats(&p.parts[1]).zip(out).enumerate() {
-                let at = (row / LANES * units + col / 4) * 64 + row % LANES * 4 + col % 4;
-                *out = (codes[at] as i32 - 128) as f32 * scale;
-            }
-        }
-    }
-}
-
-/// f16 to f32.
-struct Widen<'a> {
-    halves: &'a [u8],
+/// The weights of one panel for some input features as f32, `[features][16]`; those known beforehand come first.
+struct Weights<'a> {
+    p: &'a Packed,
+    features: &'a [usize],
+    panel: usize,
     out: &'a mut [f32],
 }
 
-impl Op for Widen<'_> {
+impl Op for Weights<'_> {
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let mut halves = self.halves.chunks_exact(2 * LANES);
-        let mut out = self.out.chunks_exact_mut(LANES);
-        for (halves, out) in (&mut halves).zip(&mut out) {
-            // SAFETY: 16 halves, as just cut.
-            s.store_part(out, unsafe { s.load_f16(halves.as_ptr().cast()) });
+        let Weights { p, features, panel, out } = self;
+        let known = p.parts[2].len() / 4;
+        let halves = p.parts[3][panel * known * 2 * LANES..][..known * 2 * LANES].chunks_exact(2 * LANES);
+        let (first, found) = out[..features.len() * LANES].split_at_mut(known * LANES);
+        for (out, halves) in first.as_chunks_mut::<LANES>().0.iter_mut().zip(halves) {
+            // SAFETY: 16 halves to 16 floats, as just cut.
+            unsafe { s.store(out.as_mut_ptr(), s.load_f16(halves.as_ptr().cast())) };
         }
-        for (half, out) in halves.remainder().chunks_exact(2).zip(out.into_remainder()) {
-            *out = f16::from_le_bytes([half[0], half[1]]).to_f32();
+        let (units, codes): (usize, &[u8]) = (p.cols.div_ceil(4), &p.parts[0]);
+        for (out, &col) in found.as_chunks_mut::<LANES>().0.iter_mut().zip(&features[known..]) {
+            let unit = &codes[(panel * units + col / 4) * 64..][..64];
+            let scales = floats(&p.parts[1]).skip(panel * LANES).chain(std::iter::repeat(0.0));
+            for ((out, codes), scale) in out.iter_mut().zip(unit.as_chunks::<4>().0).zip(scales) {
+                *out = (codes[col % 4] as i32 - 128) as f32 * scale;
+            }
         }
     }
 }
@@ -67,13 +69,12 @@ impl Op for Widen<'_> {
 #[derive(Default)]
 struct Buffers {
     q: Int8Rows,
-    rest: Vec<f32>,
+    /// Largest magnitude of each feature, `[cols]`, padded.
+    peaks: Vec<f32>,
     /// Outlier features, those kept in 16 bit first.
     features: Vec<usize>,
     /// `[tokens, features]`
     outliers: Vec<f32>,
-    /// `[features, rows]`
-    weights: Vec<f32>,
 }
 
 thread_local! {
@@ -81,45 +82,32 @@ thread_local! {
 }
 
 impl Buffers {
-    /// Splits activations into what is quantized and the outliers.
+    /// Splits activations into what is quantized, `q`, and the outliers.
     fn split(&mut self, cpu: &Cpu, p: &Packed, x: &[f32]) {
-        let Buffers { rest, features, outliers, .. } = self;
+        let Buffers { q, peaks, features, outliers } = self;
+        peaks.clear();
+        peaks.resize(p.cols.next_multiple_of(LANES), 0.0);
+        cpu.isa.run(Peaks { x, cols: p.cols, peaks });
         features.clear();
         features.extend(columns(p));
         let known = features.len();
+        for &col in features.iter() {
+            peaks[col] = 0.0;
+        }
+        features.extend((0..p.cols).filter(|&col| peaks[col] > THRESHOLD));
         let beyond = |v: &f32| v.abs() > THRESHOLD;
-        for row in x.chunks_exact(p.cols).filter(|row| cpu.isa.run(Largest(row)) > THRESHOLD) {
-            let new = row.iter().enumerate().filter(|(_, v)| beyond(v)).map(|(col, _)| col);
-            features.extend(new);
-        }
-        let (kept, found) = features.split_at_mut(known);
-        found.sort_unstable();
-        let mut last = None;
-        let mut count = known;
-        for i in 0..found.len() {
-            if last != Some(found[i]) && kept.binary_search(&found[i]).is_err() {
-                last = Some(found[i]);
-                found[count - known] = found[i];
-                count += 1;
-            }
-        }
-        features.truncate(count);
         let (tokens, n, cols) = (x.len() / p.cols, features.len(), p.cols);
-        rest.resize(x.len(), 0.0);
         outliers.resize(tokens * n, 0.0);
-        let features = &features[..];
-        let grain = (8_192 / cols).max(1);
-        cpu.pool.for_rows(tokens, grain, [(&mut rest[..], cols), (&mut outliers[..], n)], |range, [rest, outliers]| {
-            rest.copy_from_slice(&x[range.start * cols..range.end * cols]);
-            let rows = rest.chunks_exact_mut(cols).enumerate();
-            for (row, rest) in rows {
-                let (first, more) = outliers[row * n..(row + 1) * n].split_at_mut(known);
-                for (out, &col) in first.iter_mut().zip(&features[..known]) {
-                    *out = std::mem::take(&mut rest[col]);
-                }
-                for (out, &col) in more.iter_mut().zip(&features[known..]) {
-                    *out = if beyond(&rest[col]) { std::mem::take(&mut rest[col]) } else { 0.0 };
-                }
+        let (features, out) = (&features[..], SharedMut::new(outliers));
+        q.quantize_filled(cpu, tokens, cols, &|token, rest| {
+            rest.copy_from_slice(&x[token * cols..][..cols]);
+            // SAFETY: each token is filled by one task.
+            let (first, more) = unsafe { out.slice(token * n..(token + 1) * n) }.split_at_mut(known);
+            for (out, &col) in first.iter_mut().zip(&features[..known]) {
+                *out = std::mem::take(&mut rest[col]);
+            }
+            for (out, &col) in more.iter_mut().zip(&features[known..]) {
+                *out = if beyond(&rest[col]) { std::mem::take(&mut rest[col]) } else { 0.0 };
             }
         });
     }
@@ -131,10 +119,10 @@ impl Format for LlmInt8 {
     }
 
     fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<Part> {
-        let mut parts = super::find("int8_channel").expect("in the list").parts(rows, cols, &[]);
+        let mut parts = INNER.parts(rows, cols, &[]);
         let outliers = found.get(2).map_or(0, |b| b.len() / 4);
         parts.push(Part { name: "outliers", bytes: outliers * 4 });
-        parts.push(Part { name: "outlier_weights", bytes: outliers * rows * 2 });
+        parts.push(Part { name: "outlier_weights", bytes: outliers * rows.next_multiple_of(LANES) * 2 });
         parts
     }
 
@@ -147,14 +135,15 @@ impl Format for LlmInt8 {
             return Err(Error::Corrupt(format!("llm_int8: outlier column {bad} of a matrix with {cols} columns")));
         }
         let mut rest = w.to_vec();
-        let mut kept = Vec::with_capacity(outliers.len() * rows * 2);
-        for &col in &outliers {
-            for row in rest.chunks_exact_mut(cols) {
-                kept.extend(f16::from_f32(row[col as usize]).to_le_bytes());
-                row[col as usize] = 0.0;
+        let (n, panels) = (outliers.len(), rows.div_ceil(LANES));
+        let mut kept = vec![f16::ZERO; panels * n * LANES];
+        for (row, w) in rest.chunks_exact_mut(cols).enumerate() {
+            for (i, &col) in outliers.iter().enumerate() {
+                kept[(row / LANES * n + i) * LANES + row % LANES] = f16::from_f32(std::mem::take(&mut w[col as usize]));
             }
         }
-        let mut parts = super::find("int8_channel")?.quantize(&rest, rows, cols, options)?.parts;
+        let kept: Vec<u8> = kept.iter().flat_map(|h| h.to_le_bytes()).collect();
+        let mut parts = INNER.quantize(&rest, rows, cols, options)?.parts;
         parts.push(Bytes::new(outliers.iter().flat_map(|c| c.to_le_bytes()).collect::<Vec<u8>>()));
         parts.push(Bytes::new(kept));
         Packed::from_parts(&LlmInt8, rows, cols, parts)
@@ -163,43 +152,49 @@ impl Format for LlmInt8 {
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
         let inner = inner(p);
         inner.format.dequantize_row(&inner, row, out);
+        let known = p.parts[2].len() / 4;
         for (i, col) in columns(p).enumerate() {
-            let at = (i * p.rows + row) * 2;
+            let at = ((row / LANES * known + i) * LANES + row % LANES) * 2;
             out[col] = f16::from_le_bytes([p.parts[3][at], p.parts[3][at + 1]]).to_f32();
         }
     }
 
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
-        let owned;
-        let x = match x {
-            Rows::F32(x) => x,
-            Rows::Int8(q) => {
-                owned = q.dequantize();
-                &owned
+        let inner = inner(p);
+        let mut buffers = BUFFERS.take();
+        if self.takes_int8(p) {
+            let q = match x {
+                Rows::Both(_, q) => q,
+                _ => {
+                    buffers.q.quantize(cpu, &x.floats(), p.cols);
+                    &buffers.q
+                }
+            };
+            if q.scale[..q.tokens].iter().all(|step| step * 127.0 <= THRESHOLD) {
+                inner.matmul(cpu, Rows::Int8(q), y);
+                return BUFFERS.set(buffers);
+            }
+        }
+        let x = x.floats();
+        buffers.split(cpu, p, &x);
+        let Buffers { q, features, outliers, .. } = &buffers;
+        let n = features.len();
+        let add_outliers = |panels: Range<usize>, out: &SharedMut<f32>| {
+            let mut weights = scratch::take(panels.len() * n * LANES * 4);
+            let weights = &mut weights.floats()[..panels.len() * n * LANES];
+            for (panel, out) in panels.clone().zip(weights.chunks_exact_mut(n.max(1) * LANES)) {
+                cpu.isa.run(Weights { p, features, panel, out });
+            }
+            if n > 0 {
+                gemm::panels(cpu, p.rows, n, Mat::new(outliers, n), weights, true, panels, out);
             }
         };
-        let mut buffers = BUFFERS.take();
-        if p.parts[2].is_empty() && cpu.isa.run(Largest(x)) <= THRESHOLD {
-            buffers.q.quantize(cpu, x, p.cols);
-            let inner = inner(p);
-            inner.format.matmul(cpu, &inner, Rows::Int8(&buffers.q), y);
-            return BUFFERS.set(buffers);
-        }
-        buffers.split(cpu, p, x);
-        let Buffers { q, rest, features, outliers, weights } = &mut buffers;
-        q.quantize(cpu, rest, p.cols);
-        let inner = inner(p);
-        inner.format.matmul(cpu, &inner, Rows::Int8(q), y);
-        if !features.is_empty() {
-            let known = p.parts[2].len() / 4;
-            weights.resize(features.len() * p.rows, 0.0);
-            for (i, (&col, out)) in features.iter().zip(weights.chunks_exact_mut(p.rows)).enumerate() {
-                column(cpu, p, col, (i < known).then_some(i), out);
-            }
-            let (tokens, n) = (x.len() / p.cols, features.len());
-            gemm(cpu, tokens, p.rows, n, Mat::new(outliers, n), Mat::new(weights, p.rows), true, y);
-        }
+        INNER.product(cpu, &inner, q, y, &add_outliers);
         BUFFERS.set(buffers);
+    }
+
+    fn takes_int8(&self, p: &Packed) -> bool {
+        p.parts[2].is_empty()
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
@@ -212,17 +207,25 @@ impl Format for LlmInt8 {
     }
 }
 
-/// Largest magnitude.
-struct Largest<'a>(&'a [f32]);
+/// Largest magnitude of each feature over all tokens, on top of `peaks`.
+struct Peaks<'a> {
+    x: &'a [f32],
+    cols: usize,
+    peaks: &'a mut [f32],
+}
 
-impl Op for Largest<'_> {
-    type Out = f32;
+impl Op for Peaks<'_> {
+    type Out = ();
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) -> f32 {
-        let mut top = s.splat(0.0);
-        for part in self.0.chunks(LANES) {
-            top = s.max(s.abs(s.load_part(part, 0.0)), top);
+    fn eval<S: Simd>(self, s: S) {
+        for row in self.x.chunks_exact(self.cols) {
+            for (part, peaks) in row.chunks(LANES).zip(self.peaks.as_chunks_mut::<LANES>().0) {
+                // SAFETY: 16 peaks.
+                unsafe {
+                    let peak = s.max(s.abs(s.load_part(part, 0.0)), s.load(peaks.as_ptr()));
+                    s.store(peaks.as_mut_ptr(), peak);
+                }
+            }
         }
-        s.max_lane(top)
     }
 }

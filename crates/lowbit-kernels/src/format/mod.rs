@@ -85,8 +85,9 @@ impl Packed {
     /// When `x` or `y` do not fit the shape.
     pub fn matmul(&self, cpu: &Cpu, x: Rows, y: &mut [f32]) {
         let tokens = match x {
-            Rows::F32(x) => x.len() / self.cols.max(1),
+            Rows::F32(x) | Rows::Both(x, _) => x.len() / self.cols.max(1),
             Rows::Int8(x) => x.tokens,
+            Rows::Bf16(x) => x.x.tokens(),
         };
         assert_eq!(y.len(), tokens * self.rows, "output is [tokens, rows]");
         if let Rows::F32(x) = x {
@@ -139,6 +140,16 @@ pub trait Format: Debug + Send + Sync {
     fn dequantize_row(&self, packed: &Packed, row: usize, out: &mut [f32]);
     /// The product of [`Packed::matmul`], whose checks have been made.
     fn matmul(&self, cpu: &Cpu, packed: &Packed, x: Rows, y: &mut [f32]);
+    /// Whether a product of so many tokens rounds f32 activations to bf16; callers may then give [`Rows::Bf16`], once for
+    /// several products.
+    fn takes_bf16(&self, _cpu: &Cpu, _tokens: usize) -> bool {
+        false
+    }
+    /// Whether a product of f32 activations begins by quantizing all of them to 8 bits; callers may then give
+    /// [`Rows::Both`], quantized once for several products.
+    fn takes_int8(&self, _packed: &Packed) -> bool {
+        false
+    }
     /// Refuses codes and scales the format does not have.
     ///
     /// # Errors

@@ -10,7 +10,6 @@ use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
 use crate::{Bytes, Cpu, Error, Isa, Op, Rows};
-use half::bf16;
 use std::ops::Range;
 
 /// Columns of a unit.
@@ -137,6 +136,10 @@ impl Format for Nf4 {
         float::product(cpu, &view, &|panels, x, out| cpu.isa.run(OneToken { view, panels, x, out }), p, x, y);
     }
 
+    fn takes_bf16(&self, cpu: &Cpu, tokens: usize) -> bool {
+        float::takes_bf16(cpu, tokens)
+    }
+
     fn validate(&self, p: &Packed) -> Result<(), Error> {
         check_scales(self.name(), floats(&p.parts[p.parts.len() - 1]))
     }
@@ -169,19 +172,11 @@ impl View<'_> {
 
 impl Quads for View<'_> {
     fn layout(&self) -> Layout {
-        Layout { kind: Kind::Bf16, units: units(self.p.cols), quads: COLS / 2, group: Some(GROUP / 2) }
+        Layout { kind: Kind::Bf16, length: units(self.p.cols) * COLS / 2, quads: COLS / 2, group: None }
     }
 
-    fn decode(&self, isa: Isa, panel: usize, span: Range<usize>, step: usize, out: &mut [u8]) {
-        let first = panel * units(self.p.cols);
-        let codes = &self.p.parts[0][(first + span.start) * 64..(first + span.end) * 64];
-        isa.run(Decode { codes, step, out });
-    }
-
-    fn group_scales(&self, panel: usize, groups: Range<usize>, step: usize, out: &mut [f32]) {
-        for (i, block) in groups.enumerate() {
-            out[i * step * 2 * LANES..][..LANES].copy_from_slice(&self.absmax(panel, block));
-        }
+    fn decode(&self, isa: Isa, panel: usize, span: Range<usize>, out: &mut [u8]) {
+        isa.run(Decode { view: *self, panel, span, out });
     }
 
     fn epilogue(&self, _: usize) -> Epilogue {
@@ -193,10 +188,11 @@ impl Quads for View<'_> {
     }
 }
 
-/// Codes to bf16 pairs of levels.
+/// Units to pairs of weights, rounded to bf16 (halves up).
 struct Decode<'a> {
-    codes: &'a [u8],
-    step: usize,
+    view: View<'a>,
+    panel: usize,
+    span: Range<usize>,
     out: &'a mut [u8],
 }
 
@@ -204,26 +200,30 @@ impl Op for Decode<'_> {
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let bits = LEVELS.map(|level| bf16::from_f32(level).to_bits() as u32);
-        let low = s.load_part(&bits.map(f32::from_bits), 0.0);
-        let high = s.load_part(&bits.map(|b| f32::from_bits(b << 16)), 0.0);
-        let units = self.codes.len() / 64;
-        assert!(units == 0 || self.out.len() >= ((units * 4 - 1) * self.step + 1) * 64);
-        for unit in 0..units {
-            // SAFETY: within the lengths just checked.
-            unsafe {
-                let v = s.load_i(self.codes.as_ptr().add(unit * 64));
-                let pair = |even, odd| s.or(s.as_i(s.lookup(low, even)), s.as_i(s.lookup(high, odd)));
-                let quads = [
-                    pair(v, s.shr::<4>(v)),
-                    pair(s.shr::<8>(v), s.shr::<12>(v)),
-                    pair(s.shr::<16>(v), s.shr::<20>(v)),
-                    pair(s.shr::<24>(v), s.shr::<28>(v)),
-                ];
-                for (q, quad) in quads.into_iter().enumerate() {
-                    s.store_i(self.out.as_mut_ptr().add((unit * 4 + q) * self.step * 64), quad);
+        let Decode { view, panel, span, out } = self;
+        let (half, high) = (s.splat_i(0x8000), s.splat_i(0xffff_0000_u32 as i32));
+        let table = s.load_part(&LEVELS, 0.0);
+        let first = panel * units(view.p.cols);
+        let codes = &view.p.parts[0][(first + span.start) * 64..(first + span.end) * 64];
+        assert!(out.len() >= span.len() * 4 * 64);
+        let mut unit = span.start;
+        while unit < span.end {
+            let block = unit * COLS / GROUP;
+            let end = ((block + 1) * GROUP / COLS).min(span.end);
+            let top = s.load_part(&view.absmax(panel, block), 0.0);
+            for i in unit - span.start..end - span.start {
+                // SAFETY: within the lengths just checked.
+                unsafe {
+                    let columns = levels(s, table, s.load_i(codes.as_ptr().add(i * 64)));
+                    for q in 0..COLS / 2 {
+                        let even = s.add_i(s.as_i(s.mul(columns[2 * q], top)), half);
+                        let odd = s.add_i(s.as_i(s.mul(columns[2 * q + 1], top)), half);
+                        let pair = s.or(s.shr::<16>(even), s.and(odd, high));
+                        s.store_i(out.as_mut_ptr().add((i * 4 + q) * 64), pair);
+                    }
                 }
             }
+            unit = end;
         }
     }
 }

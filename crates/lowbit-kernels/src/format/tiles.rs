@@ -1,19 +1,22 @@
 //! The product for many tokens, shared by all formats that multiply 4-byte groups: four int8 or two bf16.
 //!
-//! A strip of a few panels is decoded chunk by chunk into quads (64 bytes: the same 4-byte group of 16 rows), once for all
-//! tokens; a register tile of `T` tokens times `P` panels runs over the chunk. Formats with one scale per row keep raw
-//! sums until the end; formats with group scales fold each group into f32 totals.
+//! A strip of a few panels meets the activations chunk by chunk: quads (64 bytes: the same 4-byte group of 16 rows) are
+//! read as they are stored, or decoded once for all tokens, and a register tile of `T` tokens times `P` panels runs over the
+//! chunk. Formats with one scale per row keep raw sums until the end; formats with group scales fold each group into f32
+//! totals.
 
 use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
-use crate::simd::{LANES, Simd, TileOp, tile_panels};
-use crate::{Cpu, Isa, Op, Rows, scratch};
+use crate::rows::{Blocked, ROW};
+use crate::simd::{LANES, Simd, TileOp, Tiling, tile_panels};
+use crate::{Bf16Rows, Cpu, Int8Rows, Isa, Op, Rows, scratch};
 use std::ops::Range;
 
 /// Quads of a chunk at most.
-const CHUNK: usize = 128;
-/// Distance of tokens in packed activations, in 4-byte groups; not a power of two.
-const STRIDE: usize = CHUNK + 16;
+const CHUNK: usize = ROW / 4;
+/// Panels of a strip at most.
+const WIDEST: usize = 8;
+
 /// What the 4-byte groups hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -28,9 +31,9 @@ pub(super) enum Kind {
 pub(super) struct Layout {
     /// What the quads hold.
     pub kind: Kind,
-    /// 64-byte units of a panel.
-    pub units: usize,
-    /// Quads of a unit.
+    /// Quads of a panel that meet activations.
+    pub length: usize,
+    /// Quads of a 64-byte unit.
     pub quads: usize,
     /// Quads that share a scale, where scales are per group.
     pub group: Option<usize>,
@@ -54,24 +57,26 @@ pub(super) enum Epilogue {
 pub(super) trait Quads: Sync {
     /// Shape of the decoded form.
     fn layout(&self) -> Layout;
-    /// Writes the quads of some units of one panel: quad `i` to `out[i * step * 64..]`, `step` being `out`'s panel count.
-    fn decode(&self, isa: Isa, panel: usize, units: Range<usize>, step: usize, out: &mut [u8]);
+    /// All quads of some panels, one panel after the other, where they are stored as such.
+    fn stored(&self, _panels: Range<usize>) -> Option<&[u8]> {
+        None
+    }
+    /// Writes the quads of some units of one panel.
+    fn decode(&self, isa: Isa, panel: usize, units: Range<usize>, out: &mut [u8]);
     /// Writes scale and offset of each group of one panel: `out[g * step * 32..]` gets 16 scales, then 16 offsets.
-    fn group_scales(&self, _panel: usize, _groups: Range<usize>, _step: usize, _out: &mut [f32]) {}
+    fn group_scales(&self, _isa: Isa, _panel: usize, _groups: Range<usize>, _step: usize, _out: &mut [f32]) {}
     /// What turns the sums of one panel into outputs.
     fn epilogue(&self, panel: usize) -> Epilogue;
     /// All weights of one panel as f32, `[cols][16]`.
     fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]);
 }
 
-/// Activations as 4-byte groups: the bytes of each token, `stride` bytes apart, and the sums of its groups.
+/// Activations as 4-byte groups, with what integers need beside them.
 #[derive(Clone, Copy)]
 pub(super) struct Groups<'a> {
-    pub bytes: &'a [u8],
-    pub stride: usize,
-    pub tokens: usize,
+    pub x: &'a Blocked,
     /// Sums per token and group of 64 columns, `sums_stride` apart; empty for bf16.
-    pub sums: &'a [i32],
+    pub sums: &'a [f32],
     pub sums_stride: usize,
     /// Scale per token; empty for bf16, where it is 1.
     pub scale: &'a [f32],
@@ -79,77 +84,51 @@ pub(super) struct Groups<'a> {
     pub totals: &'a [i32],
 }
 
-/// `y = x * W^T` for any number of tokens; `y` is `[tokens, rows]`.
-pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut [f32]) {
+impl<'a> From<&'a Int8Rows> for Groups<'a> {
+    fn from(q: &'a Int8Rows) -> Self {
+        let sums_stride = q.cols.div_ceil(crate::GROUP);
+        Groups { x: &q.q, sums: &q.group_sums, sums_stride, scale: &q.scale, totals: &q.sums }
+    }
+}
+
+impl<'a> From<&'a Bf16Rows> for Groups<'a> {
+    fn from(rows: &'a Bf16Rows) -> Self {
+        Groups { x: &rows.x, sums: &[], sums_stride: 0, scale: &[], totals: &[] }
+    }
+}
+
+/// What a task does to its rows of the output after the product: `(isa, panels, out)`.
+pub(super) type After<'a> = &'a (dyn Fn(Range<usize>, &SharedMut<f32>) + Sync);
+
+/// `y = x * W^T` for several tokens; `y` is `[tokens, rows]`.
+pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut [f32], after: After) {
     let layout = w.layout();
-    let tile = gemm::tile_rows(cpu, x.tokens);
-    let tiles = x.tokens.div_ceil(tile);
-    let chunk_units = CHUNK / layout.quads;
-    let chunks = layout.units.div_ceil(chunk_units);
-    let chunk_quads = chunk_units * layout.quads;
-    let mut packed = scratch::take(tiles * chunks * tile * STRIDE * 4);
-    let packed = packed.bytes();
-    let size = tile * STRIDE * 4;
-    cpu.pool.for_rows(tiles * chunks, 16, [(&mut packed[..tiles * chunks * size], size)], |range, [part]| {
-        for (i, out) in range.zip(part.chunks_exact_mut(size)) {
-            let (chunk, first) = (i / tiles, i % tiles * tile);
-            let start = chunk * chunk_quads * 4;
-            let length = (chunk_quads * 4).min(layout.units * layout.quads * 4 - start);
-            for (t, out) in out.chunks_exact_mut(STRIDE * 4).enumerate() {
-                match first + t < x.tokens {
-                    true => out[..length].copy_from_slice(&x.bytes[(first + t) * x.stride + start..][..length]),
-                    false => out[..length].fill(0),
-                }
-            }
-        }
-    });
+    let tokens = x.x.tokens();
+    let (tiling, wide) = cpu.isa.run(Shape { tokens, grouped: layout.group.is_some() });
     let panels = rows.div_ceil(LANES);
-    let wide = cpu.isa.run(Wide(tile));
     // Strips of `wide` panels, then of one.
     let full = panels / wide;
     let strips = full + panels % wide;
-    let work = x.tokens * layout.units * layout.quads * wide;
-    let grain = strips.div_ceil(8).min(8).max((1 << 14) / (work + 1)).max(1);
+    let work = tokens * layout.length * wide;
+    let grain = strips.div_ceil(8).min(8).max((1 << 15) / (work + 1)).max(1);
     let out = SharedMut::new(y);
-    let packed = &*packed;
     cpu.pool.run(strips.div_ceil(grain), &|task| {
-        let mut buffers = Buffers::new(tiles * tile, wide);
-        for strip in task * grain..((task + 1) * grain).min(strips) {
-            let panels = match strip < full {
-                true => strip * wide..(strip + 1) * wide,
-                false => full * wide + strip - full..full * wide + strip - full + 1,
-            };
-            let job = Strip { w, layout, x, packed, tile, tiles, chunk_units, panels: panels.clone() };
-            let sums = job.run(cpu.isa, &mut buffers);
-            for (i, panel) in panels.clone().enumerate() {
-                let sums = &sums[i..];
-                cpu.isa.run(Finish {
-                    epilogue: w.epilogue(panel),
-                    step: panels.len(),
-                    sums,
-                    x,
-                    rows,
-                    panel,
-                    out: &out,
-                });
-            }
+        let mut buffers = Buffers::new(tiling.covered(), wide);
+        let span = task * grain..((task + 1) * grain).min(strips);
+        let first = |strip: usize| if strip < full { strip * wide } else { full * wide + strip - full };
+        for strip in span.clone() {
+            let panels = first(strip)..first(strip + 1);
+            Strip { w, layout, x, tiling, panels, rows, out: &out }.run(cpu.isa, &mut buffers);
         }
+        after(first(span.start)..first(span.end), &out);
     });
 }
 
 /// `y = x * W^T` with f32 activations on weights decoded to f32.
 pub(super) fn product_f32(cpu: &Cpu, w: &dyn Quads, rows: usize, cols: usize, x: Rows, y: &mut [f32]) {
-    let owned;
-    let x = match x {
-        Rows::F32(x) => x,
-        Rows::Int8(q) => {
-            owned = q.dequantize();
-            &owned
-        }
-    };
-    let tokens = x.len() / cols;
+    let x = x.floats();
     let panels = rows.div_ceil(LANES);
-    let (tile, wide) = (gemm::tile_rows(cpu, tokens), 8);
+    let wide = 8;
     let out = SharedMut::new(y);
     cpu.pool.run(panels.div_ceil(wide), &|task| {
         let range = task * wide..((task + 1) * wide).min(panels);
@@ -158,23 +137,7 @@ pub(super) fn product_f32(cpu: &Cpu, w: &dyn Quads, rows: usize, cols: usize, x:
         for (panel, out) in range.clone().zip(b.chunks_exact_mut(cols * LANES)) {
             w.columns(cpu.isa, panel, out);
         }
-        let mut first = 0;
-        while first < tokens {
-            let rows_here = first..(first + 16 * tile).min(tokens);
-            cpu.isa.run(gemm::Block {
-                n: rows,
-                k: cols,
-                a: Mat::new(x, cols),
-                b,
-                first_panel: range.start,
-                accumulate: false,
-                tile,
-                rows: rows_here.clone(),
-                panels: range.clone(),
-                c: &out,
-            });
-            first = rows_here.end;
-        }
+        gemm::panels(cpu, rows, cols, Mat::new(&x, cols), b, false, range, &out);
     });
 }
 
@@ -184,11 +147,14 @@ struct Buffers {
     sums: scratch::Scratch,
 }
 
+/// Bytes between the decoded panels of a strip: a chunk, and room for the units at its ends.
+const PANEL: usize = (CHUNK + 16) * 64;
+
 impl Buffers {
     fn new(tokens: usize, wide: usize) -> Self {
         Buffers {
-            quads: scratch::take(CHUNK * wide * 64),
-            scales: scratch::take(CHUNK / 16 * wide * 2 * LANES * 4),
+            quads: scratch::take(PANEL * wide),
+            scales: scratch::take((CHUNK / 16 + 1) * wide * 2 * LANES * 4),
             sums: scratch::take(tokens * wide * LANES * 4),
         }
     }
@@ -199,60 +165,81 @@ struct Strip<'a> {
     w: &'a dyn Quads,
     layout: Layout,
     x: Groups<'a>,
-    packed: &'a [u8],
-    tile: usize,
-    tiles: usize,
-    chunk_units: usize,
+    tiling: Tiling,
     panels: Range<usize>,
+    rows: usize,
+    out: &'a SharedMut<'a, f32>,
 }
 
 impl Strip<'_> {
-    fn run<'b>(&self, isa: Isa, buffers: &'b mut Buffers) -> &'b [[u32; LANES]] {
-        let Layout { units, quads, group, .. } = self.layout;
+    fn run(&self, isa: Isa, buffers: &mut Buffers) {
+        let Layout { quads, group, kind, .. } = self.layout;
         let width = self.panels.len();
-        let sums = &mut buffers.sums.lanes()[..self.tiles * self.tile * width];
-        if group.is_some() {
-            sums.fill([0; LANES]);
+        let Buffers { quads: decoded, scales, sums } = buffers;
+        let sums = &mut sums.lanes()[..self.tiling.covered() * width];
+        let mut epilogues = [Epilogue::Totals; WIDEST];
+        for (epilogue, panel) in epilogues.iter_mut().zip(self.panels.clone()) {
+            *epilogue = self.w.epilogue(panel);
         }
-        for (chunk, start) in (0..units).step_by(self.chunk_units).enumerate() {
-            let span = start..(start + self.chunk_units).min(units);
-            let length = span.len() * quads;
-            let first_group = group.map_or(0, |g| start * quads / g);
-            let groups = group.map_or(0, |g| length / g);
-            for (i, panel) in self.panels.clone().enumerate() {
-                self.w.decode(isa, panel, span.clone(), width, &mut buffers.quads.bytes()[i * 64..]);
-                let scales = &mut buffers.scales.floats()[i * 2 * LANES..];
-                self.w.group_scales(panel, first_group..first_group + groups, width, scales);
+        // Whole panels are finished tile by tile.
+        let fused = self.panels.end * LANES <= self.rows;
+        let chunks = self.x.x.chunks();
+        for chunk in 0..chunks {
+            let start = chunk * self.x.x.chunk() / 4;
+            let length = (self.x.x.chunk() / 4).min(self.layout.length - start);
+            let first_group = group.map_or(0, |g| start / g);
+            if let Some(g) = group {
+                for (i, panel) in self.panels.clone().enumerate() {
+                    let groups = first_group..first_group + length / g;
+                    self.w.group_scales(isa, panel, groups, width, &mut scales.floats()[i * 2 * LANES..]);
+                }
             }
+            let (w, across) = match self.stored(start) {
+                Some(stored) => stored,
+                None => {
+                    let units = start / quads..(start + length).div_ceil(quads);
+                    for (panel, out) in self.panels.clone().zip(decoded.bytes().chunks_exact_mut(PANEL)) {
+                        self.w.decode(isa, panel, units.clone(), out);
+                    }
+                    (&decoded.bytes()[start % quads * 64..], PANEL)
+                }
+            };
             isa.run(Tiles {
-                kind: self.layout.kind,
+                kind,
                 length,
                 group,
                 first: chunk == 0,
+                finish: (fused && chunk + 1 == chunks).then_some(&epilogues[..width]),
                 first_group,
-                quads: buffers.quads.bytes(),
-                scales: buffers.scales.floats(),
-                packed: &self.packed[chunk * self.tiles * self.tile * STRIDE * 4..],
-                x: self.x,
-                tile: self.tile,
-                tiles: self.tiles,
-                width,
+                w,
+                across,
+                scales: scales.floats(),
+                rows: self.x.x.rows(chunk),
+                strip: self,
                 sums,
             });
         }
-        sums
+        if !fused {
+            for (i, panel) in self.panels.clone().enumerate() {
+                isa.run(Finish { strip: self, epilogue: epilogues[i], step: width, sums: &sums[i..], panel });
+            }
+        }
+    }
+
+    /// The quads of the strip from `start` on, and the bytes between panels, where they are stored as such.
+    fn stored(&self, start: usize) -> Option<(&[u8], usize)> {
+        let all = self.w.stored(self.panels.clone())?;
+        Some((&all[start * 64..], all.len() / self.panels.len()))
     }
 }
 
-/// Outputs of one panel for all tokens.
+/// Outputs of one panel for all tokens, from sums in memory.
 struct Finish<'a> {
+    strip: &'a Strip<'a>,
     epilogue: Epilogue,
     step: usize,
     sums: &'a [[u32; LANES]],
-    x: Groups<'a>,
-    rows: usize,
     panel: usize,
-    out: &'a SharedMut<'a, f32>,
 }
 
 impl Op for Finish<'_> {
@@ -260,29 +247,30 @@ impl Op for Finish<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let width = LANES.min(self.rows - self.panel * LANES);
-        for token in 0..self.x.tokens {
+        let Strip { x, rows, out, .. } = *self.strip;
+        let width = LANES.min(rows - self.panel * LANES);
+        for token in 0..x.x.tokens() {
             let sums = self.sums[token * self.step].as_ptr();
-            let scale = if self.x.scale.is_empty() { 1.0 } else { self.x.scale[token] };
             // SAFETY: a sum is 16 values.
-            let v = unsafe {
-                match &self.epilogue {
-                    Epilogue::Rows { zero, scales } => finish_rows(
-                        s,
-                        s.load_i(sums.cast()),
-                        *zero,
-                        self.x.totals[token],
-                        scale,
-                        s.load(scales.as_ptr()),
-                    ),
-                    Epilogue::Totals if self.x.scale.is_empty() => s.load(sums.cast()),
-                    Epilogue::Totals => s.mul(s.load(sums.cast()), s.splat(scale)),
-                }
-            };
-            let at = token * self.rows + self.panel * LANES;
+            let v = unsafe { finish(s, x, &self.epilogue, token, s.load_i(sums.cast())) };
+            let at = token * rows + self.panel * LANES;
             // SAFETY: the task owns these columns of the output.
-            s.store_part(unsafe { self.out.slice(at..at + width) }, v);
+            s.store_part(unsafe { out.slice(at..at + width) }, v);
         }
+    }
+}
+
+/// The outputs of a token from the bits of its sums.
+#[inline(always)]
+fn finish<S: Simd>(s: S, x: Groups, epilogue: &Epilogue, token: usize, sums: S::I) -> S::F {
+    match epilogue {
+        Epilogue::Rows { zero, scales } => {
+            // SAFETY: 16 scales.
+            let scales = unsafe { s.load(scales.as_ptr()) };
+            finish_rows(s, sums, *zero, x.totals[token], x.scale[token], scales)
+        }
+        Epilogue::Totals if x.scale.is_empty() => s.as_f(sums),
+        Epilogue::Totals => s.mul(s.as_f(sums), s.splat(x.scale[token])),
     }
 }
 
@@ -293,33 +281,42 @@ pub(super) fn finish_rows<S: Simd>(s: S, sum: S::I, zero: i32, total: i32, scale
     s.mul(s.to_f(exact), s.mul(s.splat(scale), scales))
 }
 
-/// Panels of a strip for a tile of so many tokens.
-struct Wide(usize);
+/// Register tiles for so many tokens, and the panels of a strip. With groups, totals stand beside the sums in registers.
+struct Shape {
+    tokens: usize,
+    grouped: bool,
+}
 
-impl Op for Wide {
-    type Out = usize;
+impl Op for Shape {
+    type Out = (Tiling, usize);
     #[inline(always)]
-    fn eval<S: Simd>(self, _: S) -> usize {
-        tile_panels::<S>(self.0)
+    fn eval<S: Simd>(self, _: S) -> (Tiling, usize) {
+        let most = if self.grouped { S::GROUP_ROWS } else { S::TILE_ROWS };
+        let tiling = Tiling::new(self.tokens, most);
+        let wide = tile_panels::<S>(tiling.rows);
+        (tiling, if self.grouped { wide.min(S::TILE_PANELS) } else { wide })
     }
 }
 
 /// One chunk of a strip times all tiles of tokens.
 struct Tiles<'a> {
     kind: Kind,
+    /// Quads of the chunk.
     length: usize,
     group: Option<usize>,
     /// Whether sums begin here; what `sums` holds is then not read.
     first: bool,
+    /// Whether outputs are made here, by panel; `sums` is then not written.
+    finish: Option<&'a [Epilogue]>,
     first_group: usize,
-    quads: &'a [u8],
+    /// Quads of the first panel; those of the next begin `across` bytes later.
+    w: &'a [u8],
+    across: usize,
     scales: &'a [f32],
-    packed: &'a [u8],
-    x: Groups<'a>,
-    tile: usize,
-    tiles: usize,
-    width: usize,
-    /// `[tokens][width]`: raw sums or totals, as bits.
+    /// Activations of all tokens, [`ROW`] bytes apart.
+    rows: &'a [u8],
+    strip: &'a Strip<'a>,
+    /// `[tokens][panels]`: raw sums or totals, as bits.
     sums: &'a mut [[u32; LANES]],
 }
 
@@ -327,161 +324,218 @@ impl Op for Tiles<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
-        let (tile, width) = (self.tile, self.width);
-        s.tile(tile, width, self);
+    fn eval<S: Simd>(mut self, s: S) {
+        let (tiling, width) = (self.strip.tiling, self.strip.panels.len());
+        s.tile(tiling.rows, width, Part { tiles: &mut self, first: 0, count: tiling.large });
+        if tiling.small > 0 {
+            let first = tiling.large * tiling.rows;
+            s.tile(tiling.rows - 2, width, Part { tiles: &mut self, first, count: tiling.small });
+        }
     }
 }
 
-impl TileOp for Tiles<'_> {
+/// Tiles of one size.
+struct Part<'t, 'a> {
+    tiles: &'t mut Tiles<'a>,
+    /// First token.
+    first: usize,
+    count: usize,
+}
+
+impl TileOp for Part<'_, '_> {
     #[inline(always)]
     fn eval<S: Simd, const T: usize, const P: usize>(self, s: S) {
-        let step = self.group.unwrap_or(self.length);
-        assert!(self.quads.len() >= self.length * P * 64 && self.packed.len() >= self.tiles * T * STRIDE * 4);
-        assert!(self.sums.len() >= self.tiles * T * P && self.length.is_multiple_of(step) && self.length <= CHUNK);
-        assert!(self.group.is_none() || self.scales.len() >= self.length / step * P * 2 * LANES);
-        for tile in 0..self.tiles {
-            let x = self.packed[tile * T * STRIDE * 4..].as_ptr();
-            let sums: *mut [u32; LANES] = self.sums[tile * T * P..].as_mut_ptr();
-            for (g, start) in (0..self.length).step_by(step).enumerate() {
-                // SAFETY: within the lengths asserted above.
-                unsafe {
-                    let acc = match self.kind {
-                        Kind::Int => self.ints::<S, T, P>(s, x, start..start + step, sums),
-                        Kind::Bf16 => self.halves::<S, T, P>(s, x, start..start + step, sums),
-                    };
-                    if self.group.is_some() {
-                        for t in 0..T {
-                            for p in 0..P {
-                                self.fold::<S, P>(s, g, p, tile * T + t, acc[t][p], sums.add(t * P + p));
-                            }
+        let Part { tiles, first, count } = self;
+        let step = tiles.group.unwrap_or(1);
+        assert!(tiles.w.len() >= (P - 1) * tiles.across + tiles.length * 64 && tiles.length.is_multiple_of(step));
+        assert!(tiles.rows.len() >= (first + count * T) * ROW && tiles.length * 4 <= ROW);
+        assert!(tiles.sums.len() >= (first + count * T) * P && tiles.finish.is_none_or(|f| f.len() == P));
+        assert!(tiles.group.is_none() || tiles.scales.len() >= tiles.length / step * P * 2 * LANES);
+        for token in (0..count).map(|i| first + i * T) {
+            // SAFETY: within the lengths asserted above.
+            unsafe {
+                match (tiles.kind, tiles.group) {
+                    (Kind::Int, None) => tiles.run::<S, Ints, T, P>(s, token),
+                    (Kind::Int, Some(group)) => tiles.run_groups::<S, T, P>(s, token, group),
+                    (Kind::Bf16, None) if S::FAST_BF16 => tiles.run::<S, Halves, T, P>(s, token),
+                    (Kind::Bf16, _) => unreachable!("bf16 tiles run where one instruction multiplies bf16 pairs"),
+                }
+            }
+        }
+    }
+}
+
+/// How 4-byte groups are multiplied and summed.
+trait Element<S: Simd> {
+    /// 16 sums.
+    type Sum: Copy;
+    fn zero(s: S) -> Self::Sum;
+    fn dot(s: S, sum: Self::Sum, w: S::I, x: S::I) -> Self::Sum;
+    fn from_bits(s: S, bits: S::I) -> Self::Sum;
+    fn bits(s: S, sum: Self::Sum) -> S::I;
+}
+
+struct Ints;
+
+impl<S: Simd> Element<S> for Ints {
+    type Sum = S::I;
+    #[inline(always)]
+    fn zero(s: S) -> S::I {
+        s.splat_i(0)
+    }
+    #[inline(always)]
+    fn dot(s: S, sum: S::I, w: S::I, x: S::I) -> S::I {
+        s.dot(sum, w, x)
+    }
+    #[inline(always)]
+    fn from_bits(_: S, bits: S::I) -> S::I {
+        bits
+    }
+    #[inline(always)]
+    fn bits(_: S, sum: S::I) -> S::I {
+        sum
+    }
+}
+
+struct Halves;
+
+impl<S: Simd> Element<S> for Halves {
+    type Sum = S::F;
+    #[inline(always)]
+    fn zero(s: S) -> S::F {
+        s.splat(0.0)
+    }
+    #[inline(always)]
+    fn dot(s: S, sum: S::F, w: S::I, x: S::I) -> S::F {
+        s.dot_bf16(sum, w, x)
+    }
+    #[inline(always)]
+    fn from_bits(s: S, bits: S::I) -> S::F {
+        s.as_f(bits)
+    }
+    #[inline(always)]
+    fn bits(s: S, sum: S::F) -> S::I {
+        s.as_i(sum)
+    }
+}
+
+/// Sums of a register tile in memory, as bits.
+type Sums<const T: usize, const P: usize> = [[[u32; LANES]; P]; T];
+
+impl Tiles<'_> {
+    /// A register tile over the chunk, all of which shares a scale.
+    ///
+    /// # Safety
+    /// The quads, the activations and the sums of the tile are within their buffers.
+    #[inline(always)]
+    unsafe fn run<S: Simd, E: Element<S>, const T: usize, const P: usize>(&mut self, s: S, token: usize) {
+        // SAFETY: by the contract.
+        unsafe {
+            let sums: *mut [u32; LANES] = self.sums.as_mut_ptr().add(token * P);
+            let mut acc = [[E::zero(s); P]; T];
+            if !self.first {
+                for t in 0..T {
+                    for p in 0..P {
+                        acc[t][p] = E::from_bits(s, s.load_i(sums.add(t * P + p).cast()));
+                    }
+                }
+            }
+            let (base, x) = (self.w.as_ptr(), self.rows.as_ptr().add(token * ROW));
+            for quad in 0..self.length {
+                let mut w = [s.splat_i(0); P];
+                for p in 0..P {
+                    w[p] = s.load_i(base.add(p * self.across + quad * 64));
+                }
+                for t in 0..T {
+                    let x = s.splat_i(x.add(t * ROW + quad * 4).cast::<i32>().read_unaligned());
+                    for p in 0..P {
+                        acc[t][p] = E::dot(s, acc[t][p], w[p], x);
+                    }
+                }
+            }
+            // One plain loop of stores takes the sums out of their registers; outputs are made from memory.
+            let mut tile: Sums<T, P> = [[[0; LANES]; P]; T];
+            let to = if self.finish.is_none() { sums } else { tile.as_mut_ptr().cast() };
+            for t in 0..T {
+                for p in 0..P {
+                    s.store_i(to.add(t * P + p).cast(), E::bits(s, acc[t][p]));
+                }
+            }
+            self.outputs(s, token, &tile);
+        }
+    }
+
+    /// A register tile over the groups of the chunk: `total += sum * scale + offset * (sum of the group's activations)`.
+    ///
+    /// # Safety
+    /// The quads, the activations, the scales and the totals of the tile are within their buffers.
+    #[inline(always)]
+    unsafe fn run_groups<S: Simd, const T: usize, const P: usize>(&mut self, s: S, token: usize, group: usize) {
+        // SAFETY: by the contract.
+        unsafe {
+            let totals: *mut [u32; LANES] = self.sums.as_mut_ptr().add(token * P);
+            let mut total = [[s.splat(0.0); P]; T];
+            if !self.first {
+                for t in 0..T {
+                    for p in 0..P {
+                        total[t][p] = s.load(totals.add(t * P + p).cast());
+                    }
+                }
+            }
+            let groups = self.strip.x;
+            let last = groups.x.tokens() - 1;
+            let (base, x) = (self.w.as_ptr(), self.rows.as_ptr().add(token * ROW));
+            for g in 0..self.length / group {
+                let mut acc = [[s.splat_i(0); P]; T];
+                for quad in g * group..(g + 1) * group {
+                    let mut w = [s.splat_i(0); P];
+                    for p in 0..P {
+                        w[p] = s.load_i(base.add(p * self.across + quad * 64));
+                    }
+                    for t in 0..T {
+                        let x = s.splat_i(x.add(t * ROW + quad * 4).cast::<i32>().read_unaligned());
+                        for p in 0..P {
+                            acc[t][p] = s.dot(acc[t][p], w[p], x);
                         }
                     }
                 }
-            }
-        }
-    }
-}
-
-impl Tiles<'_> {
-    /// Integer sums of one group, or of one chunk on top of what `sums` holds.
-    ///
-    /// # Safety
-    /// The quads, the activations and the sums of a tile are within their buffers.
-    #[inline(always)]
-    unsafe fn ints<S: Simd, const T: usize, const P: usize>(
-        &self,
-        s: S,
-        x: *const u8,
-        span: Range<usize>,
-        sums: *mut [u32; LANES],
-    ) -> [[S::F; P]; T] {
-        let mut acc = [[s.splat_i(0); P]; T];
-        let mut out = [[s.splat(0.0); P]; T];
-        // SAFETY: by the contract.
-        unsafe {
-            if self.group.is_none() && !self.first {
+                let scales = self.scales.as_ptr().add(g * P * 2 * LANES);
                 for t in 0..T {
+                    let sum = groups.sums[(token + t).min(last) * groups.sums_stride + self.first_group + g];
                     for p in 0..P {
-                        acc[t][p] = s.load_i(sums.add(t * P + p).cast());
+                        let (scale, offset) = (scales.add(p * 2 * LANES), scales.add((p * 2 + 1) * LANES));
+                        let sum =
+                            s.fma(s.splat(sum), s.load(offset), s.fma(s.to_f(acc[t][p]), s.load(scale), total[t][p]));
+                        total[t][p] = sum;
                     }
                 }
             }
-            for quad in span {
-                let mut w = [s.splat_i(0); P];
-                for p in 0..P {
-                    w[p] = s.load_i(self.quads.as_ptr().add((quad * P + p) * 64));
-                }
-                for t in 0..T {
-                    let x = s.splat_i(x.add((t * STRIDE + quad) * 4).cast::<i32>().read_unaligned());
-                    for p in 0..P {
-                        acc[t][p] = s.dot(acc[t][p], w[p], x);
-                    }
-                }
-            }
+            let mut tile: Sums<T, P> = [[[0; LANES]; P]; T];
+            let to = if self.finish.is_none() { totals } else { tile.as_mut_ptr().cast() };
             for t in 0..T {
                 for p in 0..P {
-                    match self.group {
-                        None => s.store_i(sums.add(t * P + p).cast(), acc[t][p]),
-                        Some(_) => out[t][p] = s.to_f(acc[t][p]),
-                    }
+                    s.store(to.add(t * P + p).cast(), total[t][p]);
                 }
             }
+            self.outputs(s, token, &tile);
         }
-        out
     }
 
-    /// As [`Tiles::ints`], for bf16 pairs.
-    ///
-    /// # Safety
-    /// As there.
+    /// Stores the outputs of a tile for all panels of the strip, which are whole, after the last chunk.
     #[inline(always)]
-    unsafe fn halves<S: Simd, const T: usize, const P: usize>(
-        &self,
-        s: S,
-        x: *const u8,
-        span: Range<usize>,
-        sums: *mut [u32; LANES],
-    ) -> [[S::F; P]; T] {
-        let mut acc = [[s.splat(0.0); P]; T];
-        if !S::FAST_BF16 {
-            unreachable!("bf16 tiles run where bf16 pairs are multiplied by one instruction");
-        }
-        // SAFETY: by the contract.
-        unsafe {
-            if self.group.is_none() && !self.first {
-                for t in 0..T {
-                    for p in 0..P {
-                        acc[t][p] = s.load(sums.add(t * P + p).cast());
-                    }
-                }
-            }
-            for quad in span {
-                let mut w = [s.splat_i(0); P];
+    fn outputs<S: Simd, const T: usize, const P: usize>(&self, s: S, token: usize, sums: &Sums<T, P>) {
+        let Some(epilogues) = self.finish else { return };
+        let Strip { x, rows, out, ref panels, .. } = *self.strip;
+        for (token, sums) in (token..x.x.tokens()).zip(sums) {
+            let at = token * rows + panels.start * LANES;
+            // SAFETY: the task owns these columns of the output; a sum is 16 values.
+            unsafe {
+                let out = out.slice(at..at + P * LANES).as_mut_ptr();
                 for p in 0..P {
-                    w[p] = s.load_i(self.quads.as_ptr().add((quad * P + p) * 64));
-                }
-                for t in 0..T {
-                    let x = s.splat_i(x.add((t * STRIDE + quad) * 4).cast::<i32>().read_unaligned());
-                    for p in 0..P {
-                        acc[t][p] = s.dot_bf16(acc[t][p], w[p], x);
-                    }
+                    let v = finish(s, x, &epilogues[p], token, s.load_i(sums[p].as_ptr().cast()));
+                    s.store(out.add(p * LANES), v);
                 }
             }
-            if self.group.is_none() {
-                for t in 0..T {
-                    for p in 0..P {
-                        s.store(sums.add(t * P + p).cast(), acc[t][p]);
-                    }
-                }
-            }
-        }
-        acc
-    }
-
-    /// `total += acc * scale + offset * (sum of the group's activations)`
-    ///
-    /// # Safety
-    /// `total` holds 16 values; the group and panel are inside `scales`.
-    #[inline(always)]
-    unsafe fn fold<S: Simd, const P: usize>(
-        &self,
-        s: S,
-        g: usize,
-        p: usize,
-        token: usize,
-        acc: S::F,
-        total: *mut [u32; LANES],
-    ) {
-        // SAFETY: by the contract.
-        unsafe {
-            let scales = self.scales.as_ptr().add((g * P + p) * 2 * LANES);
-            let mut sum = s.fma(acc, s.load(scales), s.load(total.cast()));
-            if !self.x.sums.is_empty() {
-                let at = token.min(self.x.tokens - 1) * self.x.sums_stride + self.first_group + g;
-                sum = s.fma(s.splat(self.x.sums[at] as f32), s.load(scales.add(LANES)), sum);
-            }
-            s.store(total.cast(), sum);
         }
     }
 }

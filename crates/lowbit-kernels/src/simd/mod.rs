@@ -19,6 +19,8 @@ pub use scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512Bf16, Avx512Vnni, AvxVnni};
 
+use std::ops::Range;
+
 /// Lanes of a vector, rows of a weight panel.
 pub const LANES: usize = 16;
 
@@ -28,10 +30,39 @@ pub trait TileOp {
     fn eval<S: Simd, const T: usize, const P: usize>(self, s: S);
 }
 
-/// Rows of a register tile for `m` rows of activations: an existing size, with as little padding as can be.
-pub fn tile_rows<S: Simd>(m: usize) -> usize {
-    let even = m.div_ceil(m.div_ceil(S::TILE_ROWS).max(1));
-    if even <= 2 { even.max(1) } else { even.next_multiple_of(2) }
+/// Register tiles that cover some rows of activations: first `large` tiles of `rows` rows, then `small` tiles of two fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiling {
+    /// Rows of a large tile: 1, or even.
+    pub rows: usize,
+    /// Number of large tiles.
+    pub large: usize,
+    /// Number of small tiles.
+    pub small: usize,
+}
+
+impl Tiling {
+    /// The fewest tiles of at most `most` rows for `m` rows, padded by at most one row.
+    pub fn new(m: usize, most: usize) -> Self {
+        let tiles = m.div_ceil(most).max(1);
+        let even = m.div_ceil(tiles);
+        let rows = if even <= 2 { even.max(1) } else { even.next_multiple_of(2) };
+        let small = if tiles > 1 { (tiles * rows - m) / 2 } else { 0 };
+        Tiling { rows, large: tiles - small, small }
+    }
+
+    /// Rows of all tiles.
+    pub fn covered(&self) -> usize {
+        self.large * self.rows + self.small * self.rows.saturating_sub(2)
+    }
+
+    /// The rows of one tile.
+    #[inline(always)]
+    pub fn tile(&self, i: usize) -> Range<usize> {
+        let (large, small) = (i.min(self.large), i.saturating_sub(self.large));
+        let start = large * self.rows + small * self.rows.saturating_sub(2);
+        start..start + if i < self.large { self.rows } else { self.rows - 2 }
+    }
 }
 
 /// Panels of a register tile: few rows need more panels to keep the multipliers busy.
@@ -71,12 +102,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const ACCUMULATORS: usize;
     /// Most activation rows of a register tile.
     const TILE_ROWS: usize;
+    /// The same where every sum has a total beside it.
+    const GROUP_ROWS: usize;
     /// Panels beside each other in a register tile of [`Simd::TILE_ROWS`] rows.
     const TILE_PANELS: usize;
     /// Whether [`Simd::dot_bf16`] is one instruction, so that bf16 products pay.
     const FAST_BF16: bool = false;
 
-    /// Runs a kernel with the register tile of this size; the sizes that exist are [`tile_rows`] x [`tile_panels`].
+    /// Runs a kernel with the register tile of this size; the sizes that exist are those of [`Tiling`] x [`tile_panels`].
     fn tile<K: TileOp>(self, rows: usize, panels: usize, kernel: K);
 
     /// 16 f32.
@@ -179,6 +212,15 @@ pub trait Simd: Copy + Send + Sync + 'static {
             width /= 2;
         }
         lanes[0]
+    }
+
+    /// Sum of the lanes, wrapping.
+    #[inline(always)]
+    fn sum_i(self, v: Self::I) -> i32 {
+        let mut lanes = [0i32; LANES];
+        // SAFETY: the array holds 64 bytes.
+        unsafe { self.store_i(lanes.as_mut_ptr().cast(), v) };
+        lanes.iter().fold(0, |sum, lane| sum.wrapping_add(*lane))
     }
 
     /// Largest lane.

@@ -148,6 +148,7 @@ macro_rules! quad {
             type I = [int32x4_t; 4];
             const ACCUMULATORS: usize = 6;
             const TILE_ROWS: usize = 6;
+            const GROUP_ROWS: usize = 2;
             const TILE_PANELS: usize = 1;
             tiles!(1 x 1, 4; 2 x 1, 2; 4 x 1, 2; 6 x 1);
 

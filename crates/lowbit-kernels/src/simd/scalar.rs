@@ -42,6 +42,7 @@ impl Simd for Scalar {
     type I = [i32; LANES];
     const ACCUMULATORS: usize = 4;
     const TILE_ROWS: usize = 4;
+    const GROUP_ROWS: usize = 2;
     const TILE_PANELS: usize = 1;
     tiles!(1 x 1, 4; 2 x 1, 2; 4 x 1, 2);
 

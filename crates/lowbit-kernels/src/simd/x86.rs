@@ -63,6 +63,7 @@ macro_rules! pair {
             type I = [__m256i; 2];
             const ACCUMULATORS: usize = 6;
             const TILE_ROWS: usize = 6;
+            const GROUP_ROWS: usize = 2;
             const TILE_PANELS: usize = 1;
             tiles!(1 x 1, 4; 2 x 1, 2; 4 x 1, 2; 6 x 1);
 
@@ -202,8 +203,14 @@ macro_rules! single {
             type I = __m512i;
             const ACCUMULATORS: usize = 28;
             const TILE_ROWS: usize = 14;
+            const GROUP_ROWS: usize = 6;
             const TILE_PANELS: usize = 2;
-            tiles!(1 x 1, 8; 2 x 1, 4; 4 x 1, 4; 6 x 1, 2; 8 x 1, 2; 10 x 1, 2; 12 x 1, 2; 14 x 1, 2);
+            tiles!(1 x 1, 8; 2 x 1, 2, 4; 4 x 1, 2, 4; 6 x 1, 2; 8 x 1, 2; 10 x 1, 2; 12 x 1, 2; 14 x 1, 2);
+
+            #[inline(always)]
+            fn sum_i(self, v: Self::I) -> i32 {
+                unsafe { _mm512_reduce_add_epi32(v) }
+            }
             $($extra)*
 
             #[inline(always)]

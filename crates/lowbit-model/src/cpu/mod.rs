@@ -4,7 +4,7 @@ use crate::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
 use crate::source::Role;
 use crate::{Error, Model};
 use arena::Arena;
-use lowbit_kernels::{Cpu, Int8Rows, Packed, Rows, ops};
+use lowbit_kernels::{Bf16Rows, Cpu, Int8Rows, Packed, Rows, ops};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,6 +67,9 @@ pub struct CpuExec {
     /// Inputs of the last product with 8-bit activations, and the stamp of the tensor they were made from.
     int8: Int8Rows,
     int8_stamp: Option<u64>,
+    /// The same for products with bf16 activations.
+    bf16: Bf16Rows,
+    bf16_stamp: Option<u64>,
     logsumexp: Vec<f32>,
     /// Keys and values of earlier tokens; none when whole sequences are given.
     caches: Vec<Cache>,
@@ -88,6 +91,8 @@ impl CpuExec {
             positions: Vec::new(),
             int8: Int8Rows::default(),
             int8_stamp: None,
+            bf16: Bf16Rows::default(),
+            bf16_stamp: None,
             logsumexp: Vec::new(),
             caches: Vec::new(),
             slots: Vec::new(),
@@ -124,7 +129,7 @@ impl CpuExec {
             self.positions.extend((0..(span[1] - span[0])).map(|i| (past + i) as u32));
         }
         self.fault = None;
-        self.int8_stamp = None;
+        (self.int8_stamp, self.bf16_stamp) = (None, None);
         let logits = model.forward(self, batch);
         let logits = self.force(&logits);
         match self.fault.take() {
@@ -170,6 +175,15 @@ impl CpuExec {
             self.int8_stamp = stamp;
         }
     }
+
+    /// Fills `self.bf16` with the rows of `x`, unless they are there already.
+    fn round(&mut self, x: &Tensor) {
+        let stamp = Some(x.stamp());
+        if self.bf16_stamp != stamp {
+            self.bf16.round(&self.cpu, self.arena.borrow().values(x), x.width());
+            self.bf16_stamp = stamp;
+        }
+    }
 }
 
 impl Exec for CpuExec {
@@ -209,11 +223,20 @@ impl Exec for CpuExec {
         if let Some(peaks) = &mut self.peaks {
             peaks.record(name, packed.cols, self.arena.borrow().values(&x));
         }
-        if *int8_activations {
+        let bf16 = !int8_activations && packed.format.takes_bf16(&self.cpu, x.rows());
+        let both = !int8_activations && packed.format.takes_int8(packed);
+        if *int8_activations || both {
             self.quantize(&x);
+        } else if bf16 {
+            self.round(&x);
         }
         Tensor::make(&self.arena, x.rows(), packed.rows, |a, y| {
-            let rows = if *int8_activations { Rows::Int8(&self.int8) } else { Rows::F32(a.values(&x)) };
+            let rows = match (*int8_activations, bf16) {
+                (true, _) => Rows::Int8(&self.int8),
+                (_, true) => Rows::Bf16(&self.bf16),
+                _ if both => Rows::Both(a.values(&x), &self.int8),
+                _ => Rows::F32(a.values(&x)),
+            };
             packed.matmul(&self.cpu, rows, y);
             if let Some(bias) = bias {
                 ops::add_bias(&self.cpu, y, bias.vector());
