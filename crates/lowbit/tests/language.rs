@@ -100,7 +100,7 @@ fn a_model_learns_a_text_that_repeats_and_its_packed_form_knows_it_too() {
 /// A zstd frame that stores bytes as they are (RFC 8878): magic, a one-byte length, one raw block.
 fn zstd_frame(content: &[u8]) -> Vec<u8> {
     let length = u8::try_from(content.len()).unwrap();
-    let header = (u32::from(length) << 3 | 1).to_le_bytes();
+    let header = ((u32::from(length) << 3) | 1).to_le_bytes();
     [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, length][..], &header[..3], content].concat()
 }
 
@@ -196,4 +196,23 @@ fn wrong_texts_and_descriptions_are_refused() {
     score(&["--text", "lines.txt", "--stride", "33"], 2, &["stride 33", "32"]);
     score(&["--text", "lines.txt", "--context", "0"], 2, &["stride", "0"]);
     score(&["--task", "quickstart"], 2, &["language model"]);
+}
+
+/// The bits per byte that the card of the shipped model states, on the first part of the held-out text.
+#[test]
+fn the_shipped_model_scores_what_its_card_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let beside = || root.join("../../../shared/data");
+    let data = std::env::var_os("LOWBIT_DATA").map_or_else(beside, Into::into);
+    if !data.join("imdb/unsup.txt.zst").exists() {
+        println!("skipped: no data");
+        return;
+    }
+    let model = root.join("models/default");
+    let args = ["eval", model.to_str().unwrap(), "--task", "reviews", "--limit", "50000", "--json"];
+    let told = good(root, &[&args[..], &["--data", data.to_str().unwrap()]].concat());
+    let bits = measure(&told, "bits_per_byte");
+    assert!((bits - 1.7925).abs() < 0.0005, "{bits}");
+    let card = fs::read_to_string(model.join("MODEL_CARD.md")).unwrap();
+    assert!(card.contains("1.7925"), "the card states another figure");
 }

@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn plain_and_compressed_files_give_the_same_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let content: Vec<u8> = (0..70_000u32).map(|i| (i * i >> 7) as u8).collect();
+        let content: Vec<u8> = (0..70_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
         let write = |name: &str, bytes: &[u8]| {
             let path = dir.path().join(name);
             fs::write(&path, bytes).unwrap();

@@ -7,7 +7,11 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// Name and content of each file of the model.
-const FILES: &[(&str, &[u8])] = &[];
+const FILES: &[(&str, &[u8])] = &[
+    ("config.json", include_bytes!("../../models/default/config.json")),
+    ("model.safetensors", include_bytes!("../../models/default/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../../models/default/tokenizer.json")),
+];
 
 /// The directory of the model that this program carries; its files are unpacked when first asked for.
 ///
