@@ -4,6 +4,18 @@ use std::fs::File;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+/// Bytes from which on pages of 2 MiB pay.
+const LARGE: usize = 4 << 20;
+
+/// Zeroed memory in pages of 2 MiB, where the system has such.
+pub(crate) fn large_pages(bytes: usize) -> std::io::Result<memmap2::MmapMut> {
+    let map = memmap2::MmapMut::map_anon(bytes)?;
+    // A mere wish: without such pages everything works, a little slower.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Ok(map)
+}
+
 type Owner = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// A range of bytes that keeps its owner (an allocation or a memory map) alive. Cloning copies no data.
@@ -14,8 +26,20 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// All bytes of an owner.
+    /// All bytes of an owner. Many of them are copied into pages of 2 MiB, where the system has such: reading weights from
+    /// memory is limited by address translation otherwise.
     pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
+        let bytes = owner.as_ref();
+        if bytes.len() >= LARGE
+            && let Ok(mut pages) = large_pages(bytes.len())
+        {
+            pages.copy_from_slice(bytes);
+            return Bytes::of(pages);
+        }
+        Bytes::of(owner)
+    }
+
+    fn of(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         let range = 0..owner.as_ref().len();
         Bytes { owner: Arc::new(owner), range }
     }
@@ -25,7 +49,9 @@ impl Bytes {
         // SAFETY: the map is read-only and private; a file truncated by another process while mapped is outside what
         // any mapping reader can defend against, and model files are replaced by rename, never truncated in place.
         let map = unsafe { memmap2::Mmap::map(file)? };
-        Ok(Bytes::new(map))
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Bytes::of(map))
     }
 
     /// A part of these bytes; `None` when the range is not inside.

@@ -1,5 +1,6 @@
 //! What the machine can do at most: the denominators of every speed.
 
+use crate::bytes::large_pages;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op};
 use std::time::Instant;
@@ -27,10 +28,10 @@ const RUNS: usize = 3;
 /// Measures the limits: about half a second.
 pub fn measure(cpu: &Cpu) -> Limits {
     let threads = cpu.pool.threads();
-    let mut data = vec![0u64; BYTES / 8];
+    let mut data = large_pages(BYTES).expect("memory for measuring its bandwidth");
     let pages = BYTES / 4096;
-    cpu.pool.for_rows(pages, pages.div_ceil(threads), [(&mut data, 512)], |_, [part]| {
-        part.iter_mut().enumerate().for_each(|(i, v)| *v = i as u64);
+    cpu.pool.for_rows(pages, pages.div_ceil(threads), [(&mut data[..], 4096)], |_, [part]| {
+        part.iter_mut().enumerate().for_each(|(i, v)| *v = i as u8);
     });
     let parts = threads * 8;
     let best = |work: f64, run: &dyn Fn()| {
@@ -61,17 +62,17 @@ pub fn measure(cpu: &Cpu) -> Limits {
     Limits { memory_gbps, f32_gflops, int8_gops }
 }
 
-struct Read<'a>(&'a [u64]);
+struct Read<'a>(&'a [u8]);
 
 impl Op for Read<'_> {
     type Out = i32;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> i32 {
         let mut sums = [s.splat_i(0); 4];
-        for block in self.0.chunks_exact(32) {
+        for block in self.0.chunks_exact(256) {
             for (i, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: 256 bytes, as just cut.
-                *sum = s.xor(*sum, unsafe { s.load_i(block.as_ptr().add(i * 8).cast()) });
+                *sum = s.xor(*sum, unsafe { s.load_i(block.as_ptr().add(i * 64)) });
             }
         }
         let all = s.xor(s.xor(sums[0], sums[1]), s.xor(sums[2], sums[3]));

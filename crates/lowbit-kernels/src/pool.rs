@@ -12,33 +12,28 @@ const SPINS: u32 = 20_000;
 
 type Job = &'static (dyn Fn(usize) + Sync);
 
-/// What the calling thread writes and workers read, on lines of its own.
+/// Workers inside a job are counted in the low bits of [`Shared::state`], jobs opened and closed above them.
+const STEP: usize = 1 << 16;
+
+/// One line that moves between threads, and what they rarely touch on another.
 #[repr(align(128))]
-struct Published {
-    /// Adds one with each job.
-    epoch: AtomicUsize,
+struct Shared {
+    /// `STEP * (jobs opened + jobs closed) + workers inside`: a job is open while the quotient is odd.
+    state: AtomicUsize,
+    /// The next task that no thread has taken.
+    next: AtomicUsize,
     /// The two words of a [`Job`].
     job: [AtomicUsize; 2],
     tasks: AtomicUsize,
-    stop: AtomicBool,
+    rare: Rare,
 }
 
-/// What all threads write.
 #[repr(align(128))]
-struct Progress {
-    /// The next task that no thread has taken; the first of each thread is its own number.
-    next: AtomicUsize,
-    /// Workers that still may touch the job.
-    busy: AtomicUsize,
+struct Rare {
     /// Workers that are parked, or about to be.
     asleep: AtomicUsize,
     panicked: AtomicBool,
-}
-
-struct Shared {
-    published: Published,
-    progress: Progress,
-    threads: usize,
+    stop: AtomicBool,
 }
 
 /// Threads that run the tasks of one job at a time.
@@ -61,43 +56,52 @@ impl Shared {
     fn work(&self, job: Job, mut task: usize, tasks: usize) {
         while task < tasks {
             if catch_unwind(AssertUnwindSafe(|| job(task))).is_err() {
-                self.progress.panicked.store(true, Ordering::Relaxed);
+                self.rare.panicked.store(true, Ordering::Relaxed);
             }
-            if tasks <= self.threads {
-                return;
-            }
-            task = self.progress.next.fetch_add(1, Ordering::Relaxed);
+            task = self.next.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn worker(&self, number: usize) {
-        let Published { epoch, job, tasks, stop } = &self.published;
-        let mut seen = 0;
+    /// Waits for a job that is open and was not seen before; none when the pool ends.
+    fn wait(&self, seen: usize) -> Option<usize> {
+        let new = |state: usize| (state / STEP) % 2 == 1 && state / STEP != seen;
+        let mut spins = 0;
         loop {
-            let mut spins = 0;
-            while epoch.load(Ordering::Acquire) == seen {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                if spins < SPINS {
-                    spins += 1;
-                    std::hint::spin_loop();
-                    continue;
-                }
-                // Either this thread sees the new epoch, or the calling thread sees that it is asleep.
-                self.progress.asleep.fetch_add(1, Ordering::SeqCst);
-                if epoch.load(Ordering::SeqCst) == seen && !stop.load(Ordering::SeqCst) {
-                    std::thread::park();
-                }
-                self.progress.asleep.fetch_sub(1, Ordering::SeqCst);
+            let state = self.state.load(Ordering::Relaxed);
+            if new(state) {
+                return Some(state);
             }
-            seen = epoch.load(Ordering::Acquire);
-            let words = [job[0].load(Ordering::Relaxed), job[1].load(Ordering::Relaxed)];
-            // SAFETY: the words of a job that `Pool::run` published before this epoch; it keeps the job alive, and
-            // publishes no other, until this worker has left `busy`.
+            if self.rare.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+                continue;
+            }
+            // Either this thread sees the new job, or the calling thread sees that it is asleep.
+            self.rare.asleep.fetch_add(1, Ordering::SeqCst);
+            if !new(self.state.load(Ordering::SeqCst)) && !self.rare.stop.load(Ordering::SeqCst) {
+                std::thread::park();
+            }
+            self.rare.asleep.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn worker(&self) {
+        let mut seen = 0;
+        while let Some(state) = self.wait(seen) {
+            if self.state.compare_exchange(state, state + 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            seen = state / STEP;
+            let words = [self.job[0].load(Ordering::Relaxed), self.job[1].load(Ordering::Relaxed)];
+            // SAFETY: the words of the job that `Pool::run` published before it opened this state; it keeps the job alive,
+            // and publishes no other, until the state counts no worker inside.
             let job: Job = unsafe { std::mem::transmute::<[usize; 2], Job>(words) };
-            self.work(job, number, tasks.load(Ordering::Relaxed));
-            self.progress.busy.fetch_sub(1, Ordering::Release);
+            let first = self.next.fetch_add(1, Ordering::Relaxed);
+            self.work(job, first, self.tasks.load(Ordering::Relaxed));
+            self.state.fetch_sub(1, Ordering::Release);
         }
     }
 }
@@ -107,25 +111,17 @@ impl Pool {
     pub fn new(threads: usize) -> Self {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
-            published: Published {
-                epoch: AtomicUsize::new(0),
-                job: [const { AtomicUsize::new(0) }; 2],
-                tasks: AtomicUsize::new(0),
-                stop: AtomicBool::new(false),
-            },
-            progress: Progress {
-                next: AtomicUsize::new(0),
-                busy: AtomicUsize::new(0),
-                asleep: AtomicUsize::new(0),
-                panicked: AtomicBool::new(false),
-            },
-            threads,
+            state: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            job: [const { AtomicUsize::new(0) }; 2],
+            tasks: AtomicUsize::new(0),
+            rare: Rare { asleep: AtomicUsize::new(0), panicked: AtomicBool::new(false), stop: AtomicBool::new(false) },
         });
         let workers: Vec<_> = (1..threads)
             .map(|i| {
                 let shared = shared.clone();
                 let name = format!("lowbit-{i}");
-                let work = move || shared.worker(i);
+                let work = move || shared.worker();
                 std::thread::Builder::new().name(name).spawn(work).expect("a thread can be started")
             })
             .collect();
@@ -148,26 +144,27 @@ impl Pool {
             return (0..tasks).for_each(task);
         }
         // SAFETY: the reference is only used between here and the end of the wait below, while `task` is borrowed: a
-        // worker takes it after the epoch changed and has dropped it when it leaves `busy`.
+        // worker takes it after it entered the open job, and has dropped it when it leaves.
         let job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(task) };
         // SAFETY: a reference to a trait object is two words.
         let words = unsafe { std::mem::transmute::<Job, [usize; 2]>(job) };
-        let Shared { published, progress, .. } = &*self.shared;
-        progress.next.store(self.threads(), Ordering::Relaxed);
-        progress.busy.store(self.workers.len(), Ordering::Relaxed);
-        published.job[0].store(words[0], Ordering::Relaxed);
-        published.job[1].store(words[1], Ordering::Relaxed);
-        published.tasks.store(tasks, Ordering::Relaxed);
-        published.epoch.fetch_add(1, Ordering::SeqCst);
-        if progress.asleep.load(Ordering::SeqCst) > 0 {
+        let shared = &*self.shared;
+        shared.next.store(1, Ordering::Relaxed);
+        shared.job[0].store(words[0], Ordering::Relaxed);
+        shared.job[1].store(words[1], Ordering::Relaxed);
+        shared.tasks.store(tasks, Ordering::Relaxed);
+        shared.state.fetch_add(STEP, Ordering::SeqCst);
+        if shared.rare.asleep.load(Ordering::SeqCst) > 0 {
             self.handles.iter().for_each(Thread::unpark);
         }
-        self.shared.work(job, 0, tasks);
-        while progress.busy.load(Ordering::Acquire) != 0 {
+        shared.work(job, 0, tasks);
+        // A worker that has not come by now is not waited for: on a busy machine it may take long.
+        let closed = shared.state.fetch_add(STEP, Ordering::Relaxed) + STEP;
+        while shared.state.load(Ordering::Acquire) != closed / STEP * STEP {
             std::hint::spin_loop();
         }
         drop(gate);
-        assert!(!progress.panicked.swap(false, Ordering::Relaxed), "a task of the pool panicked");
+        assert!(!shared.rare.panicked.swap(false, Ordering::Relaxed), "a task of the pool panicked");
     }
 
     /// Splits `rows` rows into chunks of `grain` rows and calls `f(range, parts)` for each, `parts` being the rows of the
@@ -237,7 +234,7 @@ unsafe impl<T: Send> Send for SendPtr<T> {}
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.published.stop.store(true, Ordering::SeqCst);
+        self.shared.rare.stop.store(true, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             let _ = worker.join();

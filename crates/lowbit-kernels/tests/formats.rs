@@ -33,11 +33,12 @@ fn oracle(w: &[f32], cols: usize, x: &[f32]) -> Vec<(f64, f64)> {
     out
 }
 
-/// Relative to the bound above; activations become bf16 where the CPU multiplies bf16 pairs.
+/// Relative to the bound above; activations become bf16 where the CPU multiplies bf16 pairs, each with a relative error of 2^-8 at most.
 fn tolerance(format: &str, isa: Isa, tokens: usize) -> f64 {
     let bf16_pairs = isa.name() == "avx512-bf16" && tokens > 1;
     match format {
-        "bf16" | "nf4" | "nf4_dq" if bf16_pairs => 4e-3,
+        "bf16" if bf16_pairs => 4e-3,
+        "nf4" | "nf4_dq" if bf16_pairs => 8e-3, // weights become bf16 too
         "llm_int8" => 1.01 / 254.0, // quantizes the activations itself: half a step
         _ => 3e-6,
     }

@@ -245,10 +245,8 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
             return tiles::product(cpu, self, self.p.rows, groups, y, after);
         }
         let panels = self.p.rows.div_ceil(LANES);
-        // Whole strips per task, and enough bytes in one to outweigh handing it out.
-        let grain = ((1 << 16) / (self.units * 64) + 1)
-            .next_multiple_of(STRIP)
-            .max(panels.div_ceil(16).next_multiple_of(STRIP));
+        // Enough bytes in a task to outweigh handing it out.
+        let grain = ((1 << 16) / (self.units * 64) + 1).max(panels.div_ceil(16));
         let out = SharedMut::new(y);
         cpu.pool.run(panels.div_ceil(grain), &|task| {
             let range = task * grain..((task + 1) * grain).min(panels);
@@ -258,12 +256,10 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
     }
 }
 
-/// Panels read side by side for one token.
-const STRIP: usize = 4;
-/// How far ahead of the loads a panel's lines are asked for, in bytes.
-const AHEAD: usize = 2048;
+/// How far ahead of the loads lines are asked for, in bytes.
+const AHEAD: usize = 4096;
 
-/// A range of panels times one token.
+/// A range of panels times one token: one stream of codes, in the order of memory.
 struct OneToken<'a, C, const Q: usize> {
     view: &'a View<'a, C, Q>,
     x: Groups<'a>,
@@ -276,91 +272,96 @@ impl<C: Codec<Q>, const Q: usize> Op for OneToken<'_, C, Q> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let mut panel = self.panels.start;
-        let wide = if S::ACCUMULATORS >= 28 { STRIP } else { 1 };
-        while panel < self.panels.end {
-            if wide == STRIP && self.panels.end - panel >= STRIP {
-                self.strip::<S, STRIP>(s, panel);
-                panel += STRIP;
-            } else {
-                self.strip::<S, 1>(s, panel);
-                panel += 1;
-            }
+        for panel in self.panels.clone() {
+            let value = match (self.view.share == Share::Group, S::ACCUMULATORS >= 28) {
+                (true, true) => self.grouped::<S, 4>(s, panel),
+                (true, false) => self.grouped::<S, 1>(s, panel),
+                (false, true) => self.whole::<S, 4>(s, panel),
+                (false, false) => self.whole::<S, 1>(s, panel),
+            };
+            let first = panel * LANES;
+            // SAFETY: the task owns the outputs of its panels.
+            s.store_part(unsafe { self.out.slice(first..(first + LANES).min(self.view.p.rows)) }, value);
         }
     }
 }
 
 impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
+    /// The sums of some units of a panel. `U` units have sums of their own, so that products do not wait for each other.
     #[inline(always)]
-    fn strip<S: Simd, const P: usize>(&self, s: S, panel: usize) {
-        let v = self.view;
-        let grouped = v.share == Share::Group;
-        let step = if grouped { GROUP / (4 * Q) } else { v.units };
-        let x = self.x.x.single();
-        assert!(x.len() >= v.units * Q * 4 && v.codes.len() >= (panel + P) * v.units * 64);
-        let base = v.codes[panel * v.units * 64..].as_ptr();
-        let x = x.as_ptr();
-        let mut totals = [s.splat(0.0); P];
-        let mut sums = [s.splat_i(0); P];
-        let mut start = 0;
-        while start < v.units {
-            let mut acc = [[s.splat_i(0); Q]; P];
-            for unit in start..start + step {
-                // SAFETY: unit < units: inside the activations and the codes, as just checked.
-                unsafe {
-                    let mut quads = [s.splat_i(0); Q];
-                    for (q, quad) in quads.iter_mut().enumerate() {
-                        *quad = s.splat_i(x.add((unit * Q + q) * 4).cast::<i32>().read_unaligned());
-                    }
-                    for p in 0..P {
-                        let at = base.add((p * v.units + unit) * 64);
-                        s.prefetch(at.wrapping_add(AHEAD));
-                        let fields = C::fields(s, s.load_i(at));
-                        for q in 0..Q {
-                            acc[p][q] = match C::SMALL {
-                                true => s.dot_small(acc[p][q], fields[q], quads[q]),
-                                false => s.dot(acc[p][q], fields[q], quads[q]),
-                            };
-                        }
-                    }
+    fn sums<S: Simd, const U: usize>(&self, s: S, codes: &[u8], x: &[u8]) -> S::I {
+        let units = codes.len() / 64;
+        assert!(x.len() >= units * Q * 4);
+        let mut acc = [[s.splat_i(0); Q]; U];
+        // SAFETY: unit < units: inside the activations and the codes, as just checked.
+        unsafe {
+            for first in (0..units / U * U).step_by(U) {
+                for u in 0..U {
+                    acc[u] = Self::unit(
+                        s,
+                        codes.as_ptr().add((first + u) * 64),
+                        x.as_ptr().add((first + u) * Q * 4),
+                        acc[u],
+                    );
                 }
             }
-            for p in 0..P {
-                sums[p] = C::combine(s, acc[p]);
+            for unit in units / U * U..units {
+                acc[0] = Self::unit(s, codes.as_ptr().add(unit * 64), x.as_ptr().add(unit * Q * 4), acc[0]);
             }
-            if grouped {
-                let g = start / step;
-                let x_sum = s.splat(self.x.sums[g]);
-                for p in 0..P {
-                    let at = ((panel + p) * v.groups() + g) * 4 * LANES;
-                    let scales = &v.scales[at..at + 4 * LANES];
-                    // SAFETY: 16 f16 scales, then 16 f16 offsets, as just sliced.
-                    let (scale, offset) = unsafe {
-                        (s.load_f16(scales.as_ptr().cast()), s.load_f16(scales.as_ptr().add(2 * LANES).cast()))
-                    };
-                    totals[p] = s.fma(x_sum, offset, s.fma(s.to_f(sums[p]), scale, totals[p]));
-                }
+        }
+        let mut sums = acc[0];
+        for more in &acc[1..] {
+            for q in 0..Q {
+                sums[q] = s.add_i(sums[q], more[q]);
             }
-            start += step;
         }
-        for p in 0..P {
-            let first = (panel + p) * LANES;
-            let scale = self.x.scale[0];
-            let value = if grouped {
-                s.mul(totals[p], s.splat(scale))
-            } else {
-                finish_rows(
-                    s,
-                    sums[p],
-                    v.zero as i32,
-                    self.x.totals[0],
-                    scale,
-                    s.load_part(&v.row_scales(panel + p), 0.0),
-                )
-            };
-            // SAFETY: the task owns the outputs of its panels.
-            s.store_part(unsafe { self.out.slice(first..(first + LANES).min(v.p.rows)) }, value);
+        C::combine(s, sums)
+    }
+
+    /// Adds the products of one unit.
+    ///
+    /// # Safety
+    /// `codes` points to 64 bytes, `x` to `4 Q`.
+    #[inline(always)]
+    unsafe fn unit<S: Simd>(s: S, codes: *const u8, x: *const u8, mut acc: [S::I; Q]) -> [S::I; Q] {
+        // SAFETY: by the contract; a prefetch may name any address.
+        unsafe {
+            s.prefetch(codes.wrapping_add(AHEAD));
+            let fields = C::fields(s, s.load_i(codes));
+            for q in 0..Q {
+                let x = s.splat_i(x.add(q * 4).cast::<i32>().read_unaligned());
+                acc[q] = match C::SMALL {
+                    true => s.dot_small(acc[q], fields[q], x),
+                    false => s.dot(acc[q], fields[q], x),
+                };
+            }
         }
+        acc
+    }
+
+    /// Outputs of a panel whose rows have one scale each.
+    #[inline(always)]
+    fn whole<S: Simd, const U: usize>(&self, s: S, panel: usize) -> S::F {
+        let (v, x) = (self.view, &self.x);
+        let sums = self.sums::<S, U>(s, v.panel(panel), x.x.single());
+        finish_rows(s, sums, v.zero as i32, x.totals[0], x.scale[0], s.load_part(&v.row_scales(panel), 0.0))
+    }
+
+    /// Outputs of a panel with scale and offset per group.
+    #[inline(always)]
+    fn grouped<S: Simd, const U: usize>(&self, s: S, panel: usize) -> S::F {
+        let (v, x) = (self.view, &self.x);
+        let mut total = s.splat(0.0);
+        let scales = v.scales[panel * v.groups() * 4 * LANES..].chunks_exact(4 * LANES);
+        let groups = v.panel(panel).chunks_exact(GROUP * 16 / Q).zip(x.x.single().chunks_exact(GROUP));
+        for (((codes, row), scales), sum) in groups.zip(scales).zip(x.sums) {
+            let sums = s.to_f(self.sums::<S, U>(s, codes, row));
+            // SAFETY: 16 f16 scales, then 16 f16 offsets, as just cut.
+            let (scale, offset) =
+                unsafe { (s.load_f16(scales.as_ptr().cast()), s.load_f16(scales.as_ptr().add(2 * LANES).cast())) };
+            total = s.fma(s.splat(*sum), offset, s.fma(sums, scale, total));
+        }
+        s.mul(total, s.splat(x.scale[0]))
     }
 }
 
