@@ -39,7 +39,7 @@ fn tolerance(format: &str, isa: Isa, tokens: usize) -> f64 {
     match format {
         "bf16" if bf16_pairs => 4e-3,
         "nf4" | "nf4_dq" if bf16_pairs => 8e-3, // weights become bf16 too
-        "llm_int8" => 1.01 / 254.0, // quantizes the activations itself: half a step
+        "llm_int8" => 1.01 / 254.0,             // quantizes the activations itself: half a step
         _ => 3e-6,
     }
 }

@@ -152,8 +152,7 @@ fn int8_activations_are_those_of_bitsandbytes_and_of_bitnet() {
             let (x, shape) = golden.get(&format!("{m}.x"));
             let mut rows = Int8Rows::default();
             rows.quantize(&cpu, &x, shape[1]);
-            let codes: Vec<f32> =
-                (0..rows.tokens).flat_map(|t| rows.codes(t)).map(|q| q as f32).collect();
+            let codes: Vec<f32> = (0..rows.tokens).flat_map(|t| rows.codes(t)).map(|q| q as f32).collect();
             assert_eq!(codes, golden.values(&format!("{m}.int8.x_codes")), "{m} on {}", isa.name());
             assert_eq!(codes, golden.values(&format!("{m}.ternary.x_codes")), "{m} on {}", isa.name());
             assert_close(&rows.scale, &golden.values(&format!("{m}.ternary.x_scale")), 1e-6, m);

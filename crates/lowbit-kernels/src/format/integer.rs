@@ -461,9 +461,12 @@ impl<C: Codec<Q>, const Q: usize> Op for Decode<'_, C, Q> {
         let units = self.bytes.len() / 64;
         assert!(self.out.len() >= units * Q * 64);
         for unit in 0..units {
-            // SAFETY: within the lengths just checked.
+            // SAFETY: within the lengths just checked; a prefetch may name any address.
             unsafe {
-                let codes = C::codes(s, s.load_i(self.bytes.as_ptr().add(unit * 64)));
+                let at = self.bytes.as_ptr().add(unit * 64);
+                // The next chunk of the panel, while this one is multiplied.
+                s.prefetch(at.wrapping_add(self.bytes.len()));
+                let codes = C::codes(s, s.load_i(at));
                 for q in 0..Q {
                     s.store_i(self.out.as_mut_ptr().add((unit * Q + q) * 64), codes[q]);
                 }

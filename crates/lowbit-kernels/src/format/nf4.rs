@@ -212,9 +212,11 @@ impl Op for Decode<'_> {
             let end = ((block + 1) * GROUP / COLS).min(span.end);
             let top = s.load_part(&view.absmax(panel, block), 0.0);
             for i in unit - span.start..end - span.start {
-                // SAFETY: within the lengths just checked.
+                // SAFETY: within the lengths just checked; a prefetch may name any address.
                 unsafe {
-                    let columns = levels(s, table, s.load_i(codes.as_ptr().add(i * 64)));
+                    let at = codes.as_ptr().add(i * 64);
+                    s.prefetch(at.wrapping_add(codes.len()));
+                    let columns = levels(s, table, s.load_i(at));
                     for q in 0..COLS / 2 {
                         let even = s.add_i(s.as_i(s.mul(columns[2 * q], top)), half);
                         let odd = s.add_i(s.as_i(s.mul(columns[2 * q + 1], top)), half);
