@@ -108,9 +108,8 @@ pub(crate) fn multiply(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: &[f32
     let tiling = tiling(cpu, m);
     let tiles = tiling.large + tiling.small;
     let blocks = tiles.div_ceil(TILES);
-    // At least 0.5 M multiply-adds a task; few blocks are split over the columns, many in two, so that the last tasks of the
-    // threads end together.
-    let wanted = if blocks < 8 { 8usize.div_ceil(blocks) } else { 2 }.min((m * n * k) >> 19).max(1);
+    // At least 0.5 M multiply-adds a task; few tokens are split over the columns instead.
+    let wanted = (8usize.div_ceil(blocks)).min((m * n * k) >> 19).max(1);
     let group = panels.div_ceil(wanted).next_multiple_of(if tiling.rows == 1 { 8 } else { 4 }).min(panels);
     let groups = panels.div_ceil(group);
     let out = SharedMut::new(c);
