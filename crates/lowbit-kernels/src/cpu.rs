@@ -1,6 +1,6 @@
 //! The instruction set chosen once, and the threads.
 
-use crate::{Error, Isa, Pool};
+use crate::{Error, Isa, Pool, Threads};
 use std::sync::Arc;
 
 /// Where operations run: an instruction set and a thread pool. Cloning shares the pool.
@@ -14,16 +14,15 @@ pub struct Cpu {
 
 impl Cpu {
     /// The named instruction set (default: `LOWBIT_ISA`, else the best there is) and number of threads (default:
-    /// `LOWBIT_THREADS`, else the cores this process may use).
+    /// `LOWBIT_THREADS`, else the physical cores this process may use: [`Threads::choose`]).
     ///
     /// # Errors
-    /// [`Error::Isa`] when the instruction set is unknown or the CPU lacks it.
+    /// [`Error::Isa`] when the instruction set is unknown or the CPU lacks it, [`Error::Threads`] when there is no such
+    /// number of threads.
     pub fn new(isa: Option<&str>, threads: Option<usize>) -> Result<Self, Error> {
         let forced = std::env::var("LOWBIT_ISA").ok();
         let isa = Isa::choose(isa.or(forced.as_deref()))?;
-        let from_env = || std::env::var("LOWBIT_THREADS").ok().and_then(|n| n.parse().ok());
-        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
-        let threads = threads.or_else(from_env).unwrap_or_else(cores).max(1);
-        Ok(Cpu { isa, pool: Arc::new(Pool::new(threads)) })
+        let threads = Threads::choose(threads)?;
+        Ok(Cpu { isa, pool: Arc::new(Pool::new(threads.count)) })
     }
 }

@@ -9,6 +9,8 @@ pub enum Error {
     UnknownFormat(String, String),
     /// No instruction set of this name, or the CPU lacks it; holds the sentence.
     Isa(String),
+    /// A number of threads that cannot be; holds the sentence.
+    Threads(String),
     /// A packed matrix whose bytes do not fit its shape or hold codes outside the format; names part and index.
     Corrupt(String),
     /// A value that cannot be quantized (NaN or infinity); names row and column.
@@ -27,7 +29,7 @@ impl fmt::Display for Error {
                 let known: Vec<_> = crate::FORMATS.iter().map(|f| f.name()).collect();
                 write!(f, "unknown format `{name}`; did you mean `{nearest}`? known: {}", known.join(", "))
             }
-            Error::Isa(text) | Error::Corrupt(text) => f.write_str(text),
+            Error::Isa(text) | Error::Threads(text) | Error::Corrupt(text) => f.write_str(text),
             Error::NonFinite { row, col } => {
                 write!(f, "row {row}, column {col} is NaN or infinite and cannot be quantized; repair the checkpoint")
             }

@@ -22,6 +22,7 @@ mod pool;
 mod rows;
 mod scratch;
 pub mod simd;
+mod threads;
 
 pub use bytes::Bytes;
 pub use cpu::Cpu;
@@ -32,3 +33,4 @@ pub use isa::{Isa, Op};
 pub use pool::Pool;
 pub use rows::{Bf16Rows, GROUP, Int8Rows, Rows};
 pub use simd::Simd;
+pub use threads::Threads;

@@ -1,9 +1,10 @@
 //! A small thread pool: workers spin briefly, then park. Work is split into tasks that do not depend on the number of
-//! threads, so results do not either.
+//! threads, so results do not either. Each thread begins with a range of its own, so that it reads memory in order and, job
+//! after job, the same part of it; one that is done takes over tasks of others.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 
@@ -20,12 +21,35 @@ const STEP: usize = 1 << 16;
 struct Shared {
     /// `STEP * (jobs opened + jobs closed) + workers inside`: a job is open while the quotient is odd.
     state: AtomicUsize,
-    /// The next task that no thread has taken.
-    next: AtomicUsize,
     /// The two words of a [`Job`].
     job: [AtomicUsize; 2],
     tasks: AtomicUsize,
     rare: Rare,
+    /// One per thread, the calling one first.
+    shares: Vec<Share>,
+}
+
+/// How many tasks of a thread's range are taken, below the job they belong to.
+#[repr(align(128))]
+struct Share(AtomicU64);
+
+impl Share {
+    /// Takes the next task of a range of `tasks`; what an earlier job left counts as nothing.
+    fn take(&self, job: u32, tasks: usize) -> Option<usize> {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            let (epoch, taken) = ((seen >> 32) as u32, seen as u32);
+            let taken = if epoch == job { taken } else { 0 };
+            if taken as usize >= tasks {
+                return None;
+            }
+            let next = u64::from(job) << 32 | u64::from(taken + 1);
+            match self.0.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(taken as usize),
+                Err(now) => seen = now,
+            }
+        }
+    }
 }
 
 #[repr(align(128))]
@@ -52,13 +76,16 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Shared {
-    /// Runs task `task`, then others until none is left.
-    fn work(&self, job: Job, mut task: usize, tasks: usize) {
-        while task < tasks {
-            if catch_unwind(AssertUnwindSafe(|| job(task))).is_err() {
-                self.rare.panicked.store(true, Ordering::Relaxed);
+    /// Runs the tasks of one thread's range, then those that others have left.
+    fn work(&self, job: Job, number: u32, thread: usize, tasks: usize) {
+        let threads = self.shares.len();
+        for owner in (thread..threads).chain(0..thread) {
+            let range = owner * tasks / threads..(owner + 1) * tasks / threads;
+            while let Some(i) = self.shares[owner].take(number, range.len()) {
+                if catch_unwind(AssertUnwindSafe(|| job(range.start + i))).is_err() {
+                    self.rare.panicked.store(true, Ordering::Relaxed);
+                }
             }
-            task = self.next.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -88,7 +115,7 @@ impl Shared {
         }
     }
 
-    fn worker(&self) {
+    fn worker(&self, thread: usize) {
         let mut seen = 0;
         while let Some(state) = self.wait(seen) {
             if self.state.compare_exchange(state, state + 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
@@ -99,8 +126,7 @@ impl Shared {
             // SAFETY: the words of the job that `Pool::run` published before it opened this state; it keeps the job alive,
             // and publishes no other, until the state counts no worker inside.
             let job: Job = unsafe { std::mem::transmute::<[usize; 2], Job>(words) };
-            let first = self.next.fetch_add(1, Ordering::Relaxed);
-            self.work(job, first, self.tasks.load(Ordering::Relaxed));
+            self.work(job, seen as u32, thread, self.tasks.load(Ordering::Relaxed));
             self.state.fetch_sub(1, Ordering::Release);
         }
     }
@@ -112,16 +138,16 @@ impl Pool {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
             state: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
             job: [const { AtomicUsize::new(0) }; 2],
             tasks: AtomicUsize::new(0),
             rare: Rare { asleep: AtomicUsize::new(0), panicked: AtomicBool::new(false), stop: AtomicBool::new(false) },
+            shares: (0..threads).map(|_| Share(AtomicU64::new(0))).collect(),
         });
         let workers: Vec<_> = (1..threads)
             .map(|i| {
                 let shared = shared.clone();
                 let name = format!("lowbit-{i}");
-                let work = move || shared.worker();
+                let work = move || shared.worker(i);
                 std::thread::Builder::new().name(name).spawn(work).expect("a thread can be started")
             })
             .collect();
@@ -149,15 +175,14 @@ impl Pool {
         // SAFETY: a reference to a trait object is two words.
         let words = unsafe { std::mem::transmute::<Job, [usize; 2]>(job) };
         let shared = &*self.shared;
-        shared.next.store(1, Ordering::Relaxed);
         shared.job[0].store(words[0], Ordering::Relaxed);
         shared.job[1].store(words[1], Ordering::Relaxed);
         shared.tasks.store(tasks, Ordering::Relaxed);
-        shared.state.fetch_add(STEP, Ordering::SeqCst);
+        let number = (shared.state.fetch_add(STEP, Ordering::SeqCst) / STEP + 1) as u32;
         if shared.rare.asleep.load(Ordering::SeqCst) > 0 {
             self.handles.iter().for_each(Thread::unpark);
         }
-        shared.work(job, 0, tasks);
+        shared.work(job, number, 0, tasks);
         // A worker that has not come by now is not waited for: on a busy machine it may take long.
         let closed = shared.state.fetch_add(STEP, Ordering::Relaxed) + STEP;
         while shared.state.load(Ordering::Acquire) != closed / STEP * STEP {

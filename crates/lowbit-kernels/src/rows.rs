@@ -90,6 +90,12 @@ impl Blocked {
         &self.bytes()[chunk * self.distance..][..self.distance]
     }
 
+    /// Four bytes of a row.
+    pub fn quad(&self, token: usize, quad: usize) -> i32 {
+        let at = quad * 4 / self.chunk * self.distance + token * ROW + quad * 4 % self.chunk;
+        i32::from_le_bytes(self.bytes()[at..at + 4].try_into().expect("four bytes"))
+    }
+
     /// The row of a single token.
     pub fn single(&self) -> &[u8] {
         debug_assert_eq!(self.tokens, 1);

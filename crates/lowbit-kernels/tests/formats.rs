@@ -1,6 +1,6 @@
 //! Every format x instruction set x awkward shape against `dequantize` in f64.
 
-use lowbit_kernels::{Cpu, FORMATS, Format, Int8Rows, Isa, Packed, QuantizeOptions, Rows, format};
+use lowbit_kernels::{Cpu, Error, FORMATS, Format, Int8Rows, Isa, Packed, QuantizeOptions, Rows, format};
 
 const COLS: [usize; 7] = [1, 3, 63, 64, 65, 257, 700];
 const ROWS: [usize; 5] = [1, 2, 7, 33, 150];
@@ -217,4 +217,42 @@ fn quantization_errors_stay_within_the_bound_of_each_format() {
         println!("{name}: relative rms error {relative:.5}");
         assert!(relative <= bound, "{name}: {relative} > {bound}");
     }
+}
+
+#[test]
+fn matrices_made_in_ranges_are_those_made_at_once() {
+    let pool = lowbit_kernels::Pool::new(2);
+    let mut stacked = 0;
+    for format in FORMATS.iter().filter(|f| f.stacks()) {
+        for (rows, cols) in [(1, 5), (17, 64), (1000, 333), (16 * 700, 20)] {
+            let weights = values(rows * cols, 5);
+            let quantize = |range: std::ops::Range<usize>| {
+                let w = &weights[range.start * cols..range.end * cols];
+                format.quantize(w, range.len(), cols, &QuantizeOptions::default())
+            };
+            let whole = quantize(0..rows).expect("finite");
+            let made = Packed::stack(*format, rows, cols, &pool, quantize).expect("finite");
+            let same = whole.parts.iter().zip(&made.parts).all(|(a, b)| a[..] == b[..]);
+            assert!(same && whole.parts.len() == made.parts.len(), "{} [{rows}, {cols}]", format.name());
+            stacked += 1;
+        }
+    }
+    assert!(stacked >= 4 * 6, "{stacked} cases");
+    let codes: Vec<u8> = (0..1000 * 333_usize).map(|i| (i * i % 7 % 3) as u8).collect();
+    for format in FORMATS {
+        let pack = |range: std::ops::Range<usize>| {
+            let part = &codes[range.start * 333..range.end * 333];
+            format.pack_ternary(part, 0.5, range.len(), 333).expect("a ternary format")
+        };
+        if format.pack_ternary(&[], 0.5, 0, 0).is_some() {
+            let made = Packed::stack(*format, 1000, 333, &pool, pack).expect("valid");
+            assert_eq!(made.dequantize(), pack(0..1000).expect("valid").dequantize(), "{}", format.name());
+        }
+    }
+    let fail = |range: std::ops::Range<usize>| match range.start {
+        0 => FORMATS[0].quantize(&vec![0.0; range.len() * 333], range.len(), 333, &QuantizeOptions::default()),
+        at => Err(Error::NonFinite { row: at, col: 0 }),
+    };
+    let error = Packed::stack(FORMATS[0], 1000, 333, &pool, fail).expect_err("the second range fails");
+    assert!(matches!(error, Error::NonFinite { col: 0, .. }), "{error}");
 }

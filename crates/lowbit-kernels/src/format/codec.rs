@@ -3,18 +3,45 @@
 
 use crate::simd::{LANES, Simd};
 
+/// Units whose products a sum of [`Codec::multiply`] holds at most.
+pub(super) const UNITS: usize = 1024;
+
 /// How `Q` quads of 8-bit codes share the bytes of a unit.
 pub(super) trait Codec<const Q: usize>: Copy + Send + Sync + 'static {
     /// Whether all fields are at most 128.
     const SMALL: bool;
+    /// Whether [`Codec::codes`] takes a few instructions.
+    const LIGHT: bool = true;
 
     /// The codes of a byte, one per quad: the definition.
     fn unpack(byte: u8) -> [u8; Q];
     /// The byte of `Q` codes.
     fn pack(codes: [u8; Q]) -> u8;
-    /// Each quad's codes, possibly multiplied by a power of two, as [`Codec::combine`] expects.
+    /// [`Codec::pack`] of each of four bytes.
+    #[inline(always)]
+    fn pack_quads(quads: [u32; Q]) -> u32 {
+        let quads = quads.map(u32::to_le_bytes);
+        u32::from_le_bytes(std::array::from_fn(|j| Self::pack(quads.map(|quad| quad[j]))))
+    }
+    /// Whether no ternary codes give a byte.
+    fn is_odd(_: u8) -> bool {
+        false
+    }
+    /// Each quad's codes, possibly multiplied by a power of two, as [`Codec::combine`] expects them multiplied.
     fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; Q];
-    /// The sum over all quads, from the sums of products of each field.
+    /// Adds the products of one unit and one token; `x(q)` is the token's quad `q` in all lanes.
+    #[inline(always)]
+    fn multiply<S: Simd>(s: S, unit: S::I, mut sums: [S::I; Q], x: impl Fn(usize) -> S::I) -> [S::I; Q] {
+        let fields = Self::fields(s, unit);
+        for q in 0..Q {
+            sums[q] = match Self::SMALL {
+                true => s.dot_small(sums[q], fields[q], x(q)),
+                false => s.dot(sums[q], fields[q], x(q)),
+            };
+        }
+        sums
+    }
+    /// The sum over all quads, from the sums of [`Codec::multiply`] over at most [`UNITS`] units.
     fn combine<S: Simd>(s: S, sums: [S::I; Q]) -> S::I;
     /// Each quad's codes.
     fn codes<S: Simd>(s: S, unit: S::I) -> [S::I; Q];
@@ -86,6 +113,14 @@ impl<const TERNARY: bool> Codec<4> for Crumbs<TERNARY> {
         codes[0] | (codes[1] << 2) | (codes[2] << 4) | (codes[3] << 6)
     }
     #[inline(always)]
+    fn pack_quads(q: [u32; 4]) -> u32 {
+        q[0] | (q[1] << 2) | (q[2] << 4) | (q[3] << 6)
+    }
+    #[inline(always)]
+    fn is_odd(byte: u8) -> bool {
+        TERNARY && byte & (byte >> 1) & 0x55 != 0
+    }
+    #[inline(always)]
     fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; 4] {
         let mask = |m: u8| s.splat_i(i32::from_le_bytes([m; 4]));
         [s.and(unit, mask(0x03)), s.and(unit, mask(0x0c)), s.and(unit, mask(0x30)), s.and(unit, mask(0xc0))]
@@ -118,6 +153,7 @@ impl Base3 {
 
 impl Codec<5> for Base3 {
     const SMALL: bool = true;
+    const LIGHT: bool = false;
     fn unpack(byte: u8) -> [u8; 5] {
         let mut rest = byte;
         std::array::from_fn(|_| {
@@ -129,6 +165,11 @@ impl Codec<5> for Base3 {
     fn pack(codes: [u8; 5]) -> u8 {
         let v = codes.iter().fold(0u16, |v, &c| v * 3 + c as u16);
         ((v * 256).div_ceil(243)) as u8
+    }
+    /// `byte = ceil(v * 256 / 243)` says `0 <= byte * 243 - v * 256 < 243`.
+    #[inline(always)]
+    fn is_odd(byte: u8) -> bool {
+        byte.wrapping_mul(243) >= 243
     }
     #[inline(always)]
     fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; 5] {
@@ -142,10 +183,31 @@ impl Codec<5> for Base3 {
         }
         out
     }
+    /// With `r = byte * 3^q mod 256` and `r'` the next of these, code `q` is `(3 r - r') / 256`: the code itself is not needed
+    /// where a product with any byte is one instruction. Sums 0 and 1 are of `r x`, 2 and 3 of `r' x`.
+    #[inline(always)]
+    fn multiply<S: Simd>(s: S, unit: S::I, mut sums: [S::I; 5], x: impl Fn(usize) -> S::I) -> [S::I; 5] {
+        if !S::FAST_DOT {
+            let fields = Self::fields(s, unit);
+            return std::array::from_fn(|q| s.dot_small(sums[q], fields[q], x(q)));
+        }
+        let mut r = unit;
+        for q in 0..5 {
+            let x = x(q);
+            sums[q % 2] = s.dot(sums[q % 2], r, x);
+            r = s.add_b(r, s.add_b(r, r));
+            sums[2 + q % 2] = s.dot(sums[2 + q % 2], r, x);
+        }
+        sums
+    }
     #[inline(always)]
     fn combine<S: Simd>(s: S, sums: [S::I; 5]) -> S::I {
-        let sum = s.add_i(s.add_i(sums[0], sums[1]), s.add_i(sums[2], sums[3]));
-        s.sar::<6>(s.add_i(sum, sums[4]))
+        let (low, high) = (s.add_i(sums[0], sums[1]), s.add_i(sums[2], sums[3]));
+        if S::FAST_DOT {
+            // Wraps on the way; 256 times the sum fits: UNITS * 20 * 2 * 127 < 2^23.
+            return s.sar::<8>(s.sub_i(s.add_i(low, s.add_i(low, low)), high));
+        }
+        s.sar::<6>(s.add_i(s.add_i(low, high), sums[4]))
     }
     #[inline(always)]
     fn codes<S: Simd>(s: S, unit: S::I) -> [S::I; 5] {
@@ -181,9 +243,8 @@ pub(super) fn pack_matrix<C: Codec<Q>, const Q: usize>(
             let (inside, rest) = codes.split_at(if row < rows { whole * 4 * Q } else { 0 });
             let mut units = out.chunks_exact_mut(64).map(|unit| &mut unit[lane * 4..][..4]);
             for (codes, bytes) in inside.chunks_exact(4 * Q).zip(&mut units) {
-                for (j, byte) in bytes.iter_mut().enumerate() {
-                    *byte = C::pack(std::array::from_fn(|q| codes[4 * q + j]));
-                }
+                let quad = |q: usize| u32::from_le_bytes(codes[4 * q..][..4].try_into().expect("four codes"));
+                bytes.copy_from_slice(&C::pack_quads(std::array::from_fn(quad)).to_le_bytes());
             }
             for (i, bytes) in units.enumerate() {
                 for (j, byte) in bytes.iter_mut().enumerate() {
@@ -247,6 +308,18 @@ mod tests {
                 let found = isa.run(Codes(Base3, [byte; 64]));
                 assert!((0..5).all(|q| found[q] == [codes[q]; 64]), "{byte} on {}", isa.name());
             }
+        }
+    }
+
+    #[test]
+    fn bytes_that_no_ternary_codes_give_are_odd() {
+        fn odd<C: Codec<Q>, const Q: usize>(byte: u8) -> bool {
+            C::pack(C::unpack(byte)) != byte || C::unpack(byte).iter().any(|code| *code > 2)
+        }
+        for byte in 0..=255 {
+            assert_eq!(Crumbs::<true>::is_odd(byte), odd::<Crumbs<true>, 4>(byte), "{byte}");
+            assert_eq!(Base3::is_odd(byte), odd::<Base3, 5>(byte), "{byte}");
+            assert!(!Crumbs::<false>::is_odd(byte) && !Nibbles::is_odd(byte) && !Byte::is_odd(byte));
         }
     }
 

@@ -4,7 +4,7 @@
 //! token, activations stay f32.
 
 use super::tiles::{self, Epilogue, Kind, Layout, Quads};
-use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
+use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales, first, floats};
 use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
@@ -50,6 +50,10 @@ impl Format for F32 {
         Packed::from_parts(&F32, rows, cols, vec![Bytes::from_f32(&out)])
     }
 
+    fn stacks(&self) -> bool {
+        true
+    }
+
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
         let values = as_floats(&p.parts[0]);
         for (col, out) in out.iter_mut().enumerate() {
@@ -65,6 +69,13 @@ impl Format for F32 {
     fn validate(&self, p: &Packed) -> Result<(), Error> {
         check_scales("f32", floats(&p.parts[0]))
     }
+}
+
+/// The bits of a finite number as bf16, rounded to nearest even.
+#[inline(always)]
+fn rounded(w: f32) -> u32 {
+    let bits = w.to_bits();
+    (bits + 0x7fff + (bits >> 16 & 1)) >> 16
 }
 
 fn pairs(cols: usize) -> usize {
@@ -83,10 +94,15 @@ impl Format for BF16 {
     fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
         check_finite(w, cols)?;
         let mut out = vec![0u8; rows.div_ceil(LANES) * pairs(cols) * 64];
-        for (row, w) in w.chunks_exact(cols).enumerate() {
-            for (col, &w) in w.iter().enumerate() {
-                let at = (row / LANES * pairs(cols) + col / 2) * 64 + row % LANES * 4 + col % 2 * 2;
-                out[at..at + 2].copy_from_slice(&bf16::from_f32(w).to_le_bytes());
+        let panels = out.chunks_exact_mut((pairs(cols) * 64).max(1));
+        for (panel, w) in panels.zip(w.chunks((LANES * cols).max(1))) {
+            for (lane, w) in w.chunks_exact(cols).enumerate() {
+                let places = panel.chunks_exact_mut(64).map(|unit| &mut unit[lane * 4..][..4]);
+                let (whole, last) = w.as_chunks::<2>();
+                let last = last.first().map(|w| [*w, 0.0]);
+                for (place, [low, high]) in places.zip(whole.iter().copied().chain(last)) {
+                    place.copy_from_slice(&(rounded(low) | rounded(high) << 16).to_le_bytes());
+                }
             }
         }
         Packed::from_parts(&BF16, rows, cols, vec![Bytes::new(out)])
@@ -108,9 +124,14 @@ impl Format for BF16 {
         takes_bf16(cpu, tokens)
     }
 
+    fn stacks(&self) -> bool {
+        true
+    }
+
     fn validate(&self, p: &Packed) -> Result<(), Error> {
-        let values = p.parts[0].chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32());
-        check_scales("bf16", values)
+        let (values, _) = p.parts[0].as_chunks::<2>();
+        let at = first(values, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80);
+        at.map_or(Ok(()), |at| Err(Error::Corrupt(format!("bf16: scale {at} is not a finite number"))))
     }
 }
 
@@ -140,7 +161,7 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, one: ForOneToken, p: &Packed, x:
         _ if tokens == 1 => {
             let panels = p.rows.div_ceil(LANES);
             let bytes = p.bytes() / panels + 1;
-            let grain = ((1 << 16) / bytes + 1).next_multiple_of(WIDE).max(panels.div_ceil(16).next_multiple_of(WIDE));
+            let grain = ((1 << 16) / bytes + 1).max(panels.div_ceil(16));
             let (x, out) = (&x.floats(), SharedMut::new(y));
             cpu.pool.run(panels.div_ceil(grain), &|task| one(task * grain..((task + 1) * grain).min(panels), x, &out));
         }
@@ -148,8 +169,8 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, one: ForOneToken, p: &Packed, x:
     }
 }
 
-/// Panels read side by side for one token.
-pub(super) const WIDE: usize = 8;
+/// Units whose products have sums of their own, so that additions do not wait for each other.
+const STREAMS: usize = 4;
 
 struct FastBf16;
 impl Op for FastBf16 {
@@ -204,46 +225,62 @@ impl Op for OneToken<'_> {
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let mut panel = self.panels.start;
-        while panel < self.panels.end {
-            if S::ACCUMULATORS >= 28 && self.panels.end - panel >= WIDE {
-                self.strip::<S, WIDE>(s, panel);
-                panel += WIDE;
-            } else {
-                self.strip::<S, 1>(s, panel);
-                panel += 1;
-            }
+        for panel in self.panels.clone() {
+            let first = panel * LANES;
+            // SAFETY: the task owns the outputs of its panels.
+            let out = unsafe { self.out.slice(first..(first + LANES).min(self.p.rows)) };
+            s.store_part(out, self.panel(s, panel));
         }
     }
 }
 
 impl OneToken<'_> {
     #[inline(always)]
-    fn strip<S: Simd, const P: usize>(&self, s: S, panel: usize) {
-        let (cols, units) = (self.p.cols, pairs(self.p.cols));
-        let codes = &self.p.parts[0][panel * units * 64..(panel + P) * units * 64];
-        let base = codes.as_ptr();
+    fn panel<S: Simd>(&self, s: S, panel: usize) -> S::F {
+        let units = pairs(self.p.cols);
+        let codes = self.p.parts[0][panel * units * 64..(panel + 1) * units * 64].as_chunks::<64>().0;
         let high = s.splat_i(0xffff_0000_u32 as i32);
-        let mut acc = [[s.splat(0.0); 2]; P];
-        for unit in 0..units {
-            let even = s.splat(self.x[unit * 2]);
-            let odd = s.splat(if unit * 2 + 1 < cols { self.x[unit * 2 + 1] } else { 0.0 });
-            for p in 0..P {
-                // SAFETY: inside the panels just sliced.
-                let v = unsafe {
-                    let at = base.add((p * units + unit) * 64);
-                    s.prefetch(at.wrapping_add(1024));
-                    s.load_i(at)
-                };
-                acc[p][0] = s.fma(s.as_f(s.shl::<16>(v)), even, acc[p][0]);
-                acc[p][1] = s.fma(s.as_f(s.and(v, high)), odd, acc[p][1]);
+        let mut acc = [[s.splat(0.0); 2]; STREAMS];
+        let (x, last) = self.x.as_chunks::<2>();
+        let add = |acc: [S::F; 2], unit: &[u8; 64], x: [f32; 2]| {
+            // SAFETY: 64 bytes; a prefetch may name any address.
+            let v = unsafe {
+                s.prefetch(unit.as_ptr().wrapping_add(AHEAD));
+                s.load_i(unit.as_ptr())
+            };
+            let (even, odd) = (s.as_f(s.shl::<16>(v)), s.as_f(s.and(v, high)));
+            [s.fma(even, s.splat(x[0]), acc[0]), s.fma(odd, s.splat(x[1]), acc[1])]
+        };
+        let (codes, rest) = codes.split_at(x.len() / STREAMS * STREAMS);
+        let (x, more) = x.split_at(codes.len());
+        for (codes, x) in codes.as_chunks::<STREAMS>().0.iter().zip(x.as_chunks::<STREAMS>().0) {
+            for i in 0..STREAMS {
+                acc[i] = add(acc[i], &codes[i], x[i]);
             }
         }
-        for p in 0..P {
-            let first = (panel + p) * LANES;
-            // SAFETY: the task owns the outputs of its panels.
-            let out = unsafe { self.out.slice(first..(first + LANES).min(self.p.rows)) };
-            s.store_part(out, s.add(acc[p][0], acc[p][1]));
+        let odd = last.first().map(|x| [*x, 0.0]);
+        for (unit, x) in rest.iter().zip(more.iter().copied().chain(odd)) {
+            acc[0] = add(acc[0], unit, x);
+        }
+        let sums = acc.map(|[even, odd]| s.add(even, odd));
+        sums[1..].iter().fold(sums[0], |total, sum| s.add(total, *sum))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rounded;
+    use half::bf16;
+
+    #[test]
+    fn rounding_is_to_nearest_even() {
+        for high in 0..=0xffffu32 {
+            for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let w = f32::from_bits(high << 16 | low);
+                if w.is_finite() {
+                    assert_eq!(rounded(w), u32::from(bf16::from_f32(w).to_bits()), "{w}");
+                }
+            }
         }
     }
 }

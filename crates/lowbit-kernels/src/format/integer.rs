@@ -1,9 +1,10 @@
 //! Formats of small integer codes: `w = (code - zero) * scale` with one scale per tensor or row, or
 //! `w = code * scale + offset` per group of 64 columns.
 
-use super::codec::{self, Codec};
-use super::tiles::{self, After, Epilogue, Groups, Kind, Layout, Quads, finish_rows};
-use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales};
+use super::codec::{self, Codec, UNITS};
+use super::few;
+use super::tiles::{self, After, Epilogue, Groups, Kind, Layout, Quads, finish_rows, fold};
+use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales};
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
@@ -163,6 +164,10 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         })
     }
 
+    fn stacks(&self) -> bool {
+        self.share != Share::Tensor
+    }
+
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
         let view = self.view(p);
         codec::unpack_row::<C, Q>(&p.parts[0], view.units, row, p.cols, |col, code| {
@@ -186,12 +191,8 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
         let name = self.name;
-        let invalid = |byte: u8| {
-            C::pack(C::unpack(byte)) != byte || self.rule == Rule::Absmean && C::unpack(byte).iter().any(|&c| c > 2)
-        };
-        let bad: [bool; 256] = std::array::from_fn(|b| invalid(b as u8));
-        if bad.contains(&true)
-            && let Some(at) = p.parts[0].iter().position(|&b| bad[b as usize])
+        if self.rule == Rule::Absmean
+            && let Some(at) = super::first(&p.parts[0], C::is_odd)
         {
             return Err(Error::Corrupt(format!(
                 "{name}: byte {at} of `codes` is {}, which no ternary codes give",
@@ -209,12 +210,12 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
 
 /// A packed matrix with what its format knows.
 pub(super) struct View<'a, C, const Q: usize> {
-    p: &'a Packed,
-    codes: &'a [u8],
+    pub p: &'a Packed,
+    pub codes: &'a [u8],
     scales: &'a [u8],
-    units: usize,
+    pub units: usize,
     zero: u8,
-    share: Share,
+    pub share: Share,
     codec: C,
 }
 
@@ -224,7 +225,7 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
         f32::from_le_bytes(self.scales[at..at + 4].try_into().expect("four bytes"))
     }
 
-    fn groups(&self) -> usize {
+    pub fn groups(&self) -> usize {
         self.p.cols.div_ceil(GROUP)
     }
 
@@ -232,6 +233,14 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
         let at = ((row / LANES * self.groups() + g) * 2 * LANES + row % LANES) * 2;
         let half = |at: usize| f16::from_le_bytes([self.scales[at], self.scales[at + 1]]).to_f32();
         (half(at), half(at + 2 * LANES))
+    }
+
+    /// Scales and offsets of one group of a panel.
+    #[inline(always)]
+    pub fn group_vectors<S: Simd>(&self, s: S, panel: usize, g: usize) -> (S::F, S::F) {
+        let halves = &self.scales[(panel * self.groups() + g) * 4 * LANES..][..4 * LANES];
+        // SAFETY: 16 f16 scales, then 16 f16 offsets, as just cut.
+        unsafe { (s.load_f16(halves.as_ptr().cast()), s.load_f16(halves.as_ptr().add(2 * LANES).cast())) }
     }
 
     fn panel(&self, panel: usize) -> &[u8] {
@@ -242,6 +251,9 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
         assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
         let groups = Groups::from(q);
         if q.tokens > 1 {
+            if few::product(cpu, self, groups, y, after) {
+                return;
+            }
             return tiles::product(cpu, self, self.p.rows, groups, y, after);
         }
         let panels = self.p.rows.div_ceil(LANES);
@@ -255,9 +267,6 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
         });
     }
 }
-
-/// How far ahead of the loads lines are asked for, in bytes.
-const AHEAD: usize = 4096;
 
 /// A range of panels times one token: one stream of codes, in the order of memory.
 struct OneToken<'a, C, const Q: usize> {
@@ -287,9 +296,19 @@ impl<C: Codec<Q>, const Q: usize> Op for OneToken<'_, C, Q> {
 }
 
 impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
-    /// The sums of some units of a panel. `U` units have sums of their own, so that products do not wait for each other.
+    /// The sum of the products of some units of a panel.
     #[inline(always)]
     fn sums<S: Simd, const U: usize>(&self, s: S, codes: &[u8], x: &[u8]) -> S::I {
+        let mut total = s.splat_i(0);
+        for (codes, x) in codes.chunks(UNITS * 64).zip(x.chunks(UNITS * Q * 4)) {
+            total = s.add_i(total, self.part::<S, U>(s, codes, x));
+        }
+        total
+    }
+
+    /// The same for at most [`UNITS`] units. `U` units have sums of their own, so that products do not wait for each other.
+    #[inline(always)]
+    fn part<S: Simd, const U: usize>(&self, s: S, codes: &[u8], x: &[u8]) -> S::I {
         let units = codes.len() / 64;
         assert!(x.len() >= units * Q * 4);
         let mut acc = [[s.splat_i(0); Q]; U];
@@ -323,20 +342,12 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
     /// # Safety
     /// `codes` points to 64 bytes, `x` to `4 Q`.
     #[inline(always)]
-    unsafe fn unit<S: Simd>(s: S, codes: *const u8, x: *const u8, mut acc: [S::I; Q]) -> [S::I; Q] {
+    unsafe fn unit<S: Simd>(s: S, codes: *const u8, x: *const u8, sums: [S::I; Q]) -> [S::I; Q] {
         // SAFETY: by the contract; a prefetch may name any address.
         unsafe {
             s.prefetch(codes.wrapping_add(AHEAD));
-            let fields = C::fields(s, s.load_i(codes));
-            for q in 0..Q {
-                let x = s.splat_i(x.add(q * 4).cast::<i32>().read_unaligned());
-                acc[q] = match C::SMALL {
-                    true => s.dot_small(acc[q], fields[q], x),
-                    false => s.dot(acc[q], fields[q], x),
-                };
-            }
+            C::multiply(s, s.load_i(codes), sums, |q| s.splat_i(x.add(q * 4).cast::<i32>().read_unaligned()))
         }
-        acc
     }
 
     /// Outputs of a panel whose rows have one scale each.
@@ -352,14 +363,10 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
     fn grouped<S: Simd, const U: usize>(&self, s: S, panel: usize) -> S::F {
         let (v, x) = (self.view, &self.x);
         let mut total = s.splat(0.0);
-        let scales = v.scales[panel * v.groups() * 4 * LANES..].chunks_exact(4 * LANES);
         let groups = v.panel(panel).chunks_exact(GROUP * 16 / Q).zip(x.x.single().chunks_exact(GROUP));
-        for (((codes, row), scales), sum) in groups.zip(scales).zip(x.sums) {
-            let sums = s.to_f(self.sums::<S, U>(s, codes, row));
-            // SAFETY: 16 f16 scales, then 16 f16 offsets, as just cut.
-            let (scale, offset) =
-                unsafe { (s.load_f16(scales.as_ptr().cast()), s.load_f16(scales.as_ptr().add(2 * LANES).cast())) };
-            total = s.fma(s.splat(*sum), offset, s.fma(sums, scale, total));
+        for (g, ((codes, row), sum)) in groups.zip(x.sums).enumerate() {
+            let (scale, offset) = v.group_vectors(s, panel, g);
+            total = fold(s, total, self.part::<S, U>(s, codes, row), *sum, scale, offset);
         }
         s.mul(total, s.splat(x.scale[0]))
     }

@@ -9,14 +9,19 @@ use crate::{Bytes, Cpu, Error, Rows};
 use std::fmt::Debug;
 
 mod codec;
+mod few;
 mod float;
 mod integer;
 mod llm_int8;
 mod nf4;
+mod stack;
 mod tiles;
 
 use codec::{Base3, Byte, Crumbs, Nibbles};
 use integer::{Integer, Rule, Share};
+
+/// How far ahead of its loads a product of one token asks for lines, in bytes.
+const AHEAD: usize = 8192;
 
 /// One stored part of a packed matrix, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +141,11 @@ pub trait Format: Debug + Send + Sync {
     fn pack_ternary(&self, _codes: &[u8], _scale: f32, _rows: usize, _cols: usize) -> Option<Result<Packed, Error>> {
         None
     }
+    /// Whether rows are quantized apart from those of other panels, so that [`Packed::stack`] of quantized ranges is the
+    /// whole quantized.
+    fn stacks(&self) -> bool {
+        false
+    }
     /// Writes one row as f32, `[cols]`.
     fn dequantize_row(&self, packed: &Packed, row: usize, out: &mut [f32]);
     /// The product of [`Packed::matmul`], whose checks have been made.
@@ -176,10 +186,17 @@ pub static FORMATS: &[&dyn Format] = &[
 
 /// Refuses NaN and infinity, naming the first.
 fn check_finite(weights: &[f32], cols: usize) -> Result<(), Error> {
-    match weights.iter().position(|w| !w.is_finite()) {
+    match first(weights, |w| !w.is_finite()) {
         Some(at) => Err(Error::NonFinite { row: at / cols, col: at % cols }),
         None => Ok(()),
     }
+}
+
+/// The first element that is bad. Good ones are passed many at a time.
+fn first<T: Copy>(all: &[T], bad: impl Fn(T) -> bool) -> Option<usize> {
+    const MANY: usize = 1024;
+    let chunk = all.chunks(MANY).position(|chunk| chunk.iter().fold(false, |any, v| any | bad(*v)))?;
+    all[chunk * MANY..].iter().position(|v| bad(*v)).map(|at| chunk * MANY + at)
 }
 
 /// Refuses scales that are NaN or infinite, naming the first.

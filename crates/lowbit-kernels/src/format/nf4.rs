@@ -3,9 +3,9 @@
 //!
 //! A unit holds 8 columns of 16 rows: nibble `j` of lane `r` is the code of row `r`, column `8 unit + j`.
 
-use super::float::{self, WIDE};
+use super::float;
 use super::tiles::{Epilogue, Kind, Layout, Quads};
-use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
+use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
@@ -282,55 +282,46 @@ impl Op for OneToken<'_> {
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let mut panel = self.panels.start;
-        while panel < self.panels.end {
-            if S::ACCUMULATORS >= 28 && self.panels.end - panel >= WIDE {
-                self.strip::<S, WIDE>(s, panel);
-                panel += WIDE;
-            } else {
-                self.strip::<S, 1>(s, panel);
-                panel += 1;
-            }
+        for panel in self.panels.clone() {
+            let first = panel * LANES;
+            // SAFETY: the task owns the outputs of its panels.
+            let out = unsafe { self.out.slice(first..(first + LANES).min(self.view.p.rows)) };
+            s.store_part(out, self.panel(s, panel));
         }
     }
 }
 
 impl OneToken<'_> {
     #[inline(always)]
-    fn strip<S: Simd, const P: usize>(&self, s: S, panel: usize) {
+    fn panel<S: Simd>(&self, s: S, panel: usize) -> S::F {
         let p = self.view.p;
         let units = units(p.cols);
-        let codes = &p.parts[0][panel * units * 64..(panel + P) * units * 64];
+        let codes = p.parts[0][panel * units * 64..(panel + 1) * units * 64].as_chunks::<64>().0;
         let table = s.load_part(&LEVELS, 0.0);
-        let mut totals = [s.splat(0.0); P];
-        for block in 0..blocks(p.cols) {
-            let mut padded = [0.0f32; GROUP];
-            let x = &self.x[block * GROUP..p.cols.min((block + 1) * GROUP)];
-            padded[..x.len()].copy_from_slice(x);
-            let mut acc = [s.splat(0.0); P];
-            for (unit, x) in padded.as_chunks::<COLS>().0.iter().enumerate() {
-                for i in 0..P {
-                    // SAFETY: inside the panels just sliced.
-                    let v = unsafe {
-                        let at = codes.as_ptr().add((i * units + block * GROUP / COLS + unit) * 64);
-                        s.prefetch(at.wrapping_add(1024));
-                        s.load_i(at)
-                    };
-                    let columns = levels(s, table, v);
-                    for j in 0..COLS {
-                        acc[i] = s.fma(columns[j], s.splat(x[j]), acc[i]);
-                    }
+        let mut total = s.splat(0.0);
+        let (whole, last) = self.x.as_chunks::<GROUP>();
+        let mut padded = [0.0f32; GROUP];
+        padded[..last.len()].copy_from_slice(last);
+        let blocks = whole.iter().chain((!last.is_empty()).then_some(&padded));
+        for (block, (codes, x)) in codes.chunks(GROUP / COLS).zip(blocks).enumerate() {
+            // One sum per column of a unit, so that additions do not wait for each other.
+            let mut acc = [s.splat(0.0); COLS];
+            for (unit, x) in codes.iter().zip(x.as_chunks::<COLS>().0) {
+                // SAFETY: 64 bytes; a prefetch may name any address.
+                let v = unsafe {
+                    s.prefetch(unit.as_ptr().wrapping_add(AHEAD));
+                    s.load_i(unit.as_ptr())
+                };
+                let columns = levels(s, table, v);
+                for j in 0..COLS {
+                    acc[j] = s.fma(columns[j], s.splat(x[j]), acc[j]);
                 }
             }
-            for i in 0..P {
-                let top = s.load_part(&self.view.absmax(panel + i, block), 0.0);
-                totals[i] = s.fma(acc[i], top, totals[i]);
-            }
+            let fours: [S::F; 4] = std::array::from_fn(|j| s.add(acc[j], acc[j + 4]));
+            let sum = s.add(s.add(fours[0], fours[2]), s.add(fours[1], fours[3]));
+            let top = s.load_part(&self.view.absmax(panel, block), 0.0);
+            total = s.fma(sum, top, total);
         }
-        for (i, total) in totals.into_iter().enumerate() {
-            let first = (panel + i) * LANES;
-            // SAFETY: the task owns the outputs of its panels.
-            s.store_part(unsafe { self.out.slice(first..(first + LANES).min(p.rows)) }, total);
-        }
+        total
     }
 }

@@ -97,6 +97,20 @@ impl<'a> From<&'a Bf16Rows> for Groups<'a> {
     }
 }
 
+impl Groups<'_> {
+    /// The sum of a group of a token's codes; a token beyond the last gives that of the last.
+    #[inline(always)]
+    pub(super) fn sum(&self, token: usize, group: usize) -> f32 {
+        self.sums[token.min(self.x.tokens() - 1) * self.sums_stride + group]
+    }
+}
+
+/// Adds a group to a total: one text for one token and for many.
+#[inline(always)]
+pub(super) fn fold<S: Simd>(s: S, total: S::F, products: S::I, sum: f32, scale: S::F, offset: S::F) -> S::F {
+    s.fma(s.splat(sum), offset, s.fma(s.to_f(products), scale, total))
+}
+
 /// What a task does to its rows of the output after the product: `(isa, panels, out)`.
 pub(super) type After<'a> = &'a (dyn Fn(Range<usize>, &SharedMut<f32>) + Sync);
 
@@ -262,7 +276,7 @@ impl Op for Finish<'_> {
 
 /// The outputs of a token from the bits of its sums.
 #[inline(always)]
-fn finish<S: Simd>(s: S, x: Groups, epilogue: &Epilogue, token: usize, sums: S::I) -> S::F {
+pub(super) fn finish<S: Simd>(s: S, x: Groups, epilogue: &Epilogue, token: usize, sums: S::I) -> S::F {
     match epilogue {
         Epilogue::Rows { zero, scales } => {
             // SAFETY: 16 scales.
@@ -482,8 +496,6 @@ impl Tiles<'_> {
                     }
                 }
             }
-            let groups = self.strip.x;
-            let last = groups.x.tokens() - 1;
             let (base, x) = (self.w.as_ptr(), self.rows.as_ptr().add(token * ROW));
             for g in 0..self.length / group {
                 let mut acc = [[s.splat_i(0); P]; T];
@@ -501,12 +513,10 @@ impl Tiles<'_> {
                 }
                 let scales = self.scales.as_ptr().add(g * P * 2 * LANES);
                 for t in 0..T {
-                    let sum = groups.sums[(token + t).min(last) * groups.sums_stride + self.first_group + g];
+                    let sum = self.strip.x.sum(token + t, self.first_group + g);
                     for p in 0..P {
                         let (scale, offset) = (scales.add(p * 2 * LANES), scales.add((p * 2 + 1) * LANES));
-                        let sum =
-                            s.fma(s.splat(sum), s.load(offset), s.fma(s.to_f(acc[t][p]), s.load(scale), total[t][p]));
-                        total[t][p] = sum;
+                        total[t][p] = fold(s, total[t][p], acc[t][p], sum, s.load(scale), s.load(offset));
                     }
                 }
             }

@@ -106,6 +106,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const GROUP_ROWS: usize;
     /// Panels beside each other in a register tile of [`Simd::TILE_ROWS`] rows.
     const TILE_PANELS: usize;
+    /// Whether [`Simd::dot`] is one instruction.
+    const FAST_DOT: bool = false;
     /// Whether [`Simd::dot_bf16`] is one instruction, so that bf16 products pay.
     const FAST_BF16: bool = false;
 

@@ -55,7 +55,7 @@ unsafe fn dot_vnni_256(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
 }
 
 macro_rules! pair {
-    ($name:ident, $dot:path, $dot_small:path) => {
+    ($name:ident, $fast:literal, $dot:path, $dot_small:path) => {
         // SAFETY of all blocks: the value of the type proves the instructions; pointers by the contract of the trait.
         #[allow(clippy::undocumented_unsafe_blocks)]
         impl Simd for $name {
@@ -65,6 +65,7 @@ macro_rules! pair {
             const TILE_ROWS: usize = 6;
             const GROUP_ROWS: usize = 2;
             const TILE_PANELS: usize = 1;
+            const FAST_DOT: bool = $fast;
             tiles!(1 x 1, 4; 2 x 1, 2; 4 x 1, 2; 6 x 1);
 
             #[inline(always)]
@@ -191,8 +192,8 @@ macro_rules! pair {
     };
 }
 
-pair!(Avx2, dot_wide_256, dot_small_256);
-pair!(AvxVnni, dot_vnni_256, dot_vnni_256);
+pair!(Avx2, false, dot_wide_256, dot_small_256);
+pair!(AvxVnni, true, dot_vnni_256, dot_vnni_256);
 
 macro_rules! single {
     ($name:ident { $($extra:item)* }) => {
@@ -205,6 +206,7 @@ macro_rules! single {
             const TILE_ROWS: usize = 14;
             const GROUP_ROWS: usize = 6;
             const TILE_PANELS: usize = 2;
+            const FAST_DOT: bool = true;
             tiles!(1 x 1, 8; 2 x 1, 2, 4; 4 x 1, 2, 4; 6 x 1, 2; 8 x 1, 2; 10 x 1, 2; 12 x 1, 2; 14 x 1, 2);
 
             #[inline(always)]
