@@ -170,6 +170,9 @@ pub struct Limits {
     /// f32 fused multiply-add peak, GFLOP/s, all threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f32_gflops: Option<f64>,
+    /// Peak of dot products of bf16 pairs, GFLOP/s, all threads; absent where no instruction does them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bf16_gflops: Option<f64>,
     /// 8-bit integer dot peak, GOP/s, all threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int8_gops: Option<f64>,

@@ -13,6 +13,8 @@ pub enum Code {
     Usage = 2,
     /// Malformed model, tokenizer or data set.
     Input = 3,
+    /// More memory is needed than there is; said before the work starts.
+    Memory = 4,
     /// Reading or writing failed.
     Io = 5,
     /// NaN or infinity that did not go away.
@@ -64,7 +66,9 @@ impl fmt::Display for Failure {
 impl From<lowbit_kernels::Error> for Failure {
     fn from(e: lowbit_kernels::Error) -> Self {
         let code = match e {
-            lowbit_kernels::Error::UnknownFormat(..) | lowbit_kernels::Error::Isa(_) => Code::Usage,
+            lowbit_kernels::Error::UnknownFormat(..)
+            | lowbit_kernels::Error::Isa(_)
+            | lowbit_kernels::Error::Threads(_) => Code::Usage,
             lowbit_kernels::Error::Corrupt(_) | lowbit_kernels::Error::NonFinite { .. } => Code::Input,
         };
         Failure { code, message: e.to_string() }

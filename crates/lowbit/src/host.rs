@@ -1,18 +1,13 @@
 //! The machine: what it is, and its limits measured here and now.
 
-use lowbit_eval::meter;
 use lowbit_eval::record::{Host, Limits};
-use lowbit_kernels::{Cpu, limits};
+use lowbit_eval::{meter, stats};
+use lowbit_kernels::Cpu;
+use lowbit_kernels::limits::{self, Limits as Measured};
 
 /// The machine with its measured limits (about half a second).
 pub fn describe(cpu: &Cpu) -> Host {
-    let found = limits::measure(cpu);
-    let limits = Limits {
-        memory_gbps: Some(found.memory_gbps),
-        f32_gflops: Some(found.f32_gflops),
-        int8_gops: Some(found.int8_gops),
-    };
-    Host { limits, ..facts(cpu) }
+    Host { limits: limits_of(&limits::measure(cpu)), ..facts(cpu) }
 }
 
 /// The machine without its limits.
@@ -25,4 +20,38 @@ pub fn facts(cpu: &Cpu) -> Host {
         ram_bytes: meter::ram_bytes().unwrap_or(0),
         limits: Limits::default(),
     }
+}
+
+/// Measured limits as a record holds them.
+pub fn limits_of(l: &Measured) -> Limits {
+    Limits {
+        memory_gbps: Some(l.memory_gbps),
+        f32_gflops: Some(l.f32_gflops),
+        bf16_gflops: l.bf16_gflops,
+        int8_gops: Some(l.int8_gops),
+    }
+}
+
+/// The median of each limit over several measurements; NaN without one.
+pub fn middle(all: &[Measured]) -> Measured {
+    let median = |of: &dyn Fn(&Measured) -> Option<f64>| stats::median(&all.iter().filter_map(of).collect::<Vec<_>>());
+    let always = |of: fn(&Measured) -> f64| median(&|l| Some(of(l))).unwrap_or(f64::NAN);
+    Measured {
+        memory_gbps: always(|l| l.memory_gbps),
+        f32_gflops: always(|l| l.f32_gflops),
+        bf16_gflops: median(&|l| l.bf16_gflops),
+        int8_gops: always(|l| l.int8_gops),
+    }
+}
+
+/// The limits in words, for one line.
+pub fn limits_text(limits: &Limits) -> String {
+    let known = [
+        ("memory", limits.memory_gbps, "GB/s read"),
+        ("f32", limits.f32_gflops, "GFLOP/s"),
+        ("bf16", limits.bf16_gflops, "GFLOP/s"),
+        ("int8", limits.int8_gops, "GOP/s"),
+    ];
+    let text = |(name, value, unit): (&str, Option<f64>, &str)| value.map(|v| format!("{name} {v:.0} {unit}"));
+    known.into_iter().filter_map(text).collect::<Vec<_>>().join(", ")
 }

@@ -12,6 +12,7 @@ pub mod host;
 pub mod kernel_bench;
 pub mod language;
 pub mod measure;
+pub mod memory;
 pub mod model_bench;
 pub mod output;
 pub mod run;

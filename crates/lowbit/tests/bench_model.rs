@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{good, refused};
+use common::{good, lowbit, refused, run};
 use lowbit::model::listing::Listing;
 use lowbit::model::source::Init;
 use lowbit::model::{Card, Config, checkpoint};
@@ -80,6 +80,35 @@ fn tables_have_a_row_per_test() {
 }
 
 #[test]
+fn depths_pairs_and_names_of_the_hub() {
+    let home = tempfile::tempdir().expect("a directory");
+    let snapshot = home.path().join("hub/models--org--tiny/snapshots/0a1b");
+    small_model(&snapshot, LM);
+    let refs = home.path().join("hub/models--org--tiny/refs");
+    std::fs::create_dir_all(&refs).expect("a directory");
+    std::fs::write(refs.join("main"), "0a1b").expect("written");
+    let args = ["bench", "org/tiny", "-p", "8", "-n", "4", "--pg", "8,4", "-d", "0,24", "-r", "1", "-o", "jsonl"];
+    let cache = home.path().join("hub");
+    let out = lowbit().current_dir(home.path()).args(args).env("HF_HUB_CACHE", cache).output().expect("runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).expect("UTF-8");
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let tests: Vec<_> = rows.iter().map(|row| row["test"].as_str().expect("a name")).collect();
+    let want = ["pp8", "tg4", "pp8+tg4", "pp8 @ d24", "tg4 @ d24", "pp8+tg4 @ d24", "ttft32"];
+    assert_eq!(tests, want);
+    assert!(rows.iter().all(|row| row["model"] == "tiny"));
+    let bytes = |i: usize| rows[i]["bytes_per_token"].as_f64().expect("a number");
+    assert!(bytes(4) > bytes(1) && bytes(2) > bytes(0) && bytes(2) < bytes(1), "{text}");
+}
+
+#[test]
+fn synthetic_models_are_written() {
+    let home = tempfile::tempdir().expect("a directory");
+    refused(home.path(), &["bench", "--synthetic", "bitnet-2B", "--save", "x"], 2, &["did you mean `bitnet-2b`"]);
+    assert!(!home.path().join("x").exists());
+}
+
+#[test]
 fn bad_requests_are_refused() {
     let home = tempfile::tempdir().expect("a directory");
     let refuse = |args: &[&str], code, words: &[&str]| refused(home.path(), &[&["bench"], args].concat(), code, words);
@@ -90,5 +119,11 @@ fn bad_requests_are_refused() {
     refuse(&["tiny", "--recipe", "bitnett"], 2, &["did you mean `bitnet`"]);
     refuse(&["judge"], 3, &["judge", "classifier"]);
     refuse(&["absent"], 5, &["absent"]);
-    refuse(&["kernels", "-t", "1,2"], 2, &["one number"]);
+    let many = ["--synthetic", "bitnet-2b", "-n", "131072", "-d", "131072", "--parallel", "256"];
+    refuse(&many, 4, &["needs", "weights 8", "keys and values", "available"]);
+    for args in [["tiny", "--pg", "512"], ["tiny", "--save", "x"]] {
+        let out = run(home.path(), &[&["bench"], &args[..]].concat());
+        let told = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.code() == Some(2) && told.contains(args[1]), "{told}");
+    }
 }

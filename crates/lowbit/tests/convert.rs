@@ -63,6 +63,33 @@ fn there_and_back() {
     }
 }
 
+/// M15.
+#[test]
+fn a_file_that_ends_early_leaves_no_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    model(at);
+    good(at, &["convert", "model", "whole.gguf", "--type", "f32"]);
+    let gguf = std::fs::read(at.join("whole.gguf")).unwrap();
+    std::fs::write(at.join("cut.gguf"), &gguf[..gguf.len() - 70]).unwrap();
+    let weights = at.join("model/model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() - 1]).unwrap();
+    refused(at, &["convert", "cut.gguf", "out", "--type", "f32"], 3, &["cut.gguf", "truncated"]);
+    refused(at, &["convert", "cut.gguf", "out.gguf", "--type", "f32"], 3, &["cut.gguf", "truncated"]);
+    refused(at, &["convert", "model", "out.gguf", "--type", "f32"], 3, &["model.safetensors", "truncated"]);
+    refused(at, &["quantize", "model", "--recipe", "int8", "--out", "out"], 3, &["model.safetensors", "truncated"]);
+    // A value that is found only when it is read.
+    let mut bytes = bytes;
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&weights, bytes).unwrap();
+    refused(at, &["quantize", "model", "--recipe", "int8", "--out", "out"], 3, &["model.safetensors", "NaN"]);
+    refused(at, &["convert", "model", "out.gguf", "--type", "f32"], 3, &["model.safetensors", "NaN"]);
+    let found: Vec<_> = std::fs::read_dir(at.join("out")).map_or(Vec::new(), |found| found.collect());
+    assert!(found.is_empty() && !at.join("out.gguf").exists(), "{found:?}");
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{good, lowbit, refused, run};
+use common::{NETWORK, good, lowbit, refused, run};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -20,18 +20,7 @@ held_out = 0.2
 context = 32
 recipe = "bitnet"
 [model]
-architecture = "bitnet"
-hidden_size = 32
-num_hidden_layers = 2
-num_attention_heads = 2
-num_key_value_heads = 1
-head_dim = 16
-intermediate_size = 48
-hidden_act = "relu2"
-rope_theta = 10000.0
-rms_norm_eps = 1e-5
-sub_norm = true
-causal = true
+{NETWORK}causal = true
 head = {head}
 [train]
 steps = {steps}

@@ -132,6 +132,24 @@ fn broken_models_are_refused_and_the_good_one_survives() {
     refused(at, &["report", "nowhere"], 5, &["nowhere"]);
 }
 
+/// M21.
+#[test]
+#[cfg(unix)]
+fn what_is_no_file_is_refused_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    fs::create_dir(at.join("empty")).unwrap();
+    std::os::unix::fs::symlink("loop", at.join("loop")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at.join("pipe.gguf")).status().unwrap().success());
+    for command in [&["run", "-p", "x"][..], &["bench"], &["inspect"]] {
+        for (path, code) in [("/dev/zero", 3), ("/dev/random", 3), ("empty", 3), ("pipe.gguf", 3), ("loop", 5)] {
+            let start = std::time::Instant::now();
+            refused(at, &[command, &[path]].concat(), code, &[path]);
+            assert!(start.elapsed().as_secs() < 5, "{command:?} {path}");
+        }
+    }
+}
+
 #[test]
 fn a_reader_that_stops_early_is_no_failure() {
     let home = tempfile::tempdir().unwrap();

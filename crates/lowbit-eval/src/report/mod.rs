@@ -21,6 +21,7 @@ mod table_csv;
 mod tables;
 mod verify;
 
+pub use charts::{Mark, Panel, Roofline};
 pub use checks::{CHECKS, Check, CheckResult, Outcome};
 pub use sentence::{Finding, Tone};
 

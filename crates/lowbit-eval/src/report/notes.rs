@@ -73,6 +73,7 @@ pub(crate) fn machine(results: &Results) -> Vec<Fact> {
     let known = [
         ("Memory bandwidth, measured", limits.memory_gbps, "GB/s"),
         ("f32 peak, measured", limits.f32_gflops, "GFLOP/s"),
+        ("bf16 peak, measured", limits.bf16_gflops, "GFLOP/s"),
         ("int8 peak, measured", limits.int8_gops, "GOP/s"),
     ];
     for (label, value, unit) in known {

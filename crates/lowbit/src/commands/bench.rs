@@ -2,27 +2,17 @@
 
 use super::Machine;
 use crate::failure::Failure;
-use crate::kernel_bench::{self, Plan, Speed};
-use crate::model_bench::{self, FORMS, Form, Subject, Test};
+use crate::kernel_bench::against::{Change, Earlier};
+use crate::kernel_bench::{self, Heads, Kernels as Work, LAYERS, Plan, Shape, Speeds};
+use crate::model_bench::{self, FORMS, Form, Kind, Subject, Test};
 use crate::{host, output};
+use lowbit_eval::meter;
 use lowbit_eval::record::{Host, Limits};
 use lowbit_kernels::ops::CacheKind;
-use lowbit_kernels::{FORMATS, format};
-use lowbit_model::checkpoint::Options;
-use lowbit_model::source::Role;
-use lowbit_model::{Checkpoint, recipe, synthetic};
-use serde_json::json;
+use lowbit_kernels::{Cpu, FORMATS, format};
+use lowbit_model::{recipe, synthetic};
+use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
-
-/// Rows or columns of a matrix at most.
-const MAX_SIDE: usize = 1 << 16;
-/// Weights of a matrix at most: 1 GiB of f32.
-const MAX_WEIGHTS: usize = 1 << 28;
-
-/// Seed of the weights of synthetic models.
-const SEED: u64 = 1;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -41,6 +31,9 @@ struct ModelBench {
     /// Measure a random model of a published shape, made in memory.
     #[arg(long, conflicts_with = "model", value_name = "SHAPE", help = synthetic_help())]
     synthetic: Option<String>,
+    /// Write the synthetic model into a directory, with a tokenizer of bytes, instead of measuring it.
+    #[arg(long, requires = "synthetic", value_name = "DIRECTORY")]
+    save: Option<PathBuf>,
     /// Recipe of the weights [default: as stored; for a synthetic model the one such models usually run under].
     #[arg(long)]
     recipe: Option<String>,
@@ -50,6 +43,12 @@ struct ModelBench {
     /// Tokens of an answer; 0 for none.
     #[arg(short = 'n', long, value_delimiter = ',', default_value = "128", value_parser = clap::value_parser!(u32).range(0..=131_072))]
     n_gen: Vec<u32>,
+    /// Also measure a prompt and its answer together: tokens of both, like 512,128; may be repeated.
+    #[arg(long, visible_alias = "n-prompt-gen", value_name = "PROMPT,ANSWER", value_parser = pair)]
+    pg: Vec<(usize, usize)>,
+    /// Tokens that are in each sequence before a test, which is then named like `tg128 @ d1024`.
+    #[arg(short = 'd', long, value_delimiter = ',', default_value = "0", value_parser = clap::value_parser!(u32).range(0..=131_072))]
+    n_depth: Vec<u32>,
     /// Also measure so many sequences that get their answers together, in one pass per token.
     #[arg(long, value_name = "SEQUENCES", value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: Option<u16>,
@@ -74,8 +73,8 @@ enum What {
     /// Times the matrix products of formats, after comparing their outputs with the definition of the format.
     ///
     /// A product of one token is held against the memory bandwidth; its weights come from memory, from copies visited in
-    /// turn. Other products are held against the arithmetic they use: int8, f32, or bf16 for bf16 and nf4 on avx512-bf16,
-    /// whose limit is taken as twice that of f32.
+    /// turn. Other products are held against the arithmetic they use: int8, f32, or bf16 for bf16 and nf4 on avx512-bf16.
+    /// Cases take turns, and the limits are measured after each round.
     Kernels(Kernels),
 }
 
@@ -84,15 +83,29 @@ struct Kernels {
     /// Formats [default: all].
     #[arg(long, value_delimiter = ',')]
     format: Vec<String>,
-    /// Shapes of the weights: output features, `x`, input features.
-    #[arg(long, value_delimiter = ',', default_value = "2560x6912,6912x2560,768x768")]
+    #[arg(long, value_delimiter = ',', default_value = "2560x6912,6912x2560,768x768", help = shape_help())]
     shape: Vec<String>,
-    /// Tokens of a product.
+    /// Measure attention instead of products: HEADSxWIDTH, a causal prompt of `--tokens` with keys and values in f16.
+    #[arg(long, value_delimiter = ',', value_name = "HEADSxWIDTH", conflicts_with_all = ["format", "shape"])]
+    attention: Vec<String>,
+    /// Tokens of a product, or of a prompt.
     #[arg(long, value_delimiter = ',', default_value = "1,128", value_parser = clap::value_parser!(u16).range(1..=4096))]
     tokens: Vec<u16>,
     /// Samples of each case; they take turns.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
+    /// Compare with a record that `--json` printed earlier on this CPU, and exit with 7 when a case became slower.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Write a roofline plot.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+fn shape_help() -> String {
+    let layers: Vec<_> =
+        LAYERS.iter().map(|(name, matrices)| format!("{name} ({} matrices)", matrices.len())).collect();
+    format!("Shapes of the weights: ROWSxCOLS, or the matrices of a layer one after another: {}", layers.join(", "))
 }
 
 impl Bench {
@@ -107,139 +120,111 @@ impl Bench {
 
 impl ModelBench {
     fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let listed = |list: &[u32], test: fn(usize) -> Test| -> Vec<Test> {
-            list.iter().filter(|n| **n > 0).map(|n| test(*n as usize)).collect()
-        };
-        let mut tests = listed(&self.n_prompt, Test::Prompt);
-        let answers = listed(&self.n_gen, Test::Answer);
-        if let Some(sequences) = self.parallel {
-            let tokens = self.n_gen.iter().filter(|n| **n > 0).map(|n| *n as usize);
-            tests.extend(answers.iter().copied());
-            tests.extend(tokens.map(|tokens| Test::Answers { tokens, sequences: sequences.into() }));
-        } else {
-            tests.extend(answers);
-        }
-        tests.push(Test::First);
+        let tests = self.tests();
         let found = |name: &str| CacheKind::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind);
         let cache = found(&self.cache_type).unwrap_or_default();
         let plan = model_bench::Plan { tests, rounds: self.repetitions.into(), cache };
         let named = FORMS.iter().find(|(name, _)| *name == self.output).map_or(Form::Markdown, |(_, form)| *form);
         let form = if machine.json { Form::Json } else { named };
         let cpus = machine.cpus()?;
-        let subject = self.subject()?;
+        if let (Some(shape), Some(directory)) = (&self.synthetic, &self.save) {
+            let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
+            return model_bench::save_synthetic(shape, recipe, directory);
+        }
+        let subject = self.subject(&plan, &cpus)?;
         let speeds = model_bench::run(&subject, &plan, &cpus)?;
         speeds.print(form, &subject, cache, &cpus)
     }
 
-    fn subject(&self) -> Result<Subject, Failure> {
+    /// What is asked for, at each depth; the time to the first token from nothing.
+    fn tests(&self) -> Vec<Test> {
+        let some = |list: &[u32]| list.iter().filter(|n| **n > 0).map(|n| *n as usize).collect::<Vec<_>>();
+        let mut kinds: Vec<Kind> = some(&self.n_prompt).into_iter().map(Kind::Prompt).collect();
+        kinds.extend(some(&self.n_gen).into_iter().map(Kind::Answer));
+        kinds.extend(self.pg.iter().map(|&(prompt, answer)| Kind::Both { prompt, answer }));
+        if let Some(sequences) = self.parallel.map(usize::from) {
+            kinds.extend(some(&self.n_gen).into_iter().map(|tokens| Kind::Answers { tokens, sequences }));
+        }
+        let mut tests = Vec::new();
+        for depth in &self.n_depth {
+            tests.extend(kinds.iter().map(|kind| Test { kind: *kind, depth: *depth as usize }));
+        }
+        tests.push(Test { kind: Kind::First, depth: 0 });
+        tests
+    }
+
+    fn subject(&self, plan: &model_bench::Plan, cpus: &[Cpu]) -> Result<Subject, Failure> {
         let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
-        let start = Instant::now();
-        let (name, listing, recipe, model) = match (&self.model, &self.synthetic) {
-            (None, Some(name)) => {
-                let shape = synthetic::find(name)?;
-                let recipe = recipe.map_or_else(|| recipe::find(shape.recipe), Ok)?;
-                let model = synthetic::model(&shape.config(), recipe, SEED)?;
-                (format!("{name} (synthetic)"), lowbit_model::listing::Listing::new(&shape.config())?, recipe, model)
-            }
-            (Some(path), None) => {
-                let checkpoint = Checkpoint::open(path)?;
-                if checkpoint.card().config.classes().is_some() {
-                    let text = "is a classifier; `bench` measures language models, `compare` times classifiers";
-                    return Err(Failure::input(path, text));
-                }
-                let model = match recipe.filter(|recipe| recipe.name != checkpoint.recipe().name) {
-                    Some(recipe) => checkpoint.model_as(recipe, &Options::new())?,
-                    None => checkpoint.model()?,
-                };
-                let name = path.file_name().map_or(path.to_string_lossy(), |name| name.to_string_lossy());
-                let stored = recipe.unwrap_or(checkpoint.recipe());
-                (name.into_owned(), lowbit_model::listing::Listing::new(&checkpoint.card().config)?, stored, model)
-            }
+        match (&self.model, &self.synthetic) {
+            (None, Some(name)) => Subject::synthetic(name, recipe, plan, cpus),
+            (Some(path), None) => Subject::load(path, recipe, plan, cpus),
             _ => {
                 let text = "nothing to measure: give a MODEL, `--synthetic SHAPE`, or the subcommand `kernels`";
-                return Err(Failure::usage(text));
+                Err(Failure::usage(text))
             }
-        };
-        let load_seconds = start.elapsed().as_secs_f64();
-        let table = listing.params().iter().find(|p| p.role == Role::Embedding);
-        Ok(Subject {
-            name,
-            recipe: recipe.name,
-            params: listing.count(),
-            vocabulary: table.map_or(1, |table| table.rows),
-            load_seconds,
-            model: Arc::new(model),
-        })
+        }
     }
 }
 
 impl Kernels {
     fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let named = self.format.iter().map(|name| format::find(name)).collect::<Result<Vec<_>, _>>()?;
-        let plan = Plan {
-            formats: if named.is_empty() { FORMATS.to_vec() } else { named },
-            shapes: self.shape.iter().map(|text| shape(text)).collect::<Result<_, _>>()?,
-            tokens: self.tokens.into_iter().map(usize::from).collect(),
-            rounds: self.rounds.into(),
-        };
-        let cpu = machine.cpu()?;
-        let (limits, speeds) = kernel_bench::run(&cpu, &plan)?;
-        let limits = Limits {
-            memory_gbps: Some(limits.memory_gbps),
-            f32_gflops: Some(limits.f32_gflops),
-            int8_gops: Some(limits.int8_gops),
-        };
-        let host = Host { limits, ..host::facts(&cpu) };
+        let plan = self.plan()?;
+        let cpus = machine.machines()?;
+        let cpu = meter::cpu_name();
+        let earlier = self.against.as_deref().map(|path| Earlier::read(path, &cpu)).transpose()?;
+        earlier.as_ref().map_or(Ok(()), |earlier| earlier.has_any(&plan, &cpus))?;
+        let speeds = kernel_bench::run(&cpus, &plan)?;
+        let changes = earlier.as_ref().map(|earlier| earlier.changes(&speeds.speeds));
         if machine.json {
-            return output::json(&json!({
-                "schema_version": 1, "tool": output::tool(), "command": output::command(), "host": host,
-                "records": speeds,
-            }));
+            output::json(&object(&cpus, &speeds, changes.as_deref()))?;
+        } else {
+            kernel_bench::print(&speeds, changes.as_deref());
         }
-        print(&host, &speeds);
-        Ok(())
+        if let Some(path) = &self.plot {
+            output::replace(path, kernel_bench::roofline(&speeds, &cpu).svg().as_bytes())?;
+        }
+        match (&earlier, &changes) {
+            (Some(earlier), Some(changes)) => earlier.demand(&speeds.speeds, changes),
+            _ => Ok(()),
+        }
+    }
+
+    fn plan(&self) -> Result<Plan, Failure> {
+        let kernels = if self.attention.is_empty() {
+            let named = self.format.iter().map(|name| format::find(name)).collect::<Result<Vec<_>, _>>()?;
+            let formats = if named.is_empty() { FORMATS.to_vec() } else { named };
+            Work::Products(formats, self.shape.iter().map(|text| Shape::parse(text)).collect::<Result<_, _>>()?)
+        } else {
+            Work::Attention(self.attention.iter().map(|text| Heads::parse(text)).collect::<Result<_, _>>()?)
+        };
+        Ok(Plan { kernels, tokens: self.tokens.iter().map(|n| usize::from(*n)).collect(), rounds: self.rounds.into() })
     }
 }
 
-/// `(rows, cols)` of `ROWSxCOLS`.
-fn shape(text: &str) -> Result<(usize, usize), Failure> {
-    let side = |s: &str| s.parse().ok().filter(|n| (1..=MAX_SIDE).contains(n));
-    let found = text.split_once('x').and_then(|(rows, cols)| Some((side(rows)?, side(cols)?)));
-    found.filter(|(rows, cols)| rows * cols <= MAX_WEIGHTS).ok_or_else(|| {
-        Failure::usage(format!(
-            "--shape `{text}` is not ROWSxCOLS, like 768x768, with sides from 1 to {MAX_SIDE} and at most {MAX_WEIGHTS} \
-             weights"
-        ))
+/// The object of `--json`: `host` is the last machine, `machines` has them all; a record tells its change, if any.
+fn object(cpus: &[Cpu], speeds: &Speeds, changes: Option<&[Option<Change>]>) -> Value {
+    let machines: Vec<Value> = speeds
+        .machines
+        .iter()
+        .map(|m| json!({"isa": m.isa, "threads": m.threads, "limits": host::limits_of(&m.limits)}))
+        .collect();
+    let limits = speeds.machines.last().map_or_else(Limits::default, |m| host::limits_of(&m.limits));
+    let host = cpus.last().map_or_else(Host::default, |cpu| Host { limits, ..host::facts(cpu) });
+    let mut records: Vec<Value> = speeds.speeds.iter().map(|speed| json!(speed)).collect();
+    for (record, change) in records.iter_mut().zip(changes.unwrap_or_default()) {
+        if let (Some(record), Some(change)) = (record.as_object_mut(), change) {
+            record.insert("change".into(), json!(change));
+        }
+    }
+    json!({
+        "schema_version": 1, "tool": output::tool(), "command": output::command(), "host": host, "machines": machines,
+        "records": records,
     })
 }
 
-fn print(host: &Host, speeds: &[Speed]) {
-    let number = |v: Option<f64>| v.map_or("not measured".into(), |v| format!("{v:.0}"));
-    let limits = &host.limits;
-    output::line(format!("{}, {}, {} threads", host.cpu, host.isa, host.threads));
-    output::line(format!(
-        "limits: memory {} GB/s read, f32 {} GFLOP/s, int8 {} GOP/s",
-        number(limits.memory_gbps),
-        number(limits.f32_gflops),
-        number(limits.int8_gops)
-    ));
-    output::line(format!(
-        "{:18} {:>11} {:>6} {:>10} {:>23} {:>8} {:>8}  {:6} {:>6}",
-        "format", "shape", "tokens", "us p50", "(min .. max)", "GB/s", "GOP/s", "limit", "%"
-    ));
-    for s in speeds {
-        let us = |seconds: f64| format!("{:.1}", seconds * 1e6);
-        output::line(format!(
-            "{:18} {:>11} {:>6} {:>10} {:>23} {:>8.2} {:>8.1}  {:6} {:>6.1}",
-            s.format,
-            format!("{}x{}", s.rows, s.cols),
-            s.tokens,
-            us(s.seconds_p50),
-            format!("({} .. {})", us(s.seconds_min), us(s.seconds_max)),
-            s.weight_gbps,
-            s.gops,
-            s.limit,
-            s.fraction_of_limit * 100.0
-        ));
-    }
+/// Tokens of prompt and answer.
+fn pair(text: &str) -> Result<(usize, usize), String> {
+    let tokens = |s: &str| s.parse().ok().filter(|n| (1..=131_072).contains(n));
+    let found = text.split_once(',').and_then(|(prompt, answer)| Some((tokens(prompt)?, tokens(answer)?)));
+    found.ok_or_else(|| "two numbers of tokens from 1 to 131072 are needed, like 512,128".into())
 }

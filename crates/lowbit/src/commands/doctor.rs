@@ -2,10 +2,11 @@
 
 use super::Machine;
 use crate::failure::Failure;
+use crate::kernel_bench::ternary::{self, Way};
 use crate::{host, output};
 use lowbit_eval::meter::{self, Rapl};
 use lowbit_eval::task;
-use lowbit_kernels::Isa;
+use lowbit_kernels::{Isa, Threads};
 use serde_json::json;
 
 /// Arguments.
@@ -16,8 +17,9 @@ impl Doctor {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         let cpu = machine.cpu()?;
-        let forced = machine.isa.is_some();
+        let threads = Threads::choose(machine.threads())?;
         let host = host::describe(&cpu);
+        let ternary = ternary::ways(&cpu)?;
         let energy = Rapl::open(&Rapl::root()).is_some();
         let data = task::data_dir(None);
         let isas: Vec<(&str, bool)> = Isa::ALL.iter().map(|i| (i.name(), i.is_available())).collect();
@@ -26,21 +28,23 @@ impl Doctor {
                 isas.iter().map(|(name, there)| (name.to_string(), json!(there))).collect();
             return output::json(&json!({
                 "schema_version": 1, "tool": output::tool(), "command": output::command(), "host": host,
-                "isas": isas, "energy_meter": energy, "data": data.ok().map(|d| d.display().to_string()),
+                "threads": {"count": threads.count, "why": threads.why}, "isas": isas, "ternary": ternary, "energy_meter": energy, "data": data.ok().map(|d| d.display().to_string()),
             }));
         }
-        output::line(format!("cpu        {}, {} cores, {} threads used", host.cpu, host.cores, host.threads));
+        output::line(format!("cpu        {}, {} cores", host.cpu, host.cores));
+        output::line(format!("threads    {} ({})", threads.count, threads.why));
         let free = meter::rss_bytes().map_or(String::new(), |b| format!(", this process {}", output::bytes(b)));
         output::line(format!("memory     {}{free}", output::bytes(host.ram_bytes)));
-        let why = if forced { "asked for" } else { "the last in the list that this CPU has" };
+        let why = if machine.has_isa() { "asked for" } else { "the last in the list that this CPU has" };
         output::line(format!("isa        {} ({why})", host.isa));
         for (name, there) in isas {
             output::line(format!("           {} {name}", if there { "+" } else { "-" }));
         }
-        let number = |v: Option<f64>| v.map_or("not measured".into(), |v| format!("{v:.0}"));
-        output::line(format!("limits     memory {} GB/s read", number(host.limits.memory_gbps)));
-        output::line(format!("           f32 {} GFLOP/s", number(host.limits.f32_gflops)));
-        output::line(format!("           int8 {} GOP/s", number(host.limits.int8_gops)));
+        output::line(format!("limits     {}", host::limits_text(&host.limits)));
+        let told = |way: &Way| format!("{:.1} bits at {:.0} G weights/s", way.bits, way.gweights_per_second);
+        let all: Vec<String> = ternary.iter().map(told).collect();
+        let best = ternary.first().map_or("", |way| way.recipe);
+        output::line(format!("ternary    one token reads {}: choose `--recipe {best}`", all.join(", ")));
         match energy {
             true => output::line(format!("energy     {}", Rapl::root().display())),
             false => output::line(format!(

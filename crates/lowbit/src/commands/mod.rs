@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand};
-use lowbit_kernels::Cpu;
+use lowbit_kernels::{Cpu, Threads};
 
 /// Low-bit neural networks: train, quantize, run, measure, compare.
 #[derive(Debug, Parser)]
@@ -17,26 +17,34 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Machine {
-    /// Threads to use; `bench MODEL` takes several numbers [default: the cores this process may use].
+    /// Threads to use; `bench` takes several numbers [default: the physical cores this process may use].
     #[arg(short, long, global = true, env = "LOWBIT_THREADS", value_delimiter = ',')]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Vec<u16>,
-    /// Instruction set to use instead of the best one; `doctor` lists them.
-    #[arg(long, global = true, env = "LOWBIT_ISA")]
-    isa: Option<String>,
+    #[arg(value_parser = threads)]
+    threads: Vec<usize>,
+    /// Instruction set to use instead of the best one; `doctor` lists them, `bench kernels` takes several.
+    #[arg(long, global = true, env = "LOWBIT_ISA", value_delimiter = ',')]
+    isa: Vec<String>,
     /// Print one JSON object on stdout.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// A number of threads, of `--threads` or `LOWBIT_THREADS`.
+fn threads(text: &str) -> Result<usize, String> {
+    let most = Threads::MOST;
+    let found = text.parse().ok().filter(|n| (1..=most).contains(n));
+    found.ok_or(format!("not a number from 1 to {most} (--threads, else the variable LOWBIT_THREADS)"))
 }
 
 impl Machine {
     /// The instruction set and threads asked for.
     ///
     /// # Errors
-    /// When the CPU lacks the instruction set, there is none of this name, or several numbers of threads are asked for.
+    /// When the CPU lacks the instruction set, there is none of this name, or several of them or several numbers of threads
+    /// are asked for.
     pub fn cpu(&self) -> Result<Cpu, Failure> {
         match self.threads[..] {
-            [_, _, ..] => Err(Failure::usage("--threads takes one number here; only `bench MODEL` takes several")),
+            [_, _, ..] => Err(Failure::usage("--threads takes one number here; only `bench` takes several")),
             _ => Ok(self.cpus()?.remove(0)),
         }
     }
@@ -44,13 +52,39 @@ impl Machine {
     /// The instruction set with each number of threads asked for: at least one.
     ///
     /// # Errors
-    /// When the CPU lacks the instruction set, or there is none of this name.
+    /// When the CPU lacks the instruction set, there is none of this name, or several are asked for.
     pub fn cpus(&self) -> Result<Vec<Cpu>, Failure> {
-        let one = |threads: Option<u16>| Cpu::new(self.isa.as_deref(), threads.map(usize::from));
-        match self.threads[..] {
-            [] => Ok(vec![one(None)?]),
-            _ => Ok(self.threads.iter().map(|n| one(Some(*n))).collect::<Result<_, _>>()?),
+        match self.isa[..] {
+            [_, _, ..] => Err(Failure::usage("--isa takes one name here; only `bench kernels` takes several")),
+            _ => self.machines(),
         }
+    }
+
+    /// The number of threads asked for.
+    pub fn threads(&self) -> Option<usize> {
+        self.threads.first().copied()
+    }
+
+    /// Whether an instruction set is asked for.
+    pub fn has_isa(&self) -> bool {
+        !self.isa.is_empty()
+    }
+
+    /// Every instruction set with each number of threads asked for: at least one.
+    ///
+    /// # Errors
+    /// When the CPU lacks an instruction set, or there is none of its name.
+    pub fn machines(&self) -> Result<Vec<Cpu>, Failure> {
+        let isas: Vec<Option<&str>> = match self.isa[..] {
+            [] => vec![None],
+            _ => self.isa.iter().map(|name| Some(name.as_str())).collect(),
+        };
+        let threads: Vec<Option<usize>> = match self.threads[..] {
+            [] => vec![None],
+            _ => self.threads.iter().map(|n| Some(*n)).collect(),
+        };
+        let all = isas.iter().flat_map(|isa| threads.iter().map(|threads| Cpu::new(*isa, *threads)));
+        Ok(all.collect::<Result<_, _>>()?)
     }
 }
 

@@ -2,98 +2,26 @@
 //! between the rounds.
 
 use crate::failure::Failure;
+use crate::host;
 use lowbit_eval::meter::{self, EnergyMeter, Rapl};
 use lowbit_eval::stats;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::limits::{self, Limits};
 use lowbit_kernels::ops::CacheKind;
+use lowbit_model::cpu::PIECE;
 use lowbit_model::work::{self, Pass, Work};
-use lowbit_model::{Model, Param, Sequences, Session};
+use lowbit_model::{Sequences, Session};
 use serde::Serialize;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Instant;
 
+mod subject;
 mod table;
+mod test;
 
+pub use subject::{Subject, save_synthetic};
 pub use table::{FORMS, Form};
-
-/// Tokens of the prompt whose time to the first token is measured.
-pub const FIRST: usize = 32;
-
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Test {
-    /// Time to the logits after a prompt of [`FIRST`] tokens.
-    First,
-    /// A prompt of so many tokens.
-    Prompt(usize),
-    /// So many tokens one by one, from an empty context.
-    Answer(usize),
-    /// The same for several sequences together.
-    Answers {
-        /// Tokens of each.
-        tokens: usize,
-        /// Sequences.
-        sequences: usize,
-    },
-}
-
-impl Test {
-    /// `ttft32`, `pp512`, `tg128`, `tg128x8`.
-    pub fn name(self) -> String {
-        match self {
-            Test::First => format!("ttft{FIRST}"),
-            Test::Prompt(n) => format!("pp{n}"),
-            Test::Answer(n) => format!("tg{n}"),
-            Test::Answers { tokens, sequences } => format!("tg{tokens}x{sequences}"),
-        }
-    }
-
-    /// Tokens fed in all.
-    fn tokens(self) -> usize {
-        match self {
-            Test::First => FIRST,
-            Test::Prompt(n) | Test::Answer(n) => n,
-            Test::Answers { tokens, sequences } => tokens * sequences,
-        }
-    }
-
-    /// Tokens of a sequence.
-    fn length(self) -> usize {
-        match self {
-            Test::Answers { tokens, .. } => tokens,
-            _ => self.tokens(),
-        }
-    }
-
-    /// Its passes: how many, and one of them, halfway.
-    fn passes(self, cache: CacheKind) -> (usize, Pass) {
-        let pass = |sequences, past, new| Pass { sequences, past, new, cache };
-        match self {
-            Test::First => (1, pass(1, 0, FIRST)),
-            Test::Prompt(n) => (1, pass(1, 0, n)),
-            Test::Answer(n) => (n, pass(1, n / 2, 1)),
-            Test::Answers { tokens, sequences } => (tokens, pass(sequences, tokens / 2, 1)),
-        }
-    }
-}
-
-/// A model to measure.
-pub struct Subject {
-    /// Its name in the table.
-    pub name: String,
-    /// Name of its recipe.
-    pub recipe: &'static str,
-    /// Number of parameters.
-    pub params: u64,
-    /// Entries of its token table.
-    pub vocabulary: usize,
-    /// Seconds until its weights were there.
-    pub load_seconds: f64,
-    /// The network.
-    pub model: Arc<Model<Param>>,
-}
+pub use test::{FIRST, Kind, Test};
 
 /// What is to be measured, and how often.
 #[derive(Clone, Debug)]
@@ -104,6 +32,15 @@ pub struct Plan {
     pub rounds: usize,
     /// How keys and values are stored.
     pub cache: CacheKind,
+}
+
+impl Plan {
+    /// Tokens of all sequences that are kept for a number of threads.
+    pub fn tokens(&self) -> usize {
+        let longest = self.tests.iter().map(|test| test.length()).max().unwrap_or(1);
+        let together = self.tests.iter().map(|test| test.sequences()).max().unwrap_or(1);
+        longest * (1 + if together > 1 { together } else { 0 })
+    }
 }
 
 /// One test with one number of threads.
@@ -171,10 +108,7 @@ struct Machine {
 impl Machine {
     fn new(subject: &Subject, plan: &Plan, cpu: &Cpu) -> Self {
         let context = plan.tests.iter().map(|test| test.length()).max().unwrap_or(1);
-        let together = plan.tests.iter().find_map(|test| match test {
-            Test::Answers { sequences, .. } => Some(*sequences),
-            _ => None,
-        });
+        let together = plan.tests.iter().map(|test| test.sequences()).find(|n| *n > 1);
         let model = || subject.model.clone();
         Machine {
             cpu: cpu.clone(),
@@ -185,32 +119,44 @@ impl Machine {
         }
     }
 
-    /// Runs a test once. Tokens are arbitrary; choosing them is not part of the time.
+    /// Runs a test once. Tokens are arbitrary; choosing them is not part of the time, nor are those before the test.
     fn run(&mut self, test: Test, tokens: &[u32]) -> Result<f64, Failure> {
-        self.session.truncate(0);
+        let ((before, tokens), (prompt, _)) = (tokens[..test.length()].split_at(test.depth), test.steps());
+        if let (Kind::Answers { .. }, Some(sequences)) = (test.kind, &mut self.sequences) {
+            return together(sequences, before, tokens);
+        }
+        self.session.truncate(before.len());
+        for piece in before[self.session.tokens()..].chunks(PIECE) {
+            self.session.feed(piece)?;
+        }
         let start = Instant::now();
-        match test {
-            Test::First | Test::Prompt(_) => {
-                black_box(self.session.feed(&tokens[..test.length()])?);
-            }
-            Test::Answer(n) => {
-                for token in &tokens[..n] {
-                    black_box(self.session.feed(std::slice::from_ref(token))?);
-                }
-            }
-            Test::Answers { tokens: n, .. } => {
-                let sequences = self.sequences.as_mut().expect("made for this test");
-                (0..sequences.count()).for_each(|i| sequences.truncate(i, 0));
-                let mut pieces = Vec::with_capacity(sequences.count());
-                for token in tokens[..n].chunks(1) {
-                    pieces.clear();
-                    pieces.extend((0..sequences.count()).map(|i| (i, token)));
-                    black_box(sequences.feed(&pieces)?);
-                }
-            }
+        let (prompt, answer) = tokens.split_at(prompt);
+        if !prompt.is_empty() {
+            black_box(self.session.feed(prompt)?);
+        }
+        for token in answer.chunks(1) {
+            black_box(self.session.feed(token)?);
         }
         Ok(start.elapsed().as_secs_f64())
     }
+}
+
+/// Seconds that all sequences take to get the same tokens one by one, `before` being there already.
+fn together(sequences: &mut Sequences, before: &[u32], tokens: &[u32]) -> Result<f64, Failure> {
+    for i in 0..sequences.count() {
+        sequences.truncate(i, before.len());
+        for piece in before[sequences.tokens(i)..].chunks(PIECE) {
+            sequences.feed(&[(i, piece)])?;
+        }
+    }
+    let start = Instant::now();
+    let mut pieces = Vec::with_capacity(sequences.count());
+    for token in tokens.chunks(1) {
+        pieces.clear();
+        pieces.extend((0..sequences.count()).map(|i| (i, token)));
+        black_box(sequences.feed(&pieces)?);
+    }
+    Ok(start.elapsed().as_secs_f64())
 }
 
 /// Runs all tests with all numbers of threads, once unmeasured, then in alternating order, the limits being measured after
@@ -242,19 +188,15 @@ pub fn run(subject: &Subject, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Failu
             machine.limits.push(limits::measure(&machine.cpu));
         }
     }
-    let stored = work::count(&subject.model, Test::First.passes(plan.cache).1).stored_bytes;
+    let pass = Pass { sequences: 1, past: 0, new: 1, cache: plan.cache };
+    let stored = work::count(&subject.model, pass).stored_bytes;
     let rows = cases.iter().map(|&(m, t)| row(subject, plan, &machines[m], t)).collect();
-    let limits = machines.iter().map(|m| (m.cpu.pool.threads(), middle(&m.limits))).collect();
+    let limits = machines.iter().map(|m| (m.cpu.pool.threads(), host::middle(&m.limits))).collect();
     Ok(Speeds { rows, limits, peak_rss_bytes, model_bytes: stored })
 }
 
 fn median(values: &[f64]) -> f64 {
     stats::median(values).unwrap_or(f64::NAN)
-}
-
-fn middle(all: &[Limits]) -> Limits {
-    let of = |pick: fn(&Limits) -> f64| median(&all.iter().map(pick).collect::<Vec<_>>());
-    Limits { memory_gbps: of(|l| l.memory_gbps), f32_gflops: of(|l| l.f32_gflops), int8_gops: of(|l| l.int8_gops) }
 }
 
 /// Seconds of a pass at the limits: reading and computing overlap, so the longer of the two counts.
@@ -267,20 +209,24 @@ fn ideal(work: &Work, limits: &Limits) -> (&'static str, f64) {
 
 fn row(subject: &Subject, plan: &Plan, machine: &Machine, t: usize) -> Row {
     let test = plan.tests[t];
-    let (count, pass) = test.passes(plan.cache);
-    let work = work::count(&subject.model, pass);
+    let passes: Vec<(f64, Work)> =
+        test.passes(plan.cache).into_iter().map(|(n, pass)| (n as f64, work::count(&subject.model, pass))).collect();
     let samples = &machine.samples[t];
     let seconds: Vec<f64> = samples.iter().map(|(seconds, _)| *seconds).collect();
     let rates: Vec<f64> = seconds.iter().map(|seconds| test.tokens() as f64 / seconds).collect();
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
     let average = mean(&rates);
     let square = rates.iter().map(|rate| (rate - average).powi(2)).sum::<f64>();
-    let fraction = |(limits, seconds): (&Limits, &f64)| count as f64 * ideal(&work, limits).1 / seconds;
+    let best = |limits: &Limits| passes.iter().map(|(n, work)| n * ideal(work, limits).1).sum::<f64>();
+    let fraction = |(limits, seconds): (&Limits, &f64)| best(limits) / seconds;
     let fractions: Vec<f64> = machine.limits.iter().zip(&seconds).map(fraction).collect();
+    let middle = host::middle(&machine.limits);
+    let times = passes.iter().map(|(n, work)| (n * ideal(work, &middle).1, ideal(work, &middle).0));
+    let (_, limit) = times.max_by(|a, b| a.0.total_cmp(&b.0)).expect("a test has passes");
     let joules: Option<Vec<f64>> = samples.iter().map(|(_, joules)| *joules).collect();
     Row {
         model: subject.name.clone(),
-        model_bytes: work.stored_bytes,
+        model_bytes: passes[0].1.stored_bytes,
         params: subject.params,
         recipe: subject.recipe,
         isa: machine.cpu.isa.name(),
@@ -290,8 +236,8 @@ fn row(subject: &Subject, plan: &Plan, machine: &Machine, t: usize) -> Row {
         tokens_per_second: average,
         tokens_per_second_sd: (rates.len() > 1).then(|| (square / (rates.len() - 1) as f64).sqrt()),
         seconds_p50: median(&seconds),
-        bytes_per_token: work.read_bytes as f64 / (pass.sequences * pass.new) as f64,
-        limit: ideal(&work, &middle(&machine.limits)).0,
+        bytes_per_token: passes.iter().map(|(n, work)| n * work.read_bytes as f64).sum::<f64>() / test.tokens() as f64,
+        limit,
         fraction_of_limit: median(&fractions),
         joules_per_token: joules.map(|joules| mean(&joules) / test.tokens() as f64),
         samples: rates,

@@ -2,8 +2,9 @@
 
 use super::{Row, Speeds, Subject};
 use crate::failure::Failure;
+use crate::host::limits_of;
 use crate::{host, output};
-use lowbit_eval::record::{Host, Limits, Measure};
+use lowbit_eval::record::{Host, Measure};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
 use serde_json::{Value, json};
@@ -147,6 +148,7 @@ impl Speeds {
         let (lo, hi) = range(&row.samples);
         let name = match row.test.as_bytes() {
             [b't', b't', ..] => None,
+            _ if row.test.contains('+') => Some("throughput"),
             [b'p', ..] => Some("prefill_tokens_per_second"),
             _ => Some("decode_tokens_per_second"),
         };
@@ -177,10 +179,6 @@ impl Speeds {
             "detail": {"samples": {"tokens_per_second": row.samples}},
         })
     }
-}
-
-fn limits_of(l: &lowbit_kernels::limits::Limits) -> Limits {
-    Limits { memory_gbps: Some(l.memory_gbps), f32_gflops: Some(l.f32_gflops), int8_gops: Some(l.int8_gops) }
 }
 
 /// A number of parameters in three digits.

@@ -1,6 +1,7 @@
 //! A model that answers.
 
 use crate::failure::{Code, Failure};
+use crate::memory::Need;
 use lowbit_eval::meter::{EnergyMeter, Rapl};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
@@ -108,7 +109,7 @@ impl Speaker {
     /// When it is malformed, no language model, its template is wrong, or the context is longer than it was trained for.
     pub fn load(path: &Path, settings: Settings, cpu: Cpu) -> Result<Self, Failure> {
         let start = Instant::now();
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = Checkpoint::open(path)?.on(&cpu.pool);
         let card = checkpoint.card();
         if card.config.classes().is_some() {
             return Err(Failure::input(path, "is a classifier; `lowbit run` needs a language model"));
@@ -120,14 +121,20 @@ impl Speaker {
                 "--context is {context}, but the model was trained for {trained} tokens"
             )));
         }
-        let tokenizer = Arc::new(checkpoint.tokenizer()?);
+        let recipe = settings.recipe.unwrap_or(checkpoint.recipe());
+        Need::of(&card.config, recipe, settings.cache, context)?.check()?;
+        let (tokenizer, model) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| checkpoint.tokenizer());
+            let model = match settings.recipe {
+                Some(recipe) => checkpoint.model_as(recipe, &Options::new()),
+                None => checkpoint.model(),
+            };
+            (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), model)
+        });
+        let (tokenizer, model) = (Arc::new(tokenizer?), model?);
         let template = match card.chat_template.as_deref().filter(|_| settings.chat) {
             Some(source) => Some(template(source, &checkpoint, &tokenizer).map_err(|e| Failure::input(path, e))?),
             None => None,
-        };
-        let model = match settings.recipe {
-            Some(recipe) => checkpoint.model_as(recipe, &Options::new())?,
-            None => checkpoint.model()?,
         };
         let mut generator = Generator::with_cache(Arc::new(model), tokenizer.clone(), cpu, context, settings.cache);
         if let Some(cache) = settings.prompt_cache.as_deref().filter(|cache| cache.exists()) {
@@ -142,7 +149,7 @@ impl Speaker {
             trained,
             rapl: Rapl::open(&Rapl::root()),
             name: name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned()),
-            recipe: settings.recipe.unwrap_or(checkpoint.recipe()),
+            recipe,
             params: checkpoint.listing().count(),
             load_seconds: start.elapsed().as_secs_f64(),
             notices: checkpoint.notices().to_vec(),

@@ -40,17 +40,8 @@ pub fn refused(directory: &Path, args: &[&str], code: i32, words: &[&str]) {
     }
 }
 
-/// A suite small enough for a test: two trained contenders and a few made from the first.
-pub fn small_suite(directory: &Path, steps: u64, save_every: u64) {
-    let text = format!(
-        r#"
-name = "small"
-task = "quickstart"
-baseline = "f32"
-max_length = 32
-tokenizer = {{ kind = "bpe", vocab_size = 400, lowercase = true }}
-[model]
-architecture = "bitnet"
+/// A network small enough for a test, as the TOML of suites and language models has it.
+pub const NETWORK: &str = r#"architecture = "bitnet"
 hidden_size = 32
 num_hidden_layers = 2
 num_attention_heads = 2
@@ -61,7 +52,19 @@ hidden_act = "relu2"
 rope_theta = 10000.0
 rms_norm_eps = 1e-5
 sub_norm = true
-causal = false
+"#;
+
+/// A suite small enough for a test: two trained contenders and a few made from the first.
+pub fn small_suite(directory: &Path, steps: u64, save_every: u64) {
+    let text = format!(
+        r#"
+name = "small"
+task = "quickstart"
+baseline = "f32"
+max_length = 32
+tokenizer = {{ kind = "bpe", vocab_size = 400, lowercase = true }}
+[model]
+{NETWORK}causal = false
 bigram_buckets = 256
 dropout = 0.1
 head = {{ classify = {{ pooling = "mean" }} }}

@@ -5,7 +5,10 @@
 mod bars;
 mod curves;
 mod dots;
+mod roofline;
 mod scatter;
+
+pub use roofline::{Mark, Panel, Roofline};
 
 use super::compare::Comparison;
 use std::fmt::Write;
@@ -109,6 +112,27 @@ impl Svg {
     pub(super) fn new(width: f64, height: f64, label: &str) -> Self {
         let (w, h) = (px(width), px(height));
         Svg { out: format!("<svg viewBox=\"0 0 {w} {h}\" role=\"img\" aria-label=\"{}\">", escape(label)) }
+    }
+
+    /// The same as a file of its own, with its style sheet.
+    pub(super) fn alone(width: f64, height: f64, label: &str, style: &str) -> Self {
+        let (w, h, label) = (px(width), px(height), escape(label));
+        let out = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\" role=\"img\" \
+             aria-label=\"{label}\"><style>{}</style><rect class=\"paper\" width=\"100%\" height=\"100%\"/>",
+            escape(style)
+        );
+        Svg { out }
+    }
+
+    /// Begins a group with a text that a pointer resting on it shows.
+    pub(super) fn begin(&mut self, title: &str) {
+        let _ = write!(self.out, "<g><title>{}</title>", escape(title));
+    }
+
+    /// Ends the group.
+    pub(super) fn end(&mut self) {
+        self.out.push_str("</g>");
     }
 
     /// A line; `class` says how it looks.

@@ -1,0 +1,252 @@
+//! Matrix products as cases, checked against the definition of the format before they are timed.
+
+use super::case::{Case, Facts, Limit};
+use super::shape::Shape;
+use super::values;
+use crate::failure::{Code, Failure};
+use lowbit_kernels::{Bytes, Cpu, Format, Int8Rows, Packed, QuantizeOptions, Rows};
+use std::cell::RefCell;
+use std::hint::black_box;
+
+/// Packed bytes that the copies of a shape in one format hold together where one token is multiplied, so that weights come
+/// from memory.
+const COPIES_BYTES: usize = 512 << 20;
+/// The same of all formats together.
+const ALL_COPIES_BYTES: usize = 2 << 30;
+/// Copies of a shape at most.
+const MAX_COPIES: usize = 1024;
+/// Outputs of a token that are compared with the definition of the format.
+const CHECKED_ROWS: usize = 16;
+
+/// A format that multiplies floats; all others multiply 8-bit integers.
+fn is_float(format: &str) -> bool {
+    matches!(format, "f32" | "bf16" | "nf4" | "nf4_dq")
+}
+
+/// The limit of a product.
+fn limit(cpu: &Cpu, format: &dyn Format, tokens: usize) -> Limit {
+    match format.name() {
+        _ if tokens == 1 => Limit::Memory,
+        _ if format.takes_bf16(cpu, tokens) => Limit::Bf16,
+        name if is_float(name) => Limit::F32,
+        _ => Limit::Int8,
+    }
+}
+
+/// The matrices of a shape in one format: copies of them, elsewhere in memory.
+pub(super) struct Weights {
+    /// `[copy][matrix]`
+    copies: Vec<Vec<Packed>>,
+}
+
+impl Weights {
+    /// The shape in every format; one copy, unless the weights shall come `from_memory`.
+    pub fn all(formats: &[&'static dyn Format], shape: &Shape, from_memory: bool) -> Result<Vec<Self>, Failure> {
+        let mut first: Vec<Vec<Packed>> = formats.iter().map(|_| Vec::new()).collect();
+        for (rows, cols) in &shape.matrices {
+            let weights = values(rows * cols, 7);
+            for (format, packed) in formats.iter().zip(&mut first) {
+                packed.push(format.quantize(&weights, *rows, *cols, &QuantizeOptions::default())?);
+            }
+        }
+        let budget = COPIES_BYTES.min(ALL_COPIES_BYTES / formats.len().max(1));
+        let grow = |matrices: Vec<Packed>| {
+            let wanted = (budget / bytes(&matrices).max(1)).clamp(1, MAX_COPIES);
+            let more = if from_memory { wanted - 1 } else { 0 };
+            let mut copies: Vec<Vec<Packed>> = (0..more).map(|_| matrices.iter().map(copy).collect()).collect();
+            copies.push(matrices);
+            Weights { copies }
+        };
+        Ok(first.into_iter().map(grow).collect())
+    }
+
+    fn format(&self) -> &'static dyn Format {
+        self.copies[0][0].format
+    }
+}
+
+fn bytes(matrices: &[Packed]) -> usize {
+    matrices.iter().map(Packed::bytes).sum()
+}
+
+/// The same matrix elsewhere in memory.
+pub(super) fn copy(packed: &Packed) -> Packed {
+    Packed { parts: packed.parts.iter().map(|part| Bytes::new(part.to_vec())).collect(), ..packed.clone() }
+}
+
+/// Activations of some tokens, as wide as a matrix is, both ways.
+struct Row {
+    cols: usize,
+    x: Vec<f32>,
+    q: Int8Rows,
+}
+
+impl Row {
+    fn new(cpu: &Cpu, tokens: usize, cols: usize) -> Self {
+        let (x, mut q) = (values(tokens * cols, 3), Int8Rows::default());
+        q.quantize(cpu, &x, cols);
+        Row { cols, x, q }
+    }
+
+    /// What a format is given. LLM.int8() quantizes the activations itself, so that is part of its product.
+    fn given(&self, format: &str) -> Rows<'_> {
+        if is_float(format) || format == "llm_int8" { Rows::F32(&self.x) } else { Rows::Int8(&self.q) }
+    }
+}
+
+/// Activations for all matrices of a shape.
+pub(super) struct Input {
+    tokens: usize,
+    rows: Vec<Row>,
+}
+
+impl Input {
+    pub fn new(cpu: &Cpu, tokens: usize, shape: &Shape) -> Self {
+        let mut rows: Vec<Row> = Vec::new();
+        for (_, cols) in &shape.matrices {
+            if rows.iter().all(|row| row.cols != *cols) {
+                rows.push(Row::new(cpu, tokens, *cols));
+            }
+        }
+        Input { tokens, rows }
+    }
+
+    fn of(&self, packed: &Packed) -> Rows<'_> {
+        let row = self.rows.iter().find(|row| row.cols == packed.cols).expect("made for this shape");
+        row.given(packed.format.name())
+    }
+}
+
+/// A checked case: all matrices of the shape one after another, the copies in turn. `y` is where outputs go.
+pub(super) fn case<'a>(
+    (machine, cpu): (usize, &'a Cpu),
+    shape: &Shape,
+    weights: &'a Weights,
+    input: &'a Input,
+    y: &'a RefCell<Vec<f32>>,
+) -> Result<Case<'a>, Failure> {
+    let tokens = input.tokens;
+    let copies = if tokens == 1 { &weights.copies[..] } else { &weights.copies[..1] };
+    let widest = shape.matrices.iter().map(|(rows, _)| tokens * rows).max().unwrap_or(0);
+    let len = y.borrow().len().max(widest);
+    y.borrow_mut().resize(len, 0.0);
+    let multiply = move |packed: &Packed, y: &mut [f32]| {
+        packed.matmul(cpu, input.of(packed), y);
+        black_box(y);
+    };
+    for packed in &copies[0] {
+        let y = &mut y.borrow_mut()[..tokens * packed.rows];
+        y.fill(f32::NAN);
+        multiply(packed, y);
+        check(cpu, packed, input.of(packed), y)?;
+    }
+    let facts = Facts {
+        format: weights.format().name(),
+        shape: shape.name.clone(),
+        sides: shape.sides(),
+        tokens,
+        copies: copies.len(),
+        bytes: bytes(&copies[0]),
+        ops: 2.0 * shape.weights() as f64 * tokens as f64,
+        limit: limit(cpu, weights.format(), tokens),
+    };
+    let mut next = 0;
+    let work = move || {
+        let y = &mut *y.borrow_mut();
+        copies[next].iter().for_each(|packed| multiply(packed, &mut y[..tokens * packed.rows]));
+        next = (next + 1) % copies.len();
+    };
+    Ok(Case::new(facts, machine, Box::new(work)))
+}
+
+/// Largest error of an output, as a fraction of `max|x| * sum|w|`.
+fn tolerance(cpu: &Cpu, format: &dyn Format, tokens: usize) -> f64 {
+    match format.name() {
+        "llm_int8" => 1.01 / 254.0, // half a step of the activations, which it quantizes itself
+        _ if format.takes_bf16(cpu, tokens) => 4e-3, // activations become bf16
+        _ => 3e-6,
+    }
+}
+
+/// Compares some outputs `y`, `[tokens, rows]`, with products of the dequantized weights in f64.
+fn check(cpu: &Cpu, packed: &Packed, x: Rows, y: &[f32]) -> Result<(), Failure> {
+    let (rows, cols) = (packed.rows, packed.cols);
+    let seen = x.floats();
+    let (name, tokens) = (packed.format.name(), seen.len() / cols);
+    let most = tolerance(cpu, packed.format, tokens);
+    let mut weights = vec![0.0; cols];
+    for i in 0..CHECKED_ROWS.min(rows) {
+        let row = i * (rows - 1) / (CHECKED_ROWS.min(rows) - 1).max(1);
+        packed.format.dequantize_row(packed, row, &mut weights);
+        let size: f64 = weights.iter().map(|w| f64::from(w.abs())).sum();
+        for token in [0, tokens / 2, tokens - 1] {
+            let x = &seen[token * cols..][..cols];
+            let want: f64 = weights.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+            let top = f64::from(x.iter().fold(0.0f32, |top, x| top.max(x.abs())));
+            let have = y[token * rows + row];
+            let error = (f64::from(have) - want).abs() / (size * top + 1e-6);
+            if error.is_nan() || error > most {
+                let message = format!(
+                    "kernel `{name}` on {}, [{rows}, {cols}] x {tokens} tokens: row {row} of token {token} is {have}, not \
+                     {want}: error {error:.1e} of max|x| * sum|w|, tolerance {most:.1e}; it was not timed",
+                    cpu.isa.name()
+                );
+                return Err(Failure { code: Code::Check, message });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lowbit_kernels::FORMATS;
+
+    #[test]
+    fn a_kernel_with_wrong_outputs_is_refused_by_name() {
+        let cpu = Cpu::new(None, Some(2)).unwrap();
+        let (rows, cols, tokens) = (40, 96, 5);
+        for format in FORMATS {
+            let packed =
+                format.quantize(&values(rows * cols, 7), rows, cols, &QuantizeOptions::default()).expect("finite");
+            let row = Row::new(&cpu, tokens, cols);
+            let mut y = vec![f32::NAN; tokens * rows];
+            packed.matmul(&cpu, row.given(format.name()), &mut y);
+            check(&cpu, &packed, row.given(format.name()), &y).expect("the kernel is right");
+            for bad in [f32::NAN, 2.0 * y[tokens * rows - 1] + 100.0] {
+                y[tokens * rows - 1] = bad;
+                let failure = check(&cpu, &packed, row.given(format.name()), &y).expect_err("the last output is wrong");
+                assert_eq!(failure.code, Code::Check);
+                assert!(failure.message.contains(&format!("`{}`", format.name())), "{failure}");
+                assert!(failure.message.contains("row 39 of token 4"), "{failure}");
+            }
+        }
+    }
+
+    #[test]
+    fn limits_follow_the_arithmetic() {
+        let (scalar, best) = (Cpu::new(Some("scalar"), Some(1)).unwrap(), Cpu::new(None, Some(1)).unwrap());
+        for format in FORMATS {
+            assert_eq!(limit(&scalar, *format, 1), Limit::Memory);
+            let wanted = if is_float(format.name()) { Limit::F32 } else { Limit::Int8 };
+            assert_eq!(limit(&scalar, *format, 2), wanted, "{}", format.name());
+            let pairs = best.isa.name() == "avx512-bf16" && ["bf16", "nf4", "nf4_dq"].contains(&format.name());
+            let wanted = if pairs { Limit::Bf16 } else { wanted };
+            assert_eq!(limit(&best, *format, 2), wanted, "{}", format.name());
+        }
+    }
+
+    #[test]
+    fn copies_fill_the_budget_and_are_elsewhere() {
+        let shape = Shape { name: "two".into(), matrices: vec![(256, 512), (64, 256)] };
+        let formats: Vec<&'static dyn Format> = FORMATS.iter().copied().filter(|f| f.name() == "f32").collect();
+        let weights = Weights::all(&formats, &shape, true).unwrap().remove(0);
+        let each = bytes(&weights.copies[0]);
+        assert_eq!(each, 4 * shape.weights());
+        assert_eq!(weights.copies.len(), COPIES_BYTES / each);
+        let places: std::collections::BTreeSet<_> = weights.copies.iter().map(|c| c[0].parts[0].as_ptr()).collect();
+        assert_eq!(places.len(), weights.copies.len());
+        assert_eq!(Weights::all(&formats, &shape, false).unwrap()[0].copies.len(), 1);
+    }
+}

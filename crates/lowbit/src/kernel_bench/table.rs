@@ -1,0 +1,72 @@
+//! Speeds of kernels for people.
+
+use super::against::{Change, FLOOR, NOISES};
+use super::{Machine, Speed, Speeds};
+use crate::host;
+use crate::output::line;
+
+/// Prints the limits of every machine, and a row for each case; with what became of it, where there are `changes`.
+pub fn print(speeds: &Speeds, changes: Option<&[Option<Change>]>) {
+    line(lowbit_eval::meter::cpu_name());
+    for Machine { isa, threads, limits } in &speeds.machines {
+        line(format!("limits of {isa} with {threads} threads: {}", host::limits_text(&host::limits_of(limits))));
+    }
+    let several = speeds.machines.iter().any(|m| m.isa != speeds.machines[0].isa);
+    let isa = |name: &str| if several { format!(" {name:12}") } else { String::new() };
+    let change = |text: String| if changes.is_some() { format!("  {text}") } else { String::new() };
+    line(format!(
+        "{:18} {:>15} {:>6}{} {:>7} {:>10} {:>23} {:>8} {:>8}  {:6} {:>6}{}",
+        "format",
+        "shape",
+        "tokens",
+        isa("isa"),
+        "threads",
+        "us p50",
+        "(min .. max)",
+        "GB/s",
+        "GOP/s",
+        "limit",
+        "%",
+        change(format!("{:>7} {:>7} {:>7}", "time", "of %", "counts"))
+    ));
+    for (i, s) in speeds.speeds.iter().enumerate() {
+        let changed =
+            changes.map_or(String::new(), |all| change(all[i].as_ref().map_or("not in the record".into(), told)));
+        line(format!("{}{changed}", row(s, &isa(s.isa))));
+    }
+    if changes.is_some() {
+        line(format!(
+            "time and of %: seconds and part of the limit against the record; both count beyond {:.0} %, or {NOISES} times \
+             the noise of both runs",
+            FLOOR * 100.0
+        ));
+    }
+}
+
+fn row(s: &Speed, isa: &str) -> String {
+    let us = |seconds: f64| format!("{:.1}", seconds * 1e6);
+    format!(
+        "{:18} {:>15} {:>6}{isa} {:>7} {:>10} {:>23} {:>8.2} {:>8.1}  {:6} {:>6.1}",
+        s.format,
+        s.shape,
+        s.tokens,
+        s.threads,
+        us(s.seconds_p50),
+        format!("({} .. {})", us(s.seconds_min), us(s.seconds_max)),
+        s.weight_gbps,
+        s.gops,
+        s.limit,
+        s.fraction_of_limit * 100.0
+    )
+}
+
+fn told(change: &Change) -> String {
+    let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
+    format!(
+        "{:>7} {:>7} {:>7}  {}",
+        percent(change.seconds_ratio),
+        percent(change.fraction_ratio),
+        format!("{:.1} %", change.threshold * 100.0),
+        change.verdict.name()
+    )
+}

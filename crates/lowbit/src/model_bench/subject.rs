@@ -1,0 +1,109 @@
+//! What is measured: a stored model, or one of a known shape made in memory.
+
+use super::Plan;
+use crate::failure::Failure;
+use crate::memory::Need;
+use lowbit_kernels::Cpu;
+use lowbit_model::checkpoint::{self, Options};
+use lowbit_model::listing::Listing;
+use lowbit_model::source::Role;
+use lowbit_model::synthetic::{self, Shape, Synthetic};
+use lowbit_model::{Card, Checkpoint, Config, Model, Param, Recipe, Tokenizer, recipe};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Seed of the weights of synthetic models.
+const SEED: u64 = 1;
+/// Longest sequence of a synthetic model that is written, tokens.
+const CONTEXT: usize = 4096;
+
+/// A model to measure.
+pub struct Subject {
+    /// Its name in the table.
+    pub name: String,
+    /// Name of its recipe.
+    pub recipe: &'static str,
+    /// Number of parameters.
+    pub params: u64,
+    /// Entries of its token table.
+    pub vocabulary: usize,
+    /// Seconds until its weights were there.
+    pub load_seconds: f64,
+    /// The network.
+    pub model: Arc<Model<Param>>,
+}
+
+impl Subject {
+    /// Loads a model of any layout, or an `org/name` of the Hub's cache; under another recipe than its own, if one is
+    /// given.
+    ///
+    /// # Errors
+    /// When it is malformed, a classifier, cannot be had under the recipe, or does not fit into memory with the sequences of
+    /// a plan for each number of threads.
+    pub fn load(path: &Path, recipe: Option<&'static Recipe>, plan: &Plan, cpus: &[Cpu]) -> Result<Self, Failure> {
+        let start = Instant::now();
+        let checkpoint = Checkpoint::open(path)?.on(&cpus[0].pool);
+        if checkpoint.card().config.classes().is_some() {
+            let text = "is a classifier; `bench` measures language models, `compare` times classifiers";
+            return Err(Failure::input(path, text));
+        }
+        let stored = recipe.unwrap_or(checkpoint.recipe());
+        let config = &checkpoint.card().config;
+        Need::of(config, stored, plan.cache, plan.tokens() * cpus.len())?.check()?;
+        let model = match recipe.filter(|recipe| recipe.name != checkpoint.recipe().name) {
+            Some(recipe) => checkpoint.model_as(recipe, &Options::new())?,
+            None => checkpoint.model()?,
+        };
+        let name = path.file_name().map_or(path.to_string_lossy(), |name| name.to_string_lossy()).into_owned();
+        Self::new(name, stored, config, model, start)
+    }
+
+    /// Makes a random model of a shape, under the recipe such models usually run under if none is given.
+    ///
+    /// # Errors
+    /// When there is no such shape, or it does not fit into memory, as for [`Subject::load`].
+    pub fn synthetic(name: &str, recipe: Option<&'static Recipe>, plan: &Plan, cpus: &[Cpu]) -> Result<Self, Failure> {
+        let start = Instant::now();
+        let (shape, recipe) = shape(name, recipe)?;
+        Need::of(&shape.config(), recipe, plan.cache, plan.tokens() * cpus.len())?.check()?;
+        let model = synthetic::model(&shape.config(), recipe, SEED)?;
+        Self::new(format!("{name} (synthetic)"), recipe, &shape.config(), model, start)
+    }
+
+    fn new(
+        name: String,
+        recipe: &Recipe,
+        config: &Config,
+        model: Model<Param>,
+        start: Instant,
+    ) -> Result<Self, Failure> {
+        let load_seconds = start.elapsed().as_secs_f64();
+        let listing = Listing::new(config)?;
+        let table = listing.params().iter().find(|p| p.role == Role::Embedding);
+        Ok(Subject {
+            name,
+            recipe: recipe.name,
+            params: listing.count(),
+            vocabulary: table.map_or(1, |table| table.rows),
+            load_seconds,
+            model: Arc::new(model),
+        })
+    }
+}
+
+/// Writes the model that [`Subject::synthetic`] makes into a directory, with a tokenizer of bytes.
+///
+/// # Errors
+/// When there is no such shape or writing fails.
+pub fn save_synthetic(name: &str, recipe: Option<&'static Recipe>, directory: &Path) -> Result<(), Failure> {
+    let (shape, recipe) = shape(name, recipe)?;
+    let card = Card::new(shape.config(), CONTEXT);
+    let mut source = Synthetic::new(recipe, SEED);
+    Ok(checkpoint::save(directory, &card, Some(&Tokenizer::bytes()), recipe, &mut source)?)
+}
+
+fn shape(name: &str, recipe: Option<&'static Recipe>) -> Result<(&'static Shape, &'static Recipe), Failure> {
+    let shape = synthetic::find(name)?;
+    Ok((shape, recipe.map_or_else(|| recipe::find(shape.recipe), Ok)?))
+}

@@ -1,0 +1,121 @@
+//! The tests of a model's bench, named as llama-bench names them.
+
+use lowbit_kernels::ops::CacheKind;
+use lowbit_model::work::Pass;
+
+/// Tokens of the prompt whose time to the first token is measured.
+pub const FIRST: usize = 32;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Time to the logits after a prompt of [`FIRST`] tokens.
+    First,
+    /// A prompt of so many tokens.
+    Prompt(usize),
+    /// So many tokens one by one.
+    Answer(usize),
+    /// A prompt, then an answer.
+    Both {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of the answer.
+        answer: usize,
+    },
+    /// Answers of several sequences together.
+    Answers {
+        /// Tokens of each.
+        tokens: usize,
+        /// Sequences.
+        sequences: usize,
+    },
+}
+
+/// A test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// What is measured.
+    pub kind: Kind,
+    /// Tokens that are in each sequence before; they are not part of the time.
+    pub depth: usize,
+}
+
+impl Test {
+    /// `ttft32`, `pp512`, `tg128`, `pp512+tg128`, `tg128x8`; with a depth `tg128 @ d1024`.
+    pub fn name(self) -> String {
+        let name = match self.kind {
+            Kind::First => format!("ttft{FIRST}"),
+            Kind::Prompt(n) => format!("pp{n}"),
+            Kind::Answer(n) => format!("tg{n}"),
+            Kind::Both { prompt, answer } => format!("pp{prompt}+tg{answer}"),
+            Kind::Answers { tokens, sequences } => format!("tg{tokens}x{sequences}"),
+        };
+        if self.depth == 0 { name } else { format!("{name} @ d{}", self.depth) }
+    }
+
+    /// Tokens of the prompt, fed together, then those fed one by one, to each sequence.
+    pub fn steps(self) -> (usize, usize) {
+        match self.kind {
+            Kind::First => (FIRST, 0),
+            Kind::Prompt(n) => (n, 0),
+            Kind::Answer(n) => (0, n),
+            Kind::Both { prompt, answer } => (prompt, answer),
+            Kind::Answers { tokens, .. } => (0, tokens),
+        }
+    }
+
+    /// Sequences that are continued together.
+    pub fn sequences(self) -> usize {
+        match self.kind {
+            Kind::Answers { sequences, .. } => sequences,
+            _ => 1,
+        }
+    }
+
+    /// Tokens fed in all while the time runs.
+    pub fn tokens(self) -> usize {
+        let (prompt, answer) = self.steps();
+        (prompt + answer) * self.sequences()
+    }
+
+    /// Tokens of a sequence in the end.
+    pub fn length(self) -> usize {
+        let (prompt, answer) = self.steps();
+        self.depth + prompt + answer
+    }
+
+    /// Its passes: how many, and one of them, halfway.
+    pub fn passes(self, cache: CacheKind) -> Vec<(usize, Pass)> {
+        let (prompt, answer) = self.steps();
+        let pass = |past, new| Pass { sequences: self.sequences(), past, new, cache };
+        let parts = [(1, pass(self.depth, prompt)), (answer, pass(self.depth + prompt + answer / 2, 1))];
+        parts.into_iter().filter(|(count, pass)| *count > 0 && pass.new > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_cover_the_tokens_of_a_test() {
+        let both = Kind::Both { prompt: 512, answer: 128 };
+        let cases = [
+            (Kind::First, 0, "ttft32", 32, 32),
+            (Kind::Prompt(512), 100, "pp512 @ d100", 512, 612),
+            (Kind::Answer(128), 0, "tg128", 128, 128),
+            (both, 64, "pp512+tg128 @ d64", 640, 704),
+            (Kind::Answers { tokens: 16, sequences: 8 }, 10, "tg16x8 @ d10", 128, 26),
+        ];
+        for (kind, depth, name, tokens, length) in cases {
+            let test = Test { kind, depth };
+            assert_eq!((test.name().as_str(), test.tokens(), test.length()), (name, tokens, length));
+            let fed = test.passes(CacheKind::default()).iter().map(|(n, p)| n * p.new * p.sequences).sum::<usize>();
+            assert_eq!(fed, tokens);
+        }
+        let [(1, first), (128, second)] = Test { kind: both, depth: 64 }.passes(CacheKind::default())[..] else {
+            panic!("a prompt, then 128 tokens");
+        };
+        assert_eq!((first.past, second.past), (64, 64 + 512 + 64));
+    }
+}
