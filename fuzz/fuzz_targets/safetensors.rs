@@ -10,7 +10,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         return;
     };
     for name in tensors.names() {
-        let _ = (tensors.floats(name), tensors.bytes(name));
+        let rows = tensors.entry(name).and_then(|entry| entry.shape.first().copied()).unwrap_or(1);
+        let _ = (tensors.floats(name), tensors.bytes(name), tensors.row_floats(name, rows / 2..rows));
     }
     let _ = tensors.verify();
 });

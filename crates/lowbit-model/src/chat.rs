@@ -12,6 +12,7 @@ mod functions;
 mod guard;
 mod prompt;
 mod rewrite;
+mod slice;
 
 pub use prompt::tokens;
 

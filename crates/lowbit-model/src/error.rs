@@ -1,6 +1,6 @@
 //! The error of this floor: what, where, and the remedy, in one line.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Which exit code an error deserves (the codes of the command line's contract).
@@ -52,7 +52,11 @@ impl fmt::Display for Error {
         if let Some(path) = &self.path {
             write!(f, "{}: ", path.display())?;
         }
-        f.write_str(&self.message)
+        // What a file holds may stand in the sentence, by way of the parsers' own.
+        self.message.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_debug()),
+            false => f.write_char(c),
+        })
     }
 }
 

@@ -78,6 +78,7 @@ fn bad_containers() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
         ("M7 many", file(&format!("{{{}}}", many.join(",")), 0), vec!["tensor count exceeds 262144"]),
         ("M8 NUL", one(f32s("a\\u0000", "[1]", 0, 4), 4), vec!["`a\\0`", "control character"]),
         ("M8 ESC", one(f32s("\\u001b[31m", "[1]", 0, 4), 4), vec!["`\\u{1b}[31m`", "control character"]),
+        ("M8 ESC in a field", file(r#"{"x":{"\u001b[31m":1}}"#, 0), vec!["`x`", "unknown field `\\u{1b}[31m`"]),
         ("M8 path", one(f32s("../../etc/passwd", "[1]", 0, 4), 4), vec!["looks like a path"]),
         ("M8 long", one(f32s(&long, "[1]", 0, 4), 4), vec!["1048576 bytes, more than 512"]),
         ("M14 1 TiB", one(f32s("x", "[274877906944]", 0, 1 << 40), 0), vec!["1099511627776 bytes", "has 0"]),
@@ -96,16 +97,11 @@ fn bad_containers_are_refused() {
         let start = Instant::now();
         let error = Tensors::open(&path).expect_err(name);
         assert!(start.elapsed() < Duration::from_secs(4), "{name}: {:?}", start.elapsed());
-        let line = error.to_string();
-        assert_eq!(error.kind, Kind::Input, "{name}: {line}");
-        assert!(line.starts_with(path.to_str().expect("UTF-8")), "{name} names the file: {line}");
-        assert!(!line.contains(['\n', '\u{1b}', '\0']) && line.len() < 700, "{name} is one printable line: {line}");
-        for word in words {
-            assert!(line.contains(word), "{name}: `{word}` in: {line}");
-        }
+        refused_file(name, &path, &error, &words);
     }
 }
 
+/// M19 and M21.
 #[test]
 fn what_is_no_file_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -151,11 +147,11 @@ fn packed(directory: &Path, name: &str) -> std::path::PathBuf {
 fn refused(directory: &Path) -> String {
     let error = Checkpoint::open(directory).and_then(|c| c.model().map(|_| ()));
     let error = error.expect_err("refused");
-    assert_eq!(error.kind, Kind::Input, "{error}");
-    assert!(error.path.is_some() && !error.to_string().contains('\n'), "{error}");
-    error.to_string()
+    assert!(error.path.is_some(), "{error}");
+    refusal("a model", &error, &[""])
 }
 
+/// M16.
 #[test]
 fn a_config_that_disagrees_names_both_sides() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -210,6 +206,7 @@ fn a_config_that_disagrees_names_both_sides() {
     assert!(error.to_string().contains("config.json"), "{error}");
 }
 
+/// M22.
 #[test]
 fn keys_that_name_code_are_ignored_with_a_notice() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -238,6 +235,7 @@ fn damage(directory: &Path, tensor: &str, at: usize, change: impl Fn(u8) -> u8) 
     std::fs::write(&path, file).expect("written");
 }
 
+/// M17 and M18.
 #[test]
 fn truncated_and_damaged_data_is_found() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -252,6 +250,7 @@ fn truncated_and_damaged_data_is_found() {
     assert!(refused(&out).contains("truncated"));
 }
 
+/// M18.
 #[test]
 fn weights_that_are_not_finite_are_refused() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,8 +1,10 @@
 //! Damaged and hostile Hub directories: each is refused with one line that names file, field or tensor, and value.
 
+mod common;
+
 use lowbit_model::checkpoint::Options;
 use lowbit_model::container::{Dtype, Planned, Tensors, Writer};
-use lowbit_model::{Checkpoint, Kind, recipe};
+use lowbit_model::{Checkpoint, recipe};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,10 +69,8 @@ impl Home {
             c.model_as(recipe::find("f32")?, &Options::new())
         };
         let error = Checkpoint::open(self.path()).and_then(load).map(|_| ()).expect_err(what);
-        assert_eq!(error.kind, Kind::Input, "{what}: {error}");
-        let line = error.to_string();
-        assert!(error.path.is_some() && !line.contains(['\n', '\u{1b}', '\0']) && line.len() < 700, "{what}: {line}");
-        line
+        assert!(error.path.is_some(), "{what}: {error}");
+        common::refusal(what, &error, &[""])
     }
 
     fn assert_refused(&self, what: &str, words: &[&str]) {

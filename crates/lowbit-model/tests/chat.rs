@@ -1,7 +1,9 @@
 //! Chat templates: against transformers, and against those who mean harm.
 
+mod common;
+
 use lowbit_model::chat::{Message, Role, Template, tokens};
-use lowbit_model::{Error, Kind, Tokenizer};
+use lowbit_model::{Error, Tokenizer};
 use serde::Deserialize;
 use std::time::Instant;
 
@@ -66,105 +68,128 @@ fn user(text: &str) -> Vec<Message> {
     vec![Message::new(Role::User, text)]
 }
 
-#[test]
-fn hostile_templates() {
-    let nested = format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000));
-    let list = format!("{{{{ {}{} }}}}", "[".repeat(20_000), "]".repeat(20_000));
-    let minus = format!("{{{{ {}1 }}}}", "-".repeat(60_000));
-    let not = format!("{{{{ {}1 }}}}", "not ".repeat(16_000));
-    let sum = format!("{{{{ 1{} }}}}", "+1".repeat(30_000));
-    let filters = format!("{{{{ 1{} }}}}", "|abs".repeat(16_000));
-    let attributes = format!("{{{{ a{} }}}}", ".a".repeat(30_000));
-    let ifs = format!("{}{}", "{% if 1 %}".repeat(3_000), "{% endif %}".repeat(3_000));
-    let folded = format!("{{{{ {}'' }}}}", "'a' * 99999999 ~ ".repeat(3_000));
-    let long = "{{ bos_token }}".repeat(70_000);
+/// A template and what its refusal must say.
+type Hostile = (&'static str, &'static str);
+
+/// Much text of little, and loops without end.
+const TEXTS: &[Hostile] = &[
+    (
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}{% endfor %}",
+        "fuel",
+    ),
+    ("{% for a in messages %}{% for i in range(9999999999) %}x{% endfor %}{% endfor %}", "range"),
+    ("{{ 'a' * 1000000000 }}", "size"),
+    ("{{ 'a' * 100000 * 100000 }}", "size"),
+    ("{% for i in range(99999) %}{{ 'a' * 100000 }}{% endfor %}", "size"),
+    ("{{ [1] * 1000000000 }}", "fuel"),
+    (
+        "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x|replace('a', 'aaaa') %}{% endfor %}",
+        "size",
+    ),
+    (
+        "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x.replace('', 'aaaaaaaa') %}{% endfor %}",
+        "size",
+    ),
+    ("{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x.join(ns.x) %}{% endfor %}", "size"),
+    ("{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x|join(ns.x) %}{% endfor %}", "size"),
+    ("{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x|join(d=ns.x) %}{% endfor %}", "size"),
+    ("{{ 'a'|indent(1000000000, true) }}", "size"),
+    ("{{ 'a'|indent(width=1000000000, first=true) }}", "size"),
+    ("{{ '{:>1000000000}'.format('a') }}", "size"),
+    ("{{ '{:>{}}'.format('a', 1000000000) }}", "size"),
+    ("{{ '%1000000000s'|format('a') }}", "unknown"),
+];
+
+/// Lists and maps that grow, and calls without end.
+const VALUES: &[Hostile] = &[
+    (
+        "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|tojson }}",
+        "fuel",
+    ),
+    ("{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "fuel"),
+    (
+        "{% set ns = namespace(x={}) %}{% for i in range(60) %}{% set ns.x = {1: ns.x, 2: ns.x} %}{% endfor %}{{ ns.x == ns.x }}",
+        "fuel",
+    ),
+    ("{% set ns = namespace(x=[]) %}{% for i in range(30000) %}{% set ns.x = [ns.x] %}{% endfor %}", "nested"),
+    ("{% set ns = namespace(x=1) %}{% set ns.x = ns %}{{ ns }}", "nested"),
+    ("{% set ns = namespace(x=1) %}{% set ns.x = [ns] %}{{ ns|tojson }}", "nested"),
+    ("{% macro m(x) %}{{ m(x ~ x) }}{% endmacro %}{{ m('a') }}", "recursion"),
+    ("{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
+    ("{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", "recursion"),
+];
+
+/// What reaches for files and the interpreter, or is no template.
+const REACHES: &[Hostile] = &[
+    ("{% include '/etc/passwd' %}", "another template"),
+    ("{% import '/etc/passwd' as x %}", "another template"),
+    ("{% from '/etc/passwd' import x %}", "another template"),
+    ("{% extends '/etc/passwd' %}", "another template"),
+    ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "undefined"),
+    ("{{ messages.__class__.__init__.__globals__ }}", "undefined"),
+    ("{{ cycler.__init__.__globals__.os.popen('id').read() }}", "undefined"),
+    ("{{ debug() }}", "unknown"),
+    ("{% for m in messages %}", "end of"),
+    ("{{ messages", ""),
+    ("{{ raise_exception('no \x1b[2J such\nrole') }}", "no \\u{1b}[2J such\\nrole"),
+];
+
+/// Long sources.
+fn long_sources() -> Vec<(String, &'static str)> {
     let doubling = "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x OP ns.x %}{% endfor %}{{ ns.x|length }}";
-    let (tilde, plus) = (doubling.replace("OP", "~"), doubling.replace("OP", "+"));
     let raw =
         format!("{{% set x %}}{{% for i in range(30000) %}}{}{{% endfor %}}{{% endset %}}", "raw ".repeat(10_000));
-    let loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}{% endfor %}";
-    for (source, word) in [
-        (loops, "fuel"),
-        ("{% for a in messages %}{% for i in range(9999999999) %}x{% endfor %}{% endfor %}", "range"),
-        ("{{ 'a' * 1000000000 }}", "size"),
-        ("{{ 'a' * 100000 * 100000 }}", "size"),
-        ("{% for i in range(99999) %}{{ 'a' * 100000 }}{% endfor %}", "size"),
-        ("{{ [1] * 1000000000 }}", "fuel"),
-        (tilde.as_str(), "size"),
-        (plus.as_str(), "size"),
-        (
-            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x|replace('a', 'aaaa') %}{% endfor %}",
-            "size",
-        ),
-        (
-            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x.replace('', 'aaaaaaaa') %}{% endfor %}",
-            "size",
-        ),
-        (
-            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x.join(ns.x) %}{% endfor %}",
-            "size",
-        ),
-        (
-            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x|join(ns.x) %}{% endfor %}",
-            "size",
-        ),
-        (
-            "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x|join(d=ns.x) %}{% endfor %}",
-            "size",
-        ),
-        ("{{ 'a'|indent(1000000000, true) }}", "size"),
-        ("{{ 'a'|indent(width=1000000000, first=true) }}", "size"),
-        ("{{ '{:>1000000000}'.format('a') }}", "size"),
-        ("{{ '{:>{}}'.format('a', 1000000000) }}", "size"),
-        ("{{ '%1000000000s'|format('a') }}", "unknown"),
-        (
-            "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|tojson }}",
-            "fuel",
-        ),
-        ("{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "fuel"),
-        (
-            "{% set ns = namespace(x={}) %}{% for i in range(60) %}{% set ns.x = {1: ns.x, 2: ns.x} %}{% endfor %}{{ ns.x == ns.x }}",
-            "fuel",
-        ),
-        ("{% set ns = namespace(x=[]) %}{% for i in range(30000) %}{% set ns.x = [ns.x] %}{% endfor %}", "nested"),
-        ("{% set ns = namespace(x=1) %}{% set ns.x = ns %}{{ ns }}", "nested"),
-        ("{% set ns = namespace(x=1) %}{% set ns.x = [ns] %}{{ ns|tojson }}", "nested"),
-        ("{% macro m(x) %}{{ m(x ~ x) }}{% endmacro %}{{ m('a') }}", "recursion"),
-        ("{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
-        ("{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", "recursion"),
-        (raw.as_str(), "size"),
-        (folded.as_str(), "size"),
-        ("{% include '/etc/passwd' %}", "another template"),
-        ("{% import '/etc/passwd' as x %}", "another template"),
-        ("{% from '/etc/passwd' import x %}", "another template"),
-        ("{% extends '/etc/passwd' %}", "another template"),
-        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "undefined"),
-        ("{{ messages.__class__.__init__.__globals__ }}", "undefined"),
-        ("{{ cycler.__init__.__globals__.os.popen('id').read() }}", "undefined"),
-        ("{{ debug() }}", "unknown"),
-        (nested.as_str(), ""),
-        (list.as_str(), ""),
-        (minus.as_str(), "nested"),
-        (not.as_str(), "nested"),
-        (sum.as_str(), "nested"),
-        (filters.as_str(), "nested"),
-        (attributes.as_str(), "nested"),
-        (ifs.as_str(), ""),
-        (long.as_str(), "size"),
-        ("{% for m in messages %}", "end of"),
-        ("{{ messages", ""),
-        ("{{ raise_exception('no \x1b[2J such\nrole') }}", "no \\u{1b}[2J such\\nrole"),
-    ] {
+    vec![
+        (doubling.replace("OP", "~"), "size"),
+        (doubling.replace("OP", "+"), "size"),
+        (raw, "size"),
+        (format!("{{{{ {}'' }}}}", "'a' * 99999999 ~ ".repeat(3_000)), "size"),
+        (format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000)), ""),
+        (format!("{{{{ {}{} }}}}", "[".repeat(20_000), "]".repeat(20_000)), ""),
+        (format!("{{{{ {}1 }}}}", "-".repeat(60_000)), "nested"),
+        (format!("{{{{ {}1 }}}}", "not ".repeat(16_000)), "nested"),
+        (format!("{{{{ 1{} }}}}", "+1".repeat(30_000)), "nested"),
+        (format!("{{{{ 1{} }}}}", "|abs".repeat(16_000)), "nested"),
+        (format!("{{{{ a{} }}}}", ".a".repeat(30_000)), "nested"),
+        (format!("{}{}", "{% if 1 %}".repeat(3_000), "{% endif %}".repeat(3_000)), ""),
+        ("{{ bos_token }}".repeat(70_000), "size"),
+    ]
+}
+
+/// T4: templates that mean harm.
+#[test]
+fn hostile_templates() {
+    let short = [TEXTS, VALUES, REACHES].concat().into_iter().map(|(source, word)| (source.to_string(), word));
+    for (source, word) in short.chain(long_sources()) {
         let start = Instant::now();
-        let result = Template::new(source, "", "").and_then(|t| t.render(&user("hi"), true));
+        let result = Template::new(&source, "", "").and_then(|t| t.render(&user("hi"), true));
+        let seconds = start.elapsed().as_secs_f64();
         let shown: String = source.chars().take(90).collect();
         let error = result.err().unwrap_or_else(|| panic!("accepted: {shown}"));
-        let seconds = start.elapsed().as_secs_f64();
-        assert_eq!(error.kind, Kind::Input, "{shown}: {error}");
-        let text = error.to_string();
-        assert!(text.starts_with("chat template") && text.contains(word) && !text.contains('\n'), "{shown}: {text}");
+        let line = common::refusal(&shown, &error, &[word]);
+        assert!(line.starts_with("chat template"), "{shown}: {line}");
         assert!(seconds < 1.0, "{shown}: {seconds} s");
     }
+}
+
+/// Slices at which the engine's own code fails.
+#[test]
+fn slices_are_those_of_python() {
+    for (source, want) in [
+        ("{{ [][::-1] }}", "[]"),
+        ("{{ ''[::-1] }}", ""),
+        ("{{ undefined_name[::-1]|length }}", "0"),
+        ("{{ [0, 1, 2, 3][1:3:-1] }}", "[]"),
+        ("{{ [0, 1, 2, 3][3:0:-1] }}", "[3, 2, 1]"),
+        ("{{ 'abcd'[::-2] }}{{ 'abcd'[-3:-1] }}", "dbbc"),
+        ("{{ (1, 2, 3)[1:] }}", "(2, 3)"),
+        ("{{ messages[::-1]|length }}{{ messages[1:]|length }}", "10"),
+    ] {
+        let template = Template::new(source, "", "").expect("a template");
+        assert_eq!(template.render(&user("hi"), true).expect("rendered"), want, "{source}");
+    }
+    let zero = Template::new("{{ [1][::0] }}", "", "").expect("a template");
+    assert!(zero.render(&user("hi"), true).expect_err("step 0").to_string().contains("step 0"));
 }
 
 #[test]
@@ -183,6 +208,7 @@ fn unknown_role() {
     assert!(error.to_string().contains("unknown variant `wizard`, expected one of `system`, `user`, `assistant`"));
 }
 
+/// T5.
 #[test]
 fn what_is_said_holds_no_control_tokens() {
     let template = Template::new("<|end|>{{ messages[0].content }}<|end|>", "", "").expect("a template");

@@ -1,5 +1,8 @@
 //! GGUF files: types against gguf-py (`tools/golden/gguf_types.py`), written files, hostile and mutated ones.
 
+mod common;
+
+use common::{refusal, refused_file};
 use lowbit_kernels::Bytes;
 use lowbit_model::Kind;
 use lowbit_model::container::gguf::{Field, Gguf, GgufWriter, Planned, TYPES, Type, Value, find};
@@ -230,13 +233,13 @@ fn files_are_written_whole_or_not_at_all() {
 }
 
 /// Name, content, and what the message must hold.
-fn bad_files() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
-    let build = |tensors, pairs| Build::new(3, tensors, pairs);
-    let u32s = |n: u32| n.to_le_bytes();
-    let align = |kind, value: &[u8]| build(0, 1).pair("general.alignment", kind, value).0;
-    let tensor = |dims: &[u64], kind| build(1, 0).tensor(b"w", dims, kind, 0).data(&[0; 64]);
-    let named = |name: &[u8]| build(1, 0).tensor(name, &[4], 0, 0).data(&[0; 64]);
-    let long = "n".repeat(1 << 20);
+type Bad = (&'static str, Vec<u8>, Vec<&'static str>);
+
+fn build(tensors: u64, pairs: u64) -> Build {
+    Build::new(3, tensors, pairs)
+}
+
+fn bad_headers() -> Vec<Bad> {
     vec![
         ("M1 empty", vec![], vec!["truncated header: 0 of 24 bytes"]),
         ("M1 magic only", b"GGUF".to_vec(), vec!["truncated header: 4 of 24 bytes"]),
@@ -249,6 +252,13 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
         ("M9 n_kv 2^63", build(0, 1 << 63).0, vec!["`n_kv` is 9223372036854775808", "65536"]),
         ("M9 n_kv 0xFFFFFFFF", build(0, 0xffff_ffff).0, vec!["`n_kv` is 4294967295"]),
         ("M9 more than there are", build(200_000, 0).0, vec!["tensor 0", "asks for 8 bytes"]),
+    ]
+}
+
+fn bad_values() -> Vec<Bad> {
+    let align = |kind, value: &[u8]| build(0, 1).pair("general.alignment", kind, value).0;
+    let u32s = |n: u32| n.to_le_bytes();
+    vec![
         (
             "M10 key 2^63",
             build(0, 1).raw(&[0, 0, 0, 0, 0, 0, 0, 0x80]).0,
@@ -274,11 +284,19 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
         ("M11 alignment 3", align(4, &u32s(3)), vec!["`general.alignment` is 3"]),
         ("M11 alignment 2^31", align(4, &u32s(1 << 31)), vec!["`general.alignment` is 2147483648"]),
         ("M11 alignment of text", align(8, &[0; 8]), vec!["`general.alignment` is not a whole number"]),
+    ]
+}
+
+fn bad_tensors() -> Vec<Bad> {
+    let tensor = |dims: &[u64], kind| build(1, 0).tensor(b"w", dims, kind, 0).data(&[0; 64]);
+    let named = |name: &[u8]| build(1, 0).tensor(name, &[4], 0, 0).data(&[0; 64]);
+    let long = "n".repeat(1 << 20);
+    vec![
         ("M12 no dimensions", tensor(&[], 0), vec!["`w`", "has 0 dimensions"]),
         ("M12 five", tensor(&[1; 5], 0), vec!["`w`", "has 5 dimensions"]),
         (
             "M12 2^32 - 1",
-            build(1, 0).text(b"w").raw(&u32s(u32::MAX)).raw(&[0; 64]).0,
+            build(1, 0).text(b"w").raw(&[0xff; 4]).raw(&[0; 64]).0,
             vec!["`w`", "has 4294967295 dimensions"],
         ),
         ("M12 zero", tensor(&[4, 0], 0), vec!["`w`", "[4, 0]"]),
@@ -323,22 +341,17 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
 fn bad_files_are_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("x.gguf");
-    for (name, content, words) in bad_files() {
+    for (name, content, words) in [bad_headers(), bad_values(), bad_tensors()].concat() {
         std::fs::write(&path, content).expect("written");
         let start = Instant::now();
         let error = Gguf::open(&path).expect_err(name);
         assert!(start.elapsed() < Duration::from_secs(1), "{name}: {:?}", start.elapsed());
-        let line = error.to_string();
-        assert_eq!(error.kind, Kind::Input, "{name}: {line}");
-        assert!(line.starts_with(path.to_str().expect("UTF-8")), "{name} names the file: {line}");
-        assert!(!line.contains(['\n', '\u{1b}', '\0']) && line.len() < 700, "{name} is one printable line: {line}");
-        for word in words {
-            assert!(line.contains(word), "{name}: `{word}` in: {line}");
-        }
+        refused_file(name, &path, &error, &words);
     }
     assert!(Gguf::open(directory.path()).expect_err("directory").to_string().contains("not a regular file"));
 }
 
+/// M18.
 #[test]
 fn bad_codes_are_refused() {
     let half = |x: f32| half::f16::from_f32(x).to_le_bytes();
@@ -418,8 +431,7 @@ fn mutated_files_are_read_or_refused() {
             }
             Err(error) => {
                 bad += 1;
-                let line = error.to_string();
-                assert!(!line.contains(['\n', '\u{1b}', '\0']) && line.len() < 700, "{line}");
+                refusal("a mutation", &error, &[""]);
             }
         }
     }

@@ -217,21 +217,19 @@ pub(super) fn without_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
+        let (before, tag) = rest.split_at(start + 2);
         out.push_str(before);
         let Some(end) = tag.find("%}") else {
             rest = tag;
             break;
         };
-        let name = tag[2..end].trim_matches(['-', '+', ' ', '\n', '\t']);
-        let other = match name {
-            "generation" => tag[..end].replace("generation", "if true"),
-            "endgeneration" => tag[..end].replace("endgeneration", "endif"),
-            _ => tag[..end].to_string(),
-        };
-        out.push_str(&other);
-        out.push_str("%}");
-        rest = &tag[end + 2..];
+        let (tag, after) = tag.split_at(end);
+        match tag.trim_matches(['-', '+', ' ', '\n', '\t']) {
+            "generation" => out.push_str(&tag.replace("generation", "if true")),
+            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
+            _ => out.push_str(tag),
+        }
+        rest = after;
     }
     out + rest
 }
@@ -258,5 +256,8 @@ mod tests {
     fn tags_for_training() {
         let source = "a{%- generation -%}b{%-endgeneration%}c{% if generation %}d{% endif %}{%";
         assert_eq!(without_tags(source), "a{%- if true -%}b{%-endif%}c{% if generation %}d{% endif %}{%");
+        for source in ["{%}", "{%%}", "{% %}%}{%", "{%}\u{fffd}%}"] {
+            assert_eq!(without_tags(source), source);
+        }
     }
 }

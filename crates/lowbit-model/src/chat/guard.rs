@@ -6,8 +6,8 @@
 //! costs is then bounded by what was charged for its operands; the few functions that make much of little are bounded by
 //! themselves (`functions`), and so is repetition. Constants behind such a function are not folded at compile time either.
 
-use super::rewrite::{self, EMIT, SEARCH, TIMES, WEIGH};
-use super::{MAX_OUTPUT, Message, functions};
+use super::rewrite::{self, EMIT, SEARCH, SLICE, TIMES, WEIGH};
+use super::{MAX_OUTPUT, Message, functions, slice};
 use crate::Error;
 use minijinja::machinery::{self, CodeGenerator};
 use minijinja::syntax::SyntaxConfig;
@@ -73,6 +73,7 @@ pub(super) fn render(source: &str, bos: &str, eos: &str, messages: &[Message], a
     env.add_function(SEARCH, move |value: Value| search.length(value.as_str().map_or(0, str::len)).map(|()| value));
     let emit = budget.clone();
     env.add_function(EMIT, move |value: Value| emit.text(&value).map(|()| value));
+    env.add_function(SLICE, slice::slice);
     env.add_function(TIMES, move |a: Value, b: Value| budget.times(&a, &b));
     let (instructions, blocks) = compile(source)?;
     let messages = Value::from(Serde(messages));

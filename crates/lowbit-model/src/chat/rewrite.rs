@@ -12,6 +12,7 @@ pub(super) const WEIGH: &str = "weigh an operand";
 pub(super) const EMIT: &str = "weigh an output";
 pub(super) const SEARCH: &str = "weigh a text";
 pub(super) const TIMES: &str = "multiply";
+pub(super) const SLICE: &str = "slice";
 
 /// The template with guards around operands and outputs.
 ///
@@ -192,10 +193,12 @@ impl Rewrite {
             Expr::Var(e) => Expr::Var(spanned(ast::Var { id: e.id }, e.span())),
             Expr::Const(e) => Expr::Const(spanned(ast::Const { value: e.value.clone() }, e.span())),
             Expr::Slice(e) => {
-                let expr = self.weighed(&e.expr)?;
-                let (start, stop) = (self.maybe(e.start.as_ref())?, self.maybe(e.stop.as_ref())?);
-                let step = self.maybe(e.step.as_ref())?;
-                Expr::Slice(spanned(ast::Slice { expr, start, stop, step }, e.span()))
+                let mut args = vec![self.weighed(&e.expr)?];
+                for bound in [&e.start, &e.stop, &e.step] {
+                    let none = || Expr::Const(spanned(ast::Const { value: ().into() }, e.span()));
+                    args.push(self.maybe(bound.as_ref())?.unwrap_or_else(none));
+                }
+                guard(SLICE, args, e.span())
             }
             Expr::UnaryOp(_) | Expr::BinOp(_) | Expr::Compare(_) => self.operator(expr)?,
             Expr::IfExpr(e) => {

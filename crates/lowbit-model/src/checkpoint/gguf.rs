@@ -138,7 +138,7 @@ fn values(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<Vec<f32>, Error> 
     if format.is_some_and(|f| spec.role == Role::Body && holds_ternary(f)) {
         return Ok(checkpoint.packed(spec)?.dequantize());
     }
-    match checkpoint.origin.packed(spec)? {
+    match checkpoint.origin.packed(spec, checkpoint.pool()?)? {
         Some(packed) => Ok(packed.dequantize()),
         None => checkpoint.master(spec),
     }

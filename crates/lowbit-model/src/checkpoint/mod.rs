@@ -11,10 +11,12 @@ use crate::origin::{self, Origin, ternary};
 use crate::recipe::Activations;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
-use lowbit_kernels::{Format, Packed, QuantizeOptions};
+use lowbit_kernels::{Format, Packed, Pool, QuantizeOptions, Threads};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 mod gguf;
 mod ledger;
@@ -22,7 +24,7 @@ mod save;
 
 pub use gguf::{GgufTypes, Written, save_gguf};
 pub use ledger::{Row, ledger};
-pub use save::{quantize, save_masters};
+pub use save::{quantize, save, save_masters};
 
 /// Metadata pair: version of this layout.
 pub(crate) const VERSION_KEY: &str = "lowbit.format";
@@ -56,6 +58,7 @@ pub struct Checkpoint {
     directory: PathBuf,
     origin: Box<dyn Origin>,
     listing: Listing,
+    pool: OnceLock<Arc<Pool>>,
 }
 
 impl Checkpoint {
@@ -71,7 +74,21 @@ impl Checkpoint {
         let directory = parent.to_path_buf();
         let listing = Listing::new(&origin.card().config)?;
         origin.check(&listing)?;
-        Ok(Checkpoint { directory, origin, listing })
+        Ok(Checkpoint { directory, origin, listing, pool: OnceLock::new() })
+    }
+
+    /// The same, whose matrices are made on these threads.
+    pub fn on(self, pool: &Arc<Pool>) -> Self {
+        Checkpoint { pool: OnceLock::from(pool.clone()), ..self }
+    }
+
+    /// The threads given, else as many as [`Threads::choose`] says.
+    fn pool(&self) -> Result<&Pool, Error> {
+        if self.pool.get().is_none() {
+            let threads = Threads::choose(None).map_err(|e| Error::usage(e.to_string()))?;
+            let _ = self.pool.set(Arc::new(Pool::new(threads.count)));
+        }
+        Ok(self.pool.get().expect("just set"))
     }
 
     /// The directory it lies in.
@@ -151,20 +168,22 @@ impl Checkpoint {
     /// # Errors
     /// When its data is corrupt; names tensor, part and index.
     pub fn packed(&self, spec: &ParamSpec) -> Result<Packed, Error> {
-        match self.origin.packed(spec)? {
-            Some(packed) => Ok(packed),
+        let packed = match self.origin.packed(spec, self.pool()?)? {
+            Some(packed) => packed,
             None => {
                 let format = self.recipe().format(spec.role)?.expect("matrices have a format");
-                self.made_of_master(spec, format, &Options::new())
+                self.made_of_master(spec, format, &Options::new())?
             }
-        }
+        };
+        self.origin.release(spec);
+        Ok(packed)
     }
 
     /// A matrix in the format a recipe has for it: what is ternary stays so, the rest is made from masters.
     fn quantized(&self, spec: &ParamSpec, recipe: &Recipe, options: &Options) -> Result<Packed, Error> {
         let format = recipe.format(spec.role)?.expect("matrices have a format");
         if ternary::holds_ternary(format)
-            && let Some(stored) = self.origin.packed(spec)?
+            && let Some(stored) = self.origin.packed(spec, self.pool()?)?
             && let Some(packed) = ternary::recode(&stored, format).map_err(|e| self.fault(spec, &e))?
         {
             return Ok(packed);
@@ -172,9 +191,22 @@ impl Checkpoint {
         self.made_of_master(spec, format, options)
     }
 
-    fn made_of_master(&self, spec: &ParamSpec, format: &dyn Format, options: &Options) -> Result<Packed, Error> {
+    fn made_of_master(
+        &self,
+        spec: &ParamSpec,
+        format: &'static dyn Format,
+        options: &Options,
+    ) -> Result<Packed, Error> {
         let default = QuantizeOptions::default();
         let options = options.get(&spec.name).unwrap_or(&default);
+        if format.stacks() && self.origin.rows(spec, 0..0)?.is_some() {
+            let make = |rows: Range<usize>| {
+                let weights = self.origin.rows(spec, rows.clone())?.expect("rows can be read apart");
+                let packed = format.quantize(&weights, rows.len(), spec.cols, options);
+                packed.map_err(|e| self.fault(spec, &e))
+            };
+            return Packed::stack(format, spec.rows, spec.cols, self.pool()?, make);
+        }
         let weights = self.master(spec)?;
         format.quantize(&weights, spec.rows, spec.cols, options).map_err(|e| self.fault(spec, &e))
     }

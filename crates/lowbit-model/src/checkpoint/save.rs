@@ -1,12 +1,14 @@
 //! Writing checkpoints: masters after training, and packed matrices under a recipe, tensor by tensor.
 
 use super::{
-    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, RECIPE_KEY, Stored, VERSION, VERSION_KEY, WEIGHTS_FILE, part_name,
+    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, Quantizing, RECIPE_KEY, Stored, VERSION, VERSION_KEY, WEIGHTS_FILE,
+    part_name,
 };
 use crate::card::Card;
 use crate::container::{Dtype, Planned, Writer};
-use crate::source::{ParamSpec, Role};
-use crate::{Error, Kind, Recipe, Tokenizer};
+use crate::listing::Listing;
+use crate::source::{ParamSpec, Role, Source};
+use crate::{Error, Kind, Param, Recipe, Tokenizer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -25,11 +27,11 @@ pub fn save_masters<'a>(
 ) -> Result<(), Error> {
     let params: Vec<_> = params.into_iter().collect();
     let plan: Vec<_> = params.iter().map(|(spec, _)| plain(spec)).collect();
-    let mut writer = begin(directory, card, tokenizer, metadata("f32", None), &plan)?;
+    let mut writer = begin(directory, metadata("f32", None), &plan)?;
     for ((spec, values), plan) in params.iter().zip(&plan) {
         writer.floats(&spec.name, &plan.shape, values)?;
     }
-    writer.finish()
+    end(writer, directory, card, tokenizer)
 }
 
 /// Quantizes masters under a recipe into another directory, one tensor in memory at a time.
@@ -46,9 +48,30 @@ pub fn quantize(
     if same(checkpoint.directory(), directory) {
         return Err(Error::usage(format!("{}: the output would replace its own masters", directory.display())));
     }
-    let params = checkpoint.listing.params();
+    let tokenizer = match checkpoint.origin.tokenizer() {
+        Ok(tokenizer) => Some(tokenizer),
+        // Absent where texts are not needed.
+        Err(e) if e.kind == Kind::Io => None,
+        Err(e) => return Err(e),
+    };
+    let mut source = Quantizing { checkpoint, recipe, options };
+    save(directory, checkpoint.card(), tokenizer.as_ref(), recipe, &mut source)
+}
+
+/// Writes a model directory under a recipe, taking every parameter from a source, one tensor in memory at a time.
+///
+/// # Errors
+/// When the configuration contradicts itself, the source lacks a parameter, or writing fails; no output file is left.
+pub fn save(
+    directory: &Path,
+    card: &Card,
+    tokenizer: Option<&Tokenizer>,
+    recipe: &'static Recipe,
+    source: &mut dyn Source<Param>,
+) -> Result<(), Error> {
+    let listing = Listing::new(&card.config)?;
     let (mut plan, mut formats) = (Vec::new(), BTreeMap::new());
-    for spec in params {
+    for spec in listing.params() {
         let Some(format) = recipe.format(spec.role)? else {
             plan.push(plain(spec));
             continue;
@@ -59,44 +82,35 @@ pub fn quantize(
             plan.push(Planned { name: part_name(&spec.name, part.name), dtype: Dtype::U8, shape: vec![part.bytes] });
         }
     }
-    let tokenizer = match checkpoint.origin.tokenizer() {
-        Ok(tokenizer) => Some(tokenizer),
-        // Absent where texts are not needed.
-        Err(e) if e.kind == Kind::Io => None,
-        Err(e) => return Err(e),
-    };
-    let metadata = metadata(recipe.name, Some(&formats));
-    let mut writer = begin(directory, checkpoint.card(), tokenizer.as_ref(), metadata, &plan)?;
-    for spec in params {
-        if matches!(spec.role, Role::Norm | Role::Bias) {
-            writer.floats(&spec.name, &[spec.cols], &checkpoint.master(spec)?)?;
-            continue;
-        }
-        let packed = checkpoint.quantized(spec, recipe, options)?;
-        let parts = packed.format.parts(spec.rows, spec.cols, &packed.parts);
-        // A part may be empty (no outlier columns); a tensor may not.
-        for (part, bytes) in parts.iter().zip(&packed.parts).filter(|(_, bytes)| !bytes.is_empty()) {
-            writer.tensor(&part_name(&spec.name, part.name), Dtype::U8, &[bytes.len()], bytes)?;
+    let mut writer = begin(directory, metadata(recipe.name, Some(&formats)), &plan)?;
+    for spec in listing.params() {
+        match source.param(spec)? {
+            Param::Vector(values) => writer.floats(&spec.name, &[spec.cols], &values)?,
+            Param::Matrix { packed, .. } => {
+                let parts = packed.format.parts(spec.rows, spec.cols, &packed.parts);
+                // A part may be empty (no outlier columns); a tensor may not.
+                for (part, bytes) in parts.iter().zip(&packed.parts).filter(|(_, bytes)| !bytes.is_empty()) {
+                    writer.tensor(&part_name(&spec.name, part.name), Dtype::U8, &[bytes.len()], bytes)?;
+                }
+            }
         }
     }
-    writer.finish()
+    end(writer, directory, card, tokenizer)
 }
 
-/// Makes the directory, writes the small files, and opens the weights.
-fn begin(
-    directory: &Path,
-    card: &Card,
-    tokenizer: Option<&Tokenizer>,
-    metadata: BTreeMap<String, String>,
-    plan: &[Planned],
-) -> Result<Writer, Error> {
+/// Makes the directory and opens the weights.
+fn begin(directory: &Path, metadata: BTreeMap<String, String>, plan: &[Planned]) -> Result<Writer, Error> {
     std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, &e))?;
-    let writer = Writer::create(&directory.join(WEIGHTS_FILE), metadata, plan)?;
+    Writer::create(&directory.join(WEIGHTS_FILE), metadata, plan)
+}
+
+/// Writes the small files, and puts the weights in their place.
+fn end(writer: Writer, directory: &Path, card: &Card, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
     card.save(&directory.join(CONFIG_FILE))?;
     if let Some(tokenizer) = tokenizer {
         tokenizer.save_in(directory)?;
     }
-    Ok(writer)
+    writer.finish()
 }
 
 fn metadata(recipe: &str, formats: Option<&BTreeMap<String, Stored>>) -> BTreeMap<String, String> {

@@ -110,21 +110,38 @@ impl Tensors {
     /// # Errors
     /// When there is no such tensor, it has another type, or an element is NaN or infinite; names tensor and index.
     pub fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let rows = self.entry(name).and_then(|entry| entry.shape.first().copied()).unwrap_or(1);
+        self.row_floats(name, 0..rows)
+    }
+
+    /// [`Tensors::floats`] of some rows, the outermost dimension of the shape.
+    ///
+    /// # Errors
+    /// As [`Tensors::floats`].
+    ///
+    /// # Panics
+    /// When the tensor has fewer rows.
+    pub fn row_floats(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error> {
         let at = |text: String| Error::input(&self.path, format!("tensor `{}` {text}", show(name)));
         let entry = self.entry(name).ok_or_else(|| at("is missing".into()))?;
-        let data = &self.bytes[entry.range.clone()];
-        let half = |widen: fn([u8; 2]) -> f32| data.chunks_exact(2).map(|b| widen([b[0], b[1]])).collect();
+        let width: usize = entry.shape.iter().skip(1).product();
+        let row = width * entry.dtype.size();
+        let data = &self.bytes[entry.range.clone()][rows.start * row..rows.end * row];
+        let pairs = || data.as_chunks::<2>().0.iter();
         let values: Vec<f32> = match entry.dtype {
-            Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Dtype::BF16 => half(|b| f32::from_bits((u16::from_le_bytes(b) as u32) << 16)),
-            Dtype::F16 => half(|b| widen_f16(u16::from_le_bytes(b))),
+            Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            Dtype::BF16 => pairs().map(|b| f32::from_bits((u16::from_le_bytes(*b) as u32) << 16)).collect(),
+            Dtype::F16 => pairs().map(|b| widen_f16(u16::from_le_bytes(*b))).collect(),
             other => {
                 let text = format!("has dtype {}; plain weights are F32, BF16 or F16", other.name());
                 return Err(at(text));
             }
         };
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(i) => Err(at(format!("holds {} at index {i}; repair the checkpoint", values[i]))),
+        match super::not_finite(&values) {
+            Some(i) => {
+                let index = rows.start * width + i;
+                Err(at(format!("holds {} at index {index}; repair the checkpoint", values[i])))
+            }
             None => Ok(values),
         }
     }

@@ -3,7 +3,8 @@
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
 use crate::{Card, Config, Error, Recipe, Tokenizer};
-use lowbit_kernels::Packed;
+use lowbit_kernels::{Packed, Pool};
+use std::ops::Range;
 use std::path::Path;
 
 mod cache;
@@ -34,11 +35,21 @@ pub trait Origin: Send + Sync {
     /// # Errors
     /// When its data is corrupt, holds NaN or infinity, or was stored packed and must not serve as a master.
     fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error>;
-    /// A matrix that is stored in one of the project's formats, or in a form that one of them holds without loss.
+    /// A matrix that is stored in one of the project's formats, or in a form that one of them holds without loss; made
+    /// on the threads of a pool.
     ///
     /// # Errors
     /// When its data is corrupt; names tensor, part and index.
-    fn packed(&self, spec: &ParamSpec) -> Result<Option<Packed>, Error>;
+    fn packed(&self, spec: &ParamSpec, pool: &Pool) -> Result<Option<Packed>, Error>;
+    /// [`Origin::floats`] of some rows, where they can be read apart from the others.
+    ///
+    /// # Errors
+    /// As [`Origin::floats`].
+    fn rows(&self, _spec: &ParamSpec, _rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
+        Ok(None)
+    }
+    /// Gives up the memory of a parameter's data in a mapped file, after it was read in another form.
+    fn release(&self, _spec: &ParamSpec) {}
     /// The tokenizer beside the weights or among them.
     ///
     /// # Errors

@@ -8,8 +8,9 @@ use crate::container::{Tensors, show};
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
 use crate::{Card, Error, Recipe, Tokenizer, recipe};
-use lowbit_kernels::{Bytes, Packed};
+use lowbit_kernels::{Bytes, Packed, Pool};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// An opened directory; the weights are mapped.
@@ -95,7 +96,14 @@ impl Origin for Own {
         Ok(values)
     }
 
-    fn packed(&self, spec: &ParamSpec) -> Result<Option<Packed>, Error> {
+    fn rows(&self, spec: &ParamSpec, rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
+        match self.formats.contains_key(&spec.name) {
+            true => Ok(None),
+            false => self.tensors.row_floats(&spec.name, rows).map(Some),
+        }
+    }
+
+    fn packed(&self, spec: &ParamSpec, _pool: &Pool) -> Result<Option<Packed>, Error> {
         self.formats.get(&spec.name).map(|stored| self.unpack(&spec.name, stored)).transpose()
     }
 

@@ -7,9 +7,11 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use std::collections::HashMap;
 use std::fmt;
 
+/// Checks a file; tells whether its model says to be byte-pair encoding.
+///
 /// # Errors
 /// A sentence naming field, value and limit.
-pub(super) fn check(json: &str) -> Result<(), String> {
+pub(super) fn check(json: &str) -> Result<bool, String> {
     let file: File = serde_json::from_str(json).map_err(|e| format!("not a tokenizer.json: {e}"))?;
     for (field, length) in [("truncation.max_length", file.truncation.and_then(|t| t.max_length))]
         .into_iter()
@@ -40,7 +42,7 @@ pub(super) fn check(json: &str) -> Result<(), String> {
             return Err(format!("`model.vocab`: `{}` and `{}` both have id {id}", show(a), show(b)));
         }
     }
-    Ok(())
+    Ok(file.model.kind.as_deref() == Some("BPE"))
 }
 
 #[derive(serde::Deserialize)]
@@ -76,6 +78,8 @@ impl Padding {
 
 #[derive(serde::Deserialize)]
 struct Model {
+    #[serde(rename = "type")]
+    kind: Option<String>,
     vocab: Vocab,
 }
 

@@ -13,6 +13,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::normalizers::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, models::TrainerWrapper};
+use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl};
 
 mod bpe;
 mod bytes;
@@ -79,6 +80,9 @@ enum Kind {
     Hub(Box<Hub>),
     Spm(Box<Spm>),
 }
+
+/// A tokenizer of the Hub's library whose model is byte-pair encoding.
+type BpeTokenizer = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
 /// A tokenizer of the Hub's library.
 struct Hub {
@@ -207,12 +211,17 @@ impl Tokenizer {
             return Self::of_spm(sentencepiece::parse(file)?);
         }
         let json = std::str::from_utf8(file).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
-        check::check(json)?;
+        let bpe = check::check(json)?;
         if json == bytes::json() {
             return Ok(Self::bytes());
         }
         guarded(|| {
-            let hub = tokenizers::Tokenizer::from_bytes(json).map_err(|e| e.to_string())?;
+            // Where the kind of the model is known, it is read without a copy of its content.
+            let hub = match bpe {
+                true => serde_json::from_str::<BpeTokenizer>(json).map(tokenizers::Tokenizer::from),
+                false => serde_json::from_str(json),
+            };
+            let hub = hub.map_err(|e| e.to_string())?;
             Ok(Self::of_hub(hub, OnceLock::from(json.to_string())))
         })
     }

@@ -7,7 +7,7 @@ use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::{Activation, Batch, Pooling};
 use lowbit_model::listing::Listing;
 use lowbit_model::source::{Init, ParamSpec};
-use lowbit_model::{Card, Config, Tokenizer};
+use lowbit_model::{Card, Config, Error, Kind, Tokenizer};
 use std::path::Path;
 
 /// Uniform numbers in -1..1.
@@ -110,4 +110,21 @@ pub fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let top = a.iter().chain(b).fold(1e-30f32, |m, v| m.max(v.abs()));
     a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / top
+}
+
+/// Demands that an error blames a file's content in one short printable line with these words; returns the line.
+pub fn refusal(what: &str, error: &Error, words: &[impl AsRef<str>]) -> String {
+    let line = error.to_string();
+    assert_eq!(error.kind, Kind::Input, "{what}: {line}");
+    assert!(!line.contains(char::is_control) && line.len() < 1000, "{what} is one printable line: {line:?}");
+    for word in words.iter().map(AsRef::as_ref) {
+        assert!(line.contains(word), "{what}: `{word}` is not in: {line}");
+    }
+    line
+}
+
+/// [`refusal`] of a file, which the line begins with.
+pub fn refused_file(what: &str, path: &Path, error: &Error, words: &[impl AsRef<str>]) {
+    let line = refusal(what, error, words);
+    assert!(line.starts_with(path.to_str().expect("UTF-8")), "{what} names the file: {line}");
 }

@@ -1,6 +1,7 @@
 //! The blocks of each type, as llama.cpp (`ggml-quants.c`) and bitnet.cpp (`ggml-bitnet-mad.cpp`) define them.
 
 use half::f16 as Half;
+use half::slice::HalfFloatSliceExt;
 
 /// What a block of codes says beside its signs.
 pub(super) struct Codes {
@@ -14,16 +15,22 @@ fn half(bytes: &[u8]) -> f32 {
     Half::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
-pub(super) fn f32(block: &[u8], out: &mut [f32]) {
-    out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);
+pub(super) fn f32(blocks: &[u8], out: &mut [f32]) {
+    let values = blocks.as_chunks().0.iter().map(|block| f32::from_le_bytes(*block));
+    out.iter_mut().zip(values).for_each(|(out, value)| *out = value);
 }
 
-pub(super) fn f16(block: &[u8], out: &mut [f32]) {
-    out[0] = half(block);
+pub(super) fn f16(blocks: &[u8], out: &mut [f32]) {
+    let mut halves = [Half::ZERO; 64];
+    for (blocks, out) in blocks.as_chunks().0.chunks(64).zip(out.chunks_mut(64)) {
+        halves.iter_mut().zip(blocks).for_each(|(half, block)| *half = Half::from_le_bytes(*block));
+        halves[..out.len()].convert_to_f32_slice(out);
+    }
 }
 
-pub(super) fn bf16(block: &[u8], out: &mut [f32]) {
-    out[0] = f32::from_bits(u32::from(u16::from_le_bytes([block[0], block[1]])) << 16);
+pub(super) fn bf16(blocks: &[u8], out: &mut [f32]) {
+    let values = blocks.as_chunks().0.iter().map(|block| f32::from_bits(u32::from(u16::from_le_bytes(*block)) << 16));
+    out.iter_mut().zip(values).for_each(|(out, value)| *out = value);
 }
 
 /// Scale in f16, 16 bytes: the low nibbles, then the high ones, are elements plus 8.
@@ -66,12 +73,15 @@ pub(super) fn q4_k(block: &[u8], out: &mut [f32]) {
 pub(super) fn q6_k(block: &[u8], out: &mut [f32]) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let scale = half(&block[208..]);
-    for (i, out) in out.iter_mut().enumerate() {
-        let (part, quarter, l) = (i / 128, i % 128 / 32, i % 32);
-        let nibble = low[part * 64 + quarter % 2 * 32 + l] >> (quarter / 2 * 4) & 15;
-        let upper = high[part * 32 + l] >> (2 * quarter) & 3;
-        let code = i16::from(nibble | upper << 4) - 32;
-        *out = scale * f32::from(scales[i / 16] as i8) * f32::from(code);
+    for (i, out) in out.chunks_exact_mut(16).enumerate() {
+        let (part, quarter, first) = (i / 8, i % 8 / 2, i % 2 * 16);
+        let low = &low[part * 64 + quarter % 2 * 32 + first..][..16];
+        let high = &high[part * 32 + first..][..16];
+        let (scale, nibble, upper) = (scale * f32::from(scales[i] as i8), quarter / 2 * 4, 2 * quarter);
+        for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+            let code = (low >> nibble & 15 | (high >> upper & 3) << 4) as i8 - 32;
+            *out = scale * f32::from(code);
+        }
     }
 }
 
@@ -122,19 +132,13 @@ pub(super) fn i2_s(block: &[u8], signs: &mut [i8]) -> Codes {
 
 /// Codes 0, 1, 2 of -1, 0, 1, by shifts; 128 elements to 32 bytes. Yields the first element with code 3.
 fn crumbs(bytes: &[u8], signs: &mut [i8], shifts: [u8; 4]) -> Option<usize> {
-    let mut invalid = None;
-    for (part, (bytes, signs)) in bytes.chunks_exact(32).zip(signs.chunks_exact_mut(128)).enumerate() {
-        for (quarter, shift) in shifts.into_iter().enumerate() {
-            for (j, byte) in bytes.iter().enumerate() {
-                let code = byte >> shift & 3;
-                signs[32 * quarter + j] = code as i8 - 1;
-                if code == 3 {
-                    invalid = invalid.or(Some(128 * part + 32 * quarter + j));
-                }
-            }
+    for (bytes, signs) in bytes.chunks_exact(32).zip(signs.chunks_exact_mut(128)) {
+        for (signs, shift) in signs.chunks_exact_mut(32).zip(shifts) {
+            signs.iter_mut().zip(bytes).for_each(|(sign, byte)| *sign = (byte >> shift & 3) as i8 - 1);
         }
     }
-    invalid
+    let three = bytes.iter().fold(0, |any, byte| any | byte & byte >> 1 & 0x55) != 0;
+    three.then(|| signs.iter().position(|sign| *sign == 2)).flatten()
 }
 
 pub(super) fn put_f32(values: &[f32], out: &mut Vec<u8>) -> Result<(), String> {

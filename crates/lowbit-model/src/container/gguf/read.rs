@@ -7,6 +7,7 @@ use crate::Error;
 use lowbit_kernels::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// One tensor of a file.
@@ -18,7 +19,7 @@ pub struct Tensor {
     pub kind: &'static Type,
     /// Dimensions, 1 to 4, outermost first.
     pub shape: Vec<usize>,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
 }
 
 impl Tensor {
@@ -235,18 +236,73 @@ impl Gguf {
     /// # Errors
     /// When an element is NaN or infinite, or a code is none of the type; names tensor and index.
     pub fn floats(&self, tensor: &Tensor) -> Result<Vec<f32>, Error> {
+        self.floats_from(tensor, 0, tensor.len())
+    }
+
+    /// [`Gguf::floats`] of some rows, the outermost dimension of the shape; `None` where rows are no whole number of blocks.
+    ///
+    /// # Errors
+    /// As [`Gguf::floats`].
+    ///
+    /// # Panics
+    /// When the tensor has fewer rows.
+    pub fn row_floats(&self, tensor: &Tensor, rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
+        let width: usize = tensor.shape.iter().skip(1).product();
+        match width.is_multiple_of(tensor.kind.block) {
+            true => self.floats_from(tensor, rows.start * width, rows.len() * width).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Elements from `first` on, which begins a block.
+    fn floats_from(&self, tensor: &Tensor, first: usize, count: usize) -> Result<Vec<f32>, Error> {
         let at = |text| self.at(tensor, text);
-        let mut values = vec![0.0; tensor.len()];
-        tensor.kind.decode(self.data(tensor), &mut values).map_err(at)?;
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(i) => Err(at(format!("holds {} at index {i}; fetch or convert the file again", values[i]))),
+        let mut values = vec![0.0; count];
+        tensor.kind.decode_from(self.data(tensor), first / tensor.kind.block, &mut values).map_err(at)?;
+        match super::super::not_finite(&values) {
+            Some(i) => {
+                let text = format!("holds {} at index {}; fetch or convert the file again", values[i], first + i);
+                Err(at(text))
+            }
             None => Ok(values),
         }
     }
 
-    /// Whether all blocks of a ternary tensor have the same scale; quick, looks at no code.
-    pub fn has_one_scale(&self, tensor: &Tensor) -> bool {
-        tensor.kind.has_one_scale(self.data(tensor))
+    /// The only scale of a ternary tensor, if all its blocks share one; quick, looks at no code.
+    pub fn one_scale(&self, tensor: &Tensor) -> Option<f32> {
+        tensor.kind.one_scale(self.data(tensor))
+    }
+
+    /// Gives up the memory of a tensor that is not needed soon; see [`Bytes::release`].
+    pub fn release(&self, tensor: &Tensor) {
+        self.bytes.slice(tensor.range.clone()).iter().for_each(Bytes::release);
+    }
+
+    /// The codes 0, 1, 2 of -1, 0, 1 of some rows of a ternary tensor, the outermost dimension of the shape; `None` where rows
+    /// are no whole number of blocks.
+    ///
+    /// # Errors
+    /// As [`Gguf::ternary`].
+    ///
+    /// # Panics
+    /// When the type is not ternary, or the tensor has fewer rows.
+    pub fn row_codes(&self, tensor: &Tensor, rows: Range<usize>) -> Result<Option<Vec<u8>>, Error> {
+        let (kind, width) = (tensor.kind, tensor.shape.iter().skip(1).product::<usize>());
+        if !width.is_multiple_of(kind.block) {
+            return Ok(None);
+        }
+        let mut codes = vec![0; rows.len() * width];
+        let read = kind.codes_from(self.data(tensor), rows.start * width / kind.block, &mut codes);
+        read.map_err(|text| self.at(tensor, text))?;
+        Ok(Some(codes))
+    }
+
+    /// Sees that the scale of a ternary tensor is not 0 where its codes are not.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn check_scale(&self, tensor: &Tensor) -> Result<(), Error> {
+        tensor.kind.check_scale(self.data(tensor)).map_err(|text| self.at(tensor, text))
     }
 
     /// The codes -1, 0, 1 and the one scale of a ternary tensor; `None` when its type is not ternary, or its blocks have

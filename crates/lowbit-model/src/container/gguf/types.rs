@@ -22,7 +22,7 @@ pub struct Type {
 type Encode = fn(&[f32], &mut Vec<u8>) -> Result<(), String>;
 
 enum Meaning {
-    /// Blocks of numbers.
+    /// Blocks of numbers, one at a time; all at once where a block is one number.
     Numbers(fn(&[u8], &mut [f32])),
     /// Blocks of codes -1, 0, 1, each block with its scale.
     Ternary(fn(&[u8], &mut [i8]) -> Codes),
@@ -152,12 +152,22 @@ impl Type {
     /// # Errors
     /// A sentence naming block and fault when a code is none of the type.
     pub(super) fn decode(&self, data: &[u8], out: &mut [f32]) -> Result<(), String> {
-        let blocks = data.chunks_exact(self.block_bytes).zip(out.chunks_exact_mut(self.block));
+        self.decode_from(data, 0, out)
+    }
+
+    /// [`Type::decode`] of the elements from block `first` on, as many as `out` takes.
+    ///
+    /// # Errors
+    /// As [`Type::decode`].
+    pub(super) fn decode_from(&self, data: &[u8], first: usize, out: &mut [f32]) -> Result<(), String> {
+        let start = &data[first * self.block_bytes..];
+        let blocks = start.chunks_exact(self.block_bytes).zip(out.chunks_exact_mut(self.block));
         match self.meaning {
+            Numbers(read) if self.block == 1 => read(start, out),
             Numbers(read) => blocks.for_each(|(block, out)| read(block, out)),
             Blocks(_) | OneScale(_) => {
                 let mut signs = vec![0; self.block];
-                for (i, (block, out)) in blocks.enumerate() {
+                for (i, (block, out)) in (first..).zip(blocks) {
                     let scale = self.block_codes(data, i, block, &mut signs)?;
                     out.iter_mut().zip(&signs).for_each(|(out, sign)| *out = scale * f32::from(*sign));
                 }
@@ -190,20 +200,40 @@ impl Type {
         }
     }
 
-    /// Whether a ternary tensor has only one scale; blocks of zeros may have a scale of 0.
-    pub(super) fn has_one_scale(&self, data: &[u8]) -> bool {
+    /// The only scale of a ternary tensor, if it has only one; blocks of zeros may have a scale of 0.
+    pub(super) fn one_scale(&self, data: &[u8]) -> Option<f32> {
         match self.meaning {
-            Numbers(_) => false,
-            OneScale(_) => true,
+            Numbers(_) => None,
+            OneScale(_) => {
+                let at = data.len() - self.tail;
+                Some(f32::from_le_bytes(data[at..at + 4].try_into().expect("four bytes")))
+            }
             Blocks(_) => {
                 let scales = data
                     .chunks_exact(self.block_bytes)
                     .map(|block| [block[self.block_bytes - 2], block[self.block_bytes - 1]]);
                 let mut scales = scales.filter(|scale| *scale != [0; 2]);
-                let first = scales.next();
-                scales.all(|scale| Some(scale) == first)
+                let first = scales.next().unwrap_or_default();
+                scales.all(|scale| scale == first).then(|| half::f16::from_le_bytes(first).to_f32())
             }
         }
+    }
+
+    /// The codes 0, 1, 2 of -1, 0, 1 of the elements from block `first` on, as many as `out` takes; 1 in blocks whose
+    /// scale is 0.
+    ///
+    /// # Errors
+    /// As [`Type::decode`].
+    pub(super) fn codes_from(&self, data: &[u8], first: usize, out: &mut [u8]) -> Result<(), String> {
+        let blocks = data[first * self.block_bytes..].chunks_exact(self.block_bytes);
+        let mut signs = vec![0; self.block];
+        for ((i, block), out) in (first..).zip(blocks).zip(out.chunks_exact_mut(self.block)) {
+            match self.block_codes(data, i, block, &mut signs)? {
+                0.0 => out.fill(1),
+                _ => out.iter_mut().zip(&signs).for_each(|(out, sign)| *out = (sign + 1) as u8),
+            }
+        }
+        Ok(())
     }
 
     /// The signs of a tensor and the scale of all of them, if it is ternary and has only one.
@@ -231,16 +261,21 @@ impl Type {
                 shared = Some(scale);
             }
         }
-        if shared.is_none() && matches!(self.meaning, OneScale(_)) && self.blank_scale(data) {
-            return Err("the scale is 0; the file is damaged".into());
-        }
+        self.check_scale(data)?;
         Ok(Some(Ternary { signs, scale: shared.unwrap_or(0.0) }))
     }
 
-    /// Whether the one scale is 0 though some code is not.
-    fn blank_scale(&self, data: &[u8]) -> bool {
-        let codes = &data[..data.len() - self.tail];
-        data[codes.len()..codes.len() + 4] == [0; 4] && codes.iter().any(|byte| *byte != 0b01010101)
+    /// Sees that the one scale of a tensor is not 0 where some code is not.
+    ///
+    /// # Errors
+    /// A sentence when it is.
+    pub(super) fn check_scale(&self, data: &[u8]) -> Result<(), String> {
+        let (codes, tail) = data.split_at(data.len() - self.tail);
+        match matches!(self.meaning, OneScale(_)) && tail[..4] == [0; 4] && codes.iter().any(|byte| *byte != 0b01010101)
+        {
+            true => Err("the scale is 0; the file is damaged".into()),
+            false => Ok(()),
+        }
     }
 
     /// Appends the bytes of a tensor. Ternary types take only values that are all -s, 0 or s, and keep them exactly.

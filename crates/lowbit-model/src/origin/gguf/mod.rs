@@ -13,9 +13,10 @@ use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
 use crate::{Card, Config, Error, Recipe, Tokenizer, recipe};
 use keys::Arch;
-use lowbit_kernels::Packed;
+use lowbit_kernels::{Format, Packed, Pool};
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// An opened file; the weights are mapped.
@@ -75,7 +76,12 @@ impl File {
     fn choose(&mut self) -> Result<(), Error> {
         let body: Vec<&Tensor> = self.file.tensors().iter().filter(|t| is_body(&t.name)).collect();
         let ternary = !body.is_empty() && body.iter().all(|t| t.kind.is_ternary());
-        let several = body.iter().find(|t| t.kind.is_ternary() && !self.file.has_one_scale(t)).map(|t| t.name.clone());
+        let several = body.iter().find(|t| {
+            let several = t.kind.is_ternary() && self.file.one_scale(t).is_none();
+            self.file.release(t);
+            several
+        });
+        let several = several.map(|t| t.name.clone());
         let name = match several {
             Some(tensor) => {
                 let text = format!("tensor `{tensor}` has several scales; ternary matrices are kept as floats");
@@ -122,6 +128,35 @@ impl File {
                 Err(Error::input(self.path(), text))
             }
         }
+    }
+
+    /// Whether the rows of a matrix are in another order than this project has.
+    fn is_paired(&self, spec: &ParamSpec) -> bool {
+        self.arch.paired && keys::rotated_heads(&spec.name, &self.config).is_some()
+    }
+
+    /// A ternary matrix whose rows can be read one by one, made on all threads.
+    fn stack(
+        &self,
+        spec: &ParamSpec,
+        tensor: &Tensor,
+        format: &'static dyn Format,
+        pool: &Pool,
+    ) -> Result<Option<Packed>, Error> {
+        let Some(scale) = self.file.one_scale(tensor) else {
+            return Ok(None);
+        };
+        if self.is_paired(spec) || self.file.row_codes(tensor, 0..0)?.is_none() {
+            return Ok(None);
+        }
+        self.file.check_scale(tensor)?;
+        let scale = scale * self.scale(tensor)?;
+        let at = |e| Error::input(self.path(), format!("tensor `{}`: {e}", tensor.name));
+        let pack = |rows: Range<usize>| {
+            let codes = self.file.row_codes(tensor, rows.clone())?.expect("rows are whole blocks");
+            ternary::pack_codes(&codes, scale, rows.len(), spec.cols, format).map_err(at)
+        };
+        Packed::stack(format, spec.rows, spec.cols, pool, pack).map(Some)
     }
 
     /// Values in the order of rows that this project has.
@@ -178,12 +213,23 @@ impl Origin for File {
         Ok(values)
     }
 
-    fn packed(&self, spec: &ParamSpec) -> Result<Option<Packed>, Error> {
+    fn rows(&self, spec: &ParamSpec, rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
+        let tensor = self.tensor(spec)?;
+        if self.is_paired(spec) || self.scale(tensor)? != 1.0 {
+            return Ok(None);
+        }
+        self.file.row_floats(tensor, rows)
+    }
+
+    fn packed(&self, spec: &ParamSpec, pool: &Pool) -> Result<Option<Packed>, Error> {
         let format = self.recipe.format(spec.role)?;
         let Some(format) = format.filter(|f| spec.role == Role::Body && ternary::holds_ternary(*f)) else {
             return Ok(None);
         };
         let tensor = self.tensor(spec)?;
+        if let Some(packed) = self.stack(spec, tensor, format, pool)? {
+            return Ok(Some(packed));
+        }
         let (signs, scale) = match self.file.ternary(tensor)? {
             Some(ternary) => {
                 let signs = self.in_order(spec, ternary.signs);
@@ -199,6 +245,12 @@ impl Origin for File {
         };
         let packed = ternary::pack(signs, scale, spec.rows, spec.cols, format);
         packed.map(Some).map_err(|e| Error::input(self.path(), format!("tensor `{}`: {e}", tensor.name)))
+    }
+
+    fn release(&self, spec: &ParamSpec) {
+        if let Ok(tensor) = self.tensor(spec) {
+            self.file.release(tensor);
+        }
     }
 
     fn tokenizer(&self) -> Result<Tokenizer, Error> {

@@ -14,9 +14,10 @@ use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
 use crate::{Card, Config, Error, Recipe, Tokenizer, recipe};
 use config::{Quantization, ScaleUse};
-use lowbit_kernels::Packed;
+use lowbit_kernels::{Bytes, Packed, Pool};
 use shards::Shards;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Rows that share a byte of a packed matrix.
@@ -129,7 +130,10 @@ impl Origin for Hub {
         let (file, entry) =
             self.shards.entry(&spec.name).ok_or_else(|| super::missing(self.path(), spec, CONFIG_FILE))?;
         let mut values = match entry.dtype {
-            Dtype::U8 => self.codes(file, spec)?.into_iter().map(|code| code as f32 - 1.0).collect(),
+            Dtype::U8 => {
+                let bytes = self.shards.bytes(&spec.name).expect("a tensor that was found has data");
+                codes(file, spec, &bytes, 0..spec.rows)?.into_iter().map(|code| code as f32 - 1.0).collect()
+            }
             _ => self.shards.floats(&spec.name)?,
         };
         if let Some(scale) = self.scale_of(spec)? {
@@ -138,7 +142,19 @@ impl Origin for Hub {
         Ok(values)
     }
 
-    fn packed(&self, spec: &ParamSpec) -> Result<Option<Packed>, Error> {
+    fn rows(&self, spec: &ParamSpec, rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
+        let plain = self.shards.entry(&spec.name).is_some_and(|(_, entry)| entry.dtype != Dtype::U8);
+        match plain && self.scale_of(spec)?.is_none() {
+            true => self.shards.row_floats(&spec.name, rows).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn release(&self, spec: &ParamSpec) {
+        self.shards.bytes(&spec.name).iter().for_each(Bytes::release);
+    }
+
+    fn packed(&self, spec: &ParamSpec, pool: &Pool) -> Result<Option<Packed>, Error> {
         if !self.bitnet || spec.role != Role::Body {
             return Ok(None);
         }
@@ -146,8 +162,12 @@ impl Origin for Hub {
         let at = |e: lowbit_kernels::Error| Error::input(self.path(), format!("tensor `{}`: {e}", spec.name));
         if let Some((file, _)) = self.shards.entry(&spec.name).filter(|(_, entry)| entry.dtype == Dtype::U8) {
             let scale = self.scale_of(spec)?.unwrap_or(1.0);
-            let codes = self.codes(file, spec)?;
-            return ternary::pack_codes(&codes, scale, spec.rows, spec.cols, format).map(Some).map_err(at);
+            let bytes = self.shards.bytes(&spec.name).expect("a tensor that was found has data");
+            let pack = |rows: Range<usize>| {
+                let codes = codes(file, spec, &bytes, rows.clone())?;
+                ternary::pack_codes(&codes, scale, rows.len(), spec.cols, format).map_err(at)
+            };
+            return Packed::stack(format, spec.rows, spec.cols, pool, pack).map(Some);
         }
         let weights = self.floats(spec)?;
         let Some(scale) = ternary::scale_of(&weights) else {
@@ -190,24 +210,6 @@ impl Hub {
         }
     }
 
-    /// The codes 0, 1 and 2 of a packed matrix, `[rows, cols]`: byte `[r, c]` holds rows `r`, `R + r`, `2R + r` and
-    /// `3R + r` of column `c` from its lowest bits up, `R` being a quarter of the rows.
-    fn codes(&self, file: &Path, spec: &ParamSpec) -> Result<Vec<u8>, Error> {
-        let bytes = self.shards.bytes(&spec.name).expect("a tensor that was found has data");
-        if let Some(i) = bytes.iter().position(|b| b & (b >> 1) & 0x55 != 0) {
-            let text = format!("tensor `{}` holds code 3 in byte {i} ({:#04x})", spec.name, bytes[i]);
-            return Err(Error::input(file, format!("{text}; ternary codes are 0, 1 and 2: fetch the file again")));
-        }
-        let quarter = bytes.len();
-        let mut out = vec![0; quarter * ROWS_PER_BYTE];
-        for (i, out) in out.chunks_exact_mut(quarter).enumerate() {
-            for (out, byte) in out.iter_mut().zip(bytes.iter()) {
-                *out = byte >> (2 * i) & 3;
-            }
-        }
-        Ok(out)
-    }
-
     /// What the stored values of a matrix are multiplied with, if it has a scale.
     fn scale_of(&self, spec: &ParamSpec) -> Result<Option<f32>, Error> {
         let name = scale_name(spec);
@@ -222,4 +224,22 @@ impl Hub {
             _ => Err(Error::input(file, format!("tensor `{name}` has {} elements; a scale is one", values.len()))),
         }
     }
+}
+
+/// The codes 0, 1 and 2 of some rows of a packed matrix, `[rows, cols]`: byte `[r, c]` holds rows `r`, `R + r`, `2R + r`
+/// and `3R + r` of column `c` from its lowest bits up, `R` being a quarter of the rows.
+fn codes(file: &Path, spec: &ParamSpec, bytes: &[u8], rows: Range<usize>) -> Result<Vec<u8>, Error> {
+    let (quarter, cols) = (spec.rows / ROWS_PER_BYTE, spec.cols);
+    let mut out = vec![0; rows.len() * cols];
+    for (row, out) in rows.zip(out.chunks_exact_mut(cols)) {
+        let (shift, at) = (2 * (row / quarter), row % quarter * cols);
+        let bytes = &bytes[at..at + cols];
+        out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = byte >> shift & 3);
+        if out.iter().fold(false, |any, code| any | (*code == 3)) {
+            let i = out.iter().position(|code| *code == 3).expect("one is");
+            let text = format!("tensor `{}` holds code 3 in byte {} ({:#04x})", spec.name, at + i, bytes[i]);
+            return Err(Error::input(file, format!("{text}; ternary codes are 0, 1 and 2: fetch the file again")));
+        }
+    }
+    Ok(out)
 }

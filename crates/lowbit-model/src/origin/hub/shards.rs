@@ -6,6 +6,7 @@ use crate::container::{Dtype, Entry, Tensors, show};
 use lowbit_kernels::Bytes;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Which shard holds which tensor.
@@ -110,6 +111,14 @@ impl Shards {
     /// As [`Tensors::floats`].
     pub fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
         self.holder(name).unwrap_or(&self.files[0]).floats(name)
+    }
+
+    /// [`Shards::floats`] of some rows.
+    ///
+    /// # Errors
+    /// As [`Tensors::floats`].
+    pub fn row_floats(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error> {
+        self.holder(name).unwrap_or(&self.files[0]).row_floats(name, rows)
     }
 
     /// Whether some tensor has a type.
