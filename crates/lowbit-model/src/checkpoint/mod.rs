@@ -41,6 +41,9 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 
+/// Ranges of rows that are read before their part of a mapped file is given up.
+const RELEASE: usize = 64;
+
 /// How a packed matrix is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,6 +206,10 @@ impl Checkpoint {
             let make = |rows: Range<usize>| {
                 let weights = self.origin.rows(spec, rows.clone())?.expect("rows can be read apart");
                 let packed = format.quantize(&weights, rows.len(), spec.cols, options);
+                // Both forms of a large table are never in memory as a whole.
+                if rows.start / rows.len().max(1) % RELEASE == RELEASE - 1 {
+                    self.origin.release(spec);
+                }
                 packed.map_err(|e| self.fault(spec, &e))
             };
             return Packed::stack(format, spec.rows, spec.cols, self.pool()?, make);

@@ -32,7 +32,7 @@ struct ModelBench {
     #[arg(long, conflicts_with = "model", value_name = "SHAPE", help = synthetic_help())]
     synthetic: Option<String>,
     /// Write the synthetic model into a directory, with a tokenizer of bytes, instead of measuring it.
-    #[arg(long, requires = "synthetic", value_name = "DIRECTORY")]
+    #[arg(long, requires = "synthetic", conflicts_with = "model", value_name = "DIRECTORY")]
     save: Option<PathBuf>,
     /// Recipe of the weights [default: as stored; for a synthetic model the one such models usually run under].
     #[arg(long)]
