@@ -115,7 +115,8 @@ pub(crate) fn multiply(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: &[f32
     let out = SharedMut::new(c);
     let per_block = tiles.div_ceil(blocks);
     cpu.pool.run(blocks * groups, &|task| {
-        let (block, group_index) = (task / groups, task % groups);
+        // A thread keeps to its columns of B.
+        let (group_index, block) = (task / blocks, task % blocks);
         let columns = group_index * group..((group_index + 1) * group).min(panels);
         let tiles = block * per_block..((block + 1) * per_block).min(tiles);
         cpu.isa.run(Block { m, n, k, a, b, first_panel: 0, accumulate, tiling, tiles, panels: columns, c: &out });
