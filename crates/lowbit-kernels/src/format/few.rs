@@ -15,12 +15,14 @@ struct Shape {
     tokens: usize,
     /// Quads of a unit.
     quads: usize,
-    /// Whether units take few instructions and need nothing else, so that decoding them for each tile costs nothing.
+    /// Whether units take few instructions and need nothing else, and are many: decoding them for each tile costs nothing.
     light: bool,
 }
 
 /// Tokens up to which units that are not light are decoded for each tile.
 const HEAVY: usize = 32;
+/// Weights below which many tokens are not multiplied this way: where two threads share no cache, small products were slower.
+const SMALL: usize = 1 << 19;
 /// Rows of a tile at most: decoded units need registers too.
 const MOST: usize = 8;
 
@@ -45,7 +47,8 @@ pub(super) fn product<C: Codec<Q>, const Q: usize>(
     y: &mut [f32],
     after: After,
 ) -> bool {
-    let (tokens, light) = (x.x.tokens(), C::LIGHT && view.share != Share::Group);
+    let large = view.p.rows * view.p.cols >= SMALL;
+    let (tokens, light) = (x.x.tokens(), large && C::LIGHT && view.share != Share::Group);
     let Some((tiling, wide)) = cpu.isa.run(Shape { tokens, quads: Q, light }) else {
         return false;
     };
