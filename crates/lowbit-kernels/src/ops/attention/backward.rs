@@ -27,12 +27,13 @@ struct Backward<'a> {
 
 /// One key head of one sequence, `rows` being its tokens rounded up to whole panels.
 struct State<'a> {
-    /// Keys, values and their gradients, `[rows, padded]`.
+    /// Keys and values, `[rows, stride]`.
     k: &'a mut [f32],
     v: &'a mut [f32],
+    /// Their gradients, `[rows, padded]`.
     dk: &'a mut [f32],
     dv: &'a mut [f32],
-    /// Queries of one head and gradients of its output, as rows `[rows, padded]` and as panels `[head_dim, lanes]`.
+    /// Queries of one head and gradients of its output, as rows `[rows, stride]` and as panels `[head_dim, lanes]`.
     q: &'a mut [f32],
     dout: &'a mut [f32],
     q_panels: &'a mut [f32],
@@ -49,18 +50,18 @@ struct State<'a> {
 
 impl Backward<'_> {
     fn sequence(&self, tokens: Range<usize>, kv_head: usize) {
-        let (dim, padded) = (self.shape.head_dim, self.shape.padded());
+        let (dim, padded, stride) = (self.shape.head_dim, self.shape.padded(), self.shape.stride());
         let rows = tokens.len().next_multiple_of(PANEL);
-        let len = rows * (7 * padded + 2 * dim + 2) + 2 * KEYS * PANEL;
+        let len = rows * (3 * padded + 4 * stride + 2 * dim + 2) + 2 * KEYS * PANEL;
         let mut scratch = scratch::take(len * size_of::<f32>());
         let mut parts = Parts(scratch.floats());
         let mut state = State {
-            k: parts.take(rows * padded),
-            v: parts.take(rows * padded),
+            k: parts.take(rows * stride),
+            v: parts.take(rows * stride),
             dk: parts.take(rows * padded),
             dv: parts.take(rows * padded),
-            q: parts.take(rows * padded),
-            dout: parts.take(rows * padded),
+            q: parts.take(rows * stride),
+            dout: parts.take(rows * stride),
             dq: parts.take(rows * padded),
             q_panels: parts.take(rows * dim),
             dout_panels: parts.take(rows * dim),
@@ -71,7 +72,7 @@ impl Backward<'_> {
         };
         for (data, to) in [(self.k, &mut *state.k), (self.v, &mut *state.v)] {
             let from = HeadRows::new(data, self.shape.kv_width(), tokens.start, tokens.len(), kv_head * dim, dim);
-            self.cpu.isa.run(Pack { from, scale: 1.0, to });
+            self.cpu.isa.run(Pack { from, scale: 1.0, to, stride });
         }
         state.dk.fill(0.0);
         state.dv.fill(0.0);
@@ -98,7 +99,7 @@ impl Backward<'_> {
     /// Brings the queries of a head and what belongs to them into the state.
     fn load(&self, tokens: &Range<usize>, head: usize, state: &mut State) {
         let (shape, isa) = (self.shape, self.cpu.isa);
-        let (dim, padded) = (shape.head_dim, shape.padded());
+        let (dim, stride) = (shape.head_dim, shape.stride());
         let rows = |data, first, rows| HeadRows::new(data, shape.width(), first, rows, head * dim, dim);
         state.logsumexp.fill(0.0);
         state.delta.fill(0.0);
@@ -106,8 +107,8 @@ impl Backward<'_> {
             let (row, queries) = (tokens.start + first, lanes.min(tokens.len() - first));
             let (q, dout) = (rows(self.q, row, queries), rows(self.dout, row, queries));
             let panel = first * dim..first * dim + lanes * dim;
-            isa.run(Pack { from: q, scale: shape.scale(), to: &mut state.q[first * padded..] });
-            isa.run(Pack { from: dout, scale: 1.0, to: &mut state.dout[first * padded..] });
+            isa.run(Pack { from: q, scale: shape.scale(), to: &mut state.q[first * stride..], stride });
+            isa.run(Pack { from: dout, scale: 1.0, to: &mut state.dout[first * stride..], stride });
             let to = &mut state.q_panels[panel.clone()];
             isa.run(PackTransposed { from: q, scale: shape.scale() * LOG2_E, to, lanes });
             let to = &mut state.dout_panels[panel];
@@ -121,14 +122,13 @@ impl Backward<'_> {
 
     /// Adds what `keys` keys from `start` and the queries of a panel give to each other's gradients.
     fn tile(&self, state: &mut State, start: usize, keys: usize, (first, lanes, queries): (usize, usize, usize)) {
-        let (isa, dim, padded) = (self.cpu.isa, self.shape.head_dim, self.shape.padded());
-        let key_rows = start * padded..(start + keys) * padded;
-        let query_rows = first * padded..(first + queries) * padded;
+        let (isa, dim, padded, stride) = (self.cpu.isa, self.shape.head_dim, self.shape.padded(), self.shape.stride());
+        let rows = |from: usize, count: usize, width: usize| from * width..(from + count) * width;
         let panel = first * dim..first * dim + lanes * dim;
         let (p, d) = (&mut state.p[..keys * lanes], &mut state.d[..keys * lanes]);
-        for (rows, panels, to) in [(&*state.k, &*state.q_panels, &mut *p), (state.v, state.dout_panels, &mut *d)] {
+        for (data, panels, to) in [(&*state.k, &*state.q_panels, &mut *p), (state.v, state.dout_panels, &mut *d)] {
             isa.run(Product {
-                a: View { data: &rows[key_rows.clone()], row: padded, col: 1 },
+                a: View { data: &data[rows(start, keys, stride)], row: stride, col: 1 },
                 b: &panels[panel.clone()],
                 b_row: lanes,
                 c: to,
@@ -137,40 +137,44 @@ impl Backward<'_> {
                 n: lanes,
                 k: dim,
                 add: false,
+                mask: None,
             });
         }
         let reach = first as isize - start as isize;
+        let mask = (self.shape.causal && keys as isize > reach + 1).then_some(Mask { reach });
         isa.run(Probabilities {
             p,
             d,
             lanes,
-            mask: (self.shape.causal && keys as isize > reach + 1).then_some(Mask { reach }),
+            mask,
             logsumexp: &state.logsumexp[first..first + lanes],
             delta: &state.delta[first..first + lanes],
         });
-        for (data, rows, to) in [(&*p, &*state.dout, &mut *state.dv), (d, state.q, state.dk)] {
+        for (data, from, to) in [(&*p, &*state.dout, &mut *state.dv), (d, state.q, state.dk)] {
             isa.run(Product {
                 a: View { data, row: lanes, col: 1 },
-                b: &rows[query_rows.clone()],
-                b_row: padded,
-                c: &mut to[key_rows.clone()],
+                b: &from[rows(first, queries, stride)],
+                b_row: stride,
+                c: &mut to[rows(start, keys, padded)],
                 c_row: padded,
                 m: keys,
                 n: padded,
                 k: queries,
                 add: true,
+                mask: None,
             });
         }
         isa.run(Product {
             a: View { data: d, row: 1, col: lanes },
-            b: &state.k[key_rows],
-            b_row: padded,
-            c: &mut state.dq[query_rows],
+            b: &state.k[rows(start, keys, stride)],
+            b_row: stride,
+            c: &mut state.dq[rows(first, queries, padded)],
             c_row: padded,
             m: queries,
             n: padded,
             k: keys,
             add: true,
+            mask,
         });
     }
 

@@ -2,7 +2,7 @@
 
 use super::AttentionShape;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Isa, Op};
+use crate::{Isa, Op};
 use half::f16;
 use std::ops::Range;
 
@@ -228,38 +228,19 @@ impl<'a> RowsView<'a> {
         }
     }
 
-    /// One head of some rows as f32, `[rows, padded]` with zeros behind the head.
+    /// One head of some rows as f32 in whole vectors, zeros behind the head, [`AttentionShape::stride`] apart.
     pub fn widen(self, isa: Isa, shape: AttentionShape, rows: Range<usize>, head: usize, to: &mut [f32]) {
-        let stride = shape.padded();
-        isa.run(Widen { from: self, shape, rows, head, to, stride, columns: stride });
-    }
-
-    /// All rows as `[tokens, heads * head_dim]` f32: themselves, or widened into `to`.
-    pub fn whole(self, cpu: &Cpu, shape: AttentionShape, to: &'a mut [f32]) -> &'a [f32] {
-        if let RowsView::F32(x) = self {
-            return x;
-        }
-        let width = shape.kv_width();
-        cpu.pool.for_rows(to.len() / width, 64, [(&mut *to, width)], |range, [to]| {
-            for head in 0..shape.kv_heads {
-                let (rows, columns) = (range.clone(), shape.head_dim);
-                let to = &mut to[head * columns..];
-                cpu.isa.run(Widen { from: self, shape, rows, head, to, stride: width, columns });
-            }
-        });
-        to
+        isa.run(Widen { from: self, shape, rows, head, to });
     }
 }
 
-/// One head of some rows as f32, `columns` each, zeros behind the head, `stride` apart.
+/// See [`RowsView::widen`].
 struct Widen<'a> {
     from: RowsView<'a>,
     shape: AttentionShape,
     rows: Range<usize>,
     head: usize,
     to: &'a mut [f32],
-    stride: usize,
-    columns: usize,
 }
 
 impl Op for Widen<'_> {
@@ -270,11 +251,16 @@ impl Op for Widen<'_> {
         let (dim, width) = (self.shape.head_dim, self.shape.kv_width());
         for (i, row) in self.rows.enumerate() {
             let at = row * width + self.head * dim;
-            let to = &mut self.to[i * self.stride..][..self.columns];
+            let to = &mut self.to[i * self.shape.stride()..][..self.shape.padded()];
             to[dim..].fill(0.0);
             match self.from {
                 RowsView::F32(x) => to[..dim].copy_from_slice(&x[at..at + dim]),
-                RowsView::F16(x) => halves(s, &x[at..at + dim], &mut to[..dim]),
+                RowsView::F16(x) => {
+                    for line in (0..dim).step_by(32) {
+                        s.prefetch(x.as_ptr().wrapping_add(at + AHEAD * width + line).cast());
+                    }
+                    halves(s, &x[at..at + dim], &mut to[..dim]);
+                }
                 RowsView::Int8 { codes, scales } => {
                     let scale = scales[row * self.shape.kv_heads + self.head];
                     for (to, code) in to.iter_mut().zip(&codes[at..at + dim]) {
@@ -285,6 +271,9 @@ impl Op for Widen<'_> {
         }
     }
 }
+
+/// Rows ahead that are asked for: they lie far apart.
+const AHEAD: usize = 8;
 
 #[inline(always)]
 fn halves<S: Simd>(s: S, from: &[u16], to: &mut [f32]) {

@@ -147,24 +147,25 @@ struct Few<'a> {
 impl Few<'_> {
     /// A chunk of keys of one key head; `first` is the row of the first query of the sequence.
     fn chunk(&self, of: Sequence, first: usize, index: usize, kv_head: usize) {
-        let (shape, isa, padded) = (self.shape, self.cpu.isa, self.shape.padded());
+        let (shape, isa) = (self.shape, self.cpu.isa);
+        let (padded, stride) = (shape.padded(), shape.stride());
         let chunk = index * CHUNK..((index + 1) * CHUNK).min(of.total());
         let (dim, rows, len) = (shape.head_dim, of.new * shape.group(), chunk.len());
-        let floats = rows * (2 * padded + CHUNK) + CHUNK * padded;
+        let floats = rows * (2 * padded + CHUNK) + CHUNK * stride;
         let mut scratch = scratch::take(floats * size_of::<f32>());
         let mut parts = Parts(scratch.floats());
         let (q, sums) = (parts.take(rows * padded), parts.take(rows * padded));
-        let (scores, wide) = (parts.take(rows * CHUNK), parts.take(CHUNK * padded));
+        let (scores, wide) = (parts.take(rows * CHUNK), parts.take(CHUNK * stride));
         for (t, q) in q.chunks_exact_mut(shape.group() * padded).enumerate() {
             let at = (first + t) * shape.width() + kv_head * shape.group() * dim;
             let from = HeadRows { data: &self.q[at..], stride: dim, rows: shape.group(), cols: dim };
-            isa.run(Pack { from, scale: shape.scale() * std::f32::consts::LOG2_E, to: q });
+            isa.run(Pack { from, scale: shape.scale() * std::f32::consts::LOG2_E, to: q, stride: padded });
         }
         let k = match of.keys {
             RowsView::F32(keys) => HeadRows::new(keys, shape.kv_width(), chunk.start, len, kv_head * dim, dim),
             keys => {
                 keys.widen(isa, shape, chunk.clone(), kv_head, wide);
-                HeadRows { data: wide, stride: padded, rows: len, cols: dim }
+                HeadRows { data: wide, stride, rows: len, cols: dim }
             }
         };
         isa.run(Scores { q, k, scores, stride: CHUNK });
@@ -183,11 +184,11 @@ impl Few<'_> {
             }
             values => {
                 values.widen(isa, shape, chunk, kv_head, wide);
-                (&*wide, padded)
+                (&*wide, stride)
             }
         };
         let a = View { data: scores, row: CHUNK, col: 1 };
-        isa.run(Product { a, b, b_row, c: sums, c_row: padded, m: rows, n: padded, k: len, add: false });
+        isa.run(Product { a, b, b_row, c: sums, c_row: padded, m: rows, n: padded, k: len, add: false, mask: None });
         for (row, sums) in sums.chunks_exact(padded).enumerate() {
             let head = kv_head * shape.group() + row % shape.group();
             let at = self.at(index, first + row / shape.group(), head) * padded;
@@ -247,13 +248,7 @@ fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Seq
 
 /// Attention of many new queries of one sequence.
 fn many(cpu: &Cpu, shape: AttentionShape, q: &[f32], of: Sequence, out: &mut [f32]) {
-    let rows = of.total() * shape.kv_width();
-    let floats = |x: RowsView| if matches!(x, RowsView::F32(_)) { 0 } else { rows };
-    let mut scratch = scratch::take((floats(of.keys) + floats(of.values)) * size_of::<f32>());
-    let mut parts = Parts(scratch.floats());
-    let (keys, values) = (parts.take(floats(of.keys)), parts.take(floats(of.values)));
-    let (k, v) = (of.keys.whole(cpu, shape, keys), of.values.whole(cpu, shape, values));
-    let forward = Forward { cpu, shape, q, k, v, out: SharedMut::new(out), logsumexp: None };
+    let forward = Forward { cpu, shape, q, k: of.keys, v: of.values, out: SharedMut::new(out), logsumexp: None };
     forward.run([[0, of.new, 0, of.total()]].into_iter());
 }
 

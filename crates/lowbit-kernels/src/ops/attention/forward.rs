@@ -1,11 +1,13 @@
 //! Attention without a gradient.
 
+use super::cache::RowsView;
 use super::tile::{
-    Factors, HeadRows, LogSumExp, Mask, Pack, PackTransposed, Product, ScaleRows, SharedRows, SoftmaxTile, Unpack, View,
+    Factors, HeadRows, LogSumExp, Mask, PackTransposed, Product, ScaleRows, SharedRows, SoftmaxTile, Unpack, View,
 };
 use super::{AttentionShape, KEYS, PANEL, Parts, panels, run, tiles};
 use crate::ops::check_starts;
 use crate::pool::SharedMut;
+use crate::simd::LANES;
 use crate::{Cpu, scratch};
 
 /// Queries of one task.
@@ -16,8 +18,8 @@ pub(super) struct Forward<'a> {
     pub cpu: &'a Cpu,
     pub shape: AttentionShape,
     pub q: &'a [f32],
-    pub k: &'a [f32],
-    pub v: &'a [f32],
+    pub k: RowsView<'a>,
+    pub v: RowsView<'a>,
     pub out: SharedMut<'a, f32>,
     pub logsumexp: Option<SharedMut<'a, f32>>,
 }
@@ -69,9 +71,9 @@ impl Forward<'_> {
 
     fn block(&self, item: Item) {
         let (shape, isa) = (self.shape, self.cpu.isa);
-        let (dim, padded) = (shape.head_dim, shape.padded());
+        let (dim, padded, stride) = (shape.head_dim, shape.padded(), shape.stride());
         let rows = item.queries.next_multiple_of(PANEL);
-        let len = rows * (dim + padded + 2) + PANEL + KEYS * (PANEL + 2 * padded);
+        let len = rows * (dim + padded + 2) + PANEL + KEYS * (PANEL + 2 * stride);
         let mut scratch = scratch::take(len * size_of::<f32>());
         let mut parts = Parts(scratch.floats());
         let mut state = State {
@@ -82,7 +84,7 @@ impl Forward<'_> {
             shrink: parts.take(PANEL),
             scores: parts.take(KEYS * PANEL),
         };
-        let (k, v) = (parts.take(KEYS * padded), parts.take(KEYS * padded));
+        let (k, v) = (parts.take(KEYS * stride), parts.take(KEYS * stride));
         state.top.fill(f32::NEG_INFINITY);
         state.sum.fill(0.0);
         // Scores are in units of log 2.
@@ -94,10 +96,8 @@ impl Forward<'_> {
             isa.run(PackTransposed { from, scale, to, lanes });
         }
         for tile in tiles(item.keys) {
-            let (row, col) = (item.key + tile.start, item.head / shape.group() * dim);
             for (data, to) in [(self.k, &mut *k), (self.v, &mut *v)] {
-                let from = HeadRows::new(data, shape.kv_width(), row, tile.len(), col, dim);
-                isa.run(Pack { from, scale: 1.0, to });
+                data.widen(isa, shape, item.key + tile.start..item.key + tile.end, item.head / shape.group(), to);
             }
             for (first, lanes) in panels(item.queries) {
                 let queries = lanes.min(item.queries - first);
@@ -120,25 +120,31 @@ impl Forward<'_> {
         keys: usize,
         (first, lanes): (usize, usize),
     ) {
-        let (isa, dim, padded) = (self.cpu.isa, self.shape.head_dim, self.shape.padded());
+        let (isa, dim, padded, stride) = (self.cpu.isa, self.shape.head_dim, self.shape.padded(), self.shape.stride());
         let queries = lanes.min(item.queries - first);
         let scores = &mut state.scores[..keys * lanes];
-        isa.run(Product {
-            a: View { data: k, row: padded, col: 1 },
-            b: &state.transposed[first * dim..],
-            b_row: lanes,
-            c: scores,
-            c_row: lanes,
-            m: keys,
-            n: lanes,
-            k: dim,
-            add: false,
-        });
         let reach = (item.past + first) as isize - start as isize;
+        let mask = (self.shape.causal && keys as isize > reach + 1).then_some(Mask { reach });
+        // The last keys are seen by the second half of the lanes alone.
+        let all = mask.map_or(keys, |mask| mask.seen(LANES - 1).min(keys));
+        for (rows, lane) in [(0..all, 0), (all..keys, LANES)].into_iter().filter(|(rows, _)| !rows.is_empty()) {
+            isa.run(Product {
+                a: View { data: &k[rows.start * stride..], row: stride, col: 1 },
+                b: &state.transposed[first * dim + lane..],
+                b_row: lanes,
+                c: &mut scores[rows.start * lanes + lane..],
+                c_row: lanes,
+                m: rows.len(),
+                n: lanes - lane,
+                k: dim,
+                add: false,
+                mask: None,
+            });
+        }
         isa.run(SoftmaxTile {
             scores,
             lanes,
-            mask: (self.shape.causal && keys as isize > reach + 1).then_some(Mask { reach }),
+            mask,
             top: &mut state.top[first..first + lanes],
             sum: &mut state.sum[first..first + lanes],
             shrink: &mut state.shrink[..lanes],
@@ -150,13 +156,14 @@ impl Forward<'_> {
         isa.run(Product {
             a: View { data: scores, row: 1, col: lanes },
             b: v,
-            b_row: padded,
+            b_row: stride,
             c: sums,
             c_row: padded,
             m: queries,
             n: padded,
             k: keys,
             add: start > 0,
+            mask,
         });
     }
 
@@ -197,6 +204,7 @@ pub fn attention(
     check_starts(starts, tokens);
     shape.check(tokens, q.len(), tokens, k.len(), v.len());
     assert_eq!(out.len(), q.len(), "out is as long as q");
+    let (k, v) = (RowsView::F32(k), RowsView::F32(v));
     let forward = Forward { cpu, shape, q, k, v, out: SharedMut::new(out), logsumexp: Some(SharedMut::new(logsumexp)) };
     forward.run(starts.windows(2).map(|w| [w[0], w[1] - w[0], w[0], w[1] - w[0]]));
 }

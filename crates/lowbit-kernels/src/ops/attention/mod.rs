@@ -60,6 +60,12 @@ impl AttentionShape {
         self.head_dim.next_multiple_of(crate::simd::LANES)
     }
 
+    /// Floats from row to row of a head that is copied: whole vectors, an odd number, so that the rows of a tile do not
+    /// fall on the same few sets of the first cache.
+    fn stride(&self) -> usize {
+        (self.padded() / crate::simd::LANES | 1) * crate::simd::LANES
+    }
+
     /// `1 / sqrt(head_dim)`
     fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()

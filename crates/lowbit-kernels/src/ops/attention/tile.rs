@@ -14,7 +14,7 @@ pub(super) struct View<'a> {
 }
 
 /// `C = A B`, or `C += A B`: `A` `[m, k]` in any order, `B` `[k, n]` and `C` `[m, n]` with contiguous rows of `n` a multiple
-/// of 16. Sums run over `k` in order.
+/// of 16. Sums run over `k` in order. With a mask, `A` is 0 where its row (query) does not see the key: some of it is left out.
 pub(super) struct Product<'a> {
     pub a: View<'a>,
     pub b: &'a [f32],
@@ -25,6 +25,7 @@ pub(super) struct Product<'a> {
     pub n: usize,
     pub k: usize,
     pub add: bool,
+    pub mask: Option<Mask>,
 }
 
 impl Op for Product<'_> {
@@ -111,7 +112,8 @@ impl<S: Simd> Block<'_, S> {
                     }
                 }
             }
-            for l in 0..p.k {
+            let k = p.mask.map_or(p.k, |mask| mask.seen(i + R - 1).min(p.k));
+            for l in 0..k {
                 let (a, b) = (a.add(l * p.a.col), b.add(l * p.b_row));
                 let mut row = [s.splat(0.0); V];
                 for v in 0..V {
@@ -154,11 +156,12 @@ impl<'a> HeadRows<'a> {
     }
 }
 
-/// Copies rows times `scale` to rows of whole vectors, `[rows, padded]`, zeros behind.
+/// Copies rows times `scale` to rows of whole vectors, zeros behind, `stride` apart.
 pub(super) struct Pack<'a> {
     pub from: HeadRows<'a>,
     pub scale: f32,
     pub to: &'a mut [f32],
+    pub stride: usize,
 }
 
 impl Op for Pack<'_> {
@@ -166,8 +169,7 @@ impl Op for Pack<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let padded = self.from.cols.next_multiple_of(LANES);
-        for (i, to) in self.to.chunks_exact_mut(padded).take(self.from.rows).enumerate() {
+        for (i, to) in self.to.chunks_exact_mut(self.stride).take(self.from.rows).enumerate() {
             vectors!(self.from.cols, |at, w| {
                 Whole.put(s, to, at, s.mul(w.get(s, self.from.row(i), at, 0.0), s.splat(self.scale)));
             });
@@ -194,6 +196,9 @@ impl Op for PackTransposed<'_> {
             vectors!(cols, |at, w| {
                 let mut block = [s.splat(0.0); LANES];
                 for (i, v) in block.iter_mut().enumerate() {
+                    // Rows lie far apart: those of the next lanes are asked for now.
+                    let next = (lane + LANES + i) * self.from.stride + at;
+                    s.prefetch(self.from.data.as_ptr().wrapping_add(next).cast());
                     if lane + i < rows {
                         *v = s.mul(w.get(s, self.from.row(lane + i), at, 0.0), scale);
                     }
@@ -216,6 +221,12 @@ pub(super) struct Mask {
 }
 
 impl Mask {
+    /// Keys of the tile that lane `i` sees, if it has as many.
+    #[inline(always)]
+    pub fn seen(self, i: usize) -> usize {
+        (self.reach + 1).saturating_add_unsigned(i).max(0) as usize
+    }
+
     /// All ones in lanes `first..first + 16` for which key `j` counts.
     #[inline(always)]
     fn keep<S: Simd>(self, s: S, j: usize, first: usize) -> S::I {
@@ -245,7 +256,7 @@ impl Op for SoftmaxTile<'_> {
     fn eval<S: Simd>(self, s: S) {
         let lanes = self.lanes;
         // Rows before this one count for all lanes.
-        let whole = self.mask.map_or(usize::MAX, |mask| (mask.reach + 1).max(0) as usize);
+        let whole = self.mask.map_or(usize::MAX, |mask| mask.seen(0));
         for first in (0..lanes).step_by(LANES) {
             let old = Whole.get(s, self.top, first, 0.0);
             let mut top = old;
@@ -328,7 +339,7 @@ impl Op for Probabilities<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let lanes = self.lanes;
-        let whole = self.mask.map_or(usize::MAX, |mask| (mask.reach + 1).max(0) as usize);
+        let whole = self.mask.map_or(usize::MAX, |mask| mask.seen(0));
         for first in (0..lanes).step_by(LANES) {
             let (logsumexp, delta) = (Whole.get(s, self.logsumexp, first, 0.0), Whole.get(s, self.delta, first, 0.0));
             let rows = self.p.chunks_exact_mut(lanes).zip(self.d.chunks_exact_mut(lanes));
