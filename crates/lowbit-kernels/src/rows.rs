@@ -141,7 +141,7 @@ pub struct Int8Rows {
 }
 
 /// Values of a task below which rows are made by one thread, handing out work costing more.
-const SMALL: usize = 1 << 14;
+const SMALL: usize = 1 << 13;
 
 impl Int8Rows {
     /// Quantizes `x`, `[tokens, cols]`, reusing the buffers of `self`.

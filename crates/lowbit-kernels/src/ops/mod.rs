@@ -32,7 +32,7 @@ pub use random::dropout;
 pub use reduce::{all_finite, sum_rows, sum_squares};
 
 /// Elements of one task: an operation on fewer runs on the calling thread.
-const GRAIN: usize = 32_768;
+const GRAIN: usize = 8192;
 
 /// Rows of one task.
 fn row_grain(width: usize) -> usize {

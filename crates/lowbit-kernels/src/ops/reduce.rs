@@ -1,7 +1,7 @@
 //! Reductions over rows and over everything, in chunks that depend on shapes alone.
 
 use super::math::{Extent, Part, Whole, in_fours, vectors};
-use super::{GRAIN, row_grain};
+use super::row_grain;
 use crate::pool::SharedMut;
 use crate::scratch;
 use crate::simd::{LANES, Simd};
@@ -10,6 +10,8 @@ use std::ops::Range;
 
 /// Most chunks whose partial sums one reduction keeps.
 const CHUNKS: usize = 64;
+/// Elements of a chunk, at least.
+const TERMS: usize = 32_768;
 
 /// Lets `f(rows, partial)` add the rows of a chunk to a zeroed partial sum `[width]`, for all chunks of `rows` rows of
 /// `width` elements, then adds the partial sums to `sum` in order of their chunks.
@@ -20,7 +22,7 @@ pub(super) fn sum_chunks(
     sum: &mut [f32],
     f: impl Fn(Range<usize>, &mut [f32]) + Sync,
 ) {
-    let grain = row_grain(width).max(rows.div_ceil(CHUNKS));
+    let grain = (TERMS / width.max(1)).max(1).max(rows.div_ceil(CHUNKS));
     let (chunks, len) = (rows.div_ceil(grain), sum.len());
     if chunks <= 1 {
         return f(0..rows, sum);
@@ -113,7 +115,7 @@ impl Op for AllFinite<'_> {
 
 /// One result per chunk of `x`, in order.
 fn per_chunk<T: Copy + Default + Send + Sync>(cpu: &Cpu, x: &[f32], f: impl Fn(&[f32]) -> T + Sync) -> Vec<T> {
-    let grain = (4 * GRAIN).max(x.len().div_ceil(CHUNKS)).next_multiple_of(BLOCK);
+    let grain = (4 * TERMS).max(x.len().div_ceil(CHUNKS)).next_multiple_of(BLOCK);
     let mut results = vec![T::default(); x.len().div_ceil(grain)];
     let cells = SharedMut::new(&mut results);
     cpu.pool.run(x.len().div_ceil(grain), &|i| {
