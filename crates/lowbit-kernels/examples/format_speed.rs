@@ -15,7 +15,7 @@ fn main() {
     for format in FORMATS {
         let p = format.quantize(&w, rows, cols, &QuantizeOptions::default()).expect("finite weights");
         let mut q = Int8Rows::default();
-        let integer = !matches!(format.name(), "f32" | "bf16" | "nf4" | "nf4_dq" | "llm_int8");
+        let integer = !matches!(format.name(), "f32" | "bf16" | "bf16_scan" | "nf4" | "nf4_dq" | "llm_int8");
         let mut times = Vec::new();
         let mut quantizing = f64::INFINITY;
         for _ in 0..300 {

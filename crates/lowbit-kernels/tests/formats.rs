@@ -37,7 +37,7 @@ fn oracle(w: &[f32], cols: usize, x: &[f32]) -> Vec<(f64, f64)> {
 fn tolerance(format: &str, isa: Isa, tokens: usize) -> f64 {
     let bf16_pairs = isa.name() == "avx512-bf16" && tokens > 1;
     match format {
-        "bf16" if bf16_pairs => 4e-3,
+        "bf16" | "bf16_scan" if bf16_pairs => 4e-3,
         "nf4" | "nf4_dq" if bf16_pairs => 8e-3, // weights become bf16 too
         "llm_int8" => 1.01 / 254.0,             // quantizes the activations itself: half a step
         _ => 3e-6,
@@ -75,7 +75,8 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
                                     break;
                                 }
                             }
-                            let integer = !matches!(format.name(), "f32" | "bf16" | "nf4" | "nf4_dq" | "llm_int8");
+                            let integer =
+                                !matches!(format.name(), "f32" | "bf16" | "bf16_scan" | "nf4" | "nf4_dq" | "llm_int8");
                             if label == "int8" && integer {
                                 let bits: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
                                 match &exact {
@@ -101,7 +102,7 @@ fn one_token_equals_the_same_token_in_a_batch_for_integer_formats_and_f32() {
     let (rows, cols, tokens) = (70, 320, 9);
     let cpu = Cpu::new(None, Some(2)).unwrap();
     let x = values(tokens * cols, 11);
-    for format in FORMATS.iter().filter(|f| !matches!(f.name(), "bf16" | "nf4" | "nf4_dq" | "llm_int8")) {
+    for format in FORMATS.iter().filter(|f| !matches!(f.name(), "bf16" | "bf16_scan" | "nf4" | "nf4_dq" | "llm_int8")) {
         let p = packed(*format, rows, cols);
         let mut q = Int8Rows::default();
         q.quantize(&cpu, &x, cols);
@@ -146,6 +147,7 @@ fn stored_sizes_are_what_the_formats_promise() {
     for (name, expected) in [
         ("f32", 32.0),
         ("bf16", 16.0),
+        ("bf16_scan", 24.0 + 4.0 * 32.0 / 1280.0),
         ("int8", 8.0),
         ("int8_channel", 8.03125),
         ("nf4", 4.5),
@@ -171,6 +173,7 @@ fn invalid_codes_scales_sizes_and_names_are_refused() {
     };
     assert!(corrupt("ternary", 0, 9, 0b0000_0011).contains("byte 9"));
     assert!(corrupt("ternary_b3", 0, 17, 1).contains("byte 17"));
+    assert!(corrupt("bf16_scan", 3, 7, 0x80).contains("value 1 of `bounds` is negative"));
     let p = packed(format::find("int8").unwrap(), 16, 128);
     let scale = lowbit_kernels::Bytes::from_f32(&[f32::NAN]);
     let refused = Packed::from_parts(p.format, 16, 128, vec![p.parts[0].clone(), scale]).unwrap_err();
@@ -198,6 +201,7 @@ fn quantization_errors_stay_within_the_bound_of_each_format() {
     for (name, bound) in [
         ("f32", 0.0),
         ("bf16", 2e-3),
+        ("bf16_scan", 2e-3),
         ("int8", 1e-2),
         ("int8_channel", 9e-3),
         ("llm_int8", 9e-3),

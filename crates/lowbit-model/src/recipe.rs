@@ -106,6 +106,13 @@ pub static RECIPES: &[Recipe] = &[
     ),
     recipe("bitnet_head4", "ternary", ["int4", "int4"], [Int8, Int8], "BitNet b1.58 with table and head in 4 bits"),
     recipe("bitnet_bf16", "ternary", ["bf16", "bf16"], [Int8, F32], "BitNet b1.58 with table and head in bfloat16"),
+    recipe(
+        "bitnet_scan",
+        "ternary",
+        ["bf16_scan", "bf16_scan"],
+        [Int8, F32],
+        "bitnet_bf16 with copies by which greedy and top-k answers read a part of the head, with the same result",
+    ),
     recipe("bitnet_b3", "ternary_b3", WIDE, [Int8, F32], "BitNet b1.58 stored at five weights per byte"),
     recipe("bitnet_channel", "ternary_channel", WIDE, [Int8, F32], "BitNet b1.58 with a scale per row"),
 ];

@@ -5,7 +5,7 @@ use crate::random::Random;
 use crate::recipe::Activations;
 use crate::source::{Init, ParamSpec, Role, Source};
 use crate::{Config, Error, Model, Param, Recipe, nearest};
-use lowbit_kernels::{Bytes, Format, Packed, QuantizeOptions};
+use lowbit_kernels::{Bytes, Format, Packed, Pool, QuantizeOptions, Threads};
 use std::collections::BTreeMap;
 
 /// Rows that are quantized for each format, width and spread: whole panels, from whose units all matrices are put together.
@@ -113,6 +113,9 @@ impl Synthetic {
 
     fn packed(&mut self, spec: &ParamSpec, format: &'static dyn Format, std: f32) -> Result<Packed, Error> {
         let at = |e: lowbit_kernels::Error| Error::usage(format!("tensor `{}`: {e}", spec.name));
+        if format.is_redundant() {
+            return self.whole(spec, format, std).map_err(at);
+        }
         let key = (format.name(), spec.cols, std.to_bits());
         if !self.samples.contains_key(&key) {
             let weights: Vec<f32> = (0..SAMPLE_ROWS * spec.cols).map(|_| std * self.random.normal()).collect();
@@ -126,6 +129,22 @@ impl Synthetic {
             _ => Bytes::new(from.iter().copied().cycle().take(want.bytes).collect::<Vec<u8>>()),
         });
         Packed::from_parts(format, spec.rows, spec.cols, parts.collect()).map_err(at)
+    }
+
+    /// A matrix whose parts cannot be put together from others: all rows are random and quantized, on all threads.
+    fn whole(
+        &mut self,
+        spec: &ParamSpec,
+        format: &'static dyn Format,
+        std: f32,
+    ) -> Result<Packed, lowbit_kernels::Error> {
+        let (cols, seed) = (spec.cols, self.random.bits());
+        let pool = Pool::new(Threads::choose(None).map_or(1, |threads| threads.count));
+        Packed::stack(format, spec.rows, cols, &pool, |rows| {
+            let mut random = Random::new(seed.wrapping_add((rows.start as u64) << 32));
+            let weights: Vec<f32> = (0..rows.len() * cols).map(|_| std * random.normal()).collect();
+            format.quantize(&weights, rows.len(), cols, &QuantizeOptions::default())
+        })
     }
 }
 

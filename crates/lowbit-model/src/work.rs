@@ -18,6 +18,8 @@ pub struct Pass {
     pub new: usize,
     /// How keys and values are stored.
     pub cache: CacheKind,
+    /// Bytes of its weights that the head reads, where only its largest logits are wanted.
+    pub head_bytes: Option<u64>,
 }
 
 /// What a pass takes.
@@ -48,7 +50,7 @@ struct Counter {
 }
 
 impl Counter {
-    /// Notes a parameter of which `bytes` are read.
+    /// Notes a parameter of which `bytes` are read, given the bytes that a product reads and the rows.
     fn read(&mut self, param: &Param, bytes: impl Fn(u64, usize) -> u64) {
         match param {
             Param::Vector(values) => {
@@ -56,11 +58,10 @@ impl Counter {
                 self.work.read_bytes += 4 * values.len() as u64;
             }
             Param::Matrix { name, packed, .. } => {
-                let size = packed.bytes() as u64;
                 if self.seen.insert(name.clone()) {
-                    self.work.stored_bytes += size;
+                    self.work.stored_bytes += packed.bytes() as u64;
                 }
-                self.work.read_bytes += bytes(size, packed.rows);
+                self.work.read_bytes += bytes(packed.product_bytes() as u64, packed.rows);
             }
         }
     }
@@ -75,7 +76,8 @@ impl Exec for Counter {
         self.read(table, |size, rows| size / rows as u64 * tokens);
     }
     fn linear(&mut self, _: &(), weight: &Param, bias: Option<&Param>) {
-        self.read(weight, |size, _| size);
+        let head = self.pass.head_bytes.filter(|_| matches!(weight, Param::Matrix { role, .. } if *role != Role::Body));
+        self.read(weight, |size, _| head.unwrap_or(size));
         if let Some(bias) = bias {
             self.read(bias, |size, _| size);
         }
@@ -94,7 +96,7 @@ impl Exec for Counter {
         }
     }
     fn attend(&mut self, _: &(), _: &(), _: &(), spec: &Attention) {
-        let Pass { sequences, past, new, cache } = self.pass;
+        let Pass { sequences, past, new, cache, .. } = self.pass;
         let rows = sequences * (past + new);
         self.work.read_bytes += 2 * (rows * cache.row_bytes(spec.kv_heads, spec.head_dim)) as u64;
         let pairs = sequences * (new * past + new * (new + 1) / 2);

@@ -110,6 +110,38 @@ fn guesses_that_could_change_the_answer_are_refused() {
 }
 
 #[test]
+fn a_head_read_in_part_gives_the_same_answer() {
+    let few = Sampling { top_k: 5, repetition_penalty: 1.0, ..warm(7) };
+    let all = Sampling { top_k: 258, ..few.clone() };
+    for seed in 0..4 {
+        let draw = |sampling: &Sampling| {
+            let request = Request { sampling: sampling.clone(), ..request("abcabcabc", 60) };
+            answer(&mut generator("bitnet_scan", seed, 100), &request).tokens
+        };
+        // A penalty that changes nothing makes all logits wanted.
+        let same = |s: &Sampling| Sampling { repetition_penalty: 1.0 + f32::EPSILON, ..s.clone() };
+        for sampling in [&Sampling::default(), &few, &all] {
+            assert_eq!(draw(sampling), draw(&same(sampling)), "{seed} {sampling:?}");
+        }
+    }
+    let model = model("bitnet_scan", 1);
+    let session = || Session::new(model.clone(), cpu(), 100);
+    let (mut part, mut whole) = (session(), session());
+    part.want(Some(2));
+    let mut hidden = 0;
+    for token in 0..20 {
+        let mut best = whole.feed(&[token]).expect("fits").to_vec();
+        let found = part.feed(&[token]).expect("fits");
+        assert!(found.iter().zip(&best).all(|(f, b)| f.to_bits() == b.to_bits() || *f == f32::NEG_INFINITY));
+        hidden += found.iter().filter(|f| **f == f32::NEG_INFINITY).count();
+        let finite = found.iter().filter(|f| f.is_finite()).count();
+        best.sort_unstable_by(|a, b| b.total_cmp(a));
+        assert!(finite >= 2 && best[..2].iter().all(|b| found.contains(b)), "{token}");
+    }
+    assert!(hidden > 0 && part.largest_bytes() > 0 && whole.largest_bytes() == 0);
+}
+
+#[test]
 fn a_common_begin_is_processed_once() {
     let mut generator_ = generator("bitnet", 1, 200);
     let first = answer(&mut generator_, &request("Tell me", 8));

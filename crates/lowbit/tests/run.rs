@@ -145,7 +145,8 @@ fn energy_is_measured_where_there_is_a_meter() {
     let run = |cap: &Path| {
         let mut command = lowbit();
         command.current_dir(at.path()).env("LOWBIT_POWERCAP", cap).stdin(Stdio::null());
-        let output = command.args(["run", "m", "-p", "Hi", "-n", "3", "--seed", "1", "--json"]).output().expect("starts");
+        let output =
+            command.args(["run", "m", "-p", "Hi", "-n", "3", "--seed", "1", "--json"]).output().expect("starts");
         serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
     };
     let measures = |object: &Value| object["records"][0]["measures"].clone();

@@ -291,7 +291,7 @@ fn ledger(record: &Record) -> Option<Ledger> {
 
 /// Whether a format stores fewer than 16 bits per weight.
 pub(crate) fn is_low_bit(format: &str) -> bool {
-    !matches!(format, "f32" | "f16" | "bf16")
+    !matches!(format, "f32" | "f16" | "bf16" | "bf16_scan")
 }
 
 /// Interval of the median from order statistics (95 % or the widest the samples allow), seconds.

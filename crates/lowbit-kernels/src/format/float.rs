@@ -117,7 +117,7 @@ impl Format for BF16 {
     }
 
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
-        product(cpu, &Bf16View(p), &|panels, x, out| cpu.isa.run(OneToken { p, panels, x, out }), p, x, y);
+        product(cpu, &Bf16View(p), &|panels, x, out| one_token(cpu, p, panels, x, out), p, x, y);
     }
 
     fn takes_bf16(&self, cpu: &Cpu, tokens: usize) -> bool {
@@ -133,6 +133,11 @@ impl Format for BF16 {
         let at = first(values, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80);
         at.map_or(Ok(()), |at| Err(Error::Corrupt(format!("bf16: scale {at} is not a finite number"))))
     }
+}
+
+/// One token times a range of bf16 panels, whose outputs nobody else touches.
+pub(super) fn one_token(cpu: &Cpu, p: &Packed, panels: Range<usize>, x: &[f32], out: &SharedMut<f32>) {
+    cpu.isa.run(OneToken { p, panels, x, out });
 }
 
 /// The kernel for one token: a range of panels, the activations, the outputs.
@@ -160,7 +165,7 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, one: ForOneToken, p: &Packed, x:
         }
         _ if tokens == 1 => {
             let panels = p.rows.div_ceil(LANES);
-            let bytes = p.bytes() / panels + 1;
+            let bytes = p.product_bytes() / panels + 1;
             let grain = ((1 << 16) / bytes + 1).max(panels.div_ceil(16));
             let (x, out) = (&x.floats(), SharedMut::new(y));
             cpu.pool.run(panels.div_ceil(grain), &|task| one(task * grain..((task + 1) * grain).min(panels), x, &out));

@@ -14,6 +14,7 @@ mod float;
 mod integer;
 mod llm_int8;
 mod nf4;
+mod scan;
 mod stack;
 mod tiles;
 
@@ -103,6 +104,26 @@ impl Packed {
         }
     }
 
+    /// The product of one token `x`, `[cols]`, of whose outputs `y`, `[rows]`, only the `k` largest are wanted: they and
+    /// all that equal the last of them are as [`Packed::matmul`] of [`Rows::F32`] makes them, others too, or minus infinity.
+    /// Returns how many bytes of weights were read.
+    ///
+    /// # Panics
+    /// When `x` or `y` do not fit the shape.
+    pub fn largest(&self, cpu: &Cpu, x: &[f32], k: usize, y: &mut [f32]) -> u64 {
+        assert_eq!((x.len(), y.len()), (self.cols, self.rows), "one token, all outputs");
+        let found = if self.rows > 0 { self.format.largest(cpu, self, x, k, y) } else { None };
+        found.unwrap_or_else(|| {
+            self.matmul(cpu, Rows::F32(x), y);
+            self.product_bytes() as u64
+        })
+    }
+
+    /// Bytes that a product reads.
+    pub fn product_bytes(&self) -> usize {
+        self.format.product_bytes(self)
+    }
+
     /// All weights as f32, `[rows, cols]`.
     pub fn dequantize(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.rows * self.cols];
@@ -146,6 +167,18 @@ pub trait Format: Debug + Send + Sync {
     fn stacks(&self) -> bool {
         false
     }
+    /// Whether parts tell the same weights twice, so that no part may be replaced alone.
+    fn is_redundant(&self) -> bool {
+        false
+    }
+    /// Bytes that a product of all outputs reads.
+    fn product_bytes(&self, packed: &Packed) -> usize {
+        packed.bytes()
+    }
+    /// [`Packed::largest`], where there is a faster way than the product of all outputs.
+    fn largest(&self, _cpu: &Cpu, _packed: &Packed, _x: &[f32], _k: usize, _y: &mut [f32]) -> Option<u64> {
+        None
+    }
     /// Writes one row as f32, `[cols]`.
     fn dequantize_row(&self, packed: &Packed, row: usize, out: &mut [f32]);
     /// The product of [`Packed::matmul`], whose checks have been made.
@@ -171,6 +204,7 @@ pub trait Format: Debug + Send + Sync {
 pub static FORMATS: &[&dyn Format] = &[
     &float::F32,
     &float::BF16,
+    &scan::Bf16Scan,
     &Integer { name: "int8", codec: Byte, zero: 128, share: Share::Tensor, rule: Rule::Absmax },
     &Integer { name: "int8_channel", codec: Byte, zero: 128, share: Share::Row, rule: Rule::Absmax },
     &llm_int8::LlmInt8,

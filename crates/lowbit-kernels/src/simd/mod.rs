@@ -231,7 +231,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let mut lanes = [0.0f32; LANES];
         // SAFETY: the array holds 16 f32.
         unsafe { self.store(lanes.as_mut_ptr(), v) };
-        lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] = lanes[i].max(lanes[i + width]);
+            }
+            width /= 2;
+        }
+        lanes[0]
     }
 
     /// Up to 16 f32; missing lanes hold `fill`.

@@ -77,6 +77,10 @@ pub struct CpuExec {
     slots: Vec<usize>,
     /// Whether the head computes the last row of each sequence alone.
     last_only: bool,
+    /// How many of the largest logits of a single row are wanted, if not all.
+    largest: Option<usize>,
+    /// Bytes of the head's weights read for them so far.
+    largest_bytes: u64,
     peaks: Option<Peaks>,
     fault: Option<Error>,
 }
@@ -97,6 +101,8 @@ impl CpuExec {
             caches: Vec::new(),
             slots: Vec::new(),
             last_only: false,
+            largest: None,
+            largest_bytes: 0,
             peaks: None,
             fault: None,
         }
@@ -222,6 +228,14 @@ impl Exec for CpuExec {
         }
         if let Some(peaks) = &mut self.peaks {
             peaks.record(name, packed.cols, self.arena.borrow().values(&x));
+        }
+        if let (Some(k), Role::Head | Role::Embedding, 1, None, false) =
+            (self.largest, role, x.rows(), bias, *int8_activations)
+        {
+            let read = &mut self.largest_bytes;
+            return Tensor::make(&self.arena, 1, packed.rows, |a, y| {
+                *read += packed.largest(&self.cpu, a.values(&x), k, y);
+            });
         }
         let bf16 = !int8_activations && packed.format.takes_bf16(&self.cpu, x.rows());
         let both = !int8_activations && packed.format.takes_int8(packed);

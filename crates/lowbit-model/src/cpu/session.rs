@@ -187,6 +187,17 @@ impl Session {
         self.0.cache_bytes()
     }
 
+    /// Says that only the `k` largest logits of a token fed alone are wanted from now on, if not all: the others may be minus
+    /// infinity. Heads in some formats are then read in part (`bf16_scan`).
+    pub fn want(&mut self, k: Option<usize>) {
+        self.0.exec.largest = k;
+    }
+
+    /// Bytes of the head's weights read so far while only the largest logits were wanted.
+    pub fn largest_bytes(&self) -> u64 {
+        self.0.exec.largest_bytes
+    }
+
     /// Times a buffer was made or enlarged; constant once decoding is under way.
     pub fn buffer_growths(&self) -> u64 {
         self.0.exec.buffer_growths()

@@ -185,6 +185,7 @@ impl Generator {
         let mut answer = Answer { request, tokenizer: &tokenizer, tokens: Vec::new(), stream, on_text };
         let mut sampler = Sampler::new(request.sampling.clone());
         sampler.observe(&request.prompt);
+        self.session.want(sampler.wanted());
         let first = self.read_prompt(&mut answer, &mut sampler)?;
         stats.prompt_seconds = start.elapsed().as_secs_f64();
         stats.ttft_seconds = stats.prompt_seconds;

@@ -63,6 +63,16 @@ impl Sampler {
         Sampler { sampling, random, seen: Vec::new(), is_seen: Vec::new(), logits: Vec::new(), candidates: Vec::new() }
     }
 
+    /// How many of the largest logits decide, if not all.
+    pub fn wanted(&self) -> Option<usize> {
+        let Sampling { temperature, top_k, repetition_penalty, .. } = self.sampling;
+        match (repetition_penalty == 1.0, temperature == 0.0) {
+            (false, _) => None,
+            (true, true) => Some(1),
+            (true, false) => Some(top_k).filter(|k| *k > 0),
+        }
+    }
+
     /// Notes tokens of the text.
     pub fn observe(&mut self, tokens: &[u32]) {
         if self.sampling.repetition_penalty == 1.0 {
@@ -224,6 +234,15 @@ mod tests {
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn what_decides_is_known() {
+        let wanted = |temperature, top_k, repetition_penalty| {
+            Sampler::new(Sampling { temperature, top_k, repetition_penalty, ..Sampling::default() }).wanted()
+        };
+        assert_eq!([wanted(0.0, 0, 1.0), wanted(0.0, 9, 1.0), wanted(0.5, 9, 1.0)], [Some(1), Some(1), Some(9)]);
+        assert_eq!([wanted(0.5, 0, 1.0), wanted(0.0, 0, 1.1), wanted(0.5, 9, 1.1)], [None; 3]);
     }
 
     #[test]

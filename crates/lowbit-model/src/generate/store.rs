@@ -85,7 +85,7 @@ impl Generator {
 
 /// Bytes of the keys and values of a token.
 fn token_bytes(model: &Model<Param>, cache: CacheKind) -> usize {
-    let bytes = |past| work::count(model, Pass { sequences: 1, past, new: 1, cache }).read_bytes;
+    let bytes = |past| work::count(model, Pass { sequences: 1, past, new: 1, cache, head_bytes: None }).read_bytes;
     (bytes(1) - bytes(0)) as usize
 }
 

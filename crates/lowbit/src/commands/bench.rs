@@ -52,6 +52,10 @@ struct ModelBench {
     /// Also measure so many sequences that get their answers together, in one pass per token.
     #[arg(long, value_name = "SEQUENCES", value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: Option<u16>,
+    /// Only so many of the likeliest next tokens are wanted of each answered token, 1 as in greedy decoding; 0 for the logits
+    /// of all. Some heads are then read in part (`bitnet_scan`).
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
     /// Samples of each test; they take turns.
     #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repetitions: u16,
@@ -123,7 +127,8 @@ impl ModelBench {
         let tests = self.tests();
         let found = |name: &str| CacheKind::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind);
         let cache = found(&self.cache_type).unwrap_or_default();
-        let plan = model_bench::Plan { tests, rounds: self.repetitions.into(), cache };
+        let largest = Some(self.top_k).filter(|k| *k > 0);
+        let plan = model_bench::Plan { tests, rounds: self.repetitions.into(), cache, largest };
         let named = FORMS.iter().find(|(name, _)| *name == self.output).map_or(Form::Markdown, |(_, form)| *form);
         let form = if machine.json { Form::Json } else { named };
         let cpus = machine.cpus()?;

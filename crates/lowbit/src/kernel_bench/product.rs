@@ -20,7 +20,7 @@ const CHECKED_ROWS: usize = 16;
 
 /// A format that multiplies floats; all others multiply 8-bit integers.
 fn is_float(format: &str) -> bool {
-    matches!(format, "f32" | "bf16" | "nf4" | "nf4_dq")
+    matches!(format, "f32" | "bf16" | "bf16_scan" | "nf4" | "nf4_dq")
 }
 
 /// The limit of a product.
@@ -66,7 +66,7 @@ impl Weights {
 }
 
 fn bytes(matrices: &[Packed]) -> usize {
-    matrices.iter().map(Packed::bytes).sum()
+    matrices.iter().map(Packed::product_bytes).sum()
 }
 
 /// The same matrix elsewhere in memory.
@@ -231,7 +231,8 @@ mod tests {
             assert_eq!(limit(&scalar, *format, 1), Limit::Memory);
             let wanted = if is_float(format.name()) { Limit::F32 } else { Limit::Int8 };
             assert_eq!(limit(&scalar, *format, 2), wanted, "{}", format.name());
-            let pairs = best.isa.name() == "avx512-bf16" && ["bf16", "nf4", "nf4_dq"].contains(&format.name());
+            let pairs =
+                best.isa.name() == "avx512-bf16" && ["bf16", "bf16_scan", "nf4", "nf4_dq"].contains(&format.name());
             let wanted = if pairs { Limit::Bf16 } else { wanted };
             assert_eq!(limit(&best, *format, 2), wanted, "{}", format.name());
         }

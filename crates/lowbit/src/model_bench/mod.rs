@@ -32,6 +32,8 @@ pub struct Plan {
     pub rounds: usize,
     /// How keys and values are stored.
     pub cache: CacheKind,
+    /// How many of the largest logits of a token are wanted, if not all.
+    pub largest: Option<usize>,
 }
 
 impl Plan {
@@ -103,6 +105,8 @@ struct Machine {
     limits: Vec<Limits>,
     /// `[test][round]`: seconds, and joules where they can be read.
     samples: Vec<Vec<(f64, Option<f64>)>>,
+    /// Per test: bytes of the head's weights read where not all logits were wanted, in all rounds.
+    head_bytes: Vec<u64>,
 }
 
 impl Machine {
@@ -110,12 +114,15 @@ impl Machine {
         let context = plan.tests.iter().map(|test| test.length()).max().unwrap_or(1);
         let together = plan.tests.iter().map(|test| test.sequences()).find(|n| *n > 1);
         let model = || subject.model.clone();
+        let mut session = Session::with_cache(model(), cpu.clone(), context, plan.cache);
+        session.want(plan.largest);
         Machine {
             cpu: cpu.clone(),
-            session: Session::with_cache(model(), cpu.clone(), context, plan.cache),
+            session,
             sequences: together.map(|n| Sequences::new(model(), cpu.clone(), n, context, plan.cache)),
             limits: Vec::new(),
             samples: vec![Vec::new(); plan.tests.len()],
+            head_bytes: vec![0; plan.tests.len()],
         }
     }
 
@@ -180,7 +187,9 @@ pub fn run(subject: &Subject, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Failu
         let order: Vec<_> = if round % 2 == 0 { cases.clone() } else { cases.iter().rev().copied().collect() };
         for (m, t) in order {
             let mut energy = rapl.as_ref().and_then(EnergyMeter::start);
+            let before = machines[m].session.largest_bytes();
             let seconds = machines[m].run(plan.tests[t], &tokens)?;
+            machines[m].head_bytes[t] += machines[m].session.largest_bytes() - before;
             let joules = energy.as_mut().and_then(EnergyMeter::joules);
             machines[m].samples[t].push((seconds, joules));
         }
@@ -188,7 +197,7 @@ pub fn run(subject: &Subject, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Failu
             machine.limits.push(limits::measure(&machine.cpu));
         }
     }
-    let pass = Pass { sequences: 1, past: 0, new: 1, cache: plan.cache };
+    let pass = Pass { sequences: 1, past: 0, new: 1, cache: plan.cache, head_bytes: None };
     let stored = work::count(&subject.model, pass).stored_bytes;
     let rows = cases.iter().map(|&(m, t)| row(subject, plan, &machines[m], t)).collect();
     let limits = machines.iter().map(|m| (m.cpu.pool.threads(), host::middle(&m.limits))).collect();
@@ -207,10 +216,21 @@ fn ideal(work: &Work, limits: &Limits) -> (&'static str, f64) {
     if memory >= arithmetic { ("memory", memory) } else { ("arithmetic", arithmetic) }
 }
 
+/// Bytes of the head's weights that a token read on average, where not all logits were wanted.
+fn head_bytes(plan: &Plan, test: Test, all: u64) -> Option<u64> {
+    // A prompt's last token has its logits apart; one sequence's tokens are fed alone, several together.
+    let tokens = test.steps().1 * plan.rounds;
+    (plan.largest.is_some() && test.sequences() == 1 && tokens > 0).then(|| all / tokens as u64)
+}
+
 fn row(subject: &Subject, plan: &Plan, machine: &Machine, t: usize) -> Row {
     let test = plan.tests[t];
-    let passes: Vec<(f64, Work)> =
-        test.passes(plan.cache).into_iter().map(|(n, pass)| (n as f64, work::count(&subject.model, pass))).collect();
+    let head = head_bytes(plan, test, machine.head_bytes[t]);
+    let passes = test.passes(plan.cache).into_iter().map(|(n, mut pass)| {
+        pass.head_bytes = head.filter(|_| pass.new == 1);
+        (n as f64, work::count(&subject.model, pass))
+    });
+    let passes: Vec<(f64, Work)> = passes.collect();
     let samples = &machine.samples[t];
     let seconds: Vec<f64> = samples.iter().map(|(seconds, _)| *seconds).collect();
     let rates: Vec<f64> = seconds.iter().map(|seconds| test.tokens() as f64 / seconds).collect();

@@ -87,7 +87,7 @@ impl Test {
     /// Its passes: how many, and one of them, halfway.
     pub fn passes(self, cache: CacheKind) -> Vec<(usize, Pass)> {
         let (prompt, answer) = self.steps();
-        let pass = |past, new| Pass { sequences: self.sequences(), past, new, cache };
+        let pass = |past, new| Pass { sequences: self.sequences(), past, new, cache, head_bytes: None };
         let parts = [(1, pass(self.depth, prompt)), (answer, pass(self.depth + prompt + answer / 2, 1))];
         parts.into_iter().filter(|(count, pass)| *count > 0 && pass.new > 0).collect()
     }
