@@ -373,9 +373,16 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
 }
 
 impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
-    /// The scale of each row of a panel, 0 beyond the last row.
+    /// The scale of each row of a panel; beyond the last row codes are 0, so that any scale will do.
     fn row_scales(&self, panel: usize) -> [f32; LANES] {
-        std::array::from_fn(|i| if panel * LANES + i < self.p.rows { self.scale(panel * LANES + i) } else { 0.0 })
+        if self.share == Share::Tensor {
+            return [self.scale(0); LANES];
+        }
+        let stored = self.scales[panel * LANES * 4..].as_chunks::<4>().0;
+        match stored.first_chunk::<LANES>() {
+            Some(all) => all.map(f32::from_le_bytes),
+            None => std::array::from_fn(|i| stored.get(i).map_or(0.0, |bytes| f32::from_le_bytes(*bytes))),
+        }
     }
 }
 
