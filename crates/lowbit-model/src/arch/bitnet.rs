@@ -172,7 +172,15 @@ impl<P> BitNet<P> {
 
 impl<P> Layer<P> {
     fn forward<E: Exec<Param = P>>(&self, e: &mut E, c: &Config, layer: usize, x: &E::Tensor) -> E::Tensor {
-        let norm = |e: &mut E, x: &E::Tensor, w: &P| e.norm(x, NormKind::Rms, w, None, c.rms_norm_eps);
+        let a = self.attention(e, c, layer, x);
+        let x = e.add(x, &a);
+        drop(a);
+        let f = self.feed_forward(e, c, &x);
+        e.add(&x, &f)
+    }
+
+    /// What attention adds to `x`. Values are dropped when they are done with, which bounds the memory of a long prompt.
+    fn attention<E: Exec<Param = P>>(&self, e: &mut E, c: &Config, layer: usize, x: &E::Tensor) -> E::Tensor {
         let spec = Attention {
             layer,
             heads: c.num_attention_heads,
@@ -181,29 +189,39 @@ impl<P> Layer<P> {
             rope: Some(c.rope()),
             causal: c.causal,
         };
-        let h = norm(e, x, &self.attn_norm);
+        let h = c.norm(e, x, &self.attn_norm);
         let (q, k, v) = (e.linear(&h, &self.q, None), e.linear(&h, &self.k, None), e.linear(&h, &self.v, None));
+        drop(h);
         let mut a = e.attend(&q, &k, &v, &spec);
+        drop((q, k, v));
         if let Some(w) = &self.attn_sub_norm {
-            a = norm(e, &a, w);
+            a = c.norm(e, &a, w);
         }
         let a = e.linear(&a, &self.o, None);
-        let a = e.dropout(&a, c.dropout);
-        let x = e.add(x, &a);
-        let h = norm(e, &x, &self.ffn_norm);
+        e.dropout(&a, c.dropout)
+    }
+
+    /// What the feed-forward adds to `x`.
+    fn feed_forward<E: Exec<Param = P>>(&self, e: &mut E, c: &Config, x: &E::Tensor) -> E::Tensor {
+        let h = c.norm(e, x, &self.ffn_norm);
         let (gate, up) = (e.linear(&h, &self.gate, None), e.linear(&h, &self.up, None));
-        let gate = e.activate(&gate, c.hidden_act);
-        let mut f = e.mul(&gate, &up);
+        drop(h);
+        let gated = e.activate(&gate, c.hidden_act);
+        let mut f = e.mul(&gated, &up);
+        drop((gate, gated, up));
         if let Some(w) = &self.ffn_sub_norm {
-            f = norm(e, &f, w);
+            f = c.norm(e, &f, w);
         }
         let f = e.linear(&f, &self.down, None);
-        let f = e.dropout(&f, c.dropout);
-        e.add(&x, &f)
+        e.dropout(&f, c.dropout)
     }
 }
 
 impl Config {
+    fn norm<E: Exec>(&self, e: &mut E, x: &E::Tensor, weight: &E::Param) -> E::Tensor {
+        e.norm(x, NormKind::Rms, weight, None, self.rms_norm_eps)
+    }
+
     pub(super) fn classes(&self) -> Option<usize> {
         match self.head {
             Head::Lm { .. } => None,
