@@ -3,7 +3,7 @@
 //! Attention counts the multiply-adds that its definition needs (causal: half the square), two floating-point operations
 //! each; the peak is that of independent multiply-adds in registers, measured in the same run.
 
-use lowbit_kernels::ops::{self, AdamW, AttentionShape, Function};
+use lowbit_kernels::ops::{self, AdamW, AttentionShape, CacheKind, CacheRows, Cached, Function};
 use lowbit_kernels::{Cpu, Op, Simd};
 use std::time::Instant;
 
@@ -142,18 +142,24 @@ fn attention(cpu: &Cpu, peak: f64) {
 }
 
 fn cached(cpu: &Cpu) {
-    for (past, new) in [(20, 1), (255, 1), (2047, 1), (2040, 8), (0, 512)] {
+    for (past, new) in [(20, 1), (255, 1), (2047, 1), (32_767, 1), (2040, 8), (0, 512)] {
         let shape = AttentionShape { heads: 20, kv_heads: 5, head_dim: 128, causal: true };
         let q = noise(new * 20 * 128, 1);
-        let (k, v) = (noise((past + new) * 5 * 128, 2), noise((past + new) * 5 * 128, 3));
         let mut out = Buffer::zeros(q.len());
-        let seconds = time(|| ops::attention_cached(cpu, shape, &q, &k, &v, past, &mut out));
-        let bytes = 4.0 * (k.len() + v.len()) as f64;
-        println!(
-            "attention_cached 20/5 heads of 128, past {past:4} new {new:3}: {:8.1} us, cache at {:5.1} GB/s",
-            seconds * 1e6,
-            bytes / seconds / 1e9
-        );
+        for (name, kind) in CacheKind::ALL {
+            let [keys, values] = [2, 3].map(|seed| {
+                let mut rows = CacheRows::new(kind, 5, 128);
+                rows.push(&noise((past + new) * 5 * 128, seed));
+                rows
+            });
+            let cache = Cached { keys: &keys, values: &values, new };
+            let seconds = time(|| ops::attention_caches(cpu, shape, &q, 1, &|_| cache, &mut out));
+            println!(
+                "cache in {name:4}, 20/5 heads of 128, past {past:4} new {new:3}: {:8.1} us, {:5.1} GB/s",
+                seconds * 1e6,
+                (keys.bytes() + values.bytes()) as f64 / seconds / 1e9
+            );
+        }
     }
 }
 

@@ -145,25 +145,36 @@ fn caches_give_the_same_bits_everywhere() {
 
 #[test]
 fn stored_rows_come_back() {
-    let x = noise(7 * 3 * 10, 5);
+    // More than one block.
+    let (all, kept) = (600, 515);
+    let x = noise(all * 3 * 10, 5);
     for (name, kind) in CacheKind::ALL {
         assert_eq!(kind.name(), name);
+        let written = |rows: &CacheRows, count: usize| {
+            let mut bytes = Vec::new();
+            rows.write(count, &mut bytes);
+            assert_eq!(bytes.len(), count * kind.row_bytes(3, 10));
+            bytes
+        };
         let mut rows = CacheRows::new(kind, 3, 10);
         rows.reserve(7);
         rows.push(&x);
-        assert_eq!((rows.rows(), rows.bytes()), (7, 7 * kind.row_bytes(3, 10)));
-        let mut bytes = Vec::new();
-        rows.write(5, &mut bytes);
-        assert_eq!(bytes.len(), 5 * kind.row_bytes(3, 10));
+        assert_eq!((rows.rows(), rows.bytes()), (all, all * kind.row_bytes(3, 10)));
+        if kind == CacheKind::F32 {
+            assert_eq!(written(&rows, all), x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+        }
+        let mut bytes = written(&rows, kept);
         let mut back = CacheRows::new(kind, 3, 10);
-        assert!(back.read(5, &bytes));
-        rows.truncate(5);
-        assert_eq!(format!("{back:?}"), format!("{rows:?}"));
+        assert!(back.read(kept, &bytes));
+        rows.truncate(kept);
+        rows.push(&x[..30]);
+        back.push(&x[..30]);
+        assert_eq!(written(&back, kept + 1), written(&rows, kept + 1), "{name}");
         assert!(!back.read(4, &bytes) && !back.read(usize::MAX, &bytes), "{name}: a wrong length is refused");
         let end = bytes.len();
         bytes[end - 4..].copy_from_slice(&[0xff; 4]);
-        assert!(!back.read(5, &bytes), "{name}: a number that is none is refused");
-        assert_eq!(back.rows(), 5);
+        assert!(!back.read(kept, &bytes), "{name}: a number that is none is refused");
+        assert_eq!(back.rows(), kept + 1);
     }
 }
 

@@ -4,6 +4,7 @@ use super::AttentionShape;
 use crate::simd::{LANES, Simd};
 use crate::{Isa, Op};
 use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use std::ops::Range;
 
 /// How the numbers of a cache are stored.
@@ -38,24 +39,47 @@ impl CacheKind {
     }
 }
 
-/// Keys or values of the tokens so far, `[tokens, heads * head_dim]`.
+/// Tokens of a block: what one head has of them lies together, so that reading it is one stream.
+pub(super) const BLOCK: usize = 256;
+
+/// Keys or values of the tokens so far, `[tokens, heads * head_dim]`, kept as `[blocks][heads][BLOCK][head_dim]`.
 #[derive(Clone, Debug)]
 pub struct CacheRows {
     heads: usize,
     head_dim: usize,
+    rows: usize,
     data: Data,
 }
 
+/// Numbers of whole blocks.
 #[derive(Clone, Debug)]
 enum Data {
     F32(Vec<f32>),
     F16(Vec<u16>),
     Int8 {
-        /// `[tokens, heads * head_dim]`
         codes: Vec<i8>,
-        /// `[tokens, heads]`
+        /// `[blocks][heads][BLOCK]`
         scales: Vec<f32>,
     },
+}
+
+/// Where a head of a row lies, counted in heads.
+#[inline(always)]
+fn slot(heads: usize, row: usize, head: usize) -> usize {
+    (row / BLOCK * heads + head) * BLOCK + row % BLOCK
+}
+
+/// The slots of all heads of some rows, row after row.
+fn slots(heads: usize, rows: Range<usize>) -> impl Iterator<Item = usize> {
+    rows.flat_map(move |row| (0..heads).map(move |head| slot(heads, row, head)))
+}
+
+/// Makes a vector at least as long, with zeros; of an empty one, memory is taken when it is written.
+fn lengthen<T: Clone + Default>(x: &mut Vec<T>, len: usize) {
+    match x.len() {
+        0 => *x = vec![T::default(); len],
+        now => x.resize(len.max(now), T::default()),
+    }
 }
 
 impl CacheRows {
@@ -70,7 +94,7 @@ impl CacheRows {
             CacheKind::F16 => Data::F16(Vec::new()),
             CacheKind::Int8 => Data::Int8 { codes: Vec::new(), scales: Vec::new() },
         };
-        CacheRows { heads, head_dim, data }
+        CacheRows { heads, head_dim, rows: 0, data }
     }
 
     /// How it is stored.
@@ -84,12 +108,7 @@ impl CacheRows {
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        let numbers = match &self.data {
-            Data::F32(x) => x.len(),
-            Data::F16(x) => x.len(),
-            Data::Int8 { codes, .. } => codes.len(),
-        };
-        numbers / self.width()
+        self.rows
     }
 
     /// Bytes of all rows.
@@ -103,31 +122,21 @@ impl CacheRows {
 
     /// Makes room for `rows` rows in all, so that appending up to there allocates nothing.
     pub fn reserve(&mut self, rows: usize) {
-        fn room<T>(x: &mut Vec<T>, len: usize) {
-            x.reserve_exact(len.saturating_sub(x.len()));
-        }
-        let width = self.width();
+        let slots = rows.div_ceil(BLOCK) * BLOCK * self.heads;
+        let numbers = slots * self.head_dim;
         match &mut self.data {
-            Data::F32(x) => room(x, rows * width),
-            Data::F16(x) => room(x, rows * width),
+            Data::F32(x) => lengthen(x, numbers),
+            Data::F16(x) => lengthen(x, numbers),
             Data::Int8 { codes, scales } => {
-                room(codes, rows * width);
-                room(scales, rows * self.heads);
+                lengthen(codes, numbers);
+                lengthen(scales, slots);
             }
         }
     }
 
     /// Keeps the first `rows` rows (all, when there are fewer).
     pub fn truncate(&mut self, rows: usize) {
-        let width = self.width();
-        match &mut self.data {
-            Data::F32(x) => x.truncate(rows * width),
-            Data::F16(x) => x.truncate(rows * width),
-            Data::Int8 { codes, scales } => {
-                codes.truncate(rows * width);
-                scales.truncate(rows * self.heads);
-            }
-        }
+        self.rows = self.rows.min(rows);
     }
 
     /// Appends rows, `[tokens, heads * head_dim]`.
@@ -136,34 +145,50 @@ impl CacheRows {
     /// When they are not whole rows.
     pub fn push(&mut self, rows: &[f32]) {
         assert!(rows.len().is_multiple_of(self.width()), "rows are [tokens, heads * head_dim]");
-        let narrow = |v: &f32| f16::from_f32(v.clamp(-65_504.0, 65_504.0)).to_bits();
-        match &mut self.data {
-            Data::F32(x) => x.extend_from_slice(rows),
-            Data::F16(x) => x.extend(rows.iter().map(narrow)),
-            Data::Int8 { codes, scales } => {
-                for head in rows.chunks_exact(self.head_dim) {
+        let (first, dim) = (self.rows, self.head_dim);
+        let end = first + rows.len() / self.width();
+        self.reserve(end);
+        for (slot, head) in slots(self.heads, first..end).zip(rows.chunks_exact(dim)) {
+            let numbers = slot * dim..(slot + 1) * dim;
+            match &mut self.data {
+                Data::F32(x) => x[numbers].copy_from_slice(head),
+                Data::F16(x) => {
+                    for (to, from) in x[numbers].chunks_mut(LANES).zip(head.chunks(LANES)) {
+                        let mut finite = [0.0; LANES];
+                        finite.iter_mut().zip(from).for_each(|(to, v)| *to = v.clamp(-65_504.0, 65_504.0));
+                        to.reinterpret_cast_mut::<f16>().convert_from_f32_slice(&finite[..from.len()]);
+                    }
+                }
+                Data::Int8 { codes, scales } => {
                     let top = head.iter().fold(0.0f32, |m, v| m.max(v.abs()));
                     let factor = if top > 0.0 { 127.0 / top } else { 0.0 };
-                    scales.push(top / 127.0);
-                    codes.extend(head.iter().map(|v| (v * factor).round_ties_even() as i8));
+                    scales[slot] = top / 127.0;
+                    let codes = codes[numbers].iter_mut().zip(head);
+                    codes.for_each(|(code, v)| *code = (v * factor).round_ties_even() as i8);
                 }
             }
         }
+        self.rows = end;
     }
 
-    /// Appends the first `rows` rows, as they are stored, little-endian.
+    /// Appends the first `rows` rows, `[tokens, heads * head_dim]` as they are stored, little-endian; of 8-bit integers the
+    /// scales, `[tokens, heads]`, follow.
     ///
     /// # Panics
     /// When there are fewer.
     pub fn write(&self, rows: usize, out: &mut Vec<u8>) {
-        let numbers = rows * self.width();
-        match &self.data {
-            Data::F32(x) => out.extend(x[..numbers].iter().flat_map(|v| v.to_le_bytes())),
-            Data::F16(x) => out.extend(x[..numbers].iter().flat_map(|v| v.to_le_bytes())),
-            Data::Int8 { codes, scales } => {
-                out.extend(codes[..numbers].iter().map(|v| *v as u8));
-                out.extend(scales[..rows * self.heads].iter().flat_map(|v| v.to_le_bytes()));
+        assert!(rows <= self.rows, "{rows} rows of {}", self.rows);
+        let dim = self.head_dim;
+        for slot in slots(self.heads, 0..rows) {
+            let numbers = slot * dim..(slot + 1) * dim;
+            match &self.data {
+                Data::F32(x) => out.extend(x[numbers].iter().flat_map(|v| v.to_le_bytes())),
+                Data::F16(x) => out.extend(x[numbers].iter().flat_map(|v| v.to_le_bytes())),
+                Data::Int8 { codes, .. } => out.extend(codes[numbers].iter().map(|v| *v as u8)),
             }
+        }
+        if let Data::Int8 { scales, .. } = &self.data {
+            out.extend(slots(self.heads, 0..rows).flat_map(|slot| scales[slot].to_le_bytes()));
         }
     }
 
@@ -174,63 +199,131 @@ impl CacheRows {
         if rows.checked_mul(row_bytes) != Some(bytes.len()) {
             return false;
         }
-        let f32s = |b: &[u8]| -> Vec<f32> {
-            b.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        };
-        let (data, finite) = match &self.data {
-            Data::F32(_) => {
-                let x = f32s(bytes);
-                let finite = x.iter().all(|v| v.is_finite());
-                (Data::F32(x), finite)
-            }
-            Data::F16(_) => {
-                let x: Vec<u16> = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
-                let finite = x.iter().all(|v| f16::from_bits(*v).is_finite());
-                (Data::F16(x), finite)
-            }
+        let f32s = |b: &[u8]| -> Vec<f32> { b.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect() };
+        let u16s = |b: &[u8]| -> Vec<u16> { b.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect() };
+        let found = match &self.data {
+            Data::F32(_) => Data::F32(f32s(bytes)),
+            Data::F16(_) => Data::F16(u16s(bytes)),
             Data::Int8 { .. } => {
                 let (codes, scales) = bytes.split_at(rows * self.width());
-                let scales = f32s(scales);
-                let finite = scales.iter().all(|v| v.is_finite());
-                (Data::Int8 { codes: codes.iter().map(|v| *v as i8).collect(), scales }, finite)
+                Data::Int8 { codes: codes.iter().map(|v| *v as i8).collect(), scales: f32s(scales) }
             }
         };
+        let finite = match &found {
+            Data::F32(x) | Data::Int8 { scales: x, .. } => x.iter().all(|v| v.is_finite()),
+            Data::F16(x) => x.iter().all(|v| f16::from_bits(*v).is_finite()),
+        };
         if finite {
-            self.data = data;
+            self.reserve(rows);
+            self.rows = rows;
+            self.spread(&found);
         }
         finite
     }
 
-    pub(super) fn view(&self) -> RowsView<'_> {
-        match &self.data {
-            Data::F32(x) => RowsView::F32(x),
-            Data::F16(x) => RowsView::F16(x),
-            Data::Int8 { codes, scales } => RowsView::Int8 { codes, scales },
+    /// Puts all rows, given one after the other, where they belong.
+    fn spread(&mut self, rows: &Data) {
+        fn spread<T: Copy>(slots: &[usize], width: usize, from: &[T], to: &mut [T]) {
+            for (slot, from) in slots.iter().zip(from.chunks_exact(width)) {
+                to[slot * width..(slot + 1) * width].copy_from_slice(from);
+            }
         }
+        let (slots, dim): (Vec<usize>, usize) = (slots(self.heads, 0..self.rows).collect(), self.head_dim);
+        match (rows, &mut self.data) {
+            (Data::F32(from), Data::F32(to)) => spread(&slots, dim, from, to),
+            (Data::F16(from), Data::F16(to)) => spread(&slots, dim, from, to),
+            (Data::Int8 { codes, scales }, Data::Int8 { codes: to, scales: to_scales }) => {
+                spread(&slots, dim, codes, to);
+                spread(&slots, 1, scales, to_scales);
+            }
+            _ => unreachable!("rows of the same kind"),
+        }
+    }
+
+    pub(super) fn view(&self) -> RowsView<'_> {
+        let numbers = match &self.data {
+            Data::F32(x) => Numbers::F32(x),
+            Data::F16(x) => Numbers::F16(x),
+            Data::Int8 { codes, scales } => Numbers::Int8 { codes, scales },
+        };
+        RowsView { numbers, len: self.rows * self.width(), in_blocks: true }
     }
 }
 
 /// Borrowed rows, `[tokens, heads * head_dim]`.
 #[derive(Clone, Copy)]
-pub(super) enum RowsView<'a> {
+pub(super) struct RowsView<'a> {
+    pub numbers: Numbers<'a>,
+    /// Numbers in all rows.
+    pub len: usize,
+    /// Whether they lie in the blocks of [`CacheRows`].
+    in_blocks: bool,
+}
+
+/// Numbers of rows.
+#[derive(Clone, Copy)]
+pub(super) enum Numbers<'a> {
     F32(&'a [f32]),
     F16(&'a [u16]),
     Int8 { codes: &'a [i8], scales: &'a [f32] },
 }
 
 impl<'a> RowsView<'a> {
-    /// Numbers in all rows.
-    pub fn len(self) -> usize {
-        match self {
-            RowsView::F32(x) => x.len(),
-            RowsView::F16(x) => x.len(),
-            RowsView::Int8 { codes, .. } => codes.len(),
+    /// Rows one after the other.
+    pub fn plain(rows: &'a [f32]) -> Self {
+        RowsView { numbers: Numbers::F32(rows), len: rows.len(), in_blocks: false }
+    }
+
+    /// Which of the heads of all rows, counted as they lie, belongs to a row.
+    #[inline(always)]
+    fn slot(self, shape: AttentionShape, row: usize, head: usize) -> usize {
+        match self.in_blocks {
+            true => slot(shape.kv_heads, row, head),
+            false => row * shape.kv_heads + head,
         }
+    }
+
+    /// Where a head of a row begins, and how far it is to the next row of the same block.
+    #[inline(always)]
+    pub fn place(self, shape: AttentionShape, row: usize, head: usize) -> (usize, usize) {
+        let distance = if self.in_blocks { 1 } else { shape.kv_heads };
+        (self.slot(shape, row, head) * shape.head_dim, distance * shape.head_dim)
+    }
+
+    /// Asks the cache for one head of some rows of a block, which are needed soon.
+    pub fn prefetch(self, isa: Isa, shape: AttentionShape, rows: Range<usize>, head: usize) {
+        isa.run(Prefetch { of: self, shape, rows, head });
     }
 
     /// One head of some rows as f32 in whole vectors, zeros behind the head, [`AttentionShape::stride`] apart.
     pub fn widen(self, isa: Isa, shape: AttentionShape, rows: Range<usize>, head: usize, to: &mut [f32]) {
         isa.run(Widen { from: self, shape, rows, head, to });
+    }
+}
+
+/// See [`RowsView::prefetch`].
+struct Prefetch<'a> {
+    of: RowsView<'a>,
+    shape: AttentionShape,
+    rows: Range<usize>,
+    head: usize,
+}
+
+impl Op for Prefetch<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let (place, next) = self.of.place(self.shape, self.rows.start, self.head);
+        for row in 0..self.rows.len() {
+            let (at, dim) = (place + row * next, self.shape.head_dim);
+            let (start, bytes): (*const u8, usize) = match self.of.numbers {
+                Numbers::F32(x) => (x.as_ptr().wrapping_add(at).cast(), 4 * dim),
+                Numbers::F16(x) => (x.as_ptr().wrapping_add(at).cast(), 2 * dim),
+                Numbers::Int8 { codes, .. } => (codes.as_ptr().wrapping_add(at).cast(), dim),
+            };
+            (0..bytes).step_by(64).for_each(|line| s.prefetch(start.wrapping_add(line)));
+        }
     }
 }
 
@@ -248,21 +341,17 @@ impl Op for Widen<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let (dim, width) = (self.shape.head_dim, self.shape.kv_width());
+        let (shape, dim) = (self.shape, self.shape.head_dim);
         for (i, row) in self.rows.enumerate() {
-            let at = row * width + self.head * dim;
-            let to = &mut self.to[i * self.shape.stride()..][..self.shape.padded()];
+            let slot = self.from.slot(shape, row, self.head);
+            let at = slot * dim;
+            let to = &mut self.to[i * shape.stride()..][..shape.padded()];
             to[dim..].fill(0.0);
-            match self.from {
-                RowsView::F32(x) => to[..dim].copy_from_slice(&x[at..at + dim]),
-                RowsView::F16(x) => {
-                    for line in (0..dim).step_by(32) {
-                        s.prefetch(x.as_ptr().wrapping_add(at + AHEAD * width + line).cast());
-                    }
-                    halves(s, &x[at..at + dim], &mut to[..dim]);
-                }
-                RowsView::Int8 { codes, scales } => {
-                    let scale = scales[row * self.shape.kv_heads + self.head];
+            match self.from.numbers {
+                Numbers::F32(x) => to[..dim].copy_from_slice(&x[at..at + dim]),
+                Numbers::F16(x) => halves(s, &x[at..at + dim], &mut to[..dim]),
+                Numbers::Int8 { codes, scales } => {
+                    let scale = scales[slot];
                     for (to, code) in to.iter_mut().zip(&codes[at..at + dim]) {
                         *to = *code as f32 * scale;
                     }
@@ -271,9 +360,6 @@ impl Op for Widen<'_> {
         }
     }
 }
-
-/// Rows ahead that are asked for: they lie far apart.
-const AHEAD: usize = 8;
 
 #[inline(always)]
 fn halves<S: Simd>(s: S, from: &[u16], to: &mut [f32]) {

@@ -1,6 +1,6 @@
 //! Attention of new tokens to a cache of keys and values.
 
-use super::cache::{CacheRows, RowsView};
+use super::cache::{BLOCK, CacheRows, Numbers, RowsView};
 use super::forward::Forward;
 use super::tile::{HeadRows, Pack, Product, View};
 use super::{AttentionShape, Parts, SMALL};
@@ -8,20 +8,24 @@ use crate::ops::math::{Extent, Part, Whole, exp2, sums, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, scratch};
+use std::ops::Range;
 
 /// Most new tokens for which a vector holds elements of a key instead of queries.
 const FEW: usize = 8;
 /// Keys whose scores are summed side by side.
 const BATCH: usize = 4;
 /// Keys of one task.
-const CHUNK: usize = 256;
+const CHUNK: usize = BLOCK;
+/// Keys that are widened together: they stay in the first cache until all queries have met them.
+const TILE: usize = 32;
 
-/// Scores of all keys for all queries: `scores[i * stride + j] = q[i] . k[j]`, `q` `[queries, padded]`.
+/// Scores of some keys for all queries: `scores[i * stride + at + j] = q[i] . k[j]`, `q` `[queries, padded]`.
 struct Scores<'a> {
     q: &'a [f32],
     k: HeadRows<'a>,
     scores: &'a mut [f32],
     stride: usize,
+    at: usize,
 }
 
 impl Op for Scores<'_> {
@@ -45,7 +49,7 @@ impl Op for Scores<'_> {
                     });
                     sums.copy_from_slice(&batch);
                 }
-                Whole.put(s, scores, first, sums(s, partial));
+                Whole.put(s, scores, self.at + first, sums(s, partial));
             }
         }
     }
@@ -131,6 +135,11 @@ impl Sequence<'_> {
 /// The sequence of an index.
 type Sequences<'f, 'a> = &'f (dyn Fn(usize) -> Sequence<'a> + Sync + 'f);
 
+/// The tile of a chunk behind another.
+fn next_tile(tile: &Range<usize>, chunk: &Range<usize>) -> Range<usize> {
+    tile.end..(tile.end + TILE).min(chunk.end)
+}
+
 /// A few new queries of each sequence; the queries of a key head are rows `(query, head of the group)`.
 struct Few<'a> {
     cpu: &'a Cpu,
@@ -151,24 +160,30 @@ impl Few<'_> {
         let (padded, stride) = (shape.padded(), shape.stride());
         let chunk = index * CHUNK..((index + 1) * CHUNK).min(of.total());
         let (dim, rows, len) = (shape.head_dim, of.new * shape.group(), chunk.len());
-        let floats = rows * (2 * padded + CHUNK) + CHUNK * stride;
+        let floats = rows * (2 * padded + CHUNK) + TILE * stride;
         let mut scratch = scratch::take(floats * size_of::<f32>());
         let mut parts = Parts(scratch.floats());
         let (q, sums) = (parts.take(rows * padded), parts.take(rows * padded));
-        let (scores, wide) = (parts.take(rows * CHUNK), parts.take(CHUNK * stride));
+        let (scores, wide) = (parts.take(rows * CHUNK), parts.take(TILE * stride));
         for (t, q) in q.chunks_exact_mut(shape.group() * padded).enumerate() {
             let at = (first + t) * shape.width() + kv_head * shape.group() * dim;
             let from = HeadRows { data: &self.q[at..], stride: dim, rows: shape.group(), cols: dim };
             isa.run(Pack { from, scale: shape.scale() * std::f32::consts::LOG2_E, to: q, stride: padded });
         }
-        let k = match of.keys {
-            RowsView::F32(keys) => HeadRows::new(keys, shape.kv_width(), chunk.start, len, kv_head * dim, dim),
-            keys => {
-                keys.widen(isa, shape, chunk.clone(), kv_head, wide);
-                HeadRows { data: wide, stride, rows: len, cols: dim }
-            }
-        };
-        isa.run(Scores { q, k, scores, stride: CHUNK });
+        let tiles =
+            || (0..len).step_by(TILE).map(|at| (at, chunk.start + at..(chunk.start + at + TILE).min(chunk.end)));
+        for (at, keys) in tiles() {
+            let (place, next) = of.keys.place(shape, keys.start, kv_head);
+            let k = match of.keys.numbers {
+                Numbers::F32(x) => HeadRows { data: &x[place..], stride: next, rows: keys.len(), cols: dim },
+                _ => {
+                    of.keys.widen(isa, shape, keys.clone(), kv_head, wide);
+                    HeadRows { data: wide, stride, rows: keys.len(), cols: dim }
+                }
+            };
+            of.keys.prefetch(isa, shape, next_tile(&keys, &chunk), kv_head);
+            isa.run(Scores { q, k, scores, stride: CHUNK, at });
+        }
         for (row, scores) in scores.chunks_exact_mut(CHUNK).enumerate() {
             let t = row / shape.group();
             let seen = shape.reach(of.past, t + 1, of.total()).saturating_sub(chunk.start).min(len);
@@ -178,17 +193,19 @@ impl Few<'_> {
             // SAFETY: each chunk of each head of each sequence belongs to one task.
             unsafe { (self.tops.slice(at..at + 1)[0], self.sums.slice(at..at + 1)[0]) = (top, sum) };
         }
-        let (b, b_row) = match of.values {
-            RowsView::F32(values) if dim == padded => {
-                (&values[chunk.start * shape.kv_width() + kv_head * dim..], shape.kv_width())
-            }
-            values => {
-                values.widen(isa, shape, chunk, kv_head, wide);
-                (&*wide, stride)
-            }
-        };
-        let a = View { data: scores, row: CHUNK, col: 1 };
-        isa.run(Product { a, b, b_row, c: sums, c_row: padded, m: rows, n: padded, k: len, add: false, mask: None });
+        for (at, keys) in tiles() {
+            let (k, (place, next)) = (keys.len(), of.values.place(shape, keys.start, kv_head));
+            let (b, b_row) = match of.values.numbers {
+                Numbers::F32(x) if dim == padded => (&x[place..], next),
+                _ => {
+                    of.values.widen(isa, shape, keys.clone(), kv_head, wide);
+                    (&*wide, stride)
+                }
+            };
+            of.values.prefetch(isa, shape, next_tile(&keys, &chunk), kv_head);
+            let (a, add) = (View { data: &scores[at..], row: CHUNK, col: 1 }, at > 0);
+            isa.run(Product { a, b, b_row, c: sums, c_row: padded, m: rows, n: padded, k, add, mask: None });
+        }
         for (row, sums) in sums.chunks_exact(padded).enumerate() {
             let head = kv_head * shape.group() + row % shape.group();
             let at = self.at(index, first + row / shape.group(), head) * padded;
@@ -257,7 +274,7 @@ fn attend(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: 
     let (mut rows, mut most) = (0, 0);
     for of in (0..count).map(sequences) {
         let len = of.new * shape.width();
-        shape.check(of.new, len, of.total(), of.keys.len(), of.values.len());
+        shape.check(of.new, len, of.total(), of.keys.len, of.values.len);
         (rows, most) = (rows + of.new, most.max(of.new));
     }
     assert_eq!(q.len(), rows * shape.width(), "q is [tokens, heads * head_dim]");
@@ -288,7 +305,7 @@ pub fn attention_cached(
     out: &mut [f32],
 ) {
     let new = q.len() / shape.width().max(1);
-    let (keys, values) = (RowsView::F32(keys), RowsView::F32(values));
+    let (keys, values) = (RowsView::plain(keys), RowsView::plain(values));
     attend(cpu, shape, q, 1, &|_| Sequence { keys, values, past, new }, out);
 }
 

@@ -204,7 +204,7 @@ pub fn attention(
     check_starts(starts, tokens);
     shape.check(tokens, q.len(), tokens, k.len(), v.len());
     assert_eq!(out.len(), q.len(), "out is as long as q");
-    let (k, v) = (RowsView::F32(k), RowsView::F32(v));
+    let (k, v) = (RowsView::plain(k), RowsView::plain(v));
     let forward = Forward { cpu, shape, q, k, v, out: SharedMut::new(out), logsumexp: Some(SharedMut::new(logsumexp)) };
     forward.run(starts.windows(2).map(|w| [w[0], w[1] - w[0], w[0], w[1] - w[0]]));
 }
