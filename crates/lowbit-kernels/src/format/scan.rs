@@ -122,7 +122,9 @@ impl Format for Bf16Scan {
     }
 
     fn largest(&self, cpu: &Cpu, p: &Packed, x: &[f32], k: usize, y: &mut [f32]) -> Option<u64> {
-        let query = Query::new(x).filter(|_| p.cols <= COLUMNS)?;
+        // More than one output per panel: most of the weights would be read in any case.
+        let few = (1..=p.rows.div_ceil(LANES)).contains(&k);
+        let query = Query::new(x).filter(|_| few && p.cols <= COLUMNS)?;
         Some(Scan::new(cpu, p, query).run(x, k, y))
     }
 
@@ -236,13 +238,10 @@ impl<'a> Scan<'a> {
     /// Those panels that may hold one of the `k` largest outputs.
     fn left(&self, panels: &[u32], k: usize) -> Vec<u32> {
         // The k best panels have k outputs that are not below the least of their lower ends.
-        let mut ends = self.lower.clone();
-        let least = match k.min(self.panels) {
-            0 => f32::INFINITY,
-            1 => ends.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-            k => *ends.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1,
+        let least = match k {
+            1 => self.lower.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            _ => *self.lower.clone().select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1,
         };
-        let least = if k > self.panels { f32::NEG_INFINITY } else { least };
         panels.iter().copied().filter(|panel| self.upper[*panel as usize] >= least).collect()
     }
 
