@@ -17,6 +17,7 @@ pub use forward::attention;
 pub use rope::{Rope, Stretch, rope};
 
 use crate::Pool;
+use crate::simd::LANES;
 use std::ops::Range;
 
 /// Heads and mask of an attention. Scores are scaled by `1 / sqrt(head_dim)`.
@@ -57,13 +58,13 @@ impl AttentionShape {
 
     /// `head_dim` rounded up to whole vectors.
     fn padded(&self) -> usize {
-        self.head_dim.next_multiple_of(crate::simd::LANES)
+        self.head_dim.next_multiple_of(LANES)
     }
 
     /// Floats from row to row of a head that is copied: whole vectors, an odd number, so that the rows of a tile do not
     /// fall on the same few sets of the first cache.
     fn stride(&self) -> usize {
-        (self.padded() / crate::simd::LANES | 1) * crate::simd::LANES
+        ((self.padded() / LANES) | 1) * LANES
     }
 
     /// `1 / sqrt(head_dim)`
