@@ -32,6 +32,30 @@ const LM: &str = r#"{"lm": {"tied": true}}"#;
 const FEW: [&str; 8] = ["-p", "8,16", "-n", "4", "-r", "2", "--parallel", "3"];
 
 #[test]
+fn bytes_of_a_head_read_in_part_are_counted() {
+    let home = tempfile::tempdir().expect("a directory");
+    small_model(&home.path().join("tiny"), LM);
+    let rows = |recipe: &str, k: &str| {
+        let args = ["bench", "tiny", "-p", "8", "-n", "4", "-r", "2", "--parallel", "2", "-t", "1", "-o", "jsonl"];
+        let text = good(home.path(), &[&args[..], &["--recipe", recipe, "--top-k", k]].concat());
+        let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        rows.map(|row| {
+            (row["test"].as_str().expect("a name").to_string(), row["bytes_per_token"].as_f64().expect("bytes"))
+        })
+        .collect::<Vec<_>>()
+    };
+    let names = |rows: &[(String, f64)]| rows.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let (all, some) = (rows("bitnet_scan", "0"), rows("bitnet_scan", "1"));
+    assert_eq!(names(&all), ["pp8", "tg4", "tg4x2", "ttft32"]);
+    assert_eq!(names(&some), ["pp8 top1", "tg4 top1", "tg4x2", "ttft32 top1"]);
+    assert!(some[1].1 != all[1].1 && some[2].1 == all[2].1, "{some:?} {all:?}");
+    // A head that is read as a whole counts as a whole.
+    for recipe in ["bitnet_head4", "bitnet_bf16"] {
+        assert_eq!(rows(recipe, "1")[1].1, rows(recipe, "0")[1].1, "{recipe}");
+    }
+}
+
+#[test]
 fn every_test_is_measured_with_every_number_of_threads() {
     let home = tempfile::tempdir().expect("a directory");
     small_model(&home.path().join("tiny"), LM);

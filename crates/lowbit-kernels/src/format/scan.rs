@@ -14,7 +14,7 @@
 
 use super::codec::{self, Codec, Nibbles, UNITS};
 use super::float::{self, BF16};
-use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_scales};
+use super::{AHEAD, Format, Packed, Part, QuantizeOptions};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Bytes, Cpu, Error, Op, Rows};
@@ -29,6 +29,8 @@ const COLUMNS: usize = 1 << 16;
 const RADIX: i32 = 254;
 /// Largest activation in steps.
 const LARGEST: i32 = RADIX * 127 + 127;
+/// Largest length of a row, and of a token: products of two stay inside f32.
+const LONGEST: f32 = (1u64 << 62) as f32;
 /// What is kept of each row, as vectors of a panel.
 const BOUNDS: usize = 4;
 /// Sums of their own, so that products do not wait for each other.
@@ -130,9 +132,10 @@ impl Format for Bf16Scan {
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
         BF16.validate(p)?;
-        check_scales(self.name(), super::floats(&p.parts[3]))?;
-        match super::floats(&p.parts[3]).position(|v| v.is_sign_negative()) {
-            Some(at) => Err(Error::Corrupt(format!("{}: value {at} of `bounds` is negative", self.name()))),
+        match super::floats(&p.parts[3]).enumerate().find(|(_, v)| !(0.0..=LONGEST).contains(v)) {
+            Some((at, v)) => {
+                Err(Error::Corrupt(format!("{}: value {at} of `bounds` is {v}, not in 0..={LONGEST:e}", self.name())))
+            }
             None => Ok(()),
         }
     }
@@ -184,7 +187,7 @@ impl Query {
             squares = [squares[0] + f64::from(x).powi(2), squares[1] + off * off];
         }
         (query.length, query.error) = (above(squares[0].sqrt()), above(squares[1].sqrt()));
-        (step.is_normal() && query.length.is_finite()).then_some(query)
+        (step.is_normal() && query.length <= LONGEST).then_some(query)
     }
 
     /// The sum of `254 a + b` over all columns.
@@ -303,10 +306,12 @@ impl Narrow<'_> {
             sum = s.mul(sum, s.splat(16.0));
         }
         let sum = s.fma(s.splat(middle), s.splat(query.total()), sum);
-        let value = s.fma(s.mul(scale, s.splat(query.step)), sum, base);
+        let value = s.fma(scale, s.mul(s.splat(query.step), sum), base);
         s.store_part(out, value);
         let coarse = s.fma(off, s.splat(query.length), s.mul(s.add(length, off), s.splat(query.error)));
         let half = s.fma(s.mul(s.add(length, off), s.splat(query.length)), s.splat(query.slack), coarse);
+        // What is lost where numbers are too small for their precision.
+        let half = s.add(half, s.splat(f32::MIN_POSITIVE));
         let [lower, upper] = ends;
         (lower[0], upper[0]) = match rows.len() {
             LANES => (s.max_lane(s.sub(value, half)), s.max_lane(s.add(value, half))),

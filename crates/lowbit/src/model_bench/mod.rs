@@ -60,7 +60,7 @@ pub struct Row {
     pub isa: &'static str,
     /// Threads used.
     pub threads: usize,
-    /// Name of the test.
+    /// Name of the test; `top1` behind it where only so many of the largest logits were wanted.
     pub test: String,
     /// Samples.
     pub n: usize,
@@ -126,17 +126,18 @@ impl Machine {
         }
     }
 
-    /// Runs a test once. Tokens are arbitrary; choosing them is not part of the time, nor are those before the test.
-    fn run(&mut self, test: Test, tokens: &[u32]) -> Result<f64, Failure> {
+    /// Runs a test once: seconds, and bytes of the head's weights read where not all logits were wanted. Tokens are
+    /// arbitrary; choosing them is not part of either, nor are those before the test.
+    fn run(&mut self, test: Test, tokens: &[u32]) -> Result<(f64, u64), Failure> {
         let ((before, tokens), (prompt, _)) = (tokens[..test.length()].split_at(test.depth), test.steps());
         if let (Kind::Answers { .. }, Some(sequences)) = (test.kind, &mut self.sequences) {
-            return together(sequences, before, tokens);
+            return Ok((together(sequences, before, tokens)?, 0));
         }
         self.session.truncate(before.len());
         for piece in before[self.session.tokens()..].chunks(PIECE) {
             self.session.feed(piece)?;
         }
-        let start = Instant::now();
+        let (start, read) = (Instant::now(), self.session.largest_bytes());
         let (prompt, answer) = tokens.split_at(prompt);
         if !prompt.is_empty() {
             black_box(self.session.feed(prompt)?);
@@ -144,7 +145,7 @@ impl Machine {
         for token in answer.chunks(1) {
             black_box(self.session.feed(token)?);
         }
-        Ok(start.elapsed().as_secs_f64())
+        Ok((start.elapsed().as_secs_f64(), self.session.largest_bytes() - read))
     }
 }
 
@@ -187,9 +188,8 @@ pub fn run(subject: &Subject, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Failu
         let order: Vec<_> = if round % 2 == 0 { cases.clone() } else { cases.iter().rev().copied().collect() };
         for (m, t) in order {
             let mut energy = rapl.as_ref().and_then(EnergyMeter::start);
-            let before = machines[m].session.largest_bytes();
-            let seconds = machines[m].run(plan.tests[t], &tokens)?;
-            machines[m].head_bytes[t] += machines[m].session.largest_bytes() - before;
+            let (seconds, head_bytes) = machines[m].run(plan.tests[t], &tokens)?;
+            machines[m].head_bytes[t] += head_bytes;
             let joules = energy.as_mut().and_then(EnergyMeter::joules);
             machines[m].samples[t].push((seconds, joules));
         }
@@ -216,21 +216,19 @@ fn ideal(work: &Work, limits: &Limits) -> (&'static str, f64) {
     if memory >= arithmetic { ("memory", memory) } else { ("arithmetic", arithmetic) }
 }
 
-/// Bytes of the head's weights that a token read on average, where not all logits were wanted.
-fn head_bytes(plan: &Plan, test: Test, all: u64) -> Option<u64> {
-    // A prompt's last token has its logits apart; one sequence's tokens are fed alone, several together.
-    let tokens = test.steps().1 * plan.rounds;
-    (plan.largest.is_some() && test.sequences() == 1 && tokens > 0).then(|| all / tokens as u64)
+/// How many of the largest logits a test wants, if not all; tokens of several sequences are fed together and get all.
+fn largest(plan: &Plan, test: Test) -> Option<usize> {
+    plan.largest.filter(|_| test.sequences() == 1)
 }
 
 fn row(subject: &Subject, plan: &Plan, machine: &Machine, t: usize) -> Row {
     let test = plan.tests[t];
-    let head = head_bytes(plan, test, machine.head_bytes[t]);
-    let passes = test.passes(plan.cache).into_iter().map(|(n, mut pass)| {
-        pass.head_bytes = head.filter(|_| pass.new == 1);
-        (n as f64, work::count(&subject.model, pass))
-    });
-    let passes: Vec<(f64, Work)> = passes.collect();
+    let passes = test.passes(plan.cache);
+    // Each pass has one product with the head; one that takes 8-bit activations is never read in part.
+    let heads = passes.iter().map(|(n, _)| n * plan.rounds).sum::<usize>() as u64;
+    let head_bytes = Some(machine.head_bytes[t] / heads.max(1)).filter(|bytes| *bytes > 0);
+    let count = |(n, pass)| (n as f64, work::count(&subject.model, Pass { head_bytes, ..pass }));
+    let passes: Vec<(f64, Work)> = passes.into_iter().map(count).collect();
     let samples = &machine.samples[t];
     let seconds: Vec<f64> = samples.iter().map(|(seconds, _)| *seconds).collect();
     let rates: Vec<f64> = seconds.iter().map(|seconds| test.tokens() as f64 / seconds).collect();
@@ -251,7 +249,7 @@ fn row(subject: &Subject, plan: &Plan, machine: &Machine, t: usize) -> Row {
         recipe: subject.recipe,
         isa: machine.cpu.isa.name(),
         threads: machine.cpu.pool.threads(),
-        test: test.name(),
+        test: largest(plan, test).map_or(test.name(), |k| format!("{} top{k}", test.name())),
         n: rates.len(),
         tokens_per_second: average,
         tokens_per_second_sd: (rates.len() > 1).then(|| (square / (rates.len() - 1) as f64).sqrt()),
