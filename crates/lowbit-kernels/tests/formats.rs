@@ -142,7 +142,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn stored_sizes_are_what_the_formats_promise() {
-    let (rows, cols) = (256, 1280);
+    let (rows, cols) = (320, 1280);
     let bits = |name: &str| packed(format::find(name).unwrap(), rows, cols).bytes() as f64 * 8.0 / (rows * cols) as f64;
     for (name, expected) in [
         ("f32", 32.0),

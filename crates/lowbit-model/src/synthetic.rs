@@ -8,11 +8,9 @@ use crate::{Config, Error, Model, Param, Recipe, nearest};
 use lowbit_kernels::{Bytes, Format, Packed, Pool, QuantizeOptions, Threads};
 use std::collections::BTreeMap;
 
-/// Rows that are quantized for each format, width and spread: whole panels, from whose units all matrices are put together.
-const SAMPLE_ROWS: usize = 256;
-/// Rows of a panel; see [`lowbit_kernels::format`].
-const PANEL: usize = 16;
-/// Bytes of a unit, the same few columns of the rows of a panel.
+/// Rows that are quantized for each format, width and spread: whole blocks, from whose units all matrices are put together.
+const SAMPLE_ROWS: usize = 320;
+/// Bytes of a unit, the same few columns of the rows of a block.
 const UNIT: usize = 64;
 
 /// A published network's dimensions.
@@ -125,7 +123,7 @@ impl Synthetic {
         let sample = &self.samples[&key];
         let wanted = format.parts(spec.rows, spec.cols, &sample.parts);
         let parts = wanted.iter().zip(&sample.parts).map(|(want, from)| match want.name {
-            "codes" => shuffled(&mut self.random, from, want.bytes),
+            "codes" | "fives" => shuffled(&mut self.random, from, SAMPLE_ROWS / format.block(), want.bytes),
             _ => Bytes::new(from.iter().copied().cycle().take(want.bytes).collect::<Vec<u8>>()),
         });
         Packed::from_parts(format, spec.rows, spec.cols, parts.collect()).map_err(at)
@@ -148,14 +146,14 @@ impl Synthetic {
     }
 }
 
-/// `bytes` bytes of panels, each unit taken from the same place of a random panel of the sample.
-fn shuffled(random: &mut Random, sample: &[u8], bytes: usize) -> Bytes {
-    let panel = sample.len() / (SAMPLE_ROWS / PANEL);
+/// `bytes` bytes of blocks of rows, each unit taken from the same place of one of the `blocks` of the sample.
+fn shuffled(random: &mut Random, sample: &[u8], blocks: usize, bytes: usize) -> Bytes {
+    let block = sample.len() / blocks;
     let mut out = Vec::with_capacity(bytes);
     while out.len() < bytes {
-        for start in (0..panel).step_by(UNIT) {
-            let from = random.below(SAMPLE_ROWS / PANEL) * panel;
-            out.extend_from_slice(&sample[from + start..from + (start + UNIT).min(panel)]);
+        for start in (0..block).step_by(UNIT) {
+            let from = random.below(blocks) * block;
+            out.extend_from_slice(&sample[from + start..from + (start + UNIT).min(block)]);
         }
     }
     out.truncate(bytes);

@@ -10,9 +10,6 @@ pub(super) const UNITS: usize = 1024;
 pub(super) trait Codec<const Q: usize>: Copy + Send + Sync + 'static {
     /// Whether all fields are at most 128.
     const SMALL: bool;
-    /// Whether [`Codec::codes`] takes a few instructions.
-    const LIGHT: bool = true;
-
     /// The codes of a byte, one per quad: the definition.
     fn unpack(byte: u8) -> [u8; Q];
     /// The byte of `Q` codes.
@@ -137,89 +134,6 @@ impl<const TERNARY: bool> Codec<4> for Crumbs<TERNARY> {
     }
 }
 
-/// Five ternary codes in base 3, the first most significant: `byte = ceil(v * 256 / 243)`, so that the leading digit of
-/// `byte * 3^n mod 256` is code `n` (the idea of TQ1_0).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Base3;
-
-impl Base3 {
-    /// The leading code times 64: `(3 c >> 8) << 6`, by averages that round up of `c - 1`; exact for every byte.
-    #[inline(always)]
-    fn leading<S: Simd>(s: S, c: S::I) -> S::I {
-        let c = s.subs_b(c, s.splat_i(0x0101_0101));
-        s.and(s.avg_b(c, s.avg_b(c, s.splat_i(0))), s.splat_i(0xc0c0_c0c0_u32 as i32))
-    }
-}
-
-impl Codec<5> for Base3 {
-    const SMALL: bool = true;
-    const LIGHT: bool = false;
-    fn unpack(byte: u8) -> [u8; 5] {
-        let mut rest = byte;
-        std::array::from_fn(|_| {
-            let code = ((rest as u16 * 3) >> 8) as u8;
-            rest = rest.wrapping_mul(3);
-            code
-        })
-    }
-    fn pack(codes: [u8; 5]) -> u8 {
-        let v = codes.iter().fold(0u16, |v, &c| v * 3 + c as u16);
-        ((v * 256).div_ceil(243)) as u8
-    }
-    /// `byte = ceil(v * 256 / 243)` says `0 <= byte * 243 - v * 256 < 243`.
-    #[inline(always)]
-    fn is_odd(byte: u8) -> bool {
-        byte.wrapping_mul(243) >= 243
-    }
-    #[inline(always)]
-    fn fields<S: Simd>(s: S, unit: S::I) -> [S::I; 5] {
-        let mut c = unit;
-        let mut out = [unit; 5];
-        for (i, out) in out.iter_mut().enumerate() {
-            if i > 0 {
-                c = s.add_b(c, s.add_b(c, c));
-            }
-            *out = Self::leading(s, c);
-        }
-        out
-    }
-    /// With `r = byte * 3^q mod 256` and `r'` the next of these, code `q` is `(3 r - r') / 256`: the code itself is not needed
-    /// where a product with any byte is one instruction. Sums 0 and 1 are of `r x`, 2 and 3 of `r' x`.
-    #[inline(always)]
-    fn multiply<S: Simd>(s: S, unit: S::I, mut sums: [S::I; 5], x: impl Fn(usize) -> S::I) -> [S::I; 5] {
-        if !S::FAST_DOT {
-            let fields = Self::fields(s, unit);
-            return std::array::from_fn(|q| s.dot_small(sums[q], fields[q], x(q)));
-        }
-        let mut r = unit;
-        for q in 0..5 {
-            let x = x(q);
-            sums[q % 2] = s.dot(sums[q % 2], r, x);
-            r = s.add_b(r, s.add_b(r, r));
-            sums[2 + q % 2] = s.dot(sums[2 + q % 2], r, x);
-        }
-        sums
-    }
-    #[inline(always)]
-    fn combine<S: Simd>(s: S, sums: [S::I; 5]) -> S::I {
-        let (low, high) = (s.add_i(sums[0], sums[1]), s.add_i(sums[2], sums[3]));
-        if S::FAST_DOT {
-            // Wraps on the way; 256 times the sum fits: UNITS * 20 * 2 * 127 < 2^23.
-            return s.sar::<8>(s.sub_i(s.add_i(low, s.add_i(low, low)), high));
-        }
-        s.sar::<6>(s.add_i(s.add_i(low, high), sums[4]))
-    }
-    #[inline(always)]
-    fn codes<S: Simd>(s: S, unit: S::I) -> [S::I; 5] {
-        let mask = s.splat_i(0x0303_0303);
-        let mut fields = Self::fields(s, unit);
-        for field in &mut fields {
-            *field = s.and(s.shr::<6>(*field), mask);
-        }
-        fields
-    }
-}
-
 /// Units of a panel for so many columns.
 pub(super) fn units<const Q: usize>(cols: usize) -> usize {
     cols.div_ceil(4 * Q)
@@ -281,35 +195,6 @@ pub(super) fn unpack_row<C: Codec<Q>, const Q: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Isa, Op};
-
-    struct Codes<C>(C, [u8; 64]);
-    impl<C: Codec<5>> Op for Codes<C> {
-        type Out = [[u8; 64]; 5];
-        #[inline(always)]
-        fn eval<S: Simd>(self, s: S) -> Self::Out {
-            // SAFETY: arrays of 64 bytes.
-            unsafe { C::codes(s, s.load_i(self.1.as_ptr())) }.map(|v| {
-                let mut out = [0; 64];
-                // SAFETY: as above.
-                unsafe { s.store_i(out.as_mut_ptr(), v) };
-                out
-            })
-        }
-    }
-
-    #[test]
-    fn all_243_base_3_tuples_survive_on_every_isa() {
-        for v in 0..243u16 {
-            let codes = std::array::from_fn(|i| (v / 3u16.pow(4 - i as u32) % 3) as u8);
-            let byte = Base3::pack(codes);
-            assert_eq!(Base3::unpack(byte), codes);
-            for isa in Isa::available() {
-                let found = isa.run(Codes(Base3, [byte; 64]));
-                assert!((0..5).all(|q| found[q] == [codes[q]; 64]), "{byte} on {}", isa.name());
-            }
-        }
-    }
 
     #[test]
     fn bytes_that_no_ternary_codes_give_are_odd() {
@@ -318,7 +203,6 @@ mod tests {
         }
         for byte in 0..=255 {
             assert_eq!(Crumbs::<true>::is_odd(byte), odd::<Crumbs<true>, 4>(byte), "{byte}");
-            assert_eq!(Base3::is_odd(byte), odd::<Base3, 5>(byte), "{byte}");
             assert!(!Crumbs::<false>::is_odd(byte) && !Nibbles::is_odd(byte) && !Byte::is_odd(byte));
         }
     }

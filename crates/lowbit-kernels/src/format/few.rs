@@ -15,7 +15,7 @@ struct Shape {
     tokens: usize,
     /// Quads of a unit.
     quads: usize,
-    /// Whether units take few instructions and need nothing else, and are many: decoding them for each tile costs nothing.
+    /// Whether units need nothing else, and are many: decoding them for each tile costs nothing.
     light: bool,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn product<C: Codec<Q>, const Q: usize>(
     after: After,
 ) -> bool {
     let large = view.p.rows * view.p.cols >= SMALL;
-    let (tokens, light) = (x.x.tokens(), large && C::LIGHT && view.share != Share::Group);
+    let (tokens, light) = (x.x.tokens(), large && view.share != Share::Group);
     let Some((tiling, wide)) = cpu.isa.run(Shape { tokens, quads: Q, light }) else {
         return false;
     };

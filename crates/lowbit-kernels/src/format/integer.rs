@@ -64,7 +64,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
         View {
             p,
             codes: &p.parts[0],
-            scales: &p.parts[1],
+            scales: RowScales { scales: &p.parts[1], shared: self.share == Share::Tensor },
             units: self.units(p.cols),
             zero: self.zero,
             share: self.share,
@@ -97,7 +97,7 @@ fn min_max(weights: &[f32], max: u8, codes: &mut [u8]) -> (f16, f16) {
 }
 
 /// The scale of weights that share one, and their codes.
-fn symmetric(rule: Rule, weights: &[f32], zero: u8, codes: &mut [u8]) -> f32 {
+pub(super) fn symmetric(rule: Rule, weights: &[f32], zero: u8, codes: &mut [u8]) -> f32 {
     let (scale, factor, limit) = match rule {
         Rule::Absmean => {
             let mean = weights.iter().map(|w| w.abs() as f64).sum::<f64>() / weights.len().max(1) as f64;
@@ -176,7 +176,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
                     let (scale, offset) = view.group(row, col / GROUP);
                     (code as f32).mul_add(scale, offset)
                 }
-                _ => (code as i32 - self.zero as i32) as f32 * view.scale(row),
+                _ => (code as i32 - self.zero as i32) as f32 * view.scales.row(row),
             };
         });
     }
@@ -212,7 +212,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
 pub(super) struct View<'a, C, const Q: usize> {
     pub p: &'a Packed,
     pub codes: &'a [u8],
-    scales: &'a [u8],
+    scales: RowScales<'a>,
     pub units: usize,
     zero: u8,
     pub share: Share,
@@ -220,25 +220,20 @@ pub(super) struct View<'a, C, const Q: usize> {
 }
 
 impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
-    fn scale(&self, row: usize) -> f32 {
-        let at = if self.share == Share::Tensor { 0 } else { row * 4 };
-        f32::from_le_bytes(self.scales[at..at + 4].try_into().expect("four bytes"))
-    }
-
     pub fn groups(&self) -> usize {
         self.p.cols.div_ceil(GROUP)
     }
 
     fn group(&self, row: usize, g: usize) -> (f32, f32) {
         let at = ((row / LANES * self.groups() + g) * 2 * LANES + row % LANES) * 2;
-        let half = |at: usize| f16::from_le_bytes([self.scales[at], self.scales[at + 1]]).to_f32();
+        let half = |at: usize| f16::from_le_bytes([self.scales.scales[at], self.scales.scales[at + 1]]).to_f32();
         (half(at), half(at + 2 * LANES))
     }
 
     /// Scales and offsets of one group of a panel.
     #[inline(always)]
     pub fn group_vectors<S: Simd>(&self, s: S, panel: usize, g: usize) -> (S::F, S::F) {
-        let halves = &self.scales[(panel * self.groups() + g) * 4 * LANES..][..4 * LANES];
+        let halves = &self.scales.scales[(panel * self.groups() + g) * 4 * LANES..][..4 * LANES];
         // SAFETY: 16 f16 scales, then 16 f16 offsets, as just cut.
         unsafe { (s.load_f16(halves.as_ptr().cast()), s.load_f16(halves.as_ptr().add(2 * LANES).cast())) }
     }
@@ -355,7 +350,7 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
     fn whole<S: Simd, const U: usize>(&self, s: S, panel: usize) -> S::F {
         let (v, x) = (self.view, &self.x);
         let sums = self.sums::<S, U>(s, v.panel(panel), x.x.single());
-        finish_rows(s, sums, v.zero as i32, x.totals[0], x.scale[0], s.load_part(&v.row_scales(panel), 0.0))
+        finish_rows(s, sums, v.zero as i32, x.totals[0], x.scale[0], s.load_part(&v.scales.panel(panel), 0.0))
     }
 
     /// Outputs of a panel with scale and offset per group.
@@ -372,11 +367,23 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
     }
 }
 
-impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
+/// One f32 scale per row, or one for all rows.
+#[derive(Clone, Copy)]
+pub(super) struct RowScales<'a> {
+    pub scales: &'a [u8],
+    pub shared: bool,
+}
+
+impl RowScales<'_> {
+    pub fn row(&self, row: usize) -> f32 {
+        let at = if self.shared { 0 } else { row * 4 };
+        f32::from_le_bytes(self.scales[at..at + 4].try_into().expect("four bytes"))
+    }
+
     /// The scale of each row of a panel; beyond the last row codes are 0, so that any scale will do.
-    fn row_scales(&self, panel: usize) -> [f32; LANES] {
-        if self.share == Share::Tensor {
-            return [self.scale(0); LANES];
+    pub fn panel(&self, panel: usize) -> [f32; LANES] {
+        if self.shared {
+            return [self.row(0); LANES];
         }
         let stored = self.scales[panel * LANES * 4..].as_chunks::<4>().0;
         match stored.first_chunk::<LANES>() {
@@ -405,13 +412,13 @@ impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
 
     fn group_scales(&self, isa: Isa, panel: usize, groups: Range<usize>, step: usize, out: &mut [f32]) {
         let at = |g: usize| (panel * self.groups() + g) * 4 * LANES;
-        isa.run(Widen { halves: &self.scales[at(groups.start)..at(groups.end)], step, out });
+        isa.run(Widen { halves: &self.scales.scales[at(groups.start)..at(groups.end)], step, out });
     }
 
     fn epilogue(&self, panel: usize) -> Epilogue {
         match self.share {
             Share::Group => Epilogue::Totals,
-            _ => Epilogue::Rows { zero: self.zero as i32, scales: self.row_scales(panel) },
+            _ => Epilogue::Rows { zero: self.zero as i32, scales: self.scales.panel(panel) },
         }
     }
 
@@ -421,22 +428,8 @@ impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
         if grouped {
             self.group_scales(isa, panel, 0..self.groups(), 1, &mut groups);
         }
-        let (bytes, scales) = (self.panel(panel), self.row_scales_if(!grouped, panel));
-        isa.run(Columns::<C, Q> {
-            _codec: self.codec,
-            bytes,
-            zero: self.zero,
-            groups: &groups,
-            scales,
-            cols: self.p.cols,
-            out,
-        });
-    }
-}
-
-impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
-    fn row_scales_if(&self, wanted: bool, panel: usize) -> [f32; LANES] {
-        if wanted { self.row_scales(panel) } else { [0.0; LANES] }
+        let scales = if grouped { [0.0; LANES] } else { self.scales.panel(panel) };
+        isa.run(Columns::new(self.codec, self.panel(panel), self.zero, &groups, scales, self.p.cols, out));
     }
 }
 
@@ -490,7 +483,7 @@ impl<C: Codec<Q>, const Q: usize> Op for Decode<'_, C, Q> {
 }
 
 /// Weights of one panel as f32, `[cols][16]`.
-struct Columns<'a, C, const Q: usize> {
+pub(super) struct Columns<'a, C, const Q: usize> {
     _codec: C,
     bytes: &'a [u8],
     zero: u8,
@@ -498,6 +491,21 @@ struct Columns<'a, C, const Q: usize> {
     scales: [f32; LANES],
     cols: usize,
     out: &'a mut [f32],
+}
+
+impl<'a, C, const Q: usize> Columns<'a, C, Q> {
+    /// From the units of the panel and either scale and offset of each group or one scale per row.
+    pub fn new(
+        codec: C,
+        bytes: &'a [u8],
+        zero: u8,
+        groups: &'a [f32],
+        scales: [f32; LANES],
+        cols: usize,
+        out: &'a mut [f32],
+    ) -> Self {
+        Columns { _codec: codec, bytes, zero, groups, scales, cols, out }
+    }
 }
 
 impl<C: Codec<Q>, const Q: usize> Op for Columns<'_, C, Q> {

@@ -3,11 +3,14 @@
 //! A weight matrix is `[rows, cols]` = `[output features, input features]`, and a product is `y = x * W^T`. Every format
 //! stores panels of 16 rows; inside a panel, one 64-byte unit holds the same few columns of all 16 rows, so that one unit
 //! times broadcast activations yields 16 outputs in the lanes of one vector: no horizontal sums, one stream of memory, the
-//! same bytes for one token and for many. Rows are padded to whole panels, columns to whole units.
+//! same bytes for one token and for many. Rows are padded to whole panels, columns to whole units
+//! (base 3 has blocks of five panels: see there).
 
+use crate::simd::LANES;
 use crate::{Bytes, Cpu, Error, Rows};
 use std::fmt::Debug;
 
+mod base3;
 mod codec;
 mod few;
 mod float;
@@ -18,7 +21,8 @@ mod scan;
 mod stack;
 mod tiles;
 
-use codec::{Base3, Byte, Crumbs, Nibbles};
+use base3::Base3;
+use codec::{Byte, Crumbs, Nibbles};
 use integer::{Integer, Rule, Share};
 
 /// How far ahead of its loads a product of one token asks for lines, in bytes.
@@ -167,6 +171,10 @@ pub trait Format: Debug + Send + Sync {
     fn stacks(&self) -> bool {
         false
     }
+    /// Rows that are stored together: ranges that are to be stacked begin at a multiple of it.
+    fn block(&self) -> usize {
+        LANES
+    }
     /// Whether parts tell the same weights twice, so that no part may be replaced alone.
     fn is_redundant(&self) -> bool {
         false
@@ -214,8 +222,8 @@ pub static FORMATS: &[&dyn Format] = &[
     &Integer { name: "int2", codec: Crumbs::<false>, zero: 0, share: Share::Group, rule: Rule::MinMax { max: 3 } },
     &Integer { name: "ternary", codec: Crumbs::<true>, zero: 1, share: Share::Tensor, rule: Rule::Absmean },
     &Integer { name: "ternary_channel", codec: Crumbs::<true>, zero: 1, share: Share::Row, rule: Rule::Absmean },
-    &Integer { name: "ternary_b3", codec: Base3, zero: 1, share: Share::Tensor, rule: Rule::Absmean },
-    &Integer { name: "ternary_b3_channel", codec: Base3, zero: 1, share: Share::Row, rule: Rule::Absmean },
+    &Base3 { name: "ternary_b3", share: Share::Tensor },
+    &Base3 { name: "ternary_b3_channel", share: Share::Row },
 ];
 
 /// Refuses NaN and infinity, naming the first.

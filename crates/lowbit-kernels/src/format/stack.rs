@@ -2,7 +2,6 @@
 
 use super::{Format, Packed};
 use crate::pool::SharedMut;
-use crate::simd::LANES;
 use crate::{Bytes, Pool};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -11,8 +10,8 @@ use std::sync::OnceLock;
 const GRAIN: usize = 1 << 17;
 
 impl Packed {
-    /// A matrix whose rows `make` packs, range by range, on the threads of a pool. Ranges begin with a panel; a part that
-    /// all rows share is taken from the first range.
+    /// A matrix whose rows `make` packs, range by range, on the threads of a pool. Ranges begin with a block
+    /// ([`Format::block`]); a part that all rows share is taken from the first range.
     ///
     /// # Errors
     /// One that `make` gives.
@@ -28,7 +27,7 @@ impl Packed {
     ) -> Result<Packed, E> {
         let bytes = |rows: usize| format.parts(rows, cols, &[]).into_iter().map(|part| part.bytes).collect::<Vec<_>>();
         let whole = bytes(rows);
-        let grain = (GRAIN / cols.max(1)).next_multiple_of(LANES).max(LANES);
+        let grain = (GRAIN / cols.max(1)).next_multiple_of(format.block()).max(format.block());
         let fault: OnceLock<E> = OnceLock::new();
         let parts = Bytes::build(&whole, |parts| {
             let parts: Vec<SharedMut<u8>> = parts.into_iter().map(SharedMut::new).collect();

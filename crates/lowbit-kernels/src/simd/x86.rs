@@ -3,6 +3,7 @@
 //! Two families share their text by macro: pairs of 256-bit registers, and single 512-bit registers.
 
 use super::{Simd, tiles};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 macro_rules! witness {
@@ -52,6 +53,24 @@ unsafe fn dot_small_256(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
 unsafe fn dot_vnni_256(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
     // SAFETY: called with AVX-VNNI available.
     unsafe { _mm256_dpbusd_avx_epi32(acc, u, s) }
+}
+
+/// The same value, of which the compiler knows nothing.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn unknown_256(mut v: __m256i) -> __m256i {
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) v, options(pure, nomem, nostack, preserves_flags)) }
+    v
+}
+
+/// As above.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn unknown_512(mut v: __m512i) -> __m512i {
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {0} */", inout(zmm_reg) v, options(pure, nomem, nostack, preserves_flags)) }
+    v
 }
 
 macro_rules! pair {
@@ -125,6 +144,11 @@ macro_rules! pair {
                 max _mm256_max_ps, min _mm256_min_ps);
             pair!(binary I: add_i _mm256_add_epi32, sub_i _mm256_sub_epi32, and _mm256_and_si256, or _mm256_or_si256,
                 xor _mm256_xor_si256, add_b _mm256_add_epi8, subs_b _mm256_subs_epu8, avg_b _mm256_avg_epu8);
+            #[inline(always)]
+            fn triple_b(self, a: Self::I) -> Self::I {
+                let a = unsafe { a.map(|v| unknown_256(v)) };
+                self.add_b(a, self.add_b(a, a))
+            }
             #[inline(always)]
             fn abs(self, a: Self::F) -> Self::F {
                 unsafe { a.map(|v| _mm256_andnot_ps(_mm256_set1_ps(-0.0), v)) }
@@ -260,6 +284,11 @@ macro_rules! single {
                 max _mm512_max_ps, min _mm512_min_ps);
             single!(binary __m512i: add_i _mm512_add_epi32, sub_i _mm512_sub_epi32, and _mm512_and_si512,
                 or _mm512_or_si512, xor _mm512_xor_si512, add_b _mm512_add_epi8, subs_b _mm512_subs_epu8, avg_b _mm512_avg_epu8);
+            #[inline(always)]
+            fn triple_b(self, a: __m512i) -> __m512i {
+                let a = unsafe { unknown_512(a) };
+                self.add_b(a, self.add_b(a, a))
+            }
             #[inline(always)]
             fn abs(self, a: __m512) -> __m512 {
                 unsafe { _mm512_abs_ps(a) }

@@ -1,0 +1,471 @@
+//! Ternary weights, five to a byte: `byte = ceil(v * 256 / 243)`, `v` being the five codes in base 3, the first most
+//! significant, so that the leading digit of `byte * 3^q mod 256` is code `q` (the idea of TQ1_0).
+//!
+//! The codes of a byte belong to the same column of five panels, so that all of them meet the same activation. With
+//! `r = byte * 3^q mod 256`, and `r'` the next of these, code `q` is `(3 r - r') / 256`; hence the outputs of five panels are
+//! differences of six sums `r x`, and no code is ever unpacked where a product with any byte is one instruction.
+
+use super::integer::{Columns, RowScales, Rule, Share, symmetric};
+use super::tiles::{self, Epilogue, Groups, Kind, Layout, Quads, finish_rows};
+use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales, codec, first, floats};
+use crate::pool::SharedMut;
+use crate::rows::ROW;
+use crate::simd::{LANES, Simd};
+use crate::{Bytes, Cpu, Error, Int8Rows, Isa, Op, Rows, scratch};
+use std::ops::Range;
+
+/// Codes of a byte.
+const FIVE: usize = 5;
+/// Rows of a block: five panels.
+const BLOCK: usize = FIVE * LANES;
+/// The code of 0.
+const ZERO: u8 = 1;
+/// Units whose sums fit: `256 * 4 UNITS * 2 * 127 < 2^31`.
+const UNITS: usize = 4096;
+/// Tokens up to which sums are taken of what is stored; beyond, codes are unpacked once for all.
+const FEW: usize = 64;
+
+/// See the top of the file. A unit holds four columns of a block: byte `4 lane + j` has the codes of column `4 unit + j`,
+/// rows `lane, 16 + lane, ...` of the block.
+#[derive(Debug)]
+pub(super) struct Base3 {
+    pub name: &'static str,
+    pub share: Share,
+}
+
+/// The codes of a byte: the definition.
+fn unpack(byte: u8) -> [u8; FIVE] {
+    let mut rest = byte;
+    std::array::from_fn(|_| {
+        let code = ((rest as u16 * 3) >> 8) as u8;
+        rest = rest.wrapping_mul(3);
+        code
+    })
+}
+
+/// The byte of a tuple in base 3.
+fn pack(v: u8) -> u8 {
+    (v as u16 * 256).div_ceil(243) as u8
+}
+
+/// Whether no tuple gives a byte: `byte = ceil(v * 256 / 243)` says `0 <= byte * 243 - v * 256 < 243`.
+fn is_odd(byte: u8) -> bool {
+    byte.wrapping_mul(243) >= 243
+}
+
+/// Units of a block for so many columns.
+fn units(cols: usize) -> usize {
+    codec::units::<1>(cols)
+}
+
+fn pack_matrix(rows: usize, cols: usize, codes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0u8; rows.div_ceil(BLOCK) * units(cols) * 64];
+    for (block, out) in out.chunks_exact_mut(units(cols).max(1) * 64).enumerate() {
+        for q in 0..FIVE {
+            out.iter_mut().for_each(|v| *v = *v * 3 + ZERO);
+            for lane in 0..LANES {
+                let row = block * BLOCK + q * LANES + lane;
+                let codes = if row < rows { &codes[row * cols..][..cols] } else { &[] };
+                for (codes, unit) in codes.chunks(4).zip(out.chunks_exact_mut(64)) {
+                    for (code, v) in codes.iter().zip(&mut unit[lane * 4..]) {
+                        *v = *v - ZERO + code;
+                    }
+                }
+            }
+        }
+        out.iter_mut().for_each(|v| *v = pack(*v));
+    }
+    out
+}
+
+impl Base3 {
+    fn view<'a>(&self, p: &'a Packed) -> View<'a> {
+        let scales = RowScales { scales: &p.parts[1], shared: self.share == Share::Tensor };
+        View { p, codes: &p.parts[0], scales, units: units(p.cols) }
+    }
+
+    fn packed(&self, codes: &[u8], scales: Bytes, rows: usize, cols: usize) -> Result<Packed, Error> {
+        let packed = Bytes::new(pack_matrix(rows, cols, codes));
+        Packed::from_parts(super::find(self.name)?, rows, cols, vec![packed, scales])
+    }
+}
+
+impl Format for Base3 {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
+        let scales = if self.share == Share::Tensor { 1 } else { rows };
+        let codes = rows.div_ceil(BLOCK) * units(cols) * 64;
+        // Not `codes`: files of earlier versions, whose bytes hold five columns of a row, must not be taken for these.
+        vec![Part { name: "fives", bytes: codes }, Part { name: "scales", bytes: scales * 4 }]
+    }
+
+    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+        check_finite(w, cols)?;
+        let mut codes = vec![ZERO; rows * cols];
+        let shared = if self.share == Share::Tensor { rows * cols } else { cols };
+        let scale = |(w, codes): (&[f32], &mut [u8])| symmetric(Rule::Absmean, w, ZERO, codes);
+        let mut scales: Vec<f32> = w.chunks(shared.max(1)).zip(codes.chunks_mut(shared.max(1))).map(scale).collect();
+        if scales.is_empty() && self.share == Share::Tensor {
+            scales.push(symmetric(Rule::Absmean, &[], ZERO, &mut []));
+        }
+        self.packed(&codes, Bytes::from_f32(&scales), rows, cols)
+    }
+
+    fn pack_ternary(&self, codes: &[u8], scale: f32, rows: usize, cols: usize) -> Option<Result<Packed, Error>> {
+        assert_eq!(codes.len(), rows * cols, "codes are [rows, cols]");
+        if let Some(at) = first(codes, |code| code > 2) {
+            let (row, col) = (at / cols, at % cols);
+            return Some(Err(Error::Corrupt(format!("{}: code {} at [{row}, {col}]", self.name, codes[at]))));
+        }
+        let scales = vec![scale; if self.share == Share::Tensor { 1 } else { rows }];
+        Some(self.packed(codes, Bytes::from_f32(&scales), rows, cols))
+    }
+
+    fn stacks(&self) -> bool {
+        self.share != Share::Tensor
+    }
+
+    fn block(&self) -> usize {
+        BLOCK
+    }
+
+    fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
+        let view = self.view(p);
+        let (scale, q) = (view.scales.row(row), row % BLOCK / LANES);
+        for (out, unit) in out.chunks_mut(4).zip(view.block(row / BLOCK).chunks_exact(64)) {
+            for (out, byte) in out.iter_mut().zip(&unit[row % LANES * 4..]) {
+                *out = (unpack(*byte)[q] as f32 - ZERO as f32) * scale;
+            }
+        }
+    }
+
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+        let view = self.view(p);
+        match x {
+            Rows::Int8(q) => view.product(cpu, q, y),
+            _ => tiles::product_f32(cpu, &view, p.rows, p.cols, x, y),
+        }
+    }
+
+    fn validate(&self, p: &Packed) -> Result<(), Error> {
+        match first(&p.parts[0], is_odd) {
+            Some(at) => {
+                let (name, byte) = (self.name, p.parts[0][at]);
+                Err(Error::Corrupt(format!("{name}: byte {at} of `fives` is {byte}, which no ternary codes give")))
+            }
+            None => check_scales(self.name, floats(&p.parts[1])),
+        }
+    }
+}
+
+/// A packed matrix.
+struct View<'a> {
+    p: &'a Packed,
+    codes: &'a [u8],
+    scales: RowScales<'a>,
+    /// Units of a block.
+    units: usize,
+}
+
+impl View<'_> {
+    fn block(&self, block: usize) -> &[u8] {
+        &self.codes[block * self.units * 64..][..self.units * 64]
+    }
+
+    fn product(&self, cpu: &Cpu, q: &Int8Rows, y: &mut [f32]) {
+        assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
+        let x = Groups::from(q);
+        let rows = if q.tokens == 1 { 1 } else { cpu.isa.run(Tokens) };
+        if rows == 1 && q.tokens > 1 || q.tokens > FEW {
+            return tiles::product(cpu, self, self.p.rows, x, y, &|_, _| {});
+        }
+        let blocks = self.p.rows.div_ceil(BLOCK);
+        // Enough bytes in a task to outweigh handing it out.
+        let grain = ((1 << 16) / (self.units * 64 * q.tokens) + 1).max(blocks.div_ceil(32));
+        let out = SharedMut::new(y);
+        cpu.pool.run(blocks.div_ceil(grain), &|task| {
+            for block in task * grain..((task + 1) * grain).min(blocks) {
+                cpu.isa.run(Block { view: self, x, block, rows, out: &out });
+            }
+        });
+    }
+}
+
+/// Tokens of a register tile.
+struct Tokens;
+
+impl Op for Tokens {
+    type Out = usize;
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) -> usize {
+        if S::FAST_DOT && S::ACCUMULATORS >= 28 { 4 } else { 1 }
+    }
+}
+
+/// A block times all tokens, `rows` at a time.
+struct Block<'a> {
+    view: &'a View<'a>,
+    x: Groups<'a>,
+    block: usize,
+    rows: usize,
+    out: &'a SharedMut<'a, f32>,
+}
+
+impl Op for Block<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let tokens = self.x.x.tokens();
+        match (self.rows, S::ACCUMULATORS >= 28) {
+            (1, true) => self.tile::<S, 1, 2>(s, 0),
+            (1, false) => self.tile::<S, 1, 1>(s, 0),
+            _ => {
+                let whole = tokens / 4 * 4;
+                (0..whole).step_by(4).for_each(|token| self.tile::<S, 4, 1>(s, token));
+                match tokens - whole {
+                    0 => {}
+                    // A row that follows an odd number of rows is there, and left out of the outputs.
+                    1 | 2 => self.tile::<S, 2, 1>(s, whole),
+                    _ => self.tile::<S, 4, 1>(s, whole),
+                }
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// Outputs of the block for `T` tokens; `U` units have sums of their own, so that products do not wait for each other.
+    #[inline(always)]
+    fn tile<S: Simd, const T: usize, const U: usize>(&self, s: S, token: usize) {
+        let mut sums = [[s.splat_i(0); FIVE]; T];
+        let x = self.x.x;
+        let (codes, single) = (self.view.block(self.block), x.tokens() == 1);
+        // Columns that lie in one chunk of the activations, and whose sums fit.
+        let step = if single { UNITS } else { x.chunk() / 4 };
+        for (i, codes) in codes.chunks(step * 64).enumerate() {
+            let (x, between) = if single { (&x.single()[i * step * 4..], 0) } else { (&x.rows(i)[token * ROW..], ROW) };
+            let part = part::<S, T, U>(s, codes, x, between);
+            for t in 0..T {
+                for q in 0..FIVE {
+                    sums[t][q] = s.add_i(sums[t][q], part[t][q]);
+                }
+            }
+        }
+        let rows = self.view.p.rows;
+        for q in 0..FIVE {
+            let first = self.block * BLOCK + q * LANES;
+            if first >= rows {
+                break;
+            }
+            let scales = s.load_part(&self.view.scales.panel(first / LANES), 0.0);
+            for (token, sums) in (token..self.x.x.tokens()).zip(&sums) {
+                let value = finish_rows(s, sums[q], ZERO as i32, self.x.totals[token], self.x.scale[token], scales);
+                // SAFETY: the task owns these columns of the output.
+                let out = unsafe { self.out.slice(token * rows + first..token * rows + rows.min(first + LANES)) };
+                s.store_part(out, value);
+            }
+        }
+    }
+}
+
+/// The sums of the products of some units with the codes of each panel, for `T` tokens `between` bytes apart.
+#[inline(always)]
+fn part<S: Simd, const T: usize, const U: usize>(s: S, codes: &[u8], x: &[u8], between: usize) -> [[S::I; FIVE]; T] {
+    let units = codes.len() / 64;
+    assert!(x.len() >= (T - 1) * between + units * 4);
+    let mut acc = [[[s.splat_i(0); FIVE + 1]; T]; U];
+    // SAFETY: unit < units: inside the activations and the codes, as just checked; a prefetch may name any address.
+    unsafe {
+        let (codes, x) = (codes.as_ptr(), x.as_ptr());
+        for first in (0..units / U * U).step_by(U) {
+            for u in 0..U {
+                s.prefetch(codes.wrapping_add((first + u) * 64 + AHEAD));
+                acc[u] = add(s, codes.add((first + u) * 64), x.add((first + u) * 4), between, acc[u]);
+            }
+        }
+        for unit in units / U * U..units {
+            acc[0] = add(s, codes.add(unit * 64), x.add(unit * 4), between, acc[0]);
+        }
+    }
+    let mut sums = [[s.splat_i(0); FIVE]; T];
+    for t in 0..T {
+        let mut r = acc[0][t];
+        for more in &acc[1..] {
+            for q in 0..=FIVE {
+                r[q] = s.add_i(r[q], more[t][q]);
+            }
+        }
+        for q in 0..FIVE {
+            sums[t][q] = match S::FAST_DOT {
+                // Wraps on the way.
+                true => s.sar::<8>(s.sub_i(s.add_i(r[q], s.add_i(r[q], r[q])), r[q + 1])),
+                false => s.sar::<6>(r[q]),
+            };
+        }
+    }
+    sums
+}
+
+/// Adds the products of one unit: with `byte * 3^q mod 256`, or with 64 times each code.
+///
+/// # Safety
+/// `codes` points to 64 bytes, `x` to 4, and so do the places of further tokens.
+#[inline(always)]
+unsafe fn add<S: Simd, const T: usize>(
+    s: S,
+    codes: *const u8,
+    x: *const u8,
+    between: usize,
+    mut acc: [[S::I; FIVE + 1]; T],
+) -> [[S::I; FIVE + 1]; T] {
+    // SAFETY: by the contract.
+    unsafe {
+        let x: [S::I; T] = std::array::from_fn(|t| s.splat_i(x.add(t * between).cast::<i32>().read_unaligned()));
+        let mut r = s.load_i(codes);
+        for q in 0..=FIVE {
+            for t in 0..T {
+                if S::FAST_DOT {
+                    acc[t][q] = s.dot(acc[t][q], r, x[t]);
+                } else if q < FIVE {
+                    acc[t][q] = s.dot_small(acc[t][q], leading(s, r), x[t]);
+                }
+            }
+            if q < FIVE {
+                r = s.triple_b(r);
+            }
+        }
+        acc
+    }
+}
+
+/// The leading code times 64: `(3 r >> 8) << 6`, by averages that round up of `r - 1`; exact for every byte.
+#[inline(always)]
+fn leading<S: Simd>(s: S, r: S::I) -> S::I {
+    let r = s.subs_b(r, s.splat_i(0x0101_0101));
+    s.and(s.avg_b(r, s.avg_b(r, s.splat_i(0))), s.splat_i(0xc0c0_c0c0_u32 as i32))
+}
+
+impl Quads for View<'_> {
+    fn layout(&self) -> Layout {
+        Layout { kind: Kind::Int, length: self.units, quads: 1, group: None }
+    }
+
+    fn decode(&self, isa: Isa, panel: usize, units: Range<usize>, out: &mut [u8]) {
+        let bytes = &self.block(panel / FIVE)[units.start * 64..units.end * 64];
+        isa.run(Decode { bytes, panel: panel % FIVE, out });
+    }
+
+    fn epilogue(&self, panel: usize) -> Epilogue {
+        Epilogue::Rows { zero: ZERO as i32, scales: self.scales.panel(panel) }
+    }
+
+    fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]) {
+        let mut quads = scratch::take(self.units * 64);
+        let quads = &mut quads.bytes()[..self.units * 64];
+        self.decode(isa, panel, 0..self.units, quads);
+        isa.run(Columns::new(codec::Byte, quads, ZERO, &[], self.scales.panel(panel), self.p.cols, out));
+    }
+}
+
+/// The codes of one panel of a block.
+struct Decode<'a> {
+    bytes: &'a [u8],
+    /// 0 to 4.
+    panel: usize,
+    out: &'a mut [u8],
+}
+
+impl Op for Decode<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        match self.panel {
+            0 => self.codes::<S, 0>(s),
+            1 => self.codes::<S, 1>(s),
+            2 => self.codes::<S, 2>(s),
+            3 => self.codes::<S, 3>(s),
+            _ => self.codes::<S, 4>(s),
+        }
+    }
+}
+
+impl Decode<'_> {
+    #[inline(always)]
+    fn codes<S: Simd, const Q: usize>(self, s: S) {
+        let mask = s.splat_i(0x0303_0303);
+        for (unit, out) in self.bytes.chunks_exact(64).zip(self.out.chunks_exact_mut(64)) {
+            // SAFETY: 64 bytes each.
+            unsafe {
+                let mut r = s.load_i(unit.as_ptr());
+                for _ in 0..Q {
+                    r = s.triple_b(r);
+                }
+                s.store_i(out.as_mut_ptr(), s.and(s.shr::<6>(leading(s, r)), mask));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_243_tuples_survive_on_every_isa() {
+        for v in 0..243u8 {
+            let codes: [u8; FIVE] = std::array::from_fn(|i| v / 3u8.pow(4 - i as u32) % 3);
+            let byte = pack(v);
+            assert_eq!(unpack(byte), codes);
+            for isa in Isa::available() {
+                for (panel, code) in codes.into_iter().enumerate() {
+                    let mut out = [9; 64];
+                    isa.run(Decode { bytes: &[byte; 64], panel, out: &mut out });
+                    assert_eq!(out, [code; 64], "{byte} on {}", isa.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_of_every_tuple_are_exact_on_every_isa() {
+        struct Sums<'a>(&'a [u8], &'a [u8]);
+        impl Op for Sums<'_> {
+            type Out = [i32; FIVE];
+            #[inline(always)]
+            fn eval<S: Simd>(self, s: S) -> Self::Out {
+                let lane = |v| {
+                    let mut lanes = [0i32; LANES];
+                    // SAFETY: the array holds 64 bytes.
+                    unsafe { s.store_i(lanes.as_mut_ptr().cast(), v) };
+                    assert!(lanes.iter().all(|lane| *lane == lanes[0]));
+                    lanes[0]
+                };
+                part::<S, 1, 2>(s, self.0, self.1, 0)[0].map(lane)
+            }
+        }
+        for x in [127u8, -127i8 as u8, 1] {
+            for v in [0, 242, 121, 80, 200, 2, 162] {
+                let (codes, x4) = (vec![pack(v); 64 * UNITS], vec![x; 4 * UNITS]);
+                let want = unpack(pack(v)).map(|code| code as i32 * x as i8 as i32 * 4 * UNITS as i32);
+                for isa in Isa::available() {
+                    assert_eq!(isa.run(Sums(&codes, &x4)), want, "{v} {x} on {}", isa.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_no_tuple_gives_are_odd() {
+        for byte in 0..=255u8 {
+            let codes = unpack(byte);
+            let v = codes.iter().fold(0u16, |v, code| v * 3 + *code as u16);
+            let odd = v > 242 || pack(v as u8) != byte || codes.iter().any(|code| *code > 2);
+            assert_eq!(is_odd(byte), odd, "{byte}");
+        }
+    }
+}
