@@ -114,6 +114,13 @@ pub static RECIPES: &[Recipe] = &[
         "bitnet_bf16 with copies by which greedy and top-k answers read a part of the head, with the same result",
     ),
     recipe("bitnet_b3", "ternary_b3", WIDE, [Int8, F32], "BitNet b1.58 stored at five weights per byte"),
+    recipe(
+        "bitnet_b3_head4",
+        "ternary_b3",
+        ["int4", "int4"],
+        [Int8, Int8],
+        "BitNet b1.58 at five weights per byte, table and head in 4 bits: the fewest bytes",
+    ),
     recipe("bitnet_channel", "ternary_channel", WIDE, [Int8, F32], "BitNet b1.58 with a scale per row"),
 ];
 

@@ -75,7 +75,7 @@ fn a_greedy_answer_is_the_best_token_each_time() {
 #[test]
 fn guessing_ahead_changes_nothing_but_the_time() {
     let (mut drafted, mut accepted) = (0, 0);
-    for (recipe, seed) in ["f32", "int8", "int4", "bitnet", "bitnet_head4", "bitnet_b3"].into_iter().zip(1..) {
+    for (recipe, seed) in ["f32", "int8", "int4", "bitnet", "bitnet_head4", "bitnet_b3_head4"].into_iter().zip(1..) {
         let (model, tokenizer) = (model(recipe, seed), Arc::new(Tokenizer::bytes()));
         for ((_, kind), sampling) in
             CacheKind::ALL.into_iter().flat_map(|k| [(k, Sampling::default()), (k, warm(seed))])

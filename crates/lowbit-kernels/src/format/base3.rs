@@ -183,8 +183,7 @@ impl View<'_> {
             return tiles::product(cpu, self, self.p.rows, x, y, &|_, _| {});
         }
         let blocks = self.p.rows.div_ceil(BLOCK);
-        // Enough bytes in a task to outweigh handing it out.
-        let grain = ((1 << 16) / (self.units * 64 * q.tokens) + 1).max(blocks.div_ceil(32));
+        let grain = super::stream_grain(self.units * 64 * q.tokens, blocks);
         let out = SharedMut::new(y);
         cpu.pool.run(blocks.div_ceil(grain), &|task| {
             for block in task * grain..((task + 1) * grain).min(blocks) {

@@ -166,7 +166,7 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, one: ForOneToken, p: &Packed, x:
         _ if tokens == 1 => {
             let panels = p.rows.div_ceil(LANES);
             let bytes = p.product_bytes() / panels + 1;
-            let grain = ((1 << 16) / bytes + 1).max(panels.div_ceil(16));
+            let grain = super::stream_grain(bytes, panels);
             let (x, out) = (&x.floats(), SharedMut::new(y));
             cpu.pool.run(panels.div_ceil(grain), &|task| one(task * grain..((task + 1) * grain).min(panels), x, &out));
         }

@@ -252,8 +252,7 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
             return tiles::product(cpu, self, self.p.rows, groups, y, after);
         }
         let panels = self.p.rows.div_ceil(LANES);
-        // Enough bytes in a task to outweigh handing it out.
-        let grain = ((1 << 16) / (self.units * 64) + 1).max(panels.div_ceil(16));
+        let grain = super::stream_grain(self.units * 64, panels);
         let out = SharedMut::new(y);
         cpu.pool.run(panels.div_ceil(grain), &|task| {
             let range = task * grain..((task + 1) * grain).min(panels);

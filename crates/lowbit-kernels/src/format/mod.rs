@@ -226,6 +226,16 @@ pub static FORMATS: &[&dyn Format] = &[
     &Base3 { name: "ternary_b3_channel", share: Share::Row },
 ];
 
+/// Bytes that a task of a product of one token reads at least: they outweigh handing it out.
+const TASK: usize = 1 << 15;
+/// Tasks of such a product at most, roughly. With many, no thread waits long for the last task of another.
+const TASKS: usize = 256;
+
+/// How many of `count` blocks of `bytes` bytes a task of a product of one token reads.
+fn stream_grain(bytes: usize, count: usize) -> usize {
+    (TASK / bytes.max(1) + 1).max(count.div_ceil(TASKS))
+}
+
 /// Refuses NaN and infinity, naming the first.
 fn check_finite(weights: &[f32], cols: usize) -> Result<(), Error> {
     match first(weights, |w| !w.is_finite()) {

@@ -251,7 +251,7 @@ impl<'a> Scan<'a> {
     /// Adds a plane to the outputs of some panels, and narrows their intervals.
     fn narrow(&mut self, plane: Plane, panels: &[u32], y: &mut [f32]) {
         let bytes = units(self.p.cols) * 64;
-        let grain = ((1 << 16) / bytes + 1).max(panels.len().div_ceil(16));
+        let grain = super::stream_grain(bytes, panels.len());
         let (lower, upper) = (SharedMut::new(&mut self.lower), SharedMut::new(&mut self.upper));
         let (p, query, out) = (self.p, &self.query, SharedMut::new(y));
         let isa = self.cpu.isa;

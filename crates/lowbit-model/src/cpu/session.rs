@@ -8,7 +8,7 @@ use lowbit_kernels::ops::{CacheKind, CacheRows, Cached};
 use std::sync::Arc;
 
 /// Tokens of one forward pass; longer prompts are fed in pieces, which bounds the memory for activations.
-pub const PIECE: usize = 512;
+pub const PIECE: usize = 256;
 
 /// Keys (with their rotary positions) and values of every layer of one sequence.
 #[derive(Debug)]
