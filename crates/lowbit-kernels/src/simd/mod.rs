@@ -124,6 +124,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store_i(self, p: *mut u8, v: Self::I);
     /// 16 half-precision floats, widened.
     unsafe fn load_f16(self, p: *const u16) -> Self::F;
+    /// 16 signed bytes, widened.
+    unsafe fn load_i8(self, p: *const i8) -> Self::I;
     /// Stores the low byte of each lane: 16 bytes. Lanes must lie in -128..=127.
     unsafe fn store_i8(self, p: *mut i8, v: Self::I);
     /// Asks the cache for the line at `p`; any address is allowed.

@@ -174,6 +174,14 @@ macro_rules! quad {
                 [widen_low(a), widen_high(a), widen_low(b), widen_high(b)]
             }
             #[inline(always)]
+            unsafe fn load_i8(self, p: *const i8) -> Self::I {
+                unsafe {
+                    let bytes = p.cast::<int8x16_t>().read_unaligned();
+                    let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+                    [vget_low_s16(low), vget_high_s16(low), vget_low_s16(high), vget_high_s16(high)].map(|v| vmovl_s16(v))
+                }
+            }
+            #[inline(always)]
             unsafe fn store_i8(self, p: *mut i8, v: Self::I) {
                 unsafe {
                     let [low, high] =

@@ -67,6 +67,10 @@ impl Simd for Scalar {
         map(unsafe { p.cast::<[u16; LANES]>().read_unaligned() }, |h| half::f16::from_bits(h).to_f32())
     }
     #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> Self::I {
+        map(unsafe { p.cast::<[i8; LANES]>().read_unaligned() }, i32::from)
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: Self::I) {
         unsafe { p.cast::<[i8; LANES]>().write_unaligned(map(v, |x| x as i8)) }
     }

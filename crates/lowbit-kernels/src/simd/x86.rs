@@ -116,6 +116,13 @@ macro_rules! pair {
                 }
             }
             #[inline(always)]
+            unsafe fn load_i8(self, p: *const i8) -> Self::I {
+                unsafe {
+                    let bytes = _mm_loadu_si128(p.cast());
+                    [_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes))]
+                }
+            }
+            #[inline(always)]
             unsafe fn store_i8(self, p: *mut i8, v: Self::I) {
                 unsafe {
                     let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(v[0], v[1]));
@@ -258,6 +265,10 @@ macro_rules! single {
             #[inline(always)]
             unsafe fn load_f16(self, p: *const u16) -> __m512 {
                 unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn load_i8(self, p: *const i8) -> __m512i {
+                unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())) }
             }
             #[inline(always)]
             unsafe fn store_i8(self, p: *mut i8, v: __m512i) {

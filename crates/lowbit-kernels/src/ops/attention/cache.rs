@@ -290,40 +290,9 @@ impl<'a> RowsView<'a> {
         (self.slot(shape, row, head) * shape.head_dim, distance * shape.head_dim)
     }
 
-    /// Asks the cache for one head of some rows of a block, which are needed soon.
-    pub fn prefetch(self, isa: Isa, shape: AttentionShape, rows: Range<usize>, head: usize) {
-        isa.run(Prefetch { of: self, shape, rows, head });
-    }
-
     /// One head of some rows as f32 in whole vectors, zeros behind the head, [`AttentionShape::stride`] apart.
     pub fn widen(self, isa: Isa, shape: AttentionShape, rows: Range<usize>, head: usize, to: &mut [f32]) {
         isa.run(Widen { from: self, shape, rows, head, to });
-    }
-}
-
-/// See [`RowsView::prefetch`].
-struct Prefetch<'a> {
-    of: RowsView<'a>,
-    shape: AttentionShape,
-    rows: Range<usize>,
-    head: usize,
-}
-
-impl Op for Prefetch<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
-        let (place, next) = self.of.place(self.shape, self.rows.start, self.head);
-        for row in 0..self.rows.len() {
-            let (at, dim) = (place + row * next, self.shape.head_dim);
-            let (start, bytes): (*const u8, usize) = match self.of.numbers {
-                Numbers::F32(x) => (x.as_ptr().wrapping_add(at).cast(), 4 * dim),
-                Numbers::F16(x) => (x.as_ptr().wrapping_add(at).cast(), 2 * dim),
-                Numbers::Int8 { codes, .. } => (codes.as_ptr().wrapping_add(at).cast(), dim),
-            };
-            (0..bytes).step_by(64).for_each(|line| s.prefetch(start.wrapping_add(line)));
-        }
     }
 }
 

@@ -1,59 +1,20 @@
 //! Attention of new tokens to a cache of keys and values.
 
-use super::cache::{BLOCK, CacheRows, Numbers, RowsView};
+use super::cache::{BLOCK, CacheRows, RowsView};
 use super::forward::Forward;
-use super::tile::{HeadRows, Pack, Product, View};
-use super::{AttentionShape, Parts, SMALL};
-use crate::ops::math::{Extent, Part, Whole, exp2, sums, vectors};
+use super::tile::{HeadRows, Pack};
+use super::{AttentionShape, Parts, SMALL, stored};
+use crate::ops::math::{Extent, Part, Whole, exp2, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, scratch};
-use std::ops::Range;
 
 /// Most new tokens for which a vector holds elements of a key instead of queries.
 const FEW: usize = 8;
-/// Keys whose scores are summed side by side.
-const BATCH: usize = 4;
 /// Keys of one task.
 const CHUNK: usize = BLOCK;
-/// Keys that are widened together: they stay in the first cache until all queries have met them.
-const TILE: usize = 32;
-
-/// Scores of some keys for all queries: `scores[i * stride + at + j] = q[i] . k[j]`, `q` `[queries, padded]`.
-struct Scores<'a> {
-    q: &'a [f32],
-    k: HeadRows<'a>,
-    scores: &'a mut [f32],
-    stride: usize,
-    at: usize,
-}
-
-impl Op for Scores<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
-        let HeadRows { rows, cols, .. } = self.k;
-        for first in (0..rows).step_by(LANES) {
-            let queries = self.q.chunks_exact(cols.next_multiple_of(LANES));
-            for (q, scores) in queries.zip(self.scores.chunks_exact_mut(self.stride)) {
-                let mut partial = [s.splat(0.0); LANES];
-                for (i, sums) in partial.chunks_exact_mut(BATCH).enumerate() {
-                    let k: [&[f32]; BATCH] = std::array::from_fn(|r| self.k.row((first + i * BATCH + r).min(rows - 1)));
-                    let mut batch = [s.splat(0.0); BATCH];
-                    vectors!(cols, |at, w| {
-                        let q = w.get(s, q, at, 0.0);
-                        for r in 0..BATCH {
-                            batch[r] = s.fma(q, w.get(s, k[r], at, 0.0), batch[r]);
-                        }
-                    });
-                    sums.copy_from_slice(&batch);
-                }
-                Whole.put(s, scores, self.at + first, sums(s, partial));
-            }
-        }
-    }
-}
+/// Multiply-adds below which one thread does all.
+const WORTH: usize = SMALL / 4;
 
 /// `x = 2^(x - top)`; returns `top = max(x)` and the sum.
 struct Softmax<'a>(&'a mut [f32]);
@@ -135,11 +96,6 @@ impl Sequence<'_> {
 /// The sequence of an index.
 type Sequences<'f, 'a> = &'f (dyn Fn(usize) -> Sequence<'a> + Sync + 'f);
 
-/// The tile of a chunk behind another.
-fn next_tile(tile: &Range<usize>, chunk: &Range<usize>) -> Range<usize> {
-    tile.end..(tile.end + TILE).min(chunk.end)
-}
-
 /// A few new queries of each sequence; the queries of a key head are rows `(query, head of the group)`.
 struct Few<'a> {
     cpu: &'a Cpu,
@@ -157,33 +113,19 @@ impl Few<'_> {
     /// A chunk of keys of one key head; `first` is the row of the first query of the sequence.
     fn chunk(&self, of: Sequence, first: usize, index: usize, kv_head: usize) {
         let (shape, isa) = (self.shape, self.cpu.isa);
-        let (padded, stride) = (shape.padded(), shape.stride());
+        let padded = shape.padded();
         let chunk = index * CHUNK..((index + 1) * CHUNK).min(of.total());
         let (dim, rows, len) = (shape.head_dim, of.new * shape.group(), chunk.len());
-        let floats = rows * (2 * padded + CHUNK) + TILE * stride;
-        let mut scratch = scratch::take(floats * size_of::<f32>());
+        let mut scratch = scratch::take(rows * (2 * padded + CHUNK) * size_of::<f32>());
         let mut parts = Parts(scratch.floats());
         let (q, sums) = (parts.take(rows * padded), parts.take(rows * padded));
-        let (scores, wide) = (parts.take(rows * CHUNK), parts.take(TILE * stride));
+        let scores = parts.take(rows * CHUNK);
         for (t, q) in q.chunks_exact_mut(shape.group() * padded).enumerate() {
             let at = (first + t) * shape.width() + kv_head * shape.group() * dim;
             let from = HeadRows { data: &self.q[at..], stride: dim, rows: shape.group(), cols: dim };
             isa.run(Pack { from, scale: shape.scale() * std::f32::consts::LOG2_E, to: q, stride: padded });
         }
-        let tiles =
-            || (0..len).step_by(TILE).map(|at| (at, chunk.start + at..(chunk.start + at + TILE).min(chunk.end)));
-        for (at, keys) in tiles() {
-            let (place, next) = of.keys.place(shape, keys.start, kv_head);
-            let k = match of.keys.numbers {
-                Numbers::F32(x) => HeadRows { data: &x[place..], stride: next, rows: keys.len(), cols: dim },
-                _ => {
-                    of.keys.widen(isa, shape, keys.clone(), kv_head, wide);
-                    HeadRows { data: wide, stride, rows: keys.len(), cols: dim }
-                }
-            };
-            of.keys.prefetch(isa, shape, next_tile(&keys, &chunk), kv_head);
-            isa.run(Scores { q, k, scores, stride: CHUNK, at });
-        }
+        stored::scores(isa, shape, (of.keys, chunk.clone(), kv_head), q, scores, CHUNK);
         for (row, scores) in scores.chunks_exact_mut(CHUNK).enumerate() {
             let t = row / shape.group();
             let seen = shape.reach(of.past, t + 1, of.total()).saturating_sub(chunk.start).min(len);
@@ -193,19 +135,7 @@ impl Few<'_> {
             // SAFETY: each chunk of each head of each sequence belongs to one task.
             unsafe { (self.tops.slice(at..at + 1)[0], self.sums.slice(at..at + 1)[0]) = (top, sum) };
         }
-        for (at, keys) in tiles() {
-            let (k, (place, next)) = (keys.len(), of.values.place(shape, keys.start, kv_head));
-            let (b, b_row) = match of.values.numbers {
-                Numbers::F32(x) if dim == padded => (&x[place..], next),
-                _ => {
-                    of.values.widen(isa, shape, keys.clone(), kv_head, wide);
-                    (&*wide, stride)
-                }
-            };
-            of.values.prefetch(isa, shape, next_tile(&keys, &chunk), kv_head);
-            let (a, add) = (View { data: &scores[at..], row: CHUNK, col: 1 }, at > 0);
-            isa.run(Product { a, b, b_row, c: sums, c_row: padded, m: rows, n: padded, k, add, mask: None });
-        }
+        stored::values(isa, shape, (of.values, chunk, kv_head), scores, CHUNK, sums);
         for (row, sums) in sums.chunks_exact(padded).enumerate() {
             let head = kv_head * shape.group() + row % shape.group();
             let at = self.at(index, first + row / shape.group(), head) * padded;
@@ -247,7 +177,7 @@ fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Seq
         }
     };
     let tasks = count * chunks * shape.kv_heads;
-    match work * shape.width() < SMALL {
+    match work * shape.width() < WORTH {
         true => (0..tasks).for_each(task),
         false => cpu.pool.run(tasks, &task),
     }

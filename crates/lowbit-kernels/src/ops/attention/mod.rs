@@ -8,6 +8,7 @@ mod cache;
 mod cached;
 mod forward;
 mod rope;
+mod stored;
 mod tile;
 
 pub use backward::attention_backward;
@@ -37,6 +38,8 @@ pub struct AttentionShape {
 const PANEL: usize = 32;
 /// Keys of a tile.
 const KEYS: usize = 64;
+/// Rows of a cache that are asked for ahead of their use.
+const TILE: usize = 32;
 /// Multiply-adds below which a task is not worth another thread.
 const SMALL: usize = 1 << 20;
 
