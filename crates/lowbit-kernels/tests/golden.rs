@@ -37,7 +37,8 @@ impl Golden {
     /// The matrix of a name in a format.
     fn quantize(&self, matrix: &str, format: &str, outliers: &[f32]) -> Packed {
         let (w, shape) = self.get(&format!("{matrix}.w"));
-        let options = QuantizeOptions { outlier_columns: outliers.iter().map(|&c| c as u32).collect() };
+        let options =
+            QuantizeOptions { outlier_columns: outliers.iter().map(|&c| c as u32).collect(), ..Default::default() };
         find(format).unwrap().quantize(&w, shape[0], shape[1], &options).unwrap()
     }
 

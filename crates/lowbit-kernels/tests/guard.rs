@@ -94,7 +94,8 @@ fn cpus() -> Vec<Cpu> {
 }
 
 fn packed(format: &'static dyn Format, rows: usize, cols: usize, side: Side) -> Packed {
-    let options = QuantizeOptions { outlier_columns: if cols > 64 { vec![5, 64] } else { vec![] } };
+    let options =
+        QuantizeOptions { outlier_columns: if cols > 64 { vec![5, 64] } else { vec![] }, ..Default::default() };
     let made = format.quantize(&values(side, rows * cols), rows, cols, &options).expect("finite weights");
     let parts = made.parts.iter().map(|part| Bytes::new(Guarded::<u8>::new(side, part))).collect();
     Packed::from_parts(format, rows, cols, parts).expect("parts as made")

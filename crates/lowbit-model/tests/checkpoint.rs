@@ -51,7 +51,7 @@ fn round_trip(recipe: &'static Recipe, config: &Config) {
     write(source.path(), config);
     let masters = Checkpoint::open(source.path()).expect("valid");
     let mut options = Options::new();
-    let outliers = QuantizeOptions { outlier_columns: vec![1, 5] };
+    let outliers = QuantizeOptions { outlier_columns: vec![1, 5], ..Default::default() };
     options.insert(masters.listing().params()[3].name.clone(), outliers);
     quantize(&masters, recipe, &options, &target).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
     let packed = Checkpoint::open(&target).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));

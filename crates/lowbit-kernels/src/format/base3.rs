@@ -5,7 +5,8 @@
 //! `r = byte * 3^q mod 256`, and `r'` the next of these, code `q` is `(3 r - r') / 256`; hence the outputs of five panels are
 //! differences of six sums `r x`, and no code is ever unpacked where a product with any byte is one instruction.
 
-use super::integer::{Columns, RowScales, Rule, Share, symmetric};
+use super::integer::{Columns, RowScales, Share};
+use super::round::{self, Rule};
 use super::tiles::{self, Epilogue, Groups, Kind, Layout, Quads, finish_rows};
 use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales, codec, first, floats};
 use crate::pool::SharedMut;
@@ -102,15 +103,11 @@ impl Format for Base3 {
         vec![Part { name: "fives", bytes: codes }, Part { name: "scales", bytes: scales * 4 }]
     }
 
-    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+    fn quantize(&self, w: &[f32], rows: usize, cols: usize, options: &QuantizeOptions) -> Result<Packed, Error> {
         check_finite(w, cols)?;
         let mut codes = vec![ZERO; rows * cols];
-        let shared = if self.share == Share::Tensor { rows * cols } else { cols };
-        let scale = |(w, codes): (&[f32], &mut [u8])| symmetric(Rule::Absmean, w, ZERO, codes);
-        let mut scales: Vec<f32> = w.chunks(shared.max(1)).zip(codes.chunks_mut(shared.max(1))).map(scale).collect();
-        if scales.is_empty() && self.share == Share::Tensor {
-            scales.push(symmetric(Rule::Absmean, &[], ZERO, &mut []));
-        }
+        let whole = self.shares_scale().then(|| options.magnitude(w));
+        let scales = round::scales(Rule::Absmean, whole, w, cols, ZERO, &mut codes);
         self.packed(&codes, Bytes::from_f32(&scales), rows, cols)
     }
 
@@ -124,8 +121,8 @@ impl Format for Base3 {
         Some(self.packed(codes, Bytes::from_f32(&scales), rows, cols))
     }
 
-    fn stacks(&self) -> bool {
-        self.share != Share::Tensor
+    fn shares_scale(&self) -> bool {
+        self.share == Share::Tensor
     }
 
     fn block(&self) -> usize {

@@ -50,10 +50,6 @@ impl Format for F32 {
         Packed::from_parts(&F32, rows, cols, vec![Bytes::from_f32(&out)])
     }
 
-    fn stacks(&self) -> bool {
-        true
-    }
-
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
         let values = as_floats(&p.parts[0]);
         for (col, out) in out.iter_mut().enumerate() {
@@ -122,10 +118,6 @@ impl Format for BF16 {
 
     fn takes_bf16(&self, cpu: &Cpu, tokens: usize) -> bool {
         takes_bf16(cpu, tokens)
-    }
-
-    fn stacks(&self) -> bool {
-        true
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {

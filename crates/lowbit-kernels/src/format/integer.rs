@@ -3,6 +3,7 @@
 
 use super::codec::{self, Codec, UNITS};
 use super::few;
+use super::round::{self, Rule};
 use super::tiles::{self, After, Epilogue, Groups, Kind, Layout, Quads, finish_rows, fold};
 use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales};
 use crate::pool::SharedMut;
@@ -21,20 +22,6 @@ pub(super) enum Share {
     Row,
     /// 64 columns of a row; with an offset.
     Group,
-}
-
-/// Which codes and scale a slice of weights that share a scale gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
-    /// `scale = mean|w|`, codes -1, 0, 1 (arXiv 2402.17764); eps 1e-5.
-    Absmean,
-    /// `scale = max|w| / 127`.
-    Absmax,
-    /// Scale and offset from minimum and maximum, shrunk where that lowers the squared error; codes `0..=max`.
-    MinMax {
-        /// Largest code.
-        max: u8,
-    },
 }
 
 /// An integer format over a codec of `Q` quads per unit.
@@ -73,48 +60,6 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
     }
 }
 
-/// Scale (and offset) of the weights of one group in f16, and their codes.
-fn min_max(weights: &[f32], max: u8, codes: &mut [u8]) -> (f16, f16) {
-    let (low, high) = weights.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &w| (l.min(w), h.max(w)));
-    let mut best = (f64::INFINITY, f16::ZERO, f16::ZERO);
-    let encode = |w: f32, scale: f32, offset: f32| {
-        if scale == 0.0 { 0 } else { ((w - offset) / scale).round_ties_even().clamp(0.0, max as f32) as u8 }
-    };
-    for shrink in [1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5] {
-        let (middle, reach) = ((low + high) / 2.0, (high - low) / 2.0 * shrink);
-        let (scale, offset) = (f16::from_f32(2.0 * reach / max as f32), f16::from_f32(middle - reach));
-        let (s, o) = (scale.to_f32(), offset.to_f32());
-        let error = weights.iter().map(|&w| ((encode(w, s, o) as f32).mul_add(s, o) - w).powi(2) as f64).sum::<f64>();
-        if error < best.0 {
-            best = (error, scale, offset);
-        }
-    }
-    let (_, scale, offset) = best;
-    for (code, &w) in codes.iter_mut().zip(weights) {
-        *code = encode(w, scale.to_f32(), offset.to_f32());
-    }
-    (scale, offset)
-}
-
-/// The scale of weights that share one, and their codes.
-pub(super) fn symmetric(rule: Rule, weights: &[f32], zero: u8, codes: &mut [u8]) -> f32 {
-    let (scale, factor, limit) = match rule {
-        Rule::Absmean => {
-            let mean = weights.iter().map(|w| w.abs() as f64).sum::<f64>() / weights.len().max(1) as f64;
-            let scale = (mean as f32).max(1e-5);
-            (scale, 1.0 / scale, 1.0)
-        }
-        _ => {
-            let top = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-            (top / 127.0, if top == 0.0 { 0.0 } else { 127.0 / top }, 127.0)
-        }
-    };
-    for (code, w) in codes.iter_mut().zip(weights) {
-        *code = (zero as f32 + (w * factor).round_ties_even().clamp(-limit, limit)) as u8;
-    }
-    scale
-}
-
 impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
     fn name(&self) -> &'static str {
         self.name
@@ -130,25 +75,24 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         vec![Part { name: "codes", bytes: panels * self.units(cols) * 64 }, Part { name: "scales", bytes: scales }]
     }
 
-    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+    fn quantize(&self, w: &[f32], rows: usize, cols: usize, options: &QuantizeOptions) -> Result<Packed, Error> {
         check_finite(w, cols)?;
         let mut codes = vec![self.zero; rows * cols];
         let scales = match (self.share, self.rule) {
-            (Share::Tensor, rule) => Bytes::from_f32(&[symmetric(rule, w, self.zero, &mut codes)]),
             (Share::Group, Rule::MinMax { max }) => {
                 let groups = cols.div_ceil(GROUP);
                 let mut out = vec![f16::ZERO; rows.div_ceil(LANES) * groups * 2 * LANES];
                 for (row, (w, codes)) in w.chunks_exact(cols).zip(codes.chunks_exact_mut(cols)).enumerate() {
-                    for (g, (w, codes)) in w.chunks(GROUP).zip(codes.chunks_mut(GROUP)).enumerate() {
+                    round::min_max(w, max, codes, |g, scale, offset| {
                         let at = (row / LANES * groups + g) * 2 * LANES + row % LANES;
-                        (out[at], out[at + LANES]) = min_max(w, max, codes);
-                    }
+                        (out[at], out[at + LANES]) = (scale, offset);
+                    });
                 }
                 Bytes::new(out.iter().flat_map(|h| h.to_le_bytes()).collect::<Vec<u8>>())
             }
-            (_, rule) => {
-                let rows = w.chunks_exact(cols).zip(codes.chunks_exact_mut(cols));
-                Bytes::from_f32(&rows.map(|(w, codes)| symmetric(rule, w, self.zero, codes)).collect::<Vec<_>>())
+            (share, rule) => {
+                let whole = (share == Share::Tensor).then(|| options.magnitude(w));
+                Bytes::from_f32(&round::scales(rule, whole, w, cols, self.zero, &mut codes))
             }
         };
         let packed = codec::pack_matrix::<C, Q>(rows, cols, self.units(cols), self.zero, &codes);
@@ -164,8 +108,8 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         })
     }
 
-    fn stacks(&self) -> bool {
-        self.share != Share::Tensor
+    fn shares_scale(&self) -> bool {
+        self.share == Share::Tensor
     }
 
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {

@@ -5,7 +5,8 @@
 //! threshold meet the dequantized weight. Each token is treated by itself, so that results do not depend on the batch.
 
 use super::codec::Byte;
-use super::integer::{Integer, Rule, Share};
+use super::integer::{Integer, Share};
+use super::round::Rule;
 use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};

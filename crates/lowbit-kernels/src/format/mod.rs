@@ -17,13 +17,17 @@ mod float;
 mod integer;
 mod llm_int8;
 mod nf4;
+mod round;
 mod scan;
 mod stack;
 mod tiles;
 
 use base3::Base3;
 use codec::{Byte, Crumbs, Nibbles};
-use integer::{Integer, Rule, Share};
+use integer::{Integer, Share};
+use round::Rule;
+
+pub use round::Magnitude;
 
 /// How far ahead of its loads a product of one token asks for lines, in bytes.
 const AHEAD: usize = 8192;
@@ -42,6 +46,16 @@ pub struct Part {
 pub struct QuantizeOptions {
     /// Input features whose activations hold outliers (`llm_int8` keeps their weights in 16 bit).
     pub outlier_columns: Vec<u32>,
+    /// Of all weights of a matrix, where rows of it are quantized by themselves in a format that
+    /// [shares](Format::shares_scale) a scale.
+    pub whole: Option<Magnitude>,
+}
+
+impl QuantizeOptions {
+    /// That of the whole matrix, which these weights are unless more is known.
+    fn magnitude(&self, weights: &[f32]) -> Magnitude {
+        self.whole.unwrap_or_else(|| Magnitude::of(weights))
+    }
 }
 
 /// A weight matrix `[rows, cols]` in some format.
@@ -166,9 +180,8 @@ pub trait Format: Debug + Send + Sync {
     fn pack_ternary(&self, _codes: &[u8], _scale: f32, _rows: usize, _cols: usize) -> Option<Result<Packed, Error>> {
         None
     }
-    /// Whether rows are quantized apart from those of other panels, so that [`Packed::stack`] of quantized ranges is the
-    /// whole quantized.
-    fn stacks(&self) -> bool {
+    /// Whether all rows share a scale, so that [`QuantizeOptions::whole`] is needed to quantize some of them.
+    fn shares_scale(&self) -> bool {
         false
     }
     /// Rows that are stored together: ranges that are to be stacked begin at a multiple of it.

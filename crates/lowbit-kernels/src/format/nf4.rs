@@ -4,8 +4,9 @@
 //! A unit holds 8 columns of 16 rows: nibble `j` of lane `r` is the code of row `r`, column `8 unit + j`.
 
 use super::float;
+use super::round;
 use super::tiles::{Epilogue, Kind, Layout, Quads};
-use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
+use super::{AHEAD, Format, Magnitude, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
@@ -43,9 +44,17 @@ pub(super) struct Nf4 {
     pub double: bool,
 }
 
-/// The nearest level; the lower one at the midpoint, as in bitsandbytes.
-fn code(x: f32) -> u8 {
-    LEVELS.windows(2).take_while(|pair| x > (pair[0] + pair[1]) / 2.0).count() as u8
+/// Between the levels: a weight has the nearest, the lower one in the middle, as in bitsandbytes.
+fn bounds() -> [f32; 16] {
+    std::array::from_fn(|i| LEVELS.get(i + 1).map_or(f32::MAX, |next| (LEVELS[i] + next) / 2.0))
+}
+
+/// Eight codes, one per byte, as nibbles.
+fn nibbles(codes: [u8; COLS]) -> [u8; 4] {
+    let v = u64::from_le_bytes(codes);
+    let v = (v | v >> 4) & 0x00ff_00ff_00ff_00ff;
+    let v = (v | v >> 8) & 0x0000_ffff_0000_ffff;
+    ((v | v >> 16) as u32).to_le_bytes()
 }
 
 fn blocks(cols: usize) -> usize {
@@ -85,21 +94,21 @@ impl Format for Nf4 {
         let panels = rows.div_ceil(LANES);
         // [panels, blocks, 16]
         let mut absmax = vec![0.0f32; panels * blocks(cols) * LANES];
+        let mut packed = vec![0u8; panels * units(cols) * 64];
+        let (bounds, mut codes) = (bounds(), vec![0; units(cols) * COLS]);
         for (row, w) in w.chunks_exact(cols).enumerate() {
-            for (block, w) in w.chunks(GROUP).enumerate() {
-                let top = w.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-                absmax[(row / LANES * blocks(cols) + block) * LANES + row % LANES] = top;
+            let (panel, lane) = (row / LANES, row % LANES);
+            for (block, (w, codes)) in w.chunks(GROUP).zip(codes.chunks_mut(GROUP)).enumerate() {
+                let top = Magnitude::of(w).largest();
+                absmax[(panel * blocks(cols) + block) * LANES + lane] = top;
+                round::rank(&bounds, w, top, &mut codes[..w.len()]);
+            }
+            let places = packed[panel * units(cols) * 64..].chunks_exact_mut(64);
+            for (codes, unit) in codes.as_chunks::<COLS>().0.iter().zip(places) {
+                unit[lane * 4..][..4].copy_from_slice(&nibbles(*codes));
             }
         }
-        let mut codes = vec![0u8; panels * units(cols) * 64];
-        for (row, w) in w.chunks_exact(cols).enumerate() {
-            for (col, &w) in w.iter().enumerate() {
-                let top = absmax[(row / LANES * blocks(cols) + col / GROUP) * LANES + row % LANES];
-                let (at, shift) = place(row, col, cols);
-                codes[at] |= code(if top == 0.0 { 0.0 } else { w / top }) << shift;
-            }
-        }
-        let mut parts = vec![Bytes::new(codes)];
+        let mut parts = vec![Bytes::new(packed)];
         if self.double {
             let (mut small, mut ranges) = (Vec::new(), Vec::new());
             for panel in absmax.chunks(blocks(cols) * LANES) {

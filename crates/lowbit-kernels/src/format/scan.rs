@@ -99,10 +99,6 @@ impl Format for Bf16Scan {
         Packed::from_parts(&Bf16Scan, rows, cols, parts)
     }
 
-    fn stacks(&self) -> bool {
-        true
-    }
-
     fn is_redundant(&self) -> bool {
         true
     }

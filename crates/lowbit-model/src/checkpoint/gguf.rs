@@ -134,11 +134,11 @@ fn values(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<Vec<f32>, Error> 
     if matches!(spec.role, Role::Norm | Role::Bias) {
         return checkpoint.master(spec);
     }
-    let format = checkpoint.recipe().format(spec.role)?;
-    if format.is_some_and(|f| spec.role == Role::Body && holds_ternary(f)) {
+    let format = checkpoint.recipe().format(spec.role)?.expect("matrices have a format");
+    if spec.role == Role::Body && holds_ternary(format) {
         return Ok(checkpoint.packed(spec)?.dequantize());
     }
-    match checkpoint.origin.packed(spec, checkpoint.pool()?)? {
+    match checkpoint.origin.packed(spec, format, checkpoint.pool()?)? {
         Some(packed) => Ok(packed.dequantize()),
         None => checkpoint.master(spec),
     }

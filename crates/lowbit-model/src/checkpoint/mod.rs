@@ -13,6 +13,7 @@ use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
 use lowbit_kernels::{Format, Packed, Pool, QuantizeOptions, Threads};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -171,12 +172,10 @@ impl Checkpoint {
     /// # Errors
     /// When its data is corrupt; names tensor, part and index.
     pub fn packed(&self, spec: &ParamSpec) -> Result<Packed, Error> {
-        let packed = match self.origin.packed(spec, self.pool()?)? {
+        let format = self.recipe().format(spec.role)?.expect("matrices have a format");
+        let packed = match self.origin.packed(spec, format, self.pool()?)? {
             Some(packed) => packed,
-            None => {
-                let format = self.recipe().format(spec.role)?.expect("matrices have a format");
-                self.made_of_master(spec, format, &Options::new())?
-            }
+            None => self.made_of_master(spec, format, &Options::new())?,
         };
         self.origin.release(spec);
         Ok(packed)
@@ -184,14 +183,18 @@ impl Checkpoint {
 
     /// A matrix in the format a recipe has for it: what is ternary stays so, the rest is made from masters.
     fn quantized(&self, spec: &ParamSpec, recipe: &Recipe, options: &Options) -> Result<Packed, Error> {
-        let format = recipe.format(spec.role)?.expect("matrices have a format");
-        if ternary::holds_ternary(format)
-            && let Some(stored) = self.origin.packed(spec, self.pool()?)?
-            && let Some(packed) = ternary::recode(&stored, format).map_err(|e| self.fault(spec, &e))?
-        {
-            return Ok(packed);
-        }
-        self.made_of_master(spec, format, options)
+        let (format, pool) = (recipe.format(spec.role)?.expect("matrices have a format"), self.pool()?);
+        let stored = match ternary::holds_ternary(format) {
+            true => self.origin.packed(spec, format, pool)?,
+            false => None,
+        };
+        let kept = stored.map_or(Ok(None), |stored| ternary::recode(&stored, format, pool));
+        let packed = match kept.map_err(|e| self.fault(spec, &e))? {
+            Some(packed) => packed,
+            None => self.made_of_master(spec, format, options)?,
+        };
+        self.origin.release(spec);
+        Ok(packed)
     }
 
     fn made_of_master(
@@ -202,20 +205,22 @@ impl Checkpoint {
     ) -> Result<Packed, Error> {
         let default = QuantizeOptions::default();
         let options = options.get(&spec.name).unwrap_or(&default);
-        if format.stacks() && self.origin.rows(spec, 0..0)?.is_some() {
-            let make = |rows: Range<usize>| {
-                let weights = self.origin.rows(spec, rows.clone())?.expect("rows can be read apart");
-                let packed = format.quantize(&weights, rows.len(), spec.cols, options);
-                // Both forms of a large table are never in memory as a whole.
-                if rows.start / rows.len().max(1) % RELEASE == RELEASE - 1 {
-                    self.origin.release(spec);
-                }
-                packed.map_err(|e| self.fault(spec, &e))
-            };
-            return Packed::stack(format, spec.rows, spec.cols, self.pool()?, make);
-        }
-        let weights = self.master(spec)?;
-        format.quantize(&weights, spec.rows, spec.cols, options).map_err(|e| self.fault(spec, &e))
+        let master = match self.origin.rows(spec, 0..0)? {
+            Some(_) => Vec::new(),
+            None => self.master(spec)?,
+        };
+        let read = |rows: Range<usize>| {
+            if !master.is_empty() {
+                return Ok(Cow::Borrowed(&master[rows.start * spec.cols..rows.end * spec.cols]));
+            }
+            let weights = self.origin.rows(spec, rows.clone())?.expect("rows can be read apart");
+            // Both forms of a large table are never in memory as a whole.
+            if rows.start / rows.len().max(1) % RELEASE == RELEASE - 1 {
+                self.origin.release(spec);
+            }
+            Ok(Cow::Owned(weights))
+        };
+        Packed::quantize(format, [spec.rows, spec.cols], options, self.pool()?, read, |e| self.fault(spec, &e))
     }
 
     fn fault(&self, spec: &ParamSpec, cause: &lowbit_kernels::Error) -> Error {

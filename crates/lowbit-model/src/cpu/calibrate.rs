@@ -47,7 +47,7 @@ pub fn calibrate<'a>(
     let peaks = exec.peaks.take().unwrap_or_default();
     let outliers = |peaks: Vec<f32>| {
         let columns = peaks.iter().enumerate().filter(|(_, peak)| **peak > OUTLIER).map(|(i, _)| i as u32);
-        QuantizeOptions { outlier_columns: columns.collect() }
+        QuantizeOptions { outlier_columns: columns.collect(), ..Default::default() }
     };
     Ok(peaks.0.into_iter().map(|(name, peaks)| (name.to_string(), outliers(peaks))).collect())
 }

@@ -3,7 +3,7 @@
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
 use crate::{Card, Config, Error, Recipe, Tokenizer};
-use lowbit_kernels::{Packed, Pool};
+use lowbit_kernels::{Format, Packed, Pool};
 use std::ops::Range;
 use std::path::Path;
 
@@ -35,12 +35,12 @@ pub trait Origin: Send + Sync {
     /// # Errors
     /// When its data is corrupt, holds NaN or infinity, or was stored packed and must not serve as a master.
     fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error>;
-    /// A matrix that is stored in one of the project's formats, or in a form that one of them holds without loss; made
-    /// on the threads of a pool.
+    /// A matrix that is stored in one of the project's formats, or, if `format` can hold it without loss, in a form of
+    /// others: in `format` then, made on the threads of a pool.
     ///
     /// # Errors
     /// When its data is corrupt; names tensor, part and index.
-    fn packed(&self, spec: &ParamSpec, pool: &Pool) -> Result<Option<Packed>, Error>;
+    fn packed(&self, spec: &ParamSpec, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error>;
     /// [`Origin::floats`] of some rows, where they can be read apart from the others.
     ///
     /// # Errors

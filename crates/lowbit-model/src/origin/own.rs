@@ -8,7 +8,7 @@ use crate::container::{Tensors, show};
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
 use crate::{Card, Error, Recipe, Tokenizer, recipe};
-use lowbit_kernels::{Bytes, Packed, Pool};
+use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -103,7 +103,7 @@ impl Origin for Own {
         }
     }
 
-    fn packed(&self, spec: &ParamSpec, _pool: &Pool) -> Result<Option<Packed>, Error> {
+    fn packed(&self, spec: &ParamSpec, _: &'static dyn Format, _: &Pool) -> Result<Option<Packed>, Error> {
         self.formats.get(&spec.name).map(|stored| self.unpack(&spec.name, stored)).transpose()
     }
 

@@ -1,6 +1,7 @@
 //! Matrices that are ternary already: their one scale is kept as it is, where quantizing would make a new one of the mean.
 
-use lowbit_kernels::{Error, Format, Packed};
+use lowbit_kernels::{Error, Format, Packed, Pool};
+use std::ops::Range;
 
 /// Whether a format stores codes -1, 0 and 1.
 pub(crate) fn holds_ternary(format: &dyn Format) -> bool {
@@ -46,26 +47,43 @@ pub(crate) fn pack_codes(
     format.pack_ternary(codes, scale, rows, cols).expect("a ternary format stores ternary codes")
 }
 
-/// A matrix of one ternary format in another, if it has a single scale; `None` where that cannot be had without loss.
+/// A matrix of one ternary format in another, if it has a single scale, made on the threads of a pool; `None` where that
+/// cannot be had without loss.
 ///
 /// # Errors
 /// Never for a valid matrix.
-pub(crate) fn recode(packed: &Packed, format: &'static dyn Format) -> Result<Option<Packed>, Error> {
+pub(crate) fn recode(packed: &Packed, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error> {
     if !holds_ternary(packed.format) || !holds_ternary(format) {
         return Ok(None);
     }
     if packed.format.name() == format.name() {
         return Ok(Some(packed.clone()));
     }
-    let weights = packed.dequantize();
-    let scale = scale_of(&weights);
-    scale.map(|scale| pack(weights, scale, packed.rows, packed.cols, format)).transpose()
+    let Some(scale) = one_scale(packed) else { return Ok(None) };
+    let make = |rows: Range<usize>| {
+        let mut weights = vec![0.0; rows.len() * packed.cols];
+        for (row, out) in rows.clone().zip(weights.chunks_exact_mut(packed.cols.max(1))) {
+            packed.format.dequantize_row(packed, row, out);
+        }
+        pack(weights, scale, rows.len(), packed.cols, format)
+    };
+    Packed::stack(format, packed.rows, packed.cols, pool, make).map(Some)
+}
+
+/// The scale that all rows of a matrix of a ternary format have.
+fn one_scale(packed: &Packed) -> Option<f32> {
+    let parts = packed.format.parts(packed.rows, packed.cols, &packed.parts);
+    let at = parts.iter().position(|part| part.name == "scales").expect("ternary formats have scales");
+    let (scales, _) = packed.parts[at].as_chunks::<4>();
+    let (first, rest) = scales.split_first()?;
+    let scale = f32::from_le_bytes(*first);
+    (scale >= 0.0 && rest.iter().all(|other| other == first)).then_some(scale)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lowbit_kernels::format::FORMATS;
+    use lowbit_kernels::format::{FORMATS, find};
 
     #[test]
     fn every_ternary_format_keeps_codes_and_scale() {
@@ -84,12 +102,16 @@ mod tests {
             stored.push(packed);
         }
         assert!(stored.len() >= 4);
+        let pool = Pool::new(2);
         for from in &stored {
             for to in &stored {
-                let again = recode(from, to.format).unwrap().expect("one scale");
+                let again = recode(from, to.format, &pool).unwrap().expect("one scale");
                 assert_eq!(again.dequantize(), weights);
             }
         }
+        let own =
+            find("ternary_channel").unwrap().quantize(&[1.0, -1.0, 2.0, -2.0], 2, 2, &Default::default()).unwrap();
+        assert!(recode(&own, find("ternary").unwrap(), &pool).unwrap().is_none(), "rows with scales of their own");
         assert_eq!(scale_of(&[0.5, -0.5, 0.25]), None);
         assert_eq!(scale_of(&[0.0; 3]), Some(0.0));
         assert!(pack_codes(&[3], 1.0, 1, 1, stored[0].format).is_err());

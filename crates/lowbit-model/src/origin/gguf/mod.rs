@@ -221,11 +221,10 @@ impl Origin for File {
         self.file.row_floats(tensor, rows)
     }
 
-    fn packed(&self, spec: &ParamSpec, pool: &Pool) -> Result<Option<Packed>, Error> {
-        let format = self.recipe.format(spec.role)?;
-        let Some(format) = format.filter(|f| spec.role == Role::Body && ternary::holds_ternary(*f)) else {
+    fn packed(&self, spec: &ParamSpec, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error> {
+        if self.card.trained_for.is_none() || spec.role != Role::Body || !ternary::holds_ternary(format) {
             return Ok(None);
-        };
+        }
         let tensor = self.tensor(spec)?;
         if let Some(packed) = self.stack(spec, tensor, format, pool)? {
             return Ok(Some(packed));

@@ -14,7 +14,7 @@ use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
 use crate::{Card, Config, Error, Recipe, Tokenizer, recipe};
 use config::{Quantization, ScaleUse};
-use lowbit_kernels::{Bytes, Packed, Pool};
+use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use shards::Shards;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -154,11 +154,10 @@ impl Origin for Hub {
         self.shards.bytes(&spec.name).iter().for_each(Bytes::release);
     }
 
-    fn packed(&self, spec: &ParamSpec, pool: &Pool) -> Result<Option<Packed>, Error> {
-        if !self.bitnet || spec.role != Role::Body {
+    fn packed(&self, spec: &ParamSpec, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error> {
+        if !self.bitnet || spec.role != Role::Body || !ternary::holds_ternary(format) {
             return Ok(None);
         }
-        let format = self.recipe.format(spec.role)?.expect("matrices have a format");
         let at = |e: lowbit_kernels::Error| Error::input(self.path(), format!("tensor `{}`: {e}", spec.name));
         if let Some((file, _)) = self.shards.entry(&spec.name).filter(|(_, entry)| entry.dtype == Dtype::U8) {
             let scale = self.scale_of(spec)?.unwrap_or(1.0);
@@ -169,8 +168,10 @@ impl Origin for Hub {
             };
             return Packed::stack(format, spec.rows, spec.cols, pool, pack).map(Some);
         }
-        let weights = self.floats(spec)?;
-        let Some(scale) = ternary::scale_of(&weights) else {
+        // Masters are seen by their first row.
+        let master = self.rows(spec, 0..spec.rows.min(1))?.is_some_and(|row| ternary::scale_of(&row).is_none());
+        let weights = if master { Vec::new() } else { self.floats(spec)? };
+        let Some(scale) = ternary::scale_of(&weights).filter(|_| !master) else {
             return match self.shards.entry(&scale_name(spec)).filter(|_| self.scale.is_some()) {
                 None => Ok(None),
                 Some((file, _)) => {
