@@ -1,6 +1,6 @@
 //! Shared, immutable bytes: a part of an allocation or of a mapped file.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fs::File;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -66,9 +66,9 @@ impl AsRef<[u8]> for Taken {
 }
 
 impl Taken {
-    /// Zeroed memory with pages of 2 MiB for many bytes; `None` for few, and when there is no memory.
+    /// Zeroed memory with pages of 2 MiB for many bytes; `None` for few, for [`temporary`] ones, and when there is no memory.
     fn new(len: usize) -> Option<Self> {
-        if len < LARGE {
+        if len < LARGE || TEMPORARY.get() {
             return None;
         }
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,6 +93,23 @@ impl Taken {
         // SAFETY: as in `as_ref`, through an exclusive reference.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
+}
+
+thread_local! {
+    static TEMPORARY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `make` returns; bytes it makes on this thread stay where they are, since they are not kept: pages of 2 MiB are
+/// given back only when all bytes in them are gone.
+pub(crate) fn temporary<T>(make: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            TEMPORARY.set(self.0);
+        }
+    }
+    let _restore = Restore(TEMPORARY.replace(true));
+    make()
 }
 
 type Owner = Arc<dyn AsRef<[u8]> + Send + Sync>;
@@ -184,5 +201,23 @@ impl Deref for Bytes {
 impl std::fmt::Debug for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Bytes({})", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_bytes_are_not_copied() {
+        let make = || {
+            let bytes = vec![7u8; 2 * LARGE];
+            (bytes.as_ptr(), Bytes::new(bytes))
+        };
+        let (at, bytes) = temporary(|| temporary(make));
+        assert_eq!(bytes.as_ptr(), at);
+        let (at, kept) = make();
+        assert_ne!(kept.as_ptr(), at, "pages of 2 MiB");
+        assert_eq!(kept[..], bytes[..]);
     }
 }

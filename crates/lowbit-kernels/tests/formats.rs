@@ -100,21 +100,24 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
 
 #[test]
 fn one_token_equals_the_same_token_in_a_batch_for_integer_formats_and_f32() {
-    let (rows, cols, tokens) = (70, 320, 9);
+    let (rows, cols, tokens) = (150, 330, 35);
     let cpu = Cpu::new(None, Some(2)).unwrap();
     let x = values(tokens * cols, 11);
     for format in FORMATS.iter().filter(|f| !matches!(f.name(), "bf16" | "bf16_scan" | "nf4" | "nf4_dq" | "llm_int8")) {
         let p = packed(*format, rows, cols);
-        let mut q = Int8Rows::default();
-        q.quantize(&cpu, &x, cols);
-        let mut all = vec![0.0; tokens * rows];
-        p.matmul(&cpu, if format.name() == "f32" { Rows::F32(&x) } else { Rows::Int8(&q) }, &mut all);
-        for (token, x) in x.chunks_exact(cols).enumerate() {
-            let mut one = Int8Rows::default();
-            one.quantize(&cpu, x, cols);
-            let mut y = vec![0.0; rows];
-            p.matmul(&cpu, if format.name() == "f32" { Rows::F32(x) } else { Rows::Int8(&one) }, &mut y);
-            assert_eq!(y, all[token * rows..][..rows], "{} token {token}", format.name());
+        let product = |x: &[f32], int8: bool| {
+            let (mut q, mut y) = (Int8Rows::default(), vec![0.0; x.len() / cols * rows]);
+            q.quantize(&cpu, x, cols);
+            p.matmul(&cpu, if int8 { Rows::Int8(&q) } else { Rows::F32(x) }, &mut y);
+            y
+        };
+        for int8 in [false, true] {
+            let all = product(&x, int8);
+            for several in [1, 3, 7] {
+                for (x, all) in x.chunks(several * cols).zip(all.chunks(several * rows)) {
+                    assert_eq!(product(x, int8), all, "{} with 8 bits: {int8}, {several} of {tokens}", format.name());
+                }
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use super::codec::{self, Codec, UNITS};
 use super::few;
 use super::round::{self, Rule};
 use super::tiles::{self, After, Epilogue, Groups, Kind, Layout, Quads, finish_rows, fold};
+use super::widened;
 use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales};
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
@@ -129,6 +130,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         let view = self.view(p);
         match x {
             Rows::Int8(q) => view.product(cpu, q, y, &|_, _| {}),
+            _ if y.len() / p.rows <= widened::TOKENS => widened::product(cpu, &view, &x.floats(), y),
             _ => tiles::product_f32(cpu, &view, p.rows, p.cols, x, y),
         }
     }
@@ -156,9 +158,9 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
 pub(super) struct View<'a, C, const Q: usize> {
     pub p: &'a Packed,
     pub codes: &'a [u8],
-    scales: RowScales<'a>,
+    pub scales: RowScales<'a>,
     pub units: usize,
-    zero: u8,
+    pub zero: u8,
     pub share: Share,
     codec: C,
 }
@@ -456,21 +458,14 @@ impl<C: Codec<Q>, const Q: usize> Op for Columns<'_, C, Q> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let (mask, zero) = (s.splat_i(0xff), s.splat_i(self.zero as i32));
+        let zero = s.splat_i(self.zero as i32);
         let row_scales = s.load_part(&self.scales, 0.0);
         for unit in 0..self.bytes.len() / 64 {
             let bytes = &self.bytes[unit * 64..][..64];
             // SAFETY: 64 bytes, as just sliced.
             let codes = C::codes(s, unsafe { s.load_i(bytes.as_ptr()) });
             for q in 0..Q {
-                let code = codes[q];
-                let lanes = [
-                    s.and(code, mask),
-                    s.and(s.shr::<8>(code), mask),
-                    s.and(s.shr::<16>(code), mask),
-                    s.shr::<24>(code),
-                ];
-                for (j, lane) in lanes.into_iter().enumerate() {
+                for (j, lane) in widened::bytes(s, codes[q]).into_iter().enumerate() {
                     let col = (unit * Q + q) * 4 + j;
                     if col >= self.cols {
                         return;

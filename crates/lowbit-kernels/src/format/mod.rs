@@ -21,6 +21,7 @@ mod round;
 mod scan;
 mod stack;
 mod tiles;
+mod widened;
 
 use base3::Base3;
 use codec::{Byte, Crumbs, Nibbles};

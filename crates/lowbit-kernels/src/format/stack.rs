@@ -1,6 +1,7 @@
 //! Matrices made a few panels at a time, on all threads: no more of the weights is in memory in another form.
 
 use super::{Format, Magnitude, Packed, QuantizeOptions};
+use crate::bytes::temporary;
 use crate::pool::SharedMut;
 use crate::{Bytes, Error, Pool};
 use std::borrow::Cow;
@@ -69,6 +70,7 @@ impl Packed {
         make: impl Fn(Range<usize>) -> Result<Packed, E> + Sync,
     ) -> Result<Packed, E> {
         let ranges = Ranges::new(format, rows, cols);
+        let make = |range| temporary(|| make(range));
         // The first tells the sizes that the shape does not.
         let head = make(ranges.get(0))?;
         let bytes =

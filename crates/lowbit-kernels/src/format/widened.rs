@@ -1,0 +1,165 @@
+//! Products of integer formats with a few tokens of f32: codes are widened in registers, where the panels of a strip share
+//! the activations. Sums run over the columns one by one, as in the product of many tokens, and are the same bits.
+
+use super::AHEAD;
+use super::codec::Codec;
+use super::integer::{Share, View};
+use crate::pool::SharedMut;
+use crate::rows::GROUP;
+use crate::simd::{LANES, Simd};
+use crate::{Cpu, Op, scratch};
+use std::ops::Range;
+
+/// Tokens up to which this is faster than to store the weights of a few panels as f32.
+pub(super) const TOKENS: usize = 16;
+
+/// The bits of 2^23: with an integer below in their place, those of a sum of both.
+const MAGIC: i32 = 0x4b00_0000;
+
+/// Each of the four bytes of the lanes.
+#[inline(always)]
+pub(super) fn bytes<S: Simd>(s: S, codes: S::I) -> [S::I; 4] {
+    let mask = s.splat_i(0xff);
+    [s.and(codes, mask), s.and(s.shr::<8>(codes), mask), s.and(s.shr::<16>(codes), mask), s.shr::<24>(codes)]
+}
+
+/// `y = x W^T` of tokens `x`, `[tokens, cols]`.
+pub(super) fn product<C: Codec<Q>, const Q: usize>(cpu: &Cpu, view: &View<C, Q>, x: &[f32], y: &mut [f32]) {
+    let (rows, cols) = (view.p.rows, view.p.cols);
+    let stride = view.units * 4 * Q;
+    let mut padded = scratch::take(x.len() / cols * stride * 4);
+    let padded = &mut padded.floats()[..x.len() / cols * stride];
+    for (from, to) in x.chunks_exact(cols).zip(padded.chunks_exact_mut(stride)) {
+        to[..cols].copy_from_slice(from);
+        to[cols..].fill(0.0);
+    }
+    let panels = rows.div_ceil(LANES);
+    let grain = super::stream_grain(view.units * 64, panels).next_multiple_of(STRIP);
+    let (out, x) = (SharedMut::new(y), &*padded);
+    cpu.pool.run(panels.div_ceil(grain), &|task| {
+        let panels = task * grain..((task + 1) * grain).min(panels);
+        cpu.isa.run(Panels { view, x, panels, out: &out });
+    });
+}
+
+/// Panels of a strip: as many sums keep the multipliers busy.
+const STRIP: usize = 4;
+
+/// A range of panels times all tokens.
+struct Panels<'a, C, const Q: usize> {
+    view: &'a View<'a, C, Q>,
+    /// Tokens, each padded to whole units.
+    x: &'a [f32],
+    panels: Range<usize>,
+    out: &'a SharedMut<'a, f32>,
+}
+
+impl<C: Codec<Q>, const Q: usize> Op for Panels<'_, C, Q> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(mut self, s: S) {
+        while !self.panels.is_empty() {
+            let wide = self.panels.len() >= STRIP;
+            match (self.view.share == Share::Group, wide) {
+                (true, true) => self.tokens::<S, true, STRIP>(s),
+                (true, false) => self.tokens::<S, true, 1>(s),
+                (false, true) => self.tokens::<S, false, STRIP>(s),
+                (false, false) => self.tokens::<S, false, 1>(s),
+            }
+            self.panels.start += if wide { STRIP } else { 1 };
+        }
+    }
+}
+
+impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
+    /// The first `P` panels times all tokens.
+    #[inline(always)]
+    fn tokens<S: Simd, const G: bool, const P: usize>(&self, s: S) {
+        let tokens = self.x.len() / (self.view.units * 4 * Q);
+        let mut token = 0;
+        while token < tokens {
+            token += match (tokens - token, S::ACCUMULATORS >= 28) {
+                (4.., true) => self.strip::<S, G, P, 4>(s, token),
+                (2.., true) => self.strip::<S, G, P, 2>(s, token),
+                _ => self.strip::<S, G, P, 1>(s, token),
+            };
+        }
+    }
+
+    /// `T` tokens from one on; returns how many.
+    #[inline(always)]
+    fn strip<S: Simd, const G: bool, const P: usize, const T: usize>(&self, s: S, token: usize) -> usize {
+        let (view, first) = (self.view, self.panels.start);
+        let (units, stride) = (view.units, view.units * 4 * Q);
+        let x = &self.x[token * stride..(token + T) * stride];
+        let codes = &view.codes[first * units * 64..(first + P) * units * 64];
+        let per = if G { GROUP / 4 / Q } else { units };
+        let mut acc = [[s.splat(0.0); T]; P];
+        for (g, start) in (0..units).step_by(per.max(1)).enumerate() {
+            let factors: [(S::F, S::F); P] = std::array::from_fn(|p| match G {
+                true => view.group_vectors(s, first + p, g),
+                false => (s.load_part(&view.scales.panel(first + p), 0.0), s.splat(0.0)),
+            });
+            for unit in start..start + per {
+                // What this panel or the same one of the next strip has there.
+                let ahead = AHEAD + if unit + AHEAD / 64 < units { 0 } else { (P - 1) * units * 64 };
+                // SAFETY: the unit is inside each panel and its columns inside each padded token, as just cut.
+                acc = unsafe {
+                    let (codes, x) = (codes.as_ptr().add(unit * 64), x.as_ptr().add(unit * 4 * Q));
+                    self.unit::<S, G, P, T>(s, codes, ahead, x, &factors, acc)
+                };
+            }
+        }
+        let rows = view.p.rows;
+        for (p, acc) in acc.iter().enumerate() {
+            let at = (first + p) * LANES;
+            for (token, sum) in (token..).zip(acc) {
+                // SAFETY: the task owns these columns of the output.
+                let out = unsafe { self.out.slice(token * rows + at..token * rows + rows.min(at + LANES)) };
+                s.store_part(out, *sum);
+            }
+        }
+        T
+    }
+
+    /// Adds the products of one unit of `P` panels with `T` tokens.
+    ///
+    /// # Safety
+    /// `codes` points to the unit of the first panel, `x` to its columns of the first token; the others follow.
+    #[inline(always)]
+    unsafe fn unit<S: Simd, const G: bool, const P: usize, const T: usize>(
+        &self,
+        s: S,
+        codes: *const u8,
+        ahead: usize,
+        x: *const f32,
+        factors: &[(S::F, S::F); P],
+        mut acc: [[S::F; T]; P],
+    ) -> [[S::F; T]; P] {
+        let units = self.view.units;
+        let zero = s.splat((1 << 23) as f32 + if G { 0.0 } else { self.view.zero as f32 });
+        // SAFETY: by the contract; a prefetch may name any address.
+        let codes: [[S::I; Q]; P] = std::array::from_fn(|p| unsafe {
+            let at = codes.add(p * units * 64);
+            s.prefetch(at.wrapping_add(ahead));
+            C::codes(s, s.load_i(at))
+        });
+        for q in 0..Q {
+            let lanes: [[S::I; 4]; P] = std::array::from_fn(|p| bytes(s, codes[p][q]));
+            for j in 0..4 {
+                // SAFETY: by the contract.
+                let x: [S::F; T] = std::array::from_fn(|t| s.splat(unsafe { *x.add(t * units * 4 * Q + 4 * q + j) }));
+                for p in 0..P {
+                    let code = s.sub(s.as_f(s.or(lanes[p][j], s.splat_i(MAGIC))), zero);
+                    let (scale, offset) = factors[p];
+                    let weight = if G { s.fma(code, scale, offset) } else { s.mul(code, scale) };
+                    for t in 0..T {
+                        acc[p][t] = s.fma(x[t], weight, acc[p][t]);
+                    }
+                }
+            }
+        }
+        acc
+    }
+}
