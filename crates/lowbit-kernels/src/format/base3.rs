@@ -363,7 +363,7 @@ impl Quads for View<'_> {
         let mut quads = scratch::take(self.units * 64);
         let quads = &mut quads.bytes()[..self.units * 64];
         self.decode(isa, panel, 0..self.units, quads);
-        isa.run(Columns::new(codec::Byte, quads, ZERO, &[], self.scales.panel(panel), self.p.cols, out));
+        isa.run(Columns::new(codec::Byte, quads, ZERO, &[], self.p.cols, out));
     }
 }
 

@@ -373,8 +373,7 @@ impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
         if grouped {
             self.group_scales(isa, panel, 0..self.groups(), 1, &mut groups);
         }
-        let scales = if grouped { [0.0; LANES] } else { self.scales.panel(panel) };
-        isa.run(Columns::new(self.codec, self.panel(panel), self.zero, &groups, scales, self.p.cols, out));
+        isa.run(Columns::new(self.codec, self.panel(panel), self.zero, &groups, self.p.cols, out));
     }
 }
 
@@ -427,29 +426,20 @@ impl<C: Codec<Q>, const Q: usize> Op for Decode<'_, C, Q> {
     }
 }
 
-/// Weights of one panel as f32, `[cols][16]`.
+/// Weights of one panel as f32, `[cols][16]`, or integers where rows have scales.
 pub(super) struct Columns<'a, C, const Q: usize> {
     _codec: C,
     bytes: &'a [u8],
     zero: u8,
     groups: &'a [f32],
-    scales: [f32; LANES],
     cols: usize,
     out: &'a mut [f32],
 }
 
 impl<'a, C, const Q: usize> Columns<'a, C, Q> {
-    /// From the units of the panel and either scale and offset of each group or one scale per row.
-    pub fn new(
-        codec: C,
-        bytes: &'a [u8],
-        zero: u8,
-        groups: &'a [f32],
-        scales: [f32; LANES],
-        cols: usize,
-        out: &'a mut [f32],
-    ) -> Self {
-        Columns { _codec: codec, bytes, zero, groups, scales, cols, out }
+    /// From the units of the panel, and scale and offset of each group, if there are groups.
+    pub fn new(codec: C, bytes: &'a [u8], zero: u8, groups: &'a [f32], cols: usize, out: &'a mut [f32]) -> Self {
+        Columns { _codec: codec, bytes, zero, groups, cols, out }
     }
 }
 
@@ -459,7 +449,6 @@ impl<C: Codec<Q>, const Q: usize> Op for Columns<'_, C, Q> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let zero = s.splat_i(self.zero as i32);
-        let row_scales = s.load_part(&self.scales, 0.0);
         for unit in 0..self.bytes.len() / 64 {
             let bytes = &self.bytes[unit * 64..][..64];
             // SAFETY: 64 bytes, as just sliced.
@@ -471,7 +460,7 @@ impl<C: Codec<Q>, const Q: usize> Op for Columns<'_, C, Q> {
                         return;
                     }
                     let value = if self.groups.is_empty() {
-                        s.mul(s.to_f(s.sub_i(lane, zero)), row_scales)
+                        s.to_f(s.sub_i(lane, zero))
                     } else {
                         let group = &self.groups[col / GROUP * 2 * LANES..][..2 * LANES];
                         s.fma(s.to_f(lane), s.load_part(group, 0.0), s.load_part(&group[LANES..], 0.0))

@@ -67,7 +67,7 @@ pub(super) trait Quads: Sync {
     fn group_scales(&self, _isa: Isa, _panel: usize, _groups: Range<usize>, _step: usize, _out: &mut [f32]) {}
     /// What turns the sums of one panel into outputs.
     fn epilogue(&self, panel: usize) -> Epilogue;
-    /// All weights of one panel as f32, `[cols][16]`.
+    /// All weights of one panel as f32, `[cols][16]`; those that [`Epilogue::Rows`] scales are not scaled yet.
     fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]);
 }
 
@@ -151,7 +151,16 @@ pub(super) fn product_f32(cpu: &Cpu, w: &dyn Quads, rows: usize, cols: usize, x:
         for (panel, out) in range.clone().zip(b.chunks_exact_mut(cols * LANES)) {
             w.columns(cpu.isa, panel, out);
         }
-        gemm::panels(cpu, rows, cols, Mat::new(&x, cols), b, false, range, &out);
+        gemm::panels(cpu, rows, cols, Mat::new(&x, cols), b, false, range.clone(), &out);
+        for panel in range {
+            if let Epilogue::Rows { scales, .. } = w.epilogue(panel) {
+                for token in 0..x.len() / cols {
+                    let at = token * rows + panel * LANES..token * rows + rows.min((panel + 1) * LANES);
+                    // SAFETY: the task owns these columns of the output.
+                    unsafe { out.slice(at) }.iter_mut().zip(scales).for_each(|(y, scale)| *y *= scale);
+                }
+            }
+        }
     });
 }
 

@@ -99,7 +99,7 @@ impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
         for (g, start) in (0..units).step_by(per.max(1)).enumerate() {
             let factors: [(S::F, S::F); P] = std::array::from_fn(|p| match G {
                 true => view.group_vectors(s, first + p, g),
-                false => (s.load_part(&view.scales.panel(first + p), 0.0), s.splat(0.0)),
+                false => (s.splat(1.0), s.splat(0.0)), // not used
             });
             for unit in start..start + per {
                 // What this panel or the same one of the next strip has there.
@@ -114,10 +114,11 @@ impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
         let rows = view.p.rows;
         for (p, acc) in acc.iter().enumerate() {
             let at = (first + p) * LANES;
+            let scales = if G { [1.0; LANES] } else { view.scales.panel(first + p) };
             for (token, sum) in (token..).zip(acc) {
                 // SAFETY: the task owns these columns of the output.
                 let out = unsafe { self.out.slice(token * rows + at..token * rows + rows.min(at + LANES)) };
-                s.store_part(out, *sum);
+                s.store_part(out, if G { *sum } else { s.mul(*sum, s.load_part(&scales, 0.0)) });
             }
         }
         T
@@ -153,7 +154,7 @@ impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
                 for p in 0..P {
                     let code = s.sub(s.as_f(s.or(lanes[p][j], s.splat_i(MAGIC))), zero);
                     let (scale, offset) = factors[p];
-                    let weight = if G { s.fma(code, scale, offset) } else { s.mul(code, scale) };
+                    let weight = if G { s.fma(code, scale, offset) } else { code };
                     for t in 0..T {
                         acc[p][t] = s.fma(x[t], weight, acc[p][t]);
                     }
