@@ -1,9 +1,9 @@
-"""A whole ternary language model of BitNet-2B's shape in lowbit and in llama.cpp, in turn, a few rounds.
+"""A whole language model, of BitNet-2B's shape unless told otherwise, in lowbit and in llama.cpp, in turn, a few rounds.
 
 Every round runs each variant as a process of its own: llama.cpp as it maps the file, llama.cpp with its weights in pages
-of 2 MiB, `lowbit bench` of the same file, and `lowbit bench --synthetic bitnet-2b`. Prints a table for each test: median
+of 2 MiB, `lowbit bench` of the same file, and `lowbit bench --synthetic SHAPE`. Prints a table for each test: median
 tokens per second with range over the rounds, and how many times faster lowbit is than each form of llama.cpp, round by
-round. The file comes from random_gguf.py.
+round. The file comes from random_gguf.py, or from requantize.py.
 """
 
 import argparse
@@ -23,13 +23,14 @@ PAGES = dict(GLIBC_TUNABLES="glibc.malloc.hugetlb=1")
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
-    p.add_argument("model", help="file made by random_gguf.py")
+    p.add_argument("model", help="GGUF file")
     p.add_argument("--binary", default=f"{target}/release/lowbit")
     p.add_argument("--python", default=sys.executable, help="interpreter with llama-cpp-python")
     p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     p.add_argument("-p", "--prompt", type=int, default=512)
     p.add_argument("-n", "--answer", type=int, default=64)
     p.add_argument("--recipe", default="bitnet_head4", help="of the synthetic model, and of the file besides its own")
+    p.add_argument("--synthetic", default="bitnet-2b", help="shape of the synthetic model")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--only", nargs="+", help="words that the names of the variants to run contain")
     p.add_argument("--json", help="file for all runs")
@@ -72,7 +73,7 @@ def variants(a):
     yield "llama.cpp, 2 MiB pages", lambda: llama(a, "--no-mmap", env=PAGES)
     yield "lowbit, file", lambda: lowbit(a, a.model)
     yield f"lowbit, file, {a.recipe}", lambda: lowbit(a, a.model, "--recipe", a.recipe)
-    yield f"lowbit, synthetic, {a.recipe}", lambda: lowbit(a, "--synthetic", "bitnet-2b", "--recipe", a.recipe)
+    yield f"lowbit, synthetic, {a.recipe}", lambda: lowbit(a, "--synthetic", a.synthetic, "--recipe", a.recipe)
 
 
 def spread(values, unit=""):
