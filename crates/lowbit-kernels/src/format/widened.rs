@@ -42,7 +42,7 @@ pub(super) fn product<C: Codec<Q>, const Q: usize>(cpu: &Cpu, view: &View<C, Q>,
     });
 }
 
-/// Panels of a strip: as many sums keep the multipliers busy.
+/// Panels of a strip, where there are many registers: as many sums keep the multipliers busy.
 const STRIP: usize = 4;
 
 /// A range of panels times all tokens.
@@ -59,15 +59,18 @@ impl<C: Codec<Q>, const Q: usize> Op for Panels<'_, C, Q> {
 
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) {
+        let most = if S::ACCUMULATORS >= 28 { STRIP } else { 2 };
         while !self.panels.is_empty() {
-            let wide = self.panels.len() >= STRIP;
+            let wide = if self.panels.len() >= most { most } else { 1 };
             match (self.view.share == Share::Group, wide) {
-                (true, true) => self.tokens::<S, true, STRIP>(s),
-                (true, false) => self.tokens::<S, true, 1>(s),
-                (false, true) => self.tokens::<S, false, STRIP>(s),
-                (false, false) => self.tokens::<S, false, 1>(s),
+                (true, STRIP) => self.tokens::<S, true, STRIP>(s),
+                (true, 2) => self.tokens::<S, true, 2>(s),
+                (true, _) => self.tokens::<S, true, 1>(s),
+                (false, STRIP) => self.tokens::<S, false, STRIP>(s),
+                (false, 2) => self.tokens::<S, false, 2>(s),
+                (false, _) => self.tokens::<S, false, 1>(s),
             }
-            self.panels.start += if wide { STRIP } else { 1 };
+            self.panels.start += wide;
         }
     }
 }
@@ -97,10 +100,12 @@ impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
         let per = if G { GROUP / 4 / Q } else { units };
         let mut acc = [[s.splat(0.0); T]; P];
         for (g, start) in (0..units).step_by(per.max(1)).enumerate() {
-            let factors: [(S::F, S::F); P] = std::array::from_fn(|p| match G {
-                true => view.group_vectors(s, first + p, g),
-                false => (s.splat(1.0), s.splat(0.0)), // not used
-            });
+            let mut factors = [(s.splat(1.0), s.splat(0.0)); P];
+            if G {
+                for p in 0..P {
+                    factors[p] = view.group_vectors(s, first + p, g);
+                }
+            }
             for unit in start..start + per {
                 // What this panel or the same one of the next strip has there.
                 let ahead = AHEAD + if unit + AHEAD / 64 < units { 0 } else { (P - 1) * units * 64 };
@@ -140,23 +145,32 @@ impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
     ) -> [[S::F; T]; P] {
         let units = self.view.units;
         let zero = s.splat((1 << 23) as f32 + if G { 0.0 } else { self.view.zero as f32 });
-        // SAFETY: by the contract; a prefetch may name any address.
-        let codes: [[S::I; Q]; P] = std::array::from_fn(|p| unsafe {
-            let at = codes.add(p * units * 64);
-            s.prefetch(at.wrapping_add(ahead));
-            C::codes(s, s.load_i(at))
-        });
+        let mut quads = [[s.splat_i(0); Q]; P];
+        for p in 0..P {
+            // SAFETY: by the contract; a prefetch may name any address.
+            unsafe {
+                let at = codes.add(p * units * 64);
+                s.prefetch(at.wrapping_add(ahead));
+                quads[p] = C::codes(s, s.load_i(at));
+            }
+        }
         for q in 0..Q {
-            let lanes: [[S::I; 4]; P] = std::array::from_fn(|p| bytes(s, codes[p][q]));
+            let mut lanes = [[s.splat_i(0); 4]; P];
+            for p in 0..P {
+                lanes[p] = bytes(s, quads[p][q]);
+            }
             for j in 0..4 {
-                // SAFETY: by the contract.
-                let x: [S::F; T] = std::array::from_fn(|t| s.splat(unsafe { *x.add(t * units * 4 * Q + 4 * q + j) }));
+                let mut row = [s.splat(0.0); T];
+                for t in 0..T {
+                    // SAFETY: by the contract.
+                    row[t] = s.splat(unsafe { *x.add(t * units * 4 * Q + 4 * q + j) });
+                }
                 for p in 0..P {
                     let code = s.sub(s.as_f(s.or(lanes[p][j], s.splat_i(MAGIC))), zero);
                     let (scale, offset) = factors[p];
                     let weight = if G { s.fma(code, scale, offset) } else { code };
                     for t in 0..T {
-                        acc[p][t] = s.fma(x[t], weight, acc[p][t]);
+                        acc[p][t] = s.fma(row[t], weight, acc[p][t]);
                     }
                 }
             }
