@@ -95,6 +95,7 @@ pub static RECIPES: &[Recipe] = &[
     recipe("nf4", "nf4", WIDE, [F32, F32], "4-bit NormalFloat weights (arXiv 2305.14314)"),
     recipe("nf4_dq", "nf4_dq", WIDE, [F32, F32], "NF4 with doubly quantized scales (arXiv 2305.14314)"),
     recipe("int4", "int4", WIDE, [Int8, F32], "4-bit weights in groups of 64; 8-bit activations"),
+    recipe("int4_head4", "int4", ["int4", "int4"], [Int8, Int8], "int4 with table and head in 4 bits too"),
     recipe("int2", "int2", WIDE, [Int8, F32], "2-bit weights in groups of 64; 8-bit activations"),
     recipe("ternary", "ternary", WIDE, [Int8, F32], "ternary weights, rounded after training; 8-bit activations"),
     recipe(

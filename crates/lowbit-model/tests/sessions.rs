@@ -9,8 +9,18 @@ use lowbit_model::{Config, Model, Param, Sequences, Session, recipe, synthetic};
 use std::sync::Arc;
 
 /// Recipes whose products of several tokens have the bits of products of one.
-const EXACT: [&str; 9] =
-    ["f32", "int8", "int8_channel", "llm_int8", "int4", "int2", "bitnet", "bitnet_head4", "bitnet_b3_head4"];
+const EXACT: [&str; 10] = [
+    "f32",
+    "int8",
+    "int8_channel",
+    "llm_int8",
+    "int4",
+    "int4_head4",
+    "int2",
+    "bitnet",
+    "bitnet_head4",
+    "bitnet_b3_head4",
+];
 
 fn model(head: Head, recipe: &str) -> Arc<Model<Param>> {
     let recipe = recipe::find(recipe).expect("listed");
