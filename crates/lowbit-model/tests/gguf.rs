@@ -222,6 +222,19 @@ fn files_are_written_whole_or_not_at_all() {
     assert_eq!(gguf.metadata().len(), metadata.len());
     write(&[0.3; 256]).expect("written");
     assert!(std::fs::read(&path).expect("readable") == first, "the same bytes again");
+    let in_rows = |step: usize| {
+        let plans = vec![plan("e", "q8_0", &[5, 32]), plan("f", "f16", &[3])];
+        let values: Vec<f32> = (0..5 * 32).map(|i| (i * i % 31) as f32 - 7.0).collect();
+        let mut writer = GgufWriter::create(&path, &metadata, plans)?;
+        let exact = values.chunks(step * 32).map(|rows| writer.rows(rows)).collect::<Result<Vec<_>, _>>()?;
+        writer.tensor(&[0.5; 3])?;
+        writer.finish()?;
+        assert_eq!(exact.len(), 5_usize.div_ceil(step));
+        Ok::<_, lowbit_model::Error>(std::fs::read(&path).expect("readable"))
+    };
+    let whole = in_rows(5).expect("written");
+    assert!(in_rows(1).expect("written") == whole && in_rows(2).expect("written") == whole, "row by row is the same");
+    write(&[0.3; 256]).expect("written");
     let mut values = [0.3; 256];
     values[9] = 0.1;
     let error = write(&values).expect_err("not ternary").to_string();

@@ -102,23 +102,29 @@ fn write(
     let mut totals: BTreeMap<&str, Written> = BTreeMap::new();
     let mut scale = 1.0;
     for (planned, part) in &plan {
-        let values = match part {
-            Part::Rope(divisors) => divisors.clone(),
-            Part::Scale => vec![scale],
+        let mut exact = true;
+        match part {
+            Part::Rope(divisors) => exact = writer.tensor(divisors)?,
+            Part::Scale => exact = writer.tensor(&[scale])?,
             Part::Param(spec) | Part::Signs(spec) => {
-                let mut values = values(checkpoint, spec)?;
-                if let Some(heads) = keys::rotated_heads(&spec.name, config).filter(|_| arch.paired) {
-                    values = keys::unpair(&values, heads, spec.cols, true);
-                }
-                if matches!(part, Part::Signs(_)) {
-                    scale = crate::origin::ternary::scale_of(&values).ok_or_else(|| not_ternary(spec, planned.kind))?;
-                    let sign = |v: &mut f32| *v = if *v == 0.0 { 0.0 } else { v.signum() };
-                    values.iter_mut().for_each(sign);
-                }
-                values
+                let heads = keys::rotated_heads(&spec.name, config).filter(|_| arch.paired);
+                let signs = matches!(part, Part::Signs(_));
+                let apart = heads.is_none() && !signs && planned.kind.tail == 0;
+                each(checkpoint, spec, apart, |mut values| {
+                    if let Some(heads) = heads {
+                        values = keys::unpair(&values, heads, spec.cols, true);
+                    }
+                    if signs {
+                        let found = crate::origin::ternary::scale_of(&values);
+                        scale = found.ok_or_else(|| not_ternary(spec, planned.kind))?;
+                        let sign = |v: &mut f32| *v = if *v == 0.0 { 0.0 } else { v.signum() };
+                        values.iter_mut().for_each(sign);
+                    }
+                    exact &= writer.rows(&values)?;
+                    Ok(())
+                })?;
             }
-        };
-        let exact = writer.tensor(&values)?;
+        }
         let total =
             totals.entry(planned.kind.name).or_insert(Written { name: planned.kind.name, ..Written::default() });
         total.tensors += 1;
@@ -129,29 +135,58 @@ fn write(
     Ok(totals.into_values().collect())
 }
 
-/// The values of a parameter as the network computes with them.
-fn values(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
+/// Elements that are read at once, where rows can be read apart.
+const PIECE: usize = 1 << 20;
+
+/// Calls `f` with the values of a parameter as the network computes with them: some rows at a time where that is possible and
+/// `apart` allows it, in their order.
+fn each(
+    checkpoint: &Checkpoint,
+    spec: &ParamSpec,
+    apart: bool,
+    mut f: impl FnMut(Vec<f32>) -> Result<(), Error>,
+) -> Result<(), Error> {
     if matches!(spec.role, Role::Norm | Role::Bias) {
-        return checkpoint.master(spec);
+        return f(checkpoint.master(spec)?);
     }
+    let origin = &checkpoint.origin;
     let format = checkpoint.recipe().format(spec.role)?.expect("matrices have a format");
-    if spec.role == Role::Body && holds_ternary(format) {
-        return Ok(checkpoint.packed(spec)?.dequantize());
+    let packed = match spec.role == Role::Body && holds_ternary(format) {
+        true => Some(checkpoint.packed(spec)?),
+        false => origin.packed(spec, format, checkpoint.pool()?)?,
+    };
+    let step = if apart { (PIECE / spec.cols).max(1) } else { spec.rows };
+    let pieces = (0..spec.rows).step_by(step).map(|start| start..(start + step).min(spec.rows));
+    match packed {
+        Some(packed) => {
+            for rows in pieces {
+                let mut values = vec![0.0; rows.len() * spec.cols];
+                for (row, out) in rows.zip(values.chunks_exact_mut(spec.cols)) {
+                    packed.format.dequantize_row(&packed, row, out);
+                }
+                f(values)?;
+            }
+        }
+        None if apart && origin.rows(spec, 0..0)?.is_some() => {
+            for rows in pieces {
+                f(origin.rows(spec, rows)?.expect("rows can be read apart"))?;
+            }
+        }
+        None => f(checkpoint.master(spec)?)?,
     }
-    match checkpoint.origin.packed(spec, format, checkpoint.pool()?)? {
-        Some(packed) => Ok(packed.dequantize()),
-        None => checkpoint.master(spec),
-    }
+    origin.release(spec);
+    Ok(())
 }
 
 /// The narrower of F16 and BF16 that holds a table exactly.
 fn narrowest(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<&'static Type, Error> {
-    let values = values(checkpoint, spec)?;
-    for name in ["f16", "bf16"] {
-        let kind = find(name).expect("a type");
-        if kind.holds(&values) {
-            return Ok(kind);
-        }
+    let mut kinds = ["f16", "bf16"].map(|name| find(name).expect("a type")).to_vec();
+    each(checkpoint, spec, true, |values| {
+        kinds.retain(|kind| kind.holds(&values));
+        Ok(())
+    })?;
+    if let Some(kind) = kinds.first() {
+        return Ok(kind);
     }
     let text = format!("tensor `{}`: neither F16 nor BF16 holds its values exactly", spec.name);
     Err(Error::usage(format!("{text}; name a type for table and head: f32 keeps them, f16, bf16 or q8_0 rounds")))

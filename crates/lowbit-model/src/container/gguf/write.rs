@@ -59,6 +59,8 @@ pub struct GgufWriter {
     file: BufWriter<File>,
     plan: Vec<Planned>,
     next: usize,
+    /// Elements of the next tensor that are written.
+    written: usize,
     done: bool,
 }
 
@@ -76,7 +78,7 @@ impl GgufWriter {
             Ok(file)
         };
         let file = start().map_err(|e: std::io::Error| Error::io(&temporary, &e))?;
-        Ok(GgufWriter { path: path.into(), temporary, file, plan, next: 0, done: false })
+        Ok(GgufWriter { path: path.into(), temporary, file, plan, next: 0, written: 0, done: false })
     }
 
     /// Appends the next tensor of the plan; `false` when its values had to be rounded.
@@ -89,12 +91,33 @@ impl GgufWriter {
     pub fn tensor(&mut self, values: &[f32]) -> Result<bool, Error> {
         let planned = &self.plan[self.next];
         assert_eq!(values.len(), planned.shape.iter().product::<usize>(), "values of `{}` fit the plan", planned.name);
+        self.rows(values)
+    }
+
+    /// Appends whole rows of the next tensor of the plan, whose type has no tail; the last of them end the tensor.
+    ///
+    /// # Errors
+    /// As [`GgufWriter::tensor`].
+    ///
+    /// # Panics
+    /// When the values are more than the tensor has left, or all tensors are written.
+    pub fn rows(&mut self, values: &[f32]) -> Result<bool, Error> {
+        let planned = &self.plan[self.next];
+        let (count, end) = (planned.shape.iter().product::<usize>(), self.written + values.len());
+        assert!(end == count || end < count && planned.kind.tail == 0, "values of `{}` fit the plan", planned.name);
         let mut bytes = Vec::new();
-        let encoded = planned.kind.encode(values, &mut bytes);
-        encoded.map_err(|text| Error::input(&self.path, format!("tensor `{}` {text}", planned.name)))?;
+        planned.kind.encode(values, &mut bytes).map_err(|text| {
+            let from =
+                if self.written > 0 { format!(", counted from element {}", self.written) } else { String::new() };
+            Error::input(&self.path, format!("tensor `{}` {text}{from}", planned.name))
+        })?;
         let exact = planned.kind.means(&bytes, values);
-        bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
-        self.next += 1;
+        self.written = end;
+        if end == count {
+            let size = planned.size().map_err(|text| Error::input(&self.path, text))?;
+            bytes.resize(bytes.len() + (size.next_multiple_of(ALIGN as u64) - size) as usize, 0);
+            (self.next, self.written) = (self.next + 1, 0);
+        }
         self.file.write_all(&bytes).map_err(|e| Error::io(&self.temporary, &e))?;
         Ok(exact)
     }
