@@ -44,6 +44,13 @@ pub(super) trait Codec<const Q: usize>: Copy + Send + Sync + 'static {
     fn codes<S: Simd>(s: S, unit: S::I) -> [S::I; Q];
 }
 
+/// Each of the four bytes of the lanes.
+#[inline(always)]
+pub(super) fn bytes<S: Simd>(s: S, codes: S::I) -> [S::I; 4] {
+    let mask = s.splat_i(0xff);
+    [s.and(codes, mask), s.and(s.shr::<8>(codes), mask), s.and(s.shr::<16>(codes), mask), s.shr::<24>(codes)]
+}
+
 /// One signed byte, stored as `code = value + 128`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Byte;

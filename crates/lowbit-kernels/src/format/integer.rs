@@ -130,7 +130,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         let view = self.view(p);
         match x {
             Rows::Int8(q) => view.product(cpu, q, y, &|_, _| {}),
-            _ if y.len() / p.rows <= widened::TOKENS => widened::product(cpu, &view, &x.floats(), y),
+            _ if y.len() / p.rows <= widened::most_tokens(cpu.isa) => widened::product(cpu, &view, &x.floats(), y),
             _ => tiles::product_f32(cpu, &view, p.rows, p.cols, x, y),
         }
     }
@@ -454,7 +454,7 @@ impl<C: Codec<Q>, const Q: usize> Op for Columns<'_, C, Q> {
             // SAFETY: 64 bytes, as just sliced.
             let codes = C::codes(s, unsafe { s.load_i(bytes.as_ptr()) });
             for q in 0..Q {
-                for (j, lane) in widened::bytes(s, codes[q]).into_iter().enumerate() {
+                for (j, lane) in codec::bytes(s, codes[q]).into_iter().enumerate() {
                     let col = (unit * Q + q) * 4 + j;
                     if col >= self.cols {
                         return;

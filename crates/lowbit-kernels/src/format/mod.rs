@@ -9,6 +9,7 @@
 use crate::simd::LANES;
 use crate::{Bytes, Cpu, Error, Rows};
 use std::fmt::Debug;
+use std::ops::Range;
 
 mod base3;
 mod codec;
@@ -145,8 +146,16 @@ impl Packed {
 
     /// All weights as f32, `[rows, cols]`.
     pub fn dequantize(&self) -> Vec<f32> {
-        let mut out = vec![0.0; self.rows * self.cols];
-        for (row, out) in out.chunks_exact_mut(self.cols.max(1)).enumerate() {
+        self.dequantize_rows(0..self.rows)
+    }
+
+    /// The weights of some rows as f32, `[rows, cols]`.
+    ///
+    /// # Panics
+    /// When there are fewer rows.
+    pub fn dequantize_rows(&self, rows: Range<usize>) -> Vec<f32> {
+        let mut out = vec![0.0; rows.len() * self.cols];
+        for (row, out) in rows.zip(out.chunks_exact_mut(self.cols.max(1))) {
             self.format.dequantize_row(self, row, out);
         }
         out

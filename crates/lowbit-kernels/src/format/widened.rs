@@ -2,26 +2,32 @@
 //! the activations. Sums run over the columns one by one, as in the product of many tokens, and are the same bits.
 
 use super::AHEAD;
-use super::codec::Codec;
+use super::codec::{Codec, bytes};
 use super::integer::{Share, View};
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op, scratch};
+use crate::{Cpu, Isa, Op, scratch};
 use std::ops::Range;
 
-/// Tokens up to which this is faster than to store the weights of a few panels as f32.
-pub(super) const TOKENS: usize = 16;
+/// Tokens up to which this is faster than to store the weights of a few panels as f32: with few registers each token
+/// widens them again.
+pub(super) fn most_tokens(isa: Isa) -> usize {
+    isa.run(MostTokens)
+}
+
+struct MostTokens;
+
+impl Op for MostTokens {
+    type Out = usize;
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) -> usize {
+        if S::ACCUMULATORS >= 28 { 16 } else { 2 }
+    }
+}
 
 /// The bits of 2^23: with an integer below in their place, those of a sum of both.
 const MAGIC: i32 = 0x4b00_0000;
-
-/// Each of the four bytes of the lanes.
-#[inline(always)]
-pub(super) fn bytes<S: Simd>(s: S, codes: S::I) -> [S::I; 4] {
-    let mask = s.splat_i(0xff);
-    [s.and(codes, mask), s.and(s.shr::<8>(codes), mask), s.and(s.shr::<16>(codes), mask), s.shr::<24>(codes)]
-}
 
 /// `y = x W^T` of tokens `x`, `[tokens, cols]`.
 pub(super) fn product<C: Codec<Q>, const Q: usize>(cpu: &Cpu, view: &View<C, Q>, x: &[f32], y: &mut [f32]) {
@@ -123,7 +129,7 @@ impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
             for (token, sum) in (token..).zip(acc) {
                 // SAFETY: the task owns these columns of the output.
                 let out = unsafe { self.out.slice(token * rows + at..token * rows + rows.min(at + LANES)) };
-                s.store_part(out, if G { *sum } else { s.mul(*sum, s.load_part(&scales, 0.0)) });
+                s.store_part(out, s.mul(*sum, s.load_part(&scales, 0.0)));
             }
         }
         T

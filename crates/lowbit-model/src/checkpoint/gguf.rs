@@ -160,11 +160,7 @@ fn each(
     match packed {
         Some(packed) => {
             for rows in pieces {
-                let mut values = vec![0.0; rows.len() * spec.cols];
-                for (row, out) in rows.zip(values.chunks_exact_mut(spec.cols)) {
-                    packed.format.dequantize_row(&packed, row, out);
-                }
-                f(values)?;
+                f(packed.dequantize_rows(rows))?;
             }
         }
         None if apart && origin.rows(spec, 0..0)?.is_some() => {

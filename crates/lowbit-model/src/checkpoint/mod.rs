@@ -206,11 +206,11 @@ impl Checkpoint {
         let default = QuantizeOptions::default();
         let options = options.get(&spec.name).unwrap_or(&default);
         let master = match self.origin.rows(spec, 0..0)? {
-            Some(_) => Vec::new(),
-            None => self.master(spec)?,
+            Some(_) => None,
+            None => Some(self.master(spec)?),
         };
         let read = |rows: Range<usize>| {
-            if !master.is_empty() {
+            if let Some(master) = &master {
                 return Ok(Cow::Borrowed(&master[rows.start * spec.cols..rows.end * spec.cols]));
             }
             let weights = self.origin.rows(spec, rows.clone())?.expect("rows can be read apart");

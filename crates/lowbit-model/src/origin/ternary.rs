@@ -60,13 +60,7 @@ pub(crate) fn recode(packed: &Packed, format: &'static dyn Format, pool: &Pool) 
         return Ok(Some(packed.clone()));
     }
     let Some(scale) = one_scale(packed) else { return Ok(None) };
-    let make = |rows: Range<usize>| {
-        let mut weights = vec![0.0; rows.len() * packed.cols];
-        for (row, out) in rows.clone().zip(weights.chunks_exact_mut(packed.cols.max(1))) {
-            packed.format.dequantize_row(packed, row, out);
-        }
-        pack(weights, scale, rows.len(), packed.cols, format)
-    };
+    let make = |rows: Range<usize>| pack(packed.dequantize_rows(rows.clone()), scale, rows.len(), packed.cols, format);
     Packed::stack(format, packed.rows, packed.cols, pool, make).map(Some)
 }
 
