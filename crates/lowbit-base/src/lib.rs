@@ -1,0 +1,15 @@
+//! What every crate needs, once: the error with its place, files that are replaced as a whole, small files that are read with
+//! a limit, locks of folders, the nearest name, hexadecimal, random numbers.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod error;
+pub mod file;
+pub mod name;
+mod random;
+mod text;
+
+pub use error::{Error, Kind};
+pub use name::{did_you_mean, nearest};
+pub use random::{SplitMix64, mix};
+pub use text::{escaped, hex};
