@@ -45,7 +45,7 @@ def arguments():
 def configuration(a):
     head = {"classify": {"classes": a.classes, "pooling": "mean"}} if a.classes else {"lm": {"tied": a.tied}}
     return dict(
-        architecture="bitnet", vocab_size=a.vocab, hidden_size=a.hidden, num_hidden_layers=a.layers,
+        architecture="decoder", vocab_size=a.vocab, hidden_size=a.hidden, num_hidden_layers=a.layers,
         num_attention_heads=a.heads, num_key_value_heads=a.kv_heads or a.heads, head_dim=a.hidden // a.heads,
         intermediate_size=a.ffn, hidden_act="silu", rope_theta=10000.0, rms_norm_eps=1e-5, sub_norm=a.sub_norm,
         causal=not a.classes, bigram_buckets=a.bigrams, dropout=0.0, head=head,

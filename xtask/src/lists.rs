@@ -31,6 +31,7 @@ pub static LISTS: &[List] = &[
     list("crates/lowbit-kernels/src/simd", "rs", "crates/lowbit-kernels/src/simd/mod.rs", Named::Module),
     list("crates/lowbit-kernels/src/format", "rs", "crates/lowbit-kernels/src/format/mod.rs", Named::Module),
     list("crates/lowbit-model/src/arch", "rs", "crates/lowbit-model/src/arch/mod.rs", Named::In("architectures")),
+    list("crates/lowbit-model/src/arch/family", "rs", "crates/lowbit-model/src/arch/family/mod.rs", Named::Module),
     list("crates/lowbit-eval/tasks", "toml", "crates/lowbit-eval/src/task.rs", Named::Included),
     list(
         "crates/lowbit-eval/src/report/checks",

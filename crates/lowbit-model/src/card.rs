@@ -1,6 +1,6 @@
 //! `config.json`: everything about a model but its weights.
 
-use crate::arch::ARCHITECTURES;
+use crate::arch::{ARCHITECTURES, FORMER_NAMES};
 use crate::container::{show, write_atomic};
 use crate::{Config, Error, nearest};
 use serde::Deserialize;
@@ -104,7 +104,7 @@ impl Card {
             None => {
                 return Err(Error::config("architecture", format!("is missing; one of: {known}")));
             }
-            Some(Some(name)) if ARCHITECTURES.contains(&name) => {}
+            Some(Some(name)) if ARCHITECTURES.contains(&name) || FORMER_NAMES.contains(&name) => {}
             Some(other) => {
                 let name = other.unwrap_or("not a string");
                 let hint = nearest(name, ARCHITECTURES).map_or(String::new(), |n| format!("; did you mean `{n}`?"));

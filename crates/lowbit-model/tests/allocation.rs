@@ -33,7 +33,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_decoded_token_allocates_nothing() {
-    let config = r#"{"architecture": "bitnet", "vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 3,
+    let config = r#"{"architecture": "decoder", "vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 96,
         "hidden_act": "relu2", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
         "head": {"lm": {"tied": true}}}"#;

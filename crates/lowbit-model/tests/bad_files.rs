@@ -179,8 +179,8 @@ fn a_config_that_disagrees_names_both_sides() {
         ("labels", json!([1]), vec!["`labels`"]),
         ("trained_for", json!("bitnett"), vec!["`trained_for`", "did you mean `bitnet`"]),
         ("surprise", json!(1), vec!["unknown field `surprise`"]),
-        ("architecture", json!("bitnot"), vec!["`bitnot`", "unknown", "did you mean `bitnet`", "mlp"]),
-        ("architecture", json!(7), vec!["unknown", "bitnet, mlp"]),
+        ("architecture", json!("decorder"), vec!["`decorder`", "unknown", "did you mean `decoder`", "mlp"]),
+        ("architecture", json!(7), vec!["unknown", "decoder, mlp"]),
         ("architecture", Value::Null, vec!["unknown"]),
     ];
     for (field, value, words) in cases {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 fn model(recipe: &str, seed: u64) -> Arc<Model<Param>> {
     let recipe = recipe::find(recipe).expect("listed");
     let head = if seed.is_multiple_of(2) { TIED } else { LM };
-    Arc::new(synthetic::model(&Config::BitNet(decoder(head)), recipe, seed).expect("made"))
+    Arc::new(synthetic::model(&Config::Decoder(decoder(head)), recipe, seed).expect("made"))
 }
 
 fn generator(recipe: &str, seed: u64, context: usize) -> Generator {

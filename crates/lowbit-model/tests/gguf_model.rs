@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use lowbit_kernels::Cpu;
-use lowbit_model::arch::{Head, bitnet};
+use lowbit_model::arch::{Head, decoder};
 use lowbit_model::checkpoint::{GgufTypes, Options, quantize, save_gguf};
 use lowbit_model::container::gguf::{Field, Gguf, GgufWriter, Planned, TYPES, find};
 use lowbit_model::exec::{Activation, Batch};
@@ -21,8 +21,8 @@ fn logits(path: &Path, batch: &Batch) -> Vec<f32> {
 }
 
 /// A decoder of sizes that fill blocks.
-fn network(act: Activation, sub_norm: bool, head: Head) -> bitnet::Config {
-    bitnet::Config {
+fn network(act: Activation, sub_norm: bool, head: Head) -> decoder::Config {
+    decoder::Config {
         hidden_size: 256,
         num_attention_heads: 8,
         num_key_value_heads: 2,
@@ -35,14 +35,14 @@ fn network(act: Activation, sub_norm: bool, head: Head) -> bitnet::Config {
     }
 }
 
-fn llama() -> bitnet::Config {
-    let scaling = bitnet::RopeScaling {
+fn llama() -> decoder::Config {
+    let scaling = decoder::RopeScaling {
         factor: 32.0,
         low_freq_factor: 1.0,
         high_freq_factor: 4.0,
         original_max_position_embeddings: 8192.0,
     };
-    bitnet::Config { rope_theta: 500_000.0, rope_scaling: Some(scaling), ..network(Activation::Silu, false, LM) }
+    decoder::Config { rope_theta: 500_000.0, rope_scaling: Some(scaling), ..network(Activation::Silu, false, LM) }
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn every_architecture_comes_back() {
     ];
     for (i, (arch, config)) in cases.into_iter().enumerate() {
         let masters = directory.path().join(format!("{i}"));
-        write(&masters, &Config::BitNet(config.clone()));
+        write(&masters, &Config::Decoder(config.clone()));
         let file = directory.path().join(format!("{i}.gguf"));
         save_gguf(&Checkpoint::open(&masters).expect("valid"), &file, types("f32", "f32")).expect("written");
         let gguf = Gguf::open(&file).expect("valid");
@@ -81,7 +81,7 @@ fn every_architecture_comes_back() {
 fn llama_rows_are_stored_in_pairs() {
     let directory = tempfile::tempdir().expect("a directory");
     let masters = directory.path().join("m");
-    let params = write(&masters, &Config::BitNet(llama()));
+    let params = write(&masters, &Config::Decoder(llama()));
     let file = directory.path().join("m.gguf");
     save_gguf(&Checkpoint::open(&masters).expect("valid"), &file, types("f32", "f32")).expect("written");
     let gguf = Gguf::open(&file).expect("valid");
@@ -96,9 +96,9 @@ fn llama_rows_are_stored_in_pairs() {
 }
 
 /// A model whose body is ternary, stored under `bitnet_bf16`.
-fn ternary(directory: &Path, config: &bitnet::Config) -> PathBuf {
+fn ternary(directory: &Path, config: &decoder::Config) -> PathBuf {
     let (masters, out) = (directory.join("masters"), directory.join("ternary"));
-    write(&masters, &Config::BitNet(config.clone()));
+    write(&masters, &Config::Decoder(config.clone()));
     let masters = Checkpoint::open(&masters).expect("valid");
     quantize(&masters, recipe::find("bitnet_bf16").expect("known"), &Options::default(), &out).expect("written");
     out
@@ -174,7 +174,7 @@ fn a_real_model_scores_the_same() {
 fn what_would_lose_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let masters = directory.path().join("m");
-    write(&masters, &Config::BitNet(llama()));
+    write(&masters, &Config::Decoder(llama()));
     let checkpoint = Checkpoint::open(&masters).expect("valid");
     let out = directory.path().join("out.gguf");
     for kind in TYPES.iter().filter(|t| t.is_ternary() || !t.is_written()) {
@@ -186,11 +186,11 @@ fn what_would_lose_is_refused() {
     let report = save_gguf(&checkpoint, &out, types("q8_0", "f16")).expect("named");
     assert!(report.iter().any(|w| w.name == "Q8_0" && w.rounded == 14), "{report:?}");
     assert!(report.iter().any(|w| w.name == "F32" && w.rounded == 0), "{report:?}");
-    let both_ways = bitnet::Config { causal: false, ..decoder(CLASSIFY) };
-    let relu = bitnet::Config { hidden_act: Activation::Relu, ..decoder(LM) };
+    let both_ways = decoder::Config { causal: false, ..decoder(CLASSIFY) };
+    let relu = decoder::Config { hidden_act: Activation::Relu, ..decoder(LM) };
     for (config, word) in [(both_ways, "classifier"), (relu, "gate is Relu")] {
         let other = directory.path().join(word);
-        write(&other, &Config::BitNet(config));
+        write(&other, &Config::Decoder(config));
         let error = save_gguf(&Checkpoint::open(&other).expect("valid"), &out, types("f16", "f16")).expect_err(word);
         assert!(error.kind == Kind::Usage && error.to_string().contains(word), "{error}");
     }
@@ -200,7 +200,7 @@ fn what_would_lose_is_refused() {
 fn quantized_files_lose_nothing_more() {
     let directory = tempfile::tempdir().expect("a directory");
     let masters = directory.path().join("m");
-    write(&masters, &Config::BitNet(llama()));
+    write(&masters, &Config::Decoder(llama()));
     let file = directory.path().join("m.gguf");
     save_gguf(&Checkpoint::open(&masters).expect("valid"), &file, types("q8_0", "bf16")).expect("written");
     let back = Checkpoint::open(&file).expect("valid");
@@ -298,7 +298,7 @@ fn vocabulary(key: &'static str, field: Field) -> Change {
 
 fn bad_networks() -> Vec<Case> {
     vec![
-        ("M23", set("general.architecture", Field::Text("mamba".into())), &["`mamba`", "llama, bitnet, bitnet-b1.58"]),
+        ("M23", set("general.architecture", Field::Text("mamba".into())), &["`mamba`", "bitnet, bitnet-b1.58, llama"]),
         ("no architecture", without("general.architecture"), &["`general.architecture` is missing"]),
         ("M16 layers", set("llama.block_count", Field::U32(0)), &["num_hidden_layers", "is 0"]),
         ("M16 heads", set("llama.attention.head_count", Field::U32(0)), &["`llama.attention.head_count` is 0"]),

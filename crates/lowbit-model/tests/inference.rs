@@ -21,7 +21,7 @@ fn model(config: &Config, recipe: &str) -> Model<Param> {
 
 /// Straight from the definitions: f64, one token after another, no interpreter.
 fn reference(config: &Config, tokens: &[u32]) -> Vec<f64> {
-    let Config::BitNet(c) = config else { unreachable!("a decoder") };
+    let Config::Decoder(c) = config else { unreachable!("a decoder") };
     let masters = masters(config);
     let get = |name: &str| {
         let (spec, values) = masters.iter().find(|(spec, _)| spec.name == name).expect(name);
@@ -82,7 +82,7 @@ fn reference(config: &Config, tokens: &[u32]) -> Vec<f64> {
 
 #[test]
 fn logits_are_those_of_the_definition() {
-    let config = Config::BitNet(decoder(LM));
+    let config = Config::Decoder(decoder(LM));
     let tokens: Vec<u32> = b"low bits, long words".iter().map(|b| *b as u32).collect();
     let logits = CpuExec::new(cpu()).forward(&model(&config, "f32"), &Batch::new([&tokens[..]])).expect("runs");
     assert_eq!((logits.rows(), logits.width()), (tokens.len(), 258));
@@ -96,7 +96,7 @@ fn decoding_gives_the_logits_of_the_prompt() {
     let tokens: Vec<u32> = (0..70).map(|i| (i * 37 % 251) as u32).collect();
     for head in [LM, TIED] {
         for recipe in ["f32", "int8", "nf4", "bitnet"] {
-            let model = Arc::new(model(&Config::BitNet(decoder(head)), recipe));
+            let model = Arc::new(model(&Config::Decoder(decoder(head)), recipe));
             let whole = CpuExec::new(cpu()).forward(&model, &Batch::new([&tokens[..]])).expect("runs").to_vec();
             let mut session = Session::new(model, cpu(), 128);
             let mut seen = 0;
@@ -120,7 +120,7 @@ fn decoding_gives_the_logits_of_the_prompt() {
 #[test]
 fn decoding_allocates_no_buffers() {
     for recipe in ["f32", "bitnet"] {
-        let model = Arc::new(model(&Config::BitNet(decoder(LM)), recipe));
+        let model = Arc::new(model(&Config::Decoder(decoder(LM)), recipe));
         let mut session = Session::new(model, cpu(), 300);
         session.feed(&[1, 2, 3, 4, 5]).expect("fits");
         session.feed(&[6]).expect("fits");
@@ -162,7 +162,7 @@ fn the_listing_counts_what_is_there() {
         assert_eq!(names.len(), masters.len(), "names are unique");
         assert!(listing.count_of(|role| role == Role::Body) < listing.count());
     }
-    let Config::BitNet(c) = &configs()[0] else { unreachable!("a decoder") };
+    let Config::Decoder(c) = &configs()[0] else { unreachable!("a decoder") };
     let listing = Listing::new(&configs()[0]).expect("valid");
     let (n, attention) = (9, c.num_attention_heads * c.head_dim);
     let weights = listing.count_of(|role| matches!(role, Role::Body | Role::Head));
@@ -190,7 +190,7 @@ fn bad_requests_are_one_clear_line() {
     for config in &configs()[2..] {
         let text =
             Session::new(Arc::new(model(config, "f32")), cpu(), 4).feed(&[1]).map(|_| ()).map_err(|e| e.to_string());
-        let causal = matches!(config, Config::BitNet(c) if c.causal);
+        let causal = matches!(config, Config::Decoder(c) if c.causal);
         assert!(causal || text.expect_err("refused").contains("use it as a classifier"));
     }
 }

@@ -28,7 +28,7 @@ fn plain(exec: &mut CpuExec, model: &lowbit_model::Model<lowbit_model::Param>, t
 #[test]
 fn windows_give_what_a_pass_over_the_same_tokens_gives() {
     let home = tempfile::tempdir().unwrap();
-    write(home.path(), &Config::BitNet(decoder(LM)));
+    write(home.path(), &Config::Decoder(decoder(LM)));
     let model = Arc::new(Checkpoint::open(home.path()).unwrap().model().unwrap());
     let (tokens, mut exec) = (text(), CpuExec::new(cpu()));
     let whole = plain(&mut exec, &model, &tokens);
@@ -49,7 +49,7 @@ fn windows_give_what_a_pass_over_the_same_tokens_gives() {
 #[test]
 fn what_cannot_be_scored_is_refused() {
     let home = tempfile::tempdir().unwrap();
-    write(home.path(), &Config::BitNet(decoder(LM)));
+    write(home.path(), &Config::Decoder(decoder(LM)));
     let model = Arc::new(Checkpoint::open(home.path()).unwrap().model().unwrap());
     for stride in [0, 9] {
         let error = Scorer::new(model.clone(), cpu(), 8, stride).err().unwrap();
@@ -59,7 +59,7 @@ fn what_cannot_be_scored_is_refused() {
     assert!(scorer.score(&[257]).unwrap_err().message.contains("too short"));
     assert!(scorer.score(&[1, 9000, 2]).unwrap_err().message.contains("9000"));
     let home = tempfile::tempdir().unwrap();
-    write(home.path(), &Config::BitNet(decoder(CLASSIFY)));
+    write(home.path(), &Config::Decoder(decoder(CLASSIFY)));
     let model = Arc::new(Checkpoint::open(home.path()).unwrap().model().unwrap());
     let error = Scorer::new(model, cpu(), 8, 4).unwrap().score(&[1, 2, 3]).unwrap_err();
     assert!(error.message.contains("classifier"), "{error}");

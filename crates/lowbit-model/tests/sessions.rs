@@ -24,7 +24,7 @@ const EXACT: [&str; 10] = [
 
 fn model(head: Head, recipe: &str) -> Arc<Model<Param>> {
     let recipe = recipe::find(recipe).expect("listed");
-    Arc::new(synthetic::model(&Config::BitNet(decoder(head)), recipe, 5).expect("made"))
+    Arc::new(synthetic::model(&Config::Decoder(decoder(head)), recipe, 5).expect("made"))
 }
 
 fn tokens(n: usize, seed: usize) -> Vec<u32> {

@@ -17,7 +17,7 @@ fn logits(config: &Config, recipe: &'static Recipe, seed: u64) -> Vec<f32> {
 #[test]
 fn every_recipe_gives_finite_logits_that_depend_on_the_seed_alone() {
     for head in [LM, TIED] {
-        let config = Config::BitNet(decoder(head));
+        let config = Config::Decoder(decoder(head));
         for recipe in RECIPES {
             let (one, again, other) =
                 (logits(&config, recipe, 1), logits(&config, recipe, 1), logits(&config, recipe, 2));
@@ -44,7 +44,7 @@ fn every_format_gets_different_rows_of_the_spread_asked_for() {
             head_activations: Activations::F32,
         };
         let mut source = synthetic::Synthetic::new(Box::leak(Box::new(recipe)), 3);
-        let listing = Listing::new(&Config::BitNet(decoder(LM))).expect("valid");
+        let listing = Listing::new(&Config::Decoder(decoder(LM))).expect("valid");
         for spec in listing.params() {
             let lowbit_model::source::Init::Normal(std) = spec.init else { continue };
             let param = lowbit_model::source::Source::param(&mut source, spec).expect("made");
@@ -81,7 +81,7 @@ fn a_pass_reads_what_the_listing_counts() {
     use lowbit_kernels::ops::CacheKind;
     use lowbit_model::work::{Pass, Work, count};
     for head in [LM, TIED] {
-        let config = Config::BitNet(decoder(head));
+        let config = Config::Decoder(decoder(head));
         let listing = Listing::new(&config).expect("valid");
         for recipe in RECIPES {
             let model = synthetic::model(&config, recipe, 1).expect("made");

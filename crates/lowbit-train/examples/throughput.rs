@@ -94,7 +94,7 @@ fn peak_mib() -> Option<f64> {
 fn main() {
     let (width, heads, context) = (flag("--width", 384), flag("--heads", 6), flag("--context", 256));
     let config: Config = serde_json::from_value(json!({
-        "architecture": "bitnet", "vocab_size": 256, "hidden_size": width, "num_hidden_layers": flag("--layers", 6),
+        "architecture": "decoder", "vocab_size": 256, "hidden_size": width, "num_hidden_layers": flag("--layers", 6),
         "num_attention_heads": heads, "num_key_value_heads": heads, "head_dim": width / heads,
         "intermediate_size": flag("--ffn", 1024), "hidden_act": "silu", "rope_theta": 10000.0, "rms_norm_eps": 1e-5,
         "sub_norm": has("--sub-norm"), "causal": true, "head": {"lm": {"tied": false}},

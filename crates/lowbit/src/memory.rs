@@ -29,10 +29,7 @@ impl Need {
                 None => 4 * spec.cols as u64,
             };
         }
-        let row = match config {
-            Config::BitNet(c) => 2 * c.num_hidden_layers * kind.row_bytes(c.num_key_value_heads, c.head_dim),
-            Config::Mlp(_) => 0,
-        };
+        let row = config.caches().map_or(0, |c| 2 * c.layers * kind.row_bytes(c.kv_heads, c.head_dim));
         Ok(Need { weights, cache: (row as u64).saturating_mul(tokens as u64) })
     }
 

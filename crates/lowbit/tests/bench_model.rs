@@ -11,7 +11,7 @@ use std::path::Path;
 
 fn small_model(directory: &Path, head: &str) {
     let text = format!(
-        r#"{{"architecture": "bitnet", "vocab_size": 300, "hidden_size": 48, "num_hidden_layers": 2,
+        r#"{{"architecture": "decoder", "vocab_size": 300, "hidden_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "intermediate_size": 80, "hidden_act": "relu2",
         "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true, "head": {head}}}"#
     );

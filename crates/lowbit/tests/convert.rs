@@ -3,7 +3,7 @@
 mod common;
 
 use common::{good, refused};
-use lowbit_model::arch::{Head, bitnet};
+use lowbit_model::arch::{Head, decoder};
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::Activation;
 use lowbit_model::listing::Listing;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// A decoder whose values are all exact in F16 and whose body is ternary, as `model` in a directory.
 fn model(directory: &Path) {
-    let config = Config::BitNet(bitnet::Config {
+    let config = Config::Decoder(decoder::Config {
         vocab_size: 258,
         hidden_size: 256,
         num_hidden_layers: 1,

@@ -20,7 +20,7 @@ const CHAT: &str = "{% for m in messages %}{{ '<' + m.role + '>' + m.content }}{
 /// Writes a language model over bytes into `m`; its answers are noise, the same on every machine.
 fn model(directory: &Path, template: Option<&str>, head: &str) {
     let config = format!(
-        r#"{{"architecture": "bitnet", "vocab_size": 258, "hidden_size": 32, "num_hidden_layers": 2,
+        r#"{{"architecture": "decoder", "vocab_size": 258, "hidden_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 48,
         "hidden_act": "relu2", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
         "head": {head}}}"#

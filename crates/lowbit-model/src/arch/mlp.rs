@@ -29,8 +29,8 @@ pub struct Config {
     pub dropout: f32,
 }
 
-impl Config {
-    pub(super) fn classes(&self) -> Option<usize> {
+impl super::Dimensions for Config {
+    fn classes(&self) -> Option<usize> {
         Some(self.classes)
     }
 }

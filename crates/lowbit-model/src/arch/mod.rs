@@ -1,12 +1,49 @@
-//! Architectures. Each is one file, generic over [`Exec`]; [`Config`] and [`Model`] list them.
+//! Architectures. Each is one file, generic over [`Exec`]; [`Config`] and [`Model`] list them. What others call a network,
+//! its keys and its tensors is told by [families](FAMILIES) of published networks.
 
 use crate::Error;
 use crate::exec::{Batch, Exec, Pooling};
 use crate::source::Source;
 use serde::{Deserialize, Serialize};
 
-pub mod bitnet;
+pub mod decoder;
+pub(crate) mod family;
 pub mod mlp;
+
+pub use family::{FAMILIES, Family};
+
+/// What attention keeps of each token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caches {
+    /// Layers with a cache.
+    pub layers: usize,
+    /// Key and value heads of a layer.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+}
+
+/// What can be asked of the configuration of any architecture.
+trait Dimensions {
+    /// Number of classes of a classifier.
+    fn classes(&self) -> Option<usize>;
+    /// Whether the token table serves as output matrix.
+    fn is_tied(&self) -> bool {
+        false
+    }
+    /// What attention keeps of each token, if anything.
+    fn caches(&self) -> Option<Caches> {
+        None
+    }
+    /// The header of a GGUF file with this network.
+    fn gguf(&self, _context: usize) -> Result<family::GgufHeader, Error> {
+        Err(Error::usage("GGUF: llama.cpp has no such network; only decoders can be written"))
+    }
+    /// Heads of a parameter whose rows rotary positions turn.
+    fn rotated_heads(&self, _param: &str) -> Option<usize> {
+        None
+    }
+}
 
 /// What a network ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,18 +73,17 @@ impl Head {
 }
 
 macro_rules! architectures {
-    ($($variant:ident = $tag:literal, $config:path, $model:ident :: $ty:ident;)*) => {
+    ($($variant:ident = $tag:literal $(or $alias:literal)?, $config:path, $model:ident :: $ty:ident;)*) => {
         /// Dimensions of a network, tagged by `architecture`.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "architecture")]
         pub enum Config {
-            $(#[doc = concat!("`", $tag, "`")] #[serde(rename = $tag)] $variant($config),)*
+            $(#[doc = concat!("`", $tag, "`")] #[serde(rename = $tag $(, alias = $alias)?)] $variant($config),)*
         }
 
         impl Config {
-            /// Number of classes of a classifier; `None` for language models.
-            pub fn classes(&self) -> Option<usize> {
-                match self { $(Config::$variant(c) => c.classes(),)* }
+            fn dimensions(&self) -> &dyn Dimensions {
+                match self { $(Config::$variant(c) => c,)* }
             }
         }
 
@@ -58,6 +94,8 @@ macro_rules! architectures {
 
         /// Names of all architectures.
         pub const ARCHITECTURES: &[&str] = &[$($tag),*];
+        /// Names that architectures had, by which they are still read.
+        pub(crate) const FORMER_NAMES: &[&str] = &[$($($alias,)?)*];
 
         impl<P> Model<P> {
             /// Takes every parameter from a source.
@@ -77,6 +115,44 @@ macro_rules! architectures {
 }
 
 architectures! {
-    BitNet = "bitnet", bitnet::Config, bitnet::BitNet;
+    Decoder = "decoder" or "bitnet", decoder::Config, decoder::Decoder;
     Mlp = "mlp", mlp::Config, mlp::Mlp;
+}
+
+impl Config {
+    /// Number of classes of a classifier; `None` for language models.
+    pub fn classes(&self) -> Option<usize> {
+        self.dimensions().classes()
+    }
+
+    /// Whether the token table serves as output matrix.
+    pub fn is_tied(&self) -> bool {
+        self.dimensions().is_tied()
+    }
+
+    /// What attention keeps of each token; `None` for networks without attention.
+    pub fn caches(&self) -> Option<Caches> {
+        self.dimensions().caches()
+    }
+
+    /// The header of a GGUF file with this network; `context` is its longest sequence.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind) naming what no architecture of llama.cpp covers.
+    pub(crate) fn gguf(&self, context: usize) -> Result<family::GgufHeader, Error> {
+        self.dimensions().gguf(context)
+    }
+
+    /// The type of GGUF tensors that keeps ternary matrices in the program that computes this network.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind) naming what no architecture of llama.cpp covers.
+    pub fn gguf_ternary_type(&self) -> Result<&'static str, Error> {
+        Ok(self.gguf(1)?.arch.ternary_type)
+    }
+
+    /// Heads of a parameter whose rows rotary positions turn.
+    pub(crate) fn rotated_heads(&self, param: &str) -> Option<usize> {
+        self.dimensions().rotated_heads(param)
+    }
 }

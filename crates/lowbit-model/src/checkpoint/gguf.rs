@@ -1,11 +1,12 @@
 //! Writing GGUF files that llama.cpp and bitnet.cpp read.
 
 use super::Checkpoint;
+use crate::arch::decoder::gguf as keys;
+use crate::arch::family::GgufHeader;
 use crate::container::gguf::{Field, GgufWriter, Planned, Type, find};
-use crate::origin::gguf::keys::{self, Arch};
 use crate::origin::ternary::holds_ternary;
 use crate::source::{ParamSpec, Role};
-use crate::{Config, Error, Kind};
+use crate::{Error, Kind};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -40,7 +41,7 @@ enum Part<'a> {
     Param(&'a ParamSpec),
     Signs(&'a ParamSpec),
     Scale,
-    Rope(Vec<f32>),
+    Constant(Vec<f32>),
 }
 
 /// Writes a language model as a GGUF file. A ternary type takes ternary matrices only, and keeps them exactly: TQ1_0 and TQ2_0
@@ -50,16 +51,13 @@ enum Part<'a> {
 /// When no architecture of llama.cpp computes the network, a type cannot hold a matrix, or writing fails; no output file is
 /// left.
 pub fn save_gguf(checkpoint: &Checkpoint, path: &Path, types: GgufTypes) -> Result<Vec<Written>, Error> {
-    let Config::BitNet(config) = &checkpoint.card().config else {
-        return Err(Error::usage("GGUF: llama.cpp has no such network; only decoders can be written"));
-    };
     let card = checkpoint.card();
-    let (arch, mut metadata) = keys::metadata(config, card.max_length)?;
+    let GgufHeader { arch, fields: mut metadata, tensors } = card.config.gguf(card.max_length)?;
     let file_type = FILE_TYPES.iter().find(|(name, _)| *name == types.body.name);
     let (_, file_type) = file_type.ok_or_else(|| unwritten(types.body))?;
     metadata.push(("general.file_type".into(), Field::U32(*file_type)));
     metadata.push(("general.quantization_version".into(), Field::U32(2)));
-    metadata.extend(vocabulary(checkpoint, config.vocab_size)?);
+    metadata.extend(vocabulary(checkpoint)?);
     let mut plan: Vec<(Planned, Part)> = Vec::new();
     for spec in checkpoint.listing().params() {
         let name = keys::tensor_name(&spec.name).ok_or_else(|| no_name(spec))?;
@@ -81,33 +79,30 @@ pub fn save_gguf(checkpoint: &Checkpoint, path: &Path, types: GgufTypes) -> Resu
             }
         }
     }
-    if let Some(scaling) = &config.rope_scaling {
-        let divisors = keys::rope_divisors(scaling, config.rope_theta, config.head_dim);
-        let planned =
-            Planned { name: keys::ROPE_FREQS.into(), kind: find("f32").expect("a type"), shape: vec![divisors.len()] };
-        plan.push((planned, Part::Rope(divisors)));
+    for (name, values) in tensors {
+        let planned = Planned { name: name.into(), kind: find("f32").expect("a type"), shape: vec![values.len()] };
+        plan.push((planned, Part::Constant(values)));
     }
-    write(checkpoint, path, arch, &metadata, plan)
+    write(checkpoint, path, arch.paired, &metadata, plan)
 }
 
 fn write(
     checkpoint: &Checkpoint,
     path: &Path,
-    arch: &Arch,
+    paired: bool,
     metadata: &[(String, Field)],
     plan: Vec<(Planned, Part)>,
 ) -> Result<Vec<Written>, Error> {
-    let Config::BitNet(config) = &checkpoint.card().config else { unreachable!("checked by the caller") };
     let mut writer = GgufWriter::create(path, metadata, plan.iter().map(|(planned, _)| planned.clone()).collect())?;
     let mut totals: BTreeMap<&str, Written> = BTreeMap::new();
     let mut scale = 1.0;
     for (planned, part) in &plan {
         let mut exact = true;
         match part {
-            Part::Rope(divisors) => exact = writer.tensor(divisors)?,
+            Part::Constant(values) => exact = writer.tensor(values)?,
             Part::Scale => exact = writer.tensor(&[scale])?,
             Part::Param(spec) | Part::Signs(spec) => {
-                let heads = keys::rotated_heads(&spec.name, config).filter(|_| arch.paired);
+                let heads = checkpoint.card().config.rotated_heads(&spec.name).filter(|_| paired);
                 let signs = matches!(part, Part::Signs(_));
                 let apart = heads.is_none() && !signs && planned.kind.tail == 0;
                 each(checkpoint, spec, apart, |mut values| {
@@ -189,13 +184,14 @@ fn narrowest(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<&'static Type,
 }
 
 /// The metadata of the tokenizer and of the card.
-fn vocabulary(checkpoint: &Checkpoint, rows: usize) -> Result<Vec<(String, Field)>, Error> {
+fn vocabulary(checkpoint: &Checkpoint) -> Result<Vec<(String, Field)>, Error> {
     let card = checkpoint.card();
     let tokenizer = checkpoint.tokenizer().map_err(|e| match e.kind {
         Kind::Io => Error { message: format!("{}; a GGUF file holds the tokenizer", e.message), ..e },
         _ => e,
     })?;
-    let mut fields = tokenizer.gguf_fields(rows)?;
+    let table = checkpoint.listing().params().iter().find(|p| p.role == Role::Embedding);
+    let mut fields = tokenizer.gguf_fields(table.map_or(0, |table| table.rows))?;
     let ids = card.bos_token_id.map(|id| ("bos", id)).into_iter();
     for (key, id) in ids.chain(["eos", "eot", "eom"].into_iter().zip(card.eos_token_ids.iter().copied())) {
         let key = format!("tokenizer.ggml.{key}_token_id");

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use lowbit_kernels::Cpu;
-use lowbit_model::arch::{Head, bitnet, mlp};
+use lowbit_model::arch::{Head, decoder, mlp};
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::{Activation, Batch, Pooling};
 use lowbit_model::listing::Listing;
@@ -20,8 +20,8 @@ impl Noise {
     }
 }
 
-pub fn decoder(head: Head) -> bitnet::Config {
-    bitnet::Config {
+pub fn decoder(head: Head) -> decoder::Config {
+    decoder::Config {
         vocab_size: 258,
         hidden_size: 48,
         num_hidden_layers: 2,
@@ -47,7 +47,7 @@ pub const CLASSIFY: Head = Head::Classify { classes: 3, pooling: Pooling::Mean }
 
 /// One configuration per architecture and kind of head.
 pub fn configs() -> Vec<Config> {
-    let both_ways = bitnet::Config { causal: false, sub_norm: false, bigram_buckets: 64, ..decoder(CLASSIFY) };
+    let both_ways = decoder::Config { causal: false, sub_norm: false, bigram_buckets: 64, ..decoder(CLASSIFY) };
     let last = Head::Classify { classes: 5, pooling: Pooling::Last };
     let bag = mlp::Config {
         vocab_size: 258,
@@ -59,10 +59,10 @@ pub fn configs() -> Vec<Config> {
         dropout: 0.1,
     };
     vec![
-        Config::BitNet(decoder(LM)),
-        Config::BitNet(decoder(TIED)),
-        Config::BitNet(both_ways),
-        Config::BitNet(decoder(last)),
+        Config::Decoder(decoder(LM)),
+        Config::Decoder(decoder(TIED)),
+        Config::Decoder(both_ways),
+        Config::Decoder(decoder(last)),
         Config::Mlp(bag),
     ]
 }

@@ -16,7 +16,7 @@ pub const CLASSIFY: Head = Head::Classify { classes: 3, pooling: Pooling::Mean }
 /// A decoder of two layers; `changes` replaces fields.
 pub fn bitnet(head: Head, changes: serde_json::Value) -> Config {
     let mut config = json!({
-        "architecture": "bitnet", "vocab_size": 19, "hidden_size": 12, "num_hidden_layers": 2,
+        "architecture": "decoder", "vocab_size": 19, "hidden_size": 12, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6, "intermediate_size": 20,
         "hidden_act": "silu", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
         "head": head,

@@ -5,12 +5,10 @@ use crate::failure::Failure;
 use crate::{host, measure, output};
 use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_kernels::Cpu;
-use lowbit_model::arch::bitnet;
 use lowbit_model::checkpoint::{self, GgufTypes, Options, WEIGHTS_FILE};
 use lowbit_model::container::gguf::{TYPES, Type, find};
-use lowbit_model::exec::Activation;
 use lowbit_model::source::Role;
-use lowbit_model::{Checkpoint, Config, Recipe, recipe};
+use lowbit_model::{Checkpoint, Recipe, recipe};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -144,11 +142,9 @@ fn gguf_type(name: &str) -> Result<&'static Type, Failure> {
 
 /// The GGUF type that keeps a ternary body exactly, in the program that computes such a network.
 fn exact_type(model: &Checkpoint) -> Result<&'static Type, Failure> {
-    let ternary = model.recipe().body.starts_with("ternary");
-    match &model.card().config {
-        Config::BitNet(bitnet::Config { hidden_act: Activation::Relu2, .. }) if ternary => gguf_type("i2_s"),
-        _ if ternary => gguf_type("tq2_0"),
-        _ => Err(Failure::usage("name a type with --type: f32 and bf16 keep such weights exactly, f16 and q8_0 round")),
+    match model.recipe().body.starts_with("ternary") {
+        true => gguf_type(model.card().config.gguf_ternary_type()?),
+        false => Err(Failure::usage("name a type with --type: f32 and bf16 keep such weights exactly, f16 and q8_0 round")),
     }
 }
 

@@ -41,7 +41,7 @@ pub fn refused(directory: &Path, args: &[&str], code: i32, words: &[&str]) {
 }
 
 /// A network small enough for a test, as the TOML of suites and language models has it.
-pub const NETWORK: &str = r#"architecture = "bitnet"
+pub const NETWORK: &str = r#"architecture = "decoder"
 hidden_size = 32
 num_hidden_layers = 2
 num_attention_heads = 2

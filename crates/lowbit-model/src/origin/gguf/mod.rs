@@ -4,15 +4,12 @@
 //! that very scale, table and head BF16. Everything else is handed out as the floats its type means; the recipe is then
 //! `bf16` where the body is BF16, else `f32`. A notice says what is kept wider or narrower than it is stored.
 
-pub(crate) mod keys;
-
 use super::{Origin, ternary};
-use crate::arch::bitnet;
+use crate::arch::decoder::gguf::{self as keys, Arch};
 use crate::container::gguf::{Gguf, MAGIC, Tensor};
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
-use crate::{Card, Config, Error, Recipe, Tokenizer, recipe};
-use keys::Arch;
+use crate::{Card, Error, Recipe, Tokenizer, recipe};
 use lowbit_kernels::{Format, Packed, Pool};
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -23,7 +20,6 @@ use std::path::{Path, PathBuf};
 struct File {
     file: Gguf,
     arch: &'static Arch,
-    config: bitnet::Config,
     card: Card,
     recipe: &'static Recipe,
     notices: Vec<String>,
@@ -55,9 +51,9 @@ fn only_file(directory: &Path) -> Option<PathBuf> {
 pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     let file = Gguf::open(&only_file(path).filter(|_| path.is_dir()).unwrap_or_else(|| path.into()))?;
     let (arch, config) = keys::config(&file)?;
-    super::validate(&Config::BitNet(config.clone()), file.path())?;
+    super::validate(&config, file.path())?;
     let context = file.count(&format!("{}.context_length", arch.name))?.unwrap_or(2048).max(1);
-    let mut card = Card::new(Config::BitNet(config.clone()), context);
+    let mut card = Card::new(config, context);
     let id = |key: &str| Ok::<_, Error>(file.count(&format!("tokenizer.ggml.{key}_token_id"))?.map(|id| id as u32));
     card.bos_token_id = id("bos")?;
     for key in ["eos", "eot", "eom"] {
@@ -66,7 +62,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     card.eos_token_ids.sort_unstable();
     card.eos_token_ids.dedup();
     card.chat_template = file.text("tokenizer.chat_template")?.map(String::from);
-    let mut origin = File { file, arch, config, card, recipe: recipe::find("f32")?, notices: Vec::new() };
+    let mut origin = File { file, arch, card, recipe: recipe::find("f32")?, notices: Vec::new() };
     origin.choose()?;
     Ok(Box::new(origin))
 }
@@ -132,7 +128,7 @@ impl File {
 
     /// Whether the rows of a matrix are in another order than this project has.
     fn is_paired(&self, spec: &ParamSpec) -> bool {
-        self.arch.paired && keys::rotated_heads(&spec.name, &self.config).is_some()
+        self.arch.paired && self.card.config.rotated_heads(&spec.name).is_some()
     }
 
     /// A ternary matrix whose rows can be read one by one, made on all threads.
@@ -161,7 +157,7 @@ impl File {
 
     /// Values in the order of rows that this project has.
     fn in_order<T: Copy>(&self, spec: &ParamSpec, values: Vec<T>) -> Vec<T> {
-        match keys::rotated_heads(&spec.name, &self.config).filter(|_| self.arch.paired) {
+        match self.card.config.rotated_heads(&spec.name).filter(|_| self.arch.paired) {
             Some(heads) => keys::unpair(&values, heads, spec.cols, false),
             None => values,
         }

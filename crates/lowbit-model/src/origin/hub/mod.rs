@@ -12,7 +12,7 @@ use crate::checkpoint::{CONFIG_FILE, TOKENIZER_FILE};
 use crate::container::Dtype;
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
-use crate::{Card, Config, Error, Recipe, Tokenizer, recipe};
+use crate::{Card, Error, Recipe, Tokenizer, recipe};
 use config::{Quantization, ScaleUse};
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use shards::Shards;
@@ -47,8 +47,7 @@ pub(super) fn has(path: &Path) -> bool {
 pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     let directory = directory_of(path);
     let shards = Shards::open(&directory)?;
-    let sub_norm = |name: &str| name.ends_with(".attn_sub_norm.weight") || name.ends_with(".ffn_sub_norm.weight");
-    let read = config::read(&directory, shards.names().any(sub_norm))?;
+    let read = config::read(&directory, &|end| shards.names().any(|name| name.ends_with(end)))?;
     let (mut card, mut notices) = (read.card, read.notices);
     super::validate(&card.config, &directory.join(CONFIG_FILE))?;
     let recipe = match read.quantization {
@@ -81,8 +80,7 @@ fn scale_name(spec: &ParamSpec) -> String {
 
 /// Tensors that older exports hold beside the parameters: constants, and the copy of a table that is tied.
 fn ignorable(name: &str, card: &Card) -> bool {
-    let tied = !matches!(&card.config, Config::BitNet(c) if c.head == crate::arch::Head::Lm { tied: false });
-    name.ends_with(".rotary_emb.inv_freq") || tied && name == HEAD
+    name.ends_with(".rotary_emb.inv_freq") || card.config.is_tied() && name == HEAD
 }
 
 impl Origin for Hub {

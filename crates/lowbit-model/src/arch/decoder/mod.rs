@@ -1,9 +1,14 @@
-//! The BitNet b1.58 decoder (arXiv 2402.17764, 2504.12285): RMSNorm, sub-norms, rotary positions, grouped heads, gated
-//! feed-forward; language-model or classification head; causal, or looking both ways for classifiers.
+//! The decoder of Llama and its descendants, with the switches in which they differ (BitNet b1.58: arXiv 2402.17764,
+//! 2504.12285): RMSNorm, sub-norms, rotary positions, grouped heads, gated feed-forward; language-model or classification
+//! head; causal, or looking both ways for classifiers.
 
+pub(crate) mod gguf;
+pub(crate) mod hub;
+
+use super::{Caches, Dimensions, Head, family};
+use crate::Error;
 use crate::exec::{Activation, Attention, Batch, Exec, NormKind};
 use crate::source::{Init, ParamSpec, Role, Source};
-use crate::{Error, arch::Head};
 use lowbit_kernels::ops::{Rope, Stretch};
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +85,7 @@ struct Layer<P> {
 }
 
 /// The parameters of one network.
-pub struct BitNet<P> {
+pub struct Decoder<P> {
     config: Config,
     embed: P,
     bigrams: Option<P>,
@@ -91,7 +96,7 @@ pub struct BitNet<P> {
     head_bias: Option<P>,
 }
 
-impl<P> BitNet<P> {
+impl<P> Decoder<P> {
     /// Takes every parameter from a source.
     ///
     /// # Errors
@@ -146,7 +151,7 @@ impl<P> BitNet<P> {
                 Some(get("classifier.bias".into(), 1, classes, Role::Bias, Init::Constant(0.0))?),
             ),
         };
-        Ok(BitNet { config: c.clone(), embed, bigrams, layers, norm, head, head_bias })
+        Ok(Decoder { config: c.clone(), embed, bigrams, layers, norm, head, head_bias })
     }
 
     /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
@@ -217,16 +222,34 @@ impl<P> Layer<P> {
     }
 }
 
-impl Config {
-    fn norm<E: Exec>(&self, e: &mut E, x: &E::Tensor, weight: &E::Param) -> E::Tensor {
-        e.norm(x, NormKind::Rms, weight, None, self.rms_norm_eps)
-    }
-
-    pub(super) fn classes(&self) -> Option<usize> {
+impl Dimensions for Config {
+    fn classes(&self) -> Option<usize> {
         match self.head {
             Head::Lm { .. } => None,
             Head::Classify { classes, .. } => Some(classes),
         }
+    }
+
+    fn is_tied(&self) -> bool {
+        self.head == Head::Lm { tied: true }
+    }
+
+    fn caches(&self) -> Option<Caches> {
+        Some(Caches { layers: self.num_hidden_layers, kv_heads: self.num_key_value_heads, head_dim: self.head_dim })
+    }
+
+    fn gguf(&self, context: usize) -> Result<family::GgufHeader, Error> {
+        gguf::header(self, context)
+    }
+
+    fn rotated_heads(&self, param: &str) -> Option<usize> {
+        gguf::rotated_heads(param, self)
+    }
+}
+
+impl Config {
+    fn norm<E: Exec>(&self, e: &mut E, x: &E::Tensor, weight: &E::Param) -> E::Tensor {
+        e.norm(x, NormKind::Rms, weight, None, self.rms_norm_eps)
     }
 
     fn rope(&self) -> Rope {

@@ -1,13 +1,14 @@
-//! What llama.cpp calls things: architectures, tensors, and the order of the rows that rotary positions turn.
+//! A decoder in the terms of llama.cpp: architectures, metadata, tensors, and the order of the rows that rotary positions turn.
 
+use super::{Config, RopeScaling};
 use crate::Error;
 use crate::arch::Head;
-use crate::arch::bitnet::{Config, RopeScaling};
+use crate::arch::family::{self, GgufHeader};
 use crate::container::gguf::{Field, Gguf};
 use crate::container::show;
 use crate::exec::Activation;
 
-/// An architecture of llama.cpp that the project's decoder covers.
+/// An architecture of llama.cpp that the decoder covers.
 pub(crate) struct Arch {
     /// `general.architecture`.
     pub name: &'static str,
@@ -19,17 +20,12 @@ pub(crate) struct Arch {
     pub paired: bool,
     /// Whether llama.cpp takes the embedding as head whatever the file holds.
     pub tied: bool,
+    /// The type of tensors that keeps ternary matrices in the program that has the architecture.
+    pub ternary_type: &'static str,
 }
 
 /// Pairs of metadata to write.
 pub(crate) type Fields = Vec<(String, Field)>;
-
-/// Every architecture; `bitnet-b1.58` is one of bitnet.cpp.
-pub(crate) static ARCHS: &[Arch] = &[
-    Arch { name: "llama", act: Activation::Silu, sub_norm: false, paired: true, tied: false },
-    Arch { name: "bitnet", act: Activation::Silu, sub_norm: true, paired: false, tied: true },
-    Arch { name: "bitnet-b1.58", act: Activation::Relu2, sub_norm: true, paired: false, tied: false },
-];
 
 /// Names of tensors outside the layers, ours and theirs.
 const OUTER: &[(&str, &str)] =
@@ -72,7 +68,7 @@ pub(crate) fn scale_name(theirs: &str) -> String {
 }
 
 /// Heads of a parameter whose rows rotary positions turn.
-pub(crate) fn rotated_heads(ours: &str, c: &Config) -> Option<usize> {
+pub(super) fn rotated_heads(ours: &str, c: &Config) -> Option<usize> {
     if ours.ends_with(".self_attn.q_proj.weight") {
         Some(c.num_attention_heads)
     } else {
@@ -97,12 +93,12 @@ pub(crate) fn unpair<T: Copy>(values: &[T], heads: usize, cols: usize, back: boo
 ///
 /// # Errors
 /// Names file, key and value; what would change results and is not supported is refused by its name.
-pub(super) fn config(file: &Gguf) -> Result<(&'static Arch, Config), Error> {
+pub(crate) fn config(file: &Gguf) -> Result<(&'static Arch, crate::Config), Error> {
     let at = |text: String| Error::input(file.path(), text);
-    let known = || ARCHS.iter().map(|a| a.name).collect::<Vec<_>>().join(", ");
+    let known = || family::gguf_archs().map(|a| a.name).collect::<Vec<_>>().join(", ");
     let name = file.text("general.architecture")?;
     let name = name.ok_or_else(|| at("metadata `general.architecture` is missing".into()))?;
-    let arch = ARCHS.iter().find(|a| a.name == name).ok_or_else(|| {
+    let arch = family::gguf_archs().find(|a| a.name == name).ok_or_else(|| {
         at(format!("metadata `general.architecture` is `{}`, which is unknown; supported: {}", show(name), known()))
     })?;
     let key = |end: &str| format!("{name}.{end}");
@@ -151,7 +147,7 @@ pub(super) fn config(file: &Gguf) -> Result<(&'static Arch, Config), Error> {
         dropout: 0.0,
         head: Head::Lm { tied: arch.tied || file.tensor(OUTPUT).is_none() },
     };
-    Ok((arch, config))
+    Ok((arch, crate::Config::Decoder(config)))
 }
 
 /// The scaling of rotary positions that the file's divisors come from.
@@ -177,7 +173,7 @@ fn rope_scaling(file: &Gguf, arch: &str, theta: f32, head_dim: usize) -> Result<
 }
 
 /// What each rotary frequency is divided by, `[head_dim / 2]`.
-pub(crate) fn rope_divisors(s: &RopeScaling, theta: f32, head_dim: usize) -> Vec<f32> {
+fn rope_divisors(s: &RopeScaling, theta: f32, head_dim: usize) -> Vec<f32> {
     let (factor, low, high) = (f64::from(s.factor), f64::from(s.low_freq_factor), f64::from(s.high_freq_factor));
     let divisor = |i: usize| {
         let frequency = f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64);
@@ -194,11 +190,11 @@ pub(crate) fn rope_divisors(s: &RopeScaling, theta: f32, head_dim: usize) -> Vec
     (0..head_dim / 2).map(|i| divisor(i) as f32).collect()
 }
 
-/// The architecture of llama.cpp that computes what a configuration says, and its metadata.
+/// The header of a GGUF file with a network, for the architecture of llama.cpp that computes it.
 ///
 /// # Errors
 /// [`Kind::Usage`](crate::Kind) naming what no architecture covers.
-pub(crate) fn metadata(c: &Config, context: usize) -> Result<(&'static Arch, Fields), Error> {
+pub(super) fn header(c: &Config, context: usize) -> Result<GgufHeader, Error> {
     let refuse = |text: String| Err(Error::usage(format!("GGUF: {text}; llama.cpp has no such network")));
     let Head::Lm { tied } = c.head else {
         return refuse("the model is a classifier".into());
@@ -206,7 +202,7 @@ pub(crate) fn metadata(c: &Config, context: usize) -> Result<(&'static Arch, Fie
     if !c.causal || c.bigram_buckets > 0 {
         return refuse("the model looks both ways or has a table of token pairs".into());
     }
-    let found = ARCHS.iter().find(|a| a.act == c.hidden_act && a.sub_norm == c.sub_norm && (tied || !a.tied));
+    let found = family::gguf_archs().find(|a| a.act == c.hidden_act && a.sub_norm == c.sub_norm && (tied || !a.tied));
     let Some(arch) = found else {
         let norms = if c.sub_norm { "with" } else { "without" };
         let head = if tied { "tied" } else { "untied" };
@@ -234,7 +230,8 @@ pub(crate) fn metadata(c: &Config, context: usize) -> Result<(&'static Arch, Fie
     ];
     let own = fields.into_iter().map(|(end, field)| (format!("{}.{end}", arch.name), field));
     let general = [("general.architecture".to_string(), Field::Text(arch.name.into()))];
-    Ok((arch, general.into_iter().chain(own).collect()))
+    let divisors = c.rope_scaling.map(|s| (ROPE_FREQS, rope_divisors(&s, c.rope_theta, c.head_dim)));
+    Ok(GgufHeader { arch, fields: general.into_iter().chain(own).collect(), tensors: divisors.into_iter().collect() })
 }
 
 #[cfg(test)]

@@ -1,0 +1,29 @@
+//! BitNet b1.58 (arXiv 2504.12285); `bitnet-b1.58` is an architecture of bitnet.cpp.
+
+use super::Family;
+use crate::arch::decoder::{gguf::Arch, hub};
+use crate::exec::Activation;
+
+pub(super) static FAMILY: Family = Family {
+    model_type: "bitnet",
+    ternary: true,
+    hub: |network| hub::config(network, &hub::Defaults { rope_theta: 5e5, rms_norm_eps: 1e-5, act: Activation::Relu2 }),
+    gguf: &[
+        Arch {
+            name: "bitnet",
+            act: Activation::Silu,
+            sub_norm: true,
+            paired: false,
+            tied: true,
+            ternary_type: "tq2_0",
+        },
+        Arch {
+            name: "bitnet-b1.58",
+            act: Activation::Relu2,
+            sub_norm: true,
+            paired: false,
+            tied: false,
+            ternary_type: "i2_s",
+        },
+    ],
+};

@@ -1,0 +1,19 @@
+//! Llama (arXiv 2302.13971, 2407.21783).
+
+use super::Family;
+use crate::arch::decoder::{gguf::Arch, hub};
+use crate::exec::Activation;
+
+pub(super) static FAMILY: Family = Family {
+    model_type: "llama",
+    ternary: false,
+    hub: |network| hub::config(network, &hub::Defaults { rope_theta: 1e4, rms_norm_eps: 1e-6, act: Activation::Silu }),
+    gguf: &[Arch {
+        name: "llama",
+        act: Activation::Silu,
+        sub_norm: false,
+        paired: true,
+        tied: false,
+        ternary_type: "tq2_0",
+    }],
+};
