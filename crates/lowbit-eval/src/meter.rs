@@ -116,7 +116,8 @@ pub struct Reading(Vec<u64>);
 impl Rapl {
     /// Where the tree is: `LOWBIT_POWERCAP`, else `/sys/class/powercap`.
     pub fn root() -> PathBuf {
-        std::env::var_os("LOWBIT_POWERCAP").map_or("/sys/class/powercap".into(), PathBuf::from)
+        let given = std::env::var_os("LOWBIT_POWERCAP").filter(|path| !path.is_empty());
+        given.map_or("/sys/class/powercap".into(), PathBuf::from)
     }
 
     /// The package domains under `root`; `None` when there is none or one cannot be read (on most systems only root may).

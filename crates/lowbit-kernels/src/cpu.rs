@@ -20,7 +20,7 @@ impl Cpu {
     /// [`Error::Isa`] when the instruction set is unknown or the CPU lacks it, [`Error::Threads`] when there is no such
     /// number of threads.
     pub fn new(isa: Option<&str>, threads: Option<usize>) -> Result<Self, Error> {
-        let forced = std::env::var("LOWBIT_ISA").ok();
+        let forced = std::env::var("LOWBIT_ISA").ok().filter(|name| !name.is_empty());
         let isa = Isa::choose(isa.or(forced.as_deref()))?;
         let threads = Threads::choose(threads)?;
         Ok(Cpu { isa, pool: Arc::new(Pool::new(threads.count)) })

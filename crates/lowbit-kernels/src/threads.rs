@@ -30,7 +30,7 @@ impl Threads {
         if let Some(count) = asked {
             return given("number of threads", &count.to_string(), "asked for");
         }
-        if let Some(text) = std::env::var_os("LOWBIT_THREADS") {
+        if let Some(text) = std::env::var_os("LOWBIT_THREADS").filter(|text| !text.is_empty()) {
             return given("LOWBIT_THREADS", &text.to_string_lossy(), "LOWBIT_THREADS");
         }
         let available = std::thread::available_parallelism().map_or(1, |n| n.get());

@@ -14,7 +14,7 @@ mod prompt;
 mod rewrite;
 mod slice;
 
-pub use prompt::tokens;
+pub use prompt::{raw_tokens, tokens};
 
 /// Longest template, bytes.
 const MAX_SOURCE: usize = 64 << 10;

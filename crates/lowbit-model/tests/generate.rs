@@ -48,7 +48,8 @@ fn refusal(generator: &mut Generator, request: &Request) -> String {
 }
 
 fn warm(seed: u64) -> Sampling {
-    Sampling { temperature: 0.9, top_k: 40, top_p: 0.95, min_p: 0.02, repetition_penalty: 1.1, seed }
+    let base = Sampling { repetition_penalty: 1.1, seed, ..Sampling::default() };
+    Sampling { temperature: 0.9, top_k: 40, top_p: 0.95, min_p: 0.02, ..base }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod arguments;
 pub mod commands;
 pub mod comparison;
 pub mod failure;

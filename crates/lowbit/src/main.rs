@@ -1,13 +1,12 @@
 //! The `lowbit` command.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use lowbit::arguments;
 use lowbit::commands::Cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match cli.run() {
+    match arguments::parse(std::env::args_os()).and_then(Cli::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");

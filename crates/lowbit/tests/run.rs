@@ -231,16 +231,68 @@ fn wrong_arguments() {
     let long = "x".repeat(200);
     wrong(&["-p", &long], 2, &["the context of 160 tokens is full", "217", "say less"]);
     wrong(&["-p", &long, "-c", "100"], 2, &["--context up to 160"]);
-    for args in [
-        &["run", "m", "-p", "x", "--draft", "oracle"][..],
-        &["run", "m", "--seed", "-1"],
-        &["run", "m", "-i", "-p", "x"],
-    ] {
+    for args in [&["run", "m", "-p", "x", "--draft", "oracle"][..], &["run", "m", "--seed", "-2"]] {
         assert_eq!(run(at.path(), args).status.code(), Some(2), "{args:?}");
     }
     refused(at.path(), &["run", "absent", "-p", "x"], 5, &["absent"]);
     fs::write(at.path().join("latin"), [b'a', 0xff]).expect("written");
     wrong(&["-f", "latin"], 3, &["latin: is not UTF-8 at byte 1"]);
+}
+
+#[test]
+fn flags_of_llama_cpp() {
+    let at = chatty();
+    let common = ["-p", "Hi", "--temp", "0"];
+    let text = |args: &[&str]| json(at.path(), &[&common, args].concat())["text"].clone();
+    let all = text(&["-n", "-1"]);
+    assert_eq!(text(&["-n", "-2", "-c", "0", "--top-k", "-1", "-s", "-1", "-t", "-1"]), all);
+    assert_eq!(text(&["--repeat-last-n", "0", "--repeat-penalty", "5"]), all);
+    assert_ne!(text(&["--repeat-last-n", "-1", "--repeat-penalty", "5"]), all);
+    assert_eq!(text(&["-sys", "a\\nb", "-e"]), text(&["--system", "a\nb"]));
+    fs::write(at.path().join("system"), "a\nb\n").expect("written");
+    assert_eq!(text(&["-sysf", "system"]), text(&["--system", "a\nb"]));
+    let (out, _) = told(at.path(), &["run", "-m", "m", "-p", "Hi", "--temp", "0", "-n", "-1"], "");
+    assert!(all.as_str().is_some_and(|all| out.trim_end().chars().count() >= all.trim_end().chars().count() / 2));
+    let (out, errors) = told(at.path(), &["run", "m", "-cnv", "-p", "one", "-n", "4", "-s", "1"], "/save c.json\n");
+    assert!(!out.is_empty() && errors.contains("2 messages in c.json"), "{errors}");
+    refused(at.path(), &["run", "m", "-ngl", "99", "-p", "x"], 2, &["-ngl", "leave it out"]);
+    // Without a template an answer has 256 tokens at most, unless more are asked for.
+    let at = plain();
+    let completion = |args: &[&str]| json(at.path(), &[&["-p", "Hi", "--temp", "0"], args].concat())["usage"].clone();
+    let (few, all) = (completion(&["-n", "7"]), completion(&["-n", "-1"]));
+    assert_eq!(few["completion_tokens"], 7);
+    assert!(all["completion_tokens"].as_u64() > Some(7), "{all}");
+}
+
+#[test]
+fn what_is_typed_may_begin_with_any_character() {
+    let at = plain();
+    let (out, _) = told(at.path(), &["run", "m", "-i", "-n", "3"], "你好\né\n\u{1f600} x\n/é\n");
+    assert!(!out.is_empty());
+}
+
+#[test]
+fn empty_variables_are_unset() {
+    let at = plain();
+    let output = lowbit()
+        .current_dir(at.path())
+        .args(["run", "m", "-p", "x", "-n", "1"])
+        .envs(["LOWBIT_THREADS", "LOWBIT_ISA", "LOWBIT_DATA"].map(|name| (name, "")))
+        .stdin(Stdio::null())
+        .output()
+        .expect("starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn names_of_control_tokens_in_a_prompt_are_text_unless_asked_for() {
+    let at = plain();
+    let tokens = |args: &[&str]| {
+        let args = [&["-p", "a<|end|>b", "-n", "1", "--temp", "0"], args].concat();
+        json(at.path(), &args)["usage"]["prompt_tokens"].as_u64()
+    };
+    assert_eq!((tokens(&[]), tokens(&["--no-chat"])), (Some(9), Some(9)));
+    assert_eq!(tokens(&["--no-chat", "--parse-special"]), Some(3));
 }
 
 #[test]

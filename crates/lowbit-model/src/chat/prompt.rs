@@ -27,6 +27,19 @@ pub fn tokens(tokenizer: &Tokenizer, template: Option<&Template>, messages: &[Me
     Ok(ids)
 }
 
+/// The tokens of a text to continue in which names of control tokens are these tokens, as llama.cpp reads the prompt of a
+/// completion.
+///
+/// # Errors
+/// When the tokenizer refuses the text.
+pub fn raw_tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Error> {
+    let mut ids = tokenizer.encode_parts(&[(text, true)])?;
+    if let Some(bos) = tokenizer.bos().filter(|bos| ids.first() != Some(bos)) {
+        ids.insert(0, bos);
+    }
+    Ok(ids)
+}
+
 /// The longest name that a text begins with.
 fn name_at<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
     names.iter().filter(|name| text.starts_with(**name)).max_by_key(|name| name.len()).copied()

@@ -3,6 +3,7 @@
 use crate::random::Random;
 use crate::{Error, Kind};
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 /// How a token is chosen. Applied in this order: repetition penalty, `top_k`, `top_p`, `min_p`, `temperature`; then one token
 /// is drawn.
@@ -18,6 +19,8 @@ pub struct Sampling {
     pub min_p: f32,
     /// Positive logits of tokens in the text so far are divided by it, negative ones multiplied (arXiv 1909.05858); 1 for none.
     pub repetition_penalty: f32,
+    /// How many of the last tokens the penalty looks at; `usize::MAX` for all, 0 for none.
+    pub repetition_window: usize,
     /// Seed of the draws: the same request with the same seed has the same answer.
     pub seed: u64,
 }
@@ -25,11 +28,24 @@ pub struct Sampling {
 impl Default for Sampling {
     /// Greedy.
     fn default() -> Self {
-        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 }
+        Sampling {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            repetition_window: usize::MAX,
+            seed: 0,
+        }
     }
 }
 
 impl Sampling {
+    /// Whether any token is penalized.
+    fn penalizes(&self) -> bool {
+        self.repetition_penalty != 1.0 && self.repetition_window > 0
+    }
+
     /// Refuses values without a meaning.
     pub(super) fn check(&self) -> Result<(), Error> {
         let rules = [
@@ -49,8 +65,8 @@ impl Sampling {
 pub(super) struct Sampler {
     sampling: Sampling,
     random: Random,
-    /// Tokens of the text so far, each once; empty without a penalty.
-    seen: Vec<u32>,
+    /// Tokens under the penalty, the last at the back; each once where all of the text counts.
+    seen: VecDeque<u32>,
     is_seen: Vec<bool>,
     logits: Vec<f32>,
     /// Logit, then weight, and token.
@@ -60,13 +76,14 @@ pub(super) struct Sampler {
 impl Sampler {
     pub fn new(sampling: Sampling) -> Self {
         let random = Random::new(sampling.seed);
-        Sampler { sampling, random, seen: Vec::new(), is_seen: Vec::new(), logits: Vec::new(), candidates: Vec::new() }
+        let (seen, is_seen) = (VecDeque::new(), Vec::new());
+        Sampler { sampling, random, seen, is_seen, logits: Vec::new(), candidates: Vec::new() }
     }
 
     /// How many of the largest logits decide, if not all.
     pub fn wanted(&self) -> Option<usize> {
-        let Sampling { temperature, top_k, repetition_penalty, .. } = self.sampling;
-        match (repetition_penalty == 1.0, temperature == 0.0) {
+        let Sampling { temperature, top_k, .. } = self.sampling;
+        match (!self.sampling.penalizes(), temperature == 0.0) {
             (false, _) => None,
             (true, true) => Some(1),
             (true, false) => Some(top_k).filter(|k| *k > 0),
@@ -75,7 +92,14 @@ impl Sampler {
 
     /// Notes tokens of the text.
     pub fn observe(&mut self, tokens: &[u32]) {
-        if self.sampling.repetition_penalty == 1.0 {
+        let window = self.sampling.repetition_window;
+        if !self.sampling.penalizes() {
+            return;
+        }
+        if window < usize::MAX {
+            let tokens = &tokens[tokens.len().saturating_sub(window)..];
+            self.seen.extend(tokens);
+            self.seen.drain(..self.seen.len().saturating_sub(window));
             return;
         }
         for &token in tokens {
@@ -84,7 +108,7 @@ impl Sampler {
                 self.is_seen.resize(at + 1, false);
             }
             if !std::mem::replace(&mut self.is_seen[at], true) {
-                self.seen.push(token);
+                self.seen.push_back(token);
             }
         }
     }
@@ -106,8 +130,8 @@ impl Sampler {
         out.extend_from_slice(logits);
         let penalty = self.sampling.repetition_penalty;
         for &token in &self.seen {
-            if let Some(logit) = out.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            if let Some(&logit) = logits.get(token as usize) {
+                out[token as usize] = if logit > 0.0 { logit / penalty } else { logit * penalty };
             }
         }
         out
@@ -253,6 +277,21 @@ mod tests {
         assert_eq!(sampler.pick(&[3.0, 2.0, -1.0]).expect("finite"), 1);
         sampler.observe(&[1, 99]);
         assert_eq!(sampler.pick(&[-1.0, -1.1, -1.9]).expect("finite"), 2);
+    }
+
+    #[test]
+    fn only_what_occurred_lately_is_less_likely() {
+        let base = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+        let mut sampler = Sampler::new(Sampling { repetition_window: 2, ..base.clone() });
+        sampler.observe(&[0, 1, 1]);
+        assert_eq!(sampler.pick(&[3.0, 3.5, 2.0]).expect("finite"), 0, "a token that occurred twice is penalized once");
+        sampler.observe(&[0]);
+        assert_eq!(sampler.pick(&[3.0, 3.5, 2.0]).expect("finite"), 2);
+        sampler.observe(&[2, 2]);
+        assert_eq!(sampler.pick(&[3.0, 3.5, 2.0]).expect("finite"), 1);
+        let mut none = Sampler::new(Sampling { repetition_window: 0, ..base });
+        none.observe(&[0, 0]);
+        assert_eq!((none.pick(&[3.0, 2.0]).expect("finite"), none.wanted()), (0, Some(1)));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct Bench {
 struct ModelBench {
     /// Model to measure: a directory or file.
     model: Option<PathBuf>,
+    /// The same as a flag.
+    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with_all = ["model", "synthetic"])]
+    model_flag: Option<PathBuf>,
     /// Measure a random model of a published shape, made in memory.
     #[arg(long, conflicts_with = "model", value_name = "SHAPE", help = synthetic_help())]
     synthetic: Option<String>,
@@ -61,7 +64,8 @@ struct ModelBench {
     repetitions: u16,
     /// How keys and values are stored.
     #[arg(long, default_value = "f16", value_parser = CacheKind::ALL.map(|(name, _)| name))]
-    cache_type: String,
+    #[arg(aliases = ["kv", "cache-type-k", "cache-type-v"], action = clap::ArgAction::Append)]
+    cache_type: Vec<String>,
     /// How results are printed.
     #[arg(short, long, default_value = "md", value_parser = FORMS.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
     output: String,
@@ -123,10 +127,14 @@ impl Bench {
 }
 
 impl ModelBench {
-    fn run(self, machine: &Machine) -> Result<(), Failure> {
+    fn run(mut self, machine: &Machine) -> Result<(), Failure> {
         let tests = self.tests();
+        self.model = self.model.take().or(self.model_flag.take());
+        if self.cache_type.iter().any(|kind| *kind != self.cache_type[0]) {
+            return Err(Failure::usage("keys and values are stored alike: give --cache-type once"));
+        }
         let found = |name: &str| CacheKind::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind);
-        let cache = found(&self.cache_type).unwrap_or_default();
+        let cache = found(&self.cache_type[0]).unwrap_or_default();
         let largest = Some(self.top_k).filter(|k| *k > 0);
         let plan = model_bench::Plan { tests, rounds: self.repetitions.into(), cache, largest };
         let named = FORMS.iter().find(|(name, _)| *name == self.output).map_or(Form::Markdown, |(_, form)| *form);

@@ -17,8 +17,8 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Machine {
-    /// Threads to use; `bench` takes several numbers [default: the physical cores this process may use].
-    #[arg(short, long, global = true, env = "LOWBIT_THREADS", value_delimiter = ',')]
+    /// Threads to use; `bench` takes several numbers; -1 for the default [default: the physical cores this process may use].
+    #[arg(short, long, global = true, env = "LOWBIT_THREADS", value_delimiter = ',', allow_negative_numbers = true)]
     #[arg(value_parser = threads)]
     threads: Vec<usize>,
     /// Instruction set to use instead of the best one; `doctor` lists them, `bench kernels` takes several.
@@ -29,11 +29,12 @@ pub struct Machine {
     pub json: bool,
 }
 
-/// A number of threads, of `--threads` or `LOWBIT_THREADS`.
+/// A number of threads, of `--threads` or `LOWBIT_THREADS`; 0, also written -1, for as many as there are by default.
 fn threads(text: &str) -> Result<usize, String> {
-    let most = Threads::MOST;
-    let found = text.parse().ok().filter(|n| (1..=most).contains(n));
-    found.ok_or(format!("not a number from 1 to {most} (--threads, else the variable LOWBIT_THREADS)"))
+    let most = Threads::MOST as i64;
+    let found = text.parse().ok().filter(|n| (-1..=most).contains(n));
+    let found = found.map(|n: i64| usize::try_from(n).unwrap_or(0));
+    found.ok_or(format!("not a number from 1 to {most}, nor -1 (--threads, else the variable LOWBIT_THREADS)"))
 }
 
 impl Machine {
@@ -62,7 +63,7 @@ impl Machine {
 
     /// The number of threads asked for.
     pub fn threads(&self) -> Option<usize> {
-        self.threads.first().copied()
+        self.threads.first().copied().filter(|n| *n > 0)
     }
 
     /// Whether an instruction set is asked for.
@@ -81,7 +82,7 @@ impl Machine {
         };
         let threads: Vec<Option<usize>> = match self.threads[..] {
             [] => vec![None],
-            _ => self.threads.iter().map(|n| Some(*n)).collect(),
+            _ => self.threads.iter().map(|n| Some(*n).filter(|n| *n > 0)).collect(),
         };
         let all = isas.iter().flat_map(|isa| threads.iter().map(|threads| Cpu::new(*isa, *threads)));
         Ok(all.collect::<Result<_, _>>()?)

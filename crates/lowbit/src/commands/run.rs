@@ -12,40 +12,64 @@ use lowbit_model::chat::{Message, Role};
 use lowbit_model::generate::{Draft, Finish, Sampling};
 use lowbit_model::recipe;
 use serde_json::json;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// Longest prompt, bytes.
-const MAX_PROMPT: u64 = 64 << 20;
 /// Tokens of a plain continuation when no number is asked for.
 const CONTINUATION: usize = 256;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit run MODEL                                        a chat; /help lists its commands
+  lowbit run -m model.gguf -p 'Why is the sky blue?'      one answer
+  git diff | lowbit run MODEL -p 'Write a commit message for this:' -f -
+  lowbit run MODEL --no-chat -p 'Once upon a time' -n 64 --temp 0
+  lowbit run MODEL -sys 'Answer in French.' -i -p Hello   a chat that begins with a prompt
+
+What was said, the system message and prompts are text: names of control tokens in them stay text. With --no-chat,
+--parse-special reads them as llama.cpp does. Other flags of llama.cpp are named with what to write in their place.";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Run {
-    /// Model directory or file [default: the one inside this program].
+    /// Model directory or file [default: the one inside this program, which only continues film reviews].
     model: Option<PathBuf>,
+    /// The same as a flag.
+    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "model")]
+    model_flag: Option<PathBuf>,
     /// Answer this once, instead of a chat; `-` reads stdin, which is also read when it is piped.
     #[arg(short, long)]
     prompt: Option<String>,
     /// Answer the content of a file; after the text of --prompt, if both are given.
     #[arg(short, long)]
     file: Option<PathBuf>,
-    /// Chat although stdin is no terminal, a line at a time.
-    #[arg(short, long, conflicts_with_all = ["prompt", "file"])]
+    /// Read \n, \r, \t, \', \", \\ and \xHH in --prompt, --system and --stop as llama.cpp does.
+    #[arg(short, long, overrides_with = "no_escape")]
+    escape: bool,
+    #[arg(long, hide = true)]
+    no_escape: bool,
+    /// Chat although stdin is no terminal, a line at a time; a prompt is then the first thing said [also: -cnv].
+    #[arg(short, long, visible_alias = "conversation", conflicts_with = "single_turn")]
     interactive: bool,
-    /// Tokens of an answer at most [default: what the context holds; 256 without a chat template].
-    #[arg(short = 'n', long, visible_aliases = ["n-predict", "num-predict"])]
-    max_tokens: Option<usize>,
-    /// Tokens of prompt and answer together [default: what the model was trained for, at most 4096].
+    /// Answer one prompt and end, as without --interactive [also: -st].
+    #[arg(long, hide = true)]
+    single_turn: bool,
+    /// Tokens of an answer at most; -1 or -2 until the model ends or the context is full [default: -1; 256 without a chat
+    /// template].
+    #[arg(short = 'n', long, visible_aliases = ["n-predict", "num-predict", "predict"], value_name = "N")]
+    #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-2..))]
+    max_tokens: Option<i64>,
+    /// Tokens of prompt and answer together; 0 for all that the model was trained for [default: these, at most 4096].
     #[arg(short, long, visible_alias = "ctx-size")]
     context: Option<usize>,
     /// Randomness of the answer; 0 takes the most likely token.
     #[arg(long, visible_alias = "temperature", default_value_t = 0.8, allow_negative_numbers = true)]
     temp: f32,
-    /// Draw from this many tokens; 0 from all.
-    #[arg(long, default_value_t = 40)]
-    top_k: usize,
+    /// Draw from this many tokens; 0 or less from all.
+    #[arg(long, default_value_t = 40, allow_negative_numbers = true)]
+    top_k: i64,
     /// Draw from the fewest tokens that have this much probability together.
     #[arg(long, default_value_t = 0.95, allow_negative_numbers = true)]
     top_p: f32,
@@ -55,18 +79,27 @@ pub struct Run {
     /// Divide the logits of tokens that occurred by this.
     #[arg(long, visible_alias = "repetition-penalty", default_value_t = 1.0, allow_negative_numbers = true)]
     repeat_penalty: f32,
-    /// Seed of the draws [default: another one each time].
-    #[arg(short, long)]
-    seed: Option<u64>,
+    /// How many of the last tokens the penalty looks at; -1 for all, 0 for none.
+    #[arg(long, default_value_t = 64, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
+    repeat_last_n: i64,
+    /// Seed of the draws; -1 for another one each time [default: -1].
+    #[arg(short, long, allow_negative_numbers = true, value_parser = seed, value_name = "SEED")]
+    seed: Option<Seed>,
     /// End the answer before this text; may be repeated.
-    #[arg(long)]
+    #[arg(short = 'r', long, visible_alias = "reverse-prompt")]
     stop: Vec<String>,
-    /// Instruct the model.
+    /// Instruct the model [also: -sys].
     #[arg(long, visible_alias = "system-prompt")]
     system: Option<String>,
-    /// Continue the text as it is, without the model's chat template.
+    /// Instruct the model with the content of a file [also: -sysf].
+    #[arg(long, visible_alias = "system-prompt-file", conflicts_with = "system", value_name = "FILE")]
+    system_file: Option<PathBuf>,
+    /// Continue the text as it is, without the model's chat template [also: -no-cnv].
     #[arg(long)]
     no_chat: bool,
+    /// Names of control tokens in the prompt of --no-chat are these tokens, as llama.cpp has it; else they are text.
+    #[arg(long, requires = "no_chat")]
+    parse_special: bool,
     /// Guess tokens ahead: `ngram` looks them up in what was said. Greedy answers stay the same.
     #[arg(long, value_parser = ["ngram"])]
     draft: Option<String>,
@@ -75,23 +108,45 @@ pub struct Run {
     prompt_cache: Option<PathBuf>,
     /// How keys and values are stored.
     #[arg(long, default_value = "f16", value_parser = CacheKind::ALL.map(|(name, _)| name))]
-    kv: String,
+    #[arg(aliases = ["cache-type", "cache-type-k", "cache-type-v"], action = clap::ArgAction::Append)]
+    kv: Vec<String>,
     /// Make the network of a recipe from f32 masters; `lowbit inspect --recipes` lists them.
     #[arg(long)]
     recipe: Option<String>,
 }
 
+/// A seed, if one is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Seed(Option<u64>);
+
+fn seed(text: &str) -> Result<Seed, String> {
+    match text {
+        "-1" => Ok(Seed(None)),
+        _ => text.parse().map(|seed| Seed(Some(seed))).map_err(|_| "not a number from 0 on, nor -1".into()),
+    }
+}
+
 impl Run {
     /// Runs the command.
     pub fn run(mut self, machine: &Machine) -> Result<(), Failure> {
+        self.unescape()?;
         self.check()?;
         let cpu = machine.cpu()?;
         let prompt = self.prompt()?;
-        if machine.json && prompt.is_none() {
+        if machine.json && (prompt.is_none() || self.interactive) {
             return Err(Failure::usage("--json is for one answer; give --prompt, --file or a pipe"));
         }
-        let path = self.model.take().map_or_else(run::default_model, Ok)?;
-        let system = self.system.take();
+        let path = match self.model.take().or(self.model_flag.take()) {
+            Some(path) => path,
+            None => {
+                output::note("the model inside this program only continues film reviews; name another: lowbit run MODEL");
+                run::default_model()?
+            }
+        };
+        let system = match &self.system_file {
+            Some(file) => Some(run::prompt::read(file)?),
+            None => self.system.take(),
+        };
         let mut speaker = Speaker::load(&path, self.settings()?, cpu.clone())?;
         for notice in &speaker.notices {
             output::note(notice);
@@ -101,9 +156,21 @@ impl Run {
         }
         let stop = Stop::listen()?;
         match prompt {
-            Some(prompt) => self.once(&mut speaker, system, prompt, &stop, machine.json.then_some(&cpu)),
-            None => Chat::new(&mut speaker, system).run(&stop),
+            Some(prompt) if !self.interactive => {
+                self.once(&mut speaker, system, prompt, &stop, machine.json.then_some(&cpu))
+            }
+            first => Chat::new(&mut speaker, system).run(first, &stop),
         }
+    }
+
+    /// Reads escapes where that is asked for.
+    fn unescape(&mut self) -> Result<(), Failure> {
+        if self.escape {
+            for text in self.prompt.iter_mut().chain(&mut self.system).chain(&mut self.stop) {
+                *text = run::prompt::unescaped(text)?;
+            }
+        }
+        Ok(())
     }
 
     /// Refuses values that make no sense, before anything slow begins.
@@ -123,7 +190,10 @@ impl Run {
         if self.stop.iter().any(String::is_empty) {
             return Err(Failure::usage("--stop is empty; it must be a text"));
         }
-        if self.no_chat && self.system.is_some() {
+        if self.kv.iter().any(|kind| *kind != self.kv[0]) {
+            return Err(Failure::usage("keys and values are stored alike: give --kv once"));
+        }
+        if self.no_chat && (self.system.is_some() || self.system_file.is_some()) {
             return Err(Failure::usage("--system needs a chat; it does not go with --no-chat"));
         }
         if let Some(name) = &self.recipe {
@@ -137,14 +207,14 @@ impl Run {
         let dash = Some(Path::new("-"));
         let mut parts = Vec::new();
         match self.prompt.as_deref() {
-            Some("-") => parts.push(stdin()?),
+            Some("-") => parts.push(run::prompt::stdin()?),
             Some(text) => parts.push(text.to_string()),
             None => {}
         }
         match self.file.as_deref() {
-            path if path == dash => parts.push(stdin()?),
-            Some(path) => parts.push(read(path)?),
-            None if parts.is_empty() && !self.interactive && !std::io::stdin().is_terminal() => parts.push(stdin()?),
+            path if path == dash => parts.push(run::prompt::stdin()?),
+            Some(path) => parts.push(run::prompt::read(path)?),
+            None if parts.is_empty() && !self.interactive && !std::io::stdin().is_terminal() => parts.push(run::prompt::stdin()?),
             None => {}
         }
         if parts.is_empty() {
@@ -163,22 +233,24 @@ impl Run {
         Ok(Settings {
             recipe: self.recipe.as_deref().map(recipe::find).transpose()?,
             context: self.context,
-            max_tokens: self.max_tokens,
+            max_tokens: self.max_tokens.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
             sampling: Sampling {
                 temperature: self.temp,
-                top_k: self.top_k,
+                top_k: usize::try_from(self.top_k).unwrap_or(0),
                 top_p: self.top_p,
                 min_p: self.min_p,
                 repetition_penalty: self.repeat_penalty,
-                seed: self.seed.unwrap_or_else(another_seed),
+                repetition_window: usize::try_from(self.repeat_last_n).unwrap_or(usize::MAX),
+                seed: self.seed.and_then(|seed| seed.0).unwrap_or_else(another_seed),
             },
             stop: self.stop.clone(),
             draft: self.draft.as_ref().map(|_| Draft::Ngram),
             cache: CacheKind::ALL
                 .into_iter()
-                .find(|(name, _)| *name == self.kv)
+                .find(|(name, _)| *name == self.kv[0])
                 .map_or_else(CacheKind::default, |(_, kind)| kind),
             chat: !self.no_chat,
+            parse_special: self.parse_special,
             prompt_cache: self.prompt_cache.clone(),
         })
     }
@@ -257,37 +329,6 @@ fn print_json(speaker: &Speaker, answer: &Answer, total: &Total, cpu: &Cpu) -> R
         "completion_tokens": outcome.tokens.len(),
     });
     output::json(&object)
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let meta = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?;
-    if !meta.is_file() || meta.len() > MAX_PROMPT {
-        return Err(Failure::input(path, format!("is not a regular file of at most {MAX_PROMPT} bytes")));
-    }
-    let bytes = std::fs::read(path).map_err(|e| Failure::io(path, &e))?;
-    text(bytes).map_err(|e| Failure::input(path, e))
-}
-
-fn stdin() -> Result<String, Failure> {
-    let (name, mut bytes) = (Path::new("stdin"), Vec::new());
-    let read = std::io::stdin().lock().take(MAX_PROMPT + 1).read_to_end(&mut bytes);
-    read.map_err(|e| Failure::io(name, &e))?;
-    if bytes.len() as u64 > MAX_PROMPT {
-        return Err(Failure::input(name, format!("is longer than {MAX_PROMPT} bytes")));
-    }
-    text(bytes).map_err(|e| Failure::input(name, e))
-}
-
-/// A prompt as a text, without the line end that files and pipes have.
-fn text(bytes: Vec<u8>) -> Result<String, String> {
-    let mut text =
-        String::from_utf8(bytes).map_err(|e| format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()))?;
-    for end in ['\n', '\r'] {
-        if text.ends_with(end) {
-            text.pop();
-        }
-    }
-    Ok(text)
 }
 
 /// A seed that differs from run to run.

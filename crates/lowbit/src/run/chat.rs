@@ -27,13 +27,17 @@ impl<'a> Chat<'a> {
         Chat { speaker, conversation, total: Total::default(), turn: 0 }
     }
 
-    /// Reads lines and answers them until the person leaves. Answers go to stdout, all else to stderr.
+    /// Answers `first`, if it is given, then reads lines and answers them until the person leaves. Answers go to stdout, all
+    /// else to stderr.
     ///
     /// # Errors
     /// When stdin cannot be read or the prompt cache cannot be written.
-    pub fn run(mut self, stop: &Stop) -> Result<(), Failure> {
+    pub fn run(mut self, first: Option<String>, stop: &Stop) -> Result<(), Failure> {
         let mut lines = Lines::open()?;
         output::note(self.greeting());
+        if let Some(text) = first {
+            self.say(text, stop, lines.is_terminal());
+        }
         while let Some(text) = read(&mut lines)? {
             match input::parse(&text) {
                 Input::Nothing => {}

@@ -54,8 +54,8 @@ pub fn parse(text: &str) -> Input {
     }
     // A path or a comment is no command: names are lower-case letters.
     let name = trimmed.split_whitespace().next().unwrap_or_default();
-    let is_name = name.len() > 1 && name[1..].bytes().all(|b| b.is_ascii_lowercase());
-    if !trimmed.starts_with('/') || !is_name {
+    let letters = name.strip_prefix('/').filter(|letters| !letters.is_empty());
+    if !letters.is_some_and(|letters| letters.bytes().all(|b| b.is_ascii_lowercase())) {
         return Input::Say(unquoted(text).to_string());
     }
     let rest = trimmed[name.len()..].trim();
@@ -112,6 +112,27 @@ mod tests {
         assert_eq!(parse("/load x"), Input::Load("x".into()));
         assert_eq!(parse("/system Be brief. "), Input::System(Some("Be brief.".into())));
         assert_eq!(parse("/system \"\"\"a\nb\"\"\""), Input::System(Some("a\nb".into())));
+    }
+
+    #[test]
+    fn any_text_can_be_said() {
+        let pieces = ["é", "你好", "😀", "\u{a0}", "/", "//", "/é", "/help", "\"\"\"", "\"", "\n", " ", "x", "\u{301}"];
+        for a in pieces {
+            for b in pieces {
+                for c in pieces {
+                    let text = [a, b, c].concat();
+                    let open = is_open(&text);
+                    let parsed = parse(&text);
+                    let trimmed = text.trim_start();
+                    if !trimmed.is_empty() && !trimmed.starts_with(['/', '"']) {
+                        assert_eq!(parsed, Input::Say(text.trim_end_matches('\n').into()), "{text:?}");
+                        assert!(!open, "{text:?}");
+                    }
+                }
+            }
+        }
+        assert_eq!(parse("你好"), Input::Say("你好".into()));
+        assert_eq!(parse("/é"), Input::Say("/é".into()));
     }
 
     #[test]

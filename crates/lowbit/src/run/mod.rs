@@ -4,6 +4,7 @@ mod chat;
 mod conversation;
 mod input;
 mod lines;
+pub mod prompt;
 mod screen;
 mod shipped;
 mod speaker;

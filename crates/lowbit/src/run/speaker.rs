@@ -25,7 +25,7 @@ const TURN_ENDS: &[&str] = &["<|eot_id|>", "<|im_end|>", "<|end_of_turn|>", "<en
 pub struct Settings {
     /// Make the network of this recipe from masters.
     pub recipe: Option<&'static Recipe>,
-    /// Tokens of prompt and answer together.
+    /// Tokens of prompt and answer together; 0 for all that the model was trained for.
     pub context: Option<usize>,
     /// Tokens of an answer at most.
     pub max_tokens: Option<usize>,
@@ -39,6 +39,8 @@ pub struct Settings {
     pub cache: CacheKind,
     /// Whether the model's chat template is used, if it has one.
     pub chat: bool,
+    /// Whether names of control tokens in a text that is continued are these tokens.
+    pub parse_special: bool,
     /// Where the processed prompt is kept between runs.
     pub prompt_cache: Option<PathBuf>,
 }
@@ -115,7 +117,11 @@ impl Speaker {
             return Err(Failure::input(path, "is a classifier; `lowbit run` needs a language model"));
         }
         let trained = card.max_length;
-        let context = settings.context.filter(|n| *n > 0).unwrap_or(trained.min(CONTEXT));
+        let context = match settings.context {
+            None => trained.min(CONTEXT),
+            Some(0) => trained,
+            Some(context) => context,
+        };
         if context > trained {
             return Err(Failure::usage(format!(
                 "--context is {context}, but the model was trained for {trained} tokens"
@@ -190,7 +196,10 @@ impl Speaker {
         stop: &Stop,
         on_text: &mut dyn FnMut(&str),
     ) -> Result<Answer, Failure> {
-        let prompt = chat::tokens(&self.tokenizer, self.template.as_ref(), messages)?;
+        let prompt = match self.settings.parse_special {
+            true => chat::raw_tokens(&self.tokenizer, chat::plain(messages))?,
+            false => chat::tokens(&self.tokenizer, self.template.as_ref(), messages)?,
+        };
         if prompt.len() >= self.context {
             return Err(self.full(prompt.len()));
         }

@@ -1,0 +1,207 @@
+//! The command line before it is parsed: flags of llama.cpp with one dash, hints for those there is no counterpart of,
+//! and environment variables that are set but empty.
+
+use crate::commands::Cli;
+use crate::failure::Failure;
+use clap::{Command, CommandFactory, FromArgMatches};
+use std::ffi::{OsStr, OsString};
+
+/// Commands whose flags are those of llama.cpp.
+const COMMANDS: &[&str] = &["run", "bench"];
+
+/// Flags with one dash and several letters, and what this program calls them.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("-cnv", "--interactive"),
+    ("-no-cnv", "--no-chat"),
+    ("-no-conversation", "--no-chat"),
+    ("-sys", "--system"),
+    ("-sysf", "--system-file"),
+    ("-st", "--single-turn"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-pg", "--pg"),
+];
+
+/// Flags of llama.cpp that have no counterpart here, and what to do instead.
+const HINTS: &[(&[&str], &str)] = &[
+    (
+        &["-ngl", "--gpu-layers", "--n-gpu-layers", "-sm", "--split-mode", "-mg", "--main-gpu", "-dev", "--device"],
+        "computes on the CPU: leave it out",
+    ),
+    (
+        &["-b", "--batch-size", "-ub", "--ubatch-size", "-tb", "--threads-batch", "-fa", "--flash-attn", "--no-warmup"],
+        "chooses that by itself: leave it out",
+    ),
+    (
+        &["--mlock", "--no-mmap", "-mmp", "--mmap", "--numa", "--prio", "--poll", "--cpu-mask"],
+        "maps the weights and uses the cores of --threads: leave it out",
+    ),
+    (
+        &["--jinja", "--no-jinja", "--color", "-co", "--simple-io", "--no-display-prompt", "--multiline-input", "-mli"],
+        "needs no such switch (chat templates are Jinja, the prompt is not repeated): leave it out",
+    ),
+    (
+        &["-lv", "-v", "--verbose", "--log-disable", "--log-file", "--no-perf", "--verbose-prompt", "-sp", "--special"],
+        "prints the answer on stdout and all else on stderr: leave it out",
+    ),
+    (
+        &["--keep", "--context-shift", "--no-context-shift", "-gan", "-gaw", "--rope-scaling", "--rope-freq-base"],
+        "keeps the context as the model was trained and does not shift it: leave it out; -c chooses its size",
+    ),
+    (
+        &["-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url"],
+        "downloads nothing: fetch the model with the Hub's own client, then name org/name",
+    ),
+    (
+        &["--chat-template", "--chat-template-file", "--in-prefix", "--in-suffix"],
+        "takes the chat template of the model: put a chat_template.jinja beside its config.json, or give --no-chat",
+    ),
+    (
+        &["--presence-penalty", "--frequency-penalty", "--dry-multiplier"],
+        "has --repeat-penalty and --repeat-last-n instead",
+    ),
+    (
+        &["--mirostat", "--typical", "--xtc-probability", "--dynatemp-range", "--top-nsigma", "--samplers"],
+        "has --temp, --top-k, --top-p and --min-p instead",
+    ),
+    (
+        &["--grammar", "--grammar-file", "-j", "--json-schema", "--lora", "--control-vector", "--logit-bias", "-l"],
+        "has nothing like it yet",
+    ),
+    (&["--ignore-eos"], "ends where the model does: leave it out, or ask for the context's tokens with --no-chat"),
+    (&["-md", "--model-draft", "-hfd", "--draft-max"], "guesses tokens without a second model: --draft ngram"),
+];
+
+/// The parsed command line; prints help, a version or what is wrong with it, and ends the program, where that is asked for.
+///
+/// # Errors
+/// What to write in place of a flag of llama.cpp without a counterpart.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
+    let arguments = spelled(arguments.into_iter().collect()).map_err(Failure::usage)?;
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    Ok(parsed(arguments, is_empty).unwrap_or_else(|error| error.exit()))
+}
+
+fn parsed(arguments: Vec<OsString>, is_empty: impl Fn(&OsStr) -> bool + Copy) -> Result<Cli, clap::Error> {
+    let mut command = without_empty(Cli::command(), is_empty);
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// The command and its subcommands, for which variables of the environment that are set but empty count as unset.
+fn without_empty(command: Command, is_empty: impl Fn(&OsStr) -> bool + Copy) -> Command {
+    let command = command.mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+        true => arg.env(None::<&'static str>),
+        false => arg,
+    });
+    command.mut_subcommands(|inner| without_empty(inner, is_empty))
+}
+
+/// The arguments with flags of llama.cpp in this program's spelling.
+///
+/// # Errors
+/// A sentence that says what to write in place of a flag without a counterpart.
+fn spelled(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    let commands = arguments.iter().skip(1).position(|a| COMMANDS.iter().any(|name| a == name));
+    let Some(start) = commands.map(|at| at + 2) else { return Ok(arguments) };
+    let end = arguments.iter().position(|a| a == "--").unwrap_or(arguments.len());
+    let rename = |(i, argument): (usize, OsString)| {
+        let Some(text) = argument.to_str().filter(|text| (start..end).contains(&i) && text.starts_with('-')) else {
+            return Ok(argument);
+        };
+        let (flag, value) = text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value)));
+        if let Some((_, hint)) = HINTS.iter().find(|(names, _)| names.contains(&flag)) {
+            return Err(format!("{flag} is a flag of llama.cpp; this program {hint}"));
+        }
+        let known = SPELLINGS.iter().find(|(theirs, _)| *theirs == flag);
+        Ok(known.map_or(argument.clone(), |(_, ours)| match value {
+            Some(value) => format!("{ours}={value}").into(),
+            None => (*ours).into(),
+        }))
+    };
+    arguments.into_iter().enumerate().map(rename).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Arg;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    fn accepted(text: &str) -> bool {
+        let result = parsed(spelled(words(text)).expect(text), |_| false);
+        if let Err(error) = &result {
+            println!("{text}: {error}");
+        }
+        result.is_ok()
+    }
+
+    #[test]
+    fn flags_of_llama_cpp() {
+        for text in [
+            "lowbit run m -n -1 -s -1 -t -1 --top-k -1 -c 0 --temp 0 --repeat-last-n -1 -p x",
+            "lowbit run -m model.gguf -cnv -sys text -n -2 --top-k 0 -t 0 --repeat-last-n 0",
+            "lowbit run -m m -no-cnv -e -p a -f file -r stop --seed 7",
+            "lowbit run --model=m --n-predict=-1 --ctx-size=0 --seed=-1 --threads=-1 --system-prompt text -st -p x",
+            "lowbit -t -1 run m -sysf file -ctk f16 -ctv f16 -p x",
+            "lowbit bench -m m -p 512,128 -n 0 -pg 512,128 -d 0,64 -r 3 -o json -t -1 -ctk f16 -ctv f16",
+            "lowbit eval m --text t --threads -1",
+        ] {
+            assert!(accepted(text), "{text}");
+        }
+        for (text, word) in [
+            ("lowbit run m -ngl 99", "leave it out"),
+            ("lowbit run m --gpu-layers=99", "--gpu-layers is a flag of llama.cpp"),
+            ("lowbit run -hf org/name", "org/name"),
+            ("lowbit bench m -fa 1", "leave it out"),
+        ] {
+            let hint = spelled(words(text)).expect_err(text);
+            assert!(hint.contains(word), "{text}: {hint}");
+        }
+        for (text, word) in [
+            ("lowbit run m -n -3", "-3 is not in"),
+            ("lowbit run m -s -2", "nor -1"),
+            ("lowbit run m -t -2", "nor -1"),
+            ("lowbit run m -m n -p x", "cannot be used with"),
+        ] {
+            let error = parsed(words(text), |_| false).expect_err(text);
+            assert!(error.to_string().contains(word), "{text}: {error}");
+            assert_eq!(error.exit_code(), 2, "{text}");
+        }
+        // A value, another command's flag, and what follows `--` are left alone.
+        assert_eq!(spelled(words("lowbit eval -ngl")), Ok(words("lowbit eval -ngl")));
+        assert_eq!(spelled(words("lowbit run -- -ngl")), Ok(words("lowbit run -- -ngl")));
+    }
+
+    #[test]
+    fn no_hint_is_for_a_flag_there_is() {
+        let command = Cli::command();
+        for (name, hints) in COMMANDS.iter().map(|name| (name, HINTS.iter().flat_map(|(names, _)| *names))) {
+            let own = command.find_subcommand(name).expect("a command");
+            for hint in hints {
+                let text = hint.trim_start_matches('-');
+                let long = |arg: &Arg| {
+                    arg.get_long() == Some(text) || arg.get_all_aliases().is_some_and(|all| all.contains(&text))
+                };
+                let short = |arg: &Arg| text.len() == 1 && arg.get_short() == text.chars().next();
+                assert!(!own.get_arguments().any(|arg| long(arg) || short(arg)), "{name} has {hint}");
+            }
+        }
+    }
+
+    #[test]
+    fn empty_variables_are_unset() {
+        fn all(command: &Command, out: &mut Vec<OsString>) {
+            out.extend(command.get_arguments().filter_map(|arg| arg.get_env().map(OsStr::to_owned)));
+            command.get_subcommands().for_each(|inner| all(inner, out));
+        }
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        all(&Cli::command(), &mut before);
+        assert!(before.iter().any(|name| name == "LOWBIT_THREADS"));
+        all(&without_empty(Cli::command(), |name| name != "LOWBIT_ISA"), &mut after);
+        assert!(!after.is_empty() && after.iter().all(|name| name == "LOWBIT_ISA"), "{after:?}");
+    }
+}
