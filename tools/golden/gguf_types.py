@@ -2,7 +2,9 @@
 
 Writes into crates/lowbit-model/tests/golden/: `gguf_types.safetensors` with, for each type, uint8 `TYPE.bytes` (rows of
 blocks), float32 `TYPE.values` they mean, and for the types that are written float32 `TYPE.source` whose quantization they
-are; and `small.gguf`. I2_S is no type of gguf-py: its bytes follow `quantize_i2_s` of bitnet.cpp (ggml-bitnet-mad.cpp).
+are; and `small.gguf`. The first blocks of each type have awkward scales: 0, subnormal, negative, the largest. I2_S is no type
+of gguf-py: its bytes follow `quantize_i2_s` of bitnet.cpp (ggml-bitnet-mad.cpp). Q1_0 and the Q2_0 types have no
+dequantizer in gguf-py: they follow `dequantize_row_q1_0` and `dequantize_row_q2_0` of llama.cpp (ggml-quants.c).
 """
 
 from pathlib import Path
@@ -13,8 +15,28 @@ from safetensors.numpy import save_file
 
 OUT = Path(__file__).parents[2] / "crates/lowbit-model/tests/golden"
 # Byte offsets of the f16 fields of a block, and bytes of a block.
-SCALES = {"Q4_0": ([0], 18), "Q8_0": ([0], 34), "Q4_K": ([0, 2], 144), "Q6_K": ([208], 210)}
+SCALES = {
+    "Q4_0": ([0], 18), "Q4_1": ([0, 2], 20), "Q5_0": ([0], 22), "Q5_1": ([0, 2], 24), "Q8_0": ([0], 34),
+    "Q2_K": ([80, 82], 84), "Q3_K": ([108], 110), "Q4_K": ([0, 2], 144), "Q5_K": ([0, 2], 176), "Q6_K": ([208], 210),
+    "IQ4_NL": ([0], 18), "IQ4_XS": ([0], 136), "MXFP4": ([], 17), "NVFP4": ([], 36),
+    "Q1_0": ([0], 18), "Q2_0": ([0], 18), "Q2_0_G128": ([0], 34), "PQ2_0": ([0], 34),
+}
+AWKWARD = [0.0, 6e-8, -1.5, 1024.0]
 ROWS, BLOCKS = 3, 2
+
+
+def few_bits(blocks, bits):
+    """Q1_0 and Q2_0: an f16 scale, then elements, lowest bits first."""
+    scale = blocks[:, :2].copy().view(np.float16).astype(np.float32)
+    codes = blocks[:, 2:, None] >> np.arange(0, 8, bits, dtype=np.uint8) & np.uint8(2**bits - 1)
+    codes = codes.reshape(len(blocks), -1).astype(np.float32)
+    return scale * (codes * 2 - 1 if bits == 1 else codes - 1)
+
+
+def dequantized(name, blocks):
+    if name in ("Q1_0", "Q2_0", "Q2_0_G128", "PQ2_0"):
+        return few_bits(blocks, 1 if name == "Q1_0" else 2).reshape(ROWS, -1)
+    return gguf.quants.dequantize(blocks.reshape(ROWS, -1), gguf.GGMLQuantizationType[name])
 
 
 def ternary(rng, cols, scale):
@@ -34,11 +56,14 @@ if __name__ == "__main__":
     for name, (scales, size) in SCALES.items():
         blocks = rng.integers(0, 256, (ROWS * BLOCKS, size), dtype=np.uint8)
         for at in scales:
-            half = (rng.standard_normal(len(blocks)) * 0.02).astype(np.float16)
+            half = rng.permutation(np.r_[AWKWARD, rng.standard_normal(len(blocks) - len(AWKWARD)) * 0.02]).astype(np.float16)
             blocks[:, at : at + 2] = half.view(np.uint8).reshape(-1, 2)
-        kind = gguf.GGMLQuantizationType[name]
+        if name == "MXFP4":  # exponents up to where twelve halves stay finite
+            blocks[:, 0] = np.r_[0, 1, 2, 251, rng.integers(100, 150, len(blocks) - 4)]
         tensors[f"{name}.bytes"] = blocks.reshape(ROWS, -1)
-        tensors[f"{name}.values"] = gguf.quants.dequantize(tensors[f"{name}.bytes"], kind)
+        tensors[f"{name}.values"] = dequantized(name, blocks)
+    doubles = rng.standard_normal((ROWS, 64)) * 10.0 ** rng.integers(-50, 38, (ROWS, 64))
+    tensors |= {"F64.bytes": doubles.view(np.uint8), "F64.values": doubles.astype(np.float32)}
     sources = {
         "F32": rng.standard_normal((ROWS, 64)),
         "F16": rng.standard_normal((ROWS, 64)) * 10.0 ** rng.integers(-8, 5, (ROWS, 64)),

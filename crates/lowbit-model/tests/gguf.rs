@@ -112,6 +112,31 @@ fn every_type_means_what_the_reference_says() {
 }
 
 #[test]
+fn scalars_have_no_dimensions() {
+    let file = Build::new(3, 2, 0).tensor(b"s", &[], 0, 0).tensor(b"w", &[2], 0, 32);
+    let data = [&2f32.to_le_bytes()[..], &[0; 28], &[0; 8]].concat();
+    let gguf = parse(file.data(&data)).expect("valid");
+    let scalar = gguf.tensor("s").expect("there");
+    assert_eq!((&scalar.shape[..], scalar.len(), scalar.bytes()), (&[][..], 1, 4));
+    assert_eq!(gguf.floats(scalar).expect("valid"), [2.0]);
+    let error = parse(Build::new(3, 1, 0).tensor(b"s", &[], 8, 0).data(&[0; 34])).expect_err("part of a block");
+    assert!(error.to_string().contains("rows of 1 elements do not fill blocks of 32"), "{error}");
+}
+
+/// Number 42 has had blocks of 64 and of 128.
+#[test]
+fn a_number_of_two_meanings_is_read_by_its_bytes() {
+    for (name, bytes) in [("Q2_0", 18 * 128), ("Q2_0_G128", 34 * 64)] {
+        let build = |gap: usize| {
+            let file = Build::new(3, 2, 0).tensor(b"a", &[128, 64], 42, 0);
+            file.tensor(b"b", &[128, 64], 42, gap as u64).data(&vec![0; gap + bytes])
+        };
+        let gguf = parse(build(bytes.next_multiple_of(32))).expect("valid");
+        assert_eq!(gguf.tensors().iter().map(|t| (t.kind.name, t.bytes())).collect::<Vec<_>>(), [(name, bytes); 2]);
+    }
+}
+
+#[test]
 fn written_types_keep_what_they_say_they_keep() {
     let source: Vec<f32> = (0..512).map(|i: i32| [0.0, 0.3, -0.3, 0.0, 0.3][(i * i % 17 % 5) as usize]).collect();
     for kind in TYPES.iter().filter(|t| t.is_ternary()) {
@@ -305,7 +330,6 @@ fn bad_tensors() -> Vec<Bad> {
     let named = |name: &[u8]| build(1, 0).tensor(name, &[4], 0, 0).data(&[0; 64]);
     let long = "n".repeat(1 << 20);
     vec![
-        ("M12 no dimensions", tensor(&[], 0), vec!["`w`", "has 0 dimensions"]),
         ("M12 five", tensor(&[1; 5], 0), vec!["`w`", "has 5 dimensions"]),
         (
             "M12 2^32 - 1",
@@ -323,7 +347,8 @@ fn bad_tensors() -> Vec<Bad> {
         ("M13 removed", tensor(&[32], 4), vec!["`w`", "type 4 (Q4_2, removed", "TQ2_0"]),
         ("M13 9999", tensor(&[32], 9999), vec!["`w`", "type 9999 (unknown)"]),
         ("M13 -1", tensor(&[32], u32::MAX), vec!["`w`", "type 4294967295"]),
-        ("not read", tensor(&[256], 11), vec!["`w`", "type 11 (Q3_K) is not supported"]),
+        ("not read", tensor(&[256], 16), vec!["`w`", "type 16 (IQ2_XXS) is not supported; supported: F32"]),
+        ("whole numbers", tensor(&[8], 26), vec!["`w`", "type 26 (I32) is not supported"]),
         ("M13 part of a block", tensor(&[33, 32], 8), vec!["`w`", "rows of 33", "blocks of 32"]),
         ("M14 1 TiB", tensor(&[1 << 38], 0), vec!["`w`", "1099511627776 bytes", "end past the file"]),
         (

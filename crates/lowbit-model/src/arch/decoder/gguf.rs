@@ -129,7 +129,7 @@ pub(crate) fn config(file: &Gguf) -> Result<(&'static Arch, crate::Config), Erro
     let table = file.tensor("token_embd.weight").ok_or_else(|| at("tensor `token_embd.weight` is missing".into()))?;
     let rope_theta = file.number(&key("rope.freq_base"))?.unwrap_or(10_000.0);
     let config = Config {
-        vocab_size: *table.shape.first().expect("at least one dimension"),
+        vocab_size: table.shape.first().copied().unwrap_or(1),
         hidden_size,
         num_hidden_layers: need("block_count")?,
         num_attention_heads: heads,

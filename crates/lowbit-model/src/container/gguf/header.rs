@@ -100,7 +100,10 @@ impl Header {
             raw.push(tensor);
         }
         let data = c.at.next_multiple_of(align);
-        let entries = raw.into_iter().map(|t| t.check(data, align, file.len())).collect::<Result<Vec<_>, _>>()?;
+        let spans = spans(&raw, file.len().saturating_sub(data) as u64);
+        let place = Place { data, align, file: file.len() };
+        let entries =
+            raw.into_iter().zip(spans).map(|(t, span)| t.check(&place, span)).collect::<Result<Vec<_>, _>>()?;
         overlaps(&entries)?;
         Ok(Header { version, metadata, entries })
     }
@@ -141,6 +144,21 @@ fn overlaps(entries: &[Entry]) -> Result<(), String> {
     }
 }
 
+/// Bytes from the start of each tensor to that of the next one, or to the end of the data.
+fn spans(tensors: &[RawTensor], data: u64) -> Vec<u64> {
+    let mut starts: Vec<u64> = tensors.iter().map(|t| t.offset).chain([data]).collect();
+    starts.sort_unstable();
+    let next = |offset: u64| starts.get(starts.partition_point(|start| *start <= offset)).copied();
+    tensors.iter().map(|t| next(t.offset).unwrap_or(data).saturating_sub(t.offset)).collect()
+}
+
+/// Where the data of a file begins, how tensors are aligned, and where the file ends.
+struct Place {
+    data: usize,
+    align: usize,
+    file: usize,
+}
+
 struct RawTensor {
     name: String,
     dims: Vec<u64>,
@@ -154,21 +172,28 @@ impl RawTensor {
         check_name(&name)?;
         let at = |text: String| format!("`{}`: {text}", show(&name));
         let count = c.u32()?;
-        if !(1..=MAX_DIMS).contains(&count) {
-            return Err(at(format!("has {count} dimensions; it must have 1 to {MAX_DIMS}")));
+        if count > MAX_DIMS {
+            return Err(at(format!("has {count} dimensions, more than {MAX_DIMS}")));
         }
         let dims = (0..count).map(|_| c.u64()).collect::<Result<Vec<_>, _>>()?;
         let (kind, offset) = (c.u32()?, c.u64()?);
         Ok(RawTensor { name, dims, kind, offset })
     }
 
-    fn check(self, data: usize, align: usize, file: usize) -> Result<Entry, String> {
+    /// `span` is the number of bytes up to the next tensor.
+    fn check(self, place: &Place, span: u64) -> Result<Entry, String> {
+        let Place { data, align, file } = *place;
         let at = |text: String| format!("tensor `{}`: {text}", show(&self.name));
         let dims = &self.dims;
         let count = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d).filter(|&n| n <= MAX_ELEMENTS && n > 0));
         let count = count.ok_or_else(|| at(format!("dimensions {dims:?}; a tensor has 1 to 2^40 elements")))?;
-        let kind = types::of(self.kind).map_err(&at)?;
-        let bytes = kind.size(dims[0], count).map_err(&at)?;
+        // A scalar has no dimensions.
+        let cols = dims.first().copied().unwrap_or(1);
+        let padded = |bytes: u64| bytes.next_multiple_of(align as u64);
+        let fills =
+            |kind: &Type| kind.size(cols, count).is_ok_and(|bytes| bytes <= span && padded(bytes) == padded(span));
+        let kind = types::of(self.kind, fills).map_err(&at)?;
+        let bytes = kind.size(cols, count).map_err(&at)?;
         if !self.offset.is_multiple_of(align as u64) {
             return Err(at(format!("offset {} is not a multiple of the alignment {align}", self.offset)));
         }

@@ -17,7 +17,7 @@ pub struct Tensor {
     pub name: String,
     /// How its elements are stored.
     pub kind: &'static Type,
-    /// Dimensions, 1 to 4, outermost first.
+    /// Dimensions, up to 4, outermost first; a scalar has none.
     pub shape: Vec<usize>,
     range: Range<usize>,
 }

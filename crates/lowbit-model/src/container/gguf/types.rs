@@ -61,56 +61,60 @@ types! {
     F32 = 0, 1 in 4 + 0, Numbers(blocks::f32), Some(blocks::put_f32);
     F16 = 1, 1 in 2 + 0, Numbers(blocks::f16), Some(blocks::put_f16);
     Q4_0 = 2, 32 in 18 + 0, Numbers(blocks::q4_0), None;
+    Q4_1 = 3, 32 in 20 + 0, Numbers(blocks::q4_1), None;
+    Q5_0 = 6, 32 in 22 + 0, Numbers(blocks::q5_0), None;
+    Q5_1 = 7, 32 in 24 + 0, Numbers(blocks::q5_1), None;
     Q8_0 = 8, 32 in 34 + 0, Numbers(blocks::q8_0), Some(blocks::put_q8_0);
+    Q2_K = 10, 256 in 84 + 0, Numbers(blocks::q2_k), None;
+    Q3_K = 11, 256 in 110 + 0, Numbers(blocks::q3_k), None;
     Q4_K = 12, 256 in 144 + 0, Numbers(blocks::q4_k), None;
+    Q5_K = 13, 256 in 176 + 0, Numbers(blocks::q5_k), None;
     Q6_K = 14, 256 in 210 + 0, Numbers(blocks::q6_k), None;
+    IQ4_NL = 20, 32 in 18 + 0, Numbers(blocks::iq4_nl), None;
+    IQ4_XS = 23, 256 in 136 + 0, Numbers(blocks::iq4_xs), None;
+    F64 = 28, 1 in 8 + 0, Numbers(blocks::f64), None;
     BF16 = 30, 1 in 2 + 0, Numbers(blocks::bf16), Some(blocks::put_bf16);
     TQ1_0 = 34, 256 in 54 + 0, Blocks(blocks::tq1_0), Some(blocks::put_tq1_0);
     TQ2_0 = 35, 256 in 66 + 0, Blocks(blocks::tq2_0), Some(blocks::put_tq2_0);
     I2_S = 36, 128 in 32 + 32, OneScale(blocks::i2_s), Some(blocks::put_i2_s);
+    MXFP4 = 39, 32 in 17 + 0, Numbers(blocks::mxfp4), None;
+    NVFP4 = 40, 64 in 36 + 0, Numbers(blocks::nvfp4), None;
+    Q1_0 = 41, 128 in 18 + 0, Numbers(blocks::q1_0), None;
+    Q2_0 = 42, 64 in 18 + 0, Numbers(blocks::q2_0), None;
+    Q2_0_G128 = 42, 128 in 34 + 0, Numbers(blocks::q2_0), None;
+    PQ2_0 = 142, 128 in 34 + 0, Numbers(blocks::q2_0), None;
 }
 
 /// Names of numbers that are not read.
 const OTHERS: &[(u32, &str)] = &[
-    (3, "Q4_1"),
     (4, "Q4_2, removed from GGUF"),
     (5, "Q4_3, removed from GGUF"),
-    (6, "Q5_0"),
-    (7, "Q5_1"),
     (9, "Q8_1"),
-    (10, "Q2_K"),
-    (11, "Q3_K"),
-    (13, "Q5_K"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
     (19, "IQ1_S"),
-    (20, "IQ4_NL"),
     (21, "IQ3_S"),
     (22, "IQ2_S"),
-    (23, "IQ4_XS"),
     (24, "I8"),
     (25, "I16"),
     (26, "I32"),
     (27, "I64"),
-    (28, "F64"),
     (29, "IQ1_M"),
     (31, "Q4_0_4_4, removed from GGUF"),
     (32, "Q4_0_4_8, removed from GGUF"),
     (33, "Q4_0_8_8, removed from GGUF"),
-    (39, "MXFP4"),
-    (40, "NVFP4"),
-    (41, "Q1_0"),
-    (42, "Q2_0"),
+    (143, "PTQ1_0"),
 ];
 
-/// The type of a number.
+/// The type of a number; where a number has had several meanings, the first that `fills` the place of the tensor.
 ///
 /// # Errors
 /// A sentence listing the types that are read.
-pub(super) fn of(number: u32) -> Result<&'static Type, String> {
-    TYPES.iter().find(|t| t.number == number).ok_or_else(|| {
+pub(super) fn of(number: u32, fills: impl Fn(&Type) -> bool) -> Result<&'static Type, String> {
+    let meanings = || TYPES.iter().filter(|t| t.number == number);
+    meanings().find(|t| fills(t)).or_else(|| meanings().next()).ok_or_else(|| {
         let name = OTHERS.iter().find(|(n, _)| *n == number).map_or("unknown", |(_, name)| name);
         let known: Vec<_> = TYPES.iter().map(|t| t.name).collect();
         format!("type {number} ({name}) is not supported; supported: {}", known.join(", "))
