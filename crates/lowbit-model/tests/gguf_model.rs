@@ -349,18 +349,18 @@ fn bad_vocabularies() -> Vec<Case> {
             vocabulary("tokenizer.ggml.scores", Field::Floats(vec![0.0, f32::NAN, 0.0])),
             &["piece 1 has score NaN"],
         ),
-        (
-            "type 9",
-            vocabulary("tokenizer.ggml.token_type", Field::Ints(vec![2, 1, 9])),
-            &["token 2 has unknown type 9"],
-        ),
+        ("types", vocabulary("tokenizer.ggml.token_type", Field::Ints(vec![2, 1])), &["2 types for 3 tokens"]),
         ("twice", vocabulary("tokenizer.ggml.tokens", texts(&["<unk>", "a", "a"])), &["pieces 1 and 2 are both `a`"]),
         (
             "bos",
-            vocabulary("tokenizer.ggml.bos_token_id", Field::U32(3)),
-            &["`tokenizer.ggml.bos_token_id` is 3", "3 tokens"],
+            vocabulary("tokenizer.ggml.bos_token_id", Field::Text("a".into())),
+            &["`tokenizer.ggml.bos_token_id` is not a whole number"],
         ),
-        ("too many", vocabulary("tokenizer.ggml.tokens", texts(&["<unk>", "a", "b", "c", "d", "e"])), &["6 pieces"]),
+        (
+            "too many",
+            vocabulary("tokenizer.ggml.tokens", texts(&["<unk>", "a", "b", "c", "d", "e"])),
+            &["3 types for 6 tokens"],
+        ),
     ]
 }
 

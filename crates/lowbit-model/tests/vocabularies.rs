@@ -4,7 +4,7 @@
 mod common;
 
 use lowbit_model::Tokenizer;
-use lowbit_model::container::gguf::{Gguf, GgufWriter};
+use lowbit_model::container::gguf::{Field, Gguf, GgufWriter};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -239,6 +239,76 @@ fn vocabularies_go_through_gguf_unchanged() {
             assert_eq!(back.decode(&ids).expect("decodes"), tokenizer.decode(&ids).expect("decodes"), "{name}");
         }
     }
+}
+
+/// The fields of a vocabulary of bytes, then tokens of several types.
+fn typed(changes: &[(&str, Field)]) -> Vec<(String, Field)> {
+    let fields = Tokenizer::bytes().gguf_fields(264).expect("bytes");
+    let changed = |key: &str| changes.iter().any(|(end, _)| key == format!("tokenizer.ggml.{end}"));
+    let kept = fields.into_iter().filter(|(key, _)| !changed(key));
+    kept.chain(changes.iter().map(|(end, field)| (format!("tokenizer.ggml.{end}"), field.clone()))).collect()
+}
+
+fn read(path: &Path, fields: &[(String, Field)]) -> Tokenizer {
+    GgufWriter::create(path, fields, Vec::new()).expect("created").finish().expect("written");
+    Tokenizer::from_gguf(&Gguf::open(path).expect("valid")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn what_gguf_says_of_tokens_is_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("x.gguf");
+    let types = [vec![1; 256], vec![3, 3, 4, 5, 2, 1, 3, 1]].concat();
+    let fields = typed(&[
+        ("pre", Field::Text("falcon3".into())),
+        ("token_type", Field::Ints(types)),
+        ("bos_token_id", Field::U32(256)),
+        ("eos_token_id", Field::U32(257)),
+        ("add_eos_token", Field::Bool(true)),
+    ]);
+    let tokenizer = read(&path, &fields);
+    // `falcon3` begins a text where the file does not say otherwise; the bytes did.
+    assert_eq!(tokenizer.encode("ab", 9).expect("encodes"), [97, 98, 257]);
+    assert_eq!(tokenizer.encode_parts(&[("ab", false)]).expect("encodes"), [97, 98]);
+    let again = tokenizer.gguf_fields(264).expect("GGUF");
+    for key in ["pre", "token_type", "tokens", "add_bos_token", "add_eos_token", "eos_token_id"] {
+        let of = |fields: &[(String, Field)]| {
+            fields.iter().find(|(k, _)| *k == format!("tokenizer.ggml.{key}")).map(|(_, field)| field.clone())
+        };
+        assert_eq!(of(&again), of(&fields), "{key}");
+    }
+    let begun = read(&path, &typed(&[("add_bos_token", Field::Bool(true)), ("bos_token_id", Field::U32(256))]));
+    assert_eq!(begun.encode("a", 9).expect("encodes"), [256, 97]);
+    // Types and scores may be more than tokens, never fewer; tokens without a name get one.
+    let tokens = |fields: &[(String, Field)]| match &fields[2].1 {
+        Field::Texts(tokens) => tokens.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut names = tokens(&typed(&[]));
+    names[263].clear();
+    let more = typed(&[("token_type", Field::Ints(vec![1; 300])), ("tokens", Field::Texts(names))]);
+    assert_eq!(read(&path, &more).id("[EMPTY_263]"), Some(263));
+}
+
+#[test]
+fn sentencepiece_ends_texts_where_gguf_says_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("x.gguf");
+    let spm = Tokenizer::load(&golden("spm_bytes.model")).expect("valid");
+    let mut fields = spm.gguf_fields(spm.vocab_size()).expect("GGUF");
+    let plain = read(&path, &fields).encode("low", 99).expect("encodes");
+    fields
+        .iter_mut()
+        .filter(|(key, _)| key.ends_with("add_eos_token"))
+        .for_each(|(_, field)| *field = Field::Bool(true));
+    assert_eq!(read(&path, &fields).encode("low", 99).expect("encodes"), [&plain[..], &[2]].concat());
+    // Without keys the first and the last token are those of sentencepiece's trainer.
+    fields.retain(|(key, _)| !key.ends_with("s_token_id"));
+    assert_eq!(read(&path, &fields).encode("low", 99).expect("encodes"), [&plain[..], &[2]].concat());
+}
+
+#[test]
+fn a_normalizer_has_no_place_in_gguf() {
     let lower = Tokenizer::train_bpe(["low"; 9], 300, true).expect("trains");
     let error = lower.gguf_fields(300).expect_err("a normalizer").to_string();
     assert!(error.contains("GGUF has no place for the normalizer"), "{error}");

@@ -6,6 +6,7 @@ use crate::arch::family::GgufHeader;
 use crate::container::gguf::{Field, GgufWriter, Planned, Type, find};
 use crate::origin::ternary::holds_ternary;
 use crate::source::{ParamSpec, Role};
+use crate::tokenizer::special_keys;
 use crate::{Error, Kind};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -192,11 +193,9 @@ fn vocabulary(checkpoint: &Checkpoint) -> Result<Vec<(String, Field)>, Error> {
     })?;
     let table = checkpoint.listing().params().iter().find(|p| p.role == Role::Embedding);
     let mut fields = tokenizer.gguf_fields(table.map_or(0, |table| table.rows))?;
-    let ids = card.bos_token_id.map(|id| ("bos", id)).into_iter();
-    for (key, id) in ids.chain(["eos", "eot", "eom"].into_iter().zip(card.eos_token_ids.iter().copied())) {
-        let key = format!("tokenizer.ggml.{key}_token_id");
-        fields.retain(|(other, _)| *other != key);
-        fields.push((key, Field::U32(id)));
+    for (key, id) in special_keys(card.bos_token_id, &card.eos_token_ids, |id| tokenizer.name(id))? {
+        fields.retain(|(other, _)| other != key);
+        fields.push((key.into(), Field::U32(id)));
     }
     if let Some(template) = &card.chat_template {
         fields.push(("tokenizer.chat_template".into(), Field::Text(template.clone())));

@@ -1,58 +1,17 @@
 //! Byte-level BPE from a list of tokens and merges, as GGUF files and tiktoken files hold them.
 
 use super::bytes::letter;
+use super::pre::{self, Pre};
 use super::spm::Use;
 use super::{MAX_VOCABULARY, Vocabulary};
 use crate::container::show;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, Tokenizer};
-
-/// How a text is split before pairs are merged.
-pub(super) struct Pre {
-    /// Names in `tokenizer.ggml.pre`; the first is the one to write.
-    pub names: &'static [&'static str],
-    /// Applied one after the other, each to what the ones before left.
-    pub patterns: &'static [&'static str],
-    /// Whether what is a token as a whole is taken without merging.
-    pub whole: bool,
-    /// Whether a text begins with the first token when the file does not say.
-    pub add_bos: bool,
-}
-
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-const LLAMA3: &str = concat!(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
-    r"|\s+(?!\S)|\s+"
-);
-
-/// Every way of splitting.
-pub(super) static PRES: &[Pre] = &[
-    Pre { names: &["gpt-2"], patterns: &[GPT2], whole: false, add_bos: false },
-    Pre { names: &["llama-bpe", "llama3", "llama-v3"], patterns: &[LLAMA3], whole: true, add_bos: true },
-    Pre {
-        names: &["default", ""],
-        patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
-        whole: false,
-        add_bos: false,
-    },
-];
-
-/// The way of splitting of a name.
-///
-/// # Errors
-/// A sentence listing the known ones.
-pub(super) fn pre(name: &str) -> Result<&'static Pre, String> {
-    let known: Vec<_> = PRES.iter().map(|pre| pre.names[0]).collect();
-    let found = PRES.iter().find(|pre| pre.names.contains(&name));
-    found.ok_or_else(|| {
-        format!("`tokenizer.ggml.pre` is `{}`, which is unknown; known: {}", show(name), known.join(", "))
-    })
-}
 
 /// The tokenizer of a vocabulary whose normal tokens are spelled in GPT-2's letters.
 ///
@@ -65,27 +24,25 @@ pub(super) fn build(v: &Vocabulary, pre: &Pre) -> Result<Tokenizer, String> {
         return Err(format!("{text}; it must have as many of each, 1 to {MAX_VOCABULARY}"));
     }
     let added = |usage: &Use| matches!(usage, Use::Control | Use::Unknown | Use::User);
-    // What ends the list is added behind the model, where no merge reaches it.
-    let inner = v.uses.iter().rposition(|usage| !added(usage)).map_or(0, |last| last + 1);
     let mut seen = HashMap::with_capacity(n);
     for (id, token) in v.tokens.iter().enumerate() {
         if let Some(first) = seen.insert(token.as_str(), id) {
             return Err(format!("tokens {first} and {id} are both `{}`", show(token)));
         }
     }
-    let mut merges = Vec::with_capacity(v.merges.len());
+    // What ends the list and no merge makes is added behind the model.
+    let mut inner = v.uses.iter().rposition(|usage| !added(usage)).map_or(0, |last| last + 1);
     let mut union = String::new();
     for (i, (left, right)) in v.merges.iter().enumerate() {
         union.clear();
         union.extend([left.as_str(), right.as_str()]);
-        let within = |token: &str| seen.get(token).is_some_and(|id| *id < inner);
-        if let Some(token) = [left, right, &union].into_iter().find(|token| !within(token)) {
-            return Err(format!("merge {i} needs token `{}`, which the vocabulary lacks", show(token)));
+        for token in [left, right, &union] {
+            let lacks = || format!("merge {i} needs token `{}`, which the vocabulary lacks", show(token));
+            inner = inner.max(seen.get(token.as_str()).ok_or_else(lacks)? + 1);
         }
-        merges.push((left.clone(), right.clone()));
     }
     let vocab: Vocab = v.tokens[..inner].iter().enumerate().map(|(id, token)| (token.clone(), id as u32)).collect();
-    let model = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(pre.whole).build();
+    let model = BPE::builder().vocab_and_merges(vocab, v.merges.clone()).ignore_merges(pre.whole).build();
     let mut hub = Tokenizer::new(model.map_err(|e| e.to_string())?);
     let mut tokens = Vec::new();
     for (token, usage) in v.tokens.iter().zip(&v.uses).filter(|(_, usage)| added(usage)) {
@@ -103,28 +60,37 @@ pub(super) fn build(v: &Vocabulary, pre: &Pre) -> Result<Tokenizer, String> {
     Ok(hub)
 }
 
-/// Adds what surrounds the model: splitting, decoding, the first token.
+/// Adds what surrounds the model: splitting, decoding, the first and the last token.
 fn dress(hub: &mut Tokenizer, v: &Vocabulary, pre: &Pre) -> Result<(), serde_json::Error> {
     let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
-    let mut steps: Vec<Value> = pre.patterns.iter().map(|pattern| split(pattern)).collect();
+    let mut steps = pre::steps(pre);
     steps.push(level.clone());
     let steps = json!({"type": "Sequence", "pretokenizers": steps});
     hub.with_pre_tokenizer(Some(serde_json::from_value::<PreTokenizerWrapper>(steps)?));
     hub.with_decoder(Some(serde_json::from_value::<DecoderWrapper>(level)?));
-    if let Some(bos) = v.bos.filter(|_| v.add_bos) {
-        let name = &v.tokens[bos as usize];
-        let (first, a) =
-            (json!({"SpecialToken": {"id": name, "type_id": 0}}), json!({"Sequence": {"id": "A", "type_id": 0}}));
-        let b = json!({"Sequence": {"id": "B", "type_id": 1}});
-        let template = json!({"type": "TemplateProcessing", "single": [first, a], "pair": [first, a, b],
-            "special_tokens": {name: {"id": name, "ids": [bos], "tokens": [name]}}});
+    let (first, last) = (v.bos.filter(|_| v.add_bos), v.eos.filter(|_| v.add_eos));
+    if first.is_some() || last.is_some() {
+        let special = |id: u32, part: u8| json!({"SpecialToken": {"id": v.tokens[id as usize], "type_id": part}});
+        let around = |name: &str, part: u8| {
+            let text = json!({"Sequence": {"id": name, "type_id": part}});
+            let parts =
+                [first.filter(|_| part == 0).map(|id| special(id, part)), Some(text), last.map(|id| special(id, part))];
+            parts.into_iter().flatten().collect::<Vec<_>>()
+        };
+        let known: Map<String, Value> = [first, last]
+            .into_iter()
+            .flatten()
+            .map(|id| {
+                let name = &v.tokens[id as usize];
+                (name.clone(), json!({"id": name, "ids": [id], "tokens": [name]}))
+            })
+            .collect();
+        let pair = [around("A", 0), around("B", 1)].concat();
+        let template = json!({"type": "TemplateProcessing", "single": around("A", 0),
+            "pair": pair, "special_tokens": known});
         hub.with_post_processor(Some(serde_json::from_value::<PostProcessorWrapper>(template)?));
     }
     Ok(())
-}
-
-fn split(pattern: &str) -> Value {
-    json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
 }
 
 /// Bytes spelled in GPT-2's letters.
@@ -146,8 +112,8 @@ pub(super) fn vocabulary_of(file: &Value) -> Result<(Vocabulary, &'static Pre), 
         return Err(format!("GGUF has no place for the normalizer {}", show(&file["normalizer"].to_string())));
     }
     // Without merges it does not matter where a text is split.
-    let mergeless = model["merges"].as_array().is_none_or(Vec::is_empty).then(|| &PRES[0]);
-    let pre = pre_of(&file["pre_tokenizer"]).or(mergeless);
+    let mergeless = model["merges"].as_array().is_none_or(Vec::is_empty).then(|| &pre::PRES[0]);
+    let pre = pre::of(&file["pre_tokenizer"], model["ignore_merges"] == true).or(mergeless);
     let pre = pre.ok_or("GGUF has no name for the pre-tokenizer of this `tokenizer.json`")?;
     let pairs = model["vocab"].as_object().into_iter().flatten().filter_map(|(k, v)| Some((k.as_str(), v.as_u64()?)));
     let mut all: HashMap<u64, (&str, Use)> = pairs.map(|(token, id)| (id, (token, Use::Normal))).collect();
@@ -155,7 +121,14 @@ pub(super) fn vocabulary_of(file: &Value) -> Result<(Vocabulary, &'static Pre), 
         let usage = if token["special"] == true { Use::Control } else { Use::User };
         all.insert(token["id"].as_u64().unwrap_or(0), (token["content"].as_str().unwrap_or(""), usage));
     }
-    let mut v = Vocabulary::default();
+    let [first, last] = around(&file["post_processor"])?;
+    let mut v = Vocabulary {
+        bos: first,
+        add_bos: first.is_some(),
+        eos: last,
+        add_eos: last.is_some(),
+        ..Vocabulary::default()
+    };
     for id in 0..all.len() as u64 {
         let (token, usage) = all.get(&id).ok_or_else(|| format!("the vocabulary has no token {id}"))?;
         v.tokens.push((*token).into());
@@ -172,19 +145,33 @@ pub(super) fn vocabulary_of(file: &Value) -> Result<(Vocabulary, &'static Pre), 
     Ok((v, pre))
 }
 
-/// The known way of splitting that a pre-tokenizer of the Hub is.
-fn pre_of(step: &Value) -> Option<&'static Pre> {
-    let steps = step["pretokenizers"].as_array().cloned().unwrap_or_else(|| vec![step.clone()]);
-    let (last, splits) = steps.split_last().filter(|(last, _)| last["type"] == "ByteLevel")?;
-    if last["add_prefix_space"] == true || splits.iter().any(|s| s["type"] != "Split" || s["behavior"] != "Isolated") {
-        return None;
+/// The tokens that a post-processor of the Hub puts before and after a text.
+///
+/// # Errors
+/// A sentence when there are several, or another kind of step.
+fn around(step: &Value) -> Result<[Option<u32>; 2], String> {
+    let steps = step["processors"].as_array().cloned().unwrap_or_else(|| vec![step.clone()]);
+    let mut found = [Vec::new(), Vec::new()];
+    for step in steps {
+        match step["type"].as_str() {
+            None | Some("ByteLevel") => {}
+            Some("TemplateProcessing") => {
+                let mut after = 0;
+                for part in step["single"].as_array().into_iter().flatten() {
+                    match part["SpecialToken"]["id"].as_str() {
+                        None => after = 1,
+                        Some(name) => found[after]
+                            .extend(step["special_tokens"][name]["ids"].as_array().cloned().unwrap_or_default()),
+                    }
+                }
+            }
+            Some(kind) => return Err(format!("GGUF has no place for the post-processor {}", show(kind))),
+        }
     }
-    let mut patterns: Vec<&str> = splits.iter().filter_map(|s| s["pattern"]["Regex"].as_str()).collect();
-    // Without a pattern of its own the step splits as GPT-2 does.
-    if last["use_regex"] != false {
-        patterns.push(GPT2);
+    if let Some(ids) = found.iter().find(|ids| ids.len() > 1) {
+        return Err(format!("GGUF has no place for {} tokens at an end of a text", ids.len()));
     }
-    PRES.iter().find(|pre| pre.patterns == patterns)
+    Ok(found.map(|ids| ids.first().and_then(Value::as_u64).map(|id| id as u32)))
 }
 
 /// Every pair of tokens whose union is a token, in the order of the unions, then of the parts.

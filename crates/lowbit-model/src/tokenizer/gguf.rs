@@ -1,5 +1,6 @@
 //! The vocabulary of a GGUF file, read and written.
 
+use super::special::Special;
 use super::spm::Use;
 use super::{MAX_VOCABULARY, Tokenizer, Vocabulary};
 use crate::Error;
@@ -14,6 +15,7 @@ const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 const SQUEEZE: &str = "tokenizer.ggml.remove_extra_whitespaces";
 
@@ -27,17 +29,9 @@ impl Tokenizer {
         let missing = |key: &str| at(format!("holds no vocabulary: metadata `{key}` is missing"));
         let model = file.text(MODEL)?.ok_or_else(|| missing(MODEL))?;
         let pre = file.text(PRE)?.unwrap_or("");
-        let tokens = file.texts(TOKENS, MAX_VOCABULARY)?.ok_or_else(|| missing(TOKENS))?;
-        let uses = match file.numbers(TYPES, MAX_VOCABULARY)? {
-            None => vec![Use::Normal; tokens.len()],
-            Some(numbers) => {
-                let of = |(i, n): (usize, f64)| {
-                    Use::of(n as i64).ok_or_else(|| at(format!("metadata `{TYPES}`: token {i} has unknown type {n}")))
-                };
-                numbers.into_iter().enumerate().map(of).collect::<Result<_, _>>()?
-            }
-        };
-        let scores = file.numbers(SCORES, MAX_VOCABULARY)?.unwrap_or_default();
+        let Special { tokens, uses, bos, eos, .. } = Special::read(file)?.ok_or_else(|| missing(TOKENS))?;
+        let mut scores = file.numbers(SCORES, MAX_VOCABULARY)?.unwrap_or_else(|| vec![0.0; tokens.len()]);
+        scores.truncate(tokens.len());
         let merges = file.texts(MERGES, 8 * MAX_VOCABULARY)?.unwrap_or_default();
         let pair = |(i, merge): (usize, String)| {
             // The first letter is never the separator.
@@ -46,13 +40,6 @@ impl Tokenizer {
             Ok((merge[..middle].to_string(), merge[middle + 1..].to_string()))
         };
         let merges = merges.into_iter().enumerate().map(pair).collect::<Result<_, Error>>()?;
-        let id = |key: &str| match file.count(key)? {
-            Some(id) if id >= tokens.len() => {
-                Err(at(format!("metadata `{key}` is {id}, but the vocabulary has {} tokens", tokens.len())))
-            }
-            id => Ok(id.map(|id| id as u32)),
-        };
-        let (bos, eos) = (id(BOS)?, id(EOS)?);
         let vocabulary = Vocabulary {
             uses,
             scores: scores.into_iter().map(|score| score as f32).collect(),
@@ -60,6 +47,7 @@ impl Tokenizer {
             bos,
             eos,
             add_bos: file.flag(ADD_BOS)?.unwrap_or_else(|| Tokenizer::adds_bos(model, pre)),
+            add_eos: file.flag(ADD_EOS)?.unwrap_or(false),
             prefix: file.flag(PREFIX)?.unwrap_or(model == "llama"),
             squeeze: file.flag(SQUEEZE)?.unwrap_or(false),
             tokens,
@@ -87,6 +75,7 @@ impl Tokenizer {
             (TOKENS, Field::Texts(v.tokens)),
             (TYPES, Field::Ints(v.uses.iter().map(|usage| *usage as i32).collect())),
             (ADD_BOS, Field::Bool(v.add_bos)),
+            (ADD_EOS, Field::Bool(v.add_eos)),
         ];
         if model == "llama" {
             let spaces = [(PREFIX, Field::Bool(v.prefix)), (SQUEEZE, Field::Bool(v.squeeze))];

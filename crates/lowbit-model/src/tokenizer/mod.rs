@@ -4,6 +4,7 @@
 use crate::Error;
 use crate::container::{show, write_atomic};
 use pieces::Pieces;
+pub(crate) use special::{Special, keys as special_keys};
 use spm::{Spm, Use};
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,8 +21,10 @@ mod bytes;
 mod check;
 mod gguf;
 mod pieces;
+mod pre;
 mod protobuf;
 mod sentencepiece;
+mod special;
 mod spm;
 mod tiktoken;
 
@@ -55,6 +58,8 @@ pub(crate) struct Vocabulary {
     pub eos: Option<u32>,
     /// Whether every text gets the token that begins it.
     pub add_bos: bool,
+    /// Whether every text gets the token that ends it.
+    pub add_eos: bool,
     /// Whether sentencepiece puts a space before a text.
     pub prefix: bool,
     /// Whether sentencepiece makes one space of several and drops those at the ends.
@@ -90,6 +95,16 @@ struct Hub {
     plain: tokenizers::Tokenizer,
     /// Control tokens in a text are control tokens; made when first asked for.
     marked: OnceLock<tokenizers::Tokenizer>,
+    /// What a GGUF file says beside.
+    listed: Option<Listed>,
+}
+
+/// What a GGUF file says of a vocabulary and a `tokenizer.json` has no place for.
+struct Listed {
+    /// `tokenizer.ggml.pre`.
+    pre: String,
+    /// `tokenizer.ggml.token_type`.
+    uses: Vec<Use>,
 }
 
 impl Tokenizer {
@@ -201,8 +216,8 @@ impl Tokenizer {
     /// A sentence naming field, value and limit.
     fn parse(file: &[u8]) -> Result<Self, String> {
         if tiktoken::is(file) {
-            let pre = bpe::pre("llama-bpe")?;
-            return guarded(|| Ok(Self::of_hub(bpe::build(&tiktoken::parse(file)?, pre)?, OnceLock::new())));
+            let pre = pre::find("llama-bpe")?;
+            return guarded(|| Ok(Self::of_hub(bpe::build(&tiktoken::parse(file)?, pre)?, OnceLock::new(), None)));
         }
         // A sentencepiece model begins with its first piece, field 1.
         if file.first() == Some(&0x0a)
@@ -222,7 +237,7 @@ impl Tokenizer {
                 false => serde_json::from_str(json),
             };
             let hub = hub.map_err(|e| e.to_string())?;
-            Ok(Self::of_hub(hub, OnceLock::from(json.to_string())))
+            Ok(Self::of_hub(hub, OnceLock::from(json.to_string()), None))
         })
     }
 
@@ -233,31 +248,37 @@ impl Tokenizer {
     pub(crate) fn from_vocabulary(model: &str, pre: &str, vocabulary: Vocabulary) -> Result<Self, String> {
         match model {
             "llama" => Self::of_spm(vocabulary),
-            "gpt2" => guarded(|| Ok(Self::of_hub(bpe::build(&vocabulary, bpe::pre(pre)?)?, OnceLock::new()))),
+            "gpt2" => guarded(|| {
+                let hub = bpe::build(&vocabulary, pre::find(pre)?)?;
+                let listed = Listed { pre: pre.into(), uses: vocabulary.uses };
+                Ok(Self::of_hub(hub, OnceLock::new(), Some(listed)))
+            }),
             other => Err(format!("`tokenizer.ggml.model` is `{}`; this program reads gpt2 and llama", show(other))),
         }
     }
 
     /// Whether a text begins with a token when a GGUF file with this `tokenizer.ggml.model` and `.pre` does not say.
     pub(crate) fn adds_bos(model: &str, pre: &str) -> bool {
-        model == "llama" || bpe::pre(pre).is_ok_and(|pre| pre.add_bos)
+        model == "llama" || pre::find(pre).is_ok_and(|pre| pre.add_bos)
     }
 
     /// `tokenizer.ggml.model`, `tokenizer.ggml.pre` and the vocabulary, as a GGUF file holds them.
     ///
     /// # Errors
     /// When GGUF has no place for a part of this tokenizer.
-    pub(crate) fn vocabulary(&self) -> Result<(&'static str, &'static str, Vocabulary), Error> {
+    pub(crate) fn vocabulary(&self) -> Result<(&'static str, &str, Vocabulary), Error> {
         if let Kind::Spm(spm) = &self.inner.kind {
             return Ok(("llama", "default", spm.vocabulary.clone()));
         }
         let file = serde_json::from_str(self.json()?).map_err(|e| Error::usage(format!("tokenizer: {e}")))?;
         let (mut vocabulary, pre) =
             bpe::vocabulary_of(&file).map_err(|text| Error::usage(format!("tokenizer: {text}")))?;
-        vocabulary.bos = self.bos();
-        vocabulary.add_bos = vocabulary.bos.is_some();
-        vocabulary.eos = self.end();
-        Ok(("gpt2", pre.names[0], vocabulary))
+        vocabulary.eos = vocabulary.eos.or_else(|| self.end());
+        let listed = if let Kind::Hub(hub) = &self.inner.kind { hub.listed.as_ref() } else { None };
+        if let Some(listed) = listed {
+            vocabulary.uses.clone_from(&listed.uses);
+        }
+        Ok(("gpt2", listed.map_or(pre.names[0], |listed| &listed.pre), vocabulary))
     }
 
     fn of_spm(vocabulary: Vocabulary) -> Result<Self, String> {
@@ -266,12 +287,12 @@ impl Tokenizer {
         Ok(Tokenizer { inner: Arc::new(Inner { kind: Kind::Spm(Box::new(spm)), pieces, json: OnceLock::new() }) })
     }
 
-    fn of_hub(mut hub: tokenizers::Tokenizer, json: OnceLock<String>) -> Self {
+    fn of_hub(mut hub: tokenizers::Tokenizer, json: OnceLock<String>, listed: Option<Listed>) -> Self {
         // Length is the model's matter.
         hub.with_padding(None).with_truncation(None).expect("no truncation is always possible");
         hub.set_encode_special_tokens(true);
         let pieces = Pieces::of_hub(&hub);
-        let kind = Kind::Hub(Box::new(Hub { plain: hub, marked: OnceLock::new() }));
+        let kind = Kind::Hub(Box::new(Hub { plain: hub, marked: OnceLock::new(), listed }));
         Tokenizer { inner: Arc::new(Inner { kind, pieces, json }) }
     }
 
@@ -305,6 +326,7 @@ impl Tokenizer {
             Kind::Spm(spm) => {
                 let mut ids: Vec<u32> = self.bos().into_iter().collect();
                 spm.encode(text, true, max_length, &mut ids);
+                ids.extend(spm.vocabulary.eos.filter(|_| spm.vocabulary.add_eos));
                 ids
             }
         };
@@ -412,6 +434,15 @@ impl Tokenizer {
             Kind::Bytes => [(PAD, 256), (END, 257)].iter().find(|(name, _)| *name == token).map(|(_, id)| *id),
             Kind::Hub(hub) => hub.plain.token_to_id(token),
             Kind::Spm(spm) => spm.id(token),
+        }
+    }
+
+    /// The spelling of a token in the vocabulary.
+    pub(crate) fn name(&self, id: u32) -> Option<String> {
+        match &self.inner.kind {
+            Kind::Bytes => [PAD, END].get((id as usize).wrapping_sub(256)).map(|name| name.to_string()),
+            Kind::Hub(hub) => hub.plain.id_to_token(id),
+            Kind::Spm(spm) => spm.vocabulary.tokens.get(id as usize).cloned(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::arch::decoder::gguf::{self as keys, Arch};
 use crate::container::gguf::{Gguf, MAGIC, Tensor};
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
+use crate::tokenizer::Special;
 use crate::{Card, Error, Recipe, Tokenizer, recipe};
 use lowbit_kernels::{Format, Packed, Pool};
 use std::collections::BTreeSet;
@@ -54,15 +55,13 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     super::validate(&config, file.path())?;
     let context = file.count(&format!("{}.context_length", arch.name))?.unwrap_or(2048).max(1);
     let mut card = Card::new(config, context);
-    let id = |key: &str| Ok::<_, Error>(file.count(&format!("tokenizer.ggml.{key}_token_id"))?.map(|id| id as u32));
-    card.bos_token_id = id("bos")?;
-    for key in ["eos", "eot", "eom"] {
-        card.eos_token_ids.extend(id(key)?);
+    let mut notices = Vec::new();
+    if let Some(special) = Special::read(&file)? {
+        (card.bos_token_id, card.eos_token_ids) = (special.bos, special.ends);
+        notices = special.notices;
     }
-    card.eos_token_ids.sort_unstable();
-    card.eos_token_ids.dedup();
     card.chat_template = file.text("tokenizer.chat_template")?.map(String::from);
-    let mut origin = File { file, arch, card, recipe: recipe::find("f32")?, notices: Vec::new() };
+    let mut origin = File { file, arch, card, recipe: recipe::find("f32")?, notices };
     origin.choose()?;
     Ok(Box::new(origin))
 }
