@@ -205,7 +205,8 @@ fn streams(cpu: &Cpu) {
             std::hint::black_box(ops::sum_squares(cpu, &x));
         });
         let positions: Vec<u32> = (0..rows as u32).collect();
-        line("  rope, heads of 64", 2 * n, || ops::rope(cpu, &mut da, width / 64, 64, &positions, 1e4, false));
+        let frequencies = ops::Frequencies::of_base(1e4, 64);
+        line("  rope, heads of 64", 2 * n, || ops::rope(cpu, &mut da, width / 64, &frequencies, &positions, false));
         let (table, ids) = (noise(256 * width, 5), targets.iter().map(|t| t % 256).collect::<Vec<u32>>());
         let mut dtable = Buffer::zeros(table.len());
         line("  gather", 2 * n, || ops::gather(cpu, &table, width, &ids, &mut y));

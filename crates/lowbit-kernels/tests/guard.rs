@@ -233,7 +233,7 @@ fn attention(cpu: &Cpu, shape: AttentionShape, tokens: usize, side: Side) {
     let [mut q, mut out, dout, mut dq] = [(); 4].map(|()| values(side, tokens * width));
     let [k, v, mut dk, mut dv] = [(); 4].map(|()| values(side, tokens * kv_width));
     let mut logsumexp = values(side, tokens * shape.heads);
-    ops::rope(cpu, &mut q, shape.heads, shape.head_dim, &positions, 1e4, false);
+    ops::rope(cpu, &mut q, shape.heads, &ops::Frequencies::of_base(1e4, shape.head_dim), &positions, false);
     ops::attention(cpu, shape, &starts, &q, &k, &v, &mut out, &mut logsumexp);
     ops::attention_backward(cpu, shape, &starts, &q, &k, &v, &out, &logsumexp, &dout, &mut dq, &mut dk, &mut dv);
     assert!([&out, &dq, &dk, &dv].into_iter().all(|x| ops::all_finite(cpu, x)));

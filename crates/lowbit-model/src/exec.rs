@@ -4,7 +4,7 @@
 //! `[rows, width]`, one row per token of the batch (or per sequence after [`Exec::pool`]). No operation names a backend
 //! or a format; what an interpreter fuses stays inside it.
 
-pub use lowbit_kernels::ops::Rope;
+use crate::rope::Rope;
 use serde::{Deserialize, Serialize};
 
 /// Sequences of tokens, laid end to end without padding.
@@ -75,7 +75,7 @@ pub enum Activation {
 
 /// What [`Exec::attend`] computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Attention {
+pub struct Attention<'a> {
     /// Index of the layer: names the cache.
     pub layer: usize,
     /// Query heads.
@@ -85,7 +85,7 @@ pub struct Attention {
     /// Width of a head.
     pub head_dim: usize,
     /// Rotary positions (half-split pairs `(i, i + head_dim / 2)`, as in Llama's Hub layout), or none.
-    pub rope: Option<Rope>,
+    pub rope: Option<&'a Rope>,
     /// Whether a token sees only itself and what is before it.
     pub causal: bool,
 }

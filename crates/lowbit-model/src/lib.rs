@@ -16,6 +16,7 @@ pub mod listing;
 pub mod origin;
 mod random;
 pub mod recipe;
+pub mod rope;
 pub mod source;
 pub mod synthetic;
 pub mod text;

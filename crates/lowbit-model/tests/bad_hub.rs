@@ -112,7 +112,7 @@ fn configurations_that_cannot_be_followed_name_the_field() {
             "rope_parameters",
             json!({"rope_type": "llama3", "factor": 0.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                 "original_max_position_embeddings": 8192}),
-            vec!["`rope_scaling` needs positive numbers"],
+            vec!["`rope_scaling` holds 0; it needs positive numbers"],
         ),
         ("rope_theta", json!(-1.0), vec!["`rope_theta` is -1"]),
         ("partial_rotary_factor", json!(0.5), vec!["`partial_rotary_factor` is 0.5"]),

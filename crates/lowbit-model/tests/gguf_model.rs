@@ -8,6 +8,7 @@ use lowbit_model::arch::{Head, decoder};
 use lowbit_model::checkpoint::{GgufTypes, Options, quantize, save_gguf};
 use lowbit_model::container::gguf::{Field, Gguf, GgufWriter, Planned, TYPES, find};
 use lowbit_model::exec::{Activation, Batch};
+use lowbit_model::rope::{Llama3, RopeScaling};
 use lowbit_model::{Checkpoint, Config, CpuExec, Kind, recipe};
 use std::path::{Path, PathBuf};
 
@@ -36,12 +37,12 @@ fn network(act: Activation, sub_norm: bool, head: Head) -> decoder::Config {
 }
 
 fn llama() -> decoder::Config {
-    let scaling = decoder::RopeScaling {
+    let scaling = RopeScaling::Llama3(Llama3 {
         factor: 32.0,
         low_freq_factor: 1.0,
         high_freq_factor: 4.0,
         original_max_position_embeddings: 8192.0,
-    };
+    });
     decoder::Config { rope_theta: 500_000.0, rope_scaling: Some(scaling), ..network(Activation::Silu, false, LM) }
 }
 

@@ -6,9 +6,10 @@
 use crate::arena::Buffer;
 use crate::params::ParamId;
 use crate::tape::Tape;
-use lowbit_kernels::ops::{self, AttentionShape, Function, Rope};
+use lowbit_kernels::ops::{self, AttentionShape, Function};
 use lowbit_kernels::{Mat, gemm};
 use lowbit_model::exec::{NormKind, Pooling};
+use lowbit_model::rope::Rope;
 use std::rc::Rc;
 
 /// A value with the slot of its gradient.
@@ -215,8 +216,10 @@ impl Tape {
         let (cpu, starts) = (&self.cpu, &self.starts);
         ops::attention_backward(cpu, shape, starts, &q.0, &k.0, &v.0, y, logsumexp, dy, &mut dq, &mut dk, &mut dv);
         if let Some(rope) = rope {
-            ops::rope(cpu, &mut dq, shape.heads, shape.head_dim, &self.positions, rope, true);
-            ops::rope(cpu, &mut dk, shape.kv_heads, shape.head_dim, &self.positions, rope, true);
+            let sequences = (&self.positions[..], &starts[..]);
+            let length = |i: usize| starts[i + 1] - starts[i];
+            rope.rotate(cpu, &mut dq, shape.heads, sequences, length, true);
+            rope.rotate(cpu, &mut dk, shape.kv_heads, sequences, length, true);
         }
         for (saved, gradient) in [(q, dq), (k, dk), (v, dv)] {
             self.give(saved.1, Rc::new(gradient));

@@ -195,7 +195,8 @@ impl Tape {
         let value = self.value(x);
         let Some(rope) = spec.rope else { return value };
         let mut y = self.arena.copy(&self.cpu, &value);
-        ops::rope(&self.cpu, &mut y, heads, spec.head_dim, &self.positions, rope, false);
+        let length = |i: usize| self.starts[i + 1] - self.starts[i];
+        rope.rotate(&self.cpu, &mut y, heads, (&self.positions, &self.starts), length, false);
         Rc::new(y)
     }
 }
@@ -276,7 +277,7 @@ impl Exec for Tape {
         let out = self.tensor(q.rows(), q.width(), y.clone());
         self.record(|| Record::Attend {
             shape,
-            rope: spec.rope,
+            rope: spec.rope.cloned(),
             q: (queries, q.slot()),
             k: (keys, k.slot()),
             v: (values, v.slot()),

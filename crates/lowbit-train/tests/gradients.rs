@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use lowbit_kernels::Cpu;
-use lowbit_kernels::ops::{Rope, Stretch};
 use lowbit_model::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
+use lowbit_model::rope::{Rope, RopeScaling, Yarn};
 use lowbit_model::source::{Init, ParamSpec, Role};
 use lowbit_model::{Config, arch::Head};
 use lowbit_train::{Activations, Network, ParamId, Params, Pass, Qat, Tape, Tensor};
@@ -155,9 +155,16 @@ const OPERATIONS: &[(&str, Build)] = &[
     ("pool last", |t, a, _, _| t.pool(a, Pooling::Last)),
     ("dropout", |t, a, _, _| t.dropout(a, 0.4)),
     ("attend", |t, a, b, _| {
-        let stretch = Some(Stretch { factor: 4.0, low: 0.5, high: 2.0, original: 16.0 });
-        let stretched = Rope { theta: 100.0, stretch };
-        let spec = Attention { layer: 0, heads: 2, kv_heads: 2, head_dim: 6, rope: Some(stretched), causal: true };
+        let scaling = RopeScaling::Yarn(Yarn {
+            factor: 4.0,
+            original_max_position_embeddings: 16.0,
+            attention_factor: 1.3,
+            beta_fast: 2.0,
+            beta_slow: 0.5,
+            truncate: true,
+        });
+        let rope = Rope::new(100.0, 6, Some(&scaling));
+        let spec = Attention { layer: 0, heads: 2, kv_heads: 2, head_dim: 6, rope: Some(&rope), causal: true };
         let v = t.add(a, b);
         t.attend(a, b, &v, &spec)
     }),

@@ -18,8 +18,8 @@ mod random;
 mod reduce;
 
 pub use attention::{
-    AttentionShape, CacheKind, CacheRows, Cached, Rope, Stretch, attention, attention_backward, attention_cached,
-    attention_caches, rope,
+    AttentionShape, CacheKind, CacheRows, Cached, Frequencies, attention, attention_backward, attention_cached,
+    attention_caches, base_frequencies, rope,
 };
 pub use elementwise::{
     Function, activate, activate_backward, add, add_assign, add_bias, gate, gate_backward, mul, mul_backward,

@@ -221,7 +221,8 @@ fn rope_rotates_pairs() {
             let positions = [0, 1, 2, 63, 1000, 4095, 65_535];
             let x = noise(positions.len() * heads * head_dim, 1);
             let mut y = x.clone();
-            ops::rope(&cpu, &mut y, heads, head_dim, &positions, theta, false);
+            let frequencies = ops::Frequencies::of_base(theta, head_dim);
+            ops::rope(&cpu, &mut y, heads, &frequencies, &positions, false);
             let (half, x64) = (head_dim / 2, f64s(&x));
             let want: Vec<f64> = (0..x.len())
                 .map(|at| {
@@ -232,10 +233,33 @@ fn rope_rotates_pairs() {
                 })
                 .collect();
             assert_close(&y, &want, 1e-6, &format!("{heads} heads of {head_dim}"));
-            ops::rope(&cpu, &mut y, heads, head_dim, &positions, theta, true);
+            ops::rope(&cpu, &mut y, heads, &frequencies, &positions, true);
             assert_close(&y, &x64, 1e-6, "and back");
         }
     }
+}
+
+#[test]
+fn rope_turns_by_any_frequencies_and_scales() {
+    let (cpu, heads, table, scale) = (cpu(), 2, [1.0, 0.037, 2e-5], 1.25f32);
+    let (head_dim, positions) = (2 * table.len(), [0, 3, 40_000]);
+    let frequencies = ops::Frequencies::new(&table, scale);
+    let x = noise(positions.len() * heads * head_dim, 1);
+    let (mut y, x64) = (x.clone(), f64s(&x));
+    ops::rope(&cpu, &mut y, heads, &frequencies, &positions, false);
+    let want: Vec<f64> = (0..x.len())
+        .map(|at| {
+            let (position, i, half) = (positions[at / (heads * head_dim)], at % head_dim, table.len());
+            let (sin, cos) = (position as f64 * table[i % half]).sin_cos();
+            let turned =
+                if i < half { x64[at] * cos - x64[at + half] * sin } else { x64[at] * cos + x64[at - half] * sin };
+            turned * scale as f64
+        })
+        .collect();
+    assert_close(&y, &want, 1e-6, "turned");
+    ops::rope(&cpu, &mut y, heads, &frequencies, &positions, true);
+    let squared: Vec<f64> = x64.iter().map(|v| v * (scale as f64).powi(2)).collect();
+    assert_close(&y, &squared, 1e-6, "the gradient of a rotation is the rotation back under the same scale");
 }
 
 #[test]
@@ -257,7 +281,7 @@ fn same_bits_everywhere() {
                 }
                 let mut rotated = case.q.clone();
                 let positions: Vec<u32> = (0..tokens as u32).map(|i| 77 * i).collect();
-                ops::rope(cpu, &mut rotated, heads, head_dim, &positions, 1e4, false);
+                ops::rope(cpu, &mut rotated, heads, &ops::Frequencies::of_base(1e4, head_dim), &positions, false);
                 buffers.push(rotated);
                 buffers
             });

@@ -166,10 +166,13 @@ impl CpuExec {
         let Some(rope) = spec.rope else {
             return x.clone();
         };
-        let positions = &self.positions;
+        let (sequences, caches, slots) = ((&self.positions[..], &self.starts[..]), &self.caches, &self.slots);
+        // A sequence that is continued has the frequencies of what it may become: its earlier keys stay as they are.
+        let own = |i: usize| sequences.1[i + 1] - sequences.1[i];
+        let length = |i: usize| slots.get(i).map_or_else(|| own(i), |slot| caches[*slot].context());
         Tensor::make(&self.arena, x.rows(), x.width(), |a, y| {
             y.copy_from_slice(a.values(x));
-            ops::rope(&self.cpu, y, heads, spec.head_dim, positions, rope, false);
+            rope.rotate(&self.cpu, y, heads, sequences, length, false);
         })
     }
 

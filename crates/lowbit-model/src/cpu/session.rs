@@ -29,6 +29,11 @@ impl Cache {
         self.len
     }
 
+    /// Most tokens it can hold.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
     /// Adds the rows of new tokens to a layer. A layer's first call makes room for the whole context.
     pub fn append(&mut self, spec: &Attention, keys: &[f32], values: &[f32]) {
         while self.layers.len() <= spec.layer {

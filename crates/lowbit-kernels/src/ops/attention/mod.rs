@@ -15,7 +15,7 @@ pub use backward::attention_backward;
 pub use cache::{CacheKind, CacheRows};
 pub use cached::{Cached, attention_cached, attention_caches};
 pub use forward::attention;
-pub use rope::{Rope, Stretch, rope};
+pub use rope::{Frequencies, base_frequencies, rope};
 
 use crate::Pool;
 use crate::simd::LANES;

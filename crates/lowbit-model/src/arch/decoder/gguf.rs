@@ -1,12 +1,14 @@
 //! A decoder in the terms of llama.cpp: architectures, metadata, tensors, and the order of the rows that rotary positions turn.
 
-use super::{Config, RopeScaling};
+use super::Config;
 use crate::Error;
 use crate::arch::Head;
 use crate::arch::family::{self, GgufHeader};
 use crate::container::gguf::{Field, Gguf};
 use crate::container::show;
 use crate::exec::Activation;
+use crate::rope::{Llama3, RopeScaling};
+use lowbit_kernels::ops::base_frequencies;
 
 /// An architecture of llama.cpp that the decoder covers.
 pub(crate) struct Arch {
@@ -49,7 +51,7 @@ pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
 /// The output matrix of a model whose head is not tied.
 pub(crate) const OUTPUT: &str = "output.weight";
 /// What tells the length of training and the bounds of Llama 3's rotary positions; the divisors follow from them.
-const LLAMA3: (f32, f32, f32) = (8192.0, 1.0, 4.0);
+const LLAMA3: (f64, f64, f64) = (8192.0, 1.0, 4.0);
 
 /// The name of a parameter in a GGUF file, if it has one.
 pub(crate) fn tensor_name(ours: &str) -> Option<String> {
@@ -163,7 +165,12 @@ fn rope_scaling(file: &Gguf, arch: &str, theta: f32, head_dim: usize) -> Result<
     let divisors = file.floats(tensor)?;
     let factor = divisors.iter().fold(1f32, |m, v| m.max(*v));
     let (original_max_position_embeddings, low_freq_factor, high_freq_factor) = LLAMA3;
-    let scaling = RopeScaling { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings };
+    let scaling = RopeScaling::Llama3(Llama3 {
+        factor: factor.into(),
+        low_freq_factor,
+        high_freq_factor,
+        original_max_position_embeddings,
+    });
     let expected = rope_divisors(&scaling, theta, head_dim);
     let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 * b.abs();
     match divisors.len() == expected.len() && divisors.iter().zip(&expected).all(near) {
@@ -173,21 +180,9 @@ fn rope_scaling(file: &Gguf, arch: &str, theta: f32, head_dim: usize) -> Result<
 }
 
 /// What each rotary frequency is divided by, `[head_dim / 2]`.
-fn rope_divisors(s: &RopeScaling, theta: f32, head_dim: usize) -> Vec<f32> {
-    let (factor, low, high) = (f64::from(s.factor), f64::from(s.low_freq_factor), f64::from(s.high_freq_factor));
-    let divisor = |i: usize| {
-        let frequency = f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64);
-        let turns = f64::from(s.original_max_position_embeddings) * frequency / std::f64::consts::TAU;
-        match turns {
-            t if t > high => 1.0,
-            t if t < low => factor,
-            t => {
-                let smooth = (t - low) / (high - low);
-                1.0 / ((1.0 - smooth) / factor + smooth)
-            }
-        }
-    };
-    (0..head_dim / 2).map(|i| divisor(i) as f32).collect()
+fn rope_divisors(scaling: &RopeScaling, theta: f32, head_dim: usize) -> Vec<f32> {
+    let (scaled, _) = scaling.frequencies(theta.into(), head_dim);
+    base_frequencies(theta.into(), head_dim).iter().zip(scaled).map(|(base, scaled)| (base / scaled) as f32).collect()
 }
 
 /// The header of a GGUF file with a network, for the architecture of llama.cpp that computes it.
@@ -208,9 +203,8 @@ pub(super) fn header(c: &Config, context: usize) -> Result<GgufHeader, Error> {
         let head = if tied { "tied" } else { "untied" };
         return refuse(format!("the gate is {:?}, {norms} sub-norms, the head {head}", c.hidden_act));
     };
-    if let Some(s) = &c.rope_scaling
-        && (s.original_max_position_embeddings, s.low_freq_factor, s.high_freq_factor) != LLAMA3
-    {
+    let llama3 = |s: &Llama3| (s.original_max_position_embeddings, s.low_freq_factor, s.high_freq_factor) == LLAMA3;
+    if !c.rope_scaling.as_ref().is_none_or(|scaling| matches!(scaling, RopeScaling::Llama3(s) if llama3(s))) {
         return refuse("the rotary positions are scaled in another way than those of Llama 3".into());
     }
     let u32 = |n: usize| Field::U32(n as u32);
@@ -230,7 +224,7 @@ pub(super) fn header(c: &Config, context: usize) -> Result<GgufHeader, Error> {
     ];
     let own = fields.into_iter().map(|(end, field)| (format!("{}.{end}", arch.name), field));
     let general = [("general.architecture".to_string(), Field::Text(arch.name.into()))];
-    let divisors = c.rope_scaling.map(|s| (ROPE_FREQS, rope_divisors(&s, c.rope_theta, c.head_dim)));
+    let divisors = c.rope_scaling.as_ref().map(|s| (ROPE_FREQS, rope_divisors(s, c.rope_theta, c.head_dim)));
     Ok(GgufHeader { arch, fields: general.into_iter().chain(own).collect(), tensors: divisors.into_iter().collect() })
 }
 
@@ -266,12 +260,12 @@ mod tests {
     #[test]
     fn divisors_are_those_of_llama_3() {
         // Llama 3.2 1B: factor 32, head of 64; ends and middle of what llama.cpp's converter writes.
-        let scaling = RopeScaling {
+        let scaling = RopeScaling::Llama3(Llama3 {
             factor: 32.0,
             low_freq_factor: 1.0,
             high_freq_factor: 4.0,
             original_max_position_embeddings: 8192.0,
-        };
+        });
         let divisors = rope_divisors(&scaling, 500_000.0, 64);
         assert_eq!((divisors.len(), divisors[0], divisors[31]), (32, 1.0, 32.0));
         assert!(divisors.windows(2).all(|pair| pair[0] <= pair[1]) && divisors.iter().any(|d| *d > 1.0 && *d < 32.0));

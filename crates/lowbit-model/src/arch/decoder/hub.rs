@@ -1,11 +1,12 @@
 //! A decoder in the terms of transformers' `config.json`.
 
-use super::{Config, RopeScaling};
+use super::Config;
 use crate::Error;
 use crate::arch::Head;
 use crate::arch::family::{Published, keys::Keys};
 use crate::container::show;
 use crate::exec::Activation;
+use crate::rope::{Llama3, RopeScaling};
 use serde_json::{Map, Value};
 
 /// What a family takes for granted where `config.json` is silent.
@@ -101,16 +102,16 @@ fn rope(keys: &Keys) -> Result<(Option<f32>, Option<RopeScaling>), Error> {
     };
     let number = |key: &str| {
         let missing = || Error::config(field, format!("is of type llama3, but has no `{key}`"));
-        inner.get::<f32>(key)?.ok_or_else(missing)
+        inner.get::<f64>(key)?.ok_or_else(missing)
     };
     let scaling = match kind.as_deref() {
         None | Some("default") => None,
-        Some("llama3") => Some(RopeScaling {
+        Some("llama3") => Some(RopeScaling::Llama3(Llama3 {
             factor: number("factor")?,
             low_freq_factor: number("low_freq_factor")?,
             high_freq_factor: number("high_freq_factor")?,
             original_max_position_embeddings: number("original_max_position_embeddings")?,
-        }),
+        })),
         Some(other) => {
             let text = format!("is of type `{}`; supported: default, llama3", show(other));
             return Err(Error::config(field, text));

@@ -8,8 +8,8 @@ pub(crate) mod hub;
 use super::{Caches, Dimensions, Head, family};
 use crate::Error;
 use crate::exec::{Activation, Attention, Batch, Exec, NormKind};
+use crate::rope::{Rope, RopeScaling};
 use crate::source::{Init, ParamSpec, Role, Source};
-use lowbit_kernels::ops::{Rope, Stretch};
 use serde::{Deserialize, Serialize};
 
 /// Most layers.
@@ -38,7 +38,7 @@ pub struct Config {
     /// Base of the rotary positions.
     pub rope_theta: f32,
     /// How rotary positions reach beyond the length of training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "RopeScaling::read")]
     pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean square in norms.
     pub rms_norm_eps: f32,
@@ -54,20 +54,6 @@ pub struct Config {
     pub dropout: f32,
     /// What the network ends in.
     pub head: Head,
-}
-
-/// Slowing of the rotary positions with long periods, as in Llama 3.1 (`rope_type` "llama3" of transformers).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RopeScaling {
-    /// Divisor of the lowest frequencies.
-    pub factor: f32,
-    /// Turns within the length of training below which the divisor applies in full.
-    pub low_freq_factor: f32,
-    /// Turns above which it does not apply.
-    pub high_freq_factor: f32,
-    /// Length of training, tokens.
-    pub original_max_position_embeddings: f32,
 }
 
 struct Layer<P> {
@@ -87,6 +73,7 @@ struct Layer<P> {
 /// The parameters of one network.
 pub struct Decoder<P> {
     config: Config,
+    rope: Rope,
     embed: P,
     bigrams: Option<P>,
     layers: Vec<Layer<P>>,
@@ -151,7 +138,8 @@ impl<P> Decoder<P> {
                 Some(get("classifier.bias".into(), 1, classes, Role::Bias, Init::Constant(0.0))?),
             ),
         };
-        Ok(Decoder { config: c.clone(), embed, bigrams, layers, norm, head, head_bias })
+        let rope = Rope::new(c.rope_theta, c.head_dim, c.rope_scaling.as_ref());
+        Ok(Decoder { config: c.clone(), rope, embed, bigrams, layers, norm, head, head_bias })
     }
 
     /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
@@ -164,7 +152,7 @@ impl<P> Decoder<P> {
         }
         x = e.dropout(&x, c.dropout);
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(e, c, i, &x);
+            x = layer.forward(e, (c, &self.rope), i, &x);
         }
         x = e.norm(&x, NormKind::Rms, &self.norm, None, c.rms_norm_eps);
         if let Head::Classify { pooling, .. } = c.head {
@@ -176,8 +164,14 @@ impl<P> Decoder<P> {
 }
 
 impl<P> Layer<P> {
-    fn forward<E: Exec<Param = P>>(&self, e: &mut E, c: &Config, layer: usize, x: &E::Tensor) -> E::Tensor {
-        let a = self.attention(e, c, layer, x);
+    fn forward<E: Exec<Param = P>>(
+        &self,
+        e: &mut E,
+        (c, rope): (&Config, &Rope),
+        layer: usize,
+        x: &E::Tensor,
+    ) -> E::Tensor {
+        let a = self.attention(e, (c, rope), layer, x);
         let x = e.add(x, &a);
         drop(a);
         let f = self.feed_forward(e, c, &x);
@@ -185,13 +179,19 @@ impl<P> Layer<P> {
     }
 
     /// What attention adds to `x`. Values are dropped when they are done with, which bounds the memory of a long prompt.
-    fn attention<E: Exec<Param = P>>(&self, e: &mut E, c: &Config, layer: usize, x: &E::Tensor) -> E::Tensor {
+    fn attention<E: Exec<Param = P>>(
+        &self,
+        e: &mut E,
+        (c, rope): (&Config, &Rope),
+        layer: usize,
+        x: &E::Tensor,
+    ) -> E::Tensor {
         let spec = Attention {
             layer,
             heads: c.num_attention_heads,
             kv_heads: c.num_key_value_heads,
             head_dim: c.head_dim,
-            rope: Some(c.rope()),
+            rope: Some(rope),
             causal: c.causal,
         };
         let h = c.norm(e, x, &self.attn_norm);
@@ -252,16 +252,6 @@ impl Config {
         e.norm(x, NormKind::Rms, weight, None, self.rms_norm_eps)
     }
 
-    fn rope(&self) -> Rope {
-        let stretch = self.rope_scaling.map(|s| Stretch {
-            factor: s.factor,
-            low: s.low_freq_factor,
-            high: s.high_freq_factor,
-            original: s.original_max_position_embeddings,
-        });
-        Rope { theta: self.rope_theta, stretch }
-    }
-
     fn embed_std(&self) -> f32 {
         match self.head {
             Head::Lm { tied: true } => (1.0 / self.hidden_size as f32).sqrt(),
@@ -293,13 +283,8 @@ impl Config {
                 return Err(Error::config(field, format!("is {value}; it must be positive")));
             }
         }
-        if let Some(s) = &self.rope_scaling {
-            let (low, high) = (s.low_freq_factor, s.high_freq_factor);
-            let positive = [s.factor, low, high, s.original_max_position_embeddings];
-            if !positive.iter().all(|v| v.is_finite() && *v > 0.0) || low >= high {
-                let text = "needs positive numbers, and a high_freq_factor above the low_freq_factor";
-                return Err(Error::config("rope_scaling", text));
-            }
+        if let Some(fault) = self.rope_scaling.as_ref().and_then(|scaling| scaling.fault(self.head_dim)) {
+            return Err(Error::config("rope_scaling", fault));
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let text = format!(
