@@ -54,6 +54,11 @@ impl Error {
         Error::new(Kind::Input, message).in_file(path)
     }
 
+    /// Data are wrong that came from no file, or from many.
+    pub fn data(message: impl Into<String>) -> Self {
+        Error::new(Kind::Input, message)
+    }
+
     /// The operating system refused.
     pub fn io(path: &Path, cause: &std::io::Error) -> Self {
         Error::new(Kind::Io, cause.to_string()).in_file(path)

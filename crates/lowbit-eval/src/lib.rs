@@ -6,15 +6,13 @@
 #![deny(missing_docs)]
 
 pub mod baseline;
-pub mod error;
 pub mod meter;
 pub mod metrics;
 pub mod quickstart;
 pub mod read;
 pub mod record;
 pub mod report;
-mod rng;
 pub mod stats;
 pub mod task;
 
-pub use error::Error;
+pub use lowbit_base::{Error, error};

@@ -9,8 +9,8 @@
 
 use crate::read::Rows;
 use crate::record::{How, Measure};
-use crate::rng::Rng;
 use crate::stats;
+use lowbit_base::SplitMix64;
 use std::sync::OnceLock;
 
 /// Class names in label order; every class is equally probable.
@@ -135,7 +135,7 @@ fn choice(slot: &Slot) -> Choice {
 }
 
 /// The element at which a running sum of weights passes a uniform draw below `total`, the sum of all weights.
-fn draw<'a, T>(items: &'a [T], weight: impl Fn(&T) -> u64, total: u64, rng: &mut Rng) -> &'a T {
+fn draw<'a, T>(items: &'a [T], weight: impl Fn(&T) -> u64, total: u64, rng: &mut SplitMix64) -> &'a T {
     let mut left = rng.below(total);
     let found = items.iter().find(|item| {
         let weight = weight(item);
@@ -147,7 +147,7 @@ fn draw<'a, T>(items: &'a [T], weight: impl Fn(&T) -> u64, total: u64, rng: &mut
 }
 
 impl Grammar {
-    fn sentence(&self, class: usize, rng: &mut Rng) -> String {
+    fn sentence(&self, class: usize, rng: &mut SplitMix64) -> String {
         let (_, parts) = draw(&self.templates, |template| template.0, self.total, rng);
         let mut words = Vec::new();
         for part in parts {
@@ -198,7 +198,7 @@ impl Grammar {
 
 /// `n` sentences with their classes, the same for the same seed on every platform.
 pub fn generate(seed: u64, n: usize) -> Rows {
-    let mut rng = Rng::new(seed);
+    let mut rng = SplitMix64::new(seed);
     let mut rows = Rows::default();
     for _ in 0..n {
         let class = rng.below(4);

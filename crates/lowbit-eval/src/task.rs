@@ -131,11 +131,8 @@ pub fn find(name_or_path: &str) -> Result<Task, Error> {
         return Task::parse(&text, path);
     }
     let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
-    let near = |name: &&&str| strsim::jaro_winkler(name, name_or_path);
-    let nearest = names.iter().max_by(|a, b| near(a).total_cmp(&near(b))).filter(|name| near(name) > 0.8);
-    let hint = nearest.map_or(String::new(), |name| format!(" (did you mean `{name}`?)"));
-    let known = names.join(", ");
-    Err(Error::usage(format!("unknown task `{name_or_path}`{hint}: the tasks are {known}, or name a .toml file")))
+    let (hint, known) = (lowbit_base::did_you_mean(name_or_path, names.iter().copied()), names.join(", "));
+    Err(Error::usage(format!("unknown task `{name_or_path}`{hint} The tasks are {known}; or name a .toml file")))
 }
 
 /// The directory of the data sets: `explicit` (`--data`), else `LOWBIT_DATA`, else `../shared/data`.
@@ -168,9 +165,9 @@ impl Task {
     pub fn parse(text: &str, path: &Path) -> Result<Task, Error> {
         let task: Task = toml::from_str(text).map_err(|cause| {
             let line = cause.span().map(|span| 1 + text[..span.start].matches('\n').count() as u64);
-            Error::input(path, line, cause.message().replace('\n', " "))
+            Error::input(path, cause.message().replace('\n', " ")).on_line(line)
         })?;
-        task.check().map_err(|message| Error::input(path, None, message))?;
+        task.check().map_err(|message| Error::input(path, message))?;
         Ok(task)
     }
 
@@ -272,7 +269,7 @@ impl Task {
                 self.name,
                 names.join(", ")
             );
-            return Err(Error { kind: Kind::Io, path: Some(dir.into()), line: None, message });
+            return Err(Error::new(Kind::Io, message).in_file(&dir));
         };
         let numbers = || (0..self.classes.len()).map(|class| class.to_string()).collect();
         let table = Table {

@@ -1,12 +1,13 @@
 //! The error of this floor.
 
+use lowbit_base::{did_you_mean, escaped};
 use std::fmt;
 
 /// What is wrong, where, and the remedy, in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// No format of this name; holds the name and the nearest known one.
-    UnknownFormat(String, String),
+    /// No format of this name; holds the name. The message lists the known ones, with the nearest.
+    UnknownFormat(String),
     /// No instruction set of this name, or the CPU lacks it; holds the sentence.
     Isa(String),
     /// A number of threads that cannot be; holds the sentence.
@@ -25,9 +26,10 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::UnknownFormat(name, nearest) => {
+            Error::UnknownFormat(name) => {
                 let known: Vec<_> = crate::FORMATS.iter().map(|f| f.name()).collect();
-                write!(f, "unknown format `{name}`; did you mean `{nearest}`? known: {}", known.join(", "))
+                let (hint, known) = (did_you_mean(name, known.iter().copied()), known.join(", "));
+                write!(f, "unknown format `{}`{hint} known: {known}", escaped(name))
             }
             Error::Isa(text) | Error::Threads(text) | Error::Corrupt(text) => f.write_str(text),
             Error::NonFinite { row, col } => {

@@ -2,7 +2,8 @@
 
 use crate::arch::{ARCHITECTURES, FORMER_NAMES};
 use crate::container::{show, write_atomic};
-use crate::{Config, Error, nearest};
+use crate::{Config, Error};
+use lowbit_base::did_you_mean;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -107,7 +108,7 @@ impl Card {
             Some(Some(name)) if ARCHITECTURES.contains(&name) || FORMER_NAMES.contains(&name) => {}
             Some(other) => {
                 let name = other.unwrap_or("not a string");
-                let hint = nearest(name, ARCHITECTURES).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+                let hint = did_you_mean(name, ARCHITECTURES.iter().copied());
                 let text = format!("is `{}`, which is unknown{hint} supported: {known}", show(name));
                 return Err(Error::config("architecture", text));
             }

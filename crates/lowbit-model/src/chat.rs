@@ -117,15 +117,14 @@ fn on_large_stack<T: Send>(f: impl FnOnce() -> Result<T, Error> + Send) -> Resul
 
 fn fault(line: Option<usize>, text: impl fmt::Display) -> Error {
     let line = line.map_or(String::new(), |n| format!(" line {n}"));
-    Error { kind: Kind::Input, path: None, message: format!("chat template{line}: {text}") }
+    Error::new(Kind::Input, format!("chat template{line}: {text}"))
 }
 
-impl From<minijinja::Error> for Error {
-    fn from(e: minijinja::Error) -> Self {
-        let text = match e.kind() {
-            minijinja::ErrorKind::OutOfFuel => "fuel is used up: it takes too many steps".to_string(),
-            kind => e.detail().map_or(kind.to_string(), show),
-        };
-        fault(e.line(), text)
-    }
+/// What the engine complains about.
+fn complaint(e: minijinja::Error) -> Error {
+    let text = match e.kind() {
+        minijinja::ErrorKind::OutOfFuel => "fuel is used up: it takes too many steps".to_string(),
+        kind => e.detail().map_or(kind.to_string(), show),
+    };
+    fault(e.line(), text)
 }

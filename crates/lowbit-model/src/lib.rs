@@ -8,13 +8,11 @@ pub mod chat;
 pub mod checkpoint;
 pub mod container;
 pub mod cpu;
-mod error;
 pub mod exec;
 pub mod generate;
 pub mod language;
 pub mod listing;
 pub mod origin;
-mod random;
 pub mod recipe;
 pub mod rope;
 pub mod source;
@@ -27,12 +25,6 @@ pub use arch::{Config, Model};
 pub use card::Card;
 pub use checkpoint::Checkpoint;
 pub use cpu::{CpuExec, Param, Sequences, Session};
-pub use error::{Error, Kind};
+pub use lowbit_base::{Error, Kind};
 pub use recipe::Recipe;
 pub use tokenizer::Tokenizer;
-
-/// The known name closest to one that is not, if it is close.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let scored = known.iter().map(|k| (strsim::jaro_winkler(name, k), *k));
-    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
-}

@@ -135,6 +135,6 @@ pub fn find(name: &str) -> Result<&'static Recipe, Error> {
     }
     let names: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
     let known = names.join(", ");
-    let hint = crate::nearest(name, &names).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    let hint = lowbit_base::did_you_mean(name, names.iter().copied());
     Err(Error::usage(format!("unknown recipe `{}`{hint} known: {known}", crate::container::show(name))))
 }

@@ -1,10 +1,10 @@
 //! Seeded random networks of known shapes, made in the formats of a recipe without full-precision weights: for measuring
 //! speed where no download is at hand. They say nothing sensible.
 
-use crate::random::Random;
 use crate::recipe::Activations;
 use crate::source::{Init, ParamSpec, Role, Source};
-use crate::{Config, Error, Model, Param, Recipe, nearest};
+use crate::{Config, Error, Model, Param, Recipe};
+use lowbit_base::{SplitMix64, did_you_mean};
 use lowbit_kernels::{Bytes, Format, Packed, Pool, QuantizeOptions, Threads};
 use std::collections::BTreeMap;
 
@@ -81,7 +81,7 @@ pub fn find(name: &str) -> Result<&'static Shape, Error> {
         return Ok(shape);
     }
     let names: Vec<_> = SHAPES.iter().map(|s| s.name).collect();
-    let hint = nearest(name, &names).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    let hint = did_you_mean(name, names.iter().copied());
     let (name, known) = (crate::container::show(name), names.join(", "));
     Err(Error::usage(format!("unknown synthetic model `{name}`{hint} known: {known}")))
 }
@@ -98,7 +98,7 @@ pub fn model(config: &Config, recipe: &'static Recipe, seed: u64) -> Result<Mode
 /// vectors as it begins them.
 pub struct Synthetic {
     recipe: &'static Recipe,
-    random: Random,
+    random: SplitMix64,
     /// Quantized rows by format, width and spread.
     samples: BTreeMap<(&'static str, usize, u32), Packed>,
 }
@@ -106,7 +106,7 @@ pub struct Synthetic {
 impl Synthetic {
     /// A source for one network.
     pub fn new(recipe: &'static Recipe, seed: u64) -> Self {
-        Synthetic { recipe, random: Random::new(seed), samples: BTreeMap::new() }
+        Synthetic { recipe, random: SplitMix64::new(seed), samples: BTreeMap::new() }
     }
 
     fn packed(&mut self, spec: &ParamSpec, format: &'static dyn Format, std: f32) -> Result<Packed, Error> {
@@ -116,7 +116,7 @@ impl Synthetic {
         }
         let key = (format.name(), spec.cols, std.to_bits());
         if !self.samples.contains_key(&key) {
-            let weights: Vec<f32> = (0..SAMPLE_ROWS * spec.cols).map(|_| std * self.random.normal()).collect();
+            let weights: Vec<f32> = (0..SAMPLE_ROWS * spec.cols).map(|_| std * normal(&mut self.random)).collect();
             let sample = format.quantize(&weights, SAMPLE_ROWS, spec.cols, &QuantizeOptions::default()).map_err(at)?;
             self.samples.insert(key, sample);
         }
@@ -139,20 +139,27 @@ impl Synthetic {
         let (cols, seed) = (spec.cols, self.random.bits());
         let pool = Pool::new(Threads::choose(None).map_or(1, |threads| threads.count));
         Packed::stack(format, spec.rows, cols, &pool, |rows| {
-            let mut random = Random::new(seed.wrapping_add((rows.start as u64) << 32));
-            let weights: Vec<f32> = (0..rows.len() * cols).map(|_| std * random.normal()).collect();
+            let mut random = SplitMix64::new(seed.wrapping_add((rows.start as u64) << 32));
+            let weights: Vec<f32> = (0..rows.len() * cols).map(|_| std * normal(&mut random)).collect();
             format.quantize(&weights, rows.len(), cols, &QuantizeOptions::default())
         })
     }
 }
 
+/// Roughly normal with standard deviation 1, within +-3.5: the sum of four uniform numbers.
+fn normal(random: &mut SplitMix64) -> f32 {
+    let bits = random.bits();
+    let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xffff).sum();
+    (sum as f32 / 65_536.0 - 2.0) * 3f32.sqrt()
+}
+
 /// `bytes` bytes of blocks of rows, each unit taken from the same place of one of the `blocks` of the sample.
-fn shuffled(random: &mut Random, sample: &[u8], blocks: usize, bytes: usize) -> Bytes {
+fn shuffled(random: &mut SplitMix64, sample: &[u8], blocks: usize, bytes: usize) -> Bytes {
     let block = sample.len() / blocks;
     let mut out = Vec::with_capacity(bytes);
     while out.len() < bytes {
         for start in (0..block).step_by(UNIT) {
-            let from = random.below(blocks) * block;
+            let from = random.below(blocks as u64) as usize * block;
             out.extend_from_slice(&sample[from + start..from + (start + UNIT).min(block)]);
         }
     }
@@ -166,7 +173,7 @@ impl Source<Param> for Synthetic {
         let Some(format) = self.recipe.format(spec.role)? else {
             return Ok(Param::Vector(match spec.init {
                 Init::Constant(value) => constant(value),
-                Init::Normal(std) => (0..spec.cols).map(|_| std * self.random.normal()).collect(),
+                Init::Normal(std) => (0..spec.cols).map(|_| std * normal(&mut self.random)).collect(),
             }));
         };
         let packed = match spec.init {

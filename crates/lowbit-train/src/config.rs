@@ -111,6 +111,11 @@ impl Default for TrainConfig {
     }
 }
 
+/// A field of the configuration is out of range.
+pub(crate) fn out_of_range(field: &str, value: impl std::fmt::Display, allowed: &str) -> Error {
+    Error::usage(format!("train: `{field}` is {value}; it must be {allowed}"))
+}
+
 impl TrainConfig {
     /// Sequences per update.
     pub fn sequences_per_step(&self) -> usize {
@@ -144,23 +149,23 @@ impl TrainConfig {
     pub fn validate(&self, len: usize) -> Result<(), Error> {
         for (field, value) in [("batch_size", self.batch_size), ("accumulation", self.accumulation)] {
             if !(1..=MAX_COUNT).contains(&value) {
-                return Err(Error::field(field, value, &format!("at least 1, at most {MAX_COUNT}")));
+                return Err(out_of_range(field, value, &format!("at least 1, at most {MAX_COUNT}")));
             }
         }
         match (self.steps, self.epochs) {
-            (None, None) => return Err(Error::field("steps", "missing", "given (or `epochs`)")),
-            (Some(_), Some(_)) => return Err(Error::field("epochs", "given beside `steps`", "one of the two")),
-            (Some(0), None) => return Err(Error::field("steps", 0, "at least 1")),
-            (None, Some(e)) if !(e > 0.0 && e <= 1e6) => return Err(Error::field("epochs", e, "above 0, at most 1e6")),
+            (None, None) => return Err(out_of_range("steps", "missing", "given (or `epochs`)")),
+            (Some(_), Some(_)) => return Err(out_of_range("epochs", "given beside `steps`", "one of the two")),
+            (Some(0), None) => return Err(out_of_range("steps", 0, "at least 1")),
+            (None, Some(e)) if !(e > 0.0 && e <= 1e6) => return Err(out_of_range("epochs", e, "above 0, at most 1e6")),
             _ => {}
         }
         let steps = self.total_steps(len);
         if self.warmup_steps > steps {
             let allowed = format!("at most the number of steps, {steps}");
-            return Err(Error::field("warmup_steps", self.warmup_steps, &allowed));
+            return Err(out_of_range("warmup_steps", self.warmup_steps, &allowed));
         }
         if !(self.learning_rate > 0.0 && self.learning_rate < 1e3) {
-            return Err(Error::field("learning_rate", self.learning_rate, "above 0 and below 1000"));
+            return Err(out_of_range("learning_rate", self.learning_rate, "above 0 and below 1000"));
         }
         let fractions = [
             ("beta1", self.beta1),
@@ -171,15 +176,15 @@ impl TrainConfig {
         ];
         for (field, value) in fractions {
             if !(0.0..1.0).contains(&value) {
-                return Err(Error::field(field, value, "at least 0 and below 1"));
+                return Err(out_of_range(field, value, "at least 0 and below 1"));
             }
         }
         if !(self.epsilon > 0.0 && self.epsilon <= 1.0) {
-            return Err(Error::field("epsilon", self.epsilon, "above 0, at most 1"));
+            return Err(out_of_range("epsilon", self.epsilon, "above 0, at most 1"));
         }
         for (field, value) in [("weight_decay", self.weight_decay), ("clip_norm", self.clip_norm)] {
             if !(0.0..1e6).contains(&value) {
-                return Err(Error::field(field, value, "at least 0 and below 1e6"));
+                return Err(out_of_range(field, value, "at least 0 and below 1e6"));
             }
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! Batches of a step: rows in order, checked, with tokens left out where asked.
 
+use crate::Error;
 use crate::config::TrainConfig;
 use crate::data::{Data, Order};
-use crate::random::{Random, hash};
-use crate::{Error, Kind};
+use crate::random::{hash, uniform};
+use lowbit_base::SplitMix64;
 use lowbit_model::exec::Batch;
 
 /// Sets the seeds of token dropout apart from other seeds of the run.
@@ -78,15 +79,15 @@ fn drop_tokens(part: &mut Part, p: f32, seed: u64) -> Result<(), Error> {
     let Part { batch, targets } = part;
     if targets.len() != batch.sequences() {
         let message = "train: `token_dropout` needs one target per sequence; set it to 0 for language models";
-        return Err(Error { kind: Kind::Usage, path: None, message: message.into() });
+        return Err(Error::usage(message));
     }
-    let (mut random, mut kept) = (Random::new(seed), 0);
+    let (mut random, mut kept) = (SplitMix64::new(seed), 0);
     for i in 0..batch.sequences() {
         let (start, end) = (batch.starts[i], batch.starts[i + 1]);
-        let survivor = start + random.below(end - start);
+        let survivor = start + random.below((end - start) as u64) as usize;
         batch.starts[i] = kept;
         for token in start..end {
-            if random.uniform() >= p || token == survivor {
+            if uniform(&mut random) >= p || token == survivor {
                 batch.tokens[kept] = batch.tokens[token];
                 kept += 1;
             }
@@ -116,7 +117,7 @@ mod tests {
         }
         assert!((250..310).contains(&batch.tokens.len()), "{}", batch.tokens.len());
         let mut part = Part { batch: Batch::new(sequences), targets: vec![0; 400] };
-        assert_eq!(drop_tokens(&mut part, 0.3, 7).unwrap_err().kind, Kind::Usage);
+        assert_eq!(drop_tokens(&mut part, 0.3, 7).unwrap_err().kind, crate::Kind::Usage);
     }
 
     #[test]

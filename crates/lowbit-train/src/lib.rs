@@ -11,7 +11,6 @@ mod arena;
 mod backward;
 mod config;
 mod data;
-mod error;
 mod feed;
 mod metrics;
 mod network;
@@ -27,7 +26,7 @@ mod windows;
 
 pub use config::{Optimizer, Schedule, TrainConfig};
 pub use data::Data;
-pub use error::{Error, Kind};
+pub use lowbit_base::{Error, Kind};
 pub use metrics::StepMetrics;
 pub use network::Network;
 pub use params::{Param, ParamId, Params};

@@ -2,7 +2,8 @@
 
 use crate::Error;
 use crate::qat::{Qat, ternary};
-use crate::random::{Random, hash};
+use crate::random::{hash, normal};
+use lowbit_base::SplitMix64;
 use lowbit_kernels::Cpu;
 use lowbit_model::source::{Init, ParamSpec, Role, Source};
 use lowbit_model::{Config, Model};
@@ -167,9 +168,9 @@ struct Draw {
 impl Source<ParamId> for Draw {
     fn param(&mut self, spec: &ParamSpec) -> Result<ParamId, lowbit_model::Error> {
         let name: Vec<u64> = spec.name.bytes().map(u64::from).collect();
-        let mut random = Random::new(hash(&[self.seed, hash(&name)]));
+        let mut random = SplitMix64::new(hash(&[self.seed, hash(&name)]));
         let value = match spec.init {
-            Init::Normal(std) => (0..spec.rows * spec.cols).map(|_| random.normal() * std).collect(),
+            Init::Normal(std) => (0..spec.rows * spec.cols).map(|_| normal(&mut random) * std).collect(),
             Init::Constant(c) => vec![c; spec.rows * spec.cols],
         };
         Ok(self.params.push(spec.clone(), value))

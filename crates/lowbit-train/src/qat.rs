@@ -152,8 +152,8 @@ mod tests {
     use super::*;
 
     fn sample(n: usize) -> Vec<f32> {
-        let mut random = crate::random::Random::new(5);
-        (0..n).map(|_| random.normal()).collect()
+        let mut random = lowbit_base::SplitMix64::new(5);
+        (0..n).map(|_| crate::random::normal(&mut random)).collect()
     }
 
     /// The formula, word for word.

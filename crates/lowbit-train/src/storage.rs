@@ -103,7 +103,7 @@ impl Lock {
                 let mut pid = String::new();
                 let _ = file.read_to_string(&mut pid);
                 let message = format!("locked by pid {}; wait for it, or use another directory", pid.trim());
-                return Err(Error { kind: crate::Kind::Io, path: Some(directory.into()), message });
+                return Err(Error::new(crate::Kind::Io, message).in_file(directory));
             }
         }
         let write = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));

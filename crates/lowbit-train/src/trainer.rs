@@ -295,7 +295,7 @@ fn begin_from(checkpoint: &Checkpoint, params: &mut Params) -> Result<String, Er
             hash.update(part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
         }
     }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(lowbit_base::hex(hash.finalize()))
 }
 
 fn identity(job: &Job, from: String) -> Identity {

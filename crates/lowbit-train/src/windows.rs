@@ -18,7 +18,7 @@ impl Windows {
     /// Of kind usage when `context` is 0, of kind input when the stream is shorter than one window and its last target.
     pub fn new(tokens: Vec<u32>, context: usize) -> Result<Self, Error> {
         if context == 0 {
-            return Err(Error::field("context", 0, "at least 1"));
+            return Err(crate::config::out_of_range("context", 0, "at least 1"));
         }
         if tokens.len() <= context {
             let text =
@@ -30,7 +30,7 @@ impl Windows {
         for part in tokens.chunks(1 << 16) {
             hash.update(part.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
         }
-        let fingerprint = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let fingerprint = lowbit_base::hex(hash.finalize());
         Ok(Windows { tokens, context, fingerprint })
     }
 

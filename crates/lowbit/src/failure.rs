@@ -1,5 +1,6 @@
 //! One line and an exit code: what a failed command leaves behind.
 
+use lowbit_base::{Error, Kind, escaped};
 use std::fmt;
 use std::path::Path;
 
@@ -59,7 +60,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message.replace('\n', " "))
+        f.write_str(&escaped(&self.message.replace('\n', " ")))
     }
 }
 
@@ -75,36 +76,17 @@ impl From<lowbit_kernels::Error> for Failure {
     }
 }
 
-impl From<lowbit_model::Error> for Failure {
-    fn from(e: lowbit_model::Error) -> Self {
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
         let code = match e.kind {
-            lowbit_model::Kind::Usage => Code::Usage,
-            lowbit_model::Kind::Input => Code::Input,
-            lowbit_model::Kind::Io => Code::Io,
-        };
-        Failure { code, message: e.to_string() }
-    }
-}
-
-impl From<lowbit_train::Error> for Failure {
-    fn from(e: lowbit_train::Error) -> Self {
-        let code = match e.kind {
-            lowbit_train::Kind::Usage => Code::Usage,
-            lowbit_train::Kind::Input => Code::Input,
-            lowbit_train::Kind::Io => Code::Io,
-            lowbit_train::Kind::Numeric => Code::Numeric,
-        };
-        Failure { code, message: e.to_string() }
-    }
-}
-
-impl From<lowbit_eval::Error> for Failure {
-    fn from(e: lowbit_eval::Error) -> Self {
-        let code = match e.kind {
-            lowbit_eval::error::Kind::Usage => Code::Usage,
-            lowbit_eval::error::Kind::Input => Code::Input,
-            lowbit_eval::error::Kind::Io => Code::Io,
-            lowbit_eval::error::Kind::Check => Code::Check,
+            Kind::Internal => Code::Internal,
+            Kind::Usage => Code::Usage,
+            Kind::Input => Code::Input,
+            Kind::Memory => Code::Memory,
+            Kind::Io => Code::Io,
+            Kind::Numeric => Code::Numeric,
+            Kind::Check => Code::Check,
+            Kind::Interrupted => Code::Interrupted,
         };
         Failure { code, message: e.to_string() }
     }

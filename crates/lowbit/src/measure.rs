@@ -132,7 +132,7 @@ fn sha256_of(paths: &[&Path]) -> Result<String, Failure> {
         let mut file = std::fs::File::open(path).map_err(|e| Failure::io(path, &e))?;
         std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(|e| Failure::io(path, &e))?;
     }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(lowbit_base::hex(hash.finalize()))
 }
 
 struct HashWriter<'a>(&'a mut Sha256);

@@ -99,7 +99,7 @@ fn encode(content: &[u8], tokenizer: &Tokenizer) -> Result<Vec<u32>, String> {
 }
 
 fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect()
+    lowbit_base::hex(Sha256::digest(content))
 }
 
 /// Scores a model on a text; the record says how the text was cut.

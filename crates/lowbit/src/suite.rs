@@ -88,11 +88,7 @@ pub fn find(name_or_path: &str) -> Result<Suite, Failure> {
         let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
         return parse(&text, path);
     }
-    let nearest = names.iter().max_by(|a, b| {
-        let score = |n: &str| strsim::jaro_winkler(n, name_or_path);
-        score(a).total_cmp(&score(b))
-    });
-    let hint = nearest.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    let hint = lowbit_base::did_you_mean(name_or_path, &names);
     Err(Failure::usage(format!(
         "unknown suite `{name_or_path}`{hint} The suites are {}; or name a .toml file",
         names.join(", ")

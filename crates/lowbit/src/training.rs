@@ -66,7 +66,7 @@ impl TokenRows {
             sequence.iter().for_each(|id| hash.update(id.to_le_bytes()));
             hash.update(label.to_le_bytes());
         }
-        let fingerprint = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let fingerprint = lowbit_base::hex(hash.finalize());
         Ok(TokenRows { sequences, labels: rows.labels.clone(), fingerprint })
     }
 }

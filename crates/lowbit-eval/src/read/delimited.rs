@@ -30,7 +30,7 @@ pub(super) fn read(
     loop {
         if fields.len() != width {
             let message = format!("{} columns where the first line has {width}: check the separators", fields.len());
-            return Err(Error::input(&table.path, Some(line), message));
+            return Err(Error::input(&table.path, message).on_line(line));
         }
         let parts: Vec<&str> = text.iter().map(|&column| fields[column].as_str()).collect();
         sink.push(Some(line), parts.join(" "), &fields[label])?;
@@ -43,7 +43,7 @@ pub(super) fn read(
 
 /// Index of a column among `width`, given the header or (without one) an empty slice.
 fn place(table: &Table, column: &Column, line: u64, header: &[String], width: usize) -> Result<usize, Error> {
-    let fail = |message: String| Err(Error::input(&table.path, Some(line), message));
+    let fail = |message: String| Err(Error::input(&table.path, message).on_line(line));
     match column {
         Column::Index(index) if *index < width => Ok(*index),
         Column::Index(index) => fail(format!("no column {index}: the line has {width}, counted from 0")),
@@ -89,14 +89,14 @@ impl Records<'_> {
                         "{found:?} after the closing quote of column {}: double a quote inside a field",
                         splitter.fields.len()
                     );
-                    return Err(Error::input(&self.table.path, Some(self.lines.line), message));
+                    return Err(Error::input(&self.table.path, message).on_line(self.lines.line));
                 }
                 Progress::Open => {}
             }
             used += text.len() as u64 + 1;
             text = self.lines.next(used).map_err(|error| self.unclosed(begin, error))?.ok_or_else(|| {
                 let message = format!("quote of column {} is never closed", splitter.fields.len());
-                Error::input(&self.table.path, Some(begin), message)
+                Error::input(&self.table.path, message).on_line(begin)
             })?;
         }
     }

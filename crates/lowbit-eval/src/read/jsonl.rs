@@ -18,7 +18,7 @@ pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Resul
         if line.trim().is_empty() {
             continue;
         }
-        let fail = |message: String| Error::input(&table.path, Some(lines.line), message);
+        let fail = |message: String| Error::input(&table.path, message).on_line(lines.line);
         let object: Map<String, Value> =
             serde_json::from_str(&line).map_err(|cause| fail(format!("not one JSON object a line: {cause}")))?;
         let parts: Vec<String> =

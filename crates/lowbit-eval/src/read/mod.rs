@@ -142,6 +142,6 @@ fn format_of(path: &Path) -> Result<Format, Error> {
     found.map(|(format, _)| *format).ok_or_else(|| {
         let known: Vec<_> = FORMATS.iter().flat_map(|(_, extensions)| *extensions).map(|e| format!(".{e}")).collect();
         let message = format!("cannot tell the format by the name: expected {}, or set `format`", known.join(", "));
-        Error::input(path, None, message)
+        Error::input(path, message)
     })
 }

@@ -18,7 +18,7 @@ use std::sync::Once;
 pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), Error> {
     refuse_compressed(table)?;
     without_panic(|| decode(table, limits, sink)).unwrap_or_else(|| {
-        Err(Error::input(&table.path, None, "not a readable Parquet file (its pages are damaged): fetch it again"))
+        Err(Error::input(&table.path, "not a readable Parquet file (its pages are damaged): fetch it again"))
     })
 }
 
@@ -45,7 +45,7 @@ thread_local! {
 }
 
 fn decode(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), Error> {
-    let fail = |message: String| Error::input(&table.path, None, message);
+    let fail = |message: String| Error::input(&table.path, message);
     let damaged = |cause: ParquetError| fail(format!("not a readable Parquet file ({cause}): fetch it again"));
     let reader = SerializedFileReader::new(source::regular_file(&table.path)?).map_err(damaged)?;
     let groups = reader.metadata().row_groups().iter();
@@ -76,7 +76,7 @@ fn refuse_compressed(table: &Table) -> Result<(), Error> {
     file.read_to_end(&mut start).map_err(|cause| Error::io(&table.path, &cause))?;
     match source::compression(&table.path, &start)? {
         None => Ok(()),
-        Some(_) => Err(Error::input(&table.path, None, "is a compressed Parquet file: decompress it first")),
+        Some(_) => Err(Error::input(&table.path, "is a compressed Parquet file: decompress it first")),
     }
 }
 
@@ -89,7 +89,7 @@ fn project(table: &Table, schema: &Type) -> Result<(Type, Vec<usize>), Error> {
     kept.dedup();
     let fields: Vec<TypePtr> = kept.iter().map(|&index| schema.get_fields()[index].clone()).collect();
     let projection = Type::group_type_builder(schema.name()).with_fields(fields).build();
-    let projection = projection.map_err(|cause| Error::input(&table.path, None, cause.to_string()))?;
+    let projection = projection.map_err(|cause| Error::input(&table.path, cause.to_string()))?;
     let order = wanted.iter().map(|index| kept.partition_point(|k| k < index)).collect();
     Ok((projection, order))
 }
@@ -103,11 +103,11 @@ fn place(table: &Table, column: &Column, schema: &Type) -> Result<usize, Error> 
     };
     let Some(field) = fields.get(index) else {
         let known = abridged(fields.iter().map(|field| field.name()));
-        return Err(Error::input(&table.path, None, format!("no column {column}: the file has {known}")));
+        return Err(Error::input(&table.path, format!("no column {column}: the file has {known}")));
     };
     if !field.is_primitive() || field.get_basic_info().repetition() == Repetition::REPEATED {
         let message = format!("column `{}` is nested, not a plain text or number", field.name());
-        return Err(Error::input(&table.path, None, message));
+        return Err(Error::input(&table.path, message));
     }
     Ok(index)
 }

@@ -34,7 +34,7 @@ impl Rows {
             hash.update(text.as_bytes());
             hash.update(label.to_le_bytes());
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        lowbit_base::hex(hash.finalize())
     }
 
     /// Rows of each class. `classes` exceeds every label.
@@ -129,11 +129,11 @@ impl<'a> Sink<'a> {
             let shown: String = label.chars().take(40).collect();
             let known = abridged(self.names.iter().map(String::as_str));
             let message = format!("{row}label {shown:?} in column {} is none of {known}", self.column);
-            return Err(Error::input(self.path, line, message));
+            return Err(Error::input(self.path, message).on_line(line));
         };
         if self.rows.len() as u64 >= self.limits.rows {
             let message = format!("{row}more than {} rows, the limit for one table", self.limits.rows);
-            return Err(Error::input(self.path, line, message));
+            return Err(Error::input(self.path, message).on_line(line));
         }
         self.rows.texts.push(text);
         self.rows.labels.push(class);
@@ -147,7 +147,7 @@ impl<'a> Sink<'a> {
 
     pub(super) fn finish(self) -> Result<Rows, Error> {
         if self.rows.is_empty() {
-            return Err(Error::input(self.path, None, "no rows: the file is empty or holds only a header"));
+            return Err(Error::input(self.path, "no rows: the file is empty or holds only a header"));
         }
         Ok(self.rows)
     }

@@ -57,10 +57,10 @@ pub(super) fn regular_file(path: &Path) -> Result<File, Error> {
         _ => Error::io(path, &cause),
     })?;
     if metadata.is_dir() {
-        return Err(Error::input(path, None, "is a directory: name a file in it"));
+        return Err(Error::input(path, "is a directory: name a file in it"));
     }
     if !metadata.is_file() {
-        return Err(Error::input(path, None, "is not a regular file: copy its content to one first"));
+        return Err(Error::input(path, "is not a regular file: copy its content to one first"));
     }
     File::open(path).map_err(|cause| Error::io(path, &cause))
 }
@@ -73,7 +73,7 @@ pub(super) fn compression(path: &Path, start: &[u8]) -> Result<Option<&'static C
     match promised {
         Some(promised) if !start.is_empty() && found.is_none_or(|found| found.name != promised.name) => {
             let is = found.map_or("does not begin like one".into(), |found| format!("is {}", found.name));
-            Err(Error::input(path, None, format!("is named {} but {is}: rename it", promised.extension)))
+            Err(Error::input(path, format!("is named {} but {is}: rename it", promised.extension)))
         }
         _ => Ok(found),
     }
@@ -118,7 +118,7 @@ impl<'a> Lines<'a> {
         if bytes.len() as u64 > allowed {
             let message =
                 format!("record is longer than {} bytes: is it a text table, with matching quotes?", self.limit);
-            return Err(Error::input(self.path, Some(self.line), message));
+            return Err(Error::input(self.path, message).on_line(self.line));
         }
         if bytes.ends_with(b"\n") {
             bytes.pop();
@@ -133,7 +133,7 @@ impl<'a> Lines<'a> {
             let at = cause.utf8_error().valid_up_to();
             let byte = cause.as_bytes()[at];
             let message = format!("byte {at} of the line, 0x{byte:02x}, is not UTF-8: convert the file to UTF-8");
-            Error::input(self.path, Some(self.line), message)
+            Error::input(self.path, message).on_line(self.line)
         })?;
         Ok(Some(text))
     }
@@ -151,7 +151,7 @@ pub(super) fn decode_error(path: &Path, line: Option<u64>, cause: &io::Error) ->
     } else {
         format!("compressed stream is damaged ({cause}): fetch the file again")
     };
-    Error::input(path, line, message)
+    Error::input(path, message).on_line(line)
 }
 
 /// Lets at most `cap` bytes through, then fails.

@@ -14,7 +14,7 @@ pub fn bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
     let mut source = source::open(path, limits)?;
     source.read_to_end(&mut content).map_err(|cause| source::decode_error(path, None, &cause))?;
     match content.is_empty() {
-        true => Err(Error::input(path, None, "is empty: give a file that holds text")),
+        true => Err(Error::input(path, "is empty: give a file that holds text")),
         false => Ok(content),
     }
 }

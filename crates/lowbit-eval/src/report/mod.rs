@@ -26,7 +26,6 @@ pub use checks::{CHECKS, Check, CheckResult, Outcome};
 pub use sentence::{Finding, Tone};
 
 use crate::Error;
-use crate::error::Kind;
 use crate::record::{Results, SCHEMA_VERSION};
 use document::{Block, Document};
 use std::fs::{self, File};
@@ -54,7 +53,7 @@ static OUTPUTS: &[Output] = &[
 /// Writes `results.json`, `report.html`, `report.md` and `results.csv` into `dir` (made if missing), each under a temporary
 /// name that is then renamed. Returns the findings.
 ///
-/// A failed check is an error of kind [`Kind::Check`] naming the checks; the files are written nevertheless, with the
+/// A failed check is an error of kind [`Check`](crate::error::Kind::Check) naming the checks; the files are written nevertheless, with the
 /// failures at their top, unless the text holds a placeholder or a value that is no number: then only the records are.
 pub fn write(dir: &Path, results: &Results) -> Result<Vec<Finding>, Error> {
     fs::create_dir_all(dir).map_err(|e| Error::io(dir, &e))?;
@@ -69,7 +68,7 @@ pub fn write(dir: &Path, results: &Results) -> Result<Vec<Finding>, Error> {
         return Ok(document.findings().cloned().collect());
     }
     let written = if refused { "no report is written" } else { "see the end of report.md" };
-    Err(Error { path: Some(dir.into()), ..Error::check(format!("{}; {written}", told(&failed))) })
+    Err(Error::check(format!("{}; {written}", told(&failed))).in_file(dir))
 }
 
 /// The first problem of the first failed check, and how many more there are.
@@ -94,13 +93,14 @@ pub fn read(path: &Path) -> Result<Results, Error> {
     let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, &e))?;
     let results: Results = serde_json::from_str(&text).map_err(|e| {
         let line = u64::try_from(e.line()).ok().filter(|l| *l > 0);
-        Error::input(&file, line, format!("not the records of a report: {e}; make them again with lowbit compare"))
+        Error::input(&file, format!("not the records of a report: {e}; make them again with lowbit compare"))
+            .on_line(line)
     })?;
     if results.schema_version != SCHEMA_VERSION {
         let version = results.schema_version;
         let message =
             format!("schema_version is {version}, this program reads {SCHEMA_VERSION}: use the lowbit that wrote it");
-        return Err(Error::input(&file, None, message));
+        return Err(Error::input(&file, message));
     }
     Ok(results)
 }
@@ -148,6 +148,6 @@ fn replace(path: &Path, text: &str) -> Result<(), Error> {
 impl From<&CheckResult> for Error {
     /// The error of a failed check.
     fn from(result: &CheckResult) -> Self {
-        Error { kind: Kind::Check, path: None, line: None, message: result.to_string() }
+        Error::check(result.to_string())
     }
 }

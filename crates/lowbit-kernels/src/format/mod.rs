@@ -290,26 +290,8 @@ fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
 /// The format of a name.
 ///
 /// # Errors
-/// [`Error::UnknownFormat`] with the nearest name.
+/// [`Error::UnknownFormat`].
 pub fn find(name: &str) -> Result<&'static dyn Format, Error> {
-    if let Some(format) = FORMATS.iter().find(|f| f.name() == name) {
-        return Ok(*format);
-    }
-    let nearest = FORMATS.iter().map(|f| f.name()).min_by_key(|known| distance(known, name));
-    Err(Error::UnknownFormat(name.into(), nearest.unwrap_or_default().into()))
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let cost = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    let found = FORMATS.iter().find(|f| f.name() == name);
+    found.copied().ok_or_else(|| Error::UnknownFormat(name.into()))
 }

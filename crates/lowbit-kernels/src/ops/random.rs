@@ -4,6 +4,7 @@ use super::GRAIN;
 use super::math::{Extent, Part, Whole, not, ramp};
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op};
+use lowbit_base::SplitMix64;
 
 /// Rounds of the generator.
 const ROUNDS: usize = 8;
@@ -19,16 +20,10 @@ struct Counter {
 }
 
 impl Counter {
-    /// Round keys by the SplitMix64 sequence (doi 10.1145/2714064.2660195) of `seed`.
+    /// Round keys by the SplitMix64 sequence of `seed`.
     fn new(seed: u64) -> Self {
-        let mut state = seed;
-        let keys = [(); ROUNDS].map(|()| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((z ^ (z >> 31)) >> 32) as i32
-        });
-        Counter { keys }
+        let mut random = SplitMix64::new(seed);
+        Counter { keys: [(); ROUNDS].map(|()| (random.bits() >> 32) as i32) }
     }
 
     /// 32 random bits for each of the elements `32 * block..32 * block + 16` and the 16 behind them.

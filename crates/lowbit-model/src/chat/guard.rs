@@ -39,8 +39,7 @@ struct Budget {
 
 /// Whether the source is a template that can be rendered at all.
 pub(super) fn check(source: &str) -> Result<(), Error> {
-    compile(source)?;
-    Ok(())
+    compile(source).map(|_| ()).map_err(super::complaint)
 }
 
 type Compiled<'a> = (machinery::Instructions<'a>, std::collections::BTreeMap<&'a str, machinery::Instructions<'a>>);
@@ -56,6 +55,10 @@ fn compile(source: &str) -> Result<Compiled<'_>> {
 
 /// Renders a chat within the limits.
 pub(super) fn render(source: &str, bos: &str, eos: &str, messages: &[Message], answer: bool) -> Result<String, Error> {
+    rendered(source, bos, eos, messages, answer).map_err(super::complaint)
+}
+
+fn rendered(source: &str, bos: &str, eos: &str, messages: &[Message], answer: bool) -> Result<String> {
     let turns = messages.len() as u64;
     let said: usize = messages.iter().map(|m| m.content.len()).sum();
     let budget = Arc::new(Budget {

@@ -176,7 +176,7 @@ impl Tensors {
 
 /// SHA-256 in hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    lowbit_base::hex(Sha256::digest(bytes))
 }
 
 /// Names what a file is when it is not safetensors.

@@ -2,6 +2,7 @@
 
 use super::Dtype;
 use crate::Error;
+use lowbit_base::hex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -95,7 +96,7 @@ impl Writer {
         }
         assert_eq!(len, shape.iter().product::<usize>() * dtype.size(), "bytes of `{name}` fit {shape:?}");
         self.tensors.push(Planned { name: name.into(), dtype, shape: shape.into() });
-        self.sums.push(sum.finalize().iter().map(|b| format!("{b:02x}")).collect());
+        self.sums.push(hex(sum.finalize()));
         Ok(())
     }
 

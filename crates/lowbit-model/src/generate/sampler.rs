@@ -1,7 +1,7 @@
 //! Choosing a token from logits.
 
-use crate::random::Random;
-use crate::{Error, Kind};
+use crate::Error;
+use lowbit_base::SplitMix64;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
@@ -64,7 +64,7 @@ impl Sampling {
 /// Draws tokens under one [`Sampling`]; keeps its buffers.
 pub(super) struct Sampler {
     sampling: Sampling,
-    random: Random,
+    random: SplitMix64,
     /// Tokens under the penalty, the last at the back; each once where all of the text counts.
     seen: VecDeque<u32>,
     is_seen: Vec<bool>,
@@ -75,7 +75,7 @@ pub(super) struct Sampler {
 
 impl Sampler {
     pub fn new(sampling: Sampling) -> Self {
-        let random = Random::new(sampling.seed);
+        let random = SplitMix64::new(sampling.seed);
         let (seen, is_seen) = (VecDeque::new(), Vec::new());
         Sampler { sampling, random, seen, is_seen, logits: Vec::new(), candidates: Vec::new() }
     }
@@ -192,8 +192,7 @@ fn best(logits: &[f32]) -> Result<u32, Error> {
         }
     }
     best.filter(|_| finite).ok_or_else(|| {
-        let message = "the model's logits are not finite; its weights are damaged or do not suit the recipe".into();
-        Error { kind: Kind::Input, path: None, message }
+        Error::numeric("the model's logits are not finite; its weights are damaged or do not suit the recipe")
     })
 }
 

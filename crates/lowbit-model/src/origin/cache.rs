@@ -43,10 +43,10 @@ fn root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 
 /// The directory of a model in a cache.
 fn snapshot(id: &str, root: Option<PathBuf>) -> Result<PathBuf, Error> {
-    let absent = |place: String| Error {
-        kind: Kind::Io,
-        path: None,
-        message: format!("{id}: no such file, and not in the Hub's cache{place}; download it with `hf download {id}`"),
+    let absent = |place: String| {
+        let text =
+            format!("{id}: no such file, and not in the Hub's cache{place}; download it with `hf download {id}`");
+        Error::new(Kind::Io, text)
     };
     let root = root.ok_or_else(|| absent(String::new()))?;
     let home = root.join(format!("models--{}", id.replace('/', "--")));

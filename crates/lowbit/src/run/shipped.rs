@@ -34,7 +34,7 @@ fn unpack(files: &[(&str, &[u8])], cache: &Path) -> Result<PathBuf, Failure> {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     }
-    let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hash = lowbit_base::hex(&hash.finalize()[..8]);
     let directory = cache.join(format!("default-{hash}"));
     std::fs::create_dir_all(&directory).map_err(|e| Failure::io(&directory, &e))?;
     for (name, bytes) in files {

@@ -53,7 +53,7 @@ pub(crate) fn of_hub(keys: &Keys) -> Result<&'static Family, Error> {
     let name: String = keys.get("model_type")?.unwrap_or_default();
     FAMILIES.iter().find(|family| family.model_type == name).copied().ok_or_else(|| {
         let known: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
-        let hint = crate::nearest(&name, &known).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+        let hint = lowbit_base::did_you_mean(&name, known.iter().copied());
         let text = format!("is `{}`, which is unknown{hint} supported: {}", show(&name), known.join(", "));
         Error::config("model_type", text)
     })
