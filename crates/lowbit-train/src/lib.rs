@@ -11,6 +11,7 @@ mod arena;
 mod backward;
 mod config;
 mod data;
+mod divergence;
 mod feed;
 mod metrics;
 mod network;

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Names the layout; a state of another layout is refused.
 const FORMAT: &str = "lowbit-train-state 1";
@@ -20,6 +21,10 @@ const KEEP: usize = 2;
 /// The tensor that holds the hash.
 const HASH: &str = "sha256";
 const HASH_BYTES: usize = 32;
+/// Metadata pair: loss of the first update, if there was one.
+const FIRST_LOSS: &str = "first_loss";
+/// Begins the names of second moments, which are never negative.
+const SQUARES: &str = "v";
 
 /// Where a run stands, beside its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +35,17 @@ pub(crate) struct Progress {
     pub(crate) position: u64,
     /// Seconds spent in steps.
     pub(crate) seconds: f64,
+    /// Loss of the first update, nats per target, once there was one.
+    pub(crate) first_loss: Option<f64>,
+}
+
+/// What a state of a run can be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Updates of the whole run.
+    pub(crate) steps: u64,
+    /// Sequences of an update.
+    pub(crate) sequences: u64,
 }
 
 /// What must not change between the parts of a run.
@@ -109,11 +125,12 @@ impl States {
     /// Restores the newest intact state into the parameters; none when there is no state at all.
     ///
     /// # Errors
-    /// When every state is damaged, or the intact one belongs to another run.
+    /// When every state is damaged or holds what no run can reach, or the intact one belongs to another run.
     pub(crate) fn load(
         &self,
         params: &mut Params,
         identity: &Identity,
+        plan: Plan,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Option<Progress>, Error> {
         let steps = self.steps()?;
@@ -121,9 +138,15 @@ impl States {
         for &step in &steps {
             let path = self.path(step);
             let bytes = fs::read(&path).map_err(|e| Error::io(&path, &e))?;
-            match verify(&path, &bytes) {
+            let state = match verify(&path, &bytes) {
                 Ok(state) => {
-                    let progress = restore(&path, &state, params, identity)?;
+                    same_run(&path, &state, identity)?;
+                    restore(&path, &state, params, step, plan)
+                }
+                Err(error) => Err(error),
+            };
+            match state {
+                Ok(progress) => {
                     self.forget_after(step)?;
                     return Ok(Some(progress));
                 }
@@ -162,31 +185,56 @@ fn verify<'a>(path: &Path, bytes: &'a [u8]) -> Result<State<'a>, Error> {
     Ok(State { metadata: header.metadata().clone().unwrap_or_default(), tensors })
 }
 
-fn restore(path: &Path, state: &State, params: &mut Params, identity: &Identity) -> Result<Progress, Error> {
-    let field = |name: &str| {
-        let value = state.metadata.get(name);
+impl State<'_> {
+    fn field(&self, path: &Path, name: &str) -> Result<&str, Error> {
+        let value = self.metadata.get(name).map(String::as_str);
         value.ok_or_else(|| Error::input(path, format!("not a state of a training run: `{name}` is missing")))
-    };
-    let number = |name: &str| {
-        let text = field(name)?;
-        text.parse::<f64>().map_err(|_| Error::input(path, format!("`{name}` is `{text}`, which is not a number")))
-    };
-    if field("format")? != FORMAT {
-        let text = format!("`format` is `{}`, this version reads `{FORMAT}`", field("format")?);
-        return Err(Error::input(path, text));
+    }
+
+    /// A field as a number that passes a test.
+    fn number<T: FromStr>(&self, path: &Path, name: &str, good: impl Fn(&T) -> bool, want: &str) -> Result<T, Error> {
+        let text = self.field(path, name)?;
+        let number = text.parse().ok().filter(|number| good(number));
+        number.ok_or_else(|| Error::input(path, format!("`{name}` is `{text}`; it must be {want}")))
+    }
+}
+
+/// Sees that a state belongs to this run.
+fn same_run(path: &Path, state: &State, identity: &Identity) -> Result<(), Error> {
+    let format = state.field(path, "format")?;
+    if format != FORMAT {
+        return Err(Error::input(path, format!("`format` is `{format}`, this version reads `{FORMAT}`")));
     }
     let pairs =
         [("model", &identity.model), ("train", &identity.train), ("data", &identity.data), ("from", &identity.from)];
     for (name, now) in pairs {
-        if let Some(difference) = difference(name, field(name)?, now) {
+        if let Some(difference) = difference(name, state.field(path, name)?, now) {
             let remedy = "resume with the same settings, or train into another directory";
             return Err(Error::input(path, format!("cannot resume: {difference}; {remedy}")));
         }
     }
+    Ok(())
+}
+
+/// Takes parameters and progress of a state that is named after `step`.
+///
+/// # Errors
+/// When a value is not finite, or the progress is none that the run can make.
+fn restore(path: &Path, state: &State, params: &mut Params, step: u64, plan: Plan) -> Result<Progress, Error> {
+    let position = step.saturating_mul(plan.sequences);
+    let progress = Progress {
+        step: state.number(path, "step", |n| *n == step && step <= plan.steps, &of_run(step, plan))?,
+        position: state.number(path, "position", |n| *n == position, &format!("{position} after step {step}"))?,
+        seconds: state.number(path, "seconds", |s: &f64| s.is_finite() && *s >= 0.0, "a time in seconds")?,
+        first_loss: match state.metadata.contains_key(FIRST_LOSS) {
+            true => Some(state.number(path, FIRST_LOSS, |loss: &f64| loss.is_finite(), "a finite number")?),
+            false => None,
+        },
+    };
     for param in params.iter_mut() {
         let name = param.spec.name.clone();
         read_tensor(path, state, &format!("weights/{name}"), &mut param.value)?;
-        for (part, into) in [("m", &mut param.m), ("v", &mut param.v)] {
+        for (part, into) in [("m", &mut param.m), (SQUARES, &mut param.v)] {
             let name = format!("{part}/{name}");
             if state.tensors.tensor(&name).is_ok() {
                 into.resize(param.value.len(), 0.0);
@@ -195,7 +243,15 @@ fn restore(path: &Path, state: &State, params: &mut Params, identity: &Identity)
         }
         param.changed();
     }
-    Ok(Progress { step: number("step")? as u64, position: number("position")? as u64, seconds: number("seconds")? })
+    Ok(progress)
+}
+
+/// What the step of a state may be.
+fn of_run(step: u64, plan: Plan) -> String {
+    match step <= plan.steps {
+        true => format!("{step}, as in the file's name"),
+        false => format!("at most {}, the updates of the run", plan.steps),
+    }
 }
 
 fn read_tensor(path: &Path, state: &State, name: &str, into: &mut [f32]) -> Result<(), Error> {
@@ -207,7 +263,11 @@ fn read_tensor(path: &Path, state: &State, name: &str, into: &mut [f32]) -> Resu
     for (value, bytes) in into.iter_mut().zip(view.data().chunks_exact(4)) {
         *value = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
     }
-    Ok(())
+    let squares = name.starts_with(SQUARES);
+    match into.iter().position(|v| !v.is_finite() || squares && *v < 0.0) {
+        None => Ok(()),
+        Some(at) => Err(Error::input(path, format!("tensor `{name}` holds {} at index {at}", into[at]))),
+    }
 }
 
 /// The first field in which two JSON texts (or plain texts) differ, with both values.
@@ -231,7 +291,7 @@ fn difference(name: &str, saved: &str, now: &str) -> Option<String> {
 
 fn write_state(file: &mut dyn Write, params: &Params, progress: &Progress, identity: &Identity) -> io::Result<()> {
     let mut header = Map::new();
-    let metadata = json!({
+    let mut metadata = json!({
         "format": FORMAT,
         "step": progress.step.to_string(),
         "position": progress.position.to_string(),
@@ -241,11 +301,14 @@ fn write_state(file: &mut dyn Write, params: &Params, progress: &Progress, ident
         "data": identity.data,
         "from": identity.from,
     });
+    if let Some(loss) = progress.first_loss {
+        metadata[FIRST_LOSS] = json!(loss.to_string());
+    }
     header.insert("__metadata__".into(), metadata);
     let mut offset = 0;
     let mut parts: Vec<&[f32]> = Vec::new();
     for param in params.iter() {
-        for (part, values) in [("weights", &param.value), ("m", &param.m), ("v", &param.v)] {
+        for (part, values) in [("weights", &param.value), ("m", &param.m), (SQUARES, &param.v)] {
             if values.is_empty() {
                 continue;
             }

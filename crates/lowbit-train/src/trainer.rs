@@ -2,12 +2,13 @@
 
 use crate::config::{FREE_FIELDS, TrainConfig};
 use crate::data::Data;
+use crate::divergence::Divergence;
 use crate::feed::Feed;
 use crate::metrics::{Metrics, StepMetrics};
 use crate::network::Network;
 use crate::optim;
 use crate::random::hash;
-use crate::state::{Identity, Progress, States};
+use crate::state::{Identity, Plan, Progress, States};
 use crate::storage::{Disk, Storage};
 use crate::tape::Pass;
 use crate::{Error, Params};
@@ -121,6 +122,7 @@ struct Session<'a> {
     feed: Feed<'a>,
     network: Network,
     progress: Progress,
+    divergence: Divergence,
     saved: u64,
     steps: u64,
     resumed_from: Option<u64>,
@@ -141,15 +143,17 @@ impl<'a> Session<'a> {
         let from = job.from.map(|checkpoint| begin_from(checkpoint, &mut network.tape.params)).transpose()?;
         let identity = identity(job, from.unwrap_or_default());
         let states = States::open(directory)?;
-        let restored = states.load(&mut network.tape.params, &identity, &mut |text| observer.warn(text))?;
+        let steps = config.total_steps(job.data.len());
+        let plan = Plan { steps, sequences: config.sequences_per_step() as u64 };
+        let restored = states.load(&mut network.tape.params, &identity, plan, &mut |text| observer.warn(text))?;
         let resumed_from = restored.as_ref().map(|progress| progress.step);
-        let progress = restored.unwrap_or(Progress { step: 0, position: 0, seconds: 0.0 });
+        let progress = restored.unwrap_or(Progress { step: 0, position: 0, seconds: 0.0, first_loss: None });
         if resumed_from.is_none() {
             // Finds out now, not after hours, whether the directory can hold a state.
             states.save(storage, network.params(), &progress, &identity)?;
         }
         let metrics = Metrics::open(directory, progress.step)?;
-        let steps = config.total_steps(job.data.len());
+        let divergence = Divergence::new(steps, progress.first_loss);
         let (saved, cpu) = (progress.step, cpu.clone());
         Ok(Session {
             job: *job,
@@ -162,6 +166,7 @@ impl<'a> Session<'a> {
             feed,
             network,
             progress,
+            divergence,
             saved,
             steps,
             resumed_from,
@@ -180,7 +185,8 @@ impl<'a> Session<'a> {
                 observer.evaluate(metrics.step, &mut self.network)?;
             }
             let stop = observer.step(&metrics, self.steps) == Control::Stop && metrics.step < self.steps;
-            if stop || due(config.save_every, metrics.step) || metrics.step == self.steps {
+            let periodic = due(config.save_every, metrics.step) && !self.divergence.is_suspected();
+            if stop || periodic || metrics.step == self.steps {
                 self.save()?;
             }
             if stop {
@@ -203,11 +209,12 @@ impl<'a> Session<'a> {
         if targets == 0 {
             return Err(Error::data(format!("step {}: no example of the batch has a target", step + 1)));
         }
-        let (mut loss, mut tokens) = (0.0, 0);
+        let (mut loss, mut tokens, mut classes) = (0.0, 0, 0);
         for (i, part) in parts.iter().enumerate() {
             let seed = hash(&[config.seed, DROPOUT, step, i as u64]);
             let logits = tape.forward(&part.batch, Pass::Train(seed));
             check_targets(&part.targets, logits.rows(), logits.width())?;
+            classes = logits.width();
             let scale = 1.0 / targets as f32;
             loss += tape.tape.cross_entropy(&logits, &part.targets, config.label_smoothing, scale);
             drop(logits);
@@ -219,6 +226,10 @@ impl<'a> Session<'a> {
         if !(loss.is_finite() && norm.is_finite()) {
             return Err(self.not_finite(loss));
         }
+        if let Some(rule) = self.divergence.see(loss, classes, step + 1 == self.steps) {
+            return Err(self.diverged(loss, &rule));
+        }
+        self.progress.first_loss = self.divergence.first_loss;
         let factor = optim::clip_factor(config.clip_norm, norm);
         optim::update(&self.cpu, &mut self.network.tape.params, config, step, rate, factor);
         let seconds = start.elapsed().as_secs_f64();
@@ -245,10 +256,29 @@ impl<'a> Session<'a> {
         let tensor = name.unwrap_or_else(|| "the logits".into());
         Error::numeric(format!(
             "step {}: loss {loss}, and {tensor} holds NaN or infinity; the step was not applied and the state of step {} \
-             is kept; lower `learning_rate` or `clip_norm`",
+             is kept; {}",
             self.progress.step + 1,
             self.saved,
+            self.remedy(),
         ))
+    }
+
+    /// Names the rule by which the run has diverged.
+    fn diverged(&self, loss: f64, rule: &str) -> Error {
+        let (step, saved) = (self.progress.step + 1, self.saved);
+        let text =
+            format!("step {step}: loss {loss:.4}: training has diverged: {rule}; the state of step {saved} is kept");
+        Error::numeric(format!("{text}; {}", self.remedy()))
+    }
+
+    /// What makes training stable, with the values there are; the run must then begin anew, as settings are part of it.
+    fn remedy(&self) -> String {
+        let TrainConfig { learning_rate, clip_norm, .. } = self.job.config;
+        let clip = match *clip_norm > 0.0 {
+            true => format!("or `clip_norm`, now {clip_norm}"),
+            false => "or set `clip_norm`, e.g. to 1".into(),
+        };
+        format!("lower `learning_rate`, now {learning_rate}, {clip}, and train into another directory")
     }
 
     fn save(&mut self) -> Result<(), Error> {

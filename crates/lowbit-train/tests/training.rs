@@ -10,6 +10,7 @@ use lowbit_train::{
     TrainConfig, train,
 };
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -242,6 +243,93 @@ fn a_diverging_run_stops_with_a_numeric_error() {
     let error = run(&model, &Majority::new(20), &settings, dir.path(), &cpu(1), &mut Watch::default()).unwrap_err();
     assert_eq!(error.kind, Kind::Numeric, "{error}");
     assert!(!dir.path().join("model.safetensors").exists());
+}
+
+/// The loss of a run that diverges may stay finite for ever.
+#[test]
+fn a_run_whose_loss_stays_high_has_diverged() {
+    let model = card(mlp(json!({})));
+    let diverging = TrainConfig { learning_rate: 50.0, schedule: Schedule::Constant, save_every: 1, ..config(100) };
+    for (clip_norm, remedy) in [(0.0, "set `clip_norm`, e.g. to 1"), (0.5, "or `clip_norm`, now 0.5")] {
+        let settings = TrainConfig { clip_norm, ..diverging.clone() };
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = Watch::default();
+        let error = run(&model, &Majority::new(20), &settings, dir.path(), &cpu(1), &mut watch).unwrap_err();
+        assert_eq!(error.kind, Kind::Numeric, "{error}");
+        for words in ["diverged", "10 updates in a row", "lower `learning_rate`, now 50", remedy] {
+            assert!(error.message.contains(words), "{words}: {error}");
+        }
+        assert!(watch.losses.iter().all(|loss| loss.is_finite()), "{:?}", watch.losses);
+        let step = watch.losses.len() + 1;
+        assert!(error.message.starts_with(&format!("step {step}: ")), "{error}");
+        // The state from before the losses rose is the newest, and the same command ends the same way.
+        let saved = states(dir.path()).pop().unwrap();
+        assert!(saved.ends_with(format!("step-{:010}.safetensors", step - 10)), "{saved:?} {step}");
+        let again = run(&model, &Majority::new(20), &settings, dir.path(), &cpu(1), &mut Watch::default());
+        assert_eq!(again.unwrap_err().message, error.message);
+        assert!(!dir.path().join("model.safetensors").exists());
+    }
+}
+
+/// Changes header and tensor data of a state and makes its hash fit again.
+fn forge(path: &Path, change: impl Fn(&mut serde_json::Value, &mut [u8])) {
+    let bytes = fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let mut data = bytes[8 + length..bytes.len() - 32].to_vec();
+    change(&mut header, &mut data);
+    let mut text = header.to_string();
+    text += &" ".repeat(text.len().next_multiple_of(8) - text.len());
+    let mut forged = [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &data].concat();
+    forged.extend(Sha256::digest(&forged));
+    fs::write(path, forged).unwrap();
+}
+
+#[test]
+fn states_that_no_run_reaches_fall_back_to_the_one_before() {
+    let (model, data, settings) = (card(mlp(json!({}))), Majority::new(20), config(8));
+    let whole = tempfile::tempdir().unwrap();
+    run(&model, &data, &settings, whole.path(), &cpu(1), &mut Watch::default()).unwrap();
+    type Change = fn(&mut serde_json::Value, &mut [u8]);
+    let changes: &[(&str, Change)] = &[
+        ("holds NaN", |_, data| data[..4].copy_from_slice(&f32::NAN.to_le_bytes())),
+        ("holds inf", |_, data| data[4..8].copy_from_slice(&f32::INFINITY.to_le_bytes())),
+        ("tensor `v/", |header, data| {
+            let (_, entry) = header.as_object().unwrap().iter().find(|(name, _)| name.starts_with("v/")).unwrap();
+            let at = entry["data_offsets"][0].as_u64().unwrap() as usize;
+            data[at..at + 4].copy_from_slice(&(-1f32).to_le_bytes());
+        }),
+        ("`step` is `6`", |header, _| header["__metadata__"]["step"] = json!("6")),
+        ("`step` is `-1`", |header, _| header["__metadata__"]["step"] = json!("-1")),
+        ("`step` is `NaN`", |header, _| header["__metadata__"]["step"] = json!("NaN")),
+        ("`position` is `7`", |header, _| header["__metadata__"]["position"] = json!("7")),
+        ("`seconds` is `inf`", |header, _| header["__metadata__"]["seconds"] = json!("inf")),
+        ("`first_loss` is `NaN`", |header, _| header["__metadata__"]["first_loss"] = json!("NaN")),
+    ];
+    for (words, change) in changes {
+        let dir = tempfile::tempdir().unwrap();
+        for stop in [3, 5] {
+            let mut watch = Watch { stop_after: Some(stop), ..Watch::default() };
+            run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap();
+        }
+        forge(&states(dir.path())[1], change);
+        let mut watch = Watch::default();
+        let outcome = run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap();
+        assert_eq!(outcome.resumed_from, Some(3), "{words}");
+        assert!(watch.warnings.len() == 1 && watch.warnings[0].contains(words), "{words}: {:?}", watch.warnings);
+        assert!(weights(dir.path()) == weights(whole.path()), "{words}");
+    }
+    // A step beyond the run, in a file named after it.
+    let dir = tempfile::tempdir().unwrap();
+    let mut watch = Watch { stop_after: Some(3), ..Watch::default() };
+    run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap();
+    let beyond = dir.path().join("checkpoints/step-0000000099.safetensors");
+    fs::copy(&states(dir.path())[0], &beyond).unwrap();
+    forge(&beyond, |header, _| header["__metadata__"]["step"] = json!("99"));
+    let mut watch = Watch::default();
+    let outcome = run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap();
+    assert_eq!(outcome.resumed_from, Some(3));
+    assert!(watch.warnings[0].contains("at most 8"), "{:?}", watch.warnings);
 }
 
 /// Trains into the directory that is being trained in.
