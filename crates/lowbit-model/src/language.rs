@@ -87,7 +87,7 @@ fn windows(len: usize, context: usize, stride: usize) -> Vec<(usize, usize, usiz
 }
 
 /// Of a row of logits and the token that came; a token outside the row has no probability.
-fn predict(logits: &[f32], token: usize) -> Prediction {
+pub fn predict(logits: &[f32], token: usize) -> Prediction {
     let Some(&own) = logits.get(token) else { return Prediction { nats: f64::INFINITY, top: false } };
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();

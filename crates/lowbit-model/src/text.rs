@@ -3,7 +3,6 @@
 use crate::exec::Batch;
 use crate::{Checkpoint, CpuExec, Error, Model, Param, Tokenizer};
 use lowbit_kernels::Cpu;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Tokens of one forward pass, about: bounds the memory for activations.
@@ -19,14 +18,13 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Opens a model directory.
+    /// The classifier of a checkpoint.
     ///
     /// # Errors
-    /// When a file is missing or wrong, or the tokenizer has more entries than the model; names both.
-    pub fn open(path: &Path, cpu: Cpu) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::open(path)?;
-        let model = Arc::new(checkpoint.model()?);
-        Self::new(&checkpoint, model, cpu)
+    /// When the model is no classifier or its data are corrupt, or the tokenizer has more entries than the model.
+    pub fn of(checkpoint: &Checkpoint, cpu: Cpu) -> Result<Self, Error> {
+        refuse_language_model(checkpoint)?;
+        Self::new(checkpoint, Arc::new(checkpoint.model()?), cpu)
     }
 
     /// A classifier of a network already made from a checkpoint.
@@ -34,11 +32,8 @@ impl Classifier {
     /// # Errors
     /// When the model is no classifier, or its tokenizer is missing or wrong.
     pub fn new(checkpoint: &Checkpoint, model: Arc<Model<Param>>, cpu: Cpu) -> Result<Self, Error> {
+        refuse_language_model(checkpoint)?;
         let card = checkpoint.card();
-        if card.config.classes().is_none() {
-            let text = format!("{}: a language model; it has no classes", checkpoint.directory().display());
-            return Err(Error::usage(text));
-        }
         let tokenizer = checkpoint.tokenizer()?;
         let (labels, max_length) = (card.labels.clone(), card.max_length);
         Ok(Classifier { model, tokenizer, exec: CpuExec::new(cpu), labels, max_length })
@@ -59,11 +54,7 @@ impl Classifier {
     /// # Errors
     /// When the tokenizer cannot encode the text.
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let mut ids = self.tokenizer.encode(text, self.max_length)?;
-        if ids.is_empty() {
-            ids.push(self.tokenizer.filler());
-        }
-        Ok(ids)
+        tokens(&self.tokenizer, text, self.max_length)
     }
 
     /// Logits of texts, `[texts, classes]`.
@@ -93,5 +84,27 @@ impl Classifier {
     /// When a sequence is empty or a token is outside the vocabulary.
     pub fn logits_of_batch(&mut self, batch: &Batch) -> Result<Vec<f32>, Error> {
         Ok(self.exec.forward(&self.model, batch)?.to_vec())
+    }
+}
+
+/// The tokens of a text as a classifier gets them: cut to a length, never none.
+///
+/// # Errors
+/// When the tokenizer cannot encode the text.
+pub fn tokens(tokenizer: &Tokenizer, text: &str, max_length: usize) -> Result<Vec<u32>, Error> {
+    let mut ids = tokenizer.encode(text, max_length)?;
+    if ids.is_empty() {
+        ids.push(tokenizer.filler());
+    }
+    Ok(ids)
+}
+
+fn refuse_language_model(checkpoint: &Checkpoint) -> Result<(), Error> {
+    match checkpoint.card().config.classes() {
+        Some(_) => Ok(()),
+        None => {
+            let text = format!("{}: a language model; it has no classes", checkpoint.directory().display());
+            Err(Error::usage(text))
+        }
     }
 }

@@ -199,7 +199,7 @@ fn bad_requests_are_one_clear_line() {
 fn a_classifier_takes_any_text() {
     let directory = tempfile::tempdir().expect("a directory");
     write(directory.path(), &configs()[2]);
-    let mut classifier = Classifier::open(directory.path(), cpu()).expect("valid");
+    let mut classifier = Classifier::of(&Checkpoint::open(directory.path()).expect("valid"), cpu()).expect("valid");
     assert_eq!(classifier.labels(), ["class 0", "class 1", "class 2"]);
     let long = "x".repeat(100_000);
     let texts = ["", "plain", "\0\u{202e}<|pad|>", &long];
@@ -218,7 +218,8 @@ fn a_classifier_takes_any_text() {
 fn a_language_model_is_no_classifier() {
     let directory = tempfile::tempdir().expect("a directory");
     write(directory.path(), &configs()[0]);
-    let error = Classifier::open(directory.path(), cpu()).err().expect("refused").to_string();
+    let error =
+        Classifier::of(&Checkpoint::open(directory.path()).expect("valid"), cpu()).err().expect("refused").to_string();
     assert!(error.contains("has no classes"), "{error}");
 }
 

@@ -128,6 +128,14 @@ impl TrainConfig {
         self.steps.or(self.epochs.map(by_epochs)).unwrap_or(0)
     }
 
+    /// The same for a data set of `len` sequences with a warm-up that fits: one that is longer than the run becomes a tenth
+    /// of it.
+    pub fn fitted(&self, len: usize) -> Self {
+        let steps = self.total_steps(len);
+        let warmup_steps = if self.warmup_steps > steps { steps / 10 } else { self.warmup_steps };
+        TrainConfig { warmup_steps, ..self.clone() }
+    }
+
     /// The learning rate of an update, counted from 0.
     pub fn rate(&self, step: u64, steps: u64) -> f32 {
         if step < self.warmup_steps {
@@ -253,6 +261,15 @@ mod tests {
             let close = |a: f64, b: f64| (a - b).abs() < 1e-6;
             assert!(close(rate(0), 0.2) && close(rate(9), 2.0) && close(rate(10), 2.0), "{schedule:?}");
             assert!(close(rate(55), middle) && close(rate(99), last), "{schedule:?} {} {}", rate(55), rate(99));
+        }
+    }
+
+    #[test]
+    fn a_warm_up_longer_than_the_run_becomes_a_tenth_of_it() {
+        for (steps, warmup, fitted) in [(3, 60, 0), (30, 60, 3), (60, 60, 60), (61, 60, 60)] {
+            let config = TrainConfig { steps: Some(steps), warmup_steps: warmup, ..TrainConfig::default() };
+            assert_eq!(config.fitted(10).warmup_steps, fitted);
+            assert!(config.fitted(10).validate(10).is_ok());
         }
     }
 

@@ -13,6 +13,7 @@ mod config;
 mod data;
 mod divergence;
 mod feed;
+mod labelled;
 mod metrics;
 mod network;
 mod optim;
@@ -27,6 +28,7 @@ mod windows;
 
 pub use config::{Optimizer, Schedule, TrainConfig};
 pub use data::Data;
+pub use labelled::Labelled;
 pub use lowbit_base::{Error, Kind};
 pub use metrics::StepMetrics;
 pub use network::Network;

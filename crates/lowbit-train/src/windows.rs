@@ -1,8 +1,14 @@
 //! A stream of tokens as training examples: windows of one length, each token's target being the next one.
 
-use crate::{Data, Error};
+use crate::{Data, Error, Network};
 use lowbit_model::exec::Batch;
+use lowbit_model::language;
 use sha2::{Digest, Sha256};
+
+/// Windows behind [`Windows::bits`].
+pub const WATCHED: usize = 32;
+/// Windows of one forward pass of it.
+const WATCHED_AT_ONCE: usize = 8;
 
 /// A stream of tokens cut into windows of `context` tokens that lie end to end; the rest that fills no window is left out.
 pub struct Windows {
@@ -42,6 +48,22 @@ impl Windows {
     /// The whole stream.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// Mean bits that a network needs per token of at most [`WATCHED`] windows, spread evenly over the stream.
+    pub fn bits(&self, network: &mut Network) -> f64 {
+        let count = self.len().min(WATCHED);
+        let rows: Vec<usize> = (0..count).map(|i| i * self.len() / count).collect();
+        let (mut batch, mut targets) = (Batch::default(), Vec::new());
+        let (mut nats, mut tokens) = (0.0, 0);
+        for rows in rows.chunks(WATCHED_AT_ONCE) {
+            self.fill(rows, &mut batch, &mut targets);
+            let (logits, width) = network.logits(&batch);
+            let rows = logits.chunks_exact(width).zip(&targets);
+            nats += rows.map(|(row, target)| language::predict(row, *target as usize).nats).sum::<f64>();
+            tokens += targets.len();
+        }
+        nats / std::f64::consts::LN_2 / tokens as f64
     }
 }
 

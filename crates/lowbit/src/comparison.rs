@@ -4,18 +4,21 @@
 
 use crate::failure::Failure;
 use crate::suite::{self, Contender, Suite};
-use crate::training::{Interrupt, TokenRows};
-use crate::{host, measure, output, training};
+use crate::training::Interrupt;
+use crate::{host, output, training};
 use lowbit_eval::baseline::BASELINES;
+use lowbit_eval::read::Rows;
 use lowbit_eval::record::{Record, Results};
-use lowbit_eval::report;
 use lowbit_eval::task::{Splits, Task};
+use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
 use lowbit_model::{Checkpoint, Tokenizer, cpu as interpreter, recipe};
+use lowbit_train::Labelled;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Training rows that show which activations are outliers.
 const CALIBRATION_ROWS: usize = 128;
@@ -43,7 +46,7 @@ struct Comparison<'a> {
     task: Task,
     splits: Splits,
     tokenizer: Tokenizer,
-    rows: Option<TokenRows>,
+    rows: Option<Labelled>,
     stamp: Stamp,
     out: PathBuf,
     cpu: &'a Cpu,
@@ -155,7 +158,7 @@ impl Comparison<'_> {
 
     /// Whether the weights behind a kept record are still what they were.
     fn is_whole(&self, record: &Record) -> bool {
-        let found = measure::sha256(&self.model(&record.model).join("model.safetensors")).ok();
+        let found = facts::sha256(&self.model(&record.model).join("model.safetensors")).ok();
         found.is_some() && found == record.detail.model_sha256
     }
 
@@ -164,7 +167,7 @@ impl Comparison<'_> {
         let card = self.suite.card(&self.task, &self.tokenizer, contender)?;
         let config = self.suite.train_config(contender)?;
         if self.rows.is_none() {
-            self.rows = Some(TokenRows::new(&self.splits.train, &self.tokenizer, self.suite.max_length)?);
+            self.rows = Some(training::labelled(&self.splits.train, &self.tokenizer, self.suite.max_length)?);
         }
         let rows = self.rows.as_ref().expect("just made");
         let job = training::Work {
@@ -178,10 +181,10 @@ impl Comparison<'_> {
         let outcome = training::run(&job, &run, self.cpu, self.interrupt)?;
         let masters = Checkpoint::open(&run)?;
         let mut record = self.stored(contender, &masters)?;
-        record.measures.extend(measure::training(outcome.seconds));
+        record.measures.extend(training::measures(outcome.seconds));
         record.detail.made = "trained".into();
         record.detail.seed = Some(config.seed);
-        record.detail.curve = measure::curve(&run)?;
+        record.detail.curve = training::curve(&run)?;
         Ok(record)
     }
 
@@ -202,7 +205,8 @@ impl Comparison<'_> {
         };
         let model = self.model(&contender.name);
         checkpoint::quantize(masters, recipe, &options, &model)?;
-        let record = measure::quality(&self.task, &self.splits.test, &contender.name, &model, self.cpu)?;
+        let record =
+            classify::quality(&self.task, &self.splits.test, &contender.name, &Checkpoint::open(&model)?, self.cpu)?;
         let told = record.measures.get("accuracy").map_or(0.0, |m| m.value);
         let bytes = record.measures.get("weight_bytes").map_or(0.0, |m| m.value);
         output::note(format!("  accuracy {:.2} %, {}", told * 100.0, output::bytes(bytes as u64)));
@@ -212,13 +216,12 @@ impl Comparison<'_> {
     /// Baselines, speeds, report.
     fn finish(self, mut records: Vec<Record>) -> Result<(PathBuf, Results), Failure> {
         output::note("timing all contenders in alternating order");
-        let directories: Vec<PathBuf> = records.iter().map(|r| self.model(&r.model)).collect();
-        let mut pairs: Vec<(&Path, &mut Record)> =
-            directories.iter().map(PathBuf::as_path).zip(records.iter_mut()).collect();
-        measure::speeds(&self.splits.test, &mut pairs, self.cpu)?;
+        let open = |r: &Record| Checkpoint::open(&self.model(&r.model));
+        let checkpoints: Vec<Checkpoint> = records.iter().map(open).collect::<Result<_, _>>()?;
+        speeds(&self.splits.test, checkpoints.iter().zip(&mut records), self.cpu)?;
         for (name, about, answer) in BASELINES {
             let given = answer(&self.splits.train, &self.splits.test, self.task.classes.len());
-            let mut record = measure::scored(&self.task, &self.splits.test, name, "none", given)?;
+            let mut record = classify::scored(&self.task, &self.splits.test, name, "none", given)?;
             record.detail.made = "baseline".into();
             record.detail.note = Some((*about).into());
             records.push(record);
@@ -228,6 +231,35 @@ impl Comparison<'_> {
         report::write(&self.out, &results)?;
         Ok((self.out, results))
     }
+}
+
+/// Measures the speed of classifiers in turn, their load time and memory in fresh processes of this program.
+///
+/// # Errors
+/// When a model cannot be opened, or a fresh process fails.
+pub fn speeds<'a>(
+    test: &Rows,
+    models: impl IntoIterator<Item = (&'a Checkpoint, &'a mut Record)>,
+    cpu: &Cpu,
+) -> Result<(), Failure> {
+    let (mut models, mut records): (Vec<_>, Vec<_>) = models.into_iter().unzip();
+    let program = std::env::current_exe();
+    let (isa, threads) = (cpu.isa.name(), cpu.pool.threads().to_string());
+    let mut probes: Vec<_> = models
+        .iter()
+        .map(|checkpoint| {
+            || {
+                let mut command = Command::new(program.as_ref().map_err(|e| std::io::Error::from(e.kind()))?);
+                command.arg("probe").arg(checkpoint.directory()).args(["--recipe", checkpoint.recipe().name]);
+                command.args(["--isa", isa, "--threads", &threads]);
+                Ok(command)
+            }
+        })
+        .collect();
+    let parts = models.drain(..).zip(records.drain(..)).zip(&mut probes);
+    let mut contenders: Vec<_> =
+        parts.map(|((checkpoint, record), probe)| speed::Contender { checkpoint, record, probe }).collect();
+    Ok(speed::speeds(test, &mut contenders, cpu)?)
 }
 
 /// Which input features hold outliers, from the first training texts.

@@ -1,29 +1,34 @@
 //! A language model to train: which texts, how they are cleaned and split, the network, and the settings, as data.
 
 use crate::failure::{Code, Failure};
+use crate::output;
+use lowbit_eval::language::Text;
 use lowbit_eval::read::{self, Limits};
 use lowbit_eval::task;
-use lowbit_model::{Card, Config, Tokenizer, recipe};
+use lowbit_model::{Card, Checkpoint, Config, Tokenizer, recipe};
 use lowbit_train::{TrainConfig, Windows};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The built-in language models.
 pub static LANGUAGES: &[&str] =
     &[include_str!("../suites/language/text.toml"), include_str!("../suites/language/reviews.toml")];
 
+/// The description that a trained model keeps of its texts.
+pub const FILE: &str = "language.toml";
+
 /// Bytes of text read at most, all files together.
 const MAX_BYTES: u64 = 1 << 30;
 
 /// Says that a description is one of a language model.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
     Language,
 }
 
 /// What one text is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Documents {
     /// Each line of a file.
@@ -33,7 +38,7 @@ pub enum Documents {
 }
 
 /// A language model as data.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Language {
     #[allow(dead_code)] // required in the text, and read to tell it from a suite
@@ -162,6 +167,40 @@ impl Language {
             self.split(&content, end, &mut texts);
         }
         Ok(texts)
+    }
+
+    /// Writes the description.
+    ///
+    /// # Errors
+    /// When writing fails; an earlier file is then as it was.
+    pub fn save(&self, path: &Path) -> Result<(), Failure> {
+        let text = toml::to_string(self).map_err(|e| Failure::input(path, e))?;
+        output::replace(path, text.as_bytes())
+    }
+
+    /// The held-out part of the texts; the tokens between texts are predicted too.
+    ///
+    /// # Errors
+    /// When a text cannot be read, nothing is held out, or the model has another tokenizer.
+    pub fn held_out(
+        &self,
+        data: Option<&Path>,
+        limit: Option<usize>,
+        checkpoint: &Checkpoint,
+    ) -> Result<Text, Failure> {
+        let tokenizer = Tokenizer::bytes();
+        if checkpoint.tokenizer()?.vocab_size() != tokenizer.vocab_size() {
+            let message = format!("the task {} scores models of bytes, and this one has other tokens", self.name);
+            let place = checkpoint.directory().display();
+            return Err(Failure::usage(format!("{place}: {message}; score it with --text FILE")));
+        }
+        let mut tokens = self.texts(data, &tokenizer)?.held_out;
+        tokens.truncate(limit.unwrap_or(usize::MAX).saturating_add(1));
+        let text = Text::of_tokens(format!("{} (held-out)", self.name), tokens);
+        match text.bytes() {
+            0 => Err(Failure::usage(format!("the task {} holds no text out: raise `held_out`", self.name))),
+            _ => Ok(text),
+        }
     }
 
     /// Adds the documents of one file; those that end in the last `held_out` of its bytes are held out.

@@ -12,12 +12,10 @@ pub mod failure;
 pub mod host;
 pub mod kernel_bench;
 pub mod language;
-pub mod measure;
 pub mod memory;
 pub mod model_bench;
 pub mod output;
 pub mod run;
-pub mod scoring;
 pub mod suite;
 pub mod training;
 

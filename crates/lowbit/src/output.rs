@@ -18,6 +18,11 @@ pub fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
 }
 
+/// Prints each of some remarks.
+pub fn notes(texts: impl IntoIterator<Item = impl AsRef<str>>) {
+    texts.into_iter().for_each(note);
+}
+
 /// Whether progress bars have a reader.
 pub fn has_terminal() -> bool {
     io::stderr().is_terminal()
@@ -73,6 +78,15 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// A word as a shell takes it: in single quotes where it needs them.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// Bytes in decimal units, three digits.
 pub fn bytes(n: u64) -> String {
     let (value, unit) = match n {
@@ -92,5 +106,23 @@ pub fn duration(seconds: f64) -> String {
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),
         s if s < 120.0 => format!("{s:.1} s"),
         s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), s % 60.0),
+    }
+}
+
+/// One line per measure, for a person.
+pub fn record(record: &Record) {
+    for (name, m) in &record.measures {
+        let value = match m.unit.as_str() {
+            "fraction" => format!("{:.2} %", m.value * 100.0),
+            "bytes" => bytes(m.value as u64),
+            "seconds" => duration(m.value),
+            "per_second" => format!("{:.1} /s", m.value),
+            unit => format!("{:.4} {unit}", m.value),
+        };
+        let range = match (m.lo, m.hi, m.unit.as_str()) {
+            (Some(lo), Some(hi), "fraction") => format!(" ({:.2} .. {:.2} %)", lo * 100.0, hi * 100.0),
+            _ => String::new(),
+        };
+        line(format!("{name:24} {value}{range}"));
     }
 }

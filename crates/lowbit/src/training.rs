@@ -4,13 +4,17 @@ use crate::failure::{Code, Failure};
 use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use lowbit_eval::read::Rows;
+use lowbit_eval::record::{CurvePoint, Measure};
 use lowbit_kernels::Cpu;
-use lowbit_model::exec::Batch;
-use lowbit_model::{Card, Tokenizer};
-use lowbit_train::{Control, Data, Job, Network, Observer, Outcome, Status, StepMetrics, TrainConfig, Windows};
+use lowbit_model::{Card, Tokenizer, text};
+use lowbit_train::{
+    Control, Data, Job, Labelled, Network, Observer, Outcome, Status, StepMetrics, TrainConfig, Windows,
+};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// Set by SIGINT and SIGTERM; a second signal ends the process at once with exit code 130.
 #[derive(Clone, Debug, Default)]
@@ -38,59 +42,38 @@ impl Interrupt {
     }
 }
 
-/// Labelled rows as tokens.
-pub struct TokenRows {
-    sequences: Vec<Vec<u32>>,
-    labels: Vec<u16>,
-    fingerprint: String,
+/// Labelled rows as tokens; a text without any becomes one filler token.
+///
+/// # Errors
+/// When the tokenizer cannot encode a text.
+pub fn labelled(rows: &Rows, tokenizer: &Tokenizer, max_length: usize) -> Result<Labelled, Failure> {
+    let sequences = rows.texts.iter().map(|text| text::tokens(tokenizer, text, max_length));
+    Ok(Labelled::new(sequences.collect::<Result<_, _>>()?, rows.labels.clone()))
 }
 
-impl TokenRows {
-    /// Encodes every text; an empty one becomes one filler token.
-    ///
-    /// # Errors
-    /// When the tokenizer cannot encode a text.
-    pub fn new(rows: &Rows, tokenizer: &Tokenizer, max_length: usize) -> Result<Self, Failure> {
-        let encode = |text: &String| {
-            let mut ids = tokenizer.encode(text, max_length)?;
-            if ids.is_empty() {
-                ids.push(tokenizer.filler());
-            }
-            Ok(ids)
-        };
-        let sequences = rows.texts.iter().map(encode).collect::<Result<Vec<_>, lowbit_model::Error>>()?;
-        use sha2::Digest;
-        let mut hash = sha2::Sha256::new();
-        for (sequence, label) in sequences.iter().zip(&rows.labels) {
-            hash.update((sequence.len() as u64).to_le_bytes());
-            sequence.iter().for_each(|id| hash.update(id.to_le_bytes()));
-            hash.update(label.to_le_bytes());
-        }
-        let fingerprint = lowbit_base::hex(hash.finalize());
-        Ok(TokenRows { sequences, labels: rows.labels.clone(), fingerprint })
-    }
+/// Points of a training curve.
+const CURVE_POINTS: usize = 200;
+
+/// The training curve of a run: mean loss over windows of steps.
+///
+/// # Errors
+/// When the metrics cannot be read.
+pub fn curve(run: &Path) -> Result<Vec<CurvePoint>, Failure> {
+    let path = run.join("metrics.jsonl");
+    let text = std::fs::read_to_string(&path).map_err(|e| Failure::io(&path, &e))?;
+    let steps: Vec<StepMetrics> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let window = steps.len().div_ceil(CURVE_POINTS).max(1);
+    let point = |w: &[StepMetrics]| CurvePoint {
+        step: w[w.len() - 1].step,
+        loss: w.iter().map(|m| m.loss).sum::<f64>() / w.len() as f64,
+        held_out_accuracy: None,
+    };
+    Ok(steps.chunks(window).map(point).collect())
 }
 
-impl Data for TokenRows {
-    fn len(&self) -> usize {
-        self.sequences.len()
-    }
-
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
-        batch.tokens.clear();
-        batch.starts.clear();
-        batch.starts.push(0);
-        targets.clear();
-        for &row in rows {
-            batch.tokens.extend_from_slice(&self.sequences[row]);
-            batch.starts.push(batch.tokens.len());
-            targets.push(self.labels[row] as u32);
-        }
-    }
-
-    fn fingerprint(&self) -> String {
-        self.fingerprint.clone()
-    }
+/// Measures of a finished training.
+pub fn measures(seconds: f64) -> BTreeMap<String, Measure> {
+    BTreeMap::from([("train_seconds".to_string(), Measure::measured(seconds, "seconds", 1))])
 }
 
 /// Shows a progress bar on a terminal, a line now and then elsewhere, and passes on a stop signal.
@@ -98,14 +81,40 @@ struct Watch<'a> {
     name: &'a str,
     interrupt: &'a Interrupt,
     bar: Option<ProgressBar>,
+    left: Left,
     loss: f64,
     held_out: Option<&'a Windows>,
+}
+
+/// How long a run still takes, by the updates of this process alone.
+struct Left {
+    clock: Instant,
+    /// The first update seen here, and the second it ended in.
+    first: Option<(u64, f64)>,
+}
+
+impl Left {
+    fn new() -> Self {
+        Left { clock: Instant::now(), first: None }
+    }
+
+    /// In words, from the second update on.
+    fn told(&mut self, step: u64, steps: u64) -> String {
+        let now = self.clock.elapsed().as_secs_f64();
+        self.seconds(step, steps, now).map_or(String::new(), |left| format!(", {} left", output::duration(left)))
+    }
+
+    fn seconds(&mut self, step: u64, steps: u64, now: f64) -> Option<f64> {
+        let (first, begin) = *self.first.get_or_insert((step, now));
+        (step > first).then(|| (now - begin) / (step - first) as f64 * (steps - step) as f64)
+    }
 }
 
 impl Observer for Watch<'_> {
     fn step(&mut self, metrics: &StepMetrics, steps: u64) -> Control {
         self.loss = if self.loss == 0.0 { metrics.loss } else { 0.95 * self.loss + 0.05 * metrics.loss };
-        let told = format!("loss {:.4}, {:.0} tokens/s", self.loss, metrics.tokens_per_second);
+        let left = self.left.told(metrics.step, steps);
+        let told = format!("loss {:.4}, {:.0} tokens/s{left}", self.loss, metrics.tokens_per_second);
         match &self.bar {
             Some(bar) => {
                 bar.set_length(steps);
@@ -122,7 +131,7 @@ impl Observer for Watch<'_> {
 
     fn evaluate(&mut self, step: u64, network: &mut Network) -> Result<(), lowbit_train::Error> {
         if let Some(windows) = self.held_out {
-            let told = format!("step {step}: {:.4} bits per held-out token", held_out_bits(windows, network));
+            let told = format!("step {step}: {:.4} bits per held-out token", windows.bits(network));
             match &self.bar {
                 Some(bar) => bar.println(format!("  {}: {told}", self.name)),
                 None => output::note(format!("  {}: {told}", self.name)),
@@ -134,33 +143,6 @@ impl Observer for Watch<'_> {
     fn warn(&mut self, message: &str) {
         output::note(format!("warning: {message}"));
     }
-}
-
-/// Windows of held-out text behind a look at it.
-const WATCHED: usize = 32;
-/// Windows of one forward pass of that look.
-const WATCHED_AT_ONCE: usize = 8;
-
-/// Mean bits per token of windows spread evenly over held-out text.
-fn held_out_bits(windows: &Windows, network: &mut Network) -> f64 {
-    let count = windows.len().min(WATCHED);
-    let rows: Vec<usize> = (0..count).map(|i| i * windows.len() / count).collect();
-    let (mut batch, mut targets) = (Batch::default(), Vec::new());
-    let (mut nats, mut tokens) = (0.0, 0);
-    for rows in rows.chunks(WATCHED_AT_ONCE) {
-        windows.fill(rows, &mut batch, &mut targets);
-        let (logits, width) = network.logits(&batch);
-        nats += logits.chunks_exact(width).zip(&targets).map(|(row, t)| surprise(row, *t as usize)).sum::<f64>();
-        tokens += targets.len();
-    }
-    nats / std::f64::consts::LN_2 / tokens as f64
-}
-
-/// `-ln p` of a class under the softmax of logits.
-fn surprise(logits: &[f32], class: usize) -> f64 {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
-    sum.ln() - f64::from(logits[class] - top)
 }
 
 /// A network to train.
@@ -184,14 +166,21 @@ pub struct Work<'a> {
 /// # Errors
 /// As [`lowbit_train::train`]; a signal ends with [`Code::Interrupted`], after the checkpoint is saved.
 pub fn run(work: &Work, directory: &Path, cpu: &Cpu, interrupt: &Interrupt) -> Result<Outcome, Failure> {
-    let style = "{prefix} [{bar:30}] {pos}/{len}, {msg}, {eta} left";
+    let style = "{prefix} [{bar:30}] {pos}/{len}, {msg}";
     let bar = output::has_terminal().then(|| {
         let style = ProgressStyle::with_template(style).expect("a valid template").progress_chars("=> ");
         ProgressBar::new(0).with_style(style).with_prefix(format!("  {}", work.name))
     });
-    let mut watch = Watch { name: work.name, interrupt, bar, loss: 0.0, held_out: work.held_out };
-    let job =
-        Job { card: work.card, tokenizer: Some(work.tokenizer), from: None, data: work.data, config: work.config };
+    let mut watch = Watch { name: work.name, interrupt, bar, left: Left::new(), loss: 0.0, held_out: work.held_out };
+    let config = work.config.fitted(work.data.len());
+    if config.warmup_steps != work.config.warmup_steps {
+        let (now, then, steps) = (config.warmup_steps, work.config.warmup_steps, config.total_steps(work.data.len()));
+        output::note(format!(
+            "  {}: `warmup_steps` is {now} instead of {then}, as there are {steps} updates",
+            work.name
+        ));
+    }
+    let job = Job { card: work.card, tokenizer: Some(work.tokenizer), from: None, data: work.data, config: &config };
     let outcome = lowbit_train::train(&job, directory, cpu, &mut watch);
     if let Some(bar) = &watch.bar {
         bar.finish_and_clear();
@@ -200,5 +189,19 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, interrupt: &Interrupt) -> R
     match outcome.status {
         Status::Finished => Ok(outcome),
         Status::Interrupted => Err(Failure::interrupted(directory)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Left;
+
+    #[test]
+    fn time_left_counts_the_updates_of_this_process() {
+        // Resumed after update 900 of 1,000; each update takes two seconds.
+        let mut left = Left::new();
+        assert_eq!(left.seconds(901, 1000, 5.0), None);
+        assert_eq!(left.seconds(902, 1000, 7.0), Some(2.0 * 98.0));
+        assert_eq!(left.seconds(1000, 1000, 203.0), Some(0.0));
     }
 }

@@ -58,13 +58,38 @@ fn a_model_learns_a_text_that_repeats_and_its_packed_form_knows_it_too() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && told.contains("step 200: 0."), "{told}");
     good(at, &["quantize", "masters", "--recipe", "bitnet", "--out", "packed"]);
-    let told = good(at, &["eval", "packed", "--task", "tiny.toml", "--data", ".", "--json"]);
-    let bits = measure(&told, "bits_per_byte");
+    let told_of_packed = good(at, &["eval", "packed", "--task", "tiny.toml", "--data", ".", "--json"]);
+    let told = &told_of_packed;
+    let bits = measure(told, "bits_per_byte");
     assert!(bits < 0.3, "{bits}");
-    assert!((measure(&told, "perplexity").log2() - bits).abs() < 1e-9);
-    assert!((measure(&told, "compression_ratio") * bits - 8.0).abs() < 1e-9);
-    assert!(measure(&told, "next_byte_accuracy") > 0.9);
-    let results: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert!((measure(told, "perplexity").log2() - bits).abs() < 1e-9);
+    assert!((measure(told, "compression_ratio") * bits - 8.0).abs() < 1e-9);
+    assert!(measure(told, "next_byte_accuracy") > 0.9);
+    // The masters are that very network, unless they are asked for.
+    let score = |args: &[&str]| {
+        let told = good(at, &[&["eval", "--task", "tiny.toml", "--data", ".", "--json"], args].concat());
+        (measure(&told, "bits_per_byte"), told.contains("\"recipe\": \"f32\""))
+    };
+    assert_eq!(score(&["masters"]), (bits, false));
+    assert_eq!(score(&["-m", "masters"]), (bits, false));
+    let (masters, named) = score(&["masters", "--recipe", "f32"]);
+    assert!(masters != bits && named, "{masters}");
+    let output = run(at, &["eval", "masters", "--recipe", "f32", "--task", "tiny.toml", "--data", "."]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("trained for `bitnet`"), "{output:?}");
+    good(at, &["quantize", "masters", "--out", "default"]);
+    let weights = |name: &str| fs::read(at.join(name).join("model.safetensors")).unwrap();
+    assert!(weights("default") == weights("packed"), "quantize takes the recipe the model was trained for");
+    good(at, &["convert", "masters", "converted"]);
+    assert!(weights("converted") == weights("packed"), "and so does convert");
+    for recipe in [&[][..], &["--recipe", "f32"]] {
+        let told = good(at, &[&["inspect", "masters", "--json"], recipe].concat());
+        let name = if recipe.is_empty() { "bitnet" } else { "f32" };
+        assert!(told.contains(&format!("\"recipe\": \"{name}\"")), "{told}");
+    }
+    refused(at, &["convert", "masters", "x.gguf"], 2, &["embed", "--table", "f32"]);
+    let told = good(at, &["convert", "masters", "x.gguf", "--table", "f32"]);
+    assert!(told.contains("I2_S") && !told.contains("rounded"), "{told}");
+    let results: serde_json::Value = serde_json::from_str(&told_of_packed).unwrap();
     let note = results["records"][0]["detail"]["note"].as_str().unwrap();
     assert!(note.contains("windows of 32 that move on by 16"), "{note}");
 
@@ -125,6 +150,44 @@ fn an_interrupted_training_ends_with_the_same_bits() {
     assert!(weights("whole") == weights("parts"));
 }
 
+/// Runs a command line as a shell does.
+fn shell(at: &Path, line: &str) -> std::process::Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_lowbit")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = std::process::Command::new("sh");
+    command.current_dir(at).env("PATH", path).args(["-c", line]).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+#[test]
+fn training_ends_with_the_score_that_eval_gives_and_commands_that_run() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    fs::write(at.join("my text.txt"), lines(600)).unwrap();
+    let output = run(at, &["train", "--text", "my text.txt", "--out", "a model", "--steps", "3"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && notes.contains("`warmup_steps` is 0 instead of 50"), "{notes}");
+    let line = told.lines().find(|line| line.starts_with("held-out text: ")).unwrap_or_else(|| panic!("{told}"));
+    assert!(line.ends_with(" under recipe bitnet"), "{line}");
+    let bits = line.split(' ').nth(2).unwrap();
+    let next: Vec<&str> = told.lines().skip_while(|line| *line != "next:").skip(1).map(str::trim).collect();
+    let verbs: Vec<&str> = next.iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(verbs, ["eval", "run", "quantize"], "{told}");
+    for line in &next {
+        let output = shell(at, line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let scored = String::from_utf8(shell(at, &format!("{} --json", next[0])).stdout).unwrap();
+    assert_eq!(format!("{:.4}", measure(&scored, "bits_per_byte")), bits);
+    // A resumed run says the same, also for programs.
+    let again = good(at, &["train", "--text", "my text.txt", "--out", "a model", "--steps", "3", "--json"]);
+    assert_eq!(measure(&again, "bits_per_byte"), measure(&scored, "bits_per_byte"));
+    // A warm-up that was asked for is not shortened.
+    let args = ["train", "--text", "my text.txt", "--out", "x", "--steps", "3", "--warmup-steps", "4"];
+    refused(at, &args, 2, &["`warmup_steps` is 4", "the number of steps, 3"]);
+}
+
 #[test]
 fn what_is_held_out_changes_no_weight() {
     let home = tempfile::tempdir().unwrap();
@@ -157,7 +220,7 @@ fn wrong_texts_and_descriptions_are_refused() {
     };
     train(&["--text", "nowhere.txt"], 5, &["nowhere.txt", "no such file"]);
     train(&["--text", "empty.txt"], 3, &["empty.txt", "is empty"]);
-    train(&["--text", "short.txt"], 3, &["tokens", "256", "context"]);
+    train(&["--text", "short.txt"], 3, &["short.txt: ", "tokens", "256", "context"]);
     train(&["--text", "."], 3, &["directory"]);
     train(&["text"], 2, &["--text FILE"]);
     train(&["ag_news", "--text", "lines.txt"], 2, &["ag_news", "no language model"]);
@@ -184,6 +247,7 @@ fn wrong_texts_and_descriptions_are_refused() {
     score(&["--text", "empty.txt"], 3, &["empty.txt", "is empty"]);
     score(&["--text", "lines.txt", "--stride", "33"], 2, &["stride 33", "32"]);
     score(&["--text", "lines.txt", "--context", "0"], 2, &["stride", "0"]);
+    score(&["--text", "lines.txt", "--context", "33"], 2, &["33", "trained for 32"]);
     score(&["--task", "quickstart"], 2, &["language model"]);
 }
 

@@ -147,7 +147,7 @@ fn each(
     }
     let origin = &checkpoint.origin;
     let format = checkpoint.recipe().format(spec.role)?.expect("matrices have a format");
-    let packed = match spec.role == Role::Body && holds_ternary(format) {
+    let packed = match checkpoint.asked.is_some() || spec.role == Role::Body && holds_ternary(format) {
         true => Some(checkpoint.packed(spec)?),
         false => origin.packed(spec, format, checkpoint.pool()?)?,
     };
@@ -181,7 +181,9 @@ fn narrowest(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<&'static Type,
         return Ok(kind);
     }
     let text = format!("tensor `{}`: neither F16 nor BF16 holds its values exactly", spec.name);
-    Err(Error::usage(format!("{text}; name a type for table and head: f32 keeps them, f16, bf16 or q8_0 rounds")))
+    Err(Error::usage(format!(
+        "{text}; name a type for table and head with --table: f32 keeps them, f16, bf16 or q8_0 rounds"
+    )))
 }
 
 /// The metadata of the tokenizer and of the card.
@@ -213,5 +215,5 @@ fn no_name(spec: &ParamSpec) -> Error {
 
 fn not_ternary(spec: &ParamSpec, kind: &Type) -> Error {
     let text = format!("tensor `{}` is not ternary with one scale, which {} needs", spec.name, kind.name);
-    Error::usage(format!("{text}; quantize the model under the recipe bitnet first, or name a float type"))
+    Error::usage(format!("{text}; quantize the model under the recipe bitnet first, or name a float type with --type"))
 }

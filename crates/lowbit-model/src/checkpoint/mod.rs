@@ -63,6 +63,8 @@ pub struct Checkpoint {
     origin: Box<dyn Origin>,
     listing: Listing,
     pool: OnceLock<Arc<Pool>>,
+    /// The recipe that was asked for in place of the model's own.
+    asked: Option<&'static Recipe>,
 }
 
 impl Checkpoint {
@@ -78,12 +80,17 @@ impl Checkpoint {
         let directory = parent.to_path_buf();
         let listing = Listing::new(&origin.card().config)?;
         origin.check(&listing)?;
-        Ok(Checkpoint { directory, origin, listing, pool: OnceLock::new() })
+        Ok(Checkpoint { directory, origin, listing, pool: OnceLock::new(), asked: None })
     }
 
     /// The same, whose matrices are made on these threads.
     pub fn on(self, pool: &Arc<Pool>) -> Self {
         Checkpoint { pool: OnceLock::from(pool.clone()), ..self }
+    }
+
+    /// The same model under another recipe than its own, if one is given: its network is then made from masters.
+    pub fn under(self, recipe: Option<&'static Recipe>) -> Self {
+        Checkpoint { asked: recipe.filter(|r| r.name != self.origin.recipe().name), ..self }
     }
 
     /// The threads given, else as many as [`Threads::choose`] says.
@@ -110,9 +117,28 @@ impl Checkpoint {
         self.origin.card()
     }
 
-    /// The recipe the weights are stored under, or were trained for; `f32` for masters.
+    /// The recipe of the network: the one asked for, else the one the weights are stored under, else, for masters, the one
+    /// they were trained for; `f32` for masters trained in full precision.
     pub fn recipe(&self) -> &'static Recipe {
-        self.origin.recipe()
+        self.asked.unwrap_or(self.origin.recipe())
+    }
+
+    /// What to say when a recipe makes another network than the one these weights were trained to become; `None` when it
+    /// does not.
+    ///
+    /// # Errors
+    /// When the kernels lack a format.
+    pub fn departure(&self, recipe: &Recipe) -> Result<Option<String>, Error> {
+        let Some(trained) = &self.card().trained_for else { return Ok(None) };
+        let [trained, asked] = [crate::recipe::find(trained)?, recipe];
+        let ternary = |r: &Recipe| r.format(Role::Body).map(|format| format.is_some_and(ternary::holds_ternary));
+        if trained.body == asked.body || ternary(trained)? && ternary(asked)? {
+            return Ok(None);
+        }
+        let (place, trained, asked) = (self.directory.display(), trained.name, asked.name);
+        let text =
+            format!("{place}: trained for `{trained}`; under `{asked}` it is another network, and usually a worse one");
+        Ok(Some(text))
     }
 
     /// Names, shapes and roles of the parameters.
@@ -142,10 +168,11 @@ impl Checkpoint {
         }
     }
 
-    /// Loads the network as it is stored, or as it was trained.
+    /// Loads the network of [`Checkpoint::recipe`].
     ///
     /// # Errors
-    /// When the data of a tensor is corrupt; names tensor, part and index.
+    /// When the data of a tensor is corrupt, or a matrix is stored packed where the recipe asked for needs masters; names
+    /// tensor, part and index.
     pub fn model(&self) -> Result<Model<Param>, Error> {
         let mut source = self;
         Model::build(&self.card().config, &mut source)
@@ -167,11 +194,14 @@ impl Checkpoint {
         self.origin.floats(spec)
     }
 
-    /// A matrix as it is stored, or in the format it was trained for.
+    /// A matrix in the format of [`Checkpoint::recipe`].
     ///
     /// # Errors
     /// When its data is corrupt; names tensor, part and index.
     pub fn packed(&self, spec: &ParamSpec) -> Result<Packed, Error> {
+        if let Some(recipe) = self.asked {
+            return self.quantized(spec, recipe, &Options::new());
+        }
         let format = self.recipe().format(spec.role)?.expect("matrices have a format");
         let packed = match self.origin.packed(spec, format, self.pool()?)? {
             Some(packed) => packed,

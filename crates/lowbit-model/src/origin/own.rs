@@ -39,7 +39,10 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     let recipe = metadata.get(RECIPE_KEY).map_or("f32", |name| name.as_str());
     let recipe = recipe::find(recipe).map_err(|e| at(format!("metadata `{RECIPE_KEY}`: {e}")))?;
     let formats = metadata.get(FORMATS_KEY).map_or(Ok(BTreeMap::new()), |json| serde_json::from_str(json));
-    let formats = formats.map_err(|e| at(format!("metadata `{FORMATS_KEY}`: {e}")))?;
+    let formats: BTreeMap<String, Stored> = formats.map_err(|e| at(format!("metadata `{FORMATS_KEY}`: {e}")))?;
+    // Masters are the network they were trained to become.
+    let trained_for = card.trained_for.as_deref().filter(|_| formats.is_empty());
+    let recipe = trained_for.map_or(Ok(recipe), recipe::find)?;
     Ok(Box::new(Own { directory, tensors, card, recipe, formats, notices }))
 }
 

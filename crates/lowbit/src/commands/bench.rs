@@ -1,6 +1,7 @@
 //! `lowbit bench`
 
 use super::Machine;
+use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
 use crate::kernel_bench::against::{Change, Earlier};
 use crate::kernel_bench::{self, Heads, Kernels as Work, LAYERS, Plan, Shape, Speeds};
@@ -10,7 +11,7 @@ use lowbit_eval::meter;
 use lowbit_eval::record::{Host, Limits};
 use lowbit_kernels::ops::CacheKind;
 use lowbit_kernels::{Cpu, FORMATS, format};
-use lowbit_model::{recipe, synthetic};
+use lowbit_model::synthetic;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -26,20 +27,16 @@ pub struct Bench {
 /// Measures a language model as llama-bench does: prompts (pp), answers token by token (tg), the time to the first token.
 #[derive(Debug, clap::Args)]
 struct ModelBench {
-    /// Model to measure: a directory or file.
-    model: Option<PathBuf>,
-    /// The same as a flag.
-    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with_all = ["model", "synthetic"])]
-    model_flag: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelPath,
     /// Measure a random model of a published shape, made in memory.
-    #[arg(long, conflicts_with = "model", value_name = "SHAPE", help = synthetic_help())]
+    #[arg(long, conflicts_with_all = ["model", "named_model"], value_name = "SHAPE", help = synthetic_help())]
     synthetic: Option<String>,
     /// Write the synthetic model into a directory, with a tokenizer of bytes, instead of measuring it.
-    #[arg(long, requires = "synthetic", conflicts_with = "model", value_name = "DIRECTORY")]
+    #[arg(long, requires = "synthetic", conflicts_with_all = ["model", "named_model"], value_name = "DIRECTORY")]
     save: Option<PathBuf>,
-    /// Recipe of the weights [default: as stored; for a synthetic model the one such models usually run under].
-    #[arg(long)]
-    recipe: Option<String>,
+    #[command(flatten)]
+    recipe: ModelRecipe,
     /// Tokens of a prompt; 0 for none.
     #[arg(short = 'p', long, value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(0..=131_072))]
     n_prompt: Vec<u32>,
@@ -127,9 +124,8 @@ impl Bench {
 }
 
 impl ModelBench {
-    fn run(mut self, machine: &Machine) -> Result<(), Failure> {
+    fn run(self, machine: &Machine) -> Result<(), Failure> {
         let tests = self.tests();
-        self.model = self.model.take().or(self.model_flag.take());
         if self.cache_type.iter().any(|kind| *kind != self.cache_type[0]) {
             return Err(Failure::usage("keys and values are stored alike: give --cache-type once"));
         }
@@ -141,7 +137,7 @@ impl ModelBench {
         let form = if machine.json { Form::Json } else { named };
         let cpus = machine.cpus()?;
         if let (Some(shape), Some(directory)) = (&self.synthetic, &self.save) {
-            let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
+            let recipe = self.recipe.get()?;
             return model_bench::save_synthetic(shape, recipe, directory);
         }
         let subject = self.subject(&plan, &cpus)?;
@@ -167,10 +163,10 @@ impl ModelBench {
     }
 
     fn subject(&self, plan: &model_bench::Plan, cpus: &[Cpu]) -> Result<Subject, Failure> {
-        let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
-        match (&self.model, &self.synthetic) {
+        let recipe = self.recipe.get()?;
+        match (self.model.get(), &self.synthetic) {
             (None, Some(name)) => Subject::synthetic(name, recipe, plan, cpus),
-            (Some(path), None) => Subject::load(path, recipe, plan, cpus),
+            (Some(path), None) => Subject::load(model::name_of(path), || model::open(path, recipe, &cpus[0]), plan, cpus),
             _ => {
                 let text = "nothing to measure: give a MODEL, `--synthetic SHAPE`, or the subcommand `kernels`";
                 Err(Failure::usage(text))

@@ -1,8 +1,10 @@
 //! `lowbit convert`
 
 use super::Machine;
+use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
-use crate::{host, measure, output};
+use crate::{host, output};
+use lowbit_eval::facts;
 use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, GgufTypes, Options, WEIGHTS_FILE};
@@ -16,10 +18,18 @@ use std::path::{Path, PathBuf};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Convert {
-    /// Model: a directory, an `org/name` of the Hub, or a GGUF file.
-    model: PathBuf,
-    /// Where it goes: a `.gguf` file, or else a directory.
-    out: PathBuf,
+    /// The model (a directory, a GGUF file, or an `org/name` of the Hub's cache), and where it goes: a `.gguf` file, or else
+    /// a directory.
+    #[arg(value_names = ["MODEL", "OUT"], num_args = 0..=2)]
+    paths: Vec<PathBuf>,
+    /// The model, in place of the first path.
+    #[arg(short = 'm', long = "model", value_name = "MODEL")]
+    named: Option<PathBuf>,
+    /// Where it goes, in place of the last path.
+    #[arg(short, long = "out", value_name = "OUT")]
+    named_out: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: ModelRecipe,
     /// Type of the body: f32, f16, bf16, q8_0, tq1_0, tq2_0 or i2_s in a GGUF file, a recipe in a directory [default: what
     /// keeps the weights exactly in the fewest bytes, if there is such a type].
     #[arg(long = "type", alias = "outtype", value_name = "TYPE")]
@@ -41,40 +51,50 @@ struct Row {
 impl Convert {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let cpu = machine.cpu()?;
-        let gguf = self.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+        let (cpu, (path, out)) = (machine.cpu()?, self.paths()?);
+        let gguf = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
         let named = if gguf { Some(self.types()?) } else { None };
         if !gguf && self.table.is_some() {
             return Err(Failure::usage(
                 "--table is for GGUF files; in a directory the recipe tells the type of the table",
             ));
         }
-        let model = Checkpoint::open(&self.model)?;
-        model.notices().iter().for_each(output::note);
+        let model = model::open(path, self.recipe.get()?, &cpu)?;
         let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if same(&self.model, &self.out) {
-            return Err(Failure::usage(format!("{}: the output would replace the input", self.out.display())));
+        if same(path, out) {
+            return Err(Failure::usage(format!("{}: the output would replace the input", out.display())));
         }
         let (weights, kind, rows) = match named {
             Some((body, table)) => {
                 let body = body.map_or_else(|| exact_type(&model), Ok)?;
-                let rows = checkpoint::save_gguf(&model, &self.out, GgufTypes { body, table })?;
+                let rows = checkpoint::save_gguf(&model, out, GgufTypes { body, table })?;
                 let row = |w: checkpoint::Written| Row {
                     name: w.name.into(),
                     tensors: w.tensors,
                     bytes: w.bytes,
                     rounded: Some(w.rounded),
                 };
-                (self.out.clone(), body.name.to_string(), rows.into_iter().map(row).collect())
+                (out.to_path_buf(), body.name.to_string(), rows.into_iter().map(row).collect())
             }
             None => {
                 let recipe =
                     self.kind.as_deref().map_or_else(|| exact_recipe(&model), |name| Ok(recipe::find(name)?))?;
-                checkpoint::quantize(&model, recipe, &Options::default(), &self.out)?;
-                (self.out.join(WEIGHTS_FILE), recipe.name.to_string(), formats(&model, recipe)?)
+                checkpoint::quantize(&model, recipe, &Options::default(), out)?;
+                (out.join(WEIGHTS_FILE), recipe.name.to_string(), formats(&model, recipe)?)
             }
         };
         self.tell(machine, &cpu, &model, &weights, &kind, &rows)
+    }
+
+    /// The model and where it goes, however they were given.
+    fn paths(&self) -> Result<(&Path, &Path), Failure> {
+        match (&self.named, &self.named_out, &self.paths[..]) {
+            (None, None, [model, out])
+            | (Some(model), None, [out])
+            | (None, Some(out), [model])
+            | (Some(model), Some(out), []) => Ok((model, out)),
+            _ => Err(Failure::usage("give a model and where it goes: `lowbit convert MODEL OUT` (or -m MODEL, --out OUT)")),
+        }
     }
 
     /// The types named for body and table.
@@ -92,18 +112,19 @@ impl Convert {
         kind: &str,
         rows: &[Row],
     ) -> Result<(), Failure> {
+        let (path, out) = self.paths()?;
         let size = std::fs::metadata(weights).map_err(|e| Failure::io(weights, &e))?.len();
         if machine.json {
             let record = Record {
                 task: String::new(),
-                model: self.out.display().to_string(),
+                model: out.display().to_string(),
                 recipe: kind.into(),
                 params: model.listing().count(),
                 measures: BTreeMap::from([("weight_bytes".into(), Measure::measured(size as f64, "bytes", 1))]),
                 detail: Detail {
                     made: "converted".into(),
-                    parent: Some(self.model.display().to_string()),
-                    model_sha256: Some(measure::sha256(weights)?),
+                    parent: Some(path.display().to_string()),
+                    model_sha256: Some(facts::sha256(weights)?),
                     ..Detail::default()
                 },
             };
@@ -151,6 +172,10 @@ fn exact_type(model: &Checkpoint) -> Result<&'static Type, Failure> {
 /// The recipe the model is stored under, if table and head keep their values in it.
 fn exact_recipe(model: &Checkpoint) -> Result<&'static Recipe, Failure> {
     let recipe = model.recipe();
+    // Masters under the recipe they were trained for are that network.
+    if model.card().trained_for.as_deref() == Some(recipe.name) {
+        return Ok(recipe);
+    }
     for spec in model.listing().params().iter().filter(|p| matches!(p.role, Role::Embedding | Role::Head)) {
         if model.packed(spec)?.dequantize() != model.master(spec)? {
             let text = format!("tensor `{}` would be rounded to {} under the recipe", spec.name, recipe.embedding);

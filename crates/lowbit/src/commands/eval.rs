@@ -1,11 +1,12 @@
 //! `lowbit eval`
 
 use super::Machine;
+use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
-use crate::scoring::{self, Cut, Text};
-use crate::{host, language, measure, output};
+use crate::{comparison, host, language, output};
+use lowbit_eval::language::{self as scoring, Cut, Text};
 use lowbit_eval::record::Record;
-use lowbit_eval::task;
+use lowbit_eval::{classify, task};
 use lowbit_kernels::Cpu;
 use lowbit_model::Checkpoint;
 use std::path::PathBuf;
@@ -13,8 +14,10 @@ use std::path::PathBuf;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Eval {
-    /// Model directory.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelPath,
+    #[command(flatten)]
+    recipe: ModelRecipe,
     /// Name of a task, or path of its TOML file; of a language model: its held-out text.
     #[arg(long, visible_alias = "tasks", required_unless_present = "text", conflicts_with = "text")]
     task: Option<String>,
@@ -41,12 +44,13 @@ pub struct Eval {
 impl Eval {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let name = self.model.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
-        let cpu = machine.cpu()?;
+        let (path, recipe) = (self.model.path()?, self.recipe.get()?);
+        let (name, cpu) = (model::name_of(path), machine.cpu()?);
         let language = self.task.as_deref().map(language::find).transpose()?.flatten();
+        let checkpoint = model::open(path, recipe, &cpu)?;
         let records = match (&self.task, &language) {
-            (Some(task), None) => vec![self.classify(&name, task, &cpu)?],
-            _ => self.predict(&name, language.as_ref(), &cpu)?,
+            (Some(task), None) => vec![self.classify(&name, task, &checkpoint, &cpu)?],
+            _ => self.predict(&name, language.as_ref(), &checkpoint, &cpu)?,
         };
         if machine.json {
             return output::json(&output::results(host::facts(&cpu), records));
@@ -55,38 +59,43 @@ impl Eval {
             let rows = record.detail.truths.len();
             let rows = if rows > 0 { format!("{rows} rows, ") } else { String::new() };
             output::line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
-            measure::print(record);
+            output::record(record);
             record.detail.note.iter().for_each(output::line);
         }
         Ok(())
     }
 
     /// A classifier on the test rows of a task.
-    fn classify(&self, name: &str, task: &str, cpu: &Cpu) -> Result<Record, Failure> {
+    fn classify(&self, name: &str, task: &str, checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Record, Failure> {
         let task = task::find(task)?;
         let mut test = task.load(self.data.as_deref())?.test;
         if let Some(limit) = self.limit {
             test.truncate(limit as usize);
         }
-        let mut record = measure::quality(&task, &test, name, &self.model, cpu)?;
+        let mut record = classify::quality(&task, &test, name, checkpoint, cpu)?;
         if self.speed {
-            measure::speeds(&test, &mut [(&self.model, &mut record)], cpu)?;
+            comparison::speeds(&test, [(checkpoint, &mut record)], cpu)?;
         }
         Ok(record)
     }
 
     /// A language model on files, or on the held-out text of a description.
-    fn predict(&self, name: &str, language: Option<&language::Language>, cpu: &Cpu) -> Result<Vec<Record>, Failure> {
+    fn predict(
+        &self,
+        name: &str,
+        language: Option<&language::Language>,
+        checkpoint: &Checkpoint,
+        cpu: &Cpu,
+    ) -> Result<Vec<Record>, Failure> {
         if self.speed {
             return Err(Failure::usage("--speed measures classifiers; `lowbit bench MODEL` measures language models"));
         }
-        let checkpoint = Checkpoint::open(&self.model)?;
         let limit = self.limit.map(|limit| limit as usize);
         let cut = Cut { context: self.context, stride: self.stride };
         let texts = match language {
-            Some(language) => vec![Text::held_out(language, self.data.as_deref(), limit, &checkpoint)?],
-            None => self.text.iter().map(|path| Text::read(path, limit, &checkpoint)).collect::<Result<_, _>>()?,
+            Some(language) => vec![language.held_out(self.data.as_deref(), limit, checkpoint)?],
+            None => self.text.iter().map(|path| Text::read(path, limit, checkpoint)).collect::<Result<_, _>>()?,
         };
-        texts.iter().map(|text| scoring::score(text, name, &checkpoint, cut, cpu)).collect()
+        Ok(texts.iter().map(|text| scoring::score(text, name, checkpoint, cut, cpu)).collect::<Result<_, _>>()?)
     }
 }

@@ -1,19 +1,21 @@
 //! `lowbit inspect`
 
 use super::Machine;
+use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
 use crate::output;
 use lowbit_model::checkpoint::{Row, ledger};
 use lowbit_model::exec::Batch;
-use lowbit_model::{Checkpoint, recipe};
+use lowbit_model::recipe;
 use serde_json::json;
-use std::path::PathBuf;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Inspect {
-    /// Model directory or safetensors file.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelPath,
+    #[command(flatten)]
+    recipe: ModelRecipe,
     /// Tell the size under every recipe.
     #[arg(long)]
     recipes: bool,
@@ -22,7 +24,7 @@ pub struct Inspect {
 impl Inspect {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = model::open(self.model.path()?, self.recipe.get()?, &machine.cpu()?)?;
         let rows = ledger(&checkpoint)?;
         let card = checkpoint.card();
         let listing = checkpoint.listing();
@@ -44,9 +46,6 @@ impl Inspect {
                 "tensors": rows, "bytes_by_recipe": recipes,
             }));
         }
-        for notice in checkpoint.notices() {
-            output::note(notice);
-        }
         output::line(format!("{:50} {:>10} {:>16} {:>13} {:>12} {:>7}", "tensor", "role", "format", "shape", "bytes", "zeros"));
         for row in &rows {
             output::line(format!(
@@ -59,12 +58,14 @@ impl Inspect {
                 row.zero_fraction * 100.0
             ));
         }
+        let on_disk: u64 = checkpoint.files().iter().map(|f| std::fs::metadata(f).map_or(0, |m| m.len())).sum();
         let bits = bytes as f64 * 8.0 / listing.count().max(1) as f64;
         output::line(format!(
-            "{} parameters, {} ({bits:.2} bits per parameter), recipe {}, {:.1} MFLOP for {length} tokens",
+            "{} parameters, {} ({bits:.2} bits per parameter) under recipe {}, {} on disk, {:.1} MFLOP for {length} tokens",
             listing.count(),
             output::bytes(bytes),
             checkpoint.recipe().name,
+            output::bytes(on_disk),
             flops as f64 / 1e6
         ));
         for (recipe, bytes) in sizes {

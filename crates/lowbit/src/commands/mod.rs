@@ -117,6 +117,7 @@ macro_rules! commands {
     };
 }
 
+mod model;
 mod probe;
 
 commands! {

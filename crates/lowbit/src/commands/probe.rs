@@ -1,15 +1,19 @@
 //! `lowbit probe`: what `compare` runs in a fresh process.
 
 use super::Machine;
+use super::model::{ModelPath, ModelRecipe};
 use crate::failure::{Code, Failure};
-use crate::{measure, output};
-use std::path::PathBuf;
+use crate::output;
+use lowbit_eval::speed;
+use lowbit_model::Checkpoint;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Probe {
-    /// Model directory.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelPath,
+    #[command(flatten)]
+    recipe: ModelRecipe,
 }
 
 impl Probe {
@@ -17,6 +21,8 @@ impl Probe {
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         let wrong = |e: serde_json::Error| Failure { code: Code::Input, message: format!("standard input: {e}") };
         let texts: Vec<String> = serde_json::from_reader(std::io::stdin().lock()).map_err(wrong)?;
-        output::json(&measure::probe(&self.model, &texts, &machine.cpu()?)?)
+        let (path, recipe) = (self.model.path()?, self.recipe.get()?);
+        let open = || Ok(Checkpoint::open(path)?.under(recipe));
+        output::json(&speed::probe(open, &texts, &machine.cpu()?)?)
     }
 }

@@ -1,22 +1,25 @@
 //! `lowbit quantize`
 
 use super::Machine;
+use super::model::{self, ModelPath};
 use crate::failure::Failure;
-use crate::{comparison, host, measure, output, suite};
+use crate::{comparison, host, output, suite};
+use lowbit_eval::facts;
 use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_model::checkpoint::{self, Options};
-use lowbit_model::{Checkpoint, recipe};
+use lowbit_model::{Checkpoint, Recipe, recipe};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Quantize {
-    /// Model directory with full-precision weights.
-    model: PathBuf,
-    /// Recipe: f32, bf16, int8, int8_channel, llm_int8, nf4, nf4_dq, int4, int2, ternary, bitnet, ...
+    #[command(flatten)]
+    model: ModelPath,
+    /// Recipe: f32, bf16, int8, int8_channel, llm_int8, nf4, nf4_dq, int4, int2, ternary, bitnet, ... [default: the one the
+    /// model was trained for].
     #[arg(short, long)]
-    recipe: String,
+    recipe: Option<String>,
     /// Where the quantized model goes.
     #[arg(short, long)]
     out: PathBuf,
@@ -31,9 +34,11 @@ pub struct Quantize {
 impl Quantize {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let recipe = recipe::find(&self.recipe)?;
-        let cpu = machine.cpu()?;
-        let masters = Checkpoint::open(&self.model)?;
+        let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
+        let (path, cpu) = (self.model.path()?, machine.cpu()?);
+        let masters = model::open(path, None, &cpu)?;
+        let recipe = recipe.map_or_else(|| trained_for(&masters), Ok)?;
+        output::notes(masters.departure(recipe)?);
         let options = match &self.calibrate {
             None => Options::default(),
             Some(name) => {
@@ -54,8 +59,8 @@ impl Quantize {
                 measures: BTreeMap::from([("weight_bytes".into(), Measure::measured(after as f64, "bytes", 1))]),
                 detail: Detail {
                     made: "quantized".into(),
-                    parent: Some(self.model.display().to_string()),
-                    model_sha256: Some(measure::sha256(&stored)?),
+                    parent: Some(path.display().to_string()),
+                    model_sha256: Some(facts::sha256(&stored)?),
                     ..Detail::default()
                 },
             };
@@ -64,5 +69,16 @@ impl Quantize {
         let (name, from, to) = (recipe.name, output::bytes(before), output::bytes(after));
         output::line(format!("{name}: {from} -> {to} on disk: {}", self.out.display()));
         Ok(())
+    }
+}
+
+/// The recipe that masters were trained for.
+fn trained_for(masters: &Checkpoint) -> Result<&'static Recipe, Failure> {
+    match &masters.card().trained_for {
+        Some(name) => Ok(recipe::find(name)?),
+        None => {
+            let text = "trained in full precision, so there is no recipe to take: name one with --recipe, e.g. int8, nf4";
+            Err(Failure::usage(format!("{}: {text}", masters.directory().display())))
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `lowbit run`
 
 use super::Machine;
+use super::model::ModelPath;
 use crate::failure::Failure;
 use crate::run::{self, Answer, Chat, Screen, Settings, Speaker, Stop, Total};
 use crate::{host, output};
@@ -21,6 +22,7 @@ const CONTINUATION: usize = 256;
 /// Beside the flags.
 const EXAMPLES: &str = "\
 Examples:
+  lowbit run                                              a chat with a model that continues film reviews
   lowbit run MODEL                                        a chat; /help lists its commands
   lowbit run -m model.gguf -p 'Why is the sky blue?'      one answer
   git diff | lowbit run MODEL -p 'Write a commit message for this:' -f -
@@ -34,11 +36,8 @@ What was said, the system message and prompts are text: names of control tokens 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Run {
-    /// Model directory or file [default: the one inside this program, which only continues film reviews].
-    model: Option<PathBuf>,
-    /// The same as a flag.
-    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "model")]
-    model_flag: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelPath,
     /// Answer this once, instead of a chat; `-` reads stdin, which is also read when it is piped.
     #[arg(short, long)]
     prompt: Option<String>,
@@ -136,8 +135,8 @@ impl Run {
         if machine.json && (prompt.is_none() || self.interactive) {
             return Err(Failure::usage("--json is for one answer; give --prompt, --file or a pipe"));
         }
-        let path = match self.model.take().or(self.model_flag.take()) {
-            Some(path) => path,
+        let path = match self.model.get() {
+            Some(path) => path.to_path_buf(),
             None => {
                 output::note("the model inside this program only continues film reviews; name another: lowbit run MODEL");
                 run::default_model()?

@@ -1,14 +1,22 @@
 //! `lowbit train`
 
-use super::Machine;
+use super::{Machine, model};
 use crate::failure::Failure;
 use crate::language::{self, Language};
-use crate::training::{self, Interrupt, TokenRows, Work};
-use crate::{host, measure, output, suite};
-use lowbit_eval::record::{Detail, Host, Record};
+use crate::training::{self, Interrupt, Work};
+use crate::{host, output, suite};
+use lowbit_eval::facts;
+use lowbit_eval::language::{self as scoring, Cut};
+use lowbit_eval::record::{Detail, Record};
+use lowbit_kernels::Cpu;
 use lowbit_model::Tokenizer;
 use lowbit_train::{Outcome, TrainConfig};
 use std::path::PathBuf;
+
+/// Stands for the trained model in the commands to go on with.
+const OUT: &str = "\0";
+/// More examples than any data set has, where the number is not known yet.
+const MANY: usize = usize::MAX >> 16;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -83,7 +91,7 @@ impl Train {
         let (task, splits) = suite::load(&suite, self.data.as_deref())?;
         let tokenizer = suite.make_tokenizer(&splits.train)?;
         let card = suite.card(&task, &tokenizer, contender)?;
-        let rows = TokenRows::new(&splits.train, &tokenizer, suite.max_length)?;
+        let rows = training::labelled(&splits.train, &tokenizer, suite.max_length)?;
         let work = Work {
             name: &contender.name,
             card: &card,
@@ -93,7 +101,9 @@ impl Train {
             config: &config,
         };
         let outcome = training::run(&work, &self.out, &cpu, &Interrupt::listen()?)?;
-        self.tell(machine, host::facts(&cpu), &task.id(), &work, &outcome)
+        let record = self.record(&task.id(), &work, &outcome, &cpu)?;
+        let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
+        self.tell(machine, &cpu, record, &outcome, &next)
     }
 
     /// Trains a language model.
@@ -107,7 +117,9 @@ impl Train {
         let tokenizer = Tokenizer::bytes();
         let card = language.card(&tokenizer)?;
         let texts = language.texts(self.data.as_deref(), &tokenizer)?;
-        let (windows, held_out) = texts.windows(language.context)?;
+        let names = || language.texts.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let windows = texts.windows(language.context);
+        let (windows, held_out) = windows.map_err(|e| Failure { message: format!("{}: {}", names(), e.message), ..e })?;
         let work = Work {
             name: &language.name,
             card: &card,
@@ -117,7 +129,26 @@ impl Train {
             config: &config,
         };
         let outcome = training::run(&work, &self.out, &cpu, &Interrupt::listen()?)?;
-        self.tell(machine, host::facts(&cpu), &language.name, &work, &outcome)
+        let description = self.out.join(language::FILE);
+        language.save(&description)?;
+        let mut record = self.record(&language.name, &work, &outcome, &cpu)?;
+        if held_out.is_some() {
+            self.score(&language, &mut record, &cpu)?;
+        }
+        let task = description.display().to_string();
+        let next = self.next(&[&["eval", OUT, "--task", &task], &["run", OUT, "-p", "The "]], &record);
+        self.tell(machine, &cpu, record, &outcome, &next)
+    }
+
+    /// Adds what `eval --task` says of the held-out text.
+    fn score(&self, language: &Language, record: &mut Record, cpu: &Cpu) -> Result<(), Failure> {
+        let checkpoint = model::open(&self.out, None, cpu)?;
+        let text = language.held_out(self.data.as_deref(), None, &checkpoint)?;
+        output::note(format!("scoring the held-out text, {}", output::bytes(text.bytes())));
+        let scored = scoring::score(&text, &record.model, &checkpoint, Cut::default(), cpu)?;
+        record.measures.extend(scored.measures);
+        record.detail = Detail { note: scored.detail.note, ..std::mem::take(&mut record.detail) };
+        Ok(())
     }
 
     /// The settings of a description with what the command line changes; checked before any data are read.
@@ -132,33 +163,70 @@ impl Train {
         if self.steps.is_some() || self.epochs.is_some() {
             (config.steps, config.epochs) = (self.steps, self.epochs);
         }
-        config.validate(usize::MAX >> 16)?;
+        // A warm-up that was asked for is refused where it does not fit, one of the description is shortened.
+        let checked = if self.warmup_steps.is_some() { config.clone() } else { config.fitted(MANY) };
+        checked.validate(MANY)?;
         Ok(config)
     }
 
-    /// Prints what a training did.
-    fn tell(&self, machine: &Machine, host: Host, task: &str, work: &Work, outcome: &Outcome) -> Result<(), Failure> {
+    /// What a training did.
+    fn record(&self, task: &str, work: &Work, outcome: &Outcome, cpu: &Cpu) -> Result<Record, Failure> {
         let detail = Detail {
             made: "trained".into(),
             seed: Some(work.config.seed),
-            curve: measure::curve(&self.out)?,
-            model_sha256: Some(measure::sha256(&self.out.join("model.safetensors"))?),
+            curve: training::curve(&self.out)?,
+            model_sha256: Some(facts::sha256(&self.out.join("model.safetensors"))?),
             ..Detail::default()
         };
-        let record = Record {
+        Ok(Record {
             task: task.into(),
             model: work.name.into(),
-            recipe: "f32".into(),
+            recipe: model::open(&self.out, None, cpu)?.recipe().name.into(),
             params: outcome.parameters as u64,
-            measures: measure::training(outcome.seconds),
+            measures: training::measures(outcome.seconds),
             detail,
+        })
+    }
+
+    /// Commands to go on with, as a shell takes them; [`OUT`] stands for the model.
+    fn next(&self, commands: &[&[&str]], record: &Record) -> Vec<String> {
+        let out = self.out.display().to_string();
+        let recipe = if record.recipe == "f32" { "int8" } else { &record.recipe };
+        let packed = format!("{out}-{recipe}");
+        let quantize = ["quantize", OUT, "--recipe", recipe, "--out", &packed];
+        let data = self.data.as_ref().map(|data| data.display().to_string());
+        let all = commands.iter().copied().chain([&quantize[..]]);
+        let line = |command: &[&str]| {
+            let data = data.as_deref().filter(|_| command[0] == "eval").map(|data| ["--data", data]);
+            let words = command.iter().chain(data.iter().flatten()).map(|word| match *word {
+                OUT => output::quoted(&out),
+                word => output::quoted(word),
+            });
+            format!("lowbit {}", words.collect::<Vec<_>>().join(" "))
         };
+        all.map(line).collect()
+    }
+
+    /// Prints what a training did, and how to go on.
+    fn tell(
+        &self,
+        machine: &Machine,
+        cpu: &Cpu,
+        record: Record,
+        outcome: &Outcome,
+        next: &[String],
+    ) -> Result<(), Failure> {
         if machine.json {
-            return output::json(&output::results(host, vec![record]));
+            return output::json(&output::results(host::facts(cpu), vec![record]));
         }
         let loss = outcome.loss.map_or(String::new(), |l| format!(", last loss {l:.4}"));
         let time = output::duration(outcome.seconds);
         output::line(format!("{} updates in {time}{loss}: {}", outcome.step, self.out.display()));
+        if let Some(bits) = record.measures.get("bits_per_byte") {
+            output::line(format!("held-out text: {:.4} bits per byte under recipe {}", bits.value, record.recipe));
+        }
+        output::line("next:");
+        next.iter().for_each(|command| output::line(format!("  {command}")));
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use super::Plan;
 use crate::failure::Failure;
 use crate::memory::Need;
 use lowbit_kernels::Cpu;
-use lowbit_model::checkpoint::{self, Options};
+use lowbit_model::checkpoint;
 use lowbit_model::listing::Listing;
 use lowbit_model::source::Role;
 use lowbit_model::synthetic::{self, Shape, Synthetic};
@@ -35,28 +35,26 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Loads a model of any layout, or an `org/name` of the Hub's cache; under another recipe than its own, if one is
-    /// given.
+    /// Loads the model that `open` gives.
     ///
     /// # Errors
-    /// When it is malformed, a classifier, cannot be had under the recipe, or does not fit into memory with the sequences of
+    /// When it is malformed, a classifier, cannot be had under its recipe, or does not fit into memory with the sequences of
     /// a plan for each number of threads.
-    pub fn load(path: &Path, recipe: Option<&'static Recipe>, plan: &Plan, cpus: &[Cpu]) -> Result<Self, Failure> {
+    pub fn load(
+        name: String,
+        open: impl FnOnce() -> Result<Checkpoint, Failure>,
+        plan: &Plan,
+        cpus: &[Cpu],
+    ) -> Result<Self, Failure> {
         let start = Instant::now();
-        let checkpoint = Checkpoint::open(path)?.on(&cpus[0].pool);
+        let checkpoint = open()?;
         if checkpoint.card().config.classes().is_some() {
             let text = "is a classifier; `bench` measures language models, `compare` times classifiers";
-            return Err(Failure::input(path, text));
+            return Err(Failure::input(checkpoint.directory(), text));
         }
-        let stored = recipe.unwrap_or(checkpoint.recipe());
-        let config = &checkpoint.card().config;
-        Need::of(config, stored, plan.cache, plan.tokens() * cpus.len())?.check()?;
-        let model = match recipe.filter(|recipe| recipe.name != checkpoint.recipe().name) {
-            Some(recipe) => checkpoint.model_as(recipe, &Options::new())?,
-            None => checkpoint.model()?,
-        };
-        let name = path.file_name().map_or(path.to_string_lossy(), |name| name.to_string_lossy()).into_owned();
-        Self::new(name, stored, config, model, start)
+        let (config, recipe) = (&checkpoint.card().config, checkpoint.recipe());
+        Need::of(config, recipe, plan.cache, plan.tokens() * cpus.len())?.check()?;
+        Self::new(name, recipe, config, checkpoint.model()?, start)
     }
 
     /// Makes a random model of a shape, under the recipe such models usually run under if none is given.

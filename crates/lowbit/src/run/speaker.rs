@@ -6,7 +6,6 @@ use lowbit_eval::meter::{EnergyMeter, Rapl};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
 use lowbit_model::chat::{self, Message, Template};
-use lowbit_model::checkpoint::Options;
 use lowbit_model::generate::{Draft, Generator, Outcome, Request, Sampling};
 use lowbit_model::{Checkpoint, Recipe, Tokenizer};
 use std::ops::ControlFlow;
@@ -111,7 +110,7 @@ impl Speaker {
     /// When it is malformed, no language model, its template is wrong, or the context is longer than it was trained for.
     pub fn load(path: &Path, settings: Settings, cpu: Cpu) -> Result<Self, Failure> {
         let start = Instant::now();
-        let checkpoint = Checkpoint::open(path)?.on(&cpu.pool);
+        let checkpoint = Checkpoint::open(path)?.on(&cpu.pool).under(settings.recipe);
         let card = checkpoint.card();
         if card.config.classes().is_some() {
             return Err(Failure::input(path, "is a classifier; `lowbit run` needs a language model"));
@@ -127,14 +126,11 @@ impl Speaker {
                 "--context is {context}, but the model was trained for {trained} tokens"
             )));
         }
-        let recipe = settings.recipe.unwrap_or(checkpoint.recipe());
+        let recipe = checkpoint.recipe();
         Need::of(&card.config, recipe, settings.cache, context)?.check()?;
         let (tokenizer, model) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| checkpoint.tokenizer());
-            let model = match settings.recipe {
-                Some(recipe) => checkpoint.model_as(recipe, &Options::new()),
-                None => checkpoint.model(),
-            };
+            let model = checkpoint.model();
             (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), model)
         });
         let (tokenizer, model) = (Arc::new(tokenizer?), model?);
@@ -158,7 +154,7 @@ impl Speaker {
             recipe,
             params: checkpoint.listing().count(),
             load_seconds: start.elapsed().as_secs_f64(),
-            notices: checkpoint.notices().to_vec(),
+            notices: checkpoint.notices().iter().cloned().chain(checkpoint.departure(recipe)?).collect(),
             tokenizer,
             settings,
         })

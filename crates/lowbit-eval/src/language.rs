@@ -1,11 +1,9 @@
 //! Scoring a language model on text: bits per byte and what goes with them.
 
-use crate::failure::{Code, Failure};
-use crate::language::Language;
-use crate::measure;
-use lowbit_eval::read::{self, Limits};
-use lowbit_eval::record::{How, Measure, Record};
-use lowbit_eval::stats;
+use crate::Error;
+use crate::read::{self, Limits};
+use crate::record::{How, Measure, Record};
+use crate::{facts, stats};
 use lowbit_kernels::Cpu;
 use lowbit_model::language::{Prediction, Scorer};
 use lowbit_model::{Checkpoint, Tokenizer};
@@ -42,55 +40,61 @@ pub struct Cut {
 }
 
 impl Text {
-    /// A file, plain or compressed, after the token that begins a text; at most the first `limit` bytes.
+    /// A file, plain or compressed, after the token that begins a text; at most the first `limit` bytes, and no part of a
+    /// character where the tokenizer needs characters.
     ///
     /// # Errors
     /// When the file is missing, empty or damaged, or not UTF-8 where the tokenizer needs that.
-    pub fn read(path: &Path, limit: Option<usize>, checkpoint: &Checkpoint) -> Result<Self, Failure> {
+    pub fn read(path: &Path, limit: Option<usize>, checkpoint: &Checkpoint) -> Result<Self, Error> {
         let tokenizer = checkpoint.tokenizer()?;
         let mut content = read::bytes(path, &Limits { bytes: MAX_BYTES, ..Limits::default() })?;
+        let whole = content.len();
         content.truncate(limit.unwrap_or(usize::MAX));
-        let mut tokens = encode(&content, &tokenizer).map_err(|message| Failure::input(path, message))?;
+        if content.len() < whole && !takes_bytes(&tokenizer) {
+            content.truncate(character_end(&content));
+        }
+        let mut tokens = encode(&content, &tokenizer).map_err(|message| Error::input(path, message))?;
         let begin = checkpoint.card().bos_token_id.or(tokenizer.end());
         if let Some(begin) = begin.filter(|begin| tokens.first() != Some(begin)) {
             tokens.insert(0, begin);
+        }
+        if tokens.len() < 2 {
+            return Err(Error::input(path, "is too short: there is no token to predict"));
         }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Text { name, tokens, bytes: content.len() as u64, sha256: sha256(&content) })
     }
 
-    /// The held-out part of a language model's texts; the tokens between texts are predicted too.
-    ///
-    /// # Errors
-    /// When a text cannot be read, nothing is held out, or the model has another tokenizer.
-    pub fn held_out(
-        language: &Language,
-        data: Option<&Path>,
-        limit: Option<usize>,
-        checkpoint: &Checkpoint,
-    ) -> Result<Self, Failure> {
-        let tokenizer = Tokenizer::bytes();
-        if checkpoint.tokenizer()?.vocab_size() != tokenizer.vocab_size() {
-            let message = format!("the task {} scores models of bytes, and this one has other tokens", language.name);
-            return Err(Failure::usage(format!(
-                "{}: {message}; score it with --text FILE",
-                checkpoint.directory().display()
-            )));
-        }
-        let mut tokens = language.texts(data, &tokenizer)?.held_out;
-        tokens.truncate(limit.unwrap_or(usize::MAX).saturating_add(1));
+    /// A text that is tokens already: bytes, and the tokens between texts, which are predicted too.
+    pub fn of_tokens(name: String, tokens: Vec<u32>) -> Self {
         let content: Vec<u8> = tokens.iter().filter_map(|token| u8::try_from(*token).ok()).collect();
-        if content.is_empty() {
-            return Err(Failure::usage(format!("the task {} holds no text out: raise `held_out`", language.name)));
-        }
-        let (name, bytes) = (format!("{} (held-out)", language.name), content.len() as u64);
-        Ok(Text { name, tokens, bytes, sha256: sha256(&content) })
+        Text { name, tokens, bytes: content.len() as u64, sha256: sha256(&content) }
+    }
+
+    /// Bytes that are predicted.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Whether every byte is a token.
+fn takes_bytes(tokenizer: &Tokenizer) -> bool {
+    (0..=255u8).all(|byte| tokenizer.token_bytes(byte.into()) == Some(&[byte]))
+}
+
+/// Length of bytes without the character that their end cuts.
+fn character_end(content: &[u8]) -> usize {
+    let last = content.iter().rposition(|byte| byte & 0xc0 != 0x80);
+    let Some(last) = last.filter(|last| content.len() - last < 4) else { return content.len() };
+    match std::str::from_utf8(&content[last..]) {
+        Err(e) if e.error_len().is_none() => last,
+        _ => content.len(),
     }
 }
 
 /// Tokens of a text; bytes that are not UTF-8 pass where every byte is a token.
 fn encode(content: &[u8], tokenizer: &Tokenizer) -> Result<Vec<u32>, String> {
-    if (0..=255u8).all(|byte| tokenizer.token_bytes(byte.into()) == Some(&[byte])) {
+    if takes_bytes(tokenizer) {
         return Ok(content.iter().map(|byte| u32::from(*byte)).collect());
     }
     let text = std::str::from_utf8(content)
@@ -106,14 +110,19 @@ fn sha256(content: &[u8]) -> String {
 ///
 /// # Errors
 /// When the model is no language model or its predictions are not finite.
-pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &Cpu) -> Result<Record, Failure> {
+pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &Cpu) -> Result<Record, Error> {
     let context = cut.context.unwrap_or(checkpoint.card().max_length.min(MAX_WINDOW));
+    let trained = checkpoint.card().max_length;
+    if context > trained {
+        let text = format!("windows of {context} tokens are asked for, but the model was trained for {trained}");
+        return Err(Error::usage(format!("{name}: {text}: beyond that its predictions mean nothing")));
+    }
     let stride = cut.stride.unwrap_or(context.div_ceil(2));
     let model = Arc::new(checkpoint.model()?);
     let predictions = Scorer::new(model, cpu.clone(), context, stride)?.score(&text.tokens)?;
     if let Some(at) = predictions.iter().position(|p| !p.nats.is_finite()) {
         let message = format!("{}: the logits before token {} of {} are not finite", name, at + 1, text.name);
-        return Err(Failure { code: Code::Numeric, message });
+        return Err(Error::numeric(message));
     }
     let mut record = Record {
         task: text.name.clone(),
@@ -131,7 +140,7 @@ pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &C
         text.tokens.len(),
         context - stride,
     ));
-    measure::describe(&mut record, checkpoint)?;
+    facts::describe(&mut record, checkpoint)?;
     Ok(record)
 }
 
@@ -171,4 +180,22 @@ fn measures(text: &Text, predictions: &[Prediction], tokenizer: &Tokenizer) -> B
 /// Mean bits of a block of predictions.
 fn block_bits(block: &[Prediction]) -> f64 {
     block.iter().map(|p| p.nats).sum::<f64>() / LN_2 / block.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::character_end;
+
+    #[test]
+    fn a_cut_leaves_whole_characters() {
+        let text = "naïve 日本 🙂.";
+        for cut in 0..=text.len() {
+            let end = character_end(&text.as_bytes()[..cut]);
+            let whole = (0..=cut).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+            assert_eq!(end, whole, "{cut}");
+        }
+        // What is no UTF-8 stays for the tokenizer to refuse.
+        assert_eq!(character_end(b"ab\x80\x80\x80\x80"), 6);
+        assert_eq!(character_end(b"ab\xff"), 3);
+    }
 }

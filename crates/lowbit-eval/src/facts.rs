@@ -1,0 +1,70 @@
+//! What a model is made of, as its record says: parameters, stored bytes, hash, activations.
+
+use crate::Error;
+use crate::record::{Measure, Record, TensorBytes};
+use lowbit_model::checkpoint::{Row, ledger};
+use lowbit_model::{Checkpoint, recipe};
+use sha2::{Digest, Sha256};
+use std::io::Write;
+use std::path::Path;
+
+/// Adds what a model is made of: parameters, stored bytes, hash, activations.
+///
+/// # Errors
+/// When the model's file cannot be read.
+pub fn describe(record: &mut Record, checkpoint: &Checkpoint) -> Result<(), Error> {
+    record.params = checkpoint.listing().count();
+    record.detail.model_sha256 = Some(sha256_of(&checkpoint.files())?);
+    record.detail.activations = Some(match checkpoint.recipe().activations {
+        recipe::Activations::F32 => "f32".into(),
+        recipe::Activations::Int8 => "int8".into(),
+    });
+    record.detail.tensors = ledger(checkpoint)?.into_iter().map(tensor_bytes).collect();
+    let bytes: u64 = record.detail.tensors.iter().map(TensorBytes::bytes).sum();
+    record.measures.insert("weight_bytes".into(), Measure::measured(bytes as f64, "bytes", 1));
+    Ok(())
+}
+
+fn tensor_bytes(row: Row) -> TensorBytes {
+    let role = serde_json::to_value(row.role).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
+    TensorBytes {
+        name: row.name,
+        role,
+        format: row.format,
+        rows: row.rows as u64,
+        cols: row.cols as u64,
+        parts: row.parts.into_iter().map(|(name, bytes)| (name, bytes as u64)).collect(),
+        zero_fraction: Some(row.zero_fraction),
+        levels: row.levels.map(|n| n as u64),
+    }
+}
+
+/// SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256(path: &Path) -> Result<String, Error> {
+    sha256_of(&[path])
+}
+
+/// SHA-256 of files one after the other, in hexadecimal.
+fn sha256_of(paths: &[&Path]) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    for path in paths {
+        let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
+        std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(|e| Error::io(path, &e))?;
+    }
+    Ok(lowbit_base::hex(hash.finalize()))
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

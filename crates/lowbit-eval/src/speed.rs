@@ -1,0 +1,151 @@
+//! Measuring classifiers against each other: times in alternating order, memory and load time of a fresh process.
+
+use crate::read::Rows;
+use crate::record::{Measure, Record};
+use crate::{meter, stats};
+use lowbit_base::{Error, Kind};
+use lowbit_kernels::Cpu;
+use lowbit_model::Checkpoint;
+use lowbit_model::text::Classifier;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Unmeasured rounds before latencies count.
+const WARM_ROUNDS: usize = 20;
+/// Timed single examples per contender.
+const LATENCY_ROUNDS: usize = 300;
+/// Timed batches per contender and batch size.
+const THROUGHPUT_ROUNDS: usize = 24;
+/// Batch sizes of the throughput.
+const BATCHES: [usize; 2] = [8, 32];
+/// Fresh processes per contender.
+const PROBES: usize = 3;
+/// Examples a fresh process answers.
+const PROBE_ROWS: usize = 64;
+
+/// A classifier that is measured, and the record that gets the measures.
+pub struct Contender<'a> {
+    /// The model.
+    pub checkpoint: &'a Checkpoint,
+    /// Gets the measures.
+    pub record: &'a mut Record,
+    /// Starts a process that calls [`probe`] on the model with the texts on its stdin, and prints the result.
+    pub probe: &'a mut dyn FnMut() -> std::io::Result<Command>,
+}
+
+/// Latency, throughput, load time and peak memory of several models, in alternating order; fills their records.
+///
+/// # Errors
+/// When a model cannot be opened, or a fresh process fails.
+pub fn speeds(test: &Rows, contenders: &mut [Contender], cpu: &Cpu) -> Result<(), Error> {
+    let mut classifiers = Vec::new();
+    for contender in contenders.iter() {
+        classifiers.push(Classifier::of(contender.checkpoint, cpu.clone())?);
+    }
+    let rounds = alternate(test, &mut classifiers, 1, WARM_ROUNDS)?.len();
+    debug_assert_eq!(rounds, contenders.len());
+    let samples = alternate(test, &mut classifiers, 1, LATENCY_ROUNDS)?;
+    for (contender, samples) in contenders.iter_mut().zip(samples) {
+        contender.record.measures.extend(meter::latency_measures(&samples));
+        contender.record.detail.samples.insert("latency".into(), samples);
+    }
+    for batch in BATCHES {
+        let samples = alternate(test, &mut classifiers, batch, THROUGHPUT_ROUNDS)?;
+        for (contender, samples) in contenders.iter_mut().zip(samples) {
+            let rates: Vec<f64> = samples.iter().map(|seconds| batch as f64 / seconds).collect();
+            let name = format!("throughput/{batch}");
+            contender.record.measures.extend(spread(&rates, "per_second").map(|m| (name.clone(), m)));
+            contender.record.detail.samples.insert(name, rates);
+        }
+    }
+    drop(classifiers);
+    let texts: Vec<&str> = test.texts.iter().take(PROBE_ROWS).map(String::as_str).collect();
+    for _ in 0..PROBES {
+        for Contender { record, probe, .. } in contenders.iter_mut() {
+            let probe = fresh_process(probe, &texts)?;
+            let mut keep = |name: &str, value: Option<f64>| {
+                if let Some(value) = value {
+                    record.detail.samples.entry(name.into()).or_default().push(value);
+                }
+            };
+            keep("load_seconds", Some(probe.load_seconds));
+            keep("peak_rss_bytes", probe.peak_rss_bytes.map(|b| b as f64));
+        }
+    }
+    for Contender { record, .. } in contenders.iter_mut() {
+        for (name, unit) in [("load_seconds", "seconds"), ("peak_rss_bytes", "bytes")] {
+            let measure = record.detail.samples.get(name).and_then(|samples| spread(samples, unit));
+            record.measures.extend(measure.map(|m| (name.to_string(), m)));
+        }
+    }
+    Ok(())
+}
+
+/// Median with minimum and maximum.
+fn spread(samples: &[f64], unit: &str) -> Option<Measure> {
+    let at = |q| stats::percentile(samples, q);
+    Some(Measure::measured(stats::median(samples)?, unit, samples.len() as u64).between(at(0.0)?, at(100.0)?))
+}
+
+/// Seconds of each round for each classifier, `batch` texts a round, the same texts for all.
+fn alternate(test: &Rows, classifiers: &mut [Classifier], batch: usize, rounds: usize) -> Result<Vec<Vec<f64>>, Error> {
+    let mut work: Vec<_> = classifiers
+        .iter_mut()
+        .map(|classifier| {
+            let mut round = 0;
+            move || -> Result<(), Error> {
+                // A stride that is no divisor of usual sizes visits texts of all lengths.
+                let at = |i: usize| &test.texts[(round * batch + i) * 37 % test.texts.len()];
+                let texts: Vec<&String> = (0..batch).map(at).collect();
+                std::hint::black_box(classifier.logits(&texts)?);
+                round += 1;
+                Ok(())
+            }
+        })
+        .collect();
+    let mut work: Vec<meter::Contender<Error>> = work.iter_mut().map(|w| w as meter::Contender<Error>).collect();
+    meter::alternate(&mut work, rounds)
+}
+
+/// What a fresh process tells of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Probe {
+    /// From opening the model to the first answer.
+    pub load_seconds: f64,
+    /// Largest resident memory after all answers.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// Opens a model and answers texts one by one, in this process.
+///
+/// # Errors
+/// When the model cannot be opened.
+pub fn probe(
+    open: impl FnOnce() -> Result<Checkpoint, lowbit_model::Error>,
+    texts: &[String],
+    cpu: &Cpu,
+) -> Result<Probe, Error> {
+    let start = std::time::Instant::now();
+    let mut classifier = Classifier::of(&open()?, cpu.clone())?;
+    let mut load_seconds = None;
+    for text in texts {
+        classifier.logits(&[text])?;
+        load_seconds.get_or_insert_with(|| start.elapsed().as_secs_f64());
+    }
+    let load_seconds = load_seconds.unwrap_or_else(|| start.elapsed().as_secs_f64());
+    Ok(Probe { load_seconds, peak_rss_bytes: meter::peak_rss_bytes() })
+}
+
+fn fresh_process(command: &mut dyn FnMut() -> std::io::Result<Command>, texts: &[&str]) -> Result<Probe, Error> {
+    let failed = |text: String| Error::new(Kind::Internal, format!("measuring in a fresh process: {text}"));
+    let command = command().map(|mut c| c.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
+    let mut child = command.flatten().map_err(|e| failed(e.to_string()))?;
+    let input = serde_json::to_vec(texts).map_err(|e| failed(e.to_string()))?;
+    let sent = child.stdin.take().map(|mut stdin| stdin.write_all(&input));
+    let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
+    if let Some(Err(e)) = sent {
+        return Err(failed(e.to_string()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|e| failed(format!("{} ({e})", output.status)))
+}
