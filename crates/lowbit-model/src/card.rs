@@ -1,11 +1,13 @@
 //! `config.json`: everything about a model but its weights.
 
+use crate::arch::family::keys::NOT_FINITE;
 use crate::arch::{ARCHITECTURES, FORMER_NAMES};
 use crate::container::{show, write_atomic};
 use crate::{Config, Error};
 use lowbit_base::did_you_mean;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Keys of the Hub that name code to load; they are never followed.
@@ -131,13 +133,58 @@ pub(crate) fn read_map(path: &Path) -> Result<(Map<String, Value>, Vec<String>),
         return Err(Error::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
     }
     let text = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-    let mut map: Map<String, Value> =
-        serde_json::from_slice(&text).map_err(|e| Error::input(path, format!("not a JSON object of a model: {e}")))?;
+    let mut map: Map<String, Value> = serde_json::from_slice(&quoted(&text))
+        .map_err(|e| Error::input(path, format!("not a JSON object of a model: {e}")))?;
     let ignored = CODE_KEYS.iter().filter(|key| map.remove(**key).is_some());
     let notices = ignored.map(|key| format!("{}: `{key}` names code to load; ignored", path.display())).collect();
     Ok((map, notices))
 }
 
+/// JSON as Python writes it, with NaN and infinities (of which JSON has none) as strings.
+fn quoted(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut out = Vec::new();
+    let (mut done, mut at, mut inside) = (0, 0, false);
+    while at < text.len() {
+        let word = NOT_FINITE.iter().find(|word| !inside && text[at..].starts_with(word.as_bytes()));
+        match (text[at], word) {
+            (_, Some(word)) => {
+                out.extend([&text[done..at], b"\"", word.as_bytes(), b"\""].concat());
+                at += word.len();
+                done = at;
+                continue;
+            }
+            (b'"', _) => inside = !inside,
+            (b'\\', _) if inside => at += 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    if done == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.extend(&text[done..]);
+    Cow::Owned(out)
+}
+
 fn take<T: for<'de> Deserialize<'de>>(map: &mut Map<String, Value>, field: &str) -> Result<Option<T>, Error> {
     map.remove(field).map(|v| T::deserialize(v).map_err(|e| Error::config(field, e))).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn numbers_of_python_are_read() {
+        let text = br#"{"a": NaN, "b": [-Infinity, Infinity, -1], "NaN": "NaN, \\", "c": "\"NaN", "d": {"e":NaN}}"#;
+        let value: Value = serde_json::from_slice(&quoted(text)).expect("JSON");
+        let want =
+            json!({"a": "NaN", "b": ["-Infinity", "Infinity", -1], "NaN": "NaN, \\", "c": "\"NaN", "d": {"e": "NaN"}});
+        assert_eq!(value, want);
+        for text in ["NaN", "{\"a\": nan}", "\"", "\"\\", "{}", ""] {
+            quoted(text.as_bytes());
+        }
+        assert!(serde_json::from_slice::<Value>(&quoted(b"{\"a\": xNaN}")).is_err());
+    }
 }

@@ -111,7 +111,7 @@ pub trait Exec {
     fn embed(&mut self, table: &Self::Param, ids: &[u32]) -> Self::Tensor;
     /// `x * W^T + bias`, `W` being `[out, in]`: `[rows, out]`. Activation quantization happens in here.
     fn linear(&mut self, x: &Self::Tensor, weight: &Self::Param, bias: Option<&Self::Param>) -> Self::Tensor;
-    /// Normalizes each row.
+    /// Normalizes each row, or, where the weight is narrower, each stretch of a row that is as wide as the weight (a head).
     fn norm(
         &mut self,
         x: &Self::Tensor,

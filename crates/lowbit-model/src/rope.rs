@@ -170,6 +170,30 @@ impl RopeScaling {
         wrong.map(|v| format!("holds {v}; it needs positive numbers"))
     }
 
+    /// Whether it leaves positions as they are.
+    pub(crate) fn is_idle(&self) -> bool {
+        let one = |v: &f64| *v == 1.0;
+        match self {
+            RopeScaling::Linear(s) => one(&s.factor),
+            RopeScaling::Dynamic(_) => false,
+            RopeScaling::Yarn(s) => one(&s.factor) && one(&s.attention_factor),
+            RopeScaling::LongRope(s) => {
+                one(&s.attention_factor) && s.short_factor.iter().chain(&s.long_factor).all(one)
+            }
+            RopeScaling::Llama3(s) => one(&s.factor),
+        }
+    }
+
+    /// Tokens that positions reach when training reached `context`.
+    pub(crate) fn reach(&self, context: usize) -> usize {
+        let reach = match self {
+            RopeScaling::Dynamic(s) => s.factor * s.original_max_position_embeddings,
+            RopeScaling::Yarn(s) => s.factor * s.original_max_position_embeddings,
+            _ => 0.0,
+        };
+        context.max(reach as usize)
+    }
+
     /// Frequencies of sequences up to the length of training, `[head_dim / 2]`, and the factor of rotated values.
     pub(crate) fn frequencies(&self, theta: f64, head_dim: usize) -> (Vec<f64>, f64) {
         let base = base_frequencies(theta, head_dim);

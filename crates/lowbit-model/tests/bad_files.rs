@@ -297,14 +297,19 @@ fn packed_metadata_that_lies_is_refused() {
 }
 
 #[test]
-fn a_tokenizer_of_another_model_is_refused() {
+fn entries_of_a_tokenizer_beyond_the_table_fail_when_they_are_used() {
     let directory = tempfile::tempdir().expect("a directory");
     write(directory.path(), &configs()[0]);
     let texts = ["some words and more words, and some more words still"; 3];
-    let other = Tokenizer::train_bpe(texts, 280, false).expect("trains");
-    assert!(other.vocab_size() > 258);
-    other.save(&directory.path().join("tokenizer.json")).expect("written");
-    let error = Checkpoint::open(directory.path()).expect("weights are fine").tokenizer().expect_err("too many");
-    let line = error.to_string();
-    assert!(line.contains("entries, but tensor `model.embed_tokens.weight` has 258 rows"), "{line}");
+    let larger = Tokenizer::train_bpe(texts, 280, false).expect("trains");
+    assert!(larger.vocab_size() > 258);
+    larger.save(&directory.path().join("tokenizer.json")).expect("written");
+    let checkpoint = Checkpoint::open(directory.path()).expect("weights are fine");
+    let tokenizer = checkpoint.tokenizer().expect("more entries than rows");
+    let mut exec = lowbit_model::CpuExec::new(cpu());
+    let model = checkpoint.model().expect("valid");
+    let mut run = |ids: &[u32]| exec.forward(&model, &lowbit_model::exec::Batch::new([ids]));
+    run(&tokenizer.encode("xyz", 10).expect("encodes")).expect("all within the table");
+    let error = run(&[259]).err().expect("beyond the table").to_string();
+    assert!(error.contains("token 259 is outside the table of 258 entries"), "{error}");
 }

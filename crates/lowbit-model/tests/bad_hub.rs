@@ -2,95 +2,51 @@
 
 mod common;
 
+use common::{Home, Stored};
 use lowbit_model::checkpoint::Options;
-use lowbit_model::container::{Dtype, Planned, Tensors, Writer};
+use lowbit_model::container::Dtype;
 use lowbit_model::{Checkpoint, recipe};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 const PACKED: &str = "model.layers.0.mlp.up_proj.weight";
 const INDEX: &str = "model.safetensors.index.json";
 
-type Stored = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
-
 /// The golden directory of a case, its configuration and tensors free to change.
-struct Home {
-    directory: tempfile::TempDir,
-    config: Value,
-    tensors: Stored,
+fn home(case: &str) -> Home {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/hub").join(case);
+    let config = serde_json::from_slice(&std::fs::read(golden.join("config.json")).unwrap()).unwrap();
+    Home::of(config, common::stored(&golden.join("model.safetensors")))
 }
 
-impl Home {
-    fn new(case: &str) -> Self {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/hub").join(case);
-        let config = serde_json::from_slice(&std::fs::read(golden.join("config.json")).unwrap()).unwrap();
-        let file = Tensors::open(&golden.join("model.safetensors")).unwrap();
-        let stored = |name: &String| {
-            let entry = file.entry(name).unwrap();
-            (name.clone(), (entry.dtype, entry.shape.clone(), file.bytes(name).unwrap().to_vec()))
-        };
-        let tensors = file.names().iter().map(stored).collect();
-        Home { directory: tempfile::tempdir().unwrap(), config, tensors }
+/// Writes the tensors in two shards, with an index changed at will.
+fn write_shards(home: &Home, change: impl Fn(&mut Value)) {
+    std::fs::write(home.path().join("config.json"), home.config.to_string()).unwrap();
+    let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let half = home.tensors.len() / 2;
+    let parts: [Stored; 2] = [0, half].map(|at| {
+        let count = if at == 0 { half } else { home.tensors.len() - half };
+        home.tensors.iter().skip(at).take(count).map(|(k, v)| (k.clone(), v.clone())).collect()
+    });
+    let mut map = serde_json::Map::new();
+    for (name, part) in names.iter().zip(&parts) {
+        common::write_tensors(&home.path().join(name), part);
+        map.extend(part.keys().map(|tensor| (tensor.clone(), json!(name))));
     }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    fn write(&self) {
-        std::fs::write(self.path().join("config.json"), self.config.to_string()).unwrap();
-        write_tensors(&self.path().join("model.safetensors"), &self.tensors);
-    }
-
-    /// Writes the tensors in two shards, with an index changed at will.
-    fn write_shards(&self, change: impl Fn(&mut Value)) {
-        std::fs::write(self.path().join("config.json"), self.config.to_string()).unwrap();
-        let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
-        let half = self.tensors.len() / 2;
-        let parts: [Stored; 2] = [0, half].map(|at| {
-            let count = if at == 0 { half } else { self.tensors.len() - half };
-            self.tensors.iter().skip(at).take(count).map(|(k, v)| (k.clone(), v.clone())).collect()
-        });
-        let mut map = serde_json::Map::new();
-        for (name, part) in names.iter().zip(&parts) {
-            write_tensors(&self.path().join(name), part);
-            map.extend(part.keys().map(|tensor| (tensor.clone(), json!(name))));
-        }
-        let mut index = json!({"weight_map": map});
-        change(&mut index);
-        std::fs::write(self.path().join(INDEX), index.to_string()).unwrap();
-    }
-
-    /// Opens and loads what was written; the line it is refused with.
-    fn refused(&self, what: &str) -> String {
-        let load = |c: Checkpoint| {
-            c.model()?;
-            c.model_as(recipe::find("f32")?, &Options::new())
-        };
-        let error = Checkpoint::open(self.path()).and_then(load).map(|_| ()).expect_err(what);
-        assert!(error.path.is_some(), "{what}: {error}");
-        common::refusal(what, &error, &[""])
-    }
-
-    fn assert_refused(&self, what: &str, words: &[&str]) {
-        let line = self.refused(what);
-        for word in words {
-            assert!(line.contains(word), "{what}: `{word}` in: {line}");
-        }
-    }
+    let mut index = json!({"weight_map": map});
+    change(&mut index);
+    std::fs::write(home.path().join(INDEX), index.to_string()).unwrap();
 }
 
-fn write_tensors(path: &Path, tensors: &Stored) {
-    let plan: Vec<_> = tensors
-        .iter()
-        .map(|(name, (dtype, shape, _))| Planned { name: name.clone(), dtype: *dtype, shape: shape.clone() })
-        .collect();
-    let mut writer = Writer::create(path, BTreeMap::new(), &plan).unwrap();
-    for (name, (dtype, shape, bytes)) in tensors {
-        writer.tensor(name, *dtype, shape, bytes).unwrap();
-    }
-    writer.finish().unwrap();
+/// Opens and loads what was written, which is refused with these words.
+fn assert_refused(home: &Home, what: &str, words: &[&str]) {
+    let load = |c: Checkpoint| {
+        c.model()?;
+        c.model_as(recipe::find("f32")?, &Options::new())
+    };
+    let error = Checkpoint::open(home.path()).and_then(load).map(|_| ()).expect_err(what);
+    assert!(error.path.is_some(), "{what}: {error}");
+    common::refusal(what, &error, words);
 }
 
 fn bf16(values: &[f32]) -> Vec<u8> {
@@ -102,11 +58,23 @@ fn configurations_that_cannot_be_followed_name_the_field() {
     let cases: Vec<(&str, Value, Vec<&str>)> = vec![
         ("model_type", json!("lama"), vec!["`model_type` is `lama`", "did you mean `llama`", "bitnet, llama, mistral"]),
         ("model_type", json!(7), vec!["`model_type`"]),
-        ("attention_bias", json!(true), vec!["`attention_bias` is true"]),
-        ("mlp_bias", json!(true), vec!["`mlp_bias` is true"]),
+        ("model_type", Value::Null, vec!["`model_type` is missing", "supported: bitnet, llama"]),
+        ("attention_bias", json!(true), vec!["q_proj.bias", "missing"]),
+        ("mlp_bias", json!(true), vec!["gate_proj.bias", "missing"]),
         ("hidden_act", json!("gelu"), vec!["`hidden_act` is `gelu`", "silu"]),
         ("hidden_act", json!("\u{1b}[31m"), vec!["`hidden_act`"]),
-        ("rope_scaling", json!({"type": "yarn", "factor": 4.0}), vec!["`rope_scaling` is of type `yarn`", "llama3"]),
+        ("rope_scaling", json!({"type": "mrope"}), vec!["`rope_scaling` is of type `mrope`", "yarn, longrope, llama3"]),
+        ("rope_scaling", json!({"type": "yarn"}), vec!["yarn", "no `factor`"]),
+        ("rope_scaling", json!({"type": "linear"}), vec!["linear", "no `factor`"]),
+        ("rope_scaling", json!({"type": "linear", "factor": -2}), vec!["`rope_scaling` holds -2"]),
+        ("rope_scaling", json!({"type": "linear", "factor": "4"}), vec!["`rope_scaling.factor`"]),
+        (
+            "rope_scaling",
+            json!({"type": "longrope", "short_factor": [1], "long_factor": [1, 2, 3, 4]}),
+            vec!["1 numbers in `short_factor`", "pairs"],
+        ),
+        ("rope_scaling", json!({"partial_rotary_factor": 0.5}), vec!["`rope_scaling.partial_rotary_factor` is 0.5"]),
+        ("rope_scaling", json!("linear"), vec!["`rope_scaling` is not an object"]),
         ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), vec!["no `low_freq_factor`"]),
         (
             "rope_parameters",
@@ -143,29 +111,28 @@ fn configurations_that_cannot_be_followed_name_the_field() {
             vec!["`model.layers.0.mlp.up_proj`", "modules_to_not_convert"],
         ),
     ];
-    let mut home = Home::new("llama");
+    let mut home = home("llama");
     let good = home.config.clone();
     for (field, value, words) in cases {
         home.config = good.clone();
         home.config[field] = value;
         home.write();
-        home.assert_refused(field, &words);
+        assert_refused(&home, field, &words);
     }
 }
 
 #[test]
 fn harmless_keys_are_accepted() {
-    let mut home = Home::new("llama");
-    home.config["sliding_window"] = json!(100);
+    let mut home = home("llama");
     home.config["auto_map"] = json!({"AutoModel": "evil--repo.Model"});
     home.config["some_future_key"] = json!([1, 2]);
     home.config["rope_scaling"] = Value::Null;
     home.config["bos_token_id"] = Value::Null;
     home.write();
     let checkpoint = Checkpoint::open(home.path()).unwrap();
-    assert_eq!((checkpoint.card().max_length, checkpoint.card().bos_token_id), (100, None));
+    assert_eq!((checkpoint.card().max_length, checkpoint.card().bos_token_id), (256, None));
     let notices = checkpoint.notices().join(" ");
-    assert!(notices.contains("`auto_map`") && notices.contains("`sliding_window`"), "{notices}");
+    assert!(notices.contains("`auto_map`") && notices.contains("`some_future_key`"), "{notices}");
 }
 
 #[test]
@@ -211,10 +178,10 @@ fn packed_matrices_that_lie_are_refused() {
     ];
     for class in ["bitnet_bitlinear", "bitnet_autobitlinear"] {
         for (what, change, words) in &cases {
-            let mut home = Home::new(class);
+            let mut home = home(class);
             change(&mut home, &scale);
             home.write();
-            home.assert_refused(what, words);
+            assert_refused(&home, what, words);
         }
     }
 }
@@ -245,26 +212,26 @@ fn shards_that_contradict_their_index_are_refused() {
         ("numbers", |i| i["weight_map"]["x"] = json!(1), vec![INDEX]),
     ];
     for (what, change, words) in cases {
-        let home = Home::new("llama");
-        home.write_shards(change);
-        home.assert_refused(what, &words);
+        let home = home("llama");
+        write_shards(&home, change);
+        assert_refused(&home, what, &words);
     }
-    let home = Home::new("llama");
-    home.write_shards(|_| {});
+    let home = home("llama");
+    write_shards(&home, |_| {});
     assert!(Checkpoint::open(home.path()).is_ok());
     let second = home.path().join("model-00002-of-00002.safetensors");
     let whole = std::fs::read(&second).unwrap();
     std::fs::write(&second, &whole[..whole.len() - 1]).unwrap();
-    home.assert_refused("cut short", &["model-00002-of-00002.safetensors", "truncated"]);
+    assert_refused(&home, "cut short", &["model-00002-of-00002.safetensors", "truncated"]);
     std::fs::copy(home.path().join("model-00001-of-00002.safetensors"), &second).unwrap();
-    home.assert_refused("the same twice", &[INDEX, "both hold tensor"]);
+    assert_refused(&home, "the same twice", &[INDEX, "both hold tensor"]);
     std::fs::remove_file(&second).unwrap();
-    home.assert_refused("one missing", &["model-00002-of-00002.safetensors: is missing", INDEX]);
+    assert_refused(&home, "one missing", &["model-00002-of-00002.safetensors: is missing", INDEX]);
 }
 
 #[test]
 fn small_files_that_are_damaged_are_named() {
-    let home = Home::new("llama");
+    let home = home("llama");
     let cases: [(&str, &[u8]); 5] = [
         ("generation_config.json", b"[1]"),
         ("generation_config.json", br#"{"eos_token_id": "x"}"#),
@@ -276,13 +243,13 @@ fn small_files_that_are_damaged_are_named() {
         home.write();
         let path = home.path().join(file);
         std::fs::write(&path, content).unwrap();
-        home.assert_refused(file, &[file]);
+        assert_refused(&home, file, &[file]);
         std::fs::remove_file(path).unwrap();
     }
     std::fs::remove_file(home.path().join("model.safetensors")).unwrap();
-    home.assert_refused("no weights", &["holds no model.safetensors"]);
+    assert_refused(&home, "no weights", &["holds no model.safetensors"]);
     std::fs::write(home.path().join("pytorch_model.bin"), b"\x80\x02").unwrap();
-    home.assert_refused("a pickle", &["pytorch_model.bin", "convert it to safetensors"]);
+    assert_refused(&home, "a pickle", &["pytorch_model.bin", "convert it to safetensors"]);
     let absent = Checkpoint::open(Path::new("no-such-org/no-such-model")).err().expect("not in any cache");
     assert!(absent.to_string().contains("`hf download no-such-org/no-such-model`"), "{absent}");
 }

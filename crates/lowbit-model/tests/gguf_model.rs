@@ -52,6 +52,15 @@ fn every_architecture_comes_back() {
     let cases = [
         ("llama", llama()),
         ("llama", network(Activation::Silu, false, TIED)),
+        (
+            "llama",
+            decoder::Config {
+                qkv_bias: true,
+                output_bias: true,
+                mlp_bias: true,
+                ..network(Activation::Silu, false, TIED)
+            },
+        ),
         ("bitnet", network(Activation::Silu, true, TIED)),
         ("bitnet-b1.58", network(Activation::Relu2, true, LM)),
     ];
@@ -330,7 +339,7 @@ fn bad_networks() -> Vec<Case> {
             shape("blk.0.ffn_up.weight", &[15, 8]),
             &["mlp.up_proj", "[15, 8]", "[16, 8]", "`intermediate_size` = 16"],
         ),
-        ("surplus", more("blk.0.attn_q.bias", &[8]), &["`blk.0.attn_q.bias`", "does not ask for it"]),
+        ("surplus", more("blk.0.attn_sinks.bias", &[8]), &["`blk.0.attn_sinks.bias`", "does not ask for it"]),
         ("rope divisors", more("rope_freqs.weight", &[2]), &["`rope_freqs.weight`", "Llama 3"]),
         ("no vocabulary", set("x", Field::Bool(true)), &["holds no vocabulary"]),
     ]

@@ -97,6 +97,13 @@ fn networks_follow_finite_differences() {
         ("classifier, both ways, dropout", bitnet(CLASSIFY, json!({"causal": false, "dropout": 0.3}))),
         ("classifier, last token, gelu", bitnet(last, json!({"hidden_act": "gelu", "num_key_value_heads": 4}))),
         ("relu2", bitnet(lm(true), json!({"hidden_act": "relu2", "num_key_value_heads": 1}))),
+        (
+            "norms of queries and keys, biases",
+            bitnet(
+                lm(true),
+                json!({"qk_norm": true, "qkv_bias": true, "output_bias": true, "mlp_bias": true, "sub_norm": false}),
+            ),
+        ),
         ("mlp", mlp(json!({}))),
         ("mlp, bigrams, dropout, silu", mlp(json!({"bigram_buckets": 7, "dropout": 0.3, "hidden_act": "silu"}))),
         ("fastText", mlp(json!({"layers": []}))),

@@ -108,7 +108,7 @@ fn write(
                 let apart = heads.is_none() && !signs && planned.kind.tail == 0;
                 each(checkpoint, spec, apart, |mut values| {
                     if let Some(heads) = heads {
-                        values = keys::unpair(&values, heads, spec.cols, true);
+                        values = keys::unpair(&values, heads, keys::row_width(spec), true);
                     }
                     if signs {
                         let found = crate::origin::ternary::scale_of(&values);

@@ -151,21 +151,12 @@ impl Checkpoint {
         self.origin.notices()
     }
 
-    /// The tokenizer of the model.
+    /// The tokenizer of the model. It may have more entries than the table of tokens: those fail when they are used.
     ///
     /// # Errors
-    /// When it is missing or wrong, or has more entries than a table of the model.
+    /// When it is missing or wrong.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
-        let tokenizer = self.origin.tokenizer()?;
-        let table = self.listing.params().iter().find(|p| p.role == Role::Embedding);
-        match table.filter(|table| tokenizer.vocab_size() > table.rows) {
-            None => Ok(tokenizer),
-            Some(table) => {
-                let (has, name, rows) = (tokenizer.vocab_size(), &table.name, table.rows);
-                let text = format!("the tokenizer has {has} entries, but tensor `{name}` has {rows} rows");
-                Err(Error::input(self.origin.path(), format!("{text}; the two are not of one model")))
-            }
-        }
+        self.origin.tokenizer()
     }
 
     /// Loads the network of [`Checkpoint::recipe`].

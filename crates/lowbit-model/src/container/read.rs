@@ -105,7 +105,7 @@ impl Tensors {
         self.bytes.slice(entry.range.clone())
     }
 
-    /// The elements of an F32, BF16 or F16 tensor as f32.
+    /// The elements of an F32, BF16, F16 or F64 tensor as f32.
     ///
     /// # Errors
     /// When there is no such tensor, it has another type, or an element is NaN or infinite; names tensor and index.
@@ -132,8 +132,17 @@ impl Tensors {
             Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Dtype::BF16 => pairs().map(|b| f32::from_bits((u16::from_le_bytes(*b) as u32) << 16)).collect(),
             Dtype::F16 => pairs().map(|b| widen_f16(u16::from_le_bytes(*b))).collect(),
+            Dtype::F64 => {
+                let wide = || data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b));
+                let beyond = wide().position(|v| v.is_finite() && !(v as f32).is_finite());
+                if let Some((i, v)) = beyond.and_then(|i| Some((i, wide().nth(i)?))) {
+                    let index = rows.start * width + i;
+                    return Err(at(format!("holds {v:e} at index {index}, beyond the range of F32")));
+                }
+                wide().map(|v| v as f32).collect()
+            }
             other => {
-                let text = format!("has dtype {}; plain weights are F32, BF16 or F16", other.name());
+                let text = format!("has dtype {}; plain weights are F32, BF16, F16 or F64", other.name());
                 return Err(at(text));
             }
         };

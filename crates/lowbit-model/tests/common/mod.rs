@@ -4,10 +4,12 @@
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::{Head, decoder, mlp};
 use lowbit_model::checkpoint::save_masters;
+use lowbit_model::container::{Dtype, Planned, Tensors, Writer};
 use lowbit_model::exec::{Activation, Batch, Pooling};
 use lowbit_model::listing::Listing;
 use lowbit_model::source::{Init, ParamSpec};
 use lowbit_model::{Card, Config, Error, Kind, Tokenizer};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Uniform numbers in -1..1.
@@ -34,6 +36,12 @@ pub fn decoder(head: Head) -> decoder::Config {
         rope_scaling: None,
         rms_norm_eps: 1e-5,
         sub_norm: true,
+        qk_norm: false,
+        qkv_bias: false,
+        output_bias: false,
+        mlp_bias: false,
+        sliding_window: None,
+        full_attention_layers: Vec::new(),
         causal: true,
         bigram_buckets: 0,
         dropout: 0.1,
@@ -48,6 +56,15 @@ pub const CLASSIFY: Head = Head::Classify { classes: 3, pooling: Pooling::Mean }
 /// One configuration per architecture and kind of head.
 pub fn configs() -> Vec<Config> {
     let both_ways = decoder::Config { causal: false, sub_norm: false, bigram_buckets: 64, ..decoder(CLASSIFY) };
+    let biased = decoder::Config {
+        qk_norm: true,
+        qkv_bias: true,
+        output_bias: true,
+        mlp_bias: true,
+        sub_norm: false,
+        head_dim: 16,
+        ..decoder(TIED)
+    };
     let last = Head::Classify { classes: 5, pooling: Pooling::Last };
     let bag = mlp::Config {
         vocab_size: 258,
@@ -63,6 +80,7 @@ pub fn configs() -> Vec<Config> {
         Config::Decoder(decoder(TIED)),
         Config::Decoder(both_ways),
         Config::Decoder(decoder(last)),
+        Config::Decoder(biased),
         Config::Mlp(bag),
     ]
 }
@@ -127,4 +145,54 @@ pub fn refusal(what: &str, error: &Error, words: &[impl AsRef<str>]) -> String {
 pub fn refused_file(what: &str, path: &Path, error: &Error, words: &[impl AsRef<str>]) {
     let line = refusal(what, error, words);
     assert!(line.starts_with(path.to_str().expect("UTF-8")), "{what} names the file: {line}");
+}
+
+/// Type, shape and bytes of tensors by name.
+pub type Stored = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+/// The tensors of a safetensors file.
+pub fn stored(path: &Path) -> Stored {
+    let file = Tensors::open(path).unwrap_or_else(|e| panic!("{e}"));
+    let stored = |name: &String| {
+        let entry = file.entry(name).expect("listed");
+        (name.clone(), (entry.dtype, entry.shape.clone(), file.bytes(name).expect("listed").to_vec()))
+    };
+    file.names().iter().map(stored).collect()
+}
+
+/// Writes a safetensors file.
+pub fn write_tensors(path: &Path, tensors: &Stored) {
+    let planned = |(name, (dtype, shape, _)): (&String, &(Dtype, Vec<usize>, Vec<u8>))| Planned {
+        name: name.clone(),
+        dtype: *dtype,
+        shape: shape.clone(),
+    };
+    let plan: Vec<_> = tensors.iter().map(planned).collect();
+    let mut writer = Writer::create(path, BTreeMap::new(), &plan).expect("created");
+    for (name, (dtype, shape, bytes)) in tensors {
+        writer.tensor(name, *dtype, shape, bytes).expect("written");
+    }
+    writer.finish().expect("written");
+}
+
+/// A directory as transformers writes it, configuration and tensors free to change.
+pub struct Home {
+    directory: tempfile::TempDir,
+    pub config: serde_json::Value,
+    pub tensors: Stored,
+}
+
+impl Home {
+    pub fn of(config: serde_json::Value, tensors: Stored) -> Self {
+        Home { directory: tempfile::tempdir().expect("a directory"), config, tensors }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn write(&self) {
+        std::fs::write(self.path().join("config.json"), self.config.to_string()).expect("written");
+        write_tensors(&self.path().join("model.safetensors"), &self.tensors);
+    }
 }

@@ -8,6 +8,7 @@ use crate::container::gguf::{Field, Gguf};
 use crate::container::show;
 use crate::exec::Activation;
 use crate::rope::{Llama3, RopeScaling};
+use crate::source::{ParamSpec, Role};
 use lowbit_kernels::ops::base_frequencies;
 
 /// An architecture of llama.cpp that the decoder covers.
@@ -18,6 +19,10 @@ pub(crate) struct Arch {
     pub act: Activation,
     /// Whether norms before the output and down projections are part of it.
     pub sub_norm: bool,
+    /// Whether norms of queries and keys are part of it.
+    pub qk_norm: bool,
+    /// Whether linear layers may have biases.
+    pub biased: bool,
     /// Whether rows of queries and keys are stored in pairs of neighbours instead of halves.
     pub paired: bool,
     /// Whether llama.cpp takes the embedding as head whatever the file holds.
@@ -38,6 +43,8 @@ const INNER: &[(&str, &str)] = &[
     ("self_attn.k_proj", "attn_k"),
     ("self_attn.v_proj", "attn_v"),
     ("self_attn.o_proj", "attn_output"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
     ("self_attn.attn_sub_norm", "attn_sub_norm"),
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
@@ -55,13 +62,13 @@ const LLAMA3: (f64, f64, f64) = (8192.0, 1.0, 4.0);
 
 /// The name of a parameter in a GGUF file, if it has one.
 pub(crate) fn tensor_name(ours: &str) -> Option<String> {
-    let stem = ours.strip_suffix(".weight")?;
+    let (stem, end) = ours.rsplit_once('.')?;
     if let Some((_, theirs)) = OUTER.iter().find(|(name, _)| *name == stem) {
-        return Some(format!("{theirs}.weight"));
+        return Some(format!("{theirs}.{end}"));
     }
     let (layer, part) = stem.strip_prefix("model.layers.")?.split_once('.')?;
     let (_, theirs) = INNER.iter().find(|(name, _)| *name == part)?;
-    Some(format!("blk.{layer}.{theirs}.weight"))
+    Some(format!("blk.{layer}.{theirs}.{end}"))
 }
 
 /// The name of the tensor that scales a matrix of this name in a GGUF file.
@@ -71,11 +78,17 @@ pub(crate) fn scale_name(theirs: &str) -> String {
 
 /// Heads of a parameter whose rows rotary positions turn.
 pub(super) fn rotated_heads(ours: &str, c: &Config) -> Option<usize> {
-    if ours.ends_with(".self_attn.q_proj.weight") {
+    let (stem, _) = ours.rsplit_once('.')?;
+    if stem.ends_with(".self_attn.q_proj") {
         Some(c.num_attention_heads)
     } else {
-        ours.ends_with(".self_attn.k_proj.weight").then_some(c.num_key_value_heads)
+        stem.ends_with(".self_attn.k_proj").then_some(c.num_key_value_heads)
     }
+}
+
+/// Elements of a row of a parameter whose rows are outputs; those of a bias have one.
+pub(crate) fn row_width(spec: &ParamSpec) -> usize {
+    if spec.role == Role::Bias { 1 } else { spec.cols }
 }
 
 /// Rows from pairs of neighbours to halves, or back: row `[head, half, pair]` is stored as `[head, pair, half]`.
@@ -130,6 +143,8 @@ pub(crate) fn config(file: &Gguf) -> Result<(&'static Arch, crate::Config), Erro
     let eps = file.number(&key("attention.layer_norm_rms_epsilon"))?;
     let table = file.tensor("token_embd.weight").ok_or_else(|| at("tensor `token_embd.weight` is missing".into()))?;
     let rope_theta = file.number(&key("rope.freq_base"))?.unwrap_or(10_000.0);
+    let any = |end: &&str| file.tensors().iter().any(|t| t.name.starts_with("blk.") && t.name.ends_with(end));
+    let has = |ends: &[&str]| arch.biased && ends.iter().any(any);
     let config = Config {
         vocab_size: table.shape.first().copied().unwrap_or(1),
         hidden_size,
@@ -144,6 +159,12 @@ pub(crate) fn config(file: &Gguf) -> Result<(&'static Arch, crate::Config), Erro
         rms_norm_eps: eps
             .ok_or_else(|| at(format!("metadata `{}` is missing", key("attention.layer_norm_rms_epsilon"))))?,
         sub_norm: arch.sub_norm,
+        qk_norm: arch.qk_norm,
+        qkv_bias: has(&["attn_q.bias", "attn_k.bias", "attn_v.bias"]),
+        output_bias: has(&["attn_output.bias"]),
+        mlp_bias: has(&["ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"]),
+        sliding_window: None,
+        full_attention_layers: Vec::new(),
         causal: true,
         bigram_buckets: 0,
         dropout: 0.0,
@@ -197,11 +218,20 @@ pub(super) fn header(c: &Config, context: usize) -> Result<GgufHeader, Error> {
     if !c.causal || c.bigram_buckets > 0 {
         return refuse("the model looks both ways or has a table of token pairs".into());
     }
-    let found = family::gguf_archs().find(|a| a.act == c.hidden_act && a.sub_norm == c.sub_norm && (tied || !a.tied));
-    let Some(arch) = found else {
-        let norms = if c.sub_norm { "with" } else { "without" };
+    if let Some(window) = c.sliding_window {
+        return refuse(format!("attention has a sliding window of {window} tokens"));
+    }
+    let biased = c.qkv_bias || c.output_bias || c.mlp_bias;
+    let computes = |a: &&Arch| {
+        let norms = a.sub_norm == c.sub_norm && a.qk_norm == c.qk_norm;
+        a.act == c.hidden_act && norms && (tied || !a.tied) && (a.biased || !biased)
+    };
+    let Some(arch) = family::gguf_archs().find(computes) else {
+        let with = |there: bool| if there { "with" } else { "without" };
+        let (sub, qk, bias) = (with(c.sub_norm), with(c.qk_norm), with(biased));
+        let text = format!("the gate is {:?}, {sub} sub-norms, {qk} norms of queries and keys", c.hidden_act);
         let head = if tied { "tied" } else { "untied" };
-        return refuse(format!("the gate is {:?}, {norms} sub-norms, the head {head}", c.hidden_act));
+        return refuse(format!("{text}, {bias} biases, the head {head}"));
     };
     let llama3 = |s: &Llama3| (s.original_max_position_embeddings, s.low_freq_factor, s.high_freq_factor) == LLAMA3;
     if !c.rope_scaling.as_ref().is_none_or(|scaling| matches!(scaling, RopeScaling::Llama3(s) if llama3(s))) {

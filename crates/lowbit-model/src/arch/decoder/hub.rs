@@ -3,21 +3,77 @@
 use super::Config;
 use crate::Error;
 use crate::arch::Head;
-use crate::arch::family::{Published, keys::Keys};
+use crate::arch::family::{Network, Published, keys::Keys, rope};
 use crate::container::show;
 use crate::exec::Activation;
-use crate::rope::{Llama3, RopeScaling};
-use serde_json::{Map, Value};
 
-/// What a family takes for granted where `config.json` is silent.
-pub(crate) struct Defaults {
+/// In what a family differs from the others, and what it takes for granted where `config.json` is silent.
+pub(crate) struct Switches {
     /// Base of the rotary positions.
     pub rope_theta: f32,
     /// Added to the mean square in norms.
     pub rms_norm_eps: f32,
     /// Function of the gate.
     pub act: Activation,
+    /// Longest sequence, tokens.
+    pub context: usize,
+    /// Key and value heads; as many as query heads if `None`.
+    pub kv_heads: Option<usize>,
+    /// Width of a head; the query heads share the residual stream if `None`.
+    pub head_dim: Option<usize>,
+    /// Biases of queries, keys, values and output of attention.
+    pub attention_bias: Bias,
+    /// Biases of the feed-forward.
+    pub mlp_bias: Bias,
+    /// Norms of queries and keys per head.
+    pub qk_norm: bool,
+    /// Which layers have sliding windows.
+    pub windows: Windows,
 }
+
+/// Which linear layers have a bias.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bias {
+    /// None of them.
+    Never,
+    /// All of them if a key says so.
+    Key,
+    /// Queries, keys and values.
+    Qkv,
+}
+
+/// Which layers have sliding windows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Windows {
+    /// None.
+    Never,
+    /// All, of `sliding_window` tokens.
+    All {
+        /// Its value where the key is missing.
+        default: usize,
+    },
+    /// Those from `max_window_layers` on, or those named in `layer_types`, if `use_sliding_window` says so.
+    Some {
+        /// `sliding_window` where the key is missing.
+        default: usize,
+        /// `max_window_layers` where the key is missing.
+        first: usize,
+    },
+}
+
+/// Llama's.
+pub(crate) const LLAMA: Switches = Switches {
+    rope_theta: 1e4,
+    rms_norm_eps: 1e-6,
+    act: Activation::Silu,
+    context: 2048,
+    kv_heads: None,
+    head_dim: None,
+    attention_bias: Bias::Key,
+    mlp_bias: Bias::Key,
+    qk_norm: false,
+    windows: Windows::Never,
+};
 
 /// transformers' names of the functions.
 const FUNCTIONS: &[(&str, Activation)] = &[
@@ -34,41 +90,66 @@ const FUNCTIONS: &[(&str, Activation)] = &[
 ///
 /// # Errors
 /// Names key and value; what would change results and is not supported is refused by its name.
-pub(crate) fn config(network: &Published, defaults: &Defaults) -> Result<crate::Config, Error> {
-    let keys = network.keys;
-    for key in ["attention_bias", "mlp_bias"] {
-        if keys.get(key)?.unwrap_or(false) {
-            return Err(Error::config(key, "is true; linear layers with a bias are not supported"));
-        }
-    }
+pub(crate) fn config(network: &Published, switches: &Switches) -> Result<Network, Error> {
+    let keys = &network.keys;
     let (hidden_size, heads) = (keys.need("hidden_size")?, keys.need("num_attention_heads")?);
-    let head_dim = match keys.size("head_dim")? {
-        Some(given) => given,
-        None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
-        None => {
-            let text = format!("is {heads}, which does not divide hidden_size {hidden_size}");
-            return Err(Error::config("num_attention_heads", text));
-        }
-    };
-    let (rope_theta, rope_scaling) = rope(&keys)?;
-    Ok(crate::Config::Decoder(Config {
+    let num_hidden_layers = keys.need("num_hidden_layers")?;
+    let context = keys.size("max_position_embeddings")?.unwrap_or(switches.context);
+    let head_dim = head_dim(keys, switches, hidden_size, heads)?;
+    // A missing key is a number of its own in some families, null never is.
+    let kv_heads = if keys.has("num_key_value_heads") { None } else { switches.kv_heads };
+    let (sliding_window, _) = windows(keys, switches.windows, num_hidden_layers, context)?;
+    let rotary = rope::read(keys, switches.rope_theta, context)?;
+    let attention_bias = switches.attention_bias.read(keys, "attention_bias")?;
+    let context = rotary.scaling.as_ref().map_or(context, |scaling| scaling.reach(context));
+    let context = sliding_window.unwrap_or(context);
+    let config = Config {
         vocab_size: keys.need("vocab_size")?,
         hidden_size,
-        num_hidden_layers: keys.need("num_hidden_layers")?,
+        num_hidden_layers,
         num_attention_heads: heads,
-        num_key_value_heads: keys.size("num_key_value_heads")?.unwrap_or(heads),
+        num_key_value_heads: keys.size("num_key_value_heads")?.or(kv_heads).unwrap_or(heads),
         head_dim,
         intermediate_size: keys.need("intermediate_size")?,
-        hidden_act: function(&keys)?.unwrap_or(defaults.act),
-        rope_theta: rope_theta.unwrap_or(defaults.rope_theta),
-        rope_scaling,
-        rms_norm_eps: keys.get("rms_norm_eps")?.unwrap_or(defaults.rms_norm_eps),
+        hidden_act: function(keys)?.unwrap_or(switches.act),
+        rope_theta: rotary.theta,
+        rope_scaling: rotary.scaling,
+        rms_norm_eps: keys.get("rms_norm_eps")?.unwrap_or(switches.rms_norm_eps),
         sub_norm: (network.stores)(".attn_sub_norm.weight") || (network.stores)(".ffn_sub_norm.weight"),
+        qk_norm: switches.qk_norm,
+        qkv_bias: attention_bias || switches.attention_bias == Bias::Qkv,
+        output_bias: attention_bias,
+        mlp_bias: switches.mlp_bias.read(keys, "mlp_bias")?,
+        sliding_window: None,
+        full_attention_layers: Vec::new(),
         causal: true,
         bigram_buckets: 0,
         dropout: 0.0,
-        head: Head::Lm { tied: keys.get("tie_word_embeddings")?.unwrap_or(false) },
-    }))
+        head: Head::Lm { tied: network.is_tied()? },
+    };
+    Ok(Network { config: crate::Config::Decoder(config), context })
+}
+
+impl Bias {
+    fn read(self, keys: &Keys, key: &str) -> Result<bool, Error> {
+        match self {
+            Bias::Never => Ok(false),
+            Bias::Key => Ok(keys.get(key)?.unwrap_or(false)),
+            // Not a key of such a family: it has these biases in any case.
+            Bias::Qkv => keys.get::<bool>(key).map(|_| false),
+        }
+    }
+}
+
+fn head_dim(keys: &Keys, switches: &Switches, hidden_size: usize, heads: usize) -> Result<usize, Error> {
+    match keys.size("head_dim")?.or(switches.head_dim) {
+        Some(given) => Ok(given),
+        None if heads > 0 && hidden_size.is_multiple_of(heads) => Ok(hidden_size / heads),
+        None => {
+            let text = format!("is {heads}, which does not divide hidden_size {hidden_size}");
+            Err(Error::config("num_attention_heads", text))
+        }
+    }
 }
 
 fn function(keys: &Keys) -> Result<Option<Activation>, Error> {
@@ -81,41 +162,71 @@ fn function(keys: &Keys) -> Result<Option<Activation>, Error> {
     })
 }
 
-/// Base and scaling of the rotary positions; newer files hold both in `rope_parameters`.
-fn rope(keys: &Keys) -> Result<(Option<f32>, Option<RopeScaling>), Error> {
-    let newer = keys.0.get("rope_parameters").is_some_and(Value::is_object);
-    let field = if newer { "rope_parameters" } else { "rope_scaling" };
-    let inner: Map<String, Value> = keys.get(field)?.unwrap_or_default();
-    let inner = Keys(&inner);
-    let theta = match inner.get("rope_theta")? {
-        None => keys.get("rope_theta")?,
-        given => given,
+/// The sliding window, if a sequence of `context` tokens is longer, and the layers that do not have it.
+fn windows(keys: &Keys, windows: Windows, layers: usize, context: usize) -> Result<(Option<usize>, Vec<usize>), Error> {
+    let used: Option<bool> = keys.get("use_sliding_window")?;
+    let missing = !keys.has("sliding_window");
+    let given = keys.size("sliding_window")?;
+    let idle = |window: usize| window == 0 || window >= context || used == Some(false);
+    let first = keys.size("max_window_layers")?;
+    let (window, first) = match windows {
+        Windows::Never if given.is_none_or(idle) => (None, 0),
+        Windows::Never => {
+            let text = format!("is {}, but networks of this model_type have no sliding windows", given.unwrap_or(0));
+            return Err(Error::config(
+                "sliding_window",
+                format!("{text}; remove the key to ignore it as transformers does"),
+            ));
+        }
+        Windows::All { default } => {
+            let window = given.or(missing.then_some(default));
+            if used == Some(false) && window.is_some_and(|window| window < context) {
+                let text = "is false, which networks of this model_type do not follow: set `sliding_window` to null";
+                return Err(Error::config("use_sliding_window", text));
+            }
+            (window, 0)
+        }
+        Windows::Some { default, first: from } => {
+            (given.or(missing.then_some(default)).filter(|_| used == Some(true)), first.unwrap_or(from))
+        }
     };
-    for place in [keys, &inner] {
-        if let Some(factor) = place.get::<f32>("partial_rotary_factor")?.filter(|factor| *factor != 1.0) {
-            return Err(Error::config("partial_rotary_factor", format!("is {factor}; only whole heads are rotated")));
+    if window == Some(0) {
+        return Err(Error::config("sliding_window", "is 0; it must be at least 1"));
+    }
+    let full = match (layer_types(keys, layers)?, windows) {
+        (None, _) => (0..layers.min(first)).collect(),
+        (Some(full), Windows::Some { .. }) if window.is_some() || full.len() == layers => full,
+        (Some(full), Windows::All { .. }) if window.is_some() && full.is_empty() => full,
+        (Some(full), _) if window.is_none() && full.len() == layers => full,
+        _ => {
+            let text = "does not fit the other keys of sliding windows, which networks of this model_type follow";
+            return Err(Error::config("layer_types", text));
+        }
+    };
+    Ok(match window.filter(|window| *window < context && full.len() < layers) {
+        None => (None, Vec::new()),
+        window => (window, full),
+    })
+}
+
+/// The layers with full attention, as `layer_types` names them.
+fn layer_types(keys: &Keys, layers: usize) -> Result<Option<Vec<usize>>, Error> {
+    let Some(types) = keys.get::<Vec<String>>("layer_types")?.filter(|types| !types.is_empty()) else {
+        return Ok(None);
+    };
+    if types.len() != layers {
+        return Err(Error::config("layer_types", format!("names {} layers of {layers}", types.len())));
+    }
+    let mut full = Vec::new();
+    for (i, kind) in types.iter().enumerate() {
+        match kind.as_str() {
+            "full_attention" | "attention" => full.push(i),
+            "sliding_attention" => {}
+            other => {
+                let text = format!("has `{}`; supported: full_attention, sliding_attention", show(other));
+                return Err(Error::config("layer_types", text));
+            }
         }
     }
-    let kind = match inner.get::<String>("rope_type")? {
-        None => inner.get("type")?,
-        given => given,
-    };
-    let number = |key: &str| {
-        let missing = || Error::config(field, format!("is of type llama3, but has no `{key}`"));
-        inner.get::<f64>(key)?.ok_or_else(missing)
-    };
-    let scaling = match kind.as_deref() {
-        None | Some("default") => None,
-        Some("llama3") => Some(RopeScaling::Llama3(Llama3 {
-            factor: number("factor")?,
-            low_freq_factor: number("low_freq_factor")?,
-            high_freq_factor: number("high_freq_factor")?,
-            original_max_position_embeddings: number("original_max_position_embeddings")?,
-        })),
-        Some(other) => {
-            let text = format!("is of type `{}`; supported: default, llama3", show(other));
-            return Err(Error::config(field, text));
-        }
-    };
-    Ok((theta, scaling))
+    Ok(Some(full))
 }

@@ -44,6 +44,24 @@ pub struct Config {
     pub rms_norm_eps: f32,
     /// Norms before the output and down projections.
     pub sub_norm: bool,
+    /// Norms of queries and keys per head, before they are rotated.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub qk_norm: bool,
+    /// Biases of queries, keys and values.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub qkv_bias: bool,
+    /// Bias of the output projection of attention.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub output_bias: bool,
+    /// Biases of the feed-forward.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mlp_bias: bool,
+    /// Tokens that attention sees, the own one included; all before it if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<usize>,
+    /// Layers that see all tokens nonetheless.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub full_attention_layers: Vec<usize>,
     /// Whether tokens see only what is before them.
     pub causal: bool,
     /// Buckets of a hashed table of token pairs that is added to the token vectors; 0 for none.
@@ -58,16 +76,28 @@ pub struct Config {
 
 struct Layer<P> {
     attn_norm: P,
-    q: P,
-    k: P,
-    v: P,
+    q: Linear<P>,
+    k: Linear<P>,
+    v: Linear<P>,
+    /// Of queries and keys.
+    qk_norm: Option<[P; 2]>,
     attn_sub_norm: Option<P>,
-    o: P,
+    o: Linear<P>,
     ffn_norm: P,
-    gate: P,
-    up: P,
+    gate: Linear<P>,
+    up: Linear<P>,
     ffn_sub_norm: Option<P>,
-    down: P,
+    down: Linear<P>,
+}
+
+/// A weight matrix, and a bias where the network has one.
+struct Linear<P> {
+    weight: P,
+    bias: Option<P>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The parameters of one network.
@@ -91,11 +121,9 @@ impl<P> Decoder<P> {
     pub fn build(config: &Config, source: &mut dyn Source<P>) -> Result<Self, Error> {
         config.check()?;
         let c = config;
-        let (d, f, kv) = (c.hidden_size, c.intermediate_size, c.num_key_value_heads * c.head_dim);
-        let attn = c.num_attention_heads * c.head_dim;
+        let d = c.hidden_size;
         let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
         let std = |fan_in: usize| Init::Normal((1.0 / fan_in as f32).sqrt());
-        let one = Init::Constant(1.0);
         let embed =
             get("model.embed_tokens.weight".into(), c.vocab_size, d, Role::Embedding, Init::Normal(c.embed_std()))?;
         let bigrams = (c.bigram_buckets > 0).then(|| {
@@ -103,31 +131,9 @@ impl<P> Decoder<P> {
             get(name, rows, d, Role::Embedding, Init::Normal(c.embed_std()))
         });
         let bigrams = bigrams.transpose()?;
-        let mut layers = Vec::with_capacity(c.num_hidden_layers);
-        for i in 0..c.num_hidden_layers {
-            let at = |part: &str| format!("model.layers.{i}.{part}.weight");
-            // Projections into the residual stream begin smaller, by their number (GPT-2).
-            let shrink = (1.0 / (2 * c.num_hidden_layers) as f32).sqrt();
-            let scaled = |part: &str, cols: usize| match part {
-                "self_attn.o_proj" | "mlp.down_proj" => Init::Normal(shrink * (1.0 / cols as f32).sqrt()),
-                _ => std(cols),
-            };
-            let mut body = |part, rows, cols| get(at(part), rows, cols, Role::Body, scaled(part, cols));
-            let (q, k, v) = (
-                body("self_attn.q_proj", attn, d)?,
-                body("self_attn.k_proj", kv, d)?,
-                body("self_attn.v_proj", kv, d)?,
-            );
-            let o = body("self_attn.o_proj", d, attn)?;
-            let (gate, up, down) =
-                (body("mlp.gate_proj", f, d)?, body("mlp.up_proj", f, d)?, body("mlp.down_proj", d, f)?);
-            let mut norm = |part, width| get(at(part), 1, width, Role::Norm, one);
-            let attn_sub_norm = c.sub_norm.then(|| norm("self_attn.attn_sub_norm", attn)).transpose()?;
-            let ffn_sub_norm = c.sub_norm.then(|| norm("mlp.ffn_sub_norm", f)).transpose()?;
-            let (attn_norm, ffn_norm) = (norm("input_layernorm", d)?, norm("post_attention_layernorm", d)?);
-            layers.push(Layer { attn_norm, q, k, v, attn_sub_norm, o, ffn_norm, gate, up, ffn_sub_norm, down });
-        }
-        let norm = get("model.norm.weight".into(), 1, d, Role::Norm, one)?;
+        let layers = (0..c.num_hidden_layers).map(|i| Layer::build(c, i, source)).collect::<Result<_, _>>()?;
+        let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
+        let norm = get("model.norm.weight".into(), 1, d, Role::Norm, Init::Constant(1.0))?;
         let (head, head_bias) = match c.head {
             Head::Lm { tied: true } => (None, None),
             Head::Lm { tied: false } => {
@@ -164,6 +170,44 @@ impl<P> Decoder<P> {
 }
 
 impl<P> Layer<P> {
+    fn build(c: &Config, layer: usize, source: &mut dyn Source<P>) -> Result<Self, Error> {
+        let (d, f, kv) = (c.hidden_size, c.intermediate_size, c.num_key_value_heads * c.head_dim);
+        let attn = c.num_attention_heads * c.head_dim;
+        let mut get = |part: &str, rows, cols, role, init| {
+            let name = format!("model.layers.{layer}.{part}");
+            source.param(&ParamSpec { name, rows, cols, role, init })
+        };
+        // Projections into the residual stream begin smaller, by their number (GPT-2).
+        let shrink = (1.0 / (2 * c.num_hidden_layers) as f32).sqrt();
+        let mut linear = |part: &str, rows, cols, bias: bool| {
+            let std = (1.0 / cols as f32).sqrt();
+            let std = if ["self_attn.o_proj", "mlp.down_proj"].contains(&part) { shrink * std } else { std };
+            let weight = get(&format!("{part}.weight"), rows, cols, Role::Body, Init::Normal(std))?;
+            let bias = bias.then(|| get(&format!("{part}.bias"), 1, rows, Role::Bias, Init::Constant(0.0)));
+            Ok::<_, Error>(Linear { weight, bias: bias.transpose()? })
+        };
+        let (q, k, v) = (
+            linear("self_attn.q_proj", attn, d, c.qkv_bias)?,
+            linear("self_attn.k_proj", kv, d, c.qkv_bias)?,
+            linear("self_attn.v_proj", kv, d, c.qkv_bias)?,
+        );
+        let o = linear("self_attn.o_proj", d, attn, c.output_bias)?;
+        let (gate, up, down) = (
+            linear("mlp.gate_proj", f, d, c.mlp_bias)?,
+            linear("mlp.up_proj", f, d, c.mlp_bias)?,
+            linear("mlp.down_proj", d, f, c.mlp_bias)?,
+        );
+        let mut norm = |part: &str, width| get(&format!("{part}.weight"), 1, width, Role::Norm, Init::Constant(1.0));
+        let attn_sub_norm = c.sub_norm.then(|| norm("self_attn.attn_sub_norm", attn)).transpose()?;
+        let ffn_sub_norm = c.sub_norm.then(|| norm("mlp.ffn_sub_norm", f)).transpose()?;
+        let (attn_norm, ffn_norm) = (norm("input_layernorm", d)?, norm("post_attention_layernorm", d)?);
+        let qk_norm = match c.qk_norm {
+            true => Some([norm("self_attn.q_norm", c.head_dim)?, norm("self_attn.k_norm", c.head_dim)?]),
+            false => None,
+        };
+        Ok(Layer { attn_norm, q, k, v, qk_norm, attn_sub_norm, o, ffn_norm, gate, up, ffn_sub_norm, down })
+    }
+
     fn forward<E: Exec<Param = P>>(
         &self,
         e: &mut E,
@@ -195,21 +239,24 @@ impl<P> Layer<P> {
             causal: c.causal,
         };
         let h = c.norm(e, x, &self.attn_norm);
-        let (q, k, v) = (e.linear(&h, &self.q, None), e.linear(&h, &self.k, None), e.linear(&h, &self.v, None));
+        let (mut q, mut k, v) = (self.q.of(e, &h), self.k.of(e, &h), self.v.of(e, &h));
         drop(h);
+        if let Some([of_q, of_k]) = &self.qk_norm {
+            (q, k) = (c.norm(e, &q, of_q), c.norm(e, &k, of_k));
+        }
         let mut a = e.attend(&q, &k, &v, &spec);
         drop((q, k, v));
         if let Some(w) = &self.attn_sub_norm {
             a = c.norm(e, &a, w);
         }
-        let a = e.linear(&a, &self.o, None);
+        let a = self.o.of(e, &a);
         e.dropout(&a, c.dropout)
     }
 
     /// What the feed-forward adds to `x`.
     fn feed_forward<E: Exec<Param = P>>(&self, e: &mut E, c: &Config, x: &E::Tensor) -> E::Tensor {
         let h = c.norm(e, x, &self.ffn_norm);
-        let (gate, up) = (e.linear(&h, &self.gate, None), e.linear(&h, &self.up, None));
+        let (gate, up) = (self.gate.of(e, &h), self.up.of(e, &h));
         drop(h);
         let gated = e.activate(&gate, c.hidden_act);
         let mut f = e.mul(&gated, &up);
@@ -217,8 +264,14 @@ impl<P> Layer<P> {
         if let Some(w) = &self.ffn_sub_norm {
             f = c.norm(e, &f, w);
         }
-        let f = e.linear(&f, &self.down, None);
+        let f = self.down.of(e, &f);
         e.dropout(&f, c.dropout)
+    }
+}
+
+impl<P> Linear<P> {
+    fn of<E: Exec<Param = P>>(&self, e: &mut E, x: &E::Tensor) -> E::Tensor {
+        e.linear(x, &self.weight, self.bias.as_ref())
     }
 }
 

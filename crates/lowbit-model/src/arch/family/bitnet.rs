@@ -1,18 +1,30 @@
 //! BitNet b1.58 (arXiv 2504.12285); `bitnet-b1.58` is an architecture of bitnet.cpp.
 
 use super::Family;
-use crate::arch::decoder::{gguf::Arch, hub};
+use crate::arch::decoder::gguf::Arch;
+use crate::arch::decoder::hub::{self, Bias, Switches};
 use crate::exec::Activation;
+
+const SWITCHES: Switches = Switches {
+    rope_theta: 5e5,
+    rms_norm_eps: 1e-5,
+    act: Activation::Relu2,
+    kv_heads: Some(5),
+    mlp_bias: Bias::Never,
+    ..hub::LLAMA
+};
 
 pub(super) static FAMILY: Family = Family {
     model_type: "bitnet",
     ternary: true,
-    hub: |network| hub::config(network, &hub::Defaults { rope_theta: 5e5, rms_norm_eps: 1e-5, act: Activation::Relu2 }),
+    hub: |network| hub::config(network, &SWITCHES),
     gguf: &[
         Arch {
             name: "bitnet",
             act: Activation::Silu,
             sub_norm: true,
+            qk_norm: false,
+            biased: false,
             paired: false,
             tied: true,
             ternary_type: "tq2_0",
@@ -21,6 +33,8 @@ pub(super) static FAMILY: Family = Family {
             name: "bitnet-b1.58",
             act: Activation::Relu2,
             sub_norm: true,
+            qk_norm: false,
+            biased: false,
             paired: false,
             tied: false,
             ternary_type: "i2_s",

@@ -1,24 +1,65 @@
-//! Keys of a `config.json`.
+//! Keys of a `config.json`: which were read, and what is to be said about them.
 
 use crate::Error;
+use crate::container::show;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// Largest size in a configuration: products of two stay far from overflow.
 const MAX_NUMBER: usize = 1 << 31;
+/// Numbers that Python writes into JSON, though JSON has none of them.
+pub(crate) const NOT_FINITE: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
-/// The object of a `config.json`, or one inside it.
-#[derive(Clone, Copy)]
-pub(crate) struct Keys<'a>(pub &'a Map<String, Value>);
+/// The object of a `config.json`, or one inside it. A key counts as read when it was asked for.
+pub(crate) struct Keys<'a> {
+    map: &'a Map<String, Value>,
+    read: RefCell<BTreeSet<String>>,
+    notices: RefCell<Vec<String>>,
+}
 
-impl Keys<'_> {
+impl<'a> Keys<'a> {
+    /// The keys of an object, none of them read.
+    pub fn new(map: &'a Map<String, Value>) -> Self {
+        Keys { map, read: RefCell::default(), notices: RefCell::default() }
+    }
+
+    /// A value as it stands, if it is there and not null.
+    pub fn value(&self, key: &str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(key.into());
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether a key is there, be it null.
+    pub fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
     /// A value, if it is there and not null.
     ///
     /// # Errors
     /// When it has another type; names the key.
     pub fn get<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, Error> {
-        let value = self.0.get(key).filter(|value| !value.is_null());
-        value.map(|value| T::deserialize(value).map_err(|e| Error::config(key, e))).transpose()
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        T::deserialize(value).map(Some).map_err(|e| match value.as_str() {
+            Some(text) if NOT_FINITE.contains(&text) => Error::config(key, format!("is {text}; it must be finite")),
+            _ => Error::config(key, e),
+        })
+    }
+
+    /// An object, if it is there and neither null nor empty.
+    ///
+    /// # Errors
+    /// When it is no object; names the key.
+    pub fn object(&self, key: &str) -> Result<Option<&'a Map<String, Value>>, Error> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok((!map.is_empty()).then_some(map)),
+            Some(_) => Err(Error::config(key, "is not an object")),
+        }
     }
 
     /// A size, if it is there and not null.
@@ -45,9 +86,33 @@ impl Keys<'_> {
     /// # Errors
     /// When it is neither; names the key.
     pub fn ids(&self, key: &str) -> Result<Vec<u32>, Error> {
-        match self.0.get(key) {
+        match self.value(key) {
             Some(Value::Array(_)) => Ok(self.get(key)?.unwrap_or_default()),
             _ => Ok(self.get(key)?.into_iter().collect()),
         }
+    }
+
+    /// Keys that nobody asked for, with their values; null ones are left out.
+    pub fn unread(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let unread = self.map.iter().filter(|(key, value)| !value.is_null() && !self.read.borrow().contains(*key));
+        unread.map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// Says something about the file.
+    pub fn notice(&self, text: impl Into<String>) {
+        self.notices.borrow_mut().push(text.into());
+    }
+
+    /// What was said.
+    pub fn notices(self) -> Vec<String> {
+        self.notices.into_inner()
+    }
+}
+
+/// A value as it may be printed.
+pub(crate) fn print(value: &Value) -> String {
+    match value {
+        Value::String(text) if NOT_FINITE.contains(&text.as_str()) => text.clone(),
+        value => show(&value.to_string()),
     }
 }

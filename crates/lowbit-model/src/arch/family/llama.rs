@@ -7,11 +7,13 @@ use crate::exec::Activation;
 pub(super) static FAMILY: Family = Family {
     model_type: "llama",
     ternary: false,
-    hub: |network| hub::config(network, &hub::Defaults { rope_theta: 1e4, rms_norm_eps: 1e-6, act: Activation::Silu }),
+    hub: |network| hub::config(network, &hub::LLAMA),
     gguf: &[Arch {
         name: "llama",
         act: Activation::Silu,
         sub_norm: false,
+        qk_norm: false,
+        biased: true,
         paired: true,
         tied: false,
         ternary_type: "tq2_0",

@@ -1,12 +1,16 @@
 //! Mistral (arXiv 2310.06825); llama.cpp calls it `llama`.
 
 use super::Family;
-use crate::arch::decoder::hub;
-use crate::exec::Activation;
+use crate::arch::decoder::hub::{self, Bias, Switches, Windows};
 
-pub(super) static FAMILY: Family = Family {
-    model_type: "mistral",
-    ternary: false,
-    hub: |network| hub::config(network, &hub::Defaults { rope_theta: 1e4, rms_norm_eps: 1e-6, act: Activation::Silu }),
-    gguf: &[],
+const SWITCHES: Switches = Switches {
+    context: 131_072,
+    kv_heads: Some(8),
+    attention_bias: Bias::Never,
+    mlp_bias: Bias::Never,
+    windows: Windows::All { default: 4096 },
+    ..hub::LLAMA
 };
+
+pub(super) static FAMILY: Family =
+    Family { model_type: "mistral", ternary: false, hub: |network| hub::config(network, &SWITCHES), gguf: &[] };

@@ -7,8 +7,10 @@ use crate::{Config, Error};
 
 mod bitnet;
 pub(crate) mod keys;
+pub(crate) mod known;
 mod llama;
 mod mistral;
+pub(crate) mod rope;
 
 use keys::Keys;
 
@@ -19,7 +21,7 @@ pub struct Family {
     /// Whether its networks are trained ternary where `config.json` does not tell.
     pub(crate) ternary: bool,
     /// Reads a `config.json`.
-    pub(crate) hub: fn(&Published) -> Result<Config, Error>,
+    pub(crate) hub: fn(&Published) -> Result<Network, Error>,
     /// Its architectures in llama.cpp and its forks.
     pub(crate) gguf: &'static [Arch],
 }
@@ -33,6 +35,48 @@ pub(crate) struct Published<'a> {
     pub keys: Keys<'a>,
     /// Whether the name of some stored tensor ends so.
     pub stores: &'a dyn Fn(&str) -> bool,
+    /// Whether the table of tokens and the output matrix are both stored, and hold the same values.
+    pub same_head: &'a dyn Fn() -> Result<bool, Error>,
+}
+
+/// The configuration of a published network.
+pub(crate) struct Network {
+    /// The architecture and its dimensions.
+    pub config: Config,
+    /// Longest sequence, tokens.
+    pub context: usize,
+}
+
+/// Ends of the names of the table of tokens and of the output matrix.
+pub(crate) const TABLE: &str = "embed_tokens.weight";
+pub(crate) const HEAD: &str = "lm_head.weight";
+
+impl Published<'_> {
+    /// Whether the table of tokens serves as output matrix: the key says so, and no other matrix is stored.
+    ///
+    /// # Errors
+    /// When neither a matrix is stored nor the key is set; the message tells what may be missing.
+    pub fn is_tied(&self) -> Result<bool, Error> {
+        let key = "tie_word_embeddings";
+        let (said, stored) = (self.keys.get::<bool>(key)?, (self.stores)(HEAD));
+        match (said.unwrap_or(false), stored) {
+            (true, false) => Ok(true),
+            (false, true) => Ok(false),
+            (true, true) if !(self.stores)(TABLE) || (self.same_head)()? => Ok(true),
+            (true, true) => {
+                let text = format!("`{key}` is true, but another output matrix `{HEAD}` is stored: it is used");
+                self.keys.notice(text);
+                Ok(false)
+            }
+            (false, false) => {
+                let what = if said.is_some() { "is false" } else { "is missing" };
+                let text = format!(
+                    "{what} and no output matrix `{HEAD}` is stored: set it to true if the table of tokens serves as"
+                );
+                Err(Error::config(key, format!("{text} such, else fetch the language model, not its body alone")))
+            }
+        }
+    }
 }
 
 /// The metadata of a GGUF file, and the tensors that are no parameters.
@@ -50,7 +94,11 @@ pub(crate) struct GgufHeader {
 /// # Errors
 /// Names the value of `model_type` and the known ones.
 pub(crate) fn of_hub(keys: &Keys) -> Result<&'static Family, Error> {
-    let name: String = keys.get("model_type")?.unwrap_or_default();
+    let Some(name) = keys.get::<String>("model_type")? else {
+        let known: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
+        let text = format!("is missing, so nothing tells what network this is; supported: {}", known.join(", "));
+        return Err(Error::config("model_type", text));
+    };
     FAMILIES.iter().find(|family| family.model_type == name).copied().ok_or_else(|| {
         let known: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
         let hint = lowbit_base::did_you_mean(&name, known.iter().copied());

@@ -111,6 +111,12 @@ impl File {
         tensor.ok_or_else(|| super::missing(self.path(), spec, "the metadata"))
     }
 
+    /// Whether a parameter is a bias without tensor: llama.cpp adds each bias that is there.
+    fn is_absent_bias(&self, spec: &ParamSpec) -> bool {
+        let stored = keys::tensor_name(&spec.name).is_some_and(|name| self.file.tensor(&name).is_some());
+        spec.role == Role::Bias && !stored
+    }
+
     /// What the stored values of a matrix are multiplied with.
     fn scale(&self, tensor: &Tensor) -> Result<f32, Error> {
         let Some(scale) = self.file.tensor(&keys::scale_name(&tensor.name)) else {
@@ -157,7 +163,7 @@ impl File {
     /// Values in the order of rows that this project has.
     fn in_order<T: Copy>(&self, spec: &ParamSpec, values: Vec<T>) -> Vec<T> {
         match self.card.config.rotated_heads(&spec.name).filter(|_| self.arch.paired) {
-            Some(heads) => keys::unpair(&values, heads, spec.cols, false),
+            Some(heads) => keys::unpair(&values, heads, keys::row_width(spec), false),
             None => values,
         }
     }
@@ -183,7 +189,7 @@ impl Origin for File {
 
     fn check(&self, listing: &Listing) -> Result<(), Error> {
         let (mut expected, fields) = (BTreeSet::new(), super::fields(&self.card.config));
-        for spec in listing.params() {
+        for spec in listing.params().iter().filter(|spec| !self.is_absent_bias(spec)) {
             let tensor = self.tensor(spec)?;
             super::check_shape(self.path(), spec, &tensor.shape, "the metadata", &fields)?;
             expected.extend([tensor.name.clone(), keys::scale_name(&tensor.name)]);
@@ -199,6 +205,9 @@ impl Origin for File {
     }
 
     fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
+        if self.is_absent_bias(spec) {
+            return Ok(vec![0.0; spec.cols]);
+        }
         let tensor = self.tensor(spec)?;
         let mut values = self.in_order(spec, self.file.floats(tensor)?);
         let scale = self.scale(tensor)?;

@@ -1,6 +1,6 @@
 //! The small files of a Hub directory: `config.json` in transformers' terms, token ids, and the chat template.
 
-use crate::arch::family::{self, Family, Published, keys::Keys};
+use crate::arch::family::{self, Family, Network, Published, keys::Keys};
 use crate::card::{MAX_BYTES, read_map};
 use crate::checkpoint::CONFIG_FILE;
 use crate::container::show;
@@ -10,6 +10,18 @@ use std::path::Path;
 
 /// Largest `tokenizer_config.json`, which lists added tokens, bytes.
 const MAX_TOKENIZER_CONFIG: u64 = 16 << 20;
+
+/// Keys that tell a `config.json` of transformers, of which the project's own has none.
+const HUB_KEYS: &[&str] = &[
+    "model_type",
+    "architectures",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+    "rope_parameters",
+];
 
 /// How products of the body are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,38 +50,41 @@ pub(super) struct Read {
 
 /// Whether a `config.json` is one of transformers.
 pub(super) fn is_foreign(path: &Path) -> bool {
-    read_map(path).is_ok_and(|(map, _)| map.contains_key("model_type") && !map.contains_key("architecture"))
+    let has = |map: &Map<String, Value>| HUB_KEYS.iter().any(|key| map.contains_key(*key));
+    read_map(path).is_ok_and(|(map, _)| has(&map) && !map.contains_key("architecture"))
 }
 
-/// Reads the small files of a directory; `stores` tells whether the name of some stored tensor ends so.
+/// Reads the small files of a directory; `stores` tells whether the name of some stored tensor ends so,
+/// `same_head` whether table and output matrix are equal.
 ///
 /// # Errors
 /// Names file and field; what would change results and is not supported is refused by its name.
-pub(super) fn read(directory: &Path, stores: &dyn Fn(&str) -> bool) -> Result<Read, Error> {
+pub(super) fn read(
+    directory: &Path,
+    stores: &dyn Fn(&str) -> bool,
+    same_head: &dyn Fn() -> Result<bool, Error>,
+) -> Result<Read, Error> {
     let path = directory.join(CONFIG_FILE);
     let at = |e: Error| Error { path: Some(path.clone()), ..e };
     let (map, mut notices) = read_map(&path)?;
-    let keys = Keys(&map);
-    let family = family::of_hub(&keys).map_err(at)?;
-    let config = (family.hub)(&Published { keys, stores }).map_err(at)?;
+    let network = Published { keys: Keys::new(&map), stores, same_head };
+    let family = family::of_hub(&network.keys).map_err(at)?;
+    let Network { config, context } = (family.hub)(&network).map_err(at)?;
+    let keys = network.keys;
     let quantization = quantization(&keys, family).map_err(at)?;
-    let context = keys.size("max_position_embeddings").map_err(at)?.unwrap_or(2048);
-    let window = keys.size("sliding_window").map_err(at)?.filter(|window| *window < context);
-    if let Some(window) = window {
-        notices.push(format!("{}: `sliding_window` shortens the context to {window}", path.display()));
-    }
-    let context = window.unwrap_or(context);
     if context == 0 {
         return Err(at(Error::config("max_position_embeddings", "is 0; it must be at least 1")));
     }
     let mut card = Card::new(config, context);
     card.bos_token_id = keys.ids("bos_token_id").map_err(at)?.first().copied();
     card.eos_token_ids = keys.ids("eos_token_id").map_err(at)?;
+    family::known::settle(&keys, family.model_type).map_err(at)?;
+    notices.extend(keys.notices().into_iter().map(|text| format!("{}: {text}", path.display())));
     card.chat_template = chat_template(directory)?;
     let generation = directory.join("generation_config.json");
     if generation.exists() {
         let (map, _) = read_map(&generation)?;
-        let more = Keys(&map).ids("eos_token_id").map_err(|e| Error { path: Some(generation), ..e })?;
+        let more = Keys::new(&map).ids("eos_token_id").map_err(|e| Error { path: Some(generation), ..e })?;
         card.eos_token_ids.extend(more);
         card.eos_token_ids.sort_unstable();
         card.eos_token_ids.dedup();
@@ -82,7 +97,7 @@ fn quantization(keys: &Keys, family: &Family) -> Result<Quantization, Error> {
     let Some(inner) = keys.get::<Map<String, Value>>(field)? else {
         return Ok(if family.ternary { Quantization::Bitnet(None) } else { Quantization::None });
     };
-    let inner = Keys(&inner);
+    let inner = Keys::new(&inner);
     let method: String = inner.get("quant_method")?.unwrap_or_default();
     if method != "bitnet" {
         let text = format!("has `quant_method` `{}`; supported: bitnet", show(&method));

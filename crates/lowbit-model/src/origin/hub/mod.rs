@@ -8,6 +8,7 @@ mod config;
 mod shards;
 
 use super::{Origin, ternary};
+use crate::arch::family::HEAD;
 use crate::checkpoint::{CONFIG_FILE, TOKENIZER_FILE};
 use crate::container::Dtype;
 use crate::listing::Listing;
@@ -22,8 +23,8 @@ use std::path::{Path, PathBuf};
 
 /// Rows that share a byte of a packed matrix.
 const ROWS_PER_BYTE: usize = 4;
-/// The head of an untied model.
-const HEAD: &str = "lm_head.weight";
+/// The table of tokens.
+const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// An opened directory; the weights are mapped.
 struct Hub {
@@ -46,8 +47,11 @@ pub(super) fn has(path: &Path) -> bool {
 /// Opens a directory, or the one of a safetensors file.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     let directory = directory_of(path);
-    let shards = Shards::open(&directory)?;
-    let read = config::read(&directory, &|end| shards.names().any(|name| name.ends_with(end)))?;
+    let mut shards = Shards::open(&directory)?;
+    let read = {
+        let stores = |end: &str| shards.names().any(|name| name.ends_with(end));
+        config::read(&directory, &stores, &|| shards.equal(EMBEDDING, HEAD))?
+    };
     let (mut card, mut notices) = (read.card, read.notices);
     super::validate(&card.config, &directory.join(CONFIG_FILE))?;
     let recipe = match read.quantization {
@@ -55,8 +59,14 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
         Quantization::None if shards.all(Dtype::BF16) => "bf16",
         Quantization::None => "f32",
     };
+    if card.config.is_tied() {
+        shards.substitute(EMBEDDING, HEAD);
+    }
     if recipe == "f32" && shards.any(Dtype::F16) {
         notices.push(format!("{}: F16 weights take 4 bytes each in memory", shards.path().display()));
+    }
+    if shards.any(Dtype::F64) {
+        notices.push(format!("{}: F64 weights are rounded to F32", shards.path().display()));
     }
     let (bitnet, scale) = match read.quantization {
         Quantization::Bitnet(scale) => (true, scale),
@@ -120,7 +130,7 @@ impl Origin for Hub {
         let unknown = |name: &&str| !expected.contains(*name) && !ignorable(name, &self.card);
         match self.shards.names().find(unknown) {
             None => Ok(()),
-            Some(name) => Err(super::surplus(self.shards.file_of(name), name, CONFIG_FILE)),
+            Some(name) => Err(self.surplus(name)),
         }
     }
 
@@ -191,6 +201,17 @@ impl Origin for Hub {
 }
 
 impl Hub {
+    /// Why a tensor is refused that the configuration does not ask for.
+    fn surplus(&self, name: &str) -> Error {
+        let (file, stored) = (self.shards.file_of(name), self.shards.stored_name(name));
+        let Some(layer) = name.strip_suffix(".bias") else {
+            return super::surplus(file, stored, CONFIG_FILE);
+        };
+        let key = if layer.contains("mlp") { "mlp_bias" } else { "attention_bias" };
+        let text = format!("tensor `{}` is a bias, but {CONFIG_FILE} asks for none", crate::container::show(stored));
+        Error::input(file, format!("{text}; set `{key}` to true if this network is computed with it"))
+    }
+
     /// A packed matrix belongs to the body of a BitNet, has a quarter of the rows, and a scale.
     fn check_packed(&self, file: &Path, spec: &ParamSpec, shape: &[usize], has_scale: bool) -> Result<(), Error> {
         let at = |text: String| Error::input(file, format!("tensor `{}` {text}", spec.name));

@@ -1,6 +1,7 @@
 //! One `model.safetensors`, or the shards an index names.
 
 use crate::Error;
+use crate::arch::family::{HEAD, TABLE};
 use crate::checkpoint::WEIGHTS_FILE;
 use crate::container::{Dtype, Entry, Tensors, show};
 use lowbit_kernels::Bytes;
@@ -21,9 +22,14 @@ pub(super) struct Shards {
     /// The index, or the only file.
     path: PathBuf,
     files: Vec<Tensors>,
-    /// File of each tensor.
-    places: BTreeMap<String, usize>,
+    /// File of each tensor, and its name there, by the name that this project has.
+    places: BTreeMap<String, (usize, String)>,
 }
+
+/// What the name of a tensor of every layered network ends in; the prefix before it stands before all others of the body.
+const ANCHORS: [&str; 2] = ["layers.0.input_layernorm.weight", TABLE];
+/// The prefix that transformers gives to the body of a language model.
+const BODY: &str = "model.";
 
 #[derive(Deserialize)]
 struct Index {
@@ -43,7 +49,7 @@ impl Shards {
             }
             let file = Tensors::open(&single)?;
             let places = file.names().iter().map(|name| (name.clone(), 0)).collect();
-            return Ok(Shards { path: single, files: vec![file], places });
+            return Ok(Shards { path: single, files: vec![file], places: renamed(places) });
         }
         let map = read_index(&index)?;
         let mut names: Vec<&String> = map.values().collect::<BTreeSet<_>>().into_iter().collect();
@@ -71,7 +77,7 @@ impl Shards {
                 return Err(Error::input(&index, format!("{text}; fetch the model again")));
             }
         }
-        Ok(Shards { path: index, files, places })
+        Ok(Shards { path: index, files, places: renamed(places) })
     }
 
     /// The index, or the only file.
@@ -89,28 +95,64 @@ impl Shards {
         self.places.keys().map(String::as_str)
     }
 
+    /// The name of a tensor in its file.
+    pub fn stored_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.places.get(name).map_or(name, |(_, stored)| stored)
+    }
+
+    /// Lets one tensor stand for another that is not stored.
+    pub fn substitute(&mut self, absent: &str, stored: &str) {
+        if let (false, Some(place)) = (self.places.contains_key(absent), self.places.remove(stored)) {
+            self.places.insert(absent.into(), place);
+        }
+    }
+
+    /// Whether two tensors have the same shape and values.
+    ///
+    /// # Errors
+    /// As [`Tensors::floats`].
+    pub fn equal(&self, a: &str, b: &str) -> Result<bool, Error> {
+        let (Some((_, of_a)), Some((_, of_b))) = (self.entry(a), self.entry(b)) else {
+            return Ok(false);
+        };
+        if of_a.shape != of_b.shape || of_a.shape.is_empty() {
+            return Ok(false);
+        }
+        if of_a.dtype == of_b.dtype {
+            return Ok(self.bytes(a).as_deref() == self.bytes(b).as_deref());
+        }
+        for row in 0..of_a.shape[0] {
+            if self.row_floats(a, row..row + 1)? != self.row_floats(b, row..row + 1)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The file that holds a tensor, else the index.
     pub fn file_of(&self, name: &str) -> &Path {
-        self.holder(name).map_or(&self.path, Tensors::path)
+        self.holder(name).map_or(&self.path, |(file, _)| file.path())
     }
 
     /// File, type and shape of a tensor.
     pub fn entry(&self, name: &str) -> Option<(&Path, &Entry)> {
-        let file = self.holder(name)?;
-        Some((file.path(), file.entry(name)?))
+        let (file, stored) = self.holder(name)?;
+        Some((file.path(), file.entry(stored)?))
     }
 
     /// The data of a tensor; copies nothing.
     pub fn bytes(&self, name: &str) -> Option<Bytes> {
-        self.holder(name)?.bytes(name)
+        let (file, stored) = self.holder(name)?;
+        file.bytes(stored)
     }
 
-    /// The elements of an F32, BF16 or F16 tensor.
+    /// The elements of a tensor of floats.
     ///
     /// # Errors
     /// As [`Tensors::floats`].
     pub fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
-        self.holder(name).unwrap_or(&self.files[0]).floats(name)
+        let (file, stored) = self.holder(name).unwrap_or((&self.files[0], name));
+        file.floats(stored)
     }
 
     /// [`Shards::floats`] of some rows.
@@ -118,7 +160,8 @@ impl Shards {
     /// # Errors
     /// As [`Tensors::floats`].
     pub fn row_floats(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error> {
-        self.holder(name).unwrap_or(&self.files[0]).row_floats(name, rows)
+        let (file, stored) = self.holder(name).unwrap_or((&self.files[0], name));
+        file.row_floats(stored, rows)
     }
 
     /// Whether some tensor has a type.
@@ -136,9 +179,29 @@ impl Shards {
         entries.filter(|entry| entry.shape.len() > 1).map(|entry| entry.dtype)
     }
 
-    fn holder(&self, name: &str) -> Option<&Tensors> {
-        self.places.get(name).map(|&at| &self.files[at])
+    fn holder(&self, name: &str) -> Option<(&Tensors, &str)> {
+        self.places.get(name).map(|(at, stored)| (&self.files[*at], stored.as_str()))
     }
+}
+
+/// The tensors under the names that transformers gives them in a language model: a body that is stored without prefix, or
+/// under another one (`language_model.model.`), gets `model.`, and the one output matrix none.
+fn renamed(places: BTreeMap<String, usize>) -> BTreeMap<String, (usize, String)> {
+    let one = |end: &str| {
+        let mut found =
+            places.keys().filter_map(|name| name.strip_suffix(end)).filter(|p| p.is_empty() || p.ends_with('.'));
+        found.next().filter(|_| found.next().is_none()).map(String::from)
+    };
+    let body = ANCHORS.into_iter().find_map(one).unwrap_or_else(|| BODY.into());
+    let head = one(HEAD).map(|prefix| prefix + HEAD);
+    let name = |stored: &str| match stored.strip_prefix(&body) {
+        _ if head.as_deref() == Some(stored) => HEAD.to_string(),
+        Some(rest) => format!("{BODY}{rest}"),
+        None => stored.to_string(),
+    };
+    let apart: BTreeSet<String> = places.keys().map(|stored| name(stored)).collect();
+    let keep = apart.len() < places.len();
+    places.into_iter().map(|(stored, at)| (if keep { stored.clone() } else { name(&stored) }, (at, stored))).collect()
 }
 
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
