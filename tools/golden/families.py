@@ -30,6 +30,7 @@ WEIGHTS = {
     "llama": SMALL | dict(model_type="llama"),
     "llama_bias": SMALL | dict(model_type="llama", attention_bias=True, mlp_bias=True),
     "bitnet_bias": SMALL | dict(model_type="bitnet", hidden_act="relu2", attention_bias=True),
+    "qwen2": SMALL | dict(model_type="qwen2", num_key_value_heads=4, num_hidden_layers=3),
 }
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)
 STEEP = dict(rope_theta=20.0)  # so that the pairs of a small head differ in how they are scaled
@@ -84,6 +85,10 @@ CASES = {
     "mistral_yarn": ("llama", MISTRAL | scaled(**YARN) | dict(sliding_window=None) | STEEP),
     "bitnet_bias": ("bitnet_bias", {}),
     "bitnet_defaults": ("bitnet_bias", dict(rope_theta=ABSENT, rms_norm_eps=ABSENT, hidden_act=ABSENT)),
+    "qwen2": ("qwen2", {}),
+    "qwen2_unused_window": ("qwen2", dict(use_sliding_window=False, sliding_window=4, max_window_layers=1)),
+    "qwen2_tied": ("qwen2", dict(tie_word_embeddings=True), ["lm_head.weight"]),
+    "qwen2_yarn": ("qwen2", scaled(**YARN) | STEEP),
 }
 
 

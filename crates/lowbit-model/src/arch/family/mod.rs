@@ -10,6 +10,7 @@ pub(crate) mod keys;
 pub(crate) mod known;
 mod llama;
 mod mistral;
+mod qwen2;
 pub(crate) mod rope;
 
 use keys::Keys;
@@ -27,7 +28,7 @@ pub struct Family {
 }
 
 /// Every family.
-pub static FAMILIES: &[&Family] = &[&bitnet::FAMILY, &llama::FAMILY, &mistral::FAMILY];
+pub static FAMILIES: &[&Family] = &[&bitnet::FAMILY, &llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY];
 
 /// What tells a network of the Hub.
 pub(crate) struct Published<'a> {
