@@ -31,6 +31,9 @@ WEIGHTS = {
     "llama_bias": SMALL | dict(model_type="llama", attention_bias=True, mlp_bias=True),
     "bitnet_bias": SMALL | dict(model_type="bitnet", hidden_act="relu2", attention_bias=True),
     "qwen2": SMALL | dict(model_type="qwen2", num_key_value_heads=4, num_hidden_layers=3),
+    "qwen3": SMALL | dict(model_type="qwen3", head_dim=16, num_hidden_layers=3, rope_theta=1e6),
+    "qwen3_tied": SMALL | dict(model_type="qwen3", head_dim=6, num_key_value_heads=1, tie_word_embeddings=True),
+    "qwen3_bias": SMALL | dict(model_type="qwen3", head_dim=8, attention_bias=True, rms_norm_eps=1e-6),
 }
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)
 STEEP = dict(rope_theta=20.0)  # so that the pairs of a small head differ in how they are scaled
@@ -89,6 +92,10 @@ CASES = {
     "qwen2_unused_window": ("qwen2", dict(use_sliding_window=False, sliding_window=4, max_window_layers=1)),
     "qwen2_tied": ("qwen2", dict(tie_word_embeddings=True), ["lm_head.weight"]),
     "qwen2_yarn": ("qwen2", scaled(**YARN) | STEEP),
+    "qwen3": ("qwen3", {}),
+    "qwen3_yarn": ("qwen3", scaled(**YARN) | dict(max_position_embeddings=64) | STEEP),
+    "qwen3_tied": ("qwen3_tied", {}),
+    "qwen3_bias": ("qwen3_bias", {}),
 }
 
 

@@ -92,6 +92,8 @@ fn keys_count() {
         ("llama3", "rope_scaling"),
         ("longrope_long", "max_position_embeddings"),
         ("tied", "tie_word_embeddings"),
+        ("qwen3_tied", "tie_word_embeddings"),
+        ("qwen3_bias", "attention_bias"),
     ];
     for (name, key) in cases {
         let mut home = case(name);

@@ -61,6 +61,7 @@ fn every_architecture_comes_back() {
                 ..network(Activation::Silu, false, TIED)
             },
         ),
+        ("qwen3", decoder::Config { qk_norm: true, ..network(Activation::Silu, false, LM) }),
         ("bitnet", network(Activation::Silu, true, TIED)),
         ("bitnet-b1.58", network(Activation::Relu2, true, LM)),
     ];

@@ -11,6 +11,7 @@ pub(crate) mod known;
 mod llama;
 mod mistral;
 mod qwen2;
+mod qwen3;
 pub(crate) mod rope;
 
 use keys::Keys;
@@ -28,7 +29,7 @@ pub struct Family {
 }
 
 /// Every family.
-pub static FAMILIES: &[&Family] = &[&bitnet::FAMILY, &llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY];
+pub static FAMILIES: &[&Family] = &[&bitnet::FAMILY, &llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
 
 /// What tells a network of the Hub.
 pub(crate) struct Published<'a> {
