@@ -10,6 +10,9 @@ use lowbit_kernels::Cpu;
 use lowbit_model::Checkpoint;
 use lowbit_model::text::Classifier;
 
+/// Classes up to which a record holds the matrix of confusions; its answers tell the same.
+const MATRIX: usize = 100;
+
 /// Most likely class of each row of logits.
 fn answers(logits: &[f32], classes: usize) -> Vec<u16> {
     let best = |row: &[f32]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap_or(0);
@@ -22,10 +25,9 @@ fn answers(logits: &[f32], classes: usize) -> Vec<u16> {
 /// When the answers do not fit the task.
 pub fn scored(task: &Task, test: &Rows, model: &str, recipe: &str, given: Vec<u16>) -> Result<Record, Error> {
     let (confusion, measures) = task.score(test, &given)?;
-    let counts = |truth: usize| (0..confusion.classes()).map(|a| confusion.counts[truth][a]).collect();
     let detail = Detail {
         classes: task.classes.clone(),
-        confusion: (0..confusion.classes()).map(counts).collect(),
+        confusion: if confusion.classes() <= MATRIX { confusion.matrix() } else { Vec::new() },
         answers: given,
         truths: test.labels.clone(),
         ..Detail::default()

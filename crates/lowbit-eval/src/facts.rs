@@ -34,6 +34,7 @@ fn tensor_bytes(row: Row) -> TensorBytes {
         rows: row.rows as u64,
         cols: row.cols as u64,
         parts: row.parts.into_iter().map(|(name, bytes)| (name, bytes as u64)).collect(),
+        padding: row.padding as u64,
         zero_fraction: Some(row.zero_fraction),
         levels: row.levels.map(|n| n as u64),
     }

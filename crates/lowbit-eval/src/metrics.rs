@@ -5,11 +5,14 @@ use crate::record::Measure;
 use crate::stats::wilson;
 use std::collections::BTreeMap;
 
-/// Counts of (truth, answer) pairs over a fixed list of classes.
+/// Counts of (truth, answer) pairs over a fixed list of classes; memory grows with the pairs that occur, not with the
+/// square of the classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
-    /// `counts[truth][answer]`, square.
-    pub counts: Vec<Vec<u64>>,
+    cells: BTreeMap<(u16, u16), u64>,
+    support: Vec<u64>,
+    answered: Vec<u64>,
+    total: u64,
 }
 
 impl Confusion {
@@ -25,7 +28,7 @@ impl Confusion {
         if truths.is_empty() {
             return Err(Error::usage("no rows to score: choose a split or a limit of at least one row"));
         }
-        let mut counts = vec![vec![0; classes]; classes]; // [truth, answer]
+        let mut confusion = Confusion::empty(classes);
         for (row, (&truth, &answer)) in truths.iter().zip(answers).enumerate() {
             for (what, class) in [("label", truth), ("answer", answer)] {
                 if usize::from(class) >= classes {
@@ -34,34 +37,80 @@ impl Confusion {
                     )));
                 }
             }
-            counts[usize::from(truth)][usize::from(answer)] += 1;
+            confusion.add(truth, answer, 1);
         }
-        Ok(Confusion { counts })
+        Ok(confusion)
+    }
+
+    /// The counts of a matrix `[truth][answer]`; `None` unless it is square and of at most 65,536 classes.
+    pub fn of_matrix(counts: &[Vec<u64>]) -> Option<Self> {
+        let classes = counts.len();
+        let square = classes <= 1 << 16 && counts.iter().all(|line| line.len() == classes);
+        let mut confusion = Confusion::empty(classes);
+        for (truth, line) in counts.iter().enumerate().filter(|_| square) {
+            for (answer, &n) in line.iter().enumerate().filter(|(_, n)| **n > 0) {
+                confusion.add(truth as u16, answer as u16, n);
+            }
+        }
+        square.then_some(confusion)
+    }
+
+    fn empty(classes: usize) -> Self {
+        Confusion { cells: BTreeMap::new(), support: vec![0; classes], answered: vec![0; classes], total: 0 }
+    }
+
+    fn add(&mut self, truth: u16, answer: u16, n: u64) {
+        *self.cells.entry((truth, answer)).or_default() += n;
+        self.support[usize::from(truth)] += n;
+        self.answered[usize::from(answer)] += n;
+        self.total += n;
+    }
+
+    /// The square matrix `[truth][answer]`.
+    pub fn matrix(&self) -> Vec<Vec<u64>> {
+        let mut counts = vec![vec![0; self.classes()]; self.classes()]; // [truth, answer]
+        self.cells.iter().for_each(|(&(truth, answer), &n)| counts[usize::from(truth)][usize::from(answer)] = n);
+        counts
+    }
+
+    /// The pairs that occur, `((truth, answer), rows)`, in order.
+    pub fn cells(&self) -> impl Iterator<Item = ((u16, u16), u64)> {
+        self.cells.iter().map(|(&pair, &n)| (pair, n))
     }
 
     /// Number of classes.
     pub fn classes(&self) -> usize {
-        self.counts.len()
+        self.support.len()
     }
 
     /// Rows counted.
     pub fn total(&self) -> u64 {
-        self.counts.iter().flatten().sum()
+        self.total
+    }
+
+    /// Rows of `class` answered correctly.
+    fn right(&self, class: usize) -> u64 {
+        self.cells.get(&(class as u16, class as u16)).copied().unwrap_or(0)
     }
 
     /// Rows answered correctly.
     pub fn correct(&self) -> u64 {
-        (0..self.classes()).map(|class| self.counts[class][class]).sum()
+        self.cells().filter(|((truth, answer), _)| truth == answer).map(|(_, n)| n).sum()
     }
 
     /// Rows whose truth is `class`.
     pub fn support(&self, class: usize) -> u64 {
-        self.counts[class].iter().sum()
+        self.support[class]
     }
 
     /// Rows answered `class`.
     pub fn answered(&self, class: usize) -> u64 {
-        self.counts.iter().map(|row| row[class]).sum()
+        self.answered[class]
+    }
+
+    /// Whether any row is of `class` or answered so.
+    pub fn occurs(&self, class: usize) -> bool {
+        self.support[class] + self.answered[class] > 0
     }
 
     /// Fraction of rows answered correctly.
@@ -71,22 +120,23 @@ impl Confusion {
 
     /// Correct among the rows answered `class`; 0 when there is none (scikit-learn's `zero_division=0`).
     pub fn precision(&self, class: usize) -> f64 {
-        ratio(self.counts[class][class], self.answered(class))
+        ratio(self.right(class), self.answered(class))
     }
 
     /// Correct among the rows of `class`; 0 when there is none.
     pub fn recall(&self, class: usize) -> f64 {
-        ratio(self.counts[class][class], self.support(class))
+        ratio(self.right(class), self.support(class))
     }
 
-    /// `2 TP / (2 TP + FP + FN)` of `class`; 0 when the class is neither present nor answered.
+    /// `2 TP / (2 TP + FP + FN)` of `class`; 0 when the class does not occur.
     pub fn f1(&self, class: usize) -> f64 {
-        ratio(2 * self.counts[class][class], self.support(class) + self.answered(class))
+        ratio(2 * self.right(class), self.support(class) + self.answered(class))
     }
 
-    /// Plain mean of a per-class quantity over all classes of the task, absent ones included.
+    /// Plain mean of a per-class quantity over the classes that occur, which is scikit-learn's default.
     pub fn macro_mean(&self, of: impl Fn(&Self, usize) -> f64) -> f64 {
-        (0..self.classes()).map(|class| of(self, class)).sum::<f64>() / self.classes() as f64
+        let classes: Vec<usize> = (0..self.classes()).filter(|class| self.occurs(*class)).collect();
+        classes.iter().map(|class| of(self, *class)).sum::<f64>() / classes.len().max(1) as f64
     }
 }
 
@@ -97,7 +147,8 @@ fn ratio(part: u64, whole: u64) -> f64 {
 /// Computes the measures of one metric from a confusion matrix and the class names.
 pub type Compute = fn(&Confusion, &[String]) -> Vec<(String, Measure)>;
 
-/// Every classification metric: the name a task asks for, and its computation. `f1` yields one `f1/<class>` per class.
+/// Every classification metric: the name a task asks for, and its computation. `f1` yields one `f1/<class>` per class that
+/// occurs.
 pub static METRICS: &[(&str, Compute)] = &[
     ("accuracy", |confusion, _| {
         let (lo, hi) = wilson(confusion.correct(), confusion.total());
@@ -111,7 +162,7 @@ pub static METRICS: &[(&str, Compute)] = &[
         vec![("recall_macro".into(), fraction(confusion, confusion.macro_mean(Confusion::recall)))]
     }),
     ("f1", |confusion, classes| {
-        let each = classes.iter().enumerate();
+        let each = classes.iter().enumerate().filter(|(class, _)| confusion.occurs(*class));
         each.map(|(class, name)| (format!("f1/{name}"), fraction(confusion, confusion.f1(class)))).collect()
     }),
 ];
@@ -159,33 +210,50 @@ mod tests {
         names.iter().map(|n| n.to_string()).collect()
     }
 
+    /// Truths and answers with what scikit-learn makes of them, by `tools/golden/classification.py`.
+    const GOLDEN: &str = include_str!("../tests/golden/classification.json");
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        classes: usize,
+        truths: Vec<u16>,
+        answers: Vec<u16>,
+        measures: BTreeMap<String, f64>,
+    }
+
     #[test]
     fn as_scikit_learn() {
-        // t = [0,0,0,0,1,1,1,2,2,2,2,2]; a = [0,0,1,2,1,1,0,2,2,2,1,0]
-        // sklearn.metrics.precision_recall_fscore_support(t, a, labels=[0,1,2,3], zero_division=0), also average="macro"
-        let truths = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2];
-        let answers = [0, 0, 1, 2, 1, 1, 0, 2, 2, 2, 1, 0];
-        let confusion = Confusion::new(4, &truths, &answers).unwrap();
-        assert_eq!(confusion.counts[2], [1, 1, 3, 0]);
-        let all = measures(&confusion, &names(&["a", "b", "c", "absent"]), &[]).unwrap();
-        for (name, value) in [
-            ("accuracy", 0.5833333333333334),
-            ("precision_macro", 0.4375),
-            ("recall_macro", 0.44166666666666665),
-            ("f1_macro", 0.43452380952380953),
-            ("f1/a", 0.5),
-            ("f1/b", 0.5714285714285714),
-            ("f1/c", 0.6666666666666666),
-            ("f1/absent", 0.0),
-        ] {
-            assert!((all[name].value - value).abs() < 1e-15, "{name} {}", all[name].value);
-            assert_eq!((all[name].n, all[name].unit.as_str()), (12, "fraction"));
+        let cases: Vec<Case> = serde_json::from_str(GOLDEN).unwrap();
+        assert!(cases.len() >= 5);
+        for case in cases {
+            let confusion = Confusion::new(case.classes, &case.truths, &case.answers).unwrap();
+            let classes: Vec<String> = (0..case.classes).map(|class| class.to_string()).collect();
+            let found = measures(&confusion, &classes, &[]).unwrap();
+            assert_eq!(found.keys().collect::<Vec<_>>(), case.measures.keys().collect::<Vec<_>>());
+            for (name, value) in case.measures {
+                let found = &found[&name];
+                assert!((found.value - value).abs() < 1e-15, "{name} {} {value}", found.value);
+                assert_eq!((found.n, found.unit.as_str()), (case.truths.len() as u64, "fraction"));
+            }
+            assert_eq!(Confusion::of_matrix(&confusion.matrix()).unwrap(), confusion);
         }
-        assert_eq!(all.len(), 8);
-        let accuracy = &all["accuracy"];
+        let accuracy = &measures(
+            &Confusion::new(2, &[0; 12], &[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]).unwrap(),
+            &names(&["a", "b"]),
+            &[],
+        )
+        .unwrap()["accuracy"];
         // statsmodels.stats.proportion.proportion_confint(7, 12, method="wilson")
         assert!((accuracy.lo.unwrap() - 0.31951131254954973).abs() < 1e-12);
         assert!((accuracy.hi.unwrap() - 0.8067396863412435).abs() < 1e-12);
+    }
+
+    #[test]
+    fn many_classes_take_no_square_of_memory() {
+        let classes = 32_768;
+        let labels: Vec<u16> = (0..classes as u16).collect();
+        let confusion = Confusion::new(classes, &labels, &labels).unwrap();
+        assert_eq!((confusion.macro_mean(Confusion::f1), confusion.cells().count()), (1.0, classes));
     }
 
     #[test]

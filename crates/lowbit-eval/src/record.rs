@@ -69,6 +69,9 @@ pub struct TensorBytes {
     pub cols: u64,
     /// Bytes per stored part (`codes`, `scales`, ...), as they lie in the file.
     pub parts: BTreeMap<String, u64>,
+    /// Bytes among the parts that fill up rows and columns and hold no weight.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub padding: u64,
     /// Share of stored weights that are exactly zero after dequantization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zero_fraction: Option<f64>,
@@ -82,6 +85,15 @@ impl TensorBytes {
     pub fn bytes(&self) -> u64 {
         self.parts.values().sum()
     }
+
+    /// Bytes that hold weights and their scales: all but the padding.
+    pub fn used(&self) -> u64 {
+        self.bytes().saturating_sub(self.padding)
+    }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// One point of a training curve.
@@ -99,13 +111,13 @@ pub struct CurvePoint {
 /// What a record holds beyond its measures: the raw material of tables, plots and checks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
-    /// How the contender was made: `trained`, `quantized`, or `baseline` (no neural network).
+    /// How the variant was made: `trained`, `quantized`, or `baseline` (no neural network).
     #[serde(default)]
     pub made: String,
-    /// Name of the contender whose weights were quantized.
+    /// Name of the variant whose weights were quantized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// This contender is known to fail (post-training ternary); the report says so.
+    /// This variant is known to fail (post-training ternary); the report says so.
     #[serde(default)]
     pub expected_to_fail: bool,
     /// Class names in label order.
@@ -141,6 +153,12 @@ pub struct Detail {
     /// One line of explanation for a reader, where the maker of the record has something to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What the variant's name stands for, for a reader who never saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// What a reader must know before trusting the measures of this record, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// One run: a model under a recipe on a task.
@@ -148,7 +166,7 @@ pub struct Detail {
 pub struct Record {
     /// `name@version` of the task.
     pub task: String,
-    /// Name of the contender.
+    /// Name of the variant.
     pub model: String,
     /// Name of the recipe.
     pub recipe: String,
@@ -221,6 +239,20 @@ pub struct Results {
     pub tasks: Vec<TaskFacts>,
     /// The runs.
     pub records: Vec<Record>,
+    /// The files of the comparison as they were when the records were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileHash>,
+}
+
+/// A file beside the records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHash {
+    /// Path relative to the directory of the records, with `/` between its parts.
+    pub path: String,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// SHA-256 of its content, in hexadecimal.
+    pub sha256: String,
 }
 
 /// What a report must know of a task.
@@ -238,11 +270,34 @@ pub struct TaskFacts {
     pub train_sha256: String,
     /// See `train_sha256`.
     pub test_sha256: String,
-    /// Rows that occur in both.
+    /// Test rows that also occur in the training split.
     pub overlap_rows: u64,
+    /// What is known of the training rows.
+    #[serde(default)]
+    pub train: SplitFacts,
+    /// What is known of the test rows.
+    #[serde(default)]
+    pub test: SplitFacts,
+    /// Longest sequence that reaches a network, tokens; what is beyond is cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<u64>,
     /// Accuracy of the Bayes-optimal classifier, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Measure>,
     /// The record all paired differences are taken against.
     pub baseline: String,
+}
+
+/// What a report must know of the rows of one split.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SplitFacts {
+    /// Rows without any text.
+    #[serde(default)]
+    pub empty: u64,
+    /// Rows longer than [`TaskFacts::max_length`], where that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<u64>,
+    /// Rows of each class, in label order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<u64>,
 }

@@ -145,6 +145,26 @@ pub fn median(samples: &[f64]) -> Option<f64> {
     percentile(samples, 50.0)
 }
 
+/// Interval of the median from order statistics: 95 %, or the widest that the samples allow; `None` without samples.
+pub fn median_interval(samples: &[f64]) -> Option<(f64, f64)> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    let (mut below, mut k) = (0.0f64, 0usize);
+    let mut term = 0.5f64.powi(n.min(1000) as i32);
+    if n > 1000 {
+        k = ((n as f64 - Z95 * (n as f64).sqrt()) / 2.0).floor() as usize;
+    } else {
+        while k < n / 2 && below + term <= 0.025 {
+            below += term;
+            term *= (n - k) as f64 / (k + 1) as f64;
+            k += 1;
+        }
+    }
+    let low = k.saturating_sub(1);
+    (n > 0).then(|| (sorted[low], sorted[n - 1 - low]))
+}
+
 fn of_sorted(sorted: &[f64], q: f64) -> Option<f64> {
     if sorted.is_empty() || !(0.0..=100.0).contains(&q) {
         return None;
@@ -306,6 +326,16 @@ mod tests {
         assert_eq!(coefficient_of_variation(&[1.0]), None);
         assert_eq!(coefficient_of_variation(&[0.0, 0.0]), None);
         assert_eq!(mean(&[]), None);
+    }
+
+    #[test]
+    fn median_interval_from_order_statistics() {
+        // scipy.stats.binom(n, 0.5).ppf(0.025): order statistics 1 and 6 of 6, 2 and 9 of 10, 40 and 61 of 100
+        let up_to = |n: usize| (1..=n).rev().map(|i| i as f64).collect::<Vec<_>>();
+        assert_eq!(median_interval(&up_to(6)), Some((1.0, 6.0)));
+        assert_eq!(median_interval(&up_to(10)), Some((2.0, 9.0)));
+        assert_eq!(median_interval(&up_to(100)), Some((40.0, 61.0)));
+        assert_eq!((median_interval(&[3.0]), median_interval(&[])), (Some((3.0, 3.0)), None));
     }
 
     #[test]

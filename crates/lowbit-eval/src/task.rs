@@ -4,7 +4,7 @@ use crate::error::{Error, Kind};
 use crate::metrics::{self, Confusion};
 use crate::quickstart;
 use crate::read::{self, Column, Format, Limits, Rows, Table};
-use crate::record::{Measure, TaskFacts};
+use crate::record::{Measure, SplitFacts, TaskFacts};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -110,7 +110,7 @@ pub struct Splits {
     pub test: Rows,
     /// Training rows dropped because their text is in the test split.
     pub excluded: u64,
-    /// Facts for the report; `baseline` is empty, for the caller to fill.
+    /// Facts for the report; `baseline` and what depends on a tokenizer are for the caller to fill.
     pub facts: TaskFacts,
 }
 
@@ -253,11 +253,19 @@ impl Task {
             test_rows: test.len() as u64,
             train_sha256: train.sha256(),
             test_sha256: test.sha256(),
-            overlap_rows: read::overlap(&train, &test),
+            overlap_rows: read::overlap(&test, &train),
+            train: self.split_facts(&train),
+            test: self.split_facts(&test),
+            max_length: None,
             ceiling,
             baseline: String::new(),
         };
         Ok(Splits { train, test, excluded, facts })
+    }
+
+    fn split_facts(&self, rows: &Rows) -> SplitFacts {
+        let empty = rows.texts.iter().filter(|text| text.trim().is_empty()).count() as u64;
+        SplitFacts { empty, truncated: None, classes: rows.counts(self.classes.len()) }
     }
 
     fn read(&self, dir: &Path, layouts: &[Layout]) -> Result<Rows, Error> {

@@ -8,7 +8,7 @@ use crate::training::Interrupt;
 use crate::{host, output, training};
 use lowbit_eval::baseline::BASELINES;
 use lowbit_eval::read::Rows;
-use lowbit_eval::record::{Record, Results};
+use lowbit_eval::record::{Record, Results, TaskFacts};
 use lowbit_eval::task::{Splits, Task};
 use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
@@ -151,6 +151,7 @@ impl Comparison<'_> {
         };
         record.detail.expected_to_fail = contender.expected_to_fail;
         record.detail.note = contender.note.clone();
+        record.detail.about = Some(contender.recipe()?.summary.into());
         let bytes = serde_json::to_vec(&Kept { stamp: self.stamp.clone(), record: record.clone() });
         output::replace(&kept, &bytes.map_err(|e| Failure::input(&kept, e))?)?;
         Ok(record)
@@ -227,9 +228,33 @@ impl Comparison<'_> {
             records.push(record);
         }
         let mut results = output::results(host::describe(self.cpu), records);
-        results.tasks.push(self.splits.facts.clone());
+        results.tasks.push(self.facts()?);
+        results.files = report::hashes(&self.out, &self.files())?;
         report::write(&self.out, &results)?;
         Ok((self.out, results))
+    }
+
+    /// What the report must know of the task, cut texts included.
+    fn facts(&self) -> Result<TaskFacts, Failure> {
+        let (mut facts, most) = (self.splits.facts.clone(), self.suite.max_length);
+        for (split, rows) in [(&mut facts.train, &self.splits.train), (&mut facts.test, &self.splits.test)] {
+            let longer = |text: &String| Ok(self.tokenizer.encode(text, most + 1)?.len() > most);
+            let longer = rows.texts.iter().map(longer).collect::<Result<Vec<bool>, Failure>>()?;
+            split.truncated = Some(longer.into_iter().filter(|longer| *longer).count() as u64);
+        }
+        facts.max_length = Some(most as u64);
+        Ok(facts)
+    }
+
+    /// What the hashes of a report cover: all that is kept of every contender but states of training.
+    fn files(&self) -> Vec<String> {
+        let mut files = vec!["suite.toml".to_string()];
+        for contender in &self.suite.contender {
+            let home = format!("contenders/{}", contender.name);
+            files.extend([format!("{home}/record.json"), format!("{home}/model")]);
+            files.extend(contender.from.is_none().then(|| format!("{home}/training")));
+        }
+        files
     }
 }
 

@@ -35,7 +35,8 @@ pub fn tool() -> Tool {
 
 /// The object of `--json` around some records.
 pub fn results(host: lowbit_eval::record::Host, records: Vec<Record>) -> Results {
-    Results { schema_version: SCHEMA_VERSION, tool: tool(), command: command(), host, tasks: Vec::new(), records }
+    let (tasks, files) = (Vec::new(), Vec::new());
+    Results { schema_version: SCHEMA_VERSION, tool: tool(), command: command(), host, tasks, records, files }
 }
 
 /// The command line, the program by its name alone.

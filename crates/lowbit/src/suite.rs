@@ -6,10 +6,14 @@ use lowbit_eval::task::{self, Splits, Task};
 use lowbit_model::{Card, Config, Recipe, Tokenizer, recipe};
 use lowbit_train::TrainConfig;
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// The built-in suites.
 pub static SUITES: &[&str] = &[include_str!("../suites/quickstart.toml"), include_str!("../suites/ag_news.toml")];
+
+/// Contenders of a suite at most: each is a directory with a model.
+const MOST: usize = 1000;
 
 /// How texts become tokens.
 #[derive(Clone, Debug, Deserialize)]
@@ -107,23 +111,28 @@ fn parse(text: &str, path: &Path) -> Result<Suite, Failure> {
 
 impl Suite {
     fn check(&self) -> Result<(), String> {
-        for (i, contender) in self.contender.iter().enumerate() {
+        if self.contender.len() > MOST {
+            return Err(format!("{} contenders: a suite has {MOST} at most; split it", self.contender.len()));
+        }
+        let mut trained = HashMap::new();
+        for contender in &self.contender {
             let name = &contender.name;
             let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
                 return Err(format!("contender `{name}`: a name is made of letters, digits, `.`, `_` and `-`"));
             }
-            if self.contender[..i].iter().any(|c| c.name == *name) {
+            if trained.contains_key(name) {
                 return Err(format!("contender `{name}` stands twice"));
             }
             recipe::find(&contender.recipe).map_err(|e| format!("contender `{name}`: {e}"))?;
             if let Some(from) = &contender.from
-                && !self.contender[..i].iter().any(|c| c.name == *from && c.from.is_none())
+                && trained.get(from) != Some(&true)
             {
                 return Err(format!(
                     "contender `{name}`: `from` names `{from}`, which is no trained contender before it"
                 ));
             }
+            trained.insert(name, contender.from.is_none());
         }
         match self.contender.iter().any(|c| c.name == self.baseline) {
             true => Ok(()),
@@ -247,6 +256,11 @@ mod tests {
             let refused = parse(&good.replacen(from, to, 1), Path::new("x.toml")).unwrap_err().to_string();
             assert!(refused.contains(word) && refused.starts_with("x.toml: "), "{refused}");
         }
+        let header = good.split("[[contender]]").next().unwrap();
+        let many =
+            (0..60_000).map(|i| format!("[[contender]]\nname = \"v{i}\"\nrecipe = \"f32\"\n")).collect::<String>();
+        let refused = parse(&format!("{header}{many}"), Path::new("x.toml")).unwrap_err().to_string();
+        assert!(refused.contains("60000 contenders: a suite has 1000 at most"), "{refused}");
         assert!(find("quickstrat").unwrap_err().to_string().contains("did you mean `quickstart`"));
     }
 }

@@ -83,10 +83,10 @@ impl Rows {
     }
 }
 
-/// Number of rows of `train` whose text also occurs in `test`, white space taken as in [`Rows::drop_texts_of`].
-pub fn overlap(train: &Rows, test: &Rows) -> u64 {
-    let known: HashSet<String> = test.texts.iter().map(|text| squeeze(text)).collect();
-    train.texts.iter().filter(|text| known.contains(&squeeze(text))).count() as u64
+/// Number of rows of `rows` whose text also occurs in `other`, white space taken as in [`Rows::drop_texts_of`].
+pub fn overlap(rows: &Rows, other: &Rows) -> u64 {
+    let known: HashSet<String> = other.texts.iter().map(|text| squeeze(text)).collect();
+    rows.texts.iter().filter(|text| known.contains(&squeeze(text))).count() as u64
 }
 
 fn squeeze(text: &str) -> String {

@@ -1,109 +1,86 @@
 //! What follows from the records of one task: paired changes, ledgers, speed ratios, verdicts, dominance.
 
 use super::measures::Scales;
+use super::noise::{self, Change, Evidence, Pace};
 use super::number::Scale;
 use crate::record::{How, Measure, Record, Results, TaskFacts};
-use crate::stats::Paired;
+use std::collections::HashMap;
 
-/// Latencies whose medians differ by less than this factor are called the same.
-pub(crate) const SAME_SPEED: f64 = 1.02;
-/// Raw samples a latency ratio needs on both sides.
-pub(crate) const MIN_SAMPLES: usize = 5;
-/// How far below the baseline (fraction of all rows) a recommended contender may be.
+/// How far below the reference (fraction of all rows) a recommended variant may be, its interval included.
 pub(crate) const WITHIN: f64 = 0.01;
-
-/// Accuracy change against the baseline on the same rows.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Change {
-    /// Difference of accuracies, a fraction.
-    pub(crate) points: f64,
-    /// Lower end of its 95 % interval.
-    pub(crate) lo: f64,
-    /// Upper end.
-    pub(crate) hi: f64,
-    /// Exact McNemar p-value.
-    pub(crate) p: f64,
-    /// Rows that became right.
-    pub(crate) gained: u64,
-    /// Rows that became wrong.
-    pub(crate) lost: u64,
-    /// Change relative to the baseline's accuracy.
-    pub(crate) relative: Option<f64>,
-    /// Change relative to the baseline's error rate.
-    pub(crate) error_rate: Option<f64>,
-}
-
-impl Change {
-    /// The interval excludes zero and the test agrees.
-    pub(crate) fn distinguishable(&self) -> bool {
-        (self.lo > 0.0 || self.hi < 0.0) && self.p < 0.05
-    }
-}
+/// "No loss shown" is said only where the interval rules out a loss of more than this.
+pub(crate) const HIDDEN: f64 = 0.02;
 
 /// What the stored tensors add up to.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ledger {
     /// Sum of all parts, bytes.
     pub(crate) bytes: u64,
+    /// Bytes among them that hold no weight.
+    pub(crate) padding: u64,
     /// Stored weights over all tensors.
     pub(crate) weights: u64,
     /// Share of weights in tensors stored below 16 bits.
     pub(crate) share: f64,
-    /// Bits per weight over those tensors, where there are any.
+    /// Bits per weight over those tensors, padding left out, where there are any.
     pub(crate) bits_quantized: Option<f64>,
     /// Share of zeros over those tensors, where it was recorded.
     pub(crate) zeros: Option<f64>,
 }
 
-/// How a median latency compares with the baseline's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// The intervals of the medians are apart, and this one is lower.
-    Faster,
-    /// They are apart, and this one is higher.
-    Slower,
-    /// They overlap, or the medians are closer than [`SAME_SPEED`].
-    Same,
-}
-
-/// What the accuracy says about a contender.
+/// What the accuracy says about a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The contender all others are compared with.
+    /// The variant all others are compared with.
     Reference,
     /// Not a network.
     Baseline,
-    /// No difference shown.
+    /// The interval of the difference holds zero, and no loss of more than [`HIDDEN`].
     Same,
+    /// Interval and test disagree, or the interval holds a loss of more than [`HIDDEN`].
+    Undecided,
     /// Shown to be more accurate.
     Higher,
     /// Shown to be less accurate.
     Lower,
     /// Lost more than half of what the reference has above chance.
     Fails,
+    /// The reference learnt nothing, so that being as accurate means nothing.
+    Void,
     /// No paired answers.
     Unknown,
 }
 
-/// One contender with what follows from its record.
+/// What the reference is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Above chance, and not shown to be below a baseline.
+    Sound,
+    /// Above chance, but shown to be below a baseline that is no network.
+    Beaten,
+    /// Not shown to be above chance, or with less than half of what a baseline has above chance.
+    NothingLearnt,
+}
+
+/// One variant with what follows from its record.
 #[derive(Clone, Debug)]
 pub(crate) struct Row<'a> {
     /// The record.
     pub(crate) record: &'a Record,
-    /// Accuracy change against the baseline.
+    /// Accuracy change against the reference.
     pub(crate) change: Option<Change>,
     /// Sums over its tensors.
     pub(crate) ledger: Option<Ledger>,
-    /// Baseline's median latency divided by this one's.
+    /// Reference's median latency divided by this one's.
     pub(crate) speed: Option<(f64, Pace)>,
     /// See [`Verdict`].
     pub(crate) verdict: Verdict,
-    /// A contender at least as accurate, small and fast, and better in one of the three.
+    /// A variant at least as accurate, small and fast, and better beyond noise in one of the three.
     pub(crate) dominated_by: Option<&'a str>,
 }
 
 impl<'a> Row<'a> {
-    /// Name of the contender.
+    /// Name of the variant.
     pub(crate) fn name(&self) -> &'a str {
         &self.record.model
     }
@@ -119,86 +96,125 @@ impl<'a> Row<'a> {
     }
 }
 
-/// All contenders of one task.
+/// All variants of one task.
 #[derive(Clone, Debug)]
 pub(crate) struct Comparison<'a> {
     /// `name@version`.
     pub(crate) task: &'a str,
     /// What is known of the task.
     pub(crate) facts: Option<&'a TaskFacts>,
-    /// Contenders in the order of the records.
+    /// Variants in the order of the records.
     pub(crate) rows: Vec<Row<'a>>,
     /// Index of the reference.
     pub(crate) base: Option<usize>,
-    /// Accuracy of answering without looking: the majority class where recorded, else one over the classes.
+    /// Accuracy of answering without looking: the majority class where recorded, at least one over the classes.
     pub(crate) chance: Option<f64>,
+    /// What the reference is worth, where accuracies tell.
+    pub(crate) standing: Option<Standing>,
     /// Units of the columns.
     pub(crate) scales: Scales,
+    evidence: Vec<Evidence>,
+    index: HashMap<&'a str, usize>,
+    plain: Option<usize>,
 }
 
 /// One comparison per task, in order of first appearance.
 pub(crate) fn comparisons(results: &Results) -> Vec<Comparison<'_>> {
     let mut tasks: Vec<&str> = Vec::new();
+    let mut records: HashMap<&str, Vec<&Record>> = HashMap::new();
     for record in &results.records {
-        if !tasks.contains(&record.task.as_str()) {
+        let of = records.entry(&record.task).or_default();
+        if of.is_empty() {
             tasks.push(&record.task);
         }
+        of.push(record);
     }
-    tasks.into_iter().map(|task| Comparison::new(results, task)).collect()
+    tasks.into_iter().map(|task| Comparison::new(results, task, records.remove(task).unwrap_or_default())).collect()
 }
 
 impl<'a> Comparison<'a> {
-    fn new(results: &'a Results, task: &'a str) -> Self {
+    fn new(results: &'a Results, task: &'a str, records: Vec<&'a Record>) -> Self {
         let facts = results.tasks.iter().find(|f| f.task == task);
-        let records: Vec<&Record> = results.records.iter().filter(|r| r.task == task).collect();
         let reference = facts.map_or("f32", |f| f.baseline.as_str());
-        let base = records.iter().position(|r| r.model == reference);
-        let chance = chance(&records);
-        let mut rows: Vec<Row> = records.iter().map(|record| row(record, base.map(|b| records[b]), chance)).collect();
-        for (i, row) in rows.iter_mut().enumerate() {
-            row.dominated_by = dominator(&records, i).map(|j| records[j].model.as_str());
+        let mut index = HashMap::new();
+        records.iter().enumerate().for_each(|(i, r)| _ = index.entry(r.model.as_str()).or_insert(i));
+        let base = index.get(reference).copied();
+        let (chance, evidence) = (chance(&records), Evidence::of(&records));
+        let accuracy = |i: &usize| records[*i].measures.get("accuracy").map(|m| m.value);
+        let plain = (0..records.len()).filter(|i| !is_network(records[*i]) && accuracy(i).is_some());
+        let plain = plain.max_by(|a, b| accuracy(a).partial_cmp(&accuracy(b)).unwrap_or(std::cmp::Ordering::Equal));
+        let standing = base.and_then(|base| standing(&records, &evidence, base, plain, chance));
+        let reference = base.map(|base| Reference {
+            name: &records[base].model,
+            accuracy: records[base].measures.get("accuracy").map(|m| m.value),
+            evidence: &evidence[base],
+            standing,
+        });
+        let mut rows: Vec<Row> =
+            records.iter().zip(&evidence).map(|(record, mine)| row(record, mine, reference.as_ref(), chance)).collect();
+        for (row, by) in rows.iter_mut().zip(noise::dominators(&evidence)) {
+            row.dominated_by = by.map(|j| records[j].model.as_str());
         }
         let scales = scales(&records);
-        Comparison { task, facts, rows, base, chance, scales }
+        Comparison { task, facts, rows, base, chance, standing, scales, evidence, index, plain }
     }
 
-    /// The reference contender.
+    /// The reference variant.
     pub(crate) fn reference(&self) -> Option<&Row<'a>> {
         self.base.map(|i| &self.rows[i])
     }
 
-    /// The contender of that name.
+    /// The variant of that name.
     pub(crate) fn row(&self, name: &str) -> Option<&Row<'a>> {
-        self.rows.iter().find(|r| r.name() == name)
+        self.index.get(name).map(|i| &self.rows[*i])
     }
 
-    /// Contenders that are networks.
+    /// Variants that are networks.
     pub(crate) fn networks(&self) -> impl Iterator<Item = &Row<'a>> {
         self.rows.iter().filter(|r| r.network())
     }
 
-    /// Whether any contender has this measure.
+    /// The most accurate baseline that is no network.
+    pub(crate) fn plain(&self) -> Option<&Row<'a>> {
+        self.plain.map(|i| &self.rows[i])
+    }
+
+    /// Whether any variant has this measure.
     pub(crate) fn has(&self, measure: &str) -> bool {
         self.rows.iter().any(|r| r.record.measures.contains_key(measure))
     }
 
-    /// Networks whose measured accuracy is at most [`WITHIN`] below the reference's, the reference left out.
-    pub(crate) fn close(&self) -> Vec<&Row<'a>> {
-        let Some(base) = self.reference().and_then(|r| measured(r.record, "accuracy")) else {
-            return Vec::new();
-        };
-        self.networks()
-            .filter(|r| r.verdict != Verdict::Reference && r.verdict != Verdict::Fails)
-            .filter(|r| measured(r.record, "accuracy").is_some_and(|a| a >= base - WITHIN))
-            .collect()
+    /// Whether the first of two variants dominates the second.
+    pub(crate) fn dominates(&self, other: &str, name: &str) -> bool {
+        let place = |name: &str| self.index.get(name).map(|i| &self.evidence[*i]);
+        let timed = noise::all_timed(&self.evidence);
+        place(other).zip(place(name)).is_some_and(|(other, mine)| other.dominates(mine, timed))
     }
 
-    /// Networks whose accuracy was not shown to be below the reference's.
+    /// Networks shown to be at most [`WITHIN`] below the reference: the whole interval is. The reference is left out.
+    pub(crate) fn close(&self) -> Vec<&Row<'a>> {
+        let shown = |r: &&Row| r.change.as_ref().is_some_and(|change| change.lo >= -WITHIN);
+        self.compared().filter(shown).filter(|r| measured(r.record, "accuracy").is_some()).collect()
+    }
+
+    /// Networks whose accuracy was not shown to be below the reference's, and cannot be so by more than [`HIDDEN`].
     pub(crate) fn equals(&self) -> Vec<&Row<'a>> {
         self.networks().filter(|r| matches!(r.verdict, Verdict::Same | Verdict::Higher)).collect()
     }
 
-    /// The lowest accuracy worth a plot's room: contenders far below the usual gap to the reference are left to its edge.
+    /// Networks of which the records say something against a reference that is worth it.
+    fn compared(&self) -> impl Iterator<Item = &Row<'a>> {
+        self.networks().filter(|r| !matches!(r.verdict, Verdict::Reference | Verdict::Fails | Verdict::Void))
+    }
+
+    /// Where some network is undecided and none is shown to keep the accuracy: the least loss that an interval leaves open.
+    pub(crate) fn too_few_rows(&self) -> Option<f64> {
+        let kept = !self.close().is_empty() || !self.equals().is_empty();
+        let undecided = self.networks().filter(|r| r.verdict == Verdict::Undecided && !kept);
+        undecided.filter_map(|r| r.change.as_ref()).map(|change| -change.lo).reduce(f64::min)
+    }
+
+    /// The lowest accuracy worth a plot's room: variants far below the usual gap to the reference are left to its edge.
     pub(crate) fn focus(&self) -> Option<f64> {
         let base = self.reference()?.value("accuracy")?;
         let accuracies = self.networks().filter(|r| r.verdict != Verdict::Fails).filter_map(|r| r.value("accuracy"));
@@ -228,41 +244,46 @@ pub(crate) fn measured(record: &Record, name: &str) -> Option<f64> {
     record.measures.get(name).filter(|m| m.how == How::Measured).map(|m| m.value)
 }
 
-fn row<'a>(record: &'a Record, base: Option<&'a Record>, chance: Option<f64>) -> Row<'a> {
-    let change = base.filter(|b| b.model != record.model).and_then(|b| change(b, record));
-    let speed = base.filter(|b| b.model != record.model).and_then(|b| pace(b, record));
+/// What the others are compared with.
+struct Reference<'a> {
+    name: &'a str,
+    accuracy: Option<f64>,
+    evidence: &'a Evidence,
+    standing: Option<Standing>,
+}
+
+fn row<'a>(record: &'a Record, mine: &Evidence, base: Option<&Reference>, chance: Option<f64>) -> Row<'a> {
+    let other = base.filter(|b| b.name != record.model);
+    let change = other.and_then(|b| mine.change(b.evidence));
+    let speed = other.and_then(|b| mine.pace(b.evidence));
     let verdict = verdict(record, base, change.as_ref(), chance);
     Row { record, change, ledger: ledger(record), speed, verdict, dominated_by: None }
 }
 
+/// Accuracy of the majority class, but at least one over the classes: the test rows may lack the majority of training.
 fn chance(records: &[&Record]) -> Option<f64> {
     let majority = records.iter().find(|r| r.model == "majority").and_then(|r| r.measures.get("accuracy"));
-    majority.map(|m| m.value).or_else(|| {
-        let classes = records.iter().map(|r| r.detail.classes.len()).max().unwrap_or(0);
-        (classes > 1).then(|| 1.0 / classes as f64)
-    })
+    let classes = records.iter().map(|r| r.detail.classes.len()).max().unwrap_or(0);
+    let even = (classes > 1).then(|| 1.0 / classes as f64);
+    [majority.map(|m| m.value), even].into_iter().flatten().reduce(f64::max)
 }
 
-/// Paired change on the rows both answered; needs the same truths in the same order.
-pub(crate) fn change(base: &Record, other: &Record) -> Option<Change> {
-    let (a, b) = (&base.detail, &other.detail);
-    let n = a.answers.len();
-    if n == 0 || b.answers.len() != n || a.truths != b.truths || a.truths.len() != n {
-        return None;
-    }
-    let paired = Paired::count(&a.truths, &b.answers, &a.answers);
-    let right = a.answers.iter().zip(&a.truths).filter(|(x, y)| x == y).count();
-    let (points, (lo, hi)) = (paired.difference(), paired.interval());
-    let share = |whole: usize| (whole > 0).then(|| points * n as f64 / whole as f64);
-    Some(Change {
-        points,
-        lo,
-        hi,
-        p: paired.p_value(),
-        gained: paired.only_first,
-        lost: paired.only_second,
-        relative: share(right),
-        error_rate: share(n - right).map(|x| -x),
+fn standing(
+    records: &[&Record],
+    evidence: &[Evidence],
+    base: usize,
+    plain: Option<usize>,
+    chance: Option<f64>,
+) -> Option<Standing> {
+    let (accuracy, chance) = (records[base].measures.get("accuracy")?, chance?);
+    let beaten = plain.and_then(|plain| evidence[base].change(&evidence[plain]));
+    let beaten = beaten.is_some_and(|change| change.points < 0.0 && change.distinguishable());
+    let margin = |i: usize| Some(records[i].measures.get("accuracy")?.value - chance);
+    let little = beaten && margin(base)? < 0.5 * margin(plain?)?;
+    Some(match () {
+        () if accuracy.lo.unwrap_or(accuracy.value) <= chance || little => Standing::NothingLearnt,
+        () if beaten => Standing::Beaten,
+        () => Standing::Sound,
     })
 }
 
@@ -274,7 +295,7 @@ fn ledger(record: &Record) -> Option<Ledger> {
     let weights: u64 = tensors.iter().map(|t| t.rows * t.cols).sum();
     let low: Vec<_> = tensors.iter().filter(|t| is_low_bit(&t.format)).collect();
     let low_weights: u64 = low.iter().map(|t| t.rows * t.cols).sum();
-    let low_bytes: u64 = low.iter().map(|t| t.bytes()).sum();
+    let low_bytes: u64 = low.iter().map(|t| t.used()).sum();
     let known: Vec<(f64, f64)> = low
         .iter()
         .filter_map(|t| Some((t.zero_fraction? * (t.rows * t.cols) as f64, (t.rows * t.cols) as f64)))
@@ -282,6 +303,7 @@ fn ledger(record: &Record) -> Option<Ledger> {
     let zeros = known.iter().map(|k| k.0).sum::<f64>() / known.iter().map(|k| k.1).sum::<f64>();
     Some(Ledger {
         bytes: tensors.iter().map(|t| t.bytes()).sum(),
+        padding: tensors.iter().map(|t| t.padding).sum(),
         weights,
         share: low_weights as f64 / weights.max(1) as f64,
         bits_quantized: (low_weights > 0).then(|| low_bytes as f64 * 8.0 / low_weights as f64),
@@ -294,86 +316,28 @@ pub(crate) fn is_low_bit(format: &str) -> bool {
     !matches!(format, "f32" | "f16" | "bf16" | "bf16_scan")
 }
 
-/// Interval of the median from order statistics (95 % or the widest the samples allow), seconds.
-pub(crate) fn median_interval(samples: &[f64]) -> Option<(f64, f64)> {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    let (mut below, mut k) = (0.0f64, 0usize);
-    let mut term = 0.5f64.powi(n.min(1000) as i32);
-    if n > 1000 {
-        k = ((n as f64 - 1.96 * (n as f64).sqrt()) / 2.0).floor() as usize;
-    } else {
-        while k < n / 2 && below + term <= 0.025 {
-            below += term;
-            term *= (n - k) as f64 / (k + 1) as f64;
-            k += 1;
-        }
-    }
-    let low = k.saturating_sub(1);
-    (n > 0).then(|| (sorted[low], sorted[n - 1 - low]))
-}
-
-/// Speed of `other` against `base`, from raw samples of both.
-pub(crate) fn pace(base: &Record, other: &Record) -> Option<(f64, Pace)> {
-    let samples = |r: &'_ Record| r.detail.samples.get("latency").filter(|s| s.len() >= MIN_SAMPLES).cloned();
-    let (a, b) = (samples(base)?, samples(other)?);
-    let ratio = measured(base, "latency_p50")? / measured(other, "latency_p50")?;
-    let ((a_lo, a_hi), (b_lo, b_hi)) = (median_interval(&a)?, median_interval(&b)?);
-    let near = ratio < SAME_SPEED && ratio > 1.0 / SAME_SPEED;
-    let pace = match () {
-        () if near => Pace::Same,
-        () if b_hi < a_lo => Pace::Faster,
-        () if b_lo > a_hi => Pace::Slower,
-        () => Pace::Same,
-    };
-    Some((ratio, pace))
-}
-
-fn verdict(record: &Record, base: Option<&Record>, change: Option<&Change>, chance: Option<f64>) -> Verdict {
+fn verdict(record: &Record, base: Option<&Reference>, change: Option<&Change>, chance: Option<f64>) -> Verdict {
     if !is_network(record) {
         return Verdict::Baseline;
     }
-    if base.is_some_and(|b| b.model == record.model) {
+    if base.is_some_and(|b| b.name == record.model) {
         return Verdict::Reference;
     }
-    let accuracy = |r: &Record| r.measures.get("accuracy").map(|m| m.value);
-    let Some(change) = change else {
+    let (Some(change), Some(base)) = (change, base) else {
         return Verdict::Unknown;
     };
     let fails = || {
-        let (mine, theirs, chance) = (accuracy(record)?, accuracy(base?)?, chance?);
+        let (mine, theirs, chance) = (record.measures.get("accuracy")?.value, base.accuracy?, chance?);
         Some(theirs > chance && mine - chance < 0.5 * (theirs - chance))
     };
     match change.distinguishable() {
+        _ if base.standing == Some(Standing::NothingLearnt) => Verdict::Void,
         true if change.points < 0.0 && fails().unwrap_or(false) => Verdict::Fails,
         true if change.points < 0.0 => Verdict::Lower,
         true => Verdict::Higher,
+        false if change.lo < -HIDDEN || change.lo > 0.0 || change.hi < 0.0 => Verdict::Undecided,
         false => Verdict::Same,
     }
-}
-
-/// Accuracy, minus weight bytes, minus median latency: larger is better in each. Latency counts only where every network
-/// has one.
-fn merits(records: &[&Record], i: usize) -> Option<Vec<f64>> {
-    let networks = || records.iter().filter(|r| is_network(r));
-    let mut out = vec![measured(records[i], "accuracy")?, -measured(records[i], "weight_bytes")?];
-    if networks().all(|r| measured(r, "latency_p50").is_some()) {
-        out.push(-measured(records[i], "latency_p50")?);
-    }
-    is_network(records[i]).then_some(out)
-}
-
-/// Index of the contender that dominates contender `i`: the most accurate one where there are several.
-pub(crate) fn dominator(records: &[&Record], i: usize) -> Option<usize> {
-    let mine = merits(records, i)?;
-    let better =
-        |theirs: &[f64]| theirs.iter().zip(&mine).all(|(t, m)| t >= m) && theirs.iter().zip(&mine).any(|(t, m)| t > m);
-    (0..records.len())
-        .filter_map(|j| Some((j, merits(records, j)?)))
-        .filter(|(_, theirs)| better(theirs))
-        .max_by(|a, b| a.1.partial_cmp(&b.1).unwrap_or(std::cmp::Ordering::Equal).then(b.0.cmp(&a.0)))
-        .map(|(j, _)| j)
 }
 
 fn scales(records: &[&Record]) -> Scales {

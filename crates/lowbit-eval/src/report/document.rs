@@ -5,6 +5,7 @@ use super::compare::{Comparison, comparisons};
 use super::sentence::{Finding, Sentence, Tone};
 use super::{charts, checks, findings, notes, tables};
 use crate::record::Results;
+use std::collections::BTreeMap;
 
 /// Printed where a value is unknown.
 pub(crate) const MISSING: &str = "not measured";
@@ -68,9 +69,9 @@ pub(crate) struct Table {
 /// A box with a few figures at the top of the report.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Card {
-    /// What makes this contender worth a card.
+    /// What makes this variant worth a card.
     pub(crate) title: Sentence,
-    /// Name of the contender.
+    /// Name of the variant.
     pub(crate) name: String,
     /// Colour.
     pub(crate) tone: Tone,
@@ -105,6 +106,8 @@ pub(crate) enum Block {
     Paragraph(String),
     /// Something to keep in mind.
     Callout(Tone, String),
+    /// What a reader must know first.
+    Headline(Vec<Finding>),
     /// Boxes.
     Cards(Vec<Card>),
     /// Sentences.
@@ -139,6 +142,8 @@ pub(crate) struct Document {
     pub(crate) lead: Vec<Block>,
     /// Sections.
     pub(crate) sections: Vec<Section>,
+    /// What the name of each variant stands for.
+    pub(crate) glossary: BTreeMap<String, String>,
 }
 
 impl Document {
@@ -149,16 +154,18 @@ impl Document {
         for (i, c) in tasks.iter().enumerate() {
             let place = Place { index: i, of: tasks.len(), task: c.task };
             lead.extend(notes::about(c, place.of > 1));
+            let headline = findings::headline(c);
+            lead.extend((!headline.is_empty()).then_some(Block::Headline(headline)));
             lead.extend(notes::warnings(c).into_iter().map(|w| Block::Callout(Tone::Warn, w)));
+            lead.push(Block::Cards(findings::cards(c)));
             sections.extend(task_sections(c, &place));
         }
-        lead.push(Block::Facts(notes::machine(results)));
-        sections.push(Section {
-            id: "method".into(),
-            title: "How it was measured".into(),
-            blocks: notes::method(results, tasks),
-        });
-        Document { title: notes::title(tasks), lead, sections }
+        let mut setup: Vec<Block> = tasks.iter().map(|c| Block::Facts(notes::task(c))).collect();
+        setup.push(Block::Facts(notes::machine(results)));
+        sections.push(Section { id: "setup".into(), title: "Setup".into(), blocks: setup });
+        sections.push(Section { id: "method".into(), title: "Method".into(), blocks: notes::method(results, tasks) });
+        let glossary = tasks.iter().flat_map(|c| &c.rows).map(|r| (r.name().to_string(), notes::explain(r))).collect();
+        Document { title: notes::title(tasks), lead, sections, glossary }
     }
 
     /// The report with the outcomes of its checks.
@@ -166,10 +173,10 @@ impl Document {
         let tasks = comparisons(results);
         let mut document = Document::body(results, &tasks);
         let outcomes = checks::run_all(&checks::Case { results, tasks: &tasks, document: &document });
-        document.lead.extend(checks::banner(&outcomes));
+        document.lead.splice(..0, checks::banner(&outcomes));
         document.sections.push(Section {
             id: "checks".into(),
-            title: "Checks of this report".into(),
+            title: "Checks".into(),
             blocks: vec![Block::Paragraph(checks::summary(&outcomes)), Block::Checks(outcomes)],
         });
         document
@@ -193,7 +200,11 @@ impl Document {
 
     /// Every finding.
     pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.blocks().into_iter().filter_map(|b| if let Block::Findings(f) = b { Some(f) } else { None }).flatten()
+        let of = |b| match b {
+            &Block::Findings(ref list) | &Block::Headline(ref list) => Some(list),
+            _ => None,
+        };
+        self.blocks().into_iter().filter_map(of).flatten()
     }
 
     /// Every table.
@@ -221,12 +232,14 @@ impl Place<'_> {
 
 fn task_sections(c: &Comparison, place: &Place) -> Vec<Section> {
     let found = findings::findings(c);
-    let (short, each): (Vec<Finding>, Vec<Finding>) = found.into_iter().partition(|f| !notes::is_contender_line(c, f));
-    let mut gain = vec![Block::Cards(findings::cards(c)), Block::Findings(short)];
+    let (short, each): (Vec<Finding>, Vec<Finding>) = found.into_iter().partition(|f| !notes::is_variant_line(c, f));
+    let mut gain = vec![Block::Table(tables::overview(c))];
+    let names = Block::Table(notes::names(c));
+    gain.push(Block::Details("What the names mean".into(), vec![names]));
+    gain.push(Block::Findings(short));
     if !each.is_empty() {
-        gain.push(Block::Details("Contender by contender".into(), vec![Block::Findings(each)]));
+        gain.push(Block::Details("Variant by variant".into(), vec![Block::Findings(each)]));
     }
-    gain.push(Block::Table(tables::overview(c)));
     let blocks = |tables: Vec<Option<Table>>| tables.into_iter().flatten().map(Block::Table).collect::<Vec<_>>();
     let plots = charts::all(c);
     let plots = if plots.is_empty() { Vec::new() } else { vec![Block::Charts(plots)] };

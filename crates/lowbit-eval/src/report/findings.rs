@@ -1,29 +1,42 @@
 //! The findings: what the records of one task say, as sentences made of queries.
 
-use super::compare::{Comparison, Pace, Row, Verdict, WITHIN, measured};
+use super::compare::{Comparison, Row, Standing, Verdict, WITHIN, measured};
 use super::document::Card;
+use super::noise::Pace;
 use super::query::What;
 use super::sentence::{ClaimKind, Finding, Sentence, Tone};
 
 /// A threshold says something only where the widest gap is at least this share of it (check 28).
 pub(crate) const VACUOUS: f64 = 0.2;
 
-/// The findings of one task: recommendations, failures, baselines, then one sentence per contender.
-pub(crate) fn findings(c: &Comparison) -> Vec<Finding> {
-    let mut out = recommendations(c);
-    out.extend(spread(c));
-    out.extend(c.networks().filter_map(|r| failure(c, r)));
-    out.extend(baselines(c));
-    out.extend(c.networks().filter(|r| r.verdict != Verdict::Reference).filter_map(|r| contender(c, r)));
+/// What a reader must know first: what takes the others' meaning away, else the first recommendation or that there is none.
+pub(crate) fn headline(c: &Comparison) -> Vec<Finding> {
+    let mut out: Vec<Finding> =
+        [nothing_learnt(c), too_few_rows(c), below_baselines(c)].into_iter().flatten().collect();
+    if out.iter().all(|f| f.tone != Tone::Bad) {
+        out.extend(recommendations(c).into_iter().next());
+    }
     out
 }
 
-/// Whether "within a point" separates contenders here.
+/// The findings of one task beyond its headline: further recommendations, failures, baselines, then one sentence per
+/// variant.
+pub(crate) fn findings(c: &Comparison) -> Vec<Finding> {
+    let said = headline(c);
+    let mut out: Vec<Finding> = recommendations(c).into_iter().filter(|f| !said.contains(f)).collect();
+    out.extend(spread(c));
+    out.extend(c.networks().filter_map(|r| failure(c, r)));
+    out.extend(baselines(c));
+    out.extend(c.networks().filter(|r| r.verdict != Verdict::Reference).filter_map(|r| variant(c, r)));
+    out
+}
+
+/// Whether "within a point" separates variants here.
 pub(crate) fn threshold_says_something(c: &Comparison) -> bool {
     c.widest_gap().is_some_and(|gap| gap >= WITHIN * VACUOUS)
 }
 
-/// The contender with the least of `measure` among `rows`; ties go to the more accurate.
+/// The variant with the least of `measure` among `rows`; ties go to the more accurate.
 fn least<'a, 'b>(rows: Vec<&'b Row<'a>>, measure: &str) -> Option<&'b Row<'a>> {
     let key = |r: &Row| {
         let merit = |name: &str| measured(r.record, name).unwrap_or(f64::INFINITY);
@@ -34,7 +47,63 @@ fn least<'a, 'b>(rows: Vec<&'b Row<'a>>, measure: &str) -> Option<&'b Row<'a>> {
         .min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal))
 }
 
-/// The recommended contenders: smallest and fastest of those close to the reference, smallest of those equal to it.
+/// A reference that learnt nothing makes every comparison with it void.
+fn nothing_learnt(c: &Comparison) -> Option<Finding> {
+    let reference = c.reference().filter(|_| c.standing == Some(Standing::NothingLearnt))?;
+    let mut sentence = Sentence::default()
+        .name(reference.name())
+        .text(" ")
+        .claim(ClaimKind::NothingLearnt, reference.name())
+        .text(": accuracy ")
+        .asked(c, reference.name(), accuracy())?
+        .text(" where chance is ")
+        .figure(c.fact(What::Chance)?);
+    if let Some(plain) = c.plain().filter(|p| p.value("accuracy") > reference.value("accuracy")) {
+        let figure = c.ask(plain.name(), accuracy())?;
+        sentence = sentence.text(" and ").name(plain.name()).text(", without a network, reaches ").figure(figure);
+    }
+    let sentence = sentence.text(". Being as accurate as it means nothing: mend its training first.");
+    Some(finding(c, Tone::Bad, sentence, None))
+}
+
+/// Too few rows to show that anything is kept.
+fn too_few_rows(c: &Comparison) -> Option<Finding> {
+    let reference = c.reference()?.name();
+    let sentence = Sentence::default()
+        .claim(ClaimKind::TooFewRows, reference)
+        .text(": with ")
+        .figure(c.fact(What::TestRows)?)
+        .text(", a loss of ")
+        .figure(c.fact(What::OpenLoss)?)
+        .text(" points against ")
+        .name(reference)
+        .text(" is ruled out for no variant.");
+    holds(c, ClaimKind::TooFewRows, reference).then(|| finding(c, Tone::Warn, sentence, None))
+}
+
+/// A baseline without a network above every network, or above the reference.
+fn below_baselines(c: &Comparison) -> Option<Finding> {
+    let (plain, reference) = (c.plain()?, c.reference().filter(|_| c.standing != Some(Standing::NothingLearnt))?);
+    let figures = || {
+        Sentence::default().asked(c, plain.name(), accuracy())?.text(" against ").asked(c, reference.name(), accuracy())
+    };
+    let start = Sentence::default().name(plain.name()).text(", without a network, is ");
+    let sentence = match () {
+        () if holds(c, ClaimKind::AboveAll, plain.name()) => start.claim(ClaimKind::AboveAll, plain.name()),
+        () if c.standing == Some(Standing::Beaten) => {
+            start.claim_against(ClaimKind::AboveReference, plain.name(), reference.name())
+        }
+        () => return None,
+    };
+    let sentence = sentence.text(": ").then(figures()?).text(" of the reference ").name(reference.name()).text(".");
+    Some(finding(c, Tone::Warn, sentence, None))
+}
+
+fn accuracy() -> What {
+    What::Measure("accuracy".into())
+}
+
+/// The recommended variants: smallest and fastest of those close to the reference, smallest of those equal to it.
 pub(crate) fn picks<'a, 'b>(c: &'b Comparison<'a>) -> Vec<(ClaimKind, &'b Row<'a>)> {
     let narrow = threshold_says_something(c);
     let kind = |within, any| if narrow { within } else { any };
@@ -52,7 +121,8 @@ pub(crate) fn picks<'a, 'b>(c: &'b Comparison<'a>) -> Vec<(ClaimKind, &'b Row<'a
         out = vec![(ClaimKind::LeastWithin, out[0].1)];
     }
     let equal = equal.filter(|(kind, row)| sound(*kind, row) && out.iter().all(|o| o.1.name() != row.name()));
-    equal.into_iter().chain(out).collect()
+    out.extend(equal);
+    out
 }
 
 /// A recommendation must gain something on the reference.
@@ -67,17 +137,18 @@ fn holds(c: &Comparison, kind: ClaimKind, subject: &str) -> bool {
     super::sentence::Claim { kind, subject: subject.into(), other: None }.holds(c)
 }
 
-/// "Smallest contender within a point of f32:".
+/// "Smallest variant within a point of f32:".
 fn pick_title(c: &Comparison, kind: ClaimKind, row: &Row) -> Option<Sentence> {
     let start = Sentence::default().claim(kind, row.name());
     Some(match kind {
         ClaimKind::SmallestWithin | ClaimKind::FastestWithin | ClaimKind::LeastWithin => {
-            start.text(" within ").figure(c.fact(What::Threshold)?).text(" point of ").name(c.reference()?.name())
+            let start = start.text(" of those shown within ").figure(c.fact(What::Threshold)?);
+            start.text(" point of ").name(c.reference()?.name())
         }
         ClaimKind::SmallestEqual => {
             start.text(" with ").claim(ClaimKind::NoLoss, row.name()).text(" against ").name(c.reference()?.name())
         }
-        _ => start.text(" contender"),
+        _ => start.text(" variant"),
     })
 }
 
@@ -94,13 +165,14 @@ fn recommendations(c: &Comparison) -> Vec<Finding> {
         let sentence = sentence.then(size_and_speed(c, row)).text(".");
         out.push(finding(c, Tone::Good, sentence, Some(row.name())));
     }
-    if let Some(reference) = c.reference().filter(|r| holds(c, ClaimKind::NoneClose, r.name())) {
+    let sound = c.standing != Some(Standing::NothingLearnt) && c.too_few_rows().is_none();
+    if let Some(reference) = c.reference().filter(|r| sound && holds(c, ClaimKind::NoneClose, r.name())) {
         let others = c.networks().filter(|r| r.verdict != Verdict::Reference && r.change.is_some()).count();
         let threshold = c.fact(What::Threshold).filter(|_| others > 0);
         if let Some(threshold) = threshold {
             let sentence = Sentence::default()
                 .claim(ClaimKind::NoneClose, reference.name())
-                .text(" stays within ")
+                .text(" is shown to stay within ")
                 .figure(threshold)
                 .text(" point of ")
                 .name(reference.name())
@@ -117,7 +189,7 @@ fn spread(c: &Comparison) -> Option<Finding> {
         return None;
     }
     let sentence = Sentence::default()
-        .text("Every contender lies within ")
+        .text("Every variant lies within ")
         .figure(c.fact(What::WidestGap)?)
         .text(" points of ")
         .name(c.reference()?.name())
@@ -134,7 +206,7 @@ fn failure(c: &Comparison, row: &Row) -> Option<Finding> {
         .text(" ")
         .claim(ClaimKind::Fails, row.name())
         .text(": accuracy ")
-        .asked(c, row.name(), What::Measure("accuracy".into()))?
+        .asked(c, row.name(), accuracy())?
         .text(", chance ")
         .figure(c.fact(What::Chance)?);
     if row.record.detail.expected_to_fail {
@@ -145,7 +217,6 @@ fn failure(c: &Comparison, row: &Row) -> Option<Finding> {
 
 /// What can be had without a network, and the ceiling.
 fn baselines(c: &Comparison) -> Option<Finding> {
-    let accuracy = || What::Measure("accuracy".into());
     let reference = c.reference()?;
     let mut sentence = Sentence::default()
         .name(reference.name())
@@ -166,8 +237,8 @@ fn baselines(c: &Comparison) -> Option<Finding> {
     Some(finding(c, Tone::Neutral, sentence.text("."), None))
 }
 
-/// One contender against the reference: quality, size, speed, dominance.
-fn contender(c: &Comparison, row: &Row) -> Option<Finding> {
+/// One variant against the reference: quality, size, speed, dominance.
+fn variant(c: &Comparison, row: &Row) -> Option<Finding> {
     let mut sentence = Sentence::default().name(row.name()).text(": ").then(quality(c, row)?).text(" ");
     sentence = sentence.then(size_and_speed(c, row)).text(".");
     if let Some(by) = row.dominated_by {
@@ -178,9 +249,8 @@ fn contender(c: &Comparison, row: &Row) -> Option<Finding> {
             .name(by)
             .text(".");
     }
-    let accuracy = |r: &Row| r.value("accuracy").unwrap_or(f64::NEG_INFINITY);
-    let plain = c.rows.iter().filter(|r| !r.network()).max_by(|a, b| accuracy(a).total_cmp(&accuracy(b)));
-    if let Some(plain) = plain.filter(|p| accuracy(row) < accuracy(p) && row.verdict != Verdict::Fails) {
+    let below = |p: &&Row| row.value("accuracy") < p.value("accuracy") && row.verdict != Verdict::Fails;
+    if let Some(plain) = c.plain().filter(below) {
         sentence = sentence
             .text(" Its accuracy is ")
             .claim_against(ClaimKind::BelowBaseline, row.name(), plain.name())
@@ -225,12 +295,8 @@ fn quality(c: &Comparison, row: &Row) -> Option<Sentence> {
         let sentence = sentence.asked(c, reference, What::Measure(measure.into()))?;
         return Some(sentence.text(" of ").name(reference).text("."));
     };
-    let mut sentence = start
-        .text("accuracy ")
-        .asked(c, name, What::Measure("accuracy".into()))?
-        .text(", ")
-        .asked(c, name, What::Points)?
-        .text(" points");
+    let mut sentence =
+        start.text("accuracy ").asked(c, name, accuracy())?.text(", ").asked(c, name, What::Points)?.text(" points");
     if let (Some(relative), Some(errors)) = (c.ask(name, What::Relative), c.ask(name, What::ErrorRate)) {
         sentence = sentence.text(" (relative ").figure(relative).text(", error rate ").figure(errors).text(")");
     }
@@ -281,13 +347,14 @@ fn finding(c: &Comparison, tone: Tone, sentence: Sentence, recommends: Option<&s
 pub(crate) fn cards(c: &Comparison) -> Vec<Card> {
     let mut out = Vec::new();
     if let Some(reference) = c.reference() {
-        let title = Sentence::default().text("Reference");
-        out.push(Card {
-            title,
-            name: reference.name().into(),
-            tone: Tone::Neutral,
-            lines: reference_lines(c, reference),
-        });
+        let (title, tone) = match c.standing {
+            Some(Standing::NothingLearnt) => {
+                let words = Sentence::default().text("Reference, which ");
+                (words.claim(ClaimKind::NothingLearnt, reference.name()), Tone::Bad)
+            }
+            _ => (Sentence::default().text("Reference"), Tone::Neutral),
+        };
+        out.push(Card { title, name: reference.name().into(), tone, lines: reference_lines(c, reference) });
     }
     for (kind, row) in picks(c) {
         let Some(title) = pick_title(c, kind, row) else {
@@ -313,7 +380,7 @@ fn reference_lines(c: &Comparison, row: &Row) -> Vec<Sentence> {
 fn gain_lines(c: &Comparison, row: &Row) -> Vec<Sentence> {
     let name = row.name();
     let quality = if row.verdict == Verdict::Fails {
-        Sentence::default().asked(c, name, What::Measure("accuracy".into())).map(|s| s.text(" accuracy"))
+        Sentence::default().asked(c, name, accuracy()).map(|s| s.text(" accuracy"))
     } else {
         Sentence::default().asked(c, name, What::Points).map(|s| s.text(" points"))
     };

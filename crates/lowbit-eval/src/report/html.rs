@@ -4,9 +4,10 @@ use super::charts::{Chart, escape};
 use super::checks::{CheckResult, Outcome};
 use super::document::{Block, Card, Cell, Document, Fact, Section, Table};
 use super::json;
-use super::sentence::{Finding, Part, Sentence, Tone};
+use super::sentence::{Part, Sentence, Tone};
 use crate::record::Results;
-use std::fmt::Write;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 
 /// Style of the page.
 const STYLE: &str = include_str!("style.css");
@@ -17,32 +18,30 @@ const RECORDS_CLOSE: &str = "</script>";
 
 /// The whole file.
 pub(crate) fn render(document: &Document, results: &Results) -> String {
-    let mut out = String::new();
+    let mut page = Page { out: String::new(), glossary: &document.glossary };
     let title = escape(&document.title);
-    let _ = write!(
-        out,
+    page.line(format_args!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta name=\"generator\" content=\"lowbit {}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
+         <meta name=\"generator\" content=\"lowbit {}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>",
         escape(&results.tool.version)
-    );
-    let _ = write!(out, "<header class=\"top\">\n<p class=\"kicker\">lowbit report</p>\n<h1>{title}</h1>\n");
-    blocks(&document.lead, &mut out);
-    out.push_str("</header>\n<nav aria-label=\"Sections\"><ul>\n");
+    ));
+    page.line(format_args!("<header class=\"top\">\n<p class=\"kicker\">lowbit report</p>\n<h1>{title}</h1>"));
+    page.blocks(&document.lead);
+    page.line(format_args!("</header>\n<nav aria-label=\"Sections\"><ul>"));
     for section in &document.sections {
-        let _ = writeln!(out, "<li><a href=\"#{}\">{}</a></li>", escape(&section.id), escape(&section.title));
+        page.line(format_args!("<li><a href=\"#{}\">{}</a></li>", escape(&section.id), escape(&section.title)));
     }
-    out.push_str("</ul></nav>\n<main>\n");
-    document.sections.iter().for_each(|s| render_section(s, &mut out));
-    let _ = write!(
-        out,
-        "</main>\n<footer><p>Every number of this page comes from the records embedded in it. To check that: \
-         <code>lowbit report --verify</code> on the directory of this file.</p></footer>\n\
-         {RECORDS_OPEN}{}{RECORDS_CLOSE}\n</body>\n</html>\n",
+    page.line(format_args!("</ul></nav>\n<main>"));
+    document.sections.iter().for_each(|s| page.section(s));
+    page.line(format_args!(
+        "</main>\n<footer><p>Every number of this page comes from the records embedded in it. <code>lowbit report --verify</code> \
+         on the directory of this file checks that all of it agrees; who made it, that cannot tell.</p></footer>\n\
+         {RECORDS_OPEN}{}{RECORDS_CLOSE}\n</body>\n</html>",
         json::embedded(results)
-    );
-    out
+    ));
+    page.out
 }
 
 /// The records a page holds, as JSON text.
@@ -51,56 +50,217 @@ pub(crate) fn records(html: &str) -> Option<&str> {
     Some(&html[start..start + html[start..].find(RECORDS_CLOSE)?])
 }
 
-fn render_section(section: &Section, out: &mut String) {
-    let id = escape(&section.id);
-    let _ = writeln!(out, "<section id=\"{id}\" aria-labelledby=\"{id}-title\">");
-    let _ = writeln!(out, "<h2 id=\"{id}-title\">{}</h2>", escape(&section.title));
-    blocks(&section.blocks, out);
-    out.push_str("</section>\n");
+/// A page being written.
+struct Page<'a> {
+    out: String,
+    /// What the names of variants stand for.
+    glossary: &'a BTreeMap<String, String>,
 }
 
-fn blocks(list: &[Block], out: &mut String) {
-    let folded = |i: usize| matches!(list.get(i), Some(Block::Details(..)));
-    for (i, block) in list.iter().enumerate() {
-        // Several foldings in a row stand side by side.
-        let (before, after) = (i > 0 && folded(i - 1), folded(i + 1));
-        if folded(i) && !before && after {
-            out.push_str("<div class=\"folds\">\n");
-        }
-        match block {
-            Block::Facts(facts) => facts_list(facts, out),
-            Block::Paragraph(text) => {
-                let _ = writeln!(out, "<p class=\"lead\">{}</p>", escape(text));
+impl Page<'_> {
+    fn line(&mut self, text: fmt::Arguments) {
+        // Writing to memory cannot fail.
+        let _ = writeln!(self.out, "{text}");
+    }
+
+    fn section(&mut self, section: &Section) {
+        let id = escape(&section.id);
+        self.line(format_args!("<section id=\"{id}\" aria-labelledby=\"{id}-title\">"));
+        self.line(format_args!("<h2 id=\"{id}-title\">{}</h2>", escape(&section.title)));
+        self.blocks(&section.blocks);
+        self.line(format_args!("</section>"));
+    }
+
+    fn blocks(&mut self, list: &[Block]) {
+        let folded = |i: usize| matches!(list.get(i), Some(Block::Details(..)));
+        for (i, block) in list.iter().enumerate() {
+            // Several foldings in a row stand side by side.
+            let (before, after) = (i > 0 && folded(i - 1), folded(i + 1));
+            if folded(i) && !before && after {
+                self.line(format_args!("<div class=\"folds\">"));
             }
+            self.block(block);
+            if folded(i) && before && !after {
+                self.line(format_args!("</div>"));
+            }
+        }
+    }
+
+    fn block(&mut self, block: &Block) {
+        match block {
+            Block::Facts(facts) => self.facts(facts),
+            Block::Paragraph(text) => self.line(format_args!("<p class=\"lead\">{}</p>", escape(text))),
             Block::Callout(tone, text) => {
-                let _ = writeln!(out, "<p class=\"callout {}\" role=\"note\">{}</p>", class(*tone), escape(text));
+                let (class, text) = (class(*tone), escape(text));
+                self.line(format_args!("<p class=\"callout {class}\" role=\"note\">{text}</p>"));
+            }
+            Block::Headline(findings) => {
+                for finding in findings {
+                    let (class, text) = (class(finding.tone), self.sentence(&finding.sentence));
+                    self.line(format_args!("<p class=\"headline {class}\" role=\"note\">{text}</p>"));
+                }
             }
             Block::Cards(cards) => {
-                out.push_str("<div class=\"cards\">\n");
-                cards.iter().for_each(|c| card(c, out));
-                out.push_str("</div>\n");
+                self.line(format_args!("<div class=\"cards\">"));
+                cards.iter().for_each(|c| self.card(c));
+                self.line(format_args!("</div>"));
             }
             Block::Findings(findings) => {
-                out.push_str("<ul class=\"findings\">\n");
-                findings.iter().for_each(|f| finding(f, out));
-                out.push_str("</ul>\n");
+                self.line(format_args!("<ul class=\"findings\">"));
+                for finding in findings {
+                    let (class, text) = (class(finding.tone), self.sentence(&finding.sentence));
+                    self.line(format_args!("<li class=\"{class}\">{text}</li>"));
+                }
+                self.line(format_args!("</ul>"));
             }
-            Block::Table(t) => table(t, out),
+            Block::Table(t) => self.table(t),
             Block::Charts(charts) => {
-                out.push_str("<div class=\"charts\">\n");
-                charts.iter().for_each(|c| chart(c, out));
-                out.push_str("</div>\n");
+                self.line(format_args!("<div class=\"charts\">"));
+                charts.iter().for_each(|c| self.chart(c));
+                self.line(format_args!("</div>"));
             }
             Block::Details(summary, inner) => {
-                let _ = writeln!(out, "<details><summary>{}</summary>", escape(summary));
-                blocks(inner, out);
-                out.push_str("</details>\n");
+                self.line(format_args!("<details><summary>{}</summary>", escape(summary)));
+                self.blocks(inner);
+                self.line(format_args!("</details>"));
             }
-            Block::Checks(results) => checks(results, out),
+            Block::Checks(results) => self.checks(results),
         }
-        if folded(i) && before && !after {
-            out.push_str("</div>\n");
+    }
+
+    fn facts(&mut self, facts: &[Fact]) {
+        self.line(format_args!("<dl class=\"facts\">"));
+        for fact in facts {
+            let (label, value) = (escape(&fact.label), escape(&fact.value));
+            match fact.code {
+                true => {
+                    self.line(format_args!("<div class=\"whole\"><dt>{label}</dt><dd><code>{value}</code></dd></div>"))
+                }
+                false => self.line(format_args!("<div><dt>{label}</dt><dd>{value}</dd></div>")),
+            }
         }
+        self.line(format_args!("</dl>"));
+    }
+
+    /// ` title="..."` with what a name stands for; nothing where it is no variant's.
+    fn meaning(&self, name: &str) -> String {
+        self.glossary.get(name).map_or(String::new(), |about| format!(" title=\"{}\"", escape(about)))
+    }
+
+    /// Figures carry their origin as a tooltip, names what they stand for.
+    fn sentence(&self, sentence: &Sentence) -> String {
+        let mut out = String::new();
+        for part in &sentence.parts {
+            let text = escape(&part.to_string());
+            let _ = match part {
+                Part::Text(_) => write!(out, "{text}"),
+                Part::Name(name) => write!(out, "<code{}>{text}</code>", self.meaning(name)),
+                Part::Figure(figure) => {
+                    let mark = figure.mark.map(|m| format!(", {m}")).unwrap_or_default();
+                    write!(out, "<span class=\"fig\" title=\"{}{mark}\">{text}</span>", escape(&figure.origin()))
+                }
+                Part::Claim(_) => write!(out, "<b>{text}</b>"),
+            };
+        }
+        out
+    }
+
+    fn card(&mut self, card: &Card) {
+        self.line(format_args!("<article class=\"card {}\">", class(card.tone)));
+        let title = self.sentence(&card.title);
+        self.line(format_args!("<p class=\"card-title\">{title}</p>"));
+        let meaning = self.meaning(&card.name);
+        self.line(format_args!("<h3{meaning}>{}</h3>\n<ul>", escape(&card.name)));
+        for line in &card.lines {
+            let line = self.sentence(line);
+            self.line(format_args!("<li>{line}</li>"));
+        }
+        self.line(format_args!("</ul>\n</article>"));
+    }
+
+    fn table(&mut self, table: &Table) {
+        self.line(format_args!("<figure class=\"table\">"));
+        if !table.caption.is_empty() {
+            self.line(format_args!("<h3>{}</h3>", escape(&table.caption)));
+        }
+        let numeric = |i: usize| table.rows.iter().any(|r| r.get(i).is_some_and(|c| c.number));
+        let numeric: Vec<bool> = (0..table.head.len()).map(numeric).collect();
+        let label = escape(if table.caption.is_empty() { "Table" } else { &table.caption });
+        let open = "<div class=\"scroll\" role=\"region\"";
+        self.line(format_args!("{open} aria-label=\"{label}\" tabindex=\"0\"><table>\n<thead><tr>"));
+        for (head, number) in table.head.iter().zip(&numeric) {
+            let number = if *number { " class=\"num\"" } else { "" };
+            self.line(format_args!("<th scope=\"col\"{number}>{}</th>", escape(head)));
+        }
+        self.line(format_args!("</tr></thead>\n<tbody>"));
+        for row in &table.rows {
+            self.out.push_str("<tr>");
+            for (i, cell) in row.iter().enumerate() {
+                self.cell(cell, i == 0, numeric.get(i) == Some(&true));
+            }
+            self.line(format_args!("</tr>"));
+        }
+        self.line(format_args!("</tbody></table></div>"));
+        if !table.foot.is_empty() {
+            self.line(format_args!("<figcaption>{}</figcaption>", escape(&table.foot)));
+        }
+        self.line(format_args!("</figure>"));
+    }
+
+    fn cell(&mut self, cell: &Cell, heading: bool, number: bool) {
+        let mut classes: Vec<&str> = Vec::new();
+        if number {
+            classes.push("num");
+        }
+        if cell.missing || cell.quiet {
+            classes.push("quiet");
+        }
+        if cell.heat.is_some() {
+            classes.push("heat");
+        }
+        let class_text = if classes.is_empty() { String::new() } else { format!(" class=\"{}\"", classes.join(" ")) };
+        let heat = cell.heat.map(|h| format!(" style=\"--heat:{h:.2}\"")).unwrap_or_default();
+        let text = escape(&cell.text);
+        let text = match cell.tone {
+            Some(tone) => format!("<span class=\"tag {}\">{text}</span>", class(tone)),
+            None => text,
+        };
+        let note = match cell.note.is_empty() {
+            true => String::new(),
+            false => format!("<small>{}</small>", escape(&cell.note)),
+        };
+        let _ = match heading {
+            true => write!(self.out, "<th scope=\"row\"{}>{text}{note}</th>", self.meaning(&cell.text)),
+            false => write!(self.out, "<td{class_text}{heat}>{text}{note}</td>"),
+        };
+    }
+
+    fn chart(&mut self, chart: &Chart) {
+        let (title, caption) = (escape(&chart.title), escape(&chart.caption));
+        self.line(format_args!(
+            "<figure class=\"chart\">\n<h3>{title}</h3>\n<div class=\"wide\">{}</div>\n<div class=\"narrow\">{}</div>\n\
+             <figcaption>{caption}</figcaption>\n</figure>",
+            chart.wide, chart.narrow
+        ));
+    }
+
+    fn checks(&mut self, results: &[CheckResult]) {
+        self.line(format_args!("<ol class=\"checks\">"));
+        for result in results {
+            let (class, word, lines): (&str, &str, &[String]) = match &result.outcome {
+                Outcome::Pass => ("good", "pass", &[]),
+                Outcome::Notice(lines) => ("warn", "notice", lines),
+                Outcome::Fail(lines) => ("bad", "fail", lines),
+                Outcome::NotApplicable(why) => ("neutral", "not applicable", std::slice::from_ref(why)),
+            };
+            let (id, name) = (result.id, escape(result.name));
+            let _ = write!(self.out, "<li value=\"{id}\"><span class=\"tag {class}\">{word}</span> {name}");
+            for line in lines {
+                let _ = write!(self.out, "<small>{}</small>", escape(line));
+            }
+            self.line(format_args!("</li>"));
+        }
+        self.line(format_args!("</ol>"));
     }
 }
 
@@ -111,140 +271,4 @@ fn class(tone: Tone) -> &'static str {
         Tone::Warn => "warn",
         Tone::Neutral => "neutral",
     }
-}
-
-fn facts_list(facts: &[Fact], out: &mut String) {
-    out.push_str("<dl class=\"facts\">\n");
-    for fact in facts {
-        let (label, value) = (escape(&fact.label), escape(&fact.value));
-        let _ = match fact.code {
-            true => writeln!(out, "<div class=\"whole\"><dt>{label}</dt><dd><code>{value}</code></dd></div>"),
-            false => writeln!(out, "<div><dt>{label}</dt><dd>{value}</dd></div>"),
-        };
-    }
-    out.push_str("</dl>\n");
-}
-
-/// Figures carry their origin as a tooltip.
-fn sentence(sentence: &Sentence) -> String {
-    let mut out = String::new();
-    for part in &sentence.parts {
-        let text = escape(&part.to_string());
-        let _ = match part {
-            Part::Text(_) => write!(out, "{text}"),
-            Part::Name(_) => write!(out, "<code>{text}</code>"),
-            Part::Figure(figure) => {
-                let mark = figure.mark.map(|m| format!(", {m}")).unwrap_or_default();
-                write!(out, "<span class=\"fig\" title=\"{}{mark}\">{text}</span>", escape(&figure.origin()))
-            }
-            Part::Claim(_) => write!(out, "<b>{text}</b>"),
-        };
-    }
-    out
-}
-
-fn card(card: &Card, out: &mut String) {
-    let _ = writeln!(out, "<article class=\"card {}\">", class(card.tone));
-    let _ = writeln!(out, "<p class=\"card-title\">{}</p>", sentence(&card.title));
-    let _ = writeln!(out, "<h3>{}</h3>\n<ul>", escape(&card.name));
-    for line in &card.lines {
-        let _ = writeln!(out, "<li>{}</li>", sentence(line));
-    }
-    out.push_str("</ul>\n</article>\n");
-}
-
-fn finding(finding: &Finding, out: &mut String) {
-    let _ = writeln!(out, "<li class=\"{}\">{}</li>", class(finding.tone), sentence(&finding.sentence));
-}
-
-fn table(table: &Table, out: &mut String) {
-    out.push_str("<figure class=\"table\">\n");
-    if !table.caption.is_empty() {
-        let _ = writeln!(out, "<h3>{}</h3>", escape(&table.caption));
-    }
-    let numeric = |i: usize| table.rows.iter().any(|r| r.get(i).is_some_and(|c| c.number));
-    let label = if table.caption.is_empty() { "Table" } else { &table.caption };
-    let _ = write!(
-        out,
-        "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table>\n<thead><tr>",
-        escape(label)
-    );
-    for (i, head) in table.head.iter().enumerate() {
-        let number = if numeric(i) { " class=\"num\"" } else { "" };
-        let _ = write!(out, "<th scope=\"col\"{number}>{}</th>", escape(head));
-    }
-    out.push_str("</tr></thead>\n<tbody>\n");
-    for row in &table.rows {
-        out.push_str("<tr>");
-        for (i, cell) in row.iter().enumerate() {
-            cell_into(cell, i == 0, numeric(i), out);
-        }
-        out.push_str("</tr>\n");
-    }
-    out.push_str("</tbody></table></div>\n");
-    if !table.foot.is_empty() {
-        let _ = writeln!(out, "<figcaption>{}</figcaption>", escape(&table.foot));
-    }
-    out.push_str("</figure>\n");
-}
-
-fn cell_into(cell: &Cell, heading: bool, number: bool, out: &mut String) {
-    let mut classes: Vec<&str> = Vec::new();
-    if number {
-        classes.push("num");
-    }
-    if cell.missing || cell.quiet {
-        classes.push("quiet");
-    }
-    if cell.heat.is_some() {
-        classes.push("heat");
-    }
-    let class_text = if classes.is_empty() { String::new() } else { format!(" class=\"{}\"", classes.join(" ")) };
-    let heat = cell.heat.map(|h| format!(" style=\"--heat:{h:.2}\"")).unwrap_or_default();
-    let text = escape(&cell.text);
-    let text = match cell.tone {
-        Some(tone) => format!("<span class=\"tag {}\">{text}</span>", class(tone)),
-        None => text,
-    };
-    let note = match cell.note.is_empty() {
-        true => String::new(),
-        false => format!("<small>{}</small>", escape(&cell.note)),
-    };
-    let _ = match heading {
-        true => write!(out, "<th scope=\"row\">{text}{note}</th>"),
-        false => write!(out, "<td{class_text}{heat}>{text}{note}</td>"),
-    };
-}
-
-fn chart(chart: &Chart, out: &mut String) {
-    let (title, caption) = (escape(&chart.title), escape(&chart.caption));
-    let _ = writeln!(
-        out,
-        "<figure class=\"chart\">\n<h3>{title}</h3>\n<div class=\"wide\">{}</div>\n<div class=\"narrow\">{}</div>\n\
-         <figcaption>{caption}</figcaption>\n</figure>",
-        chart.wide, chart.narrow
-    );
-}
-
-fn checks(results: &[CheckResult], out: &mut String) {
-    out.push_str("<ol class=\"checks\">\n");
-    for result in results {
-        let (class, word, lines): (&str, &str, &[String]) = match &result.outcome {
-            Outcome::Pass => ("good", "pass", &[]),
-            Outcome::Notice(lines) => ("warn", "notice", lines),
-            Outcome::Fail(lines) => ("bad", "fail", lines),
-            Outcome::NotApplicable(why) => ("neutral", "not applicable", std::slice::from_ref(why)),
-        };
-        let _ = write!(
-            out,
-            "<li value=\"{}\"><span class=\"tag {class}\">{word}</span> {}",
-            result.id,
-            escape(result.name)
-        );
-        for line in lines {
-            let _ = write!(out, "<small>{}</small>", escape(line));
-        }
-        out.push_str("</li>\n");
-    }
-    out.push_str("</ol>\n");
 }

@@ -35,7 +35,12 @@ fn blocks(list: &[Block], out: &mut String) {
             Block::Callout(_, text) => {
                 let _ = write!(out, "> **{}**\n\n", escape(text));
             }
-            // The findings below the cards say the same.
+            Block::Headline(findings) => {
+                for finding in findings {
+                    let _ = write!(out, "{}\n\n", sentence(&finding.sentence));
+                }
+            }
+            // The findings say the same.
             Block::Cards(_) => {}
             Block::Findings(findings) => {
                 for finding in findings {

@@ -49,9 +49,9 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "accuracy" "Accuracy" ["fraction"] Style::Percent,
         "Correct answers divided by test rows, with the Wilson 95 % interval.";
     "f1_macro" "Macro F1" ["fraction"] Style::Percent,
-        "Plain mean over classes of the F1 score, each the harmonic mean of precision and recall.";
-    "precision_macro" "Macro precision" ["fraction"] Style::Percent, "Plain mean over classes of precision.";
-    "recall_macro" "Macro recall" ["fraction"] Style::Percent, "Plain mean over classes of recall.";
+        "Plain mean of the F1 score, each the harmonic mean of precision and recall, over the classes that occur.";
+    "precision_macro" "Macro precision" ["fraction"] Style::Percent, "Plain mean of precision over the classes that occur.";
+    "recall_macro" "Macro recall" ["fraction"] Style::Percent, "Plain mean of recall over the classes that occur.";
     "f1/" "F1" ["fraction"] Style::Percent, "F1 score of one class against all others.";
     "bits_per_byte" "Bits per byte" ["bits"] Style::Fixed(4),
         "Negative log2 probability of the text divided by its bytes.";
@@ -64,7 +64,7 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "mse" "Mean squared error" ["count" "squared_target"] Style::Plain,
         "Mean squared difference, in squared units of the target.";
     "latency_p50" "Median latency" ["seconds"] Style::Seconds,
-        "Wall-clock time of one example alone (batch 1), tokenization included, median over all timed runs; contenders \
+        "Wall-clock time of one example alone (batch 1), tokenization included, median over all timed runs; variants \
          take turns, so that a disturbance of the machine hits all of them.";
     "latency_p90" "p90 latency" ["seconds"] Style::Seconds, "The time that 90 % of the runs stay below.";
     "latency_p99" "p99 latency" ["seconds"] Style::Seconds, "The time that 99 % of the runs stay below.";

@@ -1,6 +1,6 @@
 //! Records in, report out: HTML, Markdown, CSV and JSON that cannot contradict each other.
 //!
-//! `compare` derives what follows from the records of a task; `query` is the only way from there to a printed number;
+//! `compare` derives what follows from the records of a task, `noise` what is beyond noise; `query` is the only way from there to a printed number;
 //! `findings`, `tables` and `charts` ask it and build a `document`, which `html` and `markdown` print; `checks` look at
 //! records and document. [`verify`] does all of it again and compares files byte by byte.
 
@@ -13,10 +13,12 @@ mod html;
 mod json;
 mod markdown;
 mod measures;
+mod noise;
 mod notes;
 mod number;
 mod query;
 mod sentence;
+mod summary;
 mod table_csv;
 mod tables;
 mod verify;
@@ -24,6 +26,8 @@ mod verify;
 pub use charts::{Mark, Panel, Roofline};
 pub use checks::{CHECKS, Check, CheckResult, Outcome};
 pub use sentence::{Finding, Tone};
+pub use summary::summary;
+pub use verify::hashes;
 
 use crate::Error;
 use crate::record::{Results, SCHEMA_VERSION};
@@ -110,12 +114,15 @@ pub fn check(results: &Results) -> Vec<CheckResult> {
     outcomes(&Document::new(results)).to_vec()
 }
 
-/// Reads the records of `dir` again, runs every check on them, and compares each file of the report with what the records
-/// give. A report is sound when no result has [`CheckResult::failed`].
-pub fn verify(dir: &Path) -> Result<Vec<CheckResult>, Error> {
-    let results = read(dir)?;
+/// Reads the records of a directory (or of the file in it) again, runs every check on them, and compares each file of the
+/// report with what the records give, and each file of the comparison with its hash. A report is consistent when no result
+/// has [`CheckResult::failed`]; who made it, no check can tell.
+pub fn verify(path: &Path) -> Result<Vec<CheckResult>, Error> {
+    let results = read(path)?;
+    let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let document = Document::new(&results);
     let mut out = outcomes(&document).to_vec();
+    out.push(verify::beside(dir, &results));
     out.push(verify::embedded(dir, &results));
     for output in OUTPUTS {
         out.push(verify::file(dir, output.name, &(output.render)(&document, &results), &results));

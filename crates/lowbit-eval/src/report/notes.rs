@@ -1,12 +1,13 @@
 //! The words around the numbers: title, task, machine, warnings, and how each quantity was obtained.
 
-use super::compare::{Comparison, MIN_SAMPLES, SAME_SPEED, Verdict};
+use super::compare::{Comparison, HIDDEN, Row, Verdict};
 use super::document::{Block, Cell, Fact, Table};
 use super::measures::{known, title as measure_title};
-use super::number::{Scale, count, plain};
+use super::noise::{MIN_SAMPLES, SAME_SIZE, SAME_SPEED, UNSTEADY};
+use super::number::{Scale, count, percent, plain};
 use super::query::{What, mark};
 use super::sentence::{Finding, Part};
-use crate::record::Results;
+use crate::record::{Results, TaskFacts};
 
 /// Title of the report.
 pub(crate) fn title(tasks: &[Comparison]) -> String {
@@ -14,18 +15,22 @@ pub(crate) fn title(tasks: &[Comparison]) -> String {
     format!("{}: what is gained and what is lost", names.join(", "))
 }
 
-/// Task, sentence about it, rows, ceiling.
-pub(crate) fn about(c: &Comparison, several: bool) -> Vec<Block> {
-    let mut out = Vec::new();
+/// The sentence about a task.
+pub(crate) fn about(c: &Comparison, several: bool) -> Option<Block> {
+    let about = c.facts.map(|f| f.about.as_str()).filter(|about| !about.is_empty());
+    let about = about.map(|about| if several { format!("{}: {about}", c.task) } else { about.into() });
+    about.or(several.then(|| c.task.to_string())).map(Block::Paragraph)
+}
+
+/// Task, rows, ceiling, reference.
+pub(crate) fn task(c: &Comparison) -> Vec<Fact> {
+    let mut list = vec![Fact::new("Task", c.task)];
     let Some(facts) = c.facts else {
-        return vec![Block::Facts(vec![Fact::new("Task", c.task)])];
+        return list;
     };
-    if !facts.about.is_empty() {
-        let about = if several { format!("{}: {}", c.task, facts.about) } else { facts.about.clone() };
-        out.push(Block::Paragraph(about));
-    }
     let rows = format!("{} training, {} test", count(facts.train_rows as f64), count(facts.test_rows as f64));
-    let mut list = vec![Fact::new("Task", c.task), Fact::new("Rows", rows)];
+    list.push(Fact::new("Rows", rows));
+    list.extend(facts.max_length.map(|n| Fact::new("Longest text", format!("{} tokens", count(n as f64)))));
     if let Some(ceiling) = c.fact(What::Ceiling) {
         let mark = ceiling.mark.map(|m| format!(" ({m})")).unwrap_or_default();
         list.push(Fact::new("Best possible accuracy", format!("{}{mark}", ceiling.text)));
@@ -34,30 +39,79 @@ pub(crate) fn about(c: &Comparison, several: bool) -> Vec<Block> {
         list.push(Fact::new("Chance", chance.text));
     }
     list.push(Fact::new("Reference", facts.baseline.clone()));
-    out.push(Block::Facts(list));
-    out
+    list
 }
 
 /// What a reader must know before trusting a number.
 pub(crate) fn warnings(c: &Comparison) -> Vec<String> {
     let mut out = Vec::new();
-    if let Some(facts) = c.facts.filter(|f| f.overlap_rows > 0) {
-        out.push(format!(
-            "Train and test overlap: {} of {} test rows also occur in the training split, so every accuracy is too high.",
-            count(facts.overlap_rows as f64),
-            count(facts.test_rows as f64)
-        ));
-    }
     if c.reference().is_none() {
-        out.push("The reference contender has no record: nothing is compared.".into());
+        out.push("The reference variant has no record: nothing is compared.".into());
     }
+    out.extend(c.facts.into_iter().flat_map(|facts| split_warnings(c, facts)));
     let scored = c.rows.iter().filter_map(|r| r.record.measures.get("accuracy")).map(|m| m.n).min();
     if let (Some(facts), Some(n)) = (c.facts, scored)
         && n < facts.test_rows
     {
         out.push(format!("Scored on a sample: {} of {} test rows.", count(n as f64), count(facts.test_rows as f64)));
     }
+    out.extend(unsteady(c));
+    for row in &c.rows {
+        out.extend(row.record.detail.notices.iter().map(|notice| format!("{}: {notice}", row.name())));
+    }
     out
+}
+
+/// Overlap, cut and empty texts, classes without rows.
+fn split_warnings(c: &Comparison, facts: &TaskFacts) -> Vec<String> {
+    let mut out = Vec::new();
+    let of = |part: u64, whole: u64| format!("{} of {}", count(part as f64), count(whole as f64));
+    if facts.overlap_rows > 0 {
+        let rows = of(facts.overlap_rows, facts.test_rows);
+        out.push(format!(
+            "Train and test overlap: {rows} test rows also occur in the training split, so every accuracy is too high."
+        ));
+    }
+    let splits = [("training", &facts.train, facts.train_rows), ("test", &facts.test, facts.test_rows)];
+    for (name, split, rows) in splits {
+        if let (Some(cut), Some(most)) = (split.truncated.filter(|cut| *cut > 0), facts.max_length) {
+            let (share, most) = (percent(cut as f64 / rows.max(1) as f64), count(most as f64));
+            let cut = of(cut, rows);
+            out.push(format!(
+                "Texts are cut: {cut} {name} rows ({share}) are longer than the {most} tokens a network sees; raise max_length."
+            ));
+        }
+        if split.empty > 0 {
+            out.push(format!("Empty texts: {} {name} rows hold no text.", of(split.empty, rows)));
+        }
+        let absent: Vec<usize> = (0..split.classes.len()).filter(|class| split.classes[*class] == 0).collect();
+        if !absent.is_empty() {
+            let classes = c.rows.iter().map(|r| &r.record.detail.classes).find(|classes| !classes.is_empty());
+            let class = |i: &usize| classes.and_then(|k| k.get(*i)).map_or(i.to_string(), Clone::clone);
+            let names: Vec<String> = absent.iter().take(SHOWN).map(class).collect();
+            let more = if absent.len() > SHOWN { ", \u{2026}" } else { "" };
+            let (absent, all) = (count(absent.len() as f64), count(split.classes.len() as f64));
+            out.push(format!("Classes without {name} rows: {absent} of {all} ({}{more}).", names.join(", ")));
+        }
+    }
+    out
+}
+
+/// Names listed in a warning.
+const SHOWN: usize = 5;
+
+/// Variants whose raw latencies vary more than a steady machine's.
+fn unsteady(c: &Comparison) -> Option<String> {
+    let of = |r: &Row| c.ask(r.name(), What::Variation).filter(|f| f.value > UNSTEADY);
+    let all: Vec<String> = c.networks().filter_map(|r| Some(format!("{} {}", r.name(), of(r)?.text))).collect();
+    let more = if all.len() > SHOWN { ", \u{2026}" } else { "" };
+    let names = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    (!all.is_empty()).then(|| {
+        format!(
+            "Unsteady times: the runs of a variant vary by up to so much of their mean ({names}{more}). Another program may have \
+             been at work; medians and their intervals stand, p90 and p99 do not."
+        )
+    })
 }
 
 /// Machine, program, command.
@@ -84,8 +138,8 @@ pub(crate) fn machine(results: &Results) -> Vec<Fact> {
     out
 }
 
-/// Whether a finding is the line of one contender, which starts with its name and a colon.
-pub(crate) fn is_contender_line(c: &Comparison, finding: &Finding) -> bool {
+/// Whether a finding is the line of one variant, which starts with its name and a colon.
+pub(crate) fn is_variant_line(c: &Comparison, finding: &Finding) -> bool {
     match finding.sentence.parts.as_slice() {
         [Part::Name(name), Part::Text(": "), ..] => c.row(name).is_some_and(|r| r.verdict != Verdict::Reference),
         _ => false,
@@ -119,11 +173,21 @@ pub(crate) fn method(results: &Results, tasks: &[Comparison]) -> Vec<Block> {
 
 fn derived() -> Table {
     let speed = format!(
-        "Median of the reference divided by the median of the contender, from at least {MIN_SAMPLES} raw runs of each. Called \
+        "Median of the reference divided by the median of the variant, from at least {MIN_SAMPLES} raw runs of each. Called \
          faster or slower only if the 95 % intervals of the two medians (order statistics) are apart and the medians differ \
          by more than a factor of {SAME_SPEED}."
     );
-    let rows: [(&str, &str); 9] = [
+    let most = plain(HIDDEN * 100.0);
+    let hidden = format!("The interval of the change holds zero, and no loss of more than {most} points.");
+    let undecided = format!(
+        "The interval of the change holds a loss of more than {most} points beside no loss at all, or interval and test \
+         disagree: there are too few test rows."
+    );
+    let dominated = format!(
+        "Another network is at least as accurate, as small and as fast by the measured values, and beyond noise in one of the \
+         three: sizes apart by a factor of {SAME_SIZE}, medians called faster, or accuracies shown to differ."
+    );
+    let rows: [(&str, &str); 14] = [
         (
             "Points",
             "Difference of two accuracies, in percentage points, on the same rows; 95 % interval of paired proportions after \
@@ -131,25 +195,31 @@ fn derived() -> Table {
         ),
         (
             "McNemar",
-            "Test on the rows that only one of the two answered right; p is not corrected for the number of contenders.",
+            "Test on the rows that only one of the two answered right; p is not corrected for the number of variants.",
         ),
-        (
-            "Not distinguishable, no loss shown",
-            "The interval includes zero, or p is at least 0.05. The interval says how large a difference may still be hidden.",
-        ),
+        ("Shown within a point", "The lower end of the interval of the change is above minus one point."),
+        ("No loss shown", &hidden),
+        ("Undecided", &undecided),
+        ("Higher, lower", "The interval excludes zero, and p is below 0.05."),
         ("Fails", "Shown to be less accurate, and more than half of what the reference has above chance is lost."),
-        ("Times smaller", "Weight bytes of the reference divided by those of the contender."),
-        ("Times faster", &speed),
-        ("Bits per weight", "All bytes of quantized tensors, scales included, times 8, divided by their weights."),
         (
-            "Dominated",
-            "Another network is at least as accurate, as small and as fast by the measured values, and better in one of the \
-             three.",
+            "Learnt nothing that shows",
+            "The interval of the accuracy reaches down to chance, or a baseline without a network is shown to be more accurate \
+             and has more than twice as much above chance.",
         ),
+        ("Times smaller", "Weight bytes of the reference divided by those of the variant."),
+        ("Times faster", &speed),
+        (
+            "Bits per weight",
+            "Bytes of quantized tensors, scales included, times 8, divided by their weights; padding of rows and columns to the \
+             units of the kernels is left out and stands in a column of its own.",
+        ),
+        ("Dominated", &dominated),
         (
             "Chance",
-            "Accuracy of always answering the most frequent class where that was run, else one over the classes.",
+            "Accuracy of always answering the most frequent class where that was run, and at least one over the classes.",
         ),
+        ("Macro", "Plain mean over the classes that occur among truths or answers, as scikit-learn has it by default."),
     ];
     let rows = rows.map(|(name, words)| vec![Cell::words(name), Cell::words(words)]);
     Table {
@@ -157,6 +227,33 @@ fn derived() -> Table {
         head: vec!["Word".into(), "Meaning".into()],
         rows: rows.into(),
         foot: String::new(),
+    }
+}
+
+/// What a variant's name stands for: what its maker says, else the formats it is stored in.
+pub(crate) fn explain(row: &Row) -> String {
+    let detail = &row.record.detail;
+    let made = super::tables::made(row);
+    let about = match (&detail.about, row.network()) {
+        (Some(about), _) => about.clone(),
+        (None, true) => super::tables::stored(row),
+        (None, false) => detail.note.clone().unwrap_or_default(),
+    };
+    let fails = if detail.expected_to_fail { "; expected to fail" } else { "" };
+    match about.is_empty() {
+        true => format!("{made}{fails}"),
+        false => format!("{made}: {about}{fails}"),
+    }
+}
+
+/// The legend of names.
+pub(crate) fn names(c: &Comparison) -> Table {
+    let rows = c.rows.iter().map(|r| vec![Cell::words(r.name()), Cell::words(explain(r))]).collect();
+    Table {
+        caption: String::new(),
+        head: vec!["Variant".into(), "What it is".into()],
+        rows,
+        foot: "Bits are those of the body's weights; tables and heads are often wider, see Formats by role.".into(),
     }
 }
 
@@ -174,6 +271,6 @@ fn made(tasks: &[Comparison]) -> Option<Block> {
             rows.push(vec![Cell::words(row.name()), Cell::words(note), Cell::words(facts)]);
         }
     }
-    let head = vec!["Contender".into(), "Remark".into(), "Identity".into()];
-    (!rows.is_empty()).then(|| Block::Table(Table { caption: "Contenders".into(), head, rows, foot: String::new() }))
+    let head = vec!["Variant".into(), "Remark".into(), "Identity".into()];
+    (!rows.is_empty()).then(|| Block::Table(Table { caption: "Variants".into(), head, rows, foot: String::new() }))
 }

@@ -1,5 +1,7 @@
 //! Numbers as text: one function per kind, so that a value looks the same in every table, sentence and plot.
 
+use crate::record::Measure;
+
 /// Minus sign of printed numbers.
 const MINUS: char = '\u{2212}';
 
@@ -61,6 +63,16 @@ pub(crate) fn times(ratio: f64) -> String {
 /// A p-value: three decimals, or the bound below which it lies.
 pub(crate) fn p_value(p: f64) -> String {
     if p < 0.001 { "p < 0.001".into() } else { format!("p = {}", fixed(p, 3)) }
+}
+
+/// The range of a measure as a message quotes it.
+pub(crate) fn range(m: &Measure) -> String {
+    match (m.lo, m.hi) {
+        (Some(lo), Some(hi)) => format!("{lo} to {hi}"),
+        (Some(lo), None) => format!("{lo} and up"),
+        (None, Some(hi)) => format!("up to {hi}"),
+        (None, None) => "none".into(),
+    }
 }
 
 /// About three significant digits, for values of unknown size.

@@ -1,4 +1,4 @@
-//! The only way from a record to a printed number: ask a [`What`] of a contender, get a [`Figure`].
+//! The only way from a record to a printed number: ask a [`What`] of a variant, get a [`Figure`].
 
 use super::compare::{Comparison, Row};
 use super::measures::{Style, known, style_of};
@@ -43,6 +43,8 @@ pub(crate) enum What {
     ShareQuantized,
     /// Share of zeros among them.
     Zeros,
+    /// Share of the weight bytes that hold no weight.
+    Padding,
     /// Number of parameters.
     Parameters,
     /// How many times faster than the reference.
@@ -57,12 +59,16 @@ pub(crate) enum What {
     Chance,
     /// Accuracy of the best possible classifier.
     Ceiling,
-    /// The distance a recommended contender may be below the reference, in points.
+    /// The distance a recommended variant may be below the reference, in points.
     Threshold,
     /// Largest accuracy gap to the reference, in points.
     WidestGap,
     /// Confidence level of intervals.
     Level,
+    /// Rows that were scored.
+    TestRows,
+    /// The least loss that the interval of an undecided network leaves open, in points.
+    OpenLoss,
 }
 
 /// A number with the query it came from.
@@ -70,7 +76,7 @@ pub(crate) enum What {
 pub(crate) struct Figure {
     /// What was asked.
     pub(crate) what: What,
-    /// Of which contender; empty for facts of the task.
+    /// Of which variant; empty for facts of the task.
     pub(crate) subject: String,
     /// The answer.
     pub(crate) value: f64,
@@ -81,7 +87,7 @@ pub(crate) struct Figure {
 }
 
 impl Comparison<'_> {
-    /// The figure for `what` of the contender `name`, or nothing when it is unknown.
+    /// The figure for `what` of the variant `name`, or nothing when it is unknown.
     pub(crate) fn ask(&self, name: &str, what: What) -> Option<Figure> {
         let row = self.row(name)?;
         let value = self.value_of(row, &what)?;
@@ -134,6 +140,7 @@ impl Comparison<'_> {
             }
             What::ShareQuantized => Some(ledger?.share),
             What::Zeros => ledger?.zeros,
+            What::Padding => Some(ledger?.padding as f64 / ledger?.bytes as f64),
             What::Parameters => Some(row.record.params as f64).filter(|_| row.network()),
             What::Faster => Some(row.speed?.0),
             What::Slower => Some(1.0 / row.speed?.0),
@@ -150,6 +157,8 @@ impl Comparison<'_> {
             What::Threshold => Some(super::compare::WITHIN),
             What::WidestGap => self.widest_gap(),
             What::Level => Some(0.95),
+            What::TestRows => Some(self.reference()?.record.measures.get("accuracy")?.n as f64),
+            What::OpenLoss => self.too_few_rows(),
             _ => None,
         }
     }
@@ -170,12 +179,14 @@ impl Comparison<'_> {
             What::Relative | What::ErrorRate => number::signed_percent(value),
             What::Smaller | What::Larger | What::Faster | What::Slower => number::times(value),
             What::BitsQuantized | What::BitsAll => number::fixed(value, 2),
-            What::ShareQuantized | What::Zeros | What::Variation => {
+            What::ShareQuantized | What::Zeros | What::Padding | What::Variation => {
                 format!("{} %", number::fixed(value * 100.0, 1))
             }
             What::Chance | What::Ceiling => number::percent(value),
             What::Threshold | What::Level => number::plain(value * 100.0),
-            What::WidestGap => number::fixed(value * 100.0, 2),
+            What::WidestGap | What::OpenLoss => number::fixed(value * 100.0, 2),
+            What::TestRows if value == 1.0 => "1 row".into(),
+            What::TestRows => format!("{} rows", number::count(value)),
             What::Gained | What::Lost | What::Parameters | What::Samples => number::count(value),
         }
     }

@@ -1,6 +1,7 @@
 //! Prose made of parts: fixed words, names, figures from queries, and claims that carry their own predicate.
 
-use super::compare::{Comparison, Pace, Row, Verdict, measured};
+use super::compare::{Comparison, Row, Standing, Verdict, measured};
+use super::noise::Pace;
 use super::query::{Figure, What};
 use std::fmt;
 
@@ -41,22 +42,30 @@ pub(crate) enum ClaimKind {
     Fastest,
     /// Lost more than half of the reference's margin over chance.
     Fails,
-    /// Some contender is at least as good in all and better in one.
+    /// Some variant is at least as good in all and better in one.
     Dominated,
     /// No network that is smaller is close to the reference.
     NoneClose,
     /// Less accurate than a baseline that is no network.
     BelowBaseline,
+    /// The reference is not shown to be above chance, or far below a baseline that is no network.
+    NothingLearnt,
+    /// A baseline that is no network is more accurate than every network.
+    AboveAll,
+    /// A baseline that is no network is shown to be more accurate than the reference.
+    AboveReference,
+    /// Networks are undecided, and none is shown to keep the accuracy.
+    TooFewRows,
 }
 
-/// A claim about a contender.
+/// A claim about a variant.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Claim {
     /// Which condition.
     pub(crate) kind: ClaimKind,
-    /// Contender it is about.
+    /// Variant it is about.
     pub(crate) subject: String,
-    /// Contender it is compared with, where that is not the reference.
+    /// Variant it is compared with, where that is not the reference.
     pub(crate) other: Option<String>,
 }
 
@@ -79,8 +88,12 @@ impl ClaimKind {
             ClaimKind::FastestWithin | ClaimKind::Fastest => "Lowest median latency",
             ClaimKind::Fails => "fails",
             ClaimKind::Dominated => "dominated",
-            ClaimKind::NoneClose => "No smaller contender",
+            ClaimKind::NoneClose => "No smaller variant",
             ClaimKind::BelowBaseline => "below",
+            ClaimKind::NothingLearnt => "learnt nothing that shows",
+            ClaimKind::AboveAll => "more accurate than every network here",
+            ClaimKind::AboveReference => "more accurate than the reference",
+            ClaimKind::TooFewRows => "Too few test rows",
         }
     }
 }
@@ -107,7 +120,7 @@ impl Claim {
             ClaimKind::Higher => Some(change?.distinguishable() && change?.points > 0.0),
             ClaimKind::Lower => Some(change?.distinguishable() && change?.points < 0.0),
             ClaimKind::NotDistinguishable => Some(!change?.distinguishable()),
-            ClaimKind::NoLoss => Some(!(change?.distinguishable() && change?.points < 0.0)),
+            ClaimKind::NoLoss => Some(matches!(row.verdict, Verdict::Same | Verdict::Higher)),
             ClaimKind::Smaller => Some(bytes_ratio()? < 1.0),
             ClaimKind::Larger => Some(bytes_ratio()? > 1.0),
             ClaimKind::SameSize => Some(bytes_ratio()? == 1.0),
@@ -121,10 +134,7 @@ impl Claim {
             ClaimKind::Smallest => least(working(), "weight_bytes"),
             ClaimKind::Fastest => least(working(), "latency_p50"),
             ClaimKind::Fails => Some(row.verdict == Verdict::Fails),
-            ClaimKind::Dominated => {
-                let other = c.row(self.other.as_deref()?)?;
-                Some(row.dominated_by.is_some() && dominates(other, row)?)
-            }
+            ClaimKind::Dominated => Some(row.dominated_by.is_some() && c.dominates(self.other.as_deref()?, row.name())),
             ClaimKind::NoneClose => {
                 let whole = size(row)?;
                 Some(c.close().iter().all(|r| size(r).is_none_or(|s| s >= whole)))
@@ -133,16 +143,19 @@ impl Claim {
                 let other = c.row(self.other.as_deref()?)?;
                 Some(!other.network() && row.value("accuracy")? < other.value("accuracy")?)
             }
+            ClaimKind::NothingLearnt => Some(is_reference(c, row) && c.standing? == Standing::NothingLearnt),
+            ClaimKind::AboveReference => Some(!row.network() && c.standing? != Standing::Sound),
+            ClaimKind::AboveAll => {
+                let mine = row.value("accuracy").filter(|_| !row.network())?;
+                Some(c.networks().all(|r| r.value("accuracy").is_some_and(|theirs| theirs < mine)))
+            }
+            ClaimKind::TooFewRows => Some(is_reference(c, row) && c.too_few_rows().is_some()),
         }
     }
 }
 
-/// At least as accurate, as small and (where both were timed) as fast, and better in one.
-fn dominates(other: &Row, row: &Row) -> Option<bool> {
-    let gain = |name: &str, sign: f64| Some(sign * (other.value(name)? - row.value(name)?));
-    let mut gains = vec![gain("accuracy", 1.0)?, gain("weight_bytes", -1.0)?];
-    gains.extend(gain("latency_p50", -1.0));
-    Some(gains.iter().all(|g| *g >= 0.0) && gains.iter().any(|g| *g > 0.0))
+fn is_reference(c: &Comparison, row: &Row) -> bool {
+    c.reference().is_some_and(|r| r.name() == row.name())
 }
 
 /// A piece of a sentence.
@@ -150,7 +163,7 @@ fn dominates(other: &Row, row: &Row) -> Option<bool> {
 pub(crate) enum Part {
     /// Fixed words, without digits and without words of comparison.
     Text(&'static str),
-    /// Name of a contender or task.
+    /// Name of a variant or task.
     Name(String),
     /// A number.
     Figure(Figure),
@@ -189,7 +202,7 @@ impl Sentence {
         self.push_claim(kind, subject, None)
     }
 
-    /// A comparison with another contender.
+    /// A comparison with another variant.
     pub(crate) fn claim_against(self, kind: ClaimKind, subject: &str, other: &str) -> Self {
         self.push_claim(kind, subject, Some(other.into()))
     }
@@ -253,7 +266,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Name of the contender the sentence recommends, if it recommends one.
+    /// Name of the variant the sentence recommends, if it recommends one.
     pub fn recommends(&self) -> Option<&str> {
         self.recommends.as_deref()
     }

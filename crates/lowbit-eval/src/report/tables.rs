@@ -1,14 +1,18 @@
 //! The tables of one task. Every number is asked of [`super::query`].
 
-use super::compare::{Comparison, Row, Verdict, is_low_bit};
+use super::compare::{Comparison, Row, Standing, Verdict, is_low_bit};
 use super::document::{Block, Cell, MISSING, Table};
 use super::measures::{MEASURES, title};
+use super::noise::{Pace, UNSTEADY};
 use super::query::What;
 use super::sentence::Tone;
+use crate::metrics::Confusion;
 use std::collections::BTreeMap;
 
 /// Classes up to which a confusion matrix is printed whole.
 const MATRIX_CLASSES: usize = 20;
+/// Variants whose confusions are printed; the records hold the others.
+const MATRICES: usize = 60;
 /// Confusions listed where there are more classes.
 const TOP_CONFUSIONS: usize = 20;
 
@@ -16,7 +20,7 @@ fn measure(name: &str) -> What {
     What::Measure(name.into())
 }
 
-/// One column: its title and how a contender fills it.
+/// One column: its title and how a variant fills it.
 struct Column<'c> {
     title: String,
     cell: Box<dyn Fn(&Row) -> Cell + 'c>,
@@ -51,14 +55,13 @@ impl Cell {
     }
 }
 
-fn table<'r>(
+fn table<'r, 'a: 'r>(
     caption: &str,
-    rows: impl Iterator<Item = &'r Row<'r>>,
+    rows: impl Iterator<Item = &'r Row<'a>>,
     columns: Vec<Column>,
     foot: &str,
 ) -> Option<Table> {
-    let mut out =
-        Table { caption: caption.into(), head: vec!["Contender".into()], rows: Vec::new(), foot: foot.into() };
+    let mut out = Table { caption: caption.into(), head: vec!["Variant".into()], rows: Vec::new(), foot: foot.into() };
     out.head.extend(columns.iter().map(|col| col.title.clone()));
     out.rows = rows
         .map(|row| std::iter::once(Cell::words(row.name())).chain(columns.iter().map(|col| (col.cell)(row))).collect())
@@ -66,8 +69,8 @@ fn table<'r>(
     (!out.rows.is_empty()).then_some(out)
 }
 
-/// How a contender came to be.
-fn made(row: &Row) -> String {
+/// How a variant came to be.
+pub(crate) fn made(row: &Row) -> String {
     let detail = &row.record.detail;
     match (detail.made.as_str(), &detail.parent) {
         ("baseline", _) => "baseline, no network".to_string(),
@@ -76,21 +79,25 @@ fn made(row: &Row) -> String {
     }
 }
 
-/// The table that answers the question: quality, size and speed of every contender.
+/// The table that answers the question: quality, size and speed of every variant.
 pub(crate) fn overview(c: &Comparison) -> Table {
     let reference = c.reference().map_or("the reference", |r| r.name());
     let mut columns = Vec::new();
     if c.has("accuracy") {
+        columns.push(Column { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r)) });
         columns.push(Column::ranged(c, "Accuracy", "accuracy"));
         let cell = |r: &Row| change_cell(c, r);
         columns.push(Column { title: format!("Points against {reference}"), cell: Box::new(cell) });
-        columns.push(Column { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r)) });
     } else if let Some(name) = super::findings::primary(c) {
         columns.push(Column::asks(c, title(name), measure(name)));
     }
     columns.push(Column::asks(c, "Weights", measure("weight_bytes")));
     columns.push(Column { title: "Times smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
-    columns.push(Column::asks(c, "Median latency, batch 1", measure("latency_p50")));
+    let cell = |r: &Row| {
+        let unsteady = if is_unsteady(c, r) { "unsteady" } else { "" };
+        ask(c, r, measure("latency_p50")).with_note(unsteady)
+    };
+    columns.push(Column { title: "Median latency, batch 1".into(), cell: Box::new(cell) });
     columns.push(Column { title: "Times faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
     let foot =
         "Range under an accuracy: Wilson 95 % interval. Range under points: 95 % interval of the paired difference.";
@@ -98,6 +105,31 @@ pub(crate) fn overview(c: &Comparison) -> Table {
     for (line, row) in out.rows.iter_mut().zip(&c.rows) {
         line[0].note = made(row);
     }
+    out
+}
+
+/// The overview for a terminal: one line per variant, in few words.
+pub(crate) fn brief(c: &Comparison, rows: &[&Row]) -> Table {
+    let mut columns = Vec::new();
+    let quality = super::findings::primary(c);
+    columns.extend(quality.map(|name| Column::asks(c, title(name), measure(name))));
+    if quality == Some("accuracy") {
+        columns.push(Column { title: "Points (95 %)".into(), cell: Box::new(|r| change_cell(c, r)) });
+    }
+    columns.push(Column::asks(c, "Weights", measure("weight_bytes")));
+    columns.push(Column { title: "Smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
+    columns.push(Column::asks(c, "Latency", measure("latency_p50")));
+    columns.push(Column { title: "Faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
+    if quality == Some("accuracy") {
+        columns.push(Column { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r).with_note("")) });
+    }
+    let mut out = table("", rows.iter().copied(), columns, "").unwrap_or_default();
+    let blank = |cell: &mut Cell| {
+        if cell.missing || cell.text == "reference" && cell.number {
+            cell.text = "-".into();
+        }
+    };
+    out.rows.iter_mut().flatten().for_each(blank);
     out
 }
 
@@ -122,12 +154,15 @@ fn verdict_cell(c: &Comparison, row: &Row) -> Cell {
         Verdict::Reference => ("reference", Tone::Neutral),
         Verdict::Baseline => ("baseline", Tone::Neutral),
         Verdict::Same => ("no loss shown", Tone::Good),
+        Verdict::Undecided => ("undecided", Tone::Neutral),
+        Verdict::Void => ("says nothing", Tone::Neutral),
         Verdict::Higher => ("higher", Tone::Good),
         Verdict::Lower => ("lower", Tone::Warn),
         Verdict::Fails => ("fails", Tone::Bad),
         Verdict::Unknown => (MISSING, Tone::Neutral),
     };
-    let dominated = row.dominated_by.filter(|_| row.network() && c.reference().is_some());
+    let meaningful = c.reference().is_some() && c.standing != Some(Standing::NothingLearnt);
+    let dominated = row.dominated_by.filter(|_| row.network() && meaningful);
     let note = dominated.map(|by| format!("dominated by {by}")).unwrap_or_default();
     Cell { tone: Some(tone), missing: text == MISSING, ..Cell::words(text).with_note(note) }
 }
@@ -171,23 +206,42 @@ fn won_lost(c: &Comparison, row: &Row) -> Cell {
     Cell::number(pair.map(|(won, lost)| format!("{} / {}", won.text, lost.text)))
 }
 
-/// F1 of every class.
+/// F1 of every class, or of the [`MATRIX_CLASSES`] that the reference finds hardest.
 pub(crate) fn classes(c: &Comparison) -> Option<Table> {
     let classes = &c.rows.iter().find(|r| !r.record.detail.classes.is_empty())?.record.detail.classes;
-    let columns = classes.iter().map(|k| Column::asks(c, k, measure(&format!("f1/{k}")))).collect();
+    let name = |class: &String| format!("f1/{class}");
+    let occurring = |class: &&String| c.rows.iter().any(|r| r.record.measures.contains_key(&name(class)));
+    let mut shown: Vec<&String> = classes.iter().filter(occurring).collect();
+    let foot = if shown.len() > MATRIX_CLASSES {
+        let of = |class: &String| c.reference().and_then(|r| r.value(&name(class))).unwrap_or(0.0);
+        shown.sort_by(|a, b| of(a).total_cmp(&of(b)));
+        shown.truncate(MATRIX_CLASSES);
+        "The classes with the least F1 of the reference; all are in results.csv."
+    } else {
+        "Not measured: the class occurs neither among the truths nor among the answers of the variant."
+    };
+    let columns = shown.iter().map(|class| Column::asks(c, class.as_str(), measure(&name(class)))).collect();
     let rows = c.rows.iter().filter(|r| r.record.measures.keys().any(|k| k.starts_with("f1/")));
-    table("F1 per class", rows, columns, "")
+    let mut out = table("F1 per class", rows, columns, foot)?;
+    if classes.len() <= MATRIX_CLASSES && out.rows.iter().flatten().all(|cell| !cell.missing) {
+        out.foot.clear();
+    }
+    Some(out)
 }
 
-/// One folded confusion matrix per contender.
+/// One folded confusion matrix per variant, or one list of confusions.
 pub(crate) fn confusions(c: &Comparison) -> Vec<Block> {
-    let with = c.rows.iter().filter(|r| !r.record.detail.confusion.is_empty());
-    with.map(|row| {
-        let (classes, counts) = (&row.record.detail.classes, &row.record.detail.confusion);
-        let table = if counts.len() <= MATRIX_CLASSES { matrix(classes, counts) } else { top(classes, counts) };
-        Block::Details(row.name().into(), vec![Block::Table(table)])
-    })
-    .collect()
+    let table = |row: &Row| {
+        let detail = &row.record.detail;
+        let counted = match detail.confusion.is_empty() {
+            true => Confusion::new(detail.classes.len(), &detail.truths, &detail.answers).ok(),
+            false => Confusion::of_matrix(&detail.confusion),
+        }?;
+        let small = counted.classes() <= MATRIX_CLASSES;
+        Some(if small { matrix(&detail.classes, &counted.matrix()) } else { top(&detail.classes, &counted) })
+    };
+    let with = c.rows.iter().take(MATRICES).filter_map(|row| Some((row.name(), table(row)?)));
+    with.map(|(name, table)| Block::Details(name.into(), vec![Block::Table(table)])).collect()
 }
 
 fn class_name(classes: &[String], i: usize) -> String {
@@ -207,11 +261,10 @@ fn matrix(classes: &[String], counts: &[Vec<u64>]) -> Table {
     Table { caption: String::new(), head, rows, foot: "Rows of the test split. Shade: share of the true class.".into() }
 }
 
-fn top(classes: &[String], counts: &[Vec<u64>]) -> Table {
-    let mut all: Vec<(u64, usize, usize)> = Vec::new();
-    for (i, line) in counts.iter().enumerate() {
-        all.extend(line.iter().enumerate().filter(|(j, n)| *j != i && **n > 0).map(|(j, n)| (*n, i, j)));
-    }
+fn top(classes: &[String], counted: &Confusion) -> Table {
+    let wrong = counted.cells().filter(|((truth, answer), _)| truth != answer);
+    let mut all: Vec<(u64, usize, usize)> =
+        wrong.map(|((truth, answer), n)| (n, usize::from(truth), usize::from(answer))).collect();
     all.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
     let rows = all
         .into_iter()
@@ -238,8 +291,12 @@ pub(crate) fn size(c: &Comparison) -> Option<Table> {
     if c.rows.iter().any(|r| c.ask(r.name(), What::Zeros).is_some()) {
         columns.push(Column { title: "Zeros, quantized tensors".into(), cell: Box::new(|r| zeros(c, r)) });
     }
+    if c.rows.iter().any(|r| c.ask(r.name(), What::Padding).is_some_and(|f| f.value > 0.0)) {
+        columns.push(Column::asks(c, "Padding", What::Padding));
+    }
     let foot = "Bits count codes and scales. Quantized means stored in fewer than 16 bits. Weights are read from the file \
-                as stored, not computed from a nominal width.";
+                as stored, not computed from a nominal width; padding is the share of them that fills up rows and columns to \
+                the units of the kernels, which counts in a tiny network and not in a large one.";
     table("Weights", c.networks(), columns, foot)
 }
 
@@ -273,6 +330,17 @@ pub(crate) fn formats(c: &Comparison) -> Option<Table> {
     table("Formats by role", with(), columns, "")
 }
 
+/// "body int8, head f32; activations int8": how the tensors of a network are stored.
+pub(crate) fn stored(row: &Row) -> String {
+    let of = |role: &str| {
+        let cell = role_formats(row, role);
+        row.record.detail.tensors.iter().any(|t| t.role == role).then(|| format!("{role} {}", cell.text))
+    };
+    let roles: Vec<String> = ["body", "embedding", "head"].into_iter().filter_map(of).collect();
+    let activations = row.record.detail.activations.as_ref().map(|kind| format!("; activations {kind}"));
+    format!("{}{}", roles.join(", "), activations.unwrap_or_default())
+}
+
 fn role_formats(row: &Row, role: &str) -> Cell {
     let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
     for tensor in row.record.detail.tensors.iter().filter(|t| t.role == role) {
@@ -290,7 +358,7 @@ pub(crate) fn speed(c: &Comparison) -> Option<Table> {
         Column::asks(c, "p90", measure("latency_p90")),
         Column::asks(c, "p99", measure("latency_p99")),
         Column { title: "Times faster, p50".into(), cell: Box::new(|r| pace_cell(c, r)) },
-        Column::asks(c, "Variation", What::Variation),
+        Column { title: "Variation".into(), cell: Box::new(|r| variation(c, r)) },
         Column::asks(c, "Runs", What::Samples),
     ];
     for name in batches(c) {
@@ -299,6 +367,16 @@ pub(crate) fn speed(c: &Comparison) -> Option<Table> {
     let foot = "Latency: one example at a time (batch 1). Range: lowest and highest run. Variation: standard deviation over \
                 mean. Throughput: examples per second. Ratios need raw runs on both sides.";
     table("Latency and throughput", c.networks(), columns, foot)
+}
+
+/// Whether the raw latencies of a variant vary more than a steady machine's.
+fn is_unsteady(c: &Comparison, row: &Row) -> bool {
+    c.ask(row.name(), What::Variation).is_some_and(|f| f.value > UNSTEADY)
+}
+
+fn variation(c: &Comparison, row: &Row) -> Cell {
+    let cell = ask(c, row, What::Variation);
+    if is_unsteady(c, row) { Cell { tone: Some(Tone::Warn), ..cell.with_note("unsteady") } } else { cell }
 }
 
 /// Throughput measures by batch size; 8 and 32 are always named.
@@ -313,7 +391,6 @@ fn batches(c: &Comparison) -> Vec<String> {
 }
 
 fn pace_cell(c: &Comparison, row: &Row) -> Cell {
-    use super::compare::Pace;
     let cell = ratio_cell(c, row, What::Faster);
     match row.speed.map(|s| s.1) {
         Some(Pace::Same) => cell.with_note("within noise"),
@@ -329,7 +406,7 @@ pub(crate) fn cost(c: &Comparison) -> Option<Table> {
     table("Memory, load, training, energy", c.networks(), columns.into(), "")
 }
 
-/// A quantized contender has no training of its own.
+/// A quantized variant has no training of its own.
 fn cost_cell(c: &Comparison, row: &Row, name: &str) -> Cell {
     let cell = ask(c, row, measure(name));
     match (&row.record.detail.parent, name) {

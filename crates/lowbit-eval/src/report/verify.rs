@@ -1,10 +1,85 @@
-//! Files of a report against what their records give.
+//! Files of a report against what their records give, and files of the comparison against their hashes.
 
 use super::checks::{CheckResult, EMBEDDED, Outcome};
 use super::html;
-use crate::record::Results;
+use super::number::range;
+use crate::record::{FileHash, Measure, Results};
+use crate::{Error, facts};
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Component, Path};
+
+/// Sizes and hashes of files, given by paths relative to `dir`; a directory stands for the regular files in it, whose
+/// subdirectories are left out. Sorted by path.
+///
+/// # Errors
+/// When a path is missing or cannot be read.
+pub fn hashes(dir: &Path, paths: &[String]) -> Result<Vec<FileHash>, Error> {
+    let mut out = Vec::new();
+    for path in paths {
+        let full = dir.join(path);
+        if !full.is_dir() {
+            out.push(hash(dir, path)?);
+            continue;
+        }
+        for entry in fs::read_dir(&full).map_err(|e| Error::io(&full, &e))?.flatten() {
+            let Some(name) = entry.file_name().to_str().map(|name| format!("{path}/{name}")) else { continue };
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                out.push(hash(dir, &name)?);
+            }
+        }
+    }
+    out.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(out)
+}
+
+fn hash(dir: &Path, path: &str) -> Result<FileHash, Error> {
+    let full = dir.join(path);
+    let bytes = fs::metadata(&full).map_err(|e| Error::io(&full, &e))?.len();
+    Ok(FileHash { path: path.into(), bytes, sha256: facts::sha256(&full)? })
+}
+
+/// Every file that the records name is there with the same content, and the weights are those of the records.
+pub(super) fn beside(dir: &Path, results: &Results) -> CheckResult {
+    let name = "weights, records and suite are those of the comparison";
+    if results.files.is_empty() {
+        let line =
+            "results.json names no files: it was rendered elsewhere, or by an earlier lowbit; weights are not covered";
+        return CheckResult { id: EMBEDDED, name, outcome: Outcome::Notice(vec![line.into()]) };
+    }
+    let mut wrong: Vec<String> = results.files.iter().filter_map(|file| changed(dir, file)).collect();
+    for record in &results.records {
+        let known = |sha: &String| results.files.iter().any(|f| f.sha256 == *sha);
+        if let Some(sha) = record.detail.model_sha256.as_ref().filter(|sha| !known(sha)) {
+            let start = sha.get(..12).unwrap_or(sha);
+            wrong.push(format!("{}: no file has the SHA-256 of its weights, {start}..", record.model));
+        }
+    }
+    CheckResult { id: EMBEDDED, name, outcome: if wrong.is_empty() { Outcome::Pass } else { Outcome::Fail(wrong) } }
+}
+
+/// How a file differs from what was stored of it.
+fn changed(dir: &Path, stored: &FileHash) -> Option<String> {
+    let path = &stored.path;
+    let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    if !inside || path.chars().any(char::is_control) {
+        return Some(format!("\"{}\" is no path inside the directory", path.escape_default()));
+    }
+    let full = dir.join(path);
+    match fs::symlink_metadata(&full) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Some(format!("{path} is missing")),
+        Err(e) => return Some(format!("{path}: {e}")),
+        Ok(meta) if !meta.is_file() => return Some(format!("{path} is no regular file")),
+        Ok(meta) if meta.len() != stored.bytes => {
+            return Some(format!("{path} has {} bytes, the comparison left {}", meta.len(), stored.bytes));
+        }
+        Ok(_) => {}
+    }
+    match hash(dir, path) {
+        Err(e) => Some(e.to_string()),
+        Ok(found) => (found != *stored).then(|| format!("{path} differs from what the comparison left")),
+    }
+}
 
 /// The records embedded in `report.html` against `results.json`.
 pub(super) fn embedded(dir: &Path, results: &Results) -> CheckResult {
@@ -37,12 +112,9 @@ fn difference(found: &Results, wanted: &Results) -> String {
         for (name, m) in &b.measures {
             let theirs = a.measures.get(name);
             if theirs != Some(m) {
-                let text =
-                    theirs.map_or("absent".into(), |t| format!("{} ({:?} to {:?}, n = {})", t.value, t.lo, t.hi, t.n));
-                return format!(
-                    "{}: {name} is embedded as {text}, results.json has {} (n = {})",
-                    b.model, m.value, m.n
-                );
+                let text = |m: &Measure| format!("{} (range {}, n = {})", m.value, range(m), m.n);
+                let theirs = theirs.map_or("absent".into(), text);
+                return format!("{}: {name} is embedded as {theirs}, results.json has {}", b.model, text(m));
             }
         }
         if a != b {

@@ -37,7 +37,87 @@ fn four_files_that_verify() {
     assert_eq!(report::read(&dir.path().join("results.json")).unwrap(), results);
     let checks = report::verify(dir.path()).unwrap();
     assert!(failures(&checks).is_empty(), "{:?}", failures(&checks));
-    assert_eq!(checks.len(), report::CHECKS.len() + 4);
+    assert_eq!(checks.len(), report::CHECKS.len() + 5);
+    assert_eq!(report::verify(&dir.path().join("results.json")).unwrap(), checks);
+}
+
+/// A comparison with the files that its hashes cover.
+fn comparison() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut results = fixture::clean();
+    let mut paths = vec!["suite.toml".to_string()];
+    fs::write(dir.path().join("suite.toml"), "name = \"topics\"").unwrap();
+    for record in results.records.iter_mut().filter(|r| r.detail.made != "baseline") {
+        let home = format!("variants/{}", record.model);
+        fs::create_dir_all(dir.path().join(&home).join("model/deeper")).unwrap();
+        fs::write(dir.path().join(&home).join("record.json"), &record.model).unwrap();
+        fs::write(dir.path().join(&home).join("model/model.safetensors"), format!("weights of {}", record.model))
+            .unwrap();
+        paths.extend([format!("{home}/record.json"), format!("{home}/model")]);
+        let weights = report::hashes(dir.path(), &[format!("{home}/model")]).unwrap();
+        assert_eq!(weights.len(), 1);
+        record.detail.model_sha256 = Some(weights[0].sha256.clone());
+    }
+    results.files = report::hashes(dir.path(), &paths).unwrap();
+    assert_eq!(results.files.len(), 1 + 2 * 11);
+    report::write(dir.path(), &results).unwrap();
+    dir
+}
+
+#[test]
+fn weights_records_and_suite_are_covered() {
+    let hash = report::hashes(comparison().path(), &["suite.toml".into()]).unwrap();
+    // printf 'name = "topics"' | sha256sum
+    assert_eq!(hash[0].sha256, "0825e33d57fbf153c05a25f359436b3875a867902064d4e4fa5c6410183060ba");
+    assert!(failures(&report::verify(comparison().path()).unwrap()).is_empty());
+    let weights = "variants/int8/model/model.safetensors";
+    type Fault = fn(&Path);
+    let faults: [(Fault, &str); 7] = [
+        (|d| edit(&d.join("variants/int8/model/model.safetensors"), "int8", "int9"), "model.safetensors differs"),
+        (
+            |d| fs::write(d.join("variants/nf4/record.json"), "x").unwrap(),
+            "nf4/record.json has 1 bytes, the comparison left 3",
+        ),
+        (|d| edit(&d.join("suite.toml"), "topics", "topicz"), "suite.toml differs"),
+        (|d| fs::remove_dir_all(d.join("variants/int4")).unwrap(), "variants/int4/record.json is missing"),
+        (|d| fs::remove_dir_all(d.join("variants")).unwrap(), "variants/f32/model/model.safetensors is missing"),
+        (
+            |d| {
+                fs::remove_file(d.join("suite.toml")).unwrap();
+                fs::create_dir(d.join("suite.toml")).unwrap();
+            },
+            "suite.toml is no regular file",
+        ),
+        (
+            |d| edit(&d.join("results.json"), "\"path\":\"suite.toml\"", "\"path\":\"../suite.toml\""),
+            "is no path inside",
+        ),
+    ];
+    for (fault, said) in faults {
+        let dir = comparison();
+        fault(dir.path());
+        let found = failures(&report::verify(dir.path()).unwrap());
+        assert!(found.iter().any(|f| f.contains(said)), "{said}: {found:?}");
+    }
+    let dir = comparison();
+    let results = report::read(dir.path()).unwrap();
+    let sha = &results.files.iter().find(|f| f.path == weights).unwrap().sha256;
+    let text = fs::read_to_string(dir.path().join("results.json")).unwrap();
+    fs::write(dir.path().join("results.json"), text.replacen(sha.as_str(), &"0".repeat(64), 1)).unwrap();
+    let found = failures(&report::verify(dir.path()).unwrap());
+    assert!(found.iter().any(|f| f.contains("int8")), "{found:?}");
+}
+
+#[test]
+fn messages_hold_no_debug_text() {
+    let dir = written(&fixture::clean());
+    edit(&dir.path().join("report.html"), "\"n\":2000,\"lo\":0.", "\"n\":2000,\"lo\":0.0");
+    edit(&dir.path().join("results.json"), "\"n\":2000,\"lo\":0.", "\"n\":2000,\"lo\":0.00");
+    let found = failures(&report::verify(dir.path()).unwrap());
+    assert!(found.len() > 3, "{found:?}");
+    for line in found {
+        assert!(!line.contains("Some(") && !line.contains("None"), "{line}");
+    }
 }
 
 #[test]
@@ -56,8 +136,7 @@ fn findings_answer_the_question() {
     let findings = report::write(dir.path(), &fixture::clean()).unwrap();
     let text: Vec<String> = findings.iter().map(ToString::to_string).collect();
     let recommended: Vec<_> = findings.iter().filter_map(|f| f.recommends()).collect();
-    assert_eq!(recommended, ["nf4_dq", "ternary_qat"]);
-    assert!(text[0].starts_with("Smallest with no loss shown against f32: nf4_dq, \u{2212}0.55 points"), "{}", text[0]);
+    assert_eq!(recommended, ["int8", "int8_channel", "int4"]);
     assert!(text.iter().any(|t| t.starts_with("ternary_ptq fails: accuracy 34.15 %, chance 25.55 %")));
     let int8 = "int8: accuracy 95.40 %, \u{2212}0.20 points (relative \u{2212}0.21 %, error rate +4.55 %); 95 % interval \
                 \u{2212}0.58 to +0.18, McNemar p = 0.424: not distinguishable from f32. 3.98\u{d7} smaller, 1.91\u{d7} faster.";

@@ -4,4 +4,5 @@ use lowbit_eval::{metrics, record, stats};
 
 mod files;
 mod fixture;
+mod misleading;
 mod shapes;

@@ -4,6 +4,7 @@ use super::Machine;
 use crate::failure::Failure;
 use crate::training::Interrupt;
 use crate::{comparison, output, suite};
+use lowbit_eval::report;
 use std::path::PathBuf;
 
 /// Arguments.
@@ -18,7 +19,13 @@ pub struct Compare {
     /// Directory of the comparison [default: runs/<suite>-<UTC time>, or an unfinished one].
     #[arg(short, long)]
     out: Option<PathBuf>,
+    /// Print the whole report instead of its summary.
+    #[arg(long)]
+    full: bool,
 }
+
+/// Lines of the summary.
+const LINES: usize = 25;
 
 impl Compare {
     /// Runs the command.
@@ -30,8 +37,13 @@ impl Compare {
         if machine.json {
             return output::json(&results);
         }
-        let summary = out.join("report.md");
-        output::line(std::fs::read_to_string(&summary).map_err(|e| Failure::io(&summary, &e))?);
+        if self.full {
+            let whole = out.join("report.md");
+            output::line(std::fs::read_to_string(&whole).map_err(|e| Failure::io(&whole, &e))?);
+        } else {
+            report::summary(&results, LINES - 2).iter().for_each(output::line);
+            output::line("");
+        }
         output::line(format!("The report: {}", out.join("report.html").display()));
         Ok(())
     }

@@ -27,12 +27,16 @@ impl Report {
     }
 
     fn render(self, machine: &Machine) -> Result<(), Failure> {
-        let results = report::read(&self.directory)?;
+        let mut results = report::read(&self.directory)?;
         let home = match self.directory.is_dir() {
             true => self.directory.clone(),
             false => self.directory.parent().map(PathBuf::from).unwrap_or_default(),
         };
-        let out = self.out.unwrap_or(home);
+        let out = self.out.unwrap_or_else(|| home.clone());
+        if std::fs::canonicalize(&out).ok() != std::fs::canonicalize(&home).ok() {
+            // The files are beside the other results.json.
+            results.files.clear();
+        }
         report::write(&out, &results)?;
         match machine.json {
             true => output::json(&results),
@@ -44,6 +48,7 @@ impl Report {
     }
 
     fn verify(self, machine: &Machine) -> Result<(), Failure> {
+        const MEANING: &str = "These checks show that the report agrees with itself and with the files beside it, not who made them.";
         let results = report::verify(&self.directory)?;
         let failed = results.iter().filter(|r| r.failed()).count();
         if machine.json {
@@ -54,13 +59,14 @@ impl Report {
                     json!({"id": r.id, "name": r.name, "outcome": state, "lines": lines})
                 })
                 .collect();
-            output::json(&json!({"schema_version": 1, "tool": output::tool(), "command": output::command(), "checks": rows}))?;
+            output::json(&json!({"schema_version": 1, "tool": output::tool(), "command": output::command(), "checks": rows, "meaning": MEANING}))?;
         } else {
             for r in &results {
                 let (state, lines) = told(&r.outcome);
                 output::line(format!("{:>3}  {state:14} {}", r.id, r.name));
                 lines.iter().for_each(|line| output::line(format!("       {line}")));
             }
+            output::line(MEANING);
         }
         match failed {
             0 => Ok(()),

@@ -1,16 +1,16 @@
-//! Bars that start at zero: median latency with its range, and the bytes of every contender by role.
+//! Bars that start at zero: median latency with its range, and the bytes of every variant by role.
 
 use super::super::compare::{Comparison, Verdict};
 use super::super::query::What;
-use super::{Axis, Chart, Svg, short, sides, text_width};
+use super::{Axis, Chart, Name, Svg, networks, sides, text_width};
 use crate::record::TensorBytes;
 
 const ROW: f64 = 26.0;
 const BAR: f64 = 14.0;
 
-/// One contender's median latency.
+/// One variant's median latency.
 struct Bar {
-    name: String,
+    name: Name,
     value: f64,
     ends: (f64, f64),
     class: &'static str,
@@ -26,10 +26,10 @@ pub(crate) fn latency(c: &Comparison) -> Option<Chart> {
         let ends = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
         let label = c.ask(r.name(), What::Measure("latency_p50".into()))?.text;
         let class = if r.verdict == Verdict::Reference { "ref" } else { "time" };
-        Some(Bar { name: short(r.name()), value: m.value, ends, class, label })
+        Some(Bar { name: Name::of(r), value: m.value, ends, class, label })
     };
-    let bars: Vec<Bar> = c.networks().filter_map(bar).collect();
-    let p90 = c.networks().filter_map(|r| r.value("latency_p90")).fold(0.0, f64::max);
+    let bars: Vec<Bar> = networks(c).filter_map(bar).collect();
+    let p90 = networks(c).filter_map(|r| r.value("latency_p90")).fold(0.0, f64::max);
     let longest = bars.iter().map(|b| b.value * 1.25).fold(p90 * 1.1, f64::max);
     let caption = "Median time of one example (batch 1); the thin line runs from the lowest to the highest run. An arrow \
                    points to a run outside the plot.";
@@ -38,14 +38,14 @@ pub(crate) fn latency(c: &Comparison) -> Option<Chart> {
 }
 
 fn draw_latency(bars: &[Bar], longest: f64, width: f64) -> String {
-    let (left, right) = sides(bars.iter().map(|b| (b.name.as_str(), b.label.as_str())), width);
+    let (left, right) = sides(bars.iter().map(|b| (b.name.short.as_str(), b.label.as_str())), width);
     let axis = Axis::linear((0.0, longest), (left, right));
     let height = bars.len() as f64 * ROW;
     let mut svg = Svg::new(width, height + 6.0, "Median latency per example");
     svg.line("zero", (left, 2.0), (left, height + 4.0));
     for (i, bar) in bars.iter().enumerate() {
         let y = 3.0 + (i as f64 + 0.5) * ROW;
-        svg.text("name", "end", (left - 10.0, y + 4.5), &bar.name);
+        svg.name("name", "end", (left - 10.0, y + 4.5), &bar.name, &bar.name.short);
         let size = (axis.at(bar.value) - left, BAR);
         svg.bar(bar.class, (left, y - BAR / 2.0), size, bar.value);
         let (from, to) = (axis.at(bar.ends.0), axis.at(bar.ends.1));
@@ -70,7 +70,7 @@ const SCALES: usize = 3;
 /// Place of norms and biases.
 const REST: usize = 4;
 
-/// Bytes of one contender by kind, in the order of [`KINDS`].
+/// Bytes of one variant by kind, in the order of [`KINDS`].
 fn kinds(tensors: &[TensorBytes]) -> [u64; 5] {
     let mut out = [0u64; 5];
     for tensor in tensors {
@@ -83,21 +83,21 @@ fn kinds(tensors: &[TensorBytes]) -> [u64; 5] {
     out
 }
 
-/// One contender's bytes.
+/// One variant's bytes.
 struct Stack {
-    name: String,
+    name: Name,
     bytes: [u64; 5],
     label: String,
 }
 
-/// Where the bytes of every contender are.
+/// Where the bytes of every variant are.
 pub(crate) fn ledger(c: &Comparison) -> Option<Chart> {
-    let with = c.networks().filter(|r| !r.record.detail.tensors.is_empty());
+    let with = networks(c).filter(|r| !r.record.detail.tensors.is_empty());
     let stacks: Vec<Stack> = with
         .map(|r| {
             let bytes = kinds(&r.record.detail.tensors);
             let label = c.scales.weights.text(bytes.iter().sum::<u64>() as f64);
-            Stack { name: short(r.name()), bytes, label }
+            Stack { name: Name::of(r), bytes, label }
         })
         .collect();
     let most = stacks.iter().map(|s| s.bytes.iter().sum::<u64>()).max().filter(|m| *m > 0)?;
@@ -108,7 +108,7 @@ pub(crate) fn ledger(c: &Comparison) -> Option<Chart> {
 
 fn draw_ledger(stacks: &[Stack], most: f64, width: f64) -> String {
     let used: Vec<usize> = (0..KINDS.len()).filter(|k| stacks.iter().any(|s| s.bytes[*k] > 0)).collect();
-    let (left, right) = sides(stacks.iter().map(|s| (s.name.as_str(), s.label.as_str())), width);
+    let (left, right) = sides(stacks.iter().map(|s| (s.name.short.as_str(), s.label.as_str())), width);
     let axis = Axis::linear((0.0, most), (left, right));
     let height = stacks.len() as f64 * ROW;
     let mut svg = Svg::new(width, height + 34.0, "Weight bytes by role");
@@ -121,7 +121,7 @@ fn draw_ledger(stacks: &[Stack], most: f64, width: f64) -> String {
     svg.line("zero", (left, 26.0), (left, height + 32.0));
     for (i, stack) in stacks.iter().enumerate() {
         let y = 31.0 + (i as f64 + 0.5) * ROW;
-        svg.text("name", "end", (left - 10.0, y + 4.5), &stack.name);
+        svg.name("name", "end", (left - 10.0, y + 4.5), &stack.name, &stack.name.short);
         let mut from = left;
         for &k in used.iter().filter(|k| stack.bytes[**k] > 0) {
             let value = stack.bytes[k] as f64;

@@ -2,7 +2,7 @@
 
 use super::super::compare::Comparison;
 use super::super::number;
-use super::{Axis, Chart, Svg, short, text_width};
+use super::{Axis, Chart, Name, Svg, drawn, text_width};
 use crate::record::CurvePoint;
 
 const HEIGHT: f64 = 280.0;
@@ -12,11 +12,11 @@ const POINTS: usize = 160;
 const COLOURS: usize = 6;
 
 struct Curve {
-    name: String,
+    name: Name,
     points: Vec<(f64, f64)>,
 }
 
-/// Loss by step of every contender that was trained.
+/// Loss by step of every variant that was trained.
 pub(crate) fn loss(c: &Comparison) -> Option<Chart> {
     let caption = "Training loss in nats by optimizer step; long runs are averaged over equal stretches of steps.";
     chart(c, "Training loss", caption, 1.0, |p| Some(p.loss))
@@ -35,14 +35,12 @@ fn chart(
     scale: f64,
     value: impl Fn(&CurvePoint) -> Option<f64>,
 ) -> Option<Chart> {
-    let curves: Vec<Curve> = c
-        .rows
-        .iter()
+    let curves: Vec<Curve> = drawn(c)
         .map(|r| {
             let all = r.record.detail.curve.iter();
             let points: Vec<(f64, f64)> =
                 all.filter_map(|p| Some((p.step as f64, value(p).filter(|v| v.is_finite())?))).collect();
-            Curve { name: short(r.name()), points: thin(&points) }
+            Curve { name: Name::of(r), points: thin(&points) }
         })
         .filter(|curve| curve.points.len() > 1)
         .take(COLOURS)
@@ -85,8 +83,8 @@ fn plot(curves: &[Curve], scale: f64, width: f64, label: &str) -> String {
         let points: Vec<(f64, f64)> = curve.points.iter().map(|p| (x_axis.at(p.0), y_axis.at(p.1))).collect();
         svg.path(&format!("curve {class}"), &points);
         svg.line(&format!("curve {class}"), (x, 10.0), (x + 16.0, 10.0));
-        svg.text("note", "start", (x + 21.0, 14.0), &curve.name);
-        x += text_width(&curve.name, 11.0) + 38.0;
+        svg.name("note", "start", (x + 21.0, 14.0), &curve.name, &curve.name.short);
+        x += text_width(&curve.name.short, 11.0) + 38.0;
     }
     svg.text("tick", "middle", ((left + right) / 2.0, HEIGHT - 4.0), "step");
     svg.finish()

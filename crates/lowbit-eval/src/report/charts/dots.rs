@@ -2,13 +2,13 @@
 
 use super::super::compare::{Comparison, Row, Verdict};
 use super::super::number;
-use super::{Axis, Chart, Svg, short, sides, text_width};
+use super::{Axis, Chart, Name, Svg, drawn, networks, short, sides, text_width};
 
 const ROW: f64 = 26.0;
 
-/// What a dot plot shows of one contender.
+/// What a dot plot shows of one variant.
 struct Dot {
-    name: String,
+    name: Name,
     value: f64,
     ends: (f64, f64),
     class: &'static str,
@@ -22,7 +22,7 @@ struct Mark {
     class: &'static str,
 }
 
-/// Colour class of a contender.
+/// Colour class of a variant.
 pub(super) fn class(row: &Row) -> &'static str {
     match row.verdict {
         Verdict::Reference => "ref",
@@ -30,20 +30,19 @@ pub(super) fn class(row: &Row) -> &'static str {
         Verdict::Same | Verdict::Higher => "good",
         Verdict::Lower => "warn",
         Verdict::Fails => "bad",
+        Verdict::Undecided | Verdict::Void => "neutral",
         Verdict::Unknown => "ref",
     }
 }
 
-/// Accuracy of every contender with the Wilson interval; lines for ceiling, reference and chance.
+/// Accuracy of every variant with the Wilson interval; lines for ceiling, reference and chance.
 pub(crate) fn accuracy(c: &Comparison) -> Option<Chart> {
-    let mut dots: Vec<Dot> = c
-        .rows
-        .iter()
+    let mut dots: Vec<Dot> = drawn(c)
         .filter_map(|r| {
             let m = r.record.measures.get("accuracy")?;
             let ends = (m.lo.unwrap_or(m.value), m.hi.unwrap_or(m.value));
             let label = number::fixed(m.value * 100.0, 2);
-            Some(Dot { name: short(r.name()), value: m.value, ends, class: class(r), label })
+            Some(Dot { name: Name::of(r), value: m.value, ends, class: class(r), label })
         })
         .collect();
     dots.sort_by(|a, b| b.value.total_cmp(&a.value));
@@ -62,23 +61,16 @@ pub(crate) fn accuracy(c: &Comparison) -> Option<Chart> {
     let margin = (hi - lo) * 0.04;
     let range = ((lo - margin).max(0.0), (hi + margin).min(1.0));
     let caption = "Percent of test rows answered right, with the Wilson 95 % interval. Hollow: no network.";
-    Some(Chart::draw("Accuracy", caption, |width| plot(&dots, &marks, range, width, "Accuracy of every contender")))
+    Some(Chart::draw("Accuracy", caption, |width| plot(&dots, &marks, range, width, "Accuracy of every variant")))
 }
 
 /// Difference to the reference in points, paired interval; far ones are drawn at the edge.
 pub(crate) fn changes(c: &Comparison) -> Option<Chart> {
-    let mut dots: Vec<Dot> = c
-        .networks()
+    let mut dots: Vec<Dot> = networks(c)
         .filter_map(|r| {
             let change = r.change.as_ref()?;
             let label = number::points(change.points);
-            Some(Dot {
-                name: short(r.name()),
-                value: change.points,
-                ends: (change.lo, change.hi),
-                class: class(r),
-                label,
-            })
+            Some(Dot { name: Name::of(r), value: change.points, ends: (change.lo, change.hi), class: class(r), label })
         })
         .collect();
     dots.sort_by(|a, b| b.value.total_cmp(&a.value));
@@ -101,7 +93,7 @@ pub(crate) fn changes(c: &Comparison) -> Option<Chart> {
 }
 
 fn plot(dots: &[Dot], marks: &[Mark], range: (f64, f64), width: f64, label: &str) -> String {
-    let (left, right) = sides(dots.iter().map(|d| (d.name.as_str(), d.label.as_str())), width);
+    let (left, right) = sides(dots.iter().map(|d| (d.name.short.as_str(), d.label.as_str())), width);
     let (top, bottom) = (22.0, 22.0 + dots.len() as f64 * ROW);
     let axis = Axis::linear(range, (left, right));
     let mut svg = Svg::new(width, bottom + 22.0, label);
@@ -120,7 +112,7 @@ fn plot(dots: &[Dot], marks: &[Mark], range: (f64, f64), width: f64, label: &str
     }
     for (i, dot) in dots.iter().enumerate() {
         let y = top + (i as f64 + 0.5) * ROW;
-        svg.text("name", "end", (left - 10.0, y + 4.5), &dot.name);
+        svg.name("name", "end", (left - 10.0, y + 4.5), &dot.name, &dot.name.short);
         draw_dot(&mut svg, dot, &axis, (left, right), y);
         svg.text("value", "end", (width - 1.0, y + 4.5), &dot.label);
     }

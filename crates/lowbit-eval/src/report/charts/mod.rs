@@ -10,7 +10,8 @@ mod scatter;
 
 pub use roofline::{Mark, Panel, Roofline};
 
-use super::compare::Comparison;
+use super::compare::{Comparison, Row};
+use super::notes::explain;
 use std::fmt::Write;
 
 /// A plot.
@@ -37,9 +38,22 @@ impl Chart {
     }
 }
 
+/// Variants that a plot shows.
+const DRAWN: usize = 40;
+
+/// The variants that plots show.
+fn drawn<'c, 'a>(c: &'c Comparison<'a>) -> impl Iterator<Item = &'c Row<'a>> {
+    c.rows.iter().take(DRAWN)
+}
+
+/// Those of them that are networks.
+fn networks<'c, 'a>(c: &'c Comparison<'a>) -> impl Iterator<Item = &'c Row<'a>> {
+    c.networks().take(DRAWN)
+}
+
 /// Every plot the records of a task have material for.
 pub(crate) fn all(c: &Comparison) -> Vec<Chart> {
-    [
+    let mut charts: Vec<Chart> = [
         dots::accuracy(c),
         dots::changes(c),
         scatter::pareto(c),
@@ -50,7 +64,25 @@ pub(crate) fn all(c: &Comparison) -> Vec<Chart> {
     ]
     .into_iter()
     .flatten()
-    .collect()
+    .collect();
+    if c.rows.len() > DRAWN {
+        charts.iter_mut().for_each(|chart| chart.caption.push_str(&format!(" The first {DRAWN} variants are drawn.")));
+    }
+    charts
+}
+
+/// The name of a variant in a plot.
+pub(super) struct Name {
+    /// What is drawn: the name, cut to [`NAME`] characters.
+    pub(super) short: String,
+    /// What a pointer resting on it shows: the whole name and what it stands for.
+    pub(super) title: String,
+}
+
+impl Name {
+    pub(super) fn of(row: &Row) -> Self {
+        Name { short: short(row.name()), title: format!("{}: {}", row.name(), explain(row)) }
+    }
 }
 
 /// Characters of the widest text set in `size` pixels, as pixels.
@@ -58,7 +90,7 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     text.chars().count() as f64 * size * 0.56
 }
 
-/// Characters of a contender's name that a plot shows.
+/// Characters of a variant's name that a plot shows.
 const NAME: usize = 16;
 
 /// A name that leaves room for the plot.
@@ -165,6 +197,15 @@ impl Svg {
     pub(super) fn text(&mut self, class: &str, anchor: &str, (x, y): (f64, f64), text: &str) {
         let (x, y, text) = (px(x), px(y), escape(text));
         let _ = write!(self.out, "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x}\" y=\"{y}\">{text}</text>");
+    }
+
+    /// The name of a variant, which explains itself under a pointer.
+    pub(super) fn name(&mut self, class: &str, anchor: &str, (x, y): (f64, f64), name: &Name, text: &str) {
+        let (x, y, text, title) = (px(x), px(y), escape(text), escape(&name.title));
+        let _ = write!(
+            self.out,
+            "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x}\" y=\"{y}\"><title>{title}</title>{text}</text>"
+        );
     }
 
     /// The finished drawing.

@@ -1,34 +1,37 @@
-//! Weight bytes (logarithmic) against accuracy, with the front of contenders that nothing beats in both.
+//! Weight bytes (logarithmic) against accuracy, with the front of variants that nothing beats in both.
 
 use super::super::compare::{Comparison, Row};
 use super::super::number::{self, Scale};
-use super::{Axis, Chart, Svg, dots, short, text_width};
+use super::{Axis, Chart, Name, Svg, dots, networks, text_width};
 
 const HEIGHT: f64 = 340.0;
 
 struct Point {
-    name: String,
+    name: Name,
     bytes: f64,
     accuracy: f64,
+    /// Interval of the accuracy: that of the difference to the reference, around the reference's accuracy.
+    ends: Option<(f64, f64)>,
     class: &'static str,
     front: bool,
 }
 
-/// The plot, where at least two contenders have both values.
+/// The plot, where at least two variants have both values.
 pub(crate) fn pareto(c: &Comparison) -> Option<Chart> {
     let pair = |r: &Row| Some((r.value("weight_bytes").filter(|b| *b > 0.0)?, r.value("accuracy")?));
-    let all: Vec<(f64, f64)> = c.networks().filter_map(pair).collect();
+    let all: Vec<(f64, f64)> = networks(c).filter_map(pair).collect();
+    let base = c.reference().and_then(|r| r.value("accuracy"));
     let beaten = |(bytes, accuracy): (f64, f64)| {
         all.iter().any(|&(b, a)| b <= bytes && a >= accuracy && (b < bytes || a > accuracy))
     };
-    let mut points: Vec<Point> = c
-        .networks()
+    let mut points: Vec<Point> = networks(c)
         .filter_map(|r| {
             let (bytes, accuracy) = pair(r)?;
             Some(Point {
-                name: short(r.name()),
+                name: Name::of(r),
                 bytes,
                 accuracy,
+                ends: r.change.as_ref().zip(base).map(|(change, base)| (base + change.lo, base + change.hi)),
                 class: dots::class(r),
                 front: !beaten((bytes, accuracy)),
             })
@@ -36,10 +39,13 @@ pub(crate) fn pareto(c: &Comparison) -> Option<Chart> {
         .collect();
     points.sort_by(|a, b| a.bytes.total_cmp(&b.bytes).then(b.accuracy.total_cmp(&a.accuracy)));
     let ceiling = c.facts.and_then(|f| f.ceiling.as_ref()).map(|m| m.value);
-    let caption = "Weight bytes on a logarithmic axis, smaller is further left; accuracy in percent. The line joins the \
-                   contenders that no other beats in both. An arrow points to a value below the plot.";
+    let caption = "Weight bytes on a logarithmic axis, smaller is further left; accuracy in percent, with the 95 % interval of \
+                   the paired difference to the reference. The line joins the variants that no other beats in both. An arrow \
+                   points to a value below the plot.";
     let lo = c.focus().unwrap_or_else(|| points.iter().map(|p| p.accuracy).fold(1.0, f64::min));
     let hi = points.iter().map(|p| p.accuracy).fold(lo, f64::max);
+    let shown = || points.iter().filter(|p| p.accuracy >= lo - 1e-9).filter_map(|p| p.ends);
+    let (lo, hi) = shown().fold((lo, hi), |(lo, hi), ends| (lo.min(ends.0), hi.max(ends.1)));
     let margin = ((hi - lo) * 0.12).max(0.002);
     let ceiling = ceiling.filter(|c| *c < hi + 2.0 * (hi - lo).max(margin));
     let below = points.iter().filter(|p| p.accuracy < lo - 1e-9).count();
@@ -66,20 +72,26 @@ fn plot(points: &[Point], ceiling: Option<f64>, range: (f64, f64), width: f64) -
     let front: Vec<(f64, f64)> = points.iter().filter(|p| p.front && !below(p)).map(at).collect();
     svg.path("front", &front);
     let mut taken: Vec<Box4> = points.iter().map(|p| around(at(p), 7.0, 7.0)).collect();
+    let interval = |p: &Point| p.ends.map(|ends| (y_axis.at(ends.1).max(area.1), y_axis.at(ends.0).min(area.3)));
+    let seen = || points.iter().filter(|p| !below(p));
+    taken.extend(seen().filter_map(|p| interval(p).map(|(top, end)| (at(p).0 - 2.0, top, at(p).0 + 2.0, end))));
     for point in points {
         let (x, y) = at(point);
-        let mut label = point.name.clone();
+        let mut label = point.name.short.clone();
         if below(point) {
             let tip = [(x - 5.0, y - 2.0), (x, y + 6.0), (x + 5.0, y - 2.0)];
             svg.path(&format!("arrow {}", point.class), &tip);
             label.push_str(&format!(" {}", number::fixed(point.accuracy * 100.0, 1)));
         } else {
+            if let Some((top, end)) = interval(point) {
+                svg.line(&format!("thin {}", point.class), (x, top), (x, end));
+            }
             let hollow = if point.front { "dot" } else { "dot beaten" };
             svg.dot(&format!("{hollow} {}", point.class), (x, y), 5.0);
         }
         let (anchor, place, covered) = label_place((x, y), text_width(&label, 12.0), &taken, area);
         taken.push(covered);
-        svg.text("name small", anchor, place, &label);
+        svg.name("name small", anchor, place, &point.name, &label);
     }
     svg.text("tick", "middle", ((area.0 + area.2) / 2.0, HEIGHT - 4.0), "weight bytes");
     svg.finish()

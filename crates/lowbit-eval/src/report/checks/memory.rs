@@ -61,6 +61,9 @@ pub(super) fn ledger(case: &Case) -> Outcome {
         for tensor in tensors {
             let name = &tensor.name;
             tally.expect(names.insert(name), || format!("{}: tensor {name} is listed twice", record.model));
+            tally.expect(tensor.padding < tensor.bytes(), || {
+                format!("{}: tensor {name} has more padding than bytes", record.model)
+            });
             tally.expect(ROLES.contains(&tensor.role.as_str()), || {
                 format!("{}: tensor {name} has the unknown role {}", record.model, tensor.role)
             });
@@ -77,7 +80,7 @@ pub(super) fn bits(case: &Case) -> Outcome {
             continue;
         };
         let weights = (tensor.rows * tensor.cols) as f64;
-        let bits = tensor.bytes() as f64 * 8.0 / weights;
+        let bits = tensor.used() as f64 * 8.0 / weights;
         tally.expect(bits >= least * (1.0 - 1e-12), || {
             format!(
                 "{}: {} holds {bits:.3} bits per weight, {} needs {least:.3}",
@@ -89,7 +92,7 @@ pub(super) fn bits(case: &Case) -> Outcome {
         for format in ["int8", "int8_channel"] {
             let of = || record.detail.tensors.iter().filter(|t| t.format == format);
             let (rows, weights) = (of().map(|t| t.rows).sum::<u64>(), of().map(|t| t.rows * t.cols).sum::<u64>());
-            let bits = of().map(TensorBytes::bytes).sum::<u64>() as f64 * 8.0 / weights.max(1) as f64;
+            let bits = of().map(TensorBytes::used).sum::<u64>() as f64 * 8.0 / weights.max(1) as f64;
             let most = 9.0 + 32.0 * rows as f64 / weights.max(1) as f64;
             tally.expect(weights == 0 || bits <= most, || {
                 format!(
@@ -111,7 +114,7 @@ pub(super) fn real_bytes(case: &Case) -> Outcome {
         });
     }
     for (record, tensor) in tensors(case).filter(|(_, t)| is_low_bit(&t.format)) {
-        let bits = tensor.bytes() as f64 * 8.0 / (tensor.rows * tensor.cols) as f64;
+        let bits = tensor.used() as f64 * 8.0 / (tensor.rows * tensor.cols) as f64;
         tally.expect(![8.0, 4.0, 2.0, 1.6, 1.58].contains(&bits), || {
             format!("{}: {} has exactly {bits} bits per weight, so no bytes for scales", record.model, tensor.name)
         });
@@ -145,7 +148,7 @@ pub(super) fn roofline(case: &Case) -> Outcome {
     tally.outcome("no sizes")
 }
 
-/// 29: a contender occurs once per task, its parameters are those of its tensors, one hash has one size.
+/// 29: a variant occurs once per task, its parameters are those of its tensors, one hash has one size.
 pub(super) fn identity(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     let mut names = BTreeSet::new();

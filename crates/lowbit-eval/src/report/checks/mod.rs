@@ -39,7 +39,7 @@ pub enum Outcome {
     Pass,
     /// Nothing wrong, but worth a look: one line each.
     Notice(Vec<String>),
-    /// Wrong: one line each, naming contender, quantity and values.
+    /// Wrong: one line each, naming variant, quantity and values.
     Fail(Vec<String>),
     /// The records hold nothing the check is about.
     NotApplicable(String),
@@ -115,7 +115,7 @@ pub static CHECKS: &[Check] = checks! {
     20 "no time is another divided by a constant" speed::forensics;
     21 "no speed above the machine's limits" memory::roofline;
     22 "energy is of one kind and fits the power" speed::energy;
-    23 "contenders answered the same rows" scope::same_rows;
+    23 "variants answered the same rows" scope::same_rows;
     25 "throughput is not one over latency" speed::throughput;
     26 "nothing dominated is recommended" words::recommendations;
     27 "absolute, relative and error-rate change together" words::three_changes;

@@ -1,5 +1,6 @@
 //! Checks of accuracies, F1 scores, entropies and percentiles against the raw material behind them.
 
+use super::super::number::range;
 use super::super::sentence::{ClaimKind, Part};
 use super::{Case, Outcome, Tally, close};
 use crate::metrics::Confusion;
@@ -69,16 +70,16 @@ fn counts(record: &Record, tally: &mut Tally) {
 /// Counts from the answers, or the stored ones where no answers are recorded.
 fn recounted(record: &Record, tally: &mut Tally) -> Option<Confusion> {
     let (detail, model) = (&record.detail, &record.model);
-    let stored = Confusion { counts: detail.confusion.clone() };
-    let square = stored.counts.iter().all(|line| line.len() == stored.counts.len());
-    tally.expect(square, || format!("{model}: confusion is not square"));
+    let stored = Confusion::of_matrix(&detail.confusion);
+    tally.expect(stored.is_some(), || format!("{model}: confusion is not square"));
+    let stored = stored.filter(|stored| stored.classes() > 0);
     if detail.answers.is_empty() {
-        return (square && !stored.counts.is_empty()).then_some(stored);
+        return stored;
     }
-    let classes = detail.classes.len().max(stored.counts.len());
+    let classes = stored.as_ref().map_or(0, Confusion::classes).max(detail.classes.len());
     match Confusion::new(classes, &detail.truths, &detail.answers) {
         Ok(found) => {
-            let same = stored.counts.is_empty() || found == stored;
+            let same = stored.is_none_or(|stored| stored == found);
             tally.expect(same, || format!("{model}: confusion differs from the recorded answers"));
             Some(found)
         }
@@ -186,16 +187,17 @@ pub(super) fn feasible(case: &Case) -> Outcome {
     for (record, name, m) in case.measures() {
         let slack = ROUNDING * m.value.abs();
         let inside = m.lo.is_none_or(|lo| lo <= m.value + slack) && m.hi.is_none_or(|hi| hi >= m.value - slack);
-        tally.expect(inside, || {
-            format!("{}: {name} {} lies outside its range {:?} to {:?}", record.model, m.value, m.lo, m.hi)
-        });
+        tally.expect(inside, || format!("{}: {name} {} lies outside its range {}", record.model, m.value, range(m)));
         let fraction = m.unit != "fraction" || (-ROUNDING..=1.0 + ROUNDING).contains(&m.value);
         tally.expect(fraction, || format!("{}: {name} {} is no fraction", record.model, m.value));
     }
     for record in &case.results.records {
         let value = |name: &str| record.measures.get(name).map(|m| m.value);
         let order: Vec<f64> = ["latency_p50", "latency_p90", "latency_p99"].into_iter().filter_map(value).collect();
-        tally.expect(order.is_sorted(), || format!("{}: latency percentiles out of order: {order:?}", record.model));
+        tally.expect(order.is_sorted(), || {
+            let order: Vec<String> = order.iter().map(f64::to_string).collect();
+            format!("{}: latency percentiles out of order: {}", record.model, order.join(", "))
+        });
         let classes = || record.measures.iter().filter(|(k, _)| k.starts_with("f1/")).map(|(_, m)| m.value);
         if let (Some(mean), Some(low)) = (value("f1_macro"), classes().reduce(f64::min)) {
             let high = classes().fold(low, f64::max);
@@ -214,10 +216,7 @@ pub(super) fn intervals(case: &Case) -> Outcome {
         let (lo, hi) = wilson(((m.value * m.n as f64).round() as u64).min(m.n), m.n);
         let equal = m.lo.is_some_and(|x| (x - lo).abs() < 1e-6) && m.hi.is_some_and(|x| (x - hi).abs() < 1e-6);
         tally.expect(m.n > 0 && equal, || {
-            format!(
-                "{}: accuracy has the interval {:?} to {:?}, Wilson 95 % is {lo:.6} to {hi:.6}",
-                record.model, m.lo, m.hi
-            )
+            format!("{}: accuracy has the interval {}, Wilson 95 % is {lo:.6} to {hi:.6}", record.model, range(m))
         });
     }
     for finding in case.document.findings() {
@@ -243,15 +242,18 @@ pub(super) fn intervals(case: &Case) -> Outcome {
     tally.outcome("no accuracies")
 }
 
-/// 32: the macro F1 equals the mean over classes.
+/// 32: the macro F1 equals the mean over the classes that occur.
 pub(super) fn aggregation(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
-        let classes: Vec<f64> =
-            record.detail.classes.iter().filter_map(|k| Some(record.measures.get(&format!("f1/{k}"))?.value)).collect();
-        let complete = !classes.is_empty() && classes.len() == record.detail.classes.len();
-        if let Some(m) = record.measures.get("f1_macro").filter(|_| complete) {
-            let mean = classes.iter().sum::<f64>() / classes.len() as f64;
+        let f1 = |class: &String| record.measures.get(&format!("f1/{class}")).map(|m| m.value);
+        let counted = recounted(record, &mut Tally::default());
+        let classes = record.detail.classes.iter().enumerate();
+        let occurs = |i: usize| counted.as_ref().is_none_or(|k| i < k.classes() && k.occurs(i));
+        let found: Option<Vec<f64>> = classes.filter(|(i, _)| occurs(*i)).map(|(_, class)| f1(class)).collect();
+        let found = found.filter(|found| !found.is_empty());
+        if let (Some(m), Some(found)) = (record.measures.get("f1_macro"), found) {
+            let mean = found.iter().sum::<f64>() / found.len() as f64;
             equal(&mut tally, record, "f1_macro", m.value, mean);
         }
     }

@@ -12,7 +12,7 @@ pub(super) fn units(case: &Case) -> Outcome {
     for (record, name, m) in case.measures() {
         let allowed = known(name).map_or(UNITS, |k| k.units);
         tally.expect(allowed.contains(&m.unit.as_str()), || {
-            format!("{}: {name} is in {:?}, not in {}", record.model, m.unit, allowed.join(" or "))
+            format!("{}: {name} is in \"{}\", not in {}", record.model, m.unit, allowed.join(" or "))
         });
     }
     tally.outcome("no measures")
@@ -68,7 +68,7 @@ pub(super) fn hygiene(case: &Case) -> Outcome {
     }
 }
 
-/// 23: contenders of one task answered the same rows in the same order.
+/// 23: variants of one task answered the same rows in the same order.
 pub(super) fn same_rows(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
@@ -125,7 +125,7 @@ pub(super) fn citations(case: &Case) -> Outcome {
     for (record, name, m) in case.measures().filter(|(_, _, m)| m.how == How::Published) {
         let cited = record.detail.note.as_deref().is_some_and(|n| !n.trim().is_empty());
         tally.expect(cited, || {
-            let what = if is_network(record) { "contender" } else { "baseline" };
+            let what = if is_network(record) { "variant" } else { "baseline" };
             format!("{what} {}: {name} {} is published, but no remark names the source", record.model, m.value)
         });
     }

@@ -1,6 +1,6 @@
 //! Checks of times, rates and energies.
 
-use super::super::compare::MIN_SAMPLES;
+use super::super::noise::MIN_SAMPLES;
 use super::{Case, Outcome, Tally, close};
 use crate::record::{How, Record};
 
@@ -27,7 +27,7 @@ pub(super) fn raw_runs(case: &Case) -> Outcome {
     tally.outcome("no latencies")
 }
 
-/// 20: raw runs of two contenders are not equal, nor in one constant ratio.
+/// 20: raw runs of two variants are not equal, nor in one constant ratio.
 pub(super) fn forensics(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
@@ -64,7 +64,8 @@ pub(super) fn energy(case: &Case) -> Outcome {
         let kind = with().next().map(|(_, m)| m.how);
         for (row, m) in with() {
             tally.expect(Some(m.how) == kind, || {
-                format!("{}: energy of another kind than in the other rows ({:?})", row.name(), m.how)
+                let how = super::super::query::mark(m.how).unwrap_or("measured");
+                format!("{}: energy of another kind than in the other rows ({how})", row.name())
             });
             if let Some(seconds) = row.value("latency_p50").filter(|s| *s > 0.0) {
                 let watts = m.value / seconds;

@@ -1,7 +1,7 @@
 //! Checks of the report itself: sentences, cells, bars, placeholders.
 
-use super::super::compare::{Comparison, WITHIN, dominator};
-use super::super::document::{Block, Document, MISSING};
+use super::super::compare::{Comparison, WITHIN};
+use super::super::document::{Block, Cell, Document, MISSING, Table};
 use super::super::findings::VACUOUS;
 use super::super::measures::title;
 use super::super::number::numerals;
@@ -9,7 +9,8 @@ use super::super::query::mark;
 use super::super::sentence::{ClaimKind, Part, Sentence};
 use super::super::{charts::Chart, json, markdown};
 use super::{Case, Outcome, Tally};
-use crate::record::{How, Results};
+use crate::record::{How, Record, Results};
+use std::collections::HashMap;
 
 /// Words of comparison that only a claim may print.
 const COMPARISONS: &[&str] = &[
@@ -42,12 +43,11 @@ const CLAIM_UNITS: &[&str] = &["%", "\u{d7}", "x", "times", "points", "percent",
 fn sentences<'a>(case: &'a Case) -> Vec<(&'a Comparison<'a>, &'a Sentence)> {
     let mut out = Vec::new();
     let mut cards = case.tasks.iter();
+    let tasks: HashMap<&str, &Comparison> = case.tasks.iter().map(|c| (c.task, c)).collect();
     for block in case.document.blocks() {
         match block {
-            Block::Findings(list) => {
-                for finding in list {
-                    out.extend(case.tasks.iter().find(|c| c.task == finding.task).map(|c| (c, &finding.sentence)));
-                }
+            Block::Findings(list) | Block::Headline(list) => {
+                out.extend(list.iter().filter_map(|f| Some((*tasks.get(f.task.as_str())?, &f.sentence))));
             }
             Block::Cards(list) => {
                 let Some(c) = cards.next() else { continue };
@@ -60,8 +60,12 @@ fn sentences<'a>(case: &'a Case) -> Vec<(&'a Comparison<'a>, &'a Sentence)> {
 }
 
 /// Remarks of the makers of records.
-fn remarks(results: &Results) -> impl Iterator<Item = (String, &str)> {
-    results.records.iter().filter_map(|r| Some((format!("remark of {}", r.model), r.detail.note.as_deref()?)))
+fn remarks(results: &Results) -> impl Iterator<Item = (String, String)> {
+    let of = |r: &'_ Record| [r.detail.note.clone(), r.detail.about.clone()];
+    results
+        .records
+        .iter()
+        .flat_map(move |r| of(r).into_iter().flatten().map(|text| (format!("remark of {}", r.model), text)))
 }
 
 fn words(text: &str) -> impl Iterator<Item = String> {
@@ -99,9 +103,9 @@ pub(in crate::report) fn single_source(case: &Case) -> Outcome {
             format!("{}: {name} {} has no observations or no unit", record.model, m.value)
         });
     }
-    let abouts = case.results.tasks.iter().map(|t| (format!("sentence about {}", t.task), t.about.as_str()));
+    let abouts = case.results.tasks.iter().map(|t| (format!("sentence about {}", t.task), t.about.clone()));
     for (what, text) in remarks(case.results).chain(abouts) {
-        let free = free_number(text);
+        let free = free_number(&text);
         tally.expect(free.is_none(), || format!("{what}: the number {} has no record", free.unwrap_or_default()));
     }
     for (c, sentence) in sentences(case) {
@@ -154,13 +158,13 @@ pub(in crate::report) fn claims(case: &Case) -> Outcome {
         }
     }
     for (what, text) in remarks(case.results) {
-        let free = words(text).find(|w| COMPARISONS.contains(&w.as_str()));
+        let free = words(&text).find(|w| COMPARISONS.contains(&w.as_str()));
         tally.expect(free.is_none(), || format!("{what}: \"{}\" without a query", free.unwrap_or_default()));
     }
     tally.outcome("no sentences")
 }
 
-/// 26: no recommended contender is dominated by another of its task.
+/// 26: no recommended variant is dominated by another of its task.
 pub(in crate::report) fn recommendations(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for finding in case.document.findings() {
@@ -170,10 +174,9 @@ pub(in crate::report) fn recommendations(case: &Case) -> Outcome {
         let Some(c) = case.tasks.iter().find(|c| c.task == finding.task) else {
             continue;
         };
-        let records: Vec<_> = c.rows.iter().map(|r| r.record).collect();
-        let index = records.iter().position(|r| r.model == name);
-        let by = index.and_then(|i| dominator(&records, i)).map(|j| records[j].model.as_str());
-        tally.expect(index.is_some() && by.is_none(), || {
+        let row = c.row(name);
+        let by = row.and_then(|r| r.dominated_by);
+        tally.expect(row.is_some() && by.is_none(), || {
             format!(
                 "{name} is recommended, but {} is at least as good in everything",
                 by.unwrap_or("nobody of that name")
@@ -183,18 +186,23 @@ pub(in crate::report) fn recommendations(case: &Case) -> Outcome {
     tally.outcome("nothing is recommended")
 }
 
-/// 27: wherever a change in points is printed for a contender, its relative and its error-rate change are too.
+/// The lines of a table by the text of their first cell.
+fn lines(table: &Table) -> HashMap<&str, &Vec<Cell>> {
+    table.rows.iter().rev().filter_map(|line| Some((line.first()?.text.as_str(), line))).collect()
+}
+
+/// 27: wherever a change in points is printed for a variant, its relative and its error-rate change are too.
 pub(in crate::report) fn three_changes(case: &Case) -> Outcome {
     let mut tally = Tally::default();
+    let columns = ["Change, points", "Relative change", "Error-rate change"];
+    let places = |t: &Table| columns.iter().map(|c| t.head.iter().position(|h| h == c)).collect::<Option<Vec<_>>>();
+    let tables: Vec<_> = case.document.tables().filter_map(|t| Some((places(t)?, lines(t)))).collect();
     for row in case.tasks.iter().flat_map(|c| &c.rows) {
         let Some(change) = &row.change else { continue };
-        let together = case.document.tables().any(|t| {
-            let columns = ["Change, points", "Relative change", "Error-rate change"];
-            let places: Vec<_> = columns.iter().filter_map(|c| t.head.iter().position(|h| h == c)).collect();
-            let line = t.rows.iter().find(|l| l.first().is_some_and(|c| c.text == row.name()));
-            let wanted = [true, change.relative.is_some(), change.error_rate.is_some()];
-            places.len() == columns.len()
-                && line.is_some_and(|l| places.iter().zip(wanted).all(|(p, want)| !want || !l[*p].missing))
+        let wanted = [true, change.relative.is_some(), change.error_rate.is_some()];
+        let together = tables.iter().any(|(places, lines)| {
+            let line = lines.get(row.name());
+            line.is_some_and(|l| places.iter().zip(wanted).all(|(p, want)| !want || !l[*p].missing))
         });
         tally.expect(together, || {
             format!("{}: points, relative and error-rate change are not side by side", row.name())
@@ -203,7 +211,7 @@ pub(in crate::report) fn three_changes(case: &Case) -> Outcome {
     tally.outcome("no changes against a reference")
 }
 
-/// 28: "within a point" is said only where some contender's gap is at least a fifth of it.
+/// 28: "within a point" is said only where some variant's gap is at least a fifth of it.
 pub(in crate::report) fn thresholds(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (c, sentence) in sentences(case) {
@@ -217,7 +225,7 @@ pub(in crate::report) fn thresholds(case: &Case) -> Outcome {
         });
         if within.is_some() {
             let gap = c.widest_gap().unwrap_or(0.0);
-            tally.expect(gap >= WITHIN * VACUOUS, || format!("every contender is within {gap}: {sentence}"));
+            tally.expect(gap >= WITHIN * VACUOUS, || format!("every variant is within {gap}: {sentence}"));
         }
     }
     tally.outcome("no threshold is named")
@@ -226,17 +234,17 @@ pub(in crate::report) fn thresholds(case: &Case) -> Outcome {
 /// 34: estimated and published values are marked in their cells.
 pub(in crate::report) fn marks(case: &Case) -> Outcome {
     let mut tally = Tally::default();
+    let tables: Vec<_> = case.document.tables().map(|t| (&t.head, lines(t))).collect();
     for (record, name, m) in case.measures().filter(|(_, _, m)| m.how != How::Measured) {
         let (column, word) = (title(name), mark(m.how).unwrap_or_default());
-        for table in case.document.tables() {
-            let Some(place) = table.head.iter().position(|h| *h == column) else {
+        for (head, lines) in &tables {
+            let cell = head.iter().position(|h| *h == column).zip(lines.get(record.model.as_str()));
+            let Some(cell) = cell.map(|(place, line)| &line[place]) else {
                 continue;
             };
-            for line in table.rows.iter().filter(|l| l.first().is_some_and(|c| c.text == record.model)) {
-                tally.expect(line[place].note.contains(word), || {
-                    format!("{}: {name} {} is {word}, but not marked", record.model, line[place].text)
-                });
-            }
+            tally.expect(cell.note.contains(word), || {
+                format!("{}: {name} {} is {word}, but not marked", record.model, cell.text)
+            });
         }
     }
     tally.outcome("every measure was measured")
@@ -357,7 +365,7 @@ pub(in crate::report) fn unknowns(case: &Case) -> Outcome {
                 let unknown = ["n/a", "N/A", "NA", "none", "null"].contains(&cell.text.as_str());
                 tally.expect(!cell.number || !(blank || unknown), || {
                     let name = line.first().map_or("", |c| c.text.as_str());
-                    format!("{name}: {head} is printed as {:?} instead of \"{MISSING}\"", cell.text)
+                    format!("{name}: {head} is printed as \"{}\" instead of \"{MISSING}\"", cell.text)
                 });
             }
         }

@@ -33,7 +33,7 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
     (2, "states n = 7", |r| measure(r, "int8", "accuracy").n = 7),
     (2, "confusion differs", |r| of(r, "int8").detail.confusion[0][1] += 1),
     (2, "answer 9", |r| of(r, "int8").detail.answers[5] = 9),
-    (3, "\"best\" without a query", |r| of(r, "int8").detail.note = Some("The best contender.".into())),
+    (3, "\"best\" without a query", |r| of(r, "int8").detail.note = Some("The best variant.".into())),
     (4, "latency_p50 is in \"fraction\"", |r| measure(r, "int8", "latency_p50").unit = "fraction".into()),
     (4, "speed is in \"MB\"", |r| put(r, "int8", "speed", Measure::measured(1.0, "MB", 1))),
     (7, "above the ceiling", |r| r.tasks[0].ceiling = Some(estimated(0.93, "fraction"))),
@@ -55,6 +55,15 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
     (15, "no ledger", |r| of(r, "nf4").detail.tensors.clear()),
     (15, "listed twice", |r| of(r, "nf4").detail.tensors[1].name = "embed.weight".into()),
     (15, "unknown role", |r| of(r, "nf4").detail.tensors[1].role = "middle".into()),
+    (15, "more padding than bytes", |r| of(r, "nf4").detail.tensors[1].padding = u64::MAX),
+    (16, "at most", |r| {
+        let tensor = &mut of(r, "int8").detail.tensors[1];
+        // A matrix of 3 rows that fills a panel of 16, without its padding being said.
+        (tensor.rows, tensor.cols) = (3, 64);
+        tensor.parts = [("codes".to_string(), 16 * 64), ("scales".into(), 4)].into();
+        let tiny = tensor.clone();
+        of(r, "int8").detail.tensors = vec![tiny];
+    }),
     (16, "needs 4.000", |r| *of(r, "nf4").detail.tensors[1].parts.get_mut("codes").unwrap() /= 2),
     (16, "at most", |r| {
         of(r, "int8").detail.tensors.iter_mut().for_each(|t| t.parts.values_mut().for_each(|b| *b *= 2));

@@ -8,6 +8,7 @@ use crate::{metrics, record, stats};
 
 mod faults;
 #[path = "../../../../tests/report/fixture.rs"]
+#[allow(dead_code)] // the tests of whole reports use more of it
 mod fixture;
 
 use faults::{LANGUAGE_FAULTS, RECORD_FAULTS, REPORT_FAULTS, cell, estimated, put};
@@ -110,7 +111,7 @@ fn a_vacuous_threshold_is_found() {
     let tasks = comparisons(&close);
     let case = Case { results: &close, tasks: &tasks, document: &document };
     let found = run_all(&case).into_iter().find(|r| r.id == 28).unwrap().outcome;
-    assert!(lines(&found).contains("every contender is within 0"), "{}", lines(&found));
+    assert!(lines(&found).contains("every variant is within 0"), "{}", lines(&found));
 }
 
 #[test]
