@@ -3,6 +3,7 @@
 
 use crate::commands::Cli;
 use crate::failure::Failure;
+use crate::output;
 use clap::{Command, CommandFactory, FromArgMatches};
 use std::ffi::{OsStr, OsString};
 
@@ -72,14 +73,21 @@ const HINTS: &[(&[&str], &str)] = &[
     (&["-md", "--model-draft", "-hfd", "--draft-max"], "guesses tokens without a second model: --draft ngram"),
 ];
 
-/// The parsed command line; prints help, a version or what is wrong with it, and ends the program, where that is asked for.
+/// The parsed command line; none when help or a version was asked for, which are then printed.
 ///
 /// # Errors
-/// What to write in place of a flag of llama.cpp without a counterpart.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
+/// What to write in place of a flag of llama.cpp without a counterpart; of other faults the message is empty, as they are
+/// printed here, over several lines.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
     let arguments = spelled(arguments.into_iter().collect()).map_err(Failure::usage)?;
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-    Ok(parsed(arguments, is_empty).unwrap_or_else(|error| error.exit()))
+    match parsed(arguments, is_empty) {
+        Ok(cli) => Ok(Some(cli)),
+        Err(error) => {
+            output::styled(&error.render(), !error.use_stderr());
+            if error.use_stderr() { Err(Failure::usage("")) } else { Ok(None) }
+        }
+    }
 }
 
 fn parsed(arguments: Vec<OsString>, is_empty: impl Fn(&OsStr) -> bool + Copy) -> Result<Cli, clap::Error> {
@@ -190,6 +198,47 @@ mod tests {
                 assert!(!own.get_arguments().any(|arg| long(arg) || short(arg)), "{name} has {hint}");
             }
         }
+    }
+
+    /// The words of a line as a shell splits them: quotes, the remark left out.
+    fn shell_words(line: &str) -> Vec<OsString> {
+        let line = line.split(" # ").next().unwrap_or_default();
+        let (mut words, mut quote) = (vec![String::new()], None);
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(open), c) if c == open => quote = None,
+                (None, '\'' | '"') => quote = Some(c),
+                (None, ' ') => words.push(String::new()),
+                (_, c) => words.last_mut().expect("one at least").push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        let redirected = words.iter().position(|word| word == ">").unwrap_or(words.len());
+        words.into_iter().take(redirected).map(OsString::from).collect()
+    }
+
+    #[test]
+    fn every_command_has_examples_and_each_parses() {
+        fn walk(command: &Command, seen: &mut usize) {
+            for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+                let text = inner.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let lines =
+                    text.lines().filter_map(|line| Some(&line[line.strip_prefix("  ")?.find("lowbit ")? + 2..]));
+                let lines: Vec<&str> = lines.collect();
+                assert!(!lines.is_empty(), "`{}` has no examples", inner.get_name());
+                for line in lines {
+                    let words = shell_words(line);
+                    assert!(words[1..].iter().any(|word| word == inner.get_name()), "{line}");
+                    let arguments = spelled(words).unwrap_or_else(|told| panic!("{line}: {told}"));
+                    parsed(arguments, |_| false).unwrap_or_else(|e| panic!("{line}: {e}"));
+                    *seen += 1;
+                }
+                walk(inner, seen);
+            }
+        }
+        let mut seen = 0;
+        walk(&Cli::command(), &mut seen);
+        assert!(seen > 30, "{seen}");
     }
 
     #[test]

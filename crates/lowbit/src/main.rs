@@ -1,16 +1,51 @@
 //! The `lowbit` command.
 #![forbid(unsafe_code)]
 
-use lowbit::arguments;
-use lowbit::commands::Cli;
+use lowbit::failure::{Code, Failure};
+use lowbit::{arguments, output};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
+use std::sync::Mutex;
+
+/// What the last panic of any thread said.
+static PANIC: Mutex<String> = Mutex::new(String::new());
 
 fn main() -> ExitCode {
-    match arguments::parse(std::env::args_os()).and_then(Cli::run) {
+    // Panics of other crates that are caught are answers, and say nothing by themselves.
+    panic::set_hook(Box::new(remember));
+    let work = || match arguments::parse(std::env::args_os())? {
+        Some(cli) => cli.run(),
+        None => Ok(()),
+    };
+    let outcome = panic::catch_unwind(work).unwrap_or_else(|_| Err(internal()));
+    match outcome.and_then(|()| output::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            if !failure.message.is_empty() {
+                output::note(format!("error: {failure}"));
+            }
             ExitCode::from(failure.code as u8)
         }
     }
+}
+
+fn remember(info: &PanicHookInfo) {
+    let place = info.location().map_or(String::new(), |at| format!("{}:{}: ", at.file(), at.line()));
+    let said = info.payload_as_str().unwrap_or("no message");
+    let trace = Backtrace::capture();
+    let trace = if trace.status() == BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
+    if let Ok(mut last) = PANIC.lock() {
+        *last = format!("{place}{said}{trace}");
+    }
+}
+
+/// A panic that nothing below caught.
+fn internal() -> Failure {
+    let said = PANIC.lock().map(|said| said.clone()).unwrap_or_default();
+    let (said, trace) = said.split_once('\n').unwrap_or((&said, ""));
+    if !trace.is_empty() {
+        output::note(trace);
+    }
+    Failure { code: Code::Internal, message: format!("a fault of this program, please report it: {said}") }
 }

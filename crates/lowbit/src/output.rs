@@ -1,21 +1,111 @@
 //! Results on stdout, everything else on stderr.
 
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
+use clap::builder::StyledStr;
+use lowbit_base::escaped;
 use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, Tool};
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Prints one line of a result. A closed stdout ends the program quietly.
-pub fn line(text: impl AsRef<str>) {
-    if let Err(e) = writeln!(io::stdout().lock(), "{}", text.as_ref()) {
-        // A reader like `head` that has seen enough is no failure.
-        std::process::exit(if e.kind() == ErrorKind::BrokenPipe { 0 } else { 5 });
+/// A stream of this process, and what became of it.
+struct Stream {
+    name: &'static str,
+    /// A reader like `head` has seen enough, which is no failure.
+    closed: AtomicBool,
+    failure: OnceLock<String>,
+}
+
+static RESULTS: Stream = Stream::new("standard output");
+static REMARKS: Stream = Stream::new("standard error");
+
+impl Stream {
+    const fn new(name: &'static str) -> Self {
+        Stream { name, closed: AtomicBool::new(false), failure: OnceLock::new() }
+    }
+
+    fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed) && self.failure.get().is_none()
+    }
+
+    /// Writes, unless that failed before.
+    fn write(&self, mut to: impl Write, text: &str) {
+        if !self.is_open() {
+            return;
+        }
+        match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => self.closed.store(true, Ordering::Relaxed),
+            Err(e) => drop(self.failure.set(e.to_string())),
+        }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        match self.failure.get() {
+            None => Ok(()),
+            Some(cause) => Err(Failure { code: Code::Io, message: format!("{}: {cause}", self.name) }),
+        }
     }
 }
 
-/// Prints what is going on, unless `quiet`.
+/// Prints one line of a result, or several; what a terminal would take for a command is escaped.
+pub fn line(text: impl AsRef<str>) {
+    RESULTS.write(io::stdout().lock(), &format!("{}\n", shown(text.as_ref())));
+}
+
+/// Prints a part of a result as it is, at once.
+pub fn text(text: &str) {
+    RESULTS.write(io::stdout().lock(), text);
+}
+
+/// Whether what is printed is still read: long work may end when it is not.
+pub fn is_open() -> bool {
+    RESULTS.is_open()
+}
+
+/// Sees that all that was printed has arrived; what a reader closed counts as that.
+///
+/// # Errors
+/// Of code io, naming the stream.
+pub fn finish() -> Result<(), Failure> {
+    RESULTS.check().and_then(|()| REMARKS.check())
+}
+
+/// Prints what is going on; what a terminal would take for a command is escaped.
 pub fn note(text: impl AsRef<str>) {
-    let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
+    REMARKS.write(io::stderr().lock(), &format!("{}\n", shown(text.as_ref())));
+}
+
+/// A text of several lines without what a terminal would take for a command.
+fn shown(text: &str) -> Cow<'_, str> {
+    let plain = |part: &str| matches!(escaped(part), Cow::Borrowed(_));
+    match text.split(['\n', '\t']).all(plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.split_inclusive(['\n', '\t']).map(without_end).collect()),
+    }
+}
+
+/// A part of a text that may end in a line end or a tab.
+fn without_end(part: &str) -> String {
+    let body = part.trim_end_matches(['\n', '\t']);
+    format!("{}{}", escaped(body), &part[body.len()..])
+}
+
+/// Prints help or a refusal of the command line, in colours where a terminal takes them and nothing in it is escaped.
+pub fn styled(text: &StyledStr, is_result: bool) {
+    let plain = text.to_string();
+    let terminal = if is_result { io::stdout().is_terminal() } else { io::stderr().is_terminal() };
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let told = match colours && shown(&plain) == plain {
+        true => text.ansi().to_string(),
+        false => shown(&plain).into_owned(),
+    };
+    match is_result {
+        true => RESULTS.write(io::stdout().lock(), &told),
+        false => REMARKS.write(io::stderr().lock(), &told),
+    }
 }
 
 /// Prints each of some remarks.
@@ -53,8 +143,12 @@ pub fn command() -> Vec<String> {
 /// # Errors
 /// When a value cannot be written as JSON.
 pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|e| Failure::usage(format!("cannot be written as JSON: {e}")))?;
+    let text = serde_json::to_string_pretty(value);
+    let text = text.map_err(|e| Failure::usage(format!("cannot be written as JSON: {e}")))?;
+    // What is still raw stands inside of strings.
+    let unsafe_in_strings = |c: char| c != '\n' && !matches!(escaped(c.encode_utf8(&mut [0; 4])), Cow::Borrowed(_));
+    let safe = |c: char| if unsafe_in_strings(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    let text = if text.is_ascii() { text } else { text.chars().map(safe).collect() };
     line(text);
     Ok(())
 }
@@ -125,5 +219,47 @@ pub fn record(record: &Record) {
             _ => String::new(),
         };
         line(format!("{name:24} {value}{range}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_fails_is_told_and_one_that_is_closed_is_not() {
+        struct Broken(ErrorKind);
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let stream = Stream::new("standard output");
+        stream.write(Vec::new(), "x");
+        assert!(stream.is_open() && stream.check().is_ok());
+        stream.write(Broken(ErrorKind::BrokenPipe), "x");
+        assert!(!stream.is_open() && stream.check().is_ok());
+        let stream = Stream::new("standard output");
+        stream.write(Broken(ErrorKind::StorageFull), "x");
+        let failure = stream.check().expect_err("failed");
+        assert!(failure.code == Code::Io && failure.message.starts_with("standard output: "), "{failure}");
+        assert!(!stream.is_open());
+    }
+
+    #[test]
+    fn nothing_printed_is_a_command_to_a_terminal() {
+        assert_eq!(shown("a\tb\nc\n"), "a\tb\nc\n");
+        assert_eq!(shown("a\u{1b}[2J\tb\r\nc\u{9b}\n\n"), "a\\u{1b}[2J\tb\\r\nc\\u{9b}\n\n");
+    }
+
+    #[test]
+    fn words_for_a_shell() {
+        for (word, want) in [("models/a-b_1.2", "models/a-b_1.2"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'")]
+        {
+            assert_eq!(quoted(word), want);
+        }
     }
 }

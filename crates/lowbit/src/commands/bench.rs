@@ -15,8 +15,24 @@ use lowbit_model::synthetic;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit bench model.gguf -p 512 -n 128 -r 5 --threads 1,2
+  lowbit bench --synthetic bitnet-2b --recipe bitnet_head4 -p 512 -n 64
+  lowbit bench kernels --format ternary,int8_channel --shape 2560x6912 --tokens 1,128";
+
+/// Beside the flags of `bench kernels`.
+const KERNELS: &str = "\
+Examples:
+  lowbit bench kernels
+  lowbit bench kernels --threads 1,2 --format ternary,ternary_b3 --shape bitnet-2b-layer --tokens 1 --rounds 9
+  lowbit bench kernels --attention 20x128 --tokens 128,2048
+  lowbit bench kernels --against bench/record/earlier.json --plot roofline.svg";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Bench {
     #[command(subcommand)]
     what: Option<What>,
@@ -80,6 +96,7 @@ enum What {
     /// A product of one token is held against the memory bandwidth; its weights come from memory, from copies visited in
     /// turn. Other products are held against the arithmetic they use: int8, f32, or bf16 for bf16 and nf4 on avx512-bf16.
     /// Cases take turns, and the limits are measured after each round.
+    #[command(after_help = KERNELS)]
     Kernels(Kernels),
 }
 

@@ -7,8 +7,16 @@ use crate::{comparison, output, suite};
 use lowbit_eval::report;
 use std::path::PathBuf;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit compare                                   # the suite `quickstart`: needs no data, minutes
+  lowbit compare ag_news --data ../shared/data     # real data
+  lowbit compare my-suite.toml --out runs/mine     # a suite of your own; the same command resumes it";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Compare {
     /// Name of a suite, or path of its TOML file.
     #[arg(default_value = "quickstart")]

@@ -6,8 +6,15 @@ use crate::output;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit completions bash > ~/.local/share/bash-completion/completions/lowbit
+  lowbit completions zsh";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Completions {
     /// bash, zsh, fish, elvish or powershell.
     shell: Shell,

@@ -15,8 +15,16 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit convert models/book book.gguf --table f32
+  lowbit convert model.gguf models/copy --type bitnet_bf16
+  lowbit convert -m org/name --out model.gguf --type q8_0 --table f16";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Convert {
     /// The model (a directory, a GGUF file, or an `org/name` of the Hub's cache), and where it goes: a `.gguf` file, or else
     /// a directory.

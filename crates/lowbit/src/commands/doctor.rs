@@ -9,8 +9,15 @@ use lowbit_eval::task;
 use lowbit_kernels::{Isa, Threads};
 use serde_json::json;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit doctor
+  lowbit doctor --json";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Doctor {}
 
 impl Doctor {

@@ -11,8 +11,17 @@ use lowbit_kernels::Cpu;
 use lowbit_model::Checkpoint;
 use std::path::PathBuf;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit eval models/ternary --task ag_news --speed
+  lowbit eval models/book --task models/book/language.toml     # its own held-out text
+  lowbit eval models/book --text other.txt more.txt.zst --json
+  lowbit eval models/book --text other.txt --recipe f32        # the masters instead";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Eval {
     #[command(flatten)]
     model: ModelPath,

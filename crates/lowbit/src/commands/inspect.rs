@@ -9,8 +9,15 @@ use lowbit_model::exec::Batch;
 use lowbit_model::recipe;
 use serde_json::json;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit inspect models/ternary
+  lowbit inspect -m model.gguf --recipes";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Inspect {
     #[command(flatten)]
     model: ModelPath,

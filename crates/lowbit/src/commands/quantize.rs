@@ -11,8 +11,16 @@ use lowbit_model::{Checkpoint, Recipe, recipe};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit quantize models/ternary --out models/ternary-2bit     # the recipe it was trained for
+  lowbit quantize models/f32 --recipe nf4 --out models/nf4
+  lowbit quantize -m org/name --recipe llm_int8 --calibrate ag_news --out models/int8";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Quantize {
     #[command(flatten)]
     model: ModelPath,

@@ -7,8 +7,15 @@ use lowbit_eval::report::{self, Outcome};
 use serde_json::json;
 use std::path::PathBuf;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit report runs/quickstart-20260101T000000Z
+  lowbit report runs/quickstart-20260101T000000Z --verify";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Report {
     /// Directory of a comparison, or its results.json.
     directory: PathBuf,

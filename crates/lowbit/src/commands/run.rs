@@ -22,12 +22,12 @@ const CONTINUATION: usize = 256;
 /// Beside the flags.
 const EXAMPLES: &str = "\
 Examples:
-  lowbit run                                              a chat with a model that continues film reviews
-  lowbit run MODEL                                        a chat; /help lists its commands
-  lowbit run -m model.gguf -p 'Why is the sky blue?'      one answer
+  lowbit run                                              # a chat with a model that continues film reviews
+  lowbit run MODEL                                        # a chat; /help lists its commands
+  lowbit run -m model.gguf -p 'Why is the sky blue?'      # one answer
   git diff | lowbit run MODEL -p 'Write a commit message for this:' -f -
   lowbit run MODEL --no-chat -p 'Once upon a time' -n 64 --temp 0
-  lowbit run MODEL -sys 'Answer in French.' -i -p Hello   a chat that begins with a prompt
+  lowbit run MODEL -sys 'Answer in French.' -i -p Hello   # a chat that begins with a prompt
 
 What was said, the system message and prompts are text: names of control tokens in them stay text. With --no-chat,
 --parse-special reads them as llama.cpp does. Other flags of llama.cpp are named with what to write in their place.";
@@ -287,7 +287,7 @@ impl Run {
             None => output::note(run::line(&total)),
         }
         match answer.outcome.finish {
-            Finish::Cancelled => Err(Failure {
+            Finish::Cancelled if output::is_open() => Err(Failure {
                 code: crate::failure::Code::Interrupted,
                 message: "interrupted; the answer is not complete".into(),
             }),

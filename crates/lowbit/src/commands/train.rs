@@ -18,8 +18,17 @@ const OUT: &str = "\0";
 /// More examples than any data set has, where the number is not known yet.
 const MANY: usize = usize::MAX >> 16;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit train ag_news --contender ternary_qat --out models/ternary
+  lowbit train --text book.txt --out models/book
+  lowbit train --text book.txt --steps 3 --out models/try    # a trial of a few seconds
+  lowbit train my-model.toml --data ../shared/data --out models/mine";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Train {
     /// Name of a suite or of a language model, or path of its TOML file: data, network and settings [default: quickstart,
     /// or the language model `text` with --text].

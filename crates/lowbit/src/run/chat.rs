@@ -38,7 +38,7 @@ impl<'a> Chat<'a> {
         if let Some(text) = first {
             self.say(text, stop, lines.is_terminal());
         }
-        while let Some(text) = read(&mut lines)? {
+        while let Some(text) = read(&mut lines)?.filter(|_| output::is_open()) {
             match input::parse(&text) {
                 Input::Nothing => {}
                 Input::Exit => break,

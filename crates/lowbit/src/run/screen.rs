@@ -1,6 +1,6 @@
 //! The model's words on stdout. A model is not trusted: what would move the cursor, ring or recolour is made visible.
 
-use std::io::{self, ErrorKind, Write};
+use crate::output;
 
 /// Writes an answer as it comes.
 #[derive(Default)]
@@ -10,15 +10,12 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Writes a piece of text at once. A closed stdout ends the program quietly.
+    /// Writes a piece of text at once.
     pub fn write(&mut self, piece: &str) {
         let shown = visible(piece);
         let Some(last) = shown.chars().last() else { return };
         self.open = last != '\n';
-        let mut out = io::stdout().lock();
-        if let Err(e) = out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
-            std::process::exit(if e.kind() == ErrorKind::BrokenPipe { 0 } else { 5 });
-        }
+        output::text(&shown);
     }
 
     /// Ends the last line.

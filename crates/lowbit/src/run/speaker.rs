@@ -2,6 +2,7 @@
 
 use crate::failure::{Code, Failure};
 use crate::memory::Need;
+use crate::output;
 use lowbit_eval::meter::{EnergyMeter, Rapl};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
@@ -213,7 +214,7 @@ impl Speaker {
         let mut meter = self.rapl.as_ref().and_then(EnergyMeter::start);
         let outcome = self.generator.generate(&request, &mut |piece| {
             on_text(piece);
-            if stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if stop.is_set() || !output::is_open() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         let joules = meter.as_mut().and_then(EnergyMeter::joules);
         Ok(Answer { outcome, joules })
