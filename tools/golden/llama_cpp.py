@@ -92,6 +92,8 @@ class Model:
     def logits(self, tokens):
         params = context_defaults()
         params.words[0] = params.words[1] = params.words[2] = max(len(tokens), 32)  # context, batch, micro-batch
+        assert (params.words[13], *params.words[26:28]) == (2**32 - 1, 1, 1), "flash_attn_type, type_k and type_v are where they were"
+        params.words[13] = params.words[26] = params.words[27] = 0  # no flash attention, F32
         ctx = context(self.model, params)
         batch = batch_of(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)

@@ -309,7 +309,11 @@ fn vocabulary(key: &'static str, field: Field) -> Change {
 
 fn bad_networks() -> Vec<Case> {
     vec![
-        ("M23", set("general.architecture", Field::Text("mamba".into())), &["`mamba`", "bitnet, bitnet-b1.58, llama"]),
+        (
+            "M23",
+            set("general.architecture", Field::Text("mamba".into())),
+            &["`mamba`", "bitnet, bitnet-b1.58, bitnet-25"],
+        ),
         ("no architecture", without("general.architecture"), &["`general.architecture` is missing"]),
         ("M16 layers", set("llama.block_count", Field::U32(0)), &["num_hidden_layers", "is 0"]),
         ("M16 heads", set("llama.attention.head_count", Field::U32(0)), &["`llama.attention.head_count` is 0"]),
@@ -328,8 +332,27 @@ fn bad_networks() -> Vec<Case> {
         ),
         ("experts", set("llama.expert_count", Field::U32(8)), &["`llama.expert_count` is 8"]),
         ("half rotated", set("llama.rope.dimension_count", Field::U32(2)), &["`llama.rope.dimension_count` is 2"]),
-        ("yarn", set("llama.rope.scaling.type", Field::Text("yarn".into())), &["`llama.rope.scaling.type` is `yarn`"]),
-        ("parts", set("split.count", Field::U32(3)), &["one of 3 parts"]),
+        (
+            "su",
+            set("llama.rope.scaling.type", Field::Text("su".into())),
+            &["`llama.rope.scaling.type` is `su`", "longrope"],
+        ),
+        ("factor", set("llama.rope.scaling.factor", Field::F32(-2.0)), &["`llama.rope.scaling.factor` is -2"]),
+        ("factor", set("llama.rope.scaling.factor", Field::F32(f32::NAN)), &["`llama.rope.scaling.factor` is NaN"]),
+        ("both ways", set("llama.attention.causal", Field::Bool(false)), &["`llama.attention.causal` is false"]),
+        ("adapter", set("general.type", Field::Text("adapter".into())), &["`general.type` is `adapter`"]),
+        (
+            "Hadamard",
+            set("prism.hadamard.block_size", Field::U32(1024)),
+            &["`prism.hadamard.block_size` is 1024", "rotates"],
+        ),
+        (
+            "suppressed",
+            set("tokenizer.ggml.suppress_tokens", Field::Ints(vec![1])),
+            &["`tokenizer.ggml.suppress_tokens`"],
+        ),
+        ("layers differ", set("llama.attention.head_count_kv", Field::Ints(vec![1, 2])), &["differs between layers"]),
+        ("parts", set("split.count", Field::U32(3)), &["`split.count` is 3", "one of so many parts"]),
         (
             "more layers",
             set("llama.block_count", Field::U32(2)),
@@ -341,7 +364,7 @@ fn bad_networks() -> Vec<Case> {
             &["mlp.up_proj", "[15, 8]", "[16, 8]", "`intermediate_size` = 16"],
         ),
         ("surplus", more("blk.0.attn_sinks.bias", &[8]), &["`blk.0.attn_sinks.bias`", "does not ask for it"]),
-        ("rope divisors", more("rope_freqs.weight", &[2]), &["`rope_freqs.weight`", "Llama 3"]),
+        ("rope divisors", more("rope_freqs.weight", &[3]), &["`rope_freqs.weight` has 3 elements", "2 pairs"]),
         ("no vocabulary", set("x", Field::Bool(true)), &["holds no vocabulary"]),
     ]
 }

@@ -1,15 +1,14 @@
 //! A decoder in the terms of llama.cpp: architectures, metadata, tensors, and the order of the rows that rotary positions turn.
 
-use super::Config;
+use super::gguf_rope::{self, Base, Written};
+use super::{Config, MAX_LAYERS};
 use crate::Error;
 use crate::arch::Head;
 use crate::arch::family::{self, GgufHeader};
-use crate::container::gguf::{Field, Gguf};
+use crate::container::gguf::{Field, Gguf, Value};
 use crate::container::show;
 use crate::exec::Activation;
-use crate::rope::{Llama3, RopeScaling};
 use crate::source::{ParamSpec, Role};
-use lowbit_kernels::ops::base_frequencies;
 
 /// An architecture of llama.cpp that the decoder covers.
 pub(crate) struct Arch {
@@ -23,6 +22,8 @@ pub(crate) struct Arch {
     pub qk_norm: bool,
     /// Whether linear layers may have biases.
     pub biased: bool,
+    /// Whether files may hold tensors of divisors of the rotary frequencies.
+    pub divided: bool,
     /// Whether rows of queries and keys are stored in pairs of neighbours instead of halves.
     pub paired: bool,
     /// Whether llama.cpp takes the embedding as head whatever the file holds.
@@ -53,12 +54,8 @@ const INNER: &[(&str, &str)] = &[
     ("input_layernorm", "attn_norm"),
     ("post_attention_layernorm", "ffn_norm"),
 ];
-/// The tensor of divisors of the rotary frequencies.
-pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
 /// The output matrix of a model whose head is not tied.
 pub(crate) const OUTPUT: &str = "output.weight";
-/// What tells the length of training and the bounds of Llama 3's rotary positions; the divisors follow from them.
-const LLAMA3: (f64, f64, f64) = (8192.0, 1.0, 4.0);
 
 /// The name of a parameter in a GGUF file, if it has one.
 pub(crate) fn tensor_name(ours: &str) -> Option<String> {
@@ -117,10 +114,18 @@ pub(crate) fn config(file: &Gguf) -> Result<(&'static Arch, crate::Config), Erro
         at(format!("metadata `general.architecture` is `{}`, which is unknown; supported: {}", show(name), known()))
     })?;
     let key = |end: &str| format!("{name}.{end}");
-    let need = |end: &str| {
-        let value = file.count(&key(end))?;
-        value.ok_or_else(|| at(format!("metadata `{}` is missing", key(end))))
+    // Some files list the same number for every layer.
+    let size = |end: &str| match file.metadata().get(&key(end)) {
+        Some(Value::Array(_)) => {
+            let list = file.numbers(&key(end), MAX_LAYERS)?.unwrap_or_default();
+            match list.iter().all(|n| *n == list[0]) {
+                true => Ok(list.first().map(|n| *n as usize)),
+                false => Err(at(format!("metadata `{}` differs between layers, which is not supported", key(end)))),
+            }
+        }
+        _ => file.count(&key(end)),
     };
+    let need = |end: &str| size(end)?.ok_or_else(|| at(format!("metadata `{}` is missing", key(end))));
     let (hidden_size, heads) = (need("embedding_length")?, need("attention.head_count")?);
     let head_dim = match file.count(&key("attention.key_length"))? {
         Some(given) => given,
@@ -130,19 +135,15 @@ pub(crate) fn config(file: &Gguf) -> Result<(&'static Arch, crate::Config), Erro
             return Err(at(format!("{text} `{}` {hidden_size}", key("embedding_length"))));
         }
     };
-    for (end, expected) in
-        [("rope.dimension_count", head_dim), ("attention.value_length", head_dim), ("expert_count", 0)]
-    {
-        if let Some(given) = file.count(&key(end))?.filter(|given| *given != expected) {
-            return Err(at(format!("metadata `{}` is {given}; only {expected} is supported here", key(end))));
+    for end in ["rope.dimension_count", "attention.value_length"] {
+        if let Some(given) = file.count(&key(end))?.filter(|given| *given != head_dim) {
+            return Err(at(format!("metadata `{}` is {given}; only {head_dim} is supported here", key(end))));
         }
-    }
-    if let Some(count) = file.count("split.count")?.filter(|count| *count > 1) {
-        return Err(at(format!("is one of {count} parts (metadata `split.count`); merge them with llama-gguf-split")));
     }
     let eps = file.number(&key("attention.layer_norm_rms_epsilon"))?;
     let table = file.tensor("token_embd.weight").ok_or_else(|| at("tensor `token_embd.weight` is missing".into()))?;
     let rope_theta = file.number(&key("rope.freq_base"))?.unwrap_or(10_000.0);
+    let base = Base { theta: rope_theta, head_dim, context: context(file, arch)? };
     let any = |end: &&str| file.tensors().iter().any(|t| t.name.starts_with("blk.") && t.name.ends_with(end));
     let has = |ends: &[&str]| arch.biased && ends.iter().any(any);
     let config = Config {
@@ -150,12 +151,12 @@ pub(crate) fn config(file: &Gguf) -> Result<(&'static Arch, crate::Config), Erro
         hidden_size,
         num_hidden_layers: need("block_count")?,
         num_attention_heads: heads,
-        num_key_value_heads: file.count(&key("attention.head_count_kv"))?.unwrap_or(heads),
+        num_key_value_heads: size("attention.head_count_kv")?.unwrap_or(heads),
         head_dim,
         intermediate_size: need("feed_forward_length")?,
         hidden_act: arch.act,
         rope_theta,
-        rope_scaling: rope_scaling(file, name, rope_theta, head_dim)?,
+        rope_scaling: gguf_rope::read(file, name, base)?,
         rms_norm_eps: eps
             .ok_or_else(|| at(format!("metadata `{}` is missing", key("attention.layer_norm_rms_epsilon"))))?,
         sub_norm: arch.sub_norm,
@@ -173,37 +174,12 @@ pub(crate) fn config(file: &Gguf) -> Result<(&'static Arch, crate::Config), Erro
     Ok((arch, crate::Config::Decoder(config)))
 }
 
-/// The scaling of rotary positions that the file's divisors come from.
-fn rope_scaling(file: &Gguf, arch: &str, theta: f32, head_dim: usize) -> Result<Option<RopeScaling>, Error> {
-    let at = |text: String| Error::input(file.path(), text);
-    let key = format!("{arch}.rope.scaling.type");
-    if let Some(kind) = file.text(&key)?.filter(|kind| *kind != "none") {
-        return Err(at(format!("metadata `{key}` is `{}`; only none is supported", show(kind))));
-    }
-    let Some(tensor) = file.tensor(ROPE_FREQS) else {
-        return Ok(None);
-    };
-    let divisors = file.floats(tensor)?;
-    let factor = divisors.iter().fold(1f32, |m, v| m.max(*v));
-    let (original_max_position_embeddings, low_freq_factor, high_freq_factor) = LLAMA3;
-    let scaling = RopeScaling::Llama3(Llama3 {
-        factor: factor.into(),
-        low_freq_factor,
-        high_freq_factor,
-        original_max_position_embeddings,
-    });
-    let expected = rope_divisors(&scaling, theta, head_dim);
-    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 * b.abs();
-    match divisors.len() == expected.len() && divisors.iter().zip(&expected).all(near) {
-        true => Ok(Some(scaling)),
-        false => Err(at(format!("tensor `{ROPE_FREQS}` is not that of Llama 3, which is the only one supported"))),
-    }
-}
-
-/// What each rotary frequency is divided by, `[head_dim / 2]`.
-fn rope_divisors(scaling: &RopeScaling, theta: f32, head_dim: usize) -> Vec<f32> {
-    let (scaled, _) = scaling.frequencies(theta.into(), head_dim);
-    base_frequencies(theta.into(), head_dim).iter().zip(scaled).map(|(base, scaled)| (base / scaled) as f32).collect()
+/// Longest sequence of the network of a file, tokens.
+///
+/// # Errors
+/// When the key is no whole number.
+pub(crate) fn context(file: &Gguf, arch: &Arch) -> Result<usize, Error> {
+    Ok(file.count(&format!("{}.context_length", arch.name))?.unwrap_or(2048).max(1))
 }
 
 /// The header of a GGUF file with a network, for the architecture of llama.cpp that computes it.
@@ -233,10 +209,12 @@ pub(super) fn header(c: &Config, context: usize) -> Result<GgufHeader, Error> {
         let head = if tied { "tied" } else { "untied" };
         return refuse(format!("{text}, {bias} biases, the head {head}"));
     };
-    let llama3 = |s: &Llama3| (s.original_max_position_embeddings, s.low_freq_factor, s.high_freq_factor) == LLAMA3;
-    if !c.rope_scaling.as_ref().is_none_or(|scaling| matches!(scaling, RopeScaling::Llama3(s) if llama3(s))) {
-        return refuse("the rotary positions are scaled in another way than those of Llama 3".into());
-    }
+    let base = Base { theta: c.rope_theta, head_dim: c.head_dim, context };
+    let scaling = c.rope_scaling.as_ref().map(|scaling| gguf_rope::write(scaling, base, arch.divided)).transpose();
+    let Written { fields: scaling, tensors } = match scaling {
+        Ok(scaling) => scaling.unwrap_or_default(),
+        Err(text) => return refuse(text),
+    };
     let u32 = |n: usize| Field::U32(n as u32);
     let fields = [
         ("vocab_size", u32(c.vocab_size)),
@@ -252,10 +230,9 @@ pub(super) fn header(c: &Config, context: usize) -> Result<GgufHeader, Error> {
         ("rope.dimension_count", u32(c.head_dim)),
         ("rope.freq_base", Field::F32(c.rope_theta)),
     ];
-    let own = fields.into_iter().map(|(end, field)| (format!("{}.{end}", arch.name), field));
+    let own = fields.into_iter().chain(scaling).map(|(end, field)| (format!("{}.{end}", arch.name), field));
     let general = [("general.architecture".to_string(), Field::Text(arch.name.into()))];
-    let divisors = c.rope_scaling.as_ref().map(|s| (ROPE_FREQS, rope_divisors(s, c.rope_theta, c.head_dim)));
-    Ok(GgufHeader { arch, fields: general.into_iter().chain(own).collect(), tensors: divisors.into_iter().collect() })
+    Ok(GgufHeader { arch, fields: general.into_iter().chain(own).collect(), tensors })
 }
 
 #[cfg(test)]
@@ -285,19 +262,5 @@ mod tests {
         }
         assert_eq!(tensor_name("classifier.bias"), None);
         assert_eq!(scale_name("blk.3.ffn_up.weight"), "blk.3.ffn_up.scale");
-    }
-
-    #[test]
-    fn divisors_are_those_of_llama_3() {
-        // Llama 3.2 1B: factor 32, head of 64; ends and middle of what llama.cpp's converter writes.
-        let scaling = RopeScaling::Llama3(Llama3 {
-            factor: 32.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_max_position_embeddings: 8192.0,
-        });
-        let divisors = rope_divisors(&scaling, 500_000.0, 64);
-        assert_eq!((divisors.len(), divisors[0], divisors[31]), (32, 1.0, 32.0));
-        assert!(divisors.windows(2).all(|pair| pair[0] <= pair[1]) && divisors.iter().any(|d| *d > 1.0 && *d < 32.0));
     }
 }

@@ -3,6 +3,7 @@
 //! head; causal, or looking both ways for classifiers.
 
 pub(crate) mod gguf;
+pub(crate) mod gguf_rope;
 pub(crate) mod hub;
 
 use super::{Caches, Dimensions, Head, family};

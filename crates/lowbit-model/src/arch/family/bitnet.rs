@@ -19,25 +19,21 @@ pub(super) static FAMILY: Family = Family {
     ternary: true,
     hub: |network| hub::config(network, &SWITCHES),
     gguf: &[
-        Arch {
-            name: "bitnet",
-            act: Activation::Silu,
-            sub_norm: true,
-            qk_norm: false,
-            biased: false,
-            paired: false,
-            tied: true,
-            ternary_type: "tq2_0",
-        },
-        Arch {
-            name: "bitnet-b1.58",
-            act: Activation::Relu2,
-            sub_norm: true,
-            qk_norm: false,
-            biased: false,
-            paired: false,
-            tied: false,
-            ternary_type: "i2_s",
-        },
+        Arch { name: "bitnet", act: Activation::Silu, tied: true, ternary_type: "tq2_0", ..B158 },
+        B158,
+        Arch { name: "bitnet-25", ..B158 },
     ],
+};
+
+/// The architecture of bitnet.cpp; older files call it `bitnet-25`.
+const B158: Arch = Arch {
+    name: "bitnet-b1.58",
+    act: Activation::Relu2,
+    sub_norm: true,
+    qk_norm: false,
+    biased: false,
+    divided: false,
+    paired: false,
+    tied: false,
+    ternary_type: "i2_s",
 };

@@ -14,6 +14,7 @@ pub(super) static FAMILY: Family = Family {
         sub_norm: false,
         qk_norm: false,
         biased: true,
+        divided: true,
         paired: true,
         tied: false,
         ternary_type: "tq2_0",

@@ -25,6 +25,7 @@ pub(super) static FAMILY: Family = Family {
         sub_norm: false,
         qk_norm: true,
         biased: true,
+        divided: false,
         paired: false,
         tied: false,
         ternary_type: "tq2_0",

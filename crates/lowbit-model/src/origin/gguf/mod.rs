@@ -4,8 +4,11 @@
 //! that very scale, table and head BF16. Everything else is handed out as the floats its type means; the recipe is then
 //! `bf16` where the body is BF16, else `f32`. A notice says what is kept wider or narrower than it is stored.
 
+mod known;
+
 use super::{Origin, ternary};
 use crate::arch::decoder::gguf::{self as keys, Arch};
+use crate::arch::decoder::gguf_rope;
 use crate::container::gguf::{Gguf, MAGIC, Tensor};
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
@@ -51,14 +54,13 @@ fn only_file(directory: &Path) -> Option<PathBuf> {
 /// Opens a file, or the one in a directory.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     let file = Gguf::open(&only_file(path).filter(|_| path.is_dir()).unwrap_or_else(|| path.into()))?;
+    let mut notices = known::survey(&file)?;
     let (arch, config) = keys::config(&file)?;
     super::validate(&config, file.path())?;
-    let context = file.count(&format!("{}.context_length", arch.name))?.unwrap_or(2048).max(1);
-    let mut card = Card::new(config, context);
-    let mut notices = Vec::new();
+    let mut card = Card::new(config, keys::context(&file, arch)?);
     if let Some(special) = Special::read(&file)? {
         (card.bos_token_id, card.eos_token_ids) = (special.bos, special.ends);
-        notices = special.notices;
+        notices.extend(special.notices);
     }
     card.chat_template = file.text("tokenizer.chat_template")?.map(String::from);
     let mut origin = File { file, arch, card, recipe: recipe::find("f32")?, notices };
@@ -192,9 +194,13 @@ impl Origin for File {
         for spec in listing.params().iter().filter(|spec| !self.is_absent_bias(spec)) {
             let tensor = self.tensor(spec)?;
             super::check_shape(self.path(), spec, &tensor.shape, "the metadata", &fields)?;
-            expected.extend([tensor.name.clone(), keys::scale_name(&tensor.name)]);
+            let scale = keys::scale_name(&tensor.name);
+            // Scales of quantized activations, which llama.cpp does not heed here.
+            expected.extend([tensor.name.clone(), scale.replace(".scale", ".input_scale"), scale]);
         }
-        expected.insert(keys::ROPE_FREQS.into());
+        if self.arch.divided {
+            expected.extend([gguf_rope::FREQS, gguf_rope::SHORT, gguf_rope::LONG].map(String::from));
+        }
         if self.arch.tied {
             expected.insert(keys::OUTPUT.into());
         }
