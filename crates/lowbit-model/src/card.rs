@@ -2,7 +2,9 @@
 
 use crate::arch::family::keys::NOT_FINITE;
 use crate::arch::{ARCHITECTURES, FORMER_NAMES};
+use crate::container::foreign::pointer;
 use crate::container::{show, write_atomic};
+use crate::origin::absent::dangling;
 use crate::{Config, Error};
 use lowbit_base::did_you_mean;
 use serde::Deserialize;
@@ -128,11 +130,14 @@ impl Card {
 /// # Errors
 /// When the file is not regular, too large, or holds something else.
 pub(crate) fn read_map(path: &Path) -> Result<(Map<String, Value>, Vec<String>), Error> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+    let meta = std::fs::metadata(path).map_err(|e| dangling(path).unwrap_or_else(|| Error::io(path, &e)))?;
     if !meta.is_file() || meta.len() > MAX_BYTES {
         return Err(Error::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
     }
     let text = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
+    if let Some(text) = pointer(&text) {
+        return Err(Error::input(path, text));
+    }
     let mut map: Map<String, Value> = serde_json::from_slice(&quoted(&text))
         .map_err(|e| Error::input(path, format!("not a JSON object of a model: {e}")))?;
     let ignored = CODE_KEYS.iter().filter(|key| map.remove(**key).is_some());

@@ -38,7 +38,7 @@ fn bad_containers() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
         ("M1 one byte", vec![1], vec!["1 of 8"]),
         ("M1 seven bytes", vec![0; 7], vec!["7 of 8"]),
         ("M1 eight bytes", vec![0; 8], vec!["header", "EOF"]),
-        ("M1 magic", b"GGUF".to_vec(), vec!["4 of 8"]),
+        ("M1 magic", b"GGUF".to_vec(), vec!["is a GGUF file"]),
         ("GGUF", [b"GGUF\x03\0\0\0".as_slice(), &[0; 16]].concat(), vec!["GGUF", "convert"]),
         ("M2 2^63", with_len(1 << 63, b"{}"), vec!["header_len is 9223372036854775808", "2 bytes"]),
         ("M2 limit", with_len(100_000_001, &[b' '; 64]), vec!["header_len is 100000001"]),

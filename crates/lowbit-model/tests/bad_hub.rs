@@ -247,9 +247,137 @@ fn small_files_that_are_damaged_are_named() {
         std::fs::remove_file(path).unwrap();
     }
     std::fs::remove_file(home.path().join("model.safetensors")).unwrap();
-    assert_refused(&home, "no weights", &["holds no model.safetensors"]);
+    assert_refused(&home, "no weights", &["no weights (model.safetensors)"]);
     std::fs::write(home.path().join("pytorch_model.bin"), b"\x80\x02").unwrap();
     assert_refused(&home, "a pickle", &["pytorch_model.bin", "convert it to safetensors"]);
     let absent = Checkpoint::open(Path::new("no-such-org/no-such-model")).err().expect("not in any cache");
     assert!(absent.to_string().contains("`hf download no-such-org/no-such-model`"), "{absent}");
+}
+
+/// The line that opening a path is refused with.
+fn line_of(what: &str, path: &Path, words: &[&str]) {
+    let error = Checkpoint::open(path).and_then(|c| c.tokenizer().map(|_| ())).expect_err(what);
+    let line = error.to_string();
+    assert!(!line.contains(char::is_control) && line.len() < 400, "{what}: {line:?}");
+    for word in words {
+        assert!(line.contains(word), "{what}: `{word}` is not in: {line}");
+    }
+}
+
+#[test]
+fn places_without_a_model_are_told_apart() {
+    type Make = fn(&Path);
+    let cases: [(&str, Make, &[&str]); 19] = [
+        ("empty", |_| {}, &["is empty"]),
+        (
+            "config alone",
+            |at| put(at, "config.json", b"{\"model_type\": \"llama\"}"),
+            &["no weights (model.safetensors)"],
+        ),
+        (
+            "shards",
+            |at| put(at, "model-00002-of-00003.safetensors", b""),
+            &["00002-of-00003", "index.json", "fetch it"],
+        ),
+        ("a pickle in shards", |at| put(at, "pytorch_model-00001-of-00002.bin", b""), &["pickle", "convert"]),
+        ("an adapter", |at| put(at, "adapter_model.safetensors", b""), &["adapter", "merge it"]),
+        ("a pipeline", |at| put(at, "model_index.json", b"{}"), &["diffusers"]),
+        ("mistral's own", |at| put(at, "consolidated.safetensors", b""), &["Mistral's own code"]),
+        ("onnx", |at| put(at, "model.onnx", b""), &["`model.onnx`, an ONNX graph"]),
+        ("keras", |at| put(at, "tf_model.h5", b""), &["`tf_model.h5`", "Keras"]),
+        ("flax", |at| put(at, "flax_model.msgpack", b""), &["Flax"]),
+        ("mlx", |at| put(at, "weights.npz", b""), &["NumPy"]),
+        ("another name", |at| put(at, "weights.safetensors", b""), &["`weights.safetensors`; rename it"]),
+        ("unfinished", |at| put(at, "a1b2.incomplete", b""), &["not finished"]),
+        (
+            "several",
+            |at| ["a.gguf", "b.gguf"].iter().for_each(|name| put(at, name, b"")),
+            &["several GGUF files", "`a.gguf`, `b.gguf`"],
+        ),
+        (
+            "data",
+            |at| ["a.parquet", "b.csv", "c.jsonl", "d.tsv"].iter().for_each(|name| put(at, name, b"")),
+            &["holds data (`a.parquet`, `b.csv`, `c.jsonl` and 1 more), not a model"],
+        ),
+        ("a data set", |at| put(at, "dataset_infos.json", b"{}"), &["holds data, not a model"]),
+        (
+            "a level above",
+            |at| {
+                std::fs::create_dir(at.join("inner")).unwrap();
+                put(&at.join("inner"), "config.json", b"{}");
+            },
+            &["one of its directories: `inner`"],
+        ),
+        ("notes", |at| put(at, "README.md", b"# Notes"), &["holds no model.safetensors"]),
+        ("tokenizer alone", |at| put(at, "tokenizer.json", b"{}"), &["holds no model.safetensors"]),
+    ];
+    for (what, make, words) in cases {
+        let place = tempfile::tempdir().unwrap();
+        make(place.path());
+        line_of(what, place.path(), words);
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let place = cache.path().join("models--org--name");
+    std::fs::create_dir_all(place.join("snapshots")).unwrap();
+    line_of("a cache", &place, &["name it `org/name`"]);
+}
+
+fn put(at: &Path, name: &str, content: &[u8]) {
+    std::fs::write(at.join(name), content).unwrap();
+}
+
+#[test]
+fn files_that_are_no_model_are_told_apart() {
+    let place = tempfile::tempdir().unwrap();
+    let cases: [(&str, &[u8], &[&str]); 8] = [
+        ("m.onnx", b"\x08\x07\x12\x07pytorch", &["m.onnx: is an ONNX graph"]),
+        ("README.md", b"# About\n", &["is a text, not a model", "org/name"]),
+        ("m.bin", b"\x00\x00", &["pickle"]),
+        ("m.pt", b"PK\x03\x04", &["zip archive", "pickle"]),
+        ("m.zip", b"PK\x03\x04", &["zip archive"]),
+        ("m.gguf", b"version https://git-lfs.github.com/spec/v1\n", &["git-lfs", "git lfs pull"]),
+        ("train.csv", b"text,label\na,1\n", &["is a text, not a model"]),
+        ("config.json", b"{}", &["name its directory"]),
+    ];
+    for (name, content, words) in cases {
+        put(place.path(), name, content);
+        line_of(name, &place.path().join(name), words);
+    }
+}
+
+#[test]
+fn pointers_of_git_lfs_are_named() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", INDEX] {
+        let home = home("llama");
+        home.write();
+        if name == INDEX {
+            std::fs::remove_file(home.path().join("model.safetensors")).unwrap();
+        }
+        put(home.path(), name, pointer);
+        line_of(name, home.path(), &[name, "git-lfs", "git lfs pull", "hf download"]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_of_an_interrupted_download_are_named() {
+    use std::os::unix::fs::symlink;
+    for name in ["model.safetensors", "tokenizer.json", "config.json"] {
+        let home = home("llama");
+        home.write();
+        let _ = std::fs::remove_file(home.path().join(name));
+        symlink("../../blobs/0a1b", home.path().join(name)).unwrap();
+        line_of(name, home.path(), &[name, "`../../blobs/0a1b`", "interrupted", "fetch the model again"]);
+    }
+    let home = home("llama");
+    write_shards(&home, |_| {});
+    let shard = home.path().join("model-00002-of-00002.safetensors");
+    std::fs::remove_file(&shard).unwrap();
+    symlink("../../blobs/0a1b", &shard).unwrap();
+    line_of("a shard", home.path(), &["model-00002-of-00002.safetensors", "`../../blobs/0a1b`", "interrupted"]);
+    let place = tempfile::tempdir().unwrap();
+    symlink("nowhere", place.path().join("m.gguf")).unwrap();
+    line_of("a file", &place.path().join("m.gguf"), &["m.gguf", "`nowhere`"]);
+    line_of("its directory", place.path(), &["m.gguf", "`nowhere`"]);
 }

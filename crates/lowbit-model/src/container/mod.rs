@@ -1,6 +1,7 @@
 //! Containers of tensors: mapped readers that trust nothing, and streaming writers that replace files atomically.
 //! Safetensors here, GGUF in [`gguf`].
 
+pub(crate) mod foreign;
 pub mod gguf;
 mod header;
 mod read;

@@ -54,11 +54,13 @@ impl Tensors {
     /// # Errors
     /// As [`Tensors::open`].
     pub fn parse(path: &Path, bytes: Bytes) -> Result<Self, Error> {
+        if let Some(text) = super::foreign::instead_of_tensors(path, &bytes) {
+            return Err(Error::input(path, text));
+        }
         if bytes.len() < 8 {
             let text = format!("truncated header: {} of 8 bytes; fetch or write the file again", bytes.len());
             return Err(Error::input(path, text));
         }
-        refuse_foreign(path, &bytes)?;
         let len = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
         let most = MAX_HEADER.min(bytes.len() - 8);
         let len = usize::try_from(len).ok().filter(|&n| n <= most).ok_or_else(|| {
@@ -186,26 +188,6 @@ impl Tensors {
 /// SHA-256 in hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     lowbit_base::hex(Sha256::digest(bytes))
-}
-
-/// Names what a file is when it is not safetensors.
-fn refuse_foreign(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let pickle = "pickle is executable code and is never loaded; convert it to safetensors";
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    let text = match bytes {
-        [b'P', b'K', 3 | 5, ..] => format!("is a zip archive, which may hold a pickle: {pickle}"),
-        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
-            format!("is a NumPy array, which may hold a pickle: {pickle}")
-        }
-        [b'G', b'G', b'U', b'F', ..] => "is a GGUF file, not safetensors; convert it first".into(),
-        [_, _, _, _, _, _, _, _, b'{', ..] => return Ok(()),
-        [0x80, 2..=5, ..] => format!("is a pickle: {pickle}"),
-        _ if ["bin", "pt", "pth", "ckpt", "pkl", "npy"].contains(&extension) => {
-            format!("is named like a pickle: {pickle}")
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::input(path, text))
 }
 
 /// IEEE 754 half precision to f32, exact.

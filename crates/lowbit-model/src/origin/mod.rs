@@ -7,6 +7,7 @@ use lowbit_kernels::{Format, Packed, Pool};
 use std::ops::Range;
 use std::path::Path;
 
+pub(crate) mod absent;
 mod cache;
 pub(crate) mod gguf;
 mod hub;
@@ -83,6 +84,9 @@ pub static ORIGINS: &[Layout] = &[
 /// cannot be read.
 pub fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     let path = &cache::resolve(path)?;
+    if let Some(error) = absent::dangling(path) {
+        return Err(error);
+    }
     let layout = ORIGINS.iter().find(|layout| (layout.has)(path)).expect("the last layout takes every path");
     (layout.open)(path)
 }
@@ -97,16 +101,6 @@ fn fields(config: &Config) -> Vec<(String, usize)> {
     let config = serde_json::to_value(config).expect("a configuration is plain data");
     let numbers = config.as_object().into_iter().flatten();
     numbers.filter_map(|(name, value)| Some((name.clone(), value.as_u64()? as usize))).collect()
-}
-
-/// Why a directory without weights is refused; `file` is what was looked for.
-fn no_weights(directory: &Path, file: &str) -> Error {
-    let pickles = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.ckpt"];
-    let text = match pickles.iter().find(|pickle| directory.join(pickle).exists()) {
-        Some(found) => format!("holds `{found}` but no {file}: pickle is executable code, convert it to safetensors"),
-        None => format!("holds no {file}; name a model directory"),
-    };
-    Error::input(directory, text)
 }
 
 /// The shape a parameter has in a file.

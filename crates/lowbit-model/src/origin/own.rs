@@ -147,7 +147,7 @@ fn locate(path: &Path) -> Result<(PathBuf, PathBuf), Error> {
     }
     let weights = path.join(WEIGHTS_FILE);
     if !weights.exists() {
-        return Err(super::no_weights(path, WEIGHTS_FILE));
+        return Err(super::absent::weights(path, WEIGHTS_FILE));
     }
     Ok((path.into(), weights))
 }

@@ -154,7 +154,8 @@ impl Tokenizer {
     /// # Errors
     /// [`Kind::Input`](crate::Kind) naming file, field and limit.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+        let missing = crate::origin::absent::dangling;
+        let meta = std::fs::metadata(path).map_err(|e| missing(path).unwrap_or_else(|| Error::io(path, &e)))?;
         if !meta.is_file() || meta.len() > MAX_BYTES {
             return Err(Error::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
         }
@@ -166,6 +167,9 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::load`].
     pub fn read(path: &Path, file: &[u8]) -> Result<Self, Error> {
+        if let Some(text) = crate::container::foreign::pointer(file) {
+            return Err(Error::input(path, text));
+        }
         let unpacked = if file.starts_with(&ZSTD) { unpack(file).map(Some) } else { Ok(None) };
         let parsed = unpacked.and_then(|unpacked| Self::parse(unpacked.as_deref().unwrap_or(file)));
         parsed.map_err(|text| Error::input(path, text))

@@ -57,7 +57,8 @@ impl Gguf {
     /// [`Kind::Input`](crate::Kind) naming file, key or tensor, value and limit; [`Kind::Io`](crate::Kind) when it cannot be
     /// read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
+        let missing = crate::origin::absent::dangling;
+        let meta = std::fs::metadata(path).map_err(|e| missing(path).unwrap_or_else(|| Error::io(path, &e)))?;
         if !meta.is_file() {
             return Err(Error::input(path, "is not a regular file; name a GGUF file"));
         }
@@ -74,6 +75,9 @@ impl Gguf {
     /// # Errors
     /// As [`Gguf::open`].
     pub fn parse(path: &Path, bytes: Bytes) -> Result<Self, Error> {
+        if let Some(text) = super::super::foreign::pointer(&bytes) {
+            return Err(Error::input(path, text));
+        }
         let header = Header::parse(&bytes).map_err(|text| Error::input(path, text))?;
         let tensor = |Entry { name, kind, shape, range }| Tensor { name, kind, shape, range };
         let tensors: Vec<Tensor> = header.entries.into_iter().map(tensor).collect();

@@ -3,6 +3,7 @@
 use crate::arch::family::{self, Family, Network, Published, keys::Keys};
 use crate::card::{MAX_BYTES, read_map};
 use crate::checkpoint::CONFIG_FILE;
+use crate::container::foreign::pointer;
 use crate::container::show;
 use crate::{Card, Error};
 use serde_json::{Map, Value};
@@ -163,5 +164,9 @@ pub(super) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
     if !meta.is_file() || meta.len() > most {
         return Err(Error::input(path, format!("is not a regular file of at most {most} bytes")));
     }
-    std::fs::read(path).map_err(|e| Error::io(path, &e))
+    let content = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
+    match pointer(&content) {
+        None => Ok(content),
+        Some(text) => Err(Error::input(path, text)),
+    }
 }
