@@ -7,8 +7,8 @@ use crate::read::Rows;
 use crate::record::{Detail, Measure, Record};
 use crate::task::Task;
 use lowbit_kernels::Cpu;
-use lowbit_model::Checkpoint;
 use lowbit_model::text::Classifier;
+use lowbit_model::{Checkpoint, Tokenizer};
 
 /// Classes up to which a record holds the matrix of confusions; its answers tell the same.
 const MATRIX: usize = 100;
@@ -33,6 +33,37 @@ pub fn scored(task: &Task, test: &Rows, model: &str, recipe: &str, given: Vec<u1
         ..Detail::default()
     };
     Ok(Record { task: task.id(), model: model.into(), recipe: recipe.into(), params: 0, measures, detail })
+}
+
+/// Rows whose text has more than `most` tokens; what is beyond does not reach a network.
+///
+/// # Errors
+/// When the tokenizer cannot encode a text.
+pub fn longer(rows: &Rows, tokenizer: &Tokenizer, most: usize) -> Result<u64, Error> {
+    let mut longer = 0;
+    for text in &rows.texts {
+        longer += u64::from(tokenizer.encode(text, most.saturating_add(1))?.len() > most);
+    }
+    Ok(longer)
+}
+
+/// What a reader must know of the rows before trusting measures of them: texts that were cut, classes without rows.
+///
+/// # Errors
+/// When the tokenizer cannot encode a text.
+pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<String>, Error> {
+    let (most, all) = (checkpoint.card().max_length, test.len());
+    let cut = longer(test, &checkpoint.tokenizer()?, most)?;
+    let absent = test.counts(task.classes.len()).into_iter().filter(|rows| *rows == 0).count();
+    let classes = task.classes.len();
+    let told = [
+        (cut > 0, format!("{cut} of {all} texts are longer than the {most} tokens the model sees, and were cut")),
+        (
+            absent > 0,
+            format!("{absent} of {classes} classes have no rows; macro values are over the classes that occur"),
+        ),
+    ];
+    Ok(told.into_iter().filter(|(said, _)| *said).map(|(_, text)| text).collect())
 }
 
 /// Quality and stored bytes of a model on the test rows of a task.

@@ -238,9 +238,7 @@ impl Comparison<'_> {
     fn facts(&self) -> Result<TaskFacts, Failure> {
         let (mut facts, most) = (self.splits.facts.clone(), self.suite.max_length);
         for (split, rows) in [(&mut facts.train, &self.splits.train), (&mut facts.test, &self.splits.test)] {
-            let longer = |text: &String| Ok(self.tokenizer.encode(text, most + 1)?.len() > most);
-            let longer = rows.texts.iter().map(longer).collect::<Result<Vec<bool>, Failure>>()?;
-            split.truncated = Some(longer.into_iter().filter(|longer| *longer).count() as u64);
+            split.truncated = Some(classify::longer(rows, &self.tokenizer, most)?);
         }
         facts.max_length = Some(most as u64);
         Ok(facts)

@@ -55,3 +55,30 @@ pub fn limits_text(limits: &Limits) -> String {
     let text = |(name, value, unit): (&str, Option<f64>, &str)| value.map(|v| format!("{name} {v:.0} {unit}"));
     known.into_iter().filter_map(text).collect::<Vec<_>>().join(", ")
 }
+
+/// Speeds above the memory's are called cached beyond this factor: what limits are measured with varies.
+const CACHED: f64 = 1.05;
+/// What [`of_limit`] means where it says `cached`.
+pub const CACHED_MEANS: &str =
+    "cached: what is read stays in the caches of the CPU, which deliver more than memory does";
+
+/// Percent of a limit that was reached; `cached` where more was read than memory delivers, so that it is no limit.
+pub fn of_limit(limit: &str, fraction: f64) -> String {
+    if is_cached(limit, fraction) { "cached".into() } else { format!("{:.1}", fraction * 100.0) }
+}
+
+/// Whether more was read than memory delivers.
+pub fn is_cached(limit: &str, fraction: f64) -> bool {
+    limit == "memory" && fraction > CACHED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_memory_delivers_is_no_percentage_of_it() {
+        assert_eq!(of_limit("memory", 15.42), "cached");
+        assert_eq!((of_limit("memory", 1.02), of_limit("int8", 1.2)), ("102.0".into(), "120.0".into()));
+    }
+}

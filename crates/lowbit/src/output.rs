@@ -204,9 +204,15 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// One line per measure, for a person.
+/// Classes whose measures are printed one by one.
+const CLASSES: usize = 8;
+
+/// One line per measure, for a person; of many classes just how many there are.
 pub fn record(record: &Record) {
-    for (name, m) in &record.measures {
+    let is_class = |name: &str| name.starts_with("f1/");
+    let classes = record.measures.keys().filter(|name| is_class(name)).count();
+    let shown = |name: &str| classes <= CLASSES || !is_class(name);
+    for (name, m) in record.measures.iter().filter(|(name, _)| shown(name)) {
         let value = match m.unit.as_str() {
             "fraction" => format!("{:.2} %", m.value * 100.0),
             "bytes" => bytes(m.value as u64),
@@ -219,6 +225,9 @@ pub fn record(record: &Record) {
             _ => String::new(),
         };
         line(format!("{name:24} {value}{range}"));
+    }
+    if classes > CLASSES {
+        line(format!("{:24} {classes} classes, in --json", "f1/.."));
     }
 }
 

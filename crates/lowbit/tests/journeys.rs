@@ -49,7 +49,11 @@ fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
     }
     assert!(records.iter().any(|r| r["detail"]["made"] == "baseline"));
 
-    good(at, &["report", "out", "--verify"]);
+    let told = good(at, &["report", "out/results.json", "--verify"]);
+    assert_eq!(told, good(at, &["report", "out", "--verify"]));
+    assert!(told.contains("not who made them"), "{told}");
+    let told = good(at, &["compare", "small.toml", "--out", "out"]);
+    assert!(told.lines().count() <= 25 && told.contains("The report: out/report.html"), "{told}");
     let page = fs::read_to_string(at.join("out/report.html")).unwrap();
     assert!(
         page.contains("<svg") && !page.contains("http://") || page.contains("http://www.w3.org"),
@@ -64,6 +68,11 @@ fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
     refused(at, &["report", "out", "--verify"], 7, &["out", "1 of"]);
     good(at, &["report", "out"]);
     good(at, &["report", "out", "--verify"]);
+    let weights = at.join("out/contenders/int8/model/model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    refused(at, &["report", "out", "--verify"], 7, &["1 of"]);
 
     small_suite(at, 201, 20);
     refused(at, &["compare", "small.toml", "--out", "out"], 3, &["out", "another suite"]);
@@ -144,6 +153,10 @@ fn the_small_commands_tell_what_they_promise() {
         assert_eq!(value["schema_version"], 1);
     }
     assert!(good(at, &["inspect", "model", "--recipes"]).contains("nf4_dq"));
+    let (short, full) = (good(at, &["inspect", "model"]), good(at, &["inspect", "model", "--full"]));
+    assert!(short.lines().count() < 10 && short.contains("--full") && full.contains("layers.1."), "{short}{full}");
+    let told = good(at, &["eval", "model", "--task", "quickstart", "--limit", "50"]);
+    assert!(told.lines().count() <= 12 && told.contains("Note: "), "{told}");
     let doctor: serde_json::Value = serde_json::from_str(&good(at, &["doctor", "--json"])).unwrap();
     assert!(doctor["host"]["limits"]["memory_gbps"].as_f64().unwrap() > 0.0);
     assert!(good(at, &["doctor", "--isa", "scalar"]).contains("scalar (asked for)"));

@@ -70,6 +70,7 @@ impl Eval {
             output::line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
             output::record(record);
             record.detail.note.iter().for_each(output::line);
+            record.detail.notices.iter().for_each(|notice| output::line(format!("Note: {notice}.")));
         }
         Ok(())
     }
@@ -82,6 +83,7 @@ impl Eval {
             test.truncate(limit as usize);
         }
         let mut record = classify::quality(&task, &test, name, checkpoint, cpu)?;
+        record.detail.notices = classify::notices(&task, &test, checkpoint)?;
         if self.speed {
             comparison::speeds(&test, [(checkpoint, &mut record)], cpu)?;
         }

@@ -26,6 +26,9 @@ pub struct Inspect {
     /// Tell the size under every recipe.
     #[arg(long)]
     recipes: bool,
+    /// List every tensor instead of a line per role and format.
+    #[arg(long)]
+    full: bool,
 }
 
 impl Inspect {
@@ -53,18 +56,7 @@ impl Inspect {
                 "tensors": rows, "bytes_by_recipe": recipes,
             }));
         }
-        output::line(format!("{:50} {:>10} {:>16} {:>13} {:>12} {:>7}", "tensor", "role", "format", "shape", "bytes", "zeros"));
-        for row in &rows {
-            output::line(format!(
-                "{:50} {:>10} {:>16} {:>13} {:>12} {:>6.1}%",
-                row.name,
-                format!("{:?}", row.role).to_lowercase(),
-                row.format,
-                format!("[{}, {}]", row.rows, row.cols),
-                total(row),
-                row.zero_fraction * 100.0
-            ));
-        }
+        if self.full { each(&rows) } else { grouped(&rows) }
         let on_disk: u64 = checkpoint.files().iter().map(|f| std::fs::metadata(f).map_or(0, |m| m.len())).sum();
         let bits = bytes as f64 * 8.0 / listing.count().max(1) as f64;
         output::line(format!(
@@ -80,6 +72,51 @@ impl Inspect {
         }
         Ok(())
     }
+}
+
+/// A line per tensor.
+fn each(rows: &[Row]) {
+    output::line(format!("{:50} {:>10} {:>16} {:>13} {:>12} {:>7}", "tensor", "role", "format", "shape", "bytes", "zeros"));
+    for row in rows {
+        output::line(format!(
+            "{:50} {:>10} {:>16} {:>13} {:>12} {:>6.1}%",
+            row.name,
+            role(row),
+            row.format,
+            format!("[{}, {}]", row.rows, row.cols),
+            total(row),
+            row.zero_fraction * 100.0
+        ));
+    }
+}
+
+/// A line per role and format, in the order in which they come.
+fn grouped(rows: &[Row]) {
+    output::line(format!("{:>10} {:>18} {:>8} {:>14} {:>10} {:>7}", "role", "format", "tensors", "parameters", "bytes", "zeros"));
+    let mut groups: Vec<(&Row, Vec<&Row>)> = Vec::new();
+    for row in rows {
+        match groups.iter_mut().find(|(first, _)| first.role == row.role && first.format == row.format) {
+            Some((_, group)) => group.push(row),
+            None => groups.push((row, vec![row])),
+        }
+    }
+    for (first, group) in groups {
+        let parameters: usize = group.iter().map(|r| r.rows * r.cols).sum();
+        let zeros: f64 = group.iter().map(|r| r.zero_fraction * (r.rows * r.cols) as f64).sum();
+        output::line(format!(
+            "{:>10} {:>18} {:>8} {parameters:>14} {:>10} {:>6.1}%",
+            role(first),
+            first.format,
+            group.len(),
+            output::bytes(group.iter().map(|r| total(r)).sum()),
+            100.0 * zeros / parameters.max(1) as f64
+        ));
+    }
+    output::line(format!("{} tensors in all; --full lists them", rows.len()));
+}
+
+fn role(row: &Row) -> String {
+    format!("{:?}", row.role).to_lowercase()
 }
 
 fn total(row: &Row) -> u64 {

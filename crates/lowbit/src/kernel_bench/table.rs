@@ -34,6 +34,9 @@ pub fn print(speeds: &Speeds, changes: Option<&[Option<Change>]>) {
             changes.map_or(String::new(), |all| change(all[i].as_ref().map_or("not in the record".into(), told)));
         line(format!("{}{changed}", row(s, &isa(s.isa))));
     }
+    if speeds.speeds.iter().any(|s| host::is_cached(s.limit, s.fraction_of_limit)) {
+        line(host::CACHED_MEANS);
+    }
     if changes.is_some() {
         line(format!(
             "time and of %: seconds and part of the limit against the record; both count beyond {:.0} %, or {NOISES} times \
@@ -46,7 +49,7 @@ pub fn print(speeds: &Speeds, changes: Option<&[Option<Change>]>) {
 fn row(s: &Speed, isa: &str) -> String {
     let us = |seconds: f64| format!("{:.1}", seconds * 1e6);
     format!(
-        "{:18} {:>15} {:>6}{isa} {:>7} {:>10} {:>23} {:>8.2} {:>8.1}  {:6} {:>6.1}",
+        "{:18} {:>15} {:>6}{isa} {:>7} {:>10} {:>23} {:>8.2} {:>8.1}  {:6} {:>6}",
         s.format,
         s.shape,
         s.tokens,
@@ -56,7 +59,7 @@ fn row(s: &Speed, isa: &str) -> String {
         s.weight_gbps,
         s.gops,
         s.limit,
-        s.fraction_of_limit * 100.0
+        host::of_limit(s.limit, s.fraction_of_limit)
     )
 }
 

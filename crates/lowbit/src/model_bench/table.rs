@@ -54,9 +54,9 @@ impl Speeds {
         for r in &self.rows {
             let sd = r.tokens_per_second_sd.map_or(String::new(), |sd| format!(" ± {sd:.2}"));
             let joules = r.joules_per_token.map_or("-".into(), |j| format!("{j:.3}"));
-            let (mb, percent) = (r.bytes_per_token / 1e6, 100.0 * r.fraction_of_limit);
+            let (mb, percent) = (r.bytes_per_token / 1e6, host::of_limit(r.limit, r.fraction_of_limit));
             output::line(format!(
-                "| {} | {} | {} | {} | {} | {} | {} | {:.2}{sd} | {:.4} | {mb:.2} | {percent:.1} {} | {joules} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {:.2}{sd} | {:.4} | {mb:.2} | {percent} {} | {joules} |",
                 r.model.replace('|', "/"),
                 output::bytes(r.model_bytes),
                 count(r.params),
@@ -76,6 +76,9 @@ impl Speeds {
             output::line(format!(
                 "limits with {threads} threads: memory {memory:.1} GB/s read, f32 {float:.0} GFLOP/s, int8 {int:.0} GOP/s"
             ));
+        }
+        if self.rows.iter().any(|r| host::is_cached(r.limit, r.fraction_of_limit)) {
+            output::line(host::CACHED_MEANS);
         }
         let rss = self.peak_rss_bytes.map_or("unknown".into(), output::bytes);
         let (load, cache) = (output::duration(subject.load_seconds), cache.name());
