@@ -111,7 +111,7 @@ fn attention(cpu: &Cpu, peak: f64) {
     let wanted = |len: usize| std::env::args().nth(2).is_none_or(|only| only == len.to_string());
     for (len, head_dim, heads) in sizes.into_iter().filter(|&(len, ..)| wanted(len)) {
         for (causal, kv_heads) in [(true, heads), (false, heads), (true, heads / 2)] {
-            let shape = AttentionShape { heads, kv_heads, head_dim, causal };
+            let shape = AttentionShape::new(heads, kv_heads, head_dim, causal);
             let sequences = (1024 / len).max(1);
             let tokens = sequences * len;
             let starts: Vec<usize> = (0..=sequences).map(|i| i * len).collect();
@@ -143,7 +143,7 @@ fn attention(cpu: &Cpu, peak: f64) {
 
 fn cached(cpu: &Cpu) {
     for (past, new) in [(20, 1), (255, 1), (2047, 1), (32_767, 1), (2040, 8), (0, 512)] {
-        let shape = AttentionShape { heads: 20, kv_heads: 5, head_dim: 128, causal: true };
+        let shape = AttentionShape::new(20, 5, 128, true);
         let q = noise(new * 20 * 128, 1);
         let mut out = Buffer::zeros(q.len());
         for (name, kind) in CacheKind::ALL {

@@ -218,7 +218,7 @@ fn attention_stays_inside() {
     for cpu in cpus() {
         for (side, tokens, head_dim) in shapes([1, 2, 7, 17, 33, 70], [2, 6, 16, 20, 64]) {
             for (heads, kv_heads, causal) in [(1, 1, true), (3, 1, false), (4, 2, true)] {
-                let shape = AttentionShape { heads, kv_heads, head_dim, causal };
+                let shape = AttentionShape::new(heads, kv_heads, head_dim, causal);
                 eprintln!("attention {} {tokens} tokens {shape:?} {side:?}", cpu.isa.name());
                 attention(&cpu, shape, tokens, side);
             }

@@ -2,9 +2,14 @@ use crate::{assert_close, assert_same_everywhere, cpu, dot, f64s, gradient, nois
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::{self, AttentionShape};
 
+/// Whether the query at a position sees the key at another.
+fn sees(shape: AttentionShape, query: usize, key: usize) -> bool {
+    (!shape.causal || key <= query) && shape.window.is_none_or(|window| query.abs_diff(key) < window)
+}
+
 /// Attention of queries at positions `past..` to keys from position 0, and the logsumexp of the scores.
 fn oracle(shape: AttentionShape, q: &[f64], k: &[f64], v: &[f64], past: usize) -> (Vec<f64>, Vec<f64>) {
-    let AttentionShape { heads, kv_heads, head_dim, causal } = shape;
+    let AttentionShape { heads, kv_heads, head_dim, scale, .. } = shape;
     let (queries, keys) = (q.len() / (heads * head_dim), k.len() / (kv_heads * head_dim));
     let (mut out, mut logsumexp) = (vec![0.0; q.len()], vec![0.0; queries * heads]);
     for (i, head) in (0..queries).flat_map(|i| (0..heads).map(move |head| (i, head))) {
@@ -13,12 +18,11 @@ fn oracle(shape: AttentionShape, q: &[f64], k: &[f64], v: &[f64], past: usize) -
             let at = (j * kv_heads + head / (heads / kv_heads)) * head_dim;
             x[at..at + head_dim].to_vec()
         };
-        let seen = if causal { past + i + 1 } else { keys };
-        let scores: Vec<f64> =
-            (0..seen).map(|j| dot(&q[at..at + head_dim], &row(k, j)) / (head_dim as f64).sqrt()).collect();
+        let seen: Vec<usize> = (0..keys).filter(|&j| sees(shape, past + i, j)).collect();
+        let scores: Vec<f64> = seen.iter().map(|&j| dot(&q[at..at + head_dim], &row(k, j)) * scale as f64).collect();
         let top = scores.iter().copied().fold(f64::MIN, f64::max);
         let sum: f64 = scores.iter().map(|s| (s - top).exp()).sum();
-        for (j, score) in scores.iter().enumerate() {
+        for (&j, score) in seen.iter().zip(&scores) {
             let p = (score - top).exp() / sum;
             row(v, j).iter().enumerate().for_each(|(d, v)| out[at + d] += p * v);
         }
@@ -78,7 +82,14 @@ impl Case {
 }
 
 fn shape(heads: usize, kv_heads: usize, head_dim: usize, causal: bool) -> AttentionShape {
-    AttentionShape { heads, kv_heads, head_dim, causal }
+    AttentionShape::new(heads, kv_heads, head_dim, causal)
+}
+
+/// Both kinds of mask, without a window and with narrow and wide ones.
+fn masks(heads: usize, kv_heads: usize, head_dim: usize) -> impl Iterator<Item = AttentionShape> {
+    let shapes = [false, true].map(|causal| shape(heads, kv_heads, head_dim, causal));
+    let windows = [None, Some(1), Some(5), Some(64), Some(90), Some(300)];
+    shapes.into_iter().flat_map(move |shape| windows.map(|window| AttentionShape { window, ..shape }))
 }
 
 #[test]
@@ -89,8 +100,8 @@ fn attention_matches() {
         [(1, 1, 2), (3, 3, 16), (4, 2, 18), (2, 1, 48), (6, 2, 64), (2, 2, 80), (1, 1, 128)]
     {
         for lengths in lengths {
-            for causal in [false, true] {
-                let case = Case::new(shape(heads, kv_heads, head_dim, causal), lengths);
+            for shape in masks(heads, kv_heads, head_dim) {
+                let case = Case::new(shape, lengths);
                 let (out, logsumexp) = case.forward(&cpu);
                 let (q, k, v) = (f64s(&case.q), f64s(&case.k), f64s(&case.v));
                 let (want, want_logsumexp) = ragged(case.shape, &case.starts, &q, &k, &v);
@@ -126,13 +137,34 @@ fn the_future_is_not_seen() {
 }
 
 #[test]
+fn what_lies_before_the_window_is_not_seen() {
+    let narrow = AttentionShape { window: Some(30), ..shape(2, 1, 32, true) };
+    let (case, mut changed) = (Case::new(narrow, &[400]), Case::new(narrow, &[400]));
+    for x in [&mut changed.k[..300 * 32], &mut changed.v[..300 * 32]] {
+        x.fill(1e18);
+    }
+    let (a, b) = (case.forward(&cpu()), changed.forward(&cpu()));
+    assert_eq!(a.0[329 * 64..], b.0[329 * 64..]);
+    assert_ne!(a.0[328 * 64..329 * 64], b.0[328 * 64..329 * 64]);
+    for new in [1, 8, 60] {
+        let past = 400 - new;
+        let run = |case: &Case| {
+            let mut out = vec![f32::NAN; new * 64];
+            ops::attention_cached(&cpu(), narrow, &case.q[past * 64..], &case.k, &case.v, past, &mut out);
+            out
+        };
+        assert_eq!(run(&case), run(&changed), "{new}");
+    }
+}
+
+#[test]
 fn gradients_match_central_differences() {
     let cpu = cpu();
     for (heads, kv_heads, head_dim, lengths) in
         [(1, 1, 2, &[1, 5][..]), (2, 1, 4, &[3, 7]), (2, 2, 18, &[6]), (1, 1, 16, &[20]), (2, 1, 2, &[35])]
     {
-        for causal in [false, true] {
-            let case = Case::new(shape(heads, kv_heads, head_dim, causal), lengths);
+        for shape in masks(heads, kv_heads, head_dim) {
+            let case = Case::new(AttentionShape { scale: 0.4, ..shape }, lengths);
             let dout = noise(case.q.len(), 4);
             let (q, k, v, weights) = (f64s(&case.q), f64s(&case.k), f64s(&case.v), f64s(&dout));
             let loss = |q: &[f64], k: &[f64], v: &[f64]| dot(&ragged(case.shape, &case.starts, q, k, v).0, &weights);
@@ -152,16 +184,16 @@ fn gradients_match_central_differences() {
 
 /// The gradient in f64 with all probabilities in memory.
 fn gradients(shape: AttentionShape, q: &[f64], k: &[f64], v: &[f64], dout: &[f64]) -> [Vec<f64>; 3] {
-    let AttentionShape { heads, kv_heads, head_dim, causal } = shape;
+    let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
     let (out, logsumexp) = oracle(shape, q, k, v, 0);
     let tokens = logsumexp.len() / heads;
     let mut d = [vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]];
-    let scale = 1.0 / (head_dim as f64).sqrt();
+    let scale = shape.scale as f64;
     for (i, head) in (0..tokens).flat_map(|i| (0..heads).map(move |head| (i, head))) {
         let at = (i * heads + head) * head_dim;
         let row = at..at + head_dim;
         let delta = dot(&out[row.clone()], &dout[row.clone()]);
-        for j in 0..if causal { i + 1 } else { tokens } {
+        for j in (0..tokens).filter(|&j| sees(shape, i, j)) {
             let key = (j * kv_heads + head / (heads / kv_heads)) * head_dim;
             let keys = key..key + head_dim;
             let p = (dot(&q[row.clone()], &k[keys.clone()]) * scale - logsumexp[i * heads + head]).exp();
@@ -180,8 +212,8 @@ fn gradients(shape: AttentionShape, q: &[f64], k: &[f64], v: &[f64], dout: &[f64
 fn gradients_match_on_many_tiles() {
     let cpu = cpu();
     for (heads, kv_heads, head_dim, len) in [(2, 1, 64, 150), (1, 1, 80, 129), (2, 2, 32, 64), (4, 1, 34, 97)] {
-        for causal in [false, true] {
-            let case = Case::new(shape(heads, kv_heads, head_dim, causal), &[len]);
+        for shape in masks(heads, kv_heads, head_dim) {
+            let case = Case::new(shape, &[len]);
             let dout = noise(case.q.len(), 4);
             let want = gradients(case.shape, &f64s(&case.q), &f64s(&case.k), &f64s(&case.v), &f64s(&dout));
             for (got, want) in case.backward(&cpu, &dout).iter().zip(want) {
@@ -199,8 +231,7 @@ fn cached_attention_matches() {
         for (past, new) in
             [(0, 1), (1, 1), (15, 1), (255, 1), (256, 1), (600, 1), (10, 3), (254, 8), (0, 9), (37, 50), (300, 129)]
         {
-            for causal in [true, false] {
-                let shape = shape(heads, kv_heads, head_dim, causal);
+            for shape in masks(heads, kv_heads, head_dim) {
                 let q: Vec<f32> = noise(new * heads * head_dim, 1).iter().map(|q| 3.0 * q).collect();
                 let (k, v) =
                     (noise((past + new) * kv_heads * head_dim, 2), noise((past + new) * kv_heads * head_dim, 3));
@@ -265,8 +296,9 @@ fn rope_turns_by_any_frequencies_and_scales() {
 #[test]
 fn same_bits_everywhere() {
     for (heads, kv_heads, head_dim, lengths) in [(4, 2, 18, &[1, 40, 17][..]), (4, 2, 48, &[130, 70, 40])] {
-        for causal in [false, true] {
-            let case = Case::new(shape(heads, kv_heads, head_dim, causal), lengths);
+        for (causal, window) in [(false, None), (true, None), (false, Some(20)), (true, Some(20))] {
+            let shape = AttentionShape { window, ..shape(heads, kv_heads, head_dim, causal) };
+            let case = Case::new(shape, lengths);
             let dout = noise(case.q.len(), 4);
             assert_same_everywhere("attention", |cpu| {
                 let (out, logsumexp) = case.forward(cpu);

@@ -15,7 +15,7 @@ const CALLS: [&[(usize, usize)]; 6] = [
 ];
 
 fn shape((heads, kv_heads, head_dim): (usize, usize, usize)) -> AttentionShape {
-    AttentionShape { heads, kv_heads, head_dim, causal: true }
+    AttentionShape::new(heads, kv_heads, head_dim, true)
 }
 
 /// What is left of numbers, `[tokens, heads * head_dim]`, that went through a cache.
@@ -121,21 +121,23 @@ fn several_tokens_at_once_have_the_bits_of_one_by_one() {
     let cpu = cpu();
     for (past, new) in [(0, 8), (250, 8), (511, 4), (37, 2)] {
         for (_, kind) in CacheKind::ALL {
-            let shape = shape((6, 2, 40));
-            let (q, k, v) = (noise(new * 240, 1), noise((past + new) * 80, 2), noise((past + new) * 80, 3));
-            let run = |tokens: std::ops::Range<usize>| {
-                let [keys, values] = [&k, &v].map(|x| {
-                    let mut rows = CacheRows::new(kind, 2, 40);
-                    rows.push(&x[..(past + tokens.end) * 80]);
-                    rows
-                });
-                let (mut out, new) = (vec![f32::NAN; tokens.len() * 240], tokens.len());
-                let cached = |_| Cached { keys: &keys, values: &values, new };
-                ops::attention_caches(&cpu, shape, &q[tokens.start * 240..tokens.end * 240], 1, &cached, &mut out);
-                out
-            };
-            let single: Vec<f32> = (0..new).flat_map(|t| run(t..t + 1)).collect();
-            assert_eq!(run(0..new), single, "{kind:?} {past} + {new}");
+            for window in [None, Some(3), Some(100), Some(270)] {
+                let shape = AttentionShape { window, ..shape((6, 2, 40)) };
+                let (q, k, v) = (noise(new * 240, 1), noise((past + new) * 80, 2), noise((past + new) * 80, 3));
+                let run = |tokens: std::ops::Range<usize>| {
+                    let [keys, values] = [&k, &v].map(|x| {
+                        let mut rows = CacheRows::new(kind, 2, 40);
+                        rows.push(&x[..(past + tokens.end) * 80]);
+                        rows
+                    });
+                    let (mut out, new) = (vec![f32::NAN; tokens.len() * 240], tokens.len());
+                    let cached = |_| Cached { keys: &keys, values: &values, new };
+                    ops::attention_caches(&cpu, shape, &q[tokens.start * 240..tokens.end * 240], 1, &cached, &mut out);
+                    out
+                };
+                let single: Vec<f32> = (0..new).flat_map(|t| run(t..t + 1)).collect();
+                assert_eq!(run(0..new), single, "{kind:?} {past} + {new}, window {window:?}");
+            }
         }
     }
 }

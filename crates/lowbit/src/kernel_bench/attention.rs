@@ -27,7 +27,7 @@ pub(super) struct Prompt {
 
 impl Prompt {
     pub fn new(heads: Heads, tokens: usize) -> Self {
-        let shape = AttentionShape { heads: heads.count, kv_heads: heads.count, head_dim: heads.width, causal: true };
+        let shape = AttentionShape::new(heads.count, heads.count, heads.width, true);
         let len = tokens * heads.count * heads.width;
         // Multiples of 1/512 are f16 as they are.
         let exact = |seed| values(len, seed).iter().map(|v| (v * 512.0).round() / 512.0).collect::<Vec<f32>>();

@@ -1,9 +1,7 @@
 //! The gradient of attention: probabilities are computed again from scores and their logsumexp, tile by tile
 //! (arXiv 2307.08691, algorithm 2).
 
-use super::tile::{
-    Factors, HeadRows, Mask, Pack, PackTransposed, Probabilities, Product, RowDots, SharedRows, Unpack, View,
-};
+use super::tile::{Factors, HeadRows, Pack, PackTransposed, Probabilities, Product, RowDots, SharedRows, Unpack, View};
 use super::{AttentionShape, KEYS, PANEL, Parts, panels, run, tiles};
 use crate::ops::check_starts;
 use crate::pool::SharedMut;
@@ -83,13 +81,14 @@ impl Backward<'_> {
             for tile in tiles(tokens.len()) {
                 for (first, lanes) in panels(tokens.len()) {
                     let queries = lanes.min(tokens.len() - first);
-                    let seen = self.shape.reach(first, queries, tokens.len()).saturating_sub(tile.start);
-                    if seen > 0 {
-                        self.tile(&mut state, tile.start, seen.min(tile.len()), (first, lanes, queries));
+                    let seen = self.shape.reach(first..first + queries, tokens.len());
+                    if seen.start < tile.end && tile.start < seen.end {
+                        let keys = tile.end.min(seen.end) - tile.start;
+                        self.tile(&mut state, tile.start, keys, (first, lanes, queries));
                     }
                 }
             }
-            self.add_rows(&self.dq, state.dq, self.shape.scale(), &tokens, (self.shape.heads, head));
+            self.add_rows(&self.dq, state.dq, self.shape.scale, &tokens, (self.shape.heads, head));
         }
         for (to, from) in [(&self.dk, state.dk), (&self.dv, state.dv)] {
             self.add_rows(to, from, 1.0, &tokens, (self.shape.kv_heads, kv_head));
@@ -107,10 +106,10 @@ impl Backward<'_> {
             let (row, queries) = (tokens.start + first, lanes.min(tokens.len() - first));
             let (q, dout) = (rows(self.q, row, queries), rows(self.dout, row, queries));
             let panel = first * dim..first * dim + lanes * dim;
-            isa.run(Pack { from: q, scale: shape.scale(), to: &mut state.q[first * stride..], stride });
+            isa.run(Pack { from: q, scale: shape.scale, to: &mut state.q[first * stride..], stride });
             isa.run(Pack { from: dout, scale: 1.0, to: &mut state.dout[first * stride..], stride });
             let to = &mut state.q_panels[panel.clone()];
-            isa.run(PackTransposed { from: q, scale: shape.scale() * LOG2_E, to, lanes });
+            isa.run(PackTransposed { from: q, scale: shape.scale * LOG2_E, to, lanes });
             let to = &mut state.dout_panels[panel];
             isa.run(PackTransposed { from: dout, scale: 1.0, to, lanes });
             isa.run(RowDots { a: dout, b: rows(self.out, row, queries), dots: &mut state.delta[first..first + lanes] });
@@ -140,8 +139,7 @@ impl Backward<'_> {
                 mask: None,
             });
         }
-        let reach = first as isize - start as isize;
-        let mask = (self.shape.causal && keys as isize > reach + 1).then_some(Mask { reach });
+        let mask = self.shape.mask(first, lanes, start, keys);
         isa.run(Probabilities {
             p,
             d,
@@ -222,7 +220,8 @@ pub fn attention_backward(
     let backward = Backward { cpu, shape, q, k, v, out, logsumexp, dout, dq, dk, dv };
     let items = starts.windows(2).flat_map(|w| (0..shape.kv_heads).map(move |head| (w[0], w[1], head))).collect();
     let cost = |&(start, end, _): &(usize, usize, usize)| {
-        5 * shape.group() * (end - start) * (end - start) * shape.head_dim / if shape.causal { 2 } else { 1 }
+        let (len, window) = (end - start, shape.window.unwrap_or(usize::MAX));
+        5 * shape.group() * len * len.min(window) * shape.head_dim / if shape.causal { 2 } else { 1 }
     };
     run(&cpu.pool, items, cost, |(start, end, head)| backward.sequence(start..end, head));
 }

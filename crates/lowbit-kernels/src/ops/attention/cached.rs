@@ -8,6 +8,7 @@ use crate::ops::math::{Extent, Part, Whole, exp2, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, scratch};
+use std::ops::Range;
 
 /// Most new tokens for which a vector holds elements of a key instead of queries.
 const FEW: usize = 8;
@@ -88,8 +89,18 @@ impl Sequence<'_> {
         self.past + self.new
     }
 
-    fn chunks(&self) -> usize {
-        self.total().div_ceil(CHUNK)
+    /// Keys that any new query sees.
+    fn seen(&self, shape: AttentionShape) -> Range<usize> {
+        match self.new {
+            0 => 0..0,
+            _ => shape.reach(self.past..self.total(), self.total()),
+        }
+    }
+
+    /// Chunks of keys that any new query sees.
+    fn chunks(&self, shape: AttentionShape) -> Range<usize> {
+        let seen = self.seen(shape);
+        seen.start / CHUNK..seen.end.div_ceil(CHUNK)
     }
 }
 
@@ -110,11 +121,15 @@ struct Few<'a> {
 }
 
 impl Few<'_> {
-    /// A chunk of keys of one key head; `first` is the row of the first query of the sequence.
+    /// A chunk of keys of one key head, counted from the first that is seen; `first` is the row of the first query of the
+    /// sequence.
     fn chunk(&self, of: Sequence, first: usize, index: usize, kv_head: usize) {
         let (shape, isa) = (self.shape, self.cpu.isa);
         let padded = shape.padded();
-        let chunk = index * CHUNK..((index + 1) * CHUNK).min(of.total());
+        let start = (of.chunks(shape).start + index) * CHUNK;
+        // Whole vectors of hidden keys are left out: the others are summed in the same lanes.
+        let hidden = of.seen(shape).start.saturating_sub(start) / LANES * LANES;
+        let chunk = start + hidden..(start + CHUNK).min(of.total());
         let (dim, rows, len) = (shape.head_dim, of.new * shape.group(), chunk.len());
         let mut scratch = scratch::take(rows * (2 * padded + CHUNK) * size_of::<f32>());
         let mut parts = Parts(scratch.floats());
@@ -123,14 +138,19 @@ impl Few<'_> {
         for (t, q) in q.chunks_exact_mut(shape.group() * padded).enumerate() {
             let at = (first + t) * shape.width() + kv_head * shape.group() * dim;
             let from = HeadRows { data: &self.q[at..], stride: dim, rows: shape.group(), cols: dim };
-            isa.run(Pack { from, scale: shape.scale() * std::f32::consts::LOG2_E, to: q, stride: padded });
+            isa.run(Pack { from, scale: shape.scale * std::f32::consts::LOG2_E, to: q, stride: padded });
         }
         stored::scores(isa, shape, (of.keys, chunk.clone(), kv_head), q, scores, CHUNK);
         for (row, scores) in scores.chunks_exact_mut(CHUNK).enumerate() {
             let t = row / shape.group();
-            let seen = shape.reach(of.past, t + 1, of.total()).saturating_sub(chunk.start).min(len);
-            let (top, sum) = isa.run(Softmax(&mut scores[..seen]));
-            scores[seen..len].fill(0.0);
+            let seen = shape.seen(of.past + t, of.total());
+            let [from, to] = [seen.start, seen.end].map(|key| key.saturating_sub(chunk.start).min(len));
+            scores[..from].fill(f32::NEG_INFINITY);
+            let (top, sum) = match from < to {
+                true => isa.run(Softmax(&mut scores[..to])),
+                false => (f32::NEG_INFINITY, 0.0),
+            };
+            scores[if from < to { to } else { 0 }..len].fill(0.0);
             let at = self.at(index, first + t, kv_head * shape.group() + row % shape.group());
             // SAFETY: each chunk of each head of each sequence belongs to one task.
             unsafe { (self.tops.slice(at..at + 1)[0], self.sums.slice(at..at + 1)[0]) = (top, sum) };
@@ -154,8 +174,8 @@ impl Few<'_> {
 fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Sequences<'_, '_>, out: &mut [f32]) {
     let (rows, padded) = (q.len() / shape.width(), shape.padded());
     let all = || (0..count).map(sequences);
-    let chunks = all().map(|of| of.chunks()).max().unwrap_or(0);
-    let (stride, work) = (rows * shape.heads, all().map(|of| 2 * of.total() * of.new).sum::<usize>());
+    let chunks = all().map(|of| of.chunks(shape).len()).max().unwrap_or(0);
+    let (stride, work) = (rows * shape.heads, all().map(|of| 2 * of.seen(shape).len() * of.new).sum::<usize>());
     let mut scratch = scratch::take(chunks * stride * (padded + 2) * size_of::<f32>());
     let mut parts = Parts(scratch.floats());
     let (tops, sums) = (parts.take(chunks * stride), parts.take(chunks * stride));
@@ -172,7 +192,7 @@ fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Seq
     let task = |i: usize| {
         let (kv_head, chunk, index) = (i % shape.kv_heads, i / shape.kv_heads % chunks, i / shape.kv_heads / chunks);
         let of = sequences(index);
-        if chunk < of.chunks() {
+        if chunk < of.chunks(shape).len() {
             few.chunk(of, (0..index).map(|i| sequences(i).new).sum(), chunk, kv_head);
         }
     };
@@ -185,7 +205,7 @@ fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Seq
     let mut row = 0;
     for of in all() {
         for out in out.by_ref().take(of.new * shape.heads) {
-            let reach = (of.chunks() - 1) * stride + 1;
+            let reach = (of.chunks(shape).len() - 1) * stride + 1;
             let (tops, sums, values) = (&tops[row..][..reach], &sums[row..][..reach], &partials[row * padded..]);
             cpu.isa.run(Join { tops, sums, values, stride, padded, out });
             row += 1;

@@ -2,13 +2,14 @@
 
 use super::cache::RowsView;
 use super::tile::{
-    Factors, HeadRows, LogSumExp, Mask, PackTransposed, Product, ScaleRows, SharedRows, SoftmaxTile, Unpack, View,
+    Factors, HeadRows, LogSumExp, PackTransposed, Product, ScaleRows, SharedRows, SoftmaxTile, Unpack, View,
 };
 use super::{AttentionShape, KEYS, PANEL, Parts, panels, run, tiles};
 use crate::ops::check_starts;
 use crate::pool::SharedMut;
 use crate::simd::LANES;
 use crate::{Cpu, scratch};
+use std::ops::Range;
 
 /// Queries of one task.
 const BLOCK: usize = 4 * PANEL;
@@ -31,9 +32,10 @@ struct Item {
     /// First row of queries, and their number.
     query: usize,
     queries: usize,
-    /// First row of keys, and the number that any of the queries sees.
+    /// First row of keys, and those that any of the queries sees.
     key: usize,
-    keys: usize,
+    first: usize,
+    end: usize,
     /// Keys before the one at the position of the first query.
     past: usize,
 }
@@ -57,7 +59,8 @@ impl Forward<'_> {
         (0..shape.heads).flat_map(move |head| {
             (0..queries).step_by(BLOCK).map(move |first| {
                 let (count, past) = (BLOCK.min(queries - first), keys - queries + first);
-                Item { head, query: query + first, queries: count, key, keys: shape.reach(past, count, keys), past }
+                let seen = shape.reach(past..past + count, keys);
+                Item { head, query: query + first, queries: count, key, first: seen.start, end: seen.end, past }
             })
         })
     }
@@ -65,7 +68,7 @@ impl Forward<'_> {
     /// Runs sequences given as (first query, queries, first key, keys).
     pub fn run(&self, sequences: impl Iterator<Item = [usize; 4]>) {
         let items = sequences.flat_map(|[query, queries, key, keys]| self.items(query, queries, key, keys)).collect();
-        let cost = |item: &Item| 2 * item.queries * item.keys * self.shape.head_dim;
+        let cost = |item: &Item| 2 * item.queries * (item.end - item.first) * self.shape.head_dim;
         run(&self.cpu.pool, items, cost, |item| self.block(item));
     }
 
@@ -88,45 +91,46 @@ impl Forward<'_> {
         state.top.fill(f32::NEG_INFINITY);
         state.sum.fill(0.0);
         // Scores are in units of log 2.
-        let scale = shape.scale() * std::f32::consts::LOG2_E;
+        let scale = shape.scale * std::f32::consts::LOG2_E;
         for (first, lanes) in panels(item.queries) {
             let rows = lanes.min(item.queries - first);
             let from = HeadRows::new(self.q, shape.width(), item.query + first, rows, item.head * dim, dim);
             let to = &mut state.transposed[first * dim..][..lanes * dim];
             isa.run(PackTransposed { from, scale, to, lanes });
         }
-        for tile in tiles(item.keys) {
+        for tile in tiles(item.end).skip(item.first / KEYS) {
             for (data, to) in [(self.k, &mut *k), (self.v, &mut *v)] {
                 data.widen(isa, shape, item.key + tile.start..item.key + tile.end, item.head / shape.group(), to);
             }
             for (first, lanes) in panels(item.queries) {
                 let queries = lanes.min(item.queries - first);
-                let seen = shape.reach(item.past + first, queries, item.keys).saturating_sub(tile.start);
-                if seen > 0 {
-                    self.tile(item, &mut state, (k, v), tile.start, seen.min(tile.len()), (first, lanes));
+                let position = item.past + first;
+                let seen = shape.reach(position..position + queries, item.end);
+                if seen.start < tile.end && tile.start < seen.end {
+                    let (keys, begins) = (tile.start..tile.end.min(seen.end), seen.start >= tile.start);
+                    self.tile(item, &mut state, (k, v), (keys, begins), (first, lanes));
                 }
             }
         }
         self.finish(item, state);
     }
 
-    /// Adds `keys` keys from `start` to the state of a panel.
+    /// Adds some keys to the state of a panel, which begins with them or not.
     fn tile(
         &self,
         item: Item,
         state: &mut State,
         (k, v): (&[f32], &[f32]),
-        start: usize,
-        keys: usize,
+        (keys, begins): (Range<usize>, bool),
         (first, lanes): (usize, usize),
     ) {
         let (isa, dim, padded, stride) = (self.cpu.isa, self.shape.head_dim, self.shape.padded(), self.shape.stride());
         let queries = lanes.min(item.queries - first);
+        let (start, keys) = (keys.start, keys.len());
         let scores = &mut state.scores[..keys * lanes];
-        let reach = (item.past + first) as isize - start as isize;
-        let mask = (self.shape.causal && keys as isize > reach + 1).then_some(Mask { reach });
+        let mask = self.shape.mask(item.past + first, lanes, start, keys);
         // The last keys are seen by the second half of the lanes alone.
-        let all = mask.map_or(keys, |mask| mask.seen(LANES - 1).min(keys));
+        let all = mask.map_or(keys, |mask| mask.end(LANES - 1).min(keys));
         for (rows, lane) in [(0..all, 0), (all..keys, LANES)].into_iter().filter(|(rows, _)| !rows.is_empty()) {
             isa.run(Product {
                 a: View { data: &k[rows.start * stride..], row: stride, col: 1 },
@@ -150,7 +154,7 @@ impl Forward<'_> {
             shrink: &mut state.shrink[..lanes],
         });
         let sums = &mut state.sums[first * padded..][..queries * padded];
-        if start > 0 {
+        if !begins {
             isa.run(ScaleRows { x: sums, padded, factors: state.shrink });
         }
         isa.run(Product {
@@ -162,7 +166,7 @@ impl Forward<'_> {
             m: queries,
             n: padded,
             k: keys,
-            add: start > 0,
+            add: !begins,
             mask,
         });
     }

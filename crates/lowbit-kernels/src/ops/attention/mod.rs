@@ -20,9 +20,10 @@ pub use rope::{Frequencies, base_frequencies, rope};
 use crate::Pool;
 use crate::simd::LANES;
 use std::ops::Range;
+use tile::Mask;
 
-/// Heads and mask of an attention. Scores are scaled by `1 / sqrt(head_dim)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Heads, mask and scale of an attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
     /// Query heads.
     pub heads: usize,
@@ -32,6 +33,10 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Whether a query sees only the keys at and before its position.
     pub causal: bool,
+    /// Sliding window (arXiv 2004.05150): a query sees only the keys less than so many positions away; at least 1.
+    pub window: Option<usize>,
+    /// Factor of the scores.
+    pub scale: f32,
 }
 
 /// Queries of a panel.
@@ -44,6 +49,11 @@ const TILE: usize = 32;
 const SMALL: usize = 1 << 20;
 
 impl AttentionShape {
+    /// Heads without a window, scores scaled by `1 / sqrt(head_dim)`.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize, causal: bool) -> Self {
+        AttentionShape { heads, kv_heads, head_dim, causal, window: None, scale: 1.0 / (head_dim as f32).sqrt() }
+    }
+
     /// Floats of a row of queries.
     fn width(&self) -> usize {
         self.heads * self.head_dim
@@ -70,14 +80,10 @@ impl AttentionShape {
         ((self.padded() / LANES) | 1) * LANES
     }
 
-    /// `1 / sqrt(head_dim)`
-    fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
-    }
-
     fn check(&self, queries: usize, q: usize, keys: usize, k: usize, v: usize) {
         assert!(self.head_dim > 0 && self.kv_heads > 0, "an attention has heads");
         assert!(self.heads.is_multiple_of(self.kv_heads), "key heads divide query heads");
+        assert!(self.window != Some(0), "a query sees itself");
         assert_eq!(q, queries * self.width(), "q is [tokens, heads * head_dim]");
         assert_eq!(
             (k, v),
@@ -86,9 +92,25 @@ impl AttentionShape {
         );
     }
 
-    /// Keys that the first `queries` queries see, when `past` keys come before the first query.
-    fn reach(&self, past: usize, queries: usize, keys: usize) -> usize {
-        if self.causal { (past + queries).min(keys) } else { keys }
+    /// Keys, of `keys`, that the query at a position sees.
+    fn seen(&self, position: usize, keys: usize) -> Range<usize> {
+        let window = self.window.unwrap_or(usize::MAX);
+        let end = if self.causal { position + 1 } else { position.saturating_add(window) };
+        (position + 1).saturating_sub(window)..end.min(keys)
+    }
+
+    /// Keys, of `keys`, that any of the queries at some positions sees.
+    fn reach(&self, positions: Range<usize>, keys: usize) -> Range<usize> {
+        self.seen(positions.start, keys).start..self.seen(positions.end - 1, keys).end
+    }
+
+    /// The mask of a tile of `keys` keys from `start` for `lanes` queries from `position` on, if it hides any.
+    fn mask(&self, position: usize, lanes: usize, start: usize, keys: usize) -> Option<Mask> {
+        const FAR: isize = 1 << 30;
+        let (own, window) = (position as isize - start as isize, self.window.map_or(FAR, |w| w.min(1 << 29) as isize));
+        let high = if self.causal { own } else { own + window - 1 };
+        let mask = Mask { low: own + 1 - window, high };
+        (mask.end(0) < keys || mask.first(lanes - 1) > 0).then_some(mask)
     }
 }
 

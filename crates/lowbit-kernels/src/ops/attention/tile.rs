@@ -1,9 +1,10 @@
 //! The steps of attention on one tile of keys and one panel of queries.
 
-use crate::ops::math::{Extent, Part, Whole, exp2, ln, ramp, select, sums, transpose, vectors};
+use crate::ops::math::{Extent, Part, Whole, exp2, ln, not, ramp, select, sums, transpose, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Isa, Op};
+use std::ops::Range;
 
 /// A matrix view: element `(i, j)` is `data[i * row + j * col]`.
 #[derive(Clone, Copy)]
@@ -112,8 +113,8 @@ impl<S: Simd> Block<'_, S> {
                     }
                 }
             }
-            let k = p.mask.map_or(p.k, |mask| mask.seen(i + R - 1).min(p.k));
-            for l in 0..k {
+            let (first, end) = p.mask.map_or((0, p.k), |mask| (mask.first(i), mask.end(i + R - 1).min(p.k)));
+            for l in first..end {
                 let (a, b) = (a.add(l * p.a.col), b.add(l * p.b_row));
                 let mut row = [s.splat(0.0); V];
                 for v in 0..V {
@@ -214,24 +215,40 @@ impl Op for PackTransposed<'_> {
     }
 }
 
-/// Which lanes (queries) of a row (key) of scores count: key `j` of the tile counts for lane `i` when `j <= i + reach`.
+/// Which lanes (queries) of a row (key) of scores count: key `j` of the tile counts for lane `i` when
+/// `i + low <= j <= i + high`.
 #[derive(Clone, Copy)]
 pub(super) struct Mask {
-    pub reach: isize,
+    pub low: isize,
+    pub high: isize,
 }
 
 impl Mask {
-    /// Keys of the tile that lane `i` sees, if it has as many.
+    /// The first key of the tile that lane `i` sees, if the tile has as many.
     #[inline(always)]
-    pub fn seen(self, i: usize) -> usize {
-        (self.reach + 1).saturating_add_unsigned(i).max(0) as usize
+    pub fn first(self, i: usize) -> usize {
+        self.low.saturating_add_unsigned(i).max(0) as usize
+    }
+
+    /// The key of the tile behind the last that lane `i` sees, if the tile has as many.
+    #[inline(always)]
+    pub fn end(self, i: usize) -> usize {
+        (self.high + 1).saturating_add_unsigned(i).max(0) as usize
+    }
+
+    /// The keys of the tile that each of the first `lanes` lanes sees.
+    #[inline(always)]
+    fn seen_by_all(self, lanes: usize) -> Range<usize> {
+        self.first(lanes - 1)..self.end(0)
     }
 
     /// All ones in lanes `first..first + 16` for which key `j` counts.
     #[inline(always)]
     fn keep<S: Simd>(self, s: S, j: usize, first: usize) -> S::I {
-        let edge = j as isize - self.reach - first as isize - 1;
-        s.sar::<31>(s.sub_i(s.splat_i(edge as i32), ramp(s)))
+        let lane = s.add_i(ramp(s), s.splat_i(first as i32));
+        let (low, high) = (j as isize - self.low, j as isize - self.high - 1);
+        let not_above = s.sar::<31>(s.sub_i(s.splat_i(high as i32), lane));
+        s.and(not_above, not(s, s.sar::<31>(s.sub_i(s.splat_i(low as i32), lane))))
     }
 }
 
@@ -255,14 +272,13 @@ impl Op for SoftmaxTile<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let lanes = self.lanes;
-        // Rows before this one count for all lanes.
-        let whole = self.mask.map_or(usize::MAX, |mask| mask.seen(0));
+        let whole = self.mask.map_or(0..usize::MAX, |mask| mask.seen_by_all(lanes));
         for first in (0..lanes).step_by(LANES) {
             let old = Whole.get(s, self.top, first, 0.0);
             let mut top = old;
             for (j, row) in self.scores.chunks_exact_mut(lanes).enumerate() {
                 let mut score = Whole.get(s, row, first, 0.0);
-                if let (Some(mask), true) = (self.mask, j >= whole) {
+                if let (Some(mask), false) = (self.mask, whole.contains(&j)) {
                     score = select(s, mask.keep(s, j, first), score, s.splat(HIDDEN));
                     Whole.put(s, row, first, score);
                 }
@@ -339,13 +355,13 @@ impl Op for Probabilities<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let lanes = self.lanes;
-        let whole = self.mask.map_or(usize::MAX, |mask| mask.seen(0));
+        let whole = self.mask.map_or(0..usize::MAX, |mask| mask.seen_by_all(lanes));
         for first in (0..lanes).step_by(LANES) {
             let (logsumexp, delta) = (Whole.get(s, self.logsumexp, first, 0.0), Whole.get(s, self.delta, first, 0.0));
             let rows = self.p.chunks_exact_mut(lanes).zip(self.d.chunks_exact_mut(lanes));
             for (j, (p_row, d_row)) in rows.enumerate() {
                 let mut p = exp2(s, s.sub(Whole.get(s, p_row, first, 0.0), logsumexp));
-                if let (Some(mask), true) = (self.mask, j >= whole) {
+                if let (Some(mask), false) = (self.mask, whole.contains(&j)) {
                     p = select(s, mask.keep(s, j, first), p, s.splat(0.0));
                 }
                 Whole.put(s, p_row, first, p);
