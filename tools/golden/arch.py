@@ -14,6 +14,7 @@ ACTIVATIONS = {
     "relu2": lambda x: F.relu(x).square(),
     "silu": F.silu,
     "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_erf": F.gelu,
 }
 
 
@@ -152,9 +153,16 @@ class Network(nn.Module):
             qs, ks, vs = self._rope(cut(q, heads)), self._rope(cut(k, kv_heads)), cut(v, kv_heads)
             if kv_heads != heads:
                 ks, vs = (x.repeat_interleave(heads // kv_heads, 1) for x in (ks, vs))
-            y = F.scaled_dot_product_attention(qs, ks, vs, is_causal=c["causal"])
+            y = F.scaled_dot_product_attention(qs, ks, vs, attn_mask=self._mask(length))
             out.append(y.transpose(1, 2).reshape(count * length, heads * dim))
         return out[0] if equal else torch.cat(out)
+
+    def _mask(self, length):
+        """Which keys (columns) each query (row) sees."""
+        c, position = self.config, torch.arange(length)
+        ahead = position - position[:, None]
+        seen = ahead <= 0 if c["causal"] else torch.ones(length, length, dtype=torch.bool)
+        return seen & (ahead.abs() < c["sliding_window"]) if c.get("sliding_window") else seen
 
     def _rope(self, x):
         half = x.shape[-1] // 2
@@ -222,7 +230,9 @@ def rotations(length, half, theta, dtype):
 
 
 def pool(x, starts, how):
-    """One row per sequence: the mean of its rows, or the last."""
+    """One row per sequence: the mean of its rows, the first, or the last."""
+    if how == "first":
+        return x[torch.tensor(starts[:-1])]
     if how == "last":
         return x[torch.tensor(starts[1:]) - 1]
     return torch.stack([x[a:b].mean(0) for a, b in zip(starts, starts[1:])])

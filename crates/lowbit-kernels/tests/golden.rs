@@ -1,7 +1,9 @@
-//! Formats against bitsandbytes, transformers and PyTorch; the vectors are made by `tools/golden/formats.py`.
+//! Formats against bitsandbytes, transformers and PyTorch, activation functions against PyTorch; the vectors are made by
+//! `tools/golden/formats.py` and `tools/golden/activations.py`.
 
 use half::{bf16, f16};
 use lowbit_kernels::format::find;
+use lowbit_kernels::ops::{self, Function};
 use lowbit_kernels::{Cpu, Int8Rows, Isa, Packed, QuantizeOptions, Rows};
 use safetensors::{Dtype, SafeTensors};
 
@@ -9,7 +11,11 @@ struct Golden(Vec<u8>);
 
 impl Golden {
     fn open() -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/formats.safetensors");
+        Self::file("formats")
+    }
+
+    fn file(name: &str) -> Self {
+        let path = format!("{}/tests/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
         Golden(std::fs::read(path).expect("the golden vectors are part of the repository"))
     }
 
@@ -196,4 +202,20 @@ fn bf16_rounds_like_pytorch() {
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     let packed = golden.quantize("bf16", "bf16", &[]);
     assert_eq!(bits(&packed.dequantize()), bits(&golden.values("bf16.rounded")));
+}
+
+#[test]
+fn activations_and_their_slopes_are_those_of_pytorch() {
+    let golden = Golden::file("activations");
+    let (x, cpu) = (golden.values("x"), Cpu::new(None, Some(1)).unwrap());
+    for (f, name) in Function::ALL.iter().zip(["relu", "relu2", "silu", "gelu_erf", "gelu_tanh"]) {
+        let (mut y, mut slope) = (vec![f32::NAN; x.len()], vec![0.0; x.len()]);
+        ops::activate(&cpu, *f, &x, &mut y);
+        ops::activate_backward(&cpu, *f, &x, &vec![1.0; x.len()], &mut slope);
+        for (got, part) in [(y, "y"), (slope, "slope")] {
+            for ((got, want), x) in got.iter().zip(golden.values(&format!("{name}.{part}"))).zip(&x) {
+                assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{name}.{part} of {x}: {got}, not {want}");
+            }
+        }
+    }
 }

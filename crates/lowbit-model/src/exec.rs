@@ -1,30 +1,89 @@
 //! The vocabulary architectures are written in: a few deep operations that every interpreter implements.
 //!
-//! Training, CPU inference and listing are interpreters of the same architecture file. An activation is a matrix
-//! `[rows, width]`, one row per token of the batch (or per sequence after [`Exec::pool`]). No operation names a backend
-//! or a format; what an interpreter fuses stays inside it.
+//! Training, CPU inference and tracing are interpreters of the same architecture file. An activation is a matrix
+//! `[rows, width]`, one row per token of the batch (or per sequence after [`Exec::pool`]). No operation names a backend,
+//! a format, a batch, a cache or a position: the interpreter knows the tokens of the pass and what came before them.
 
 use crate::rope::Rope;
+use lowbit_kernels::ops::{AttentionShape, Function};
 use serde::{Deserialize, Serialize};
 
 /// Sequences of tokens, laid end to end without padding.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Token ids of all sequences, `[tokens]`.
     pub tokens: Vec<u32>,
     /// Where each sequence begins in `tokens`, plus the end: `[sequences + 1]`, first 0, last `tokens.len()`.
     pub starts: Vec<usize>,
+    /// Segment of each token, `[tokens]`; empty when all are 0.
+    pub types: Vec<u32>,
+}
+
+/// What a sequence held before the tokens of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Number of tokens.
+    pub tokens: usize,
+    /// The last of them.
+    pub last: Option<u32>,
+}
+
+/// Which row of a table a token takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Index {
+    /// The id of the token.
+    Tokens,
+    /// Its position in its sequence, counted from `offset`.
+    Positions {
+        /// The row of the first token.
+        offset: u32,
+    },
+    /// Its segment.
+    TokenTypes,
+    /// The hash of the previous token of its sequence and of itself, FNV-1a, modulo so many buckets, at least 1. The first
+    /// token of a sequence is paired with `u32::MAX`.
+    Bigrams(u32),
+}
+
+impl Clone for Batch {
+    fn clone(&self) -> Self {
+        Batch { tokens: self.tokens.clone(), starts: self.starts.clone(), types: self.types.clone() }
+    }
+
+    /// Keeps the memory.
+    fn clone_from(&mut self, other: &Self) {
+        self.tokens.clone_from(&other.tokens);
+        self.starts.clone_from(&other.starts);
+        self.types.clone_from(&other.types);
+    }
 }
 
 impl Batch {
     /// A batch of whole sequences.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Self {
-        let mut batch = Batch { tokens: Vec::new(), starts: vec![0] };
-        for sequence in sequences {
-            batch.tokens.extend_from_slice(sequence);
-            batch.starts.push(batch.tokens.len());
-        }
+        let mut batch = Batch::default();
+        batch.refill(sequences);
         batch
+    }
+
+    /// Replaces the sequences and keeps the memory.
+    pub fn refill<'a>(&mut self, sequences: impl IntoIterator<Item = &'a [u32]>) {
+        self.tokens.clear();
+        self.types.clear();
+        self.starts.clear();
+        self.starts.push(0);
+        for sequence in sequences {
+            self.push(sequence);
+        }
+    }
+
+    /// Adds a sequence to a batch without segments.
+    pub fn push(&mut self, sequence: &[u32]) {
+        if self.starts.is_empty() {
+            self.starts.push(0);
+        }
+        self.tokens.extend_from_slice(sequence);
+        self.starts.push(self.tokens.len());
     }
 
     /// Number of sequences.
@@ -32,21 +91,43 @@ impl Batch {
         self.starts.len().saturating_sub(1)
     }
 
-    /// One bucket per token for the pair (previous token of the sequence, token): FNV-1a modulo `buckets`. The first
-    /// token of a sequence is paired with `u32::MAX`.
-    pub fn bigrams(&self, buckets: u32) -> Vec<u32> {
-        let mut out = Vec::with_capacity(self.tokens.len());
-        for span in self.starts.windows(2) {
-            let mut previous = u32::MAX;
-            for &token in &self.tokens[span[0]..span[1]] {
-                let bytes = previous.to_le_bytes().into_iter().chain(token.to_le_bytes());
-                let hash = bytes.fold(0x811c_9dc5_u32, |h, b| (h ^ b as u32).wrapping_mul(0x0100_0193));
-                out.push(hash % buckets);
-                previous = token;
+    /// Whether `starts` and `types` fit the tokens and no sequence is empty.
+    pub fn is_whole(&self) -> bool {
+        let ends = self.starts.first() == Some(&0) && self.starts.last() == Some(&self.tokens.len());
+        let types = self.types.is_empty() || self.types.len() == self.tokens.len();
+        ends && types && self.sequences() > 0 && self.starts.windows(2).all(|w| w[0] < w[1])
+    }
+
+    /// Writes the row of a table that each token takes, `[tokens]`; `past` tells what each sequence held before.
+    pub fn rows(&self, index: Index, past: impl Fn(usize) -> Past, rows: &mut Vec<u32>) {
+        rows.clear();
+        match index {
+            Index::Tokens => rows.extend_from_slice(&self.tokens),
+            Index::TokenTypes if self.types.is_empty() => rows.resize(self.tokens.len(), 0),
+            Index::TokenTypes => rows.extend_from_slice(&self.types),
+            Index::Positions { offset } => {
+                for (i, span) in self.starts.windows(2).enumerate() {
+                    let first = offset + past(i).tokens as u32;
+                    rows.extend(first..first + (span[1] - span[0]) as u32);
+                }
+            }
+            Index::Bigrams(buckets) => {
+                for (i, span) in self.starts.windows(2).enumerate() {
+                    let mut previous = past(i).last.unwrap_or(u32::MAX);
+                    for &token in &self.tokens[span[0]..span[1]] {
+                        rows.push(bigram(previous, token) % buckets);
+                        previous = token;
+                    }
+                }
             }
         }
-        out
     }
+}
+
+/// FNV-1a over the little-endian bytes of both tokens.
+fn bigram(previous: u32, token: u32) -> u32 {
+    let bytes = previous.to_le_bytes().into_iter().chain(token.to_le_bytes());
+    bytes.fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }
 
 /// Which normalization.
@@ -69,15 +150,29 @@ pub enum Activation {
     Relu2,
     /// `x / (1 + exp(-x))`
     Silu,
-    /// The tanh approximation of GELU.
-    Gelu,
+    /// GELU by the error function (arXiv 1606.08415).
+    GeluErf,
+    /// The tanh approximation of GELU; `gelu` on disk.
+    #[serde(rename = "gelu", alias = "gelu_tanh")]
+    GeluTanh,
+}
+
+impl Activation {
+    /// The kernel.
+    pub fn function(self) -> Function {
+        match self {
+            Activation::Relu => Function::Relu,
+            Activation::Relu2 => Function::Relu2,
+            Activation::Silu => Function::Silu,
+            Activation::GeluErf => Function::GeluErf,
+            Activation::GeluTanh => Function::GeluTanh,
+        }
+    }
 }
 
 /// What [`Exec::attend`] computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention<'a> {
-    /// Index of the layer: names the cache.
-    pub layer: usize,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
@@ -86,8 +181,32 @@ pub struct Attention<'a> {
     pub head_dim: usize,
     /// Rotary positions (half-split pairs `(i, i + head_dim / 2)`, as in Llama's Hub layout), or none.
     pub rope: Option<&'a Rope>,
-    /// Whether a token sees only itself and what is before it.
+    /// Whether a token sees only itself and what is before it, instead of its whole sequence.
     pub causal: bool,
+    /// Sliding window: a token sees only tokens less than so many positions away; all, if none.
+    pub window: Option<usize>,
+    /// Factor of the scores.
+    pub scale: f32,
+}
+
+impl Attention<'_> {
+    /// Causal attention to all tokens before, without rotary positions, scores scaled by `1 / sqrt(head_dim)`.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize) -> Self {
+        let AttentionShape { causal, window, scale, .. } = AttentionShape::new(heads, kv_heads, head_dim, true);
+        Attention { heads, kv_heads, head_dim, rope: None, causal, window, scale }
+    }
+
+    /// What the kernel is told.
+    pub fn shape(&self) -> AttentionShape {
+        let Attention { heads, kv_heads, head_dim, causal, window, scale, .. } = *self;
+        AttentionShape { heads, kv_heads, head_dim, causal, window, scale }
+    }
+
+    /// Pairs of tokens in which one sees the other, when `new` tokens follow `past` ones.
+    pub fn pairs(&self, past: usize, new: usize) -> u64 {
+        let shape = self.shape();
+        (past..past + new).map(|position| shape.seen(position, past + new).len() as u64).sum()
+    }
 }
 
 /// How a sequence becomes one row.
@@ -96,8 +215,22 @@ pub struct Attention<'a> {
 pub enum Pooling {
     /// Mean over its tokens.
     Mean,
+    /// Its first token.
+    First,
     /// Its last token.
     Last,
+}
+
+impl Pooling {
+    /// The row of each sequence, `[sequences]`, where it is that of one token.
+    pub fn picked(self, starts: &[usize]) -> Option<impl ExactSizeIterator<Item = usize> + '_> {
+        let back = match self {
+            Pooling::Mean => return None,
+            Pooling::First => 0,
+            Pooling::Last => 1,
+        };
+        Some(starts[back..].iter().take(starts.len() - 1).map(move |row| row - back))
+    }
 }
 
 /// An interpreter of architectures.
@@ -107,10 +240,15 @@ pub trait Exec {
     /// A parameter, as this interpreter's source gave it.
     type Param;
 
-    /// Rows of a table: `[ids.len(), width]`.
-    fn embed(&mut self, table: &Self::Param, ids: &[u32]) -> Self::Tensor;
+    /// Rows of a table, one per token of the pass: `[tokens, width]`.
+    fn embed(&mut self, table: &Self::Param, index: Index) -> Self::Tensor;
     /// `x * W^T + bias`, `W` being `[out, in]`: `[rows, out]`. Activation quantization happens in here.
     fn linear(&mut self, x: &Self::Tensor, weight: &Self::Param, bias: Option<&Self::Param>) -> Self::Tensor;
+    /// The last product of a network, [`Exec::linear`] otherwise. An interpreter that was asked for fewer logits computes
+    /// fewer rows.
+    fn logits(&mut self, x: &Self::Tensor, weight: &Self::Param, bias: Option<&Self::Param>) -> Self::Tensor {
+        self.linear(x, weight, bias)
+    }
     /// Normalizes each row, or, where the weight is narrower, each stretch of a row that is as wide as the weight (a head).
     fn norm(
         &mut self,
@@ -121,7 +259,7 @@ pub trait Exec {
         eps: f32,
     ) -> Self::Tensor;
     /// Rotary positions, scores, mask, softmax, weighted sum, per sequence: `q` `[tokens, heads * head_dim]`, `k` and `v`
-    /// `[tokens, kv_heads * head_dim]`, result like `q`. Scores are scaled by `1 / sqrt(head_dim)`.
+    /// `[tokens, kv_heads * head_dim]`, result like `q`.
     fn attend(&mut self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, spec: &Attention) -> Self::Tensor;
     /// Elementwise function.
     fn activate(&mut self, x: &Self::Tensor, f: Activation) -> Self::Tensor;
@@ -133,4 +271,73 @@ pub trait Exec {
     fn pool(&mut self, x: &Self::Tensor, how: Pooling) -> Self::Tensor;
     /// Zeroes elements with probability `p` and scales the others by `1 / (1 - p)` in training; nothing elsewhere.
     fn dropout(&mut self, x: &Self::Tensor, p: f32) -> Self::Tensor;
+    /// One of the layers that a network repeats, counted from 0: `body` of `x`.
+    fn block(
+        &mut self,
+        _index: usize,
+        x: &Self::Tensor,
+        body: impl FnOnce(&mut Self, &Self::Tensor) -> Self::Tensor,
+    ) -> Self::Tensor
+    where
+        Self: Sized,
+    {
+        body(self, x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(batch: &Batch, index: Index, past: &[Past]) -> Vec<u32> {
+        let mut rows = vec![7];
+        batch.rows(index, |i| past[i], &mut rows);
+        rows
+    }
+
+    #[test]
+    fn a_sequence_in_pieces_takes_the_rows_of_the_whole() {
+        let tokens: Vec<u32> = (0..40).map(|i| i * i % 17).collect();
+        let whole = Batch::new([&tokens[..]]);
+        for index in [Index::Tokens, Index::Positions { offset: 2 }, Index::TokenTypes, Index::Bigrams(1000)] {
+            let expected = rows(&whole, index, &[Past::default()]);
+            for size in [1, 3, 40] {
+                let (mut found, mut past) = (Vec::<u32>::new(), Past::default());
+                for piece in tokens.chunks(size) {
+                    // A second sequence beside it is another matter.
+                    let batch = Batch::new([piece, &[5, 6]]);
+                    found.extend(&rows(&batch, index, &[past, Past::default()])[..piece.len()]);
+                    past = Past { tokens: past.tokens + piece.len(), last: piece.last().copied() };
+                }
+                assert_eq!(found, expected, "{index:?} in pieces of {size}");
+            }
+        }
+        assert_eq!(rows(&whole, Index::Positions { offset: 2 }, &[Past { tokens: 8, last: None }])[0], 10);
+    }
+
+    #[test]
+    fn segments_are_those_of_the_batch() {
+        let batch = Batch { types: vec![0, 1, 1], ..Batch::new([&[4u32, 5, 6][..]]) };
+        assert!(batch.is_whole());
+        assert_eq!(rows(&batch, Index::TokenTypes, &[Past::default()]), [0, 1, 1]);
+        assert!(!Batch { types: vec![0], ..batch }.is_whole());
+    }
+
+    #[test]
+    fn names_on_disk() {
+        for (name, f) in [("gelu", Activation::GeluTanh), ("gelu_erf", Activation::GeluErf)] {
+            assert_eq!(serde_json::to_value(f).expect("a name"), name);
+            assert_eq!(serde_json::from_value::<Activation>(name.into()).expect("known"), f);
+        }
+        assert_eq!(serde_json::from_str::<Activation>("\"gelu_tanh\"").expect("known"), Activation::GeluTanh);
+    }
+
+    #[test]
+    fn pairs_are_those_that_are_seen() {
+        let causal = Attention::new(1, 1, 2);
+        assert_eq!((causal.pairs(0, 9), causal.pairs(4, 2)), (45, 11));
+        assert_eq!(Attention { causal: false, ..causal }.pairs(0, 9), 81);
+        assert_eq!(Attention { window: Some(3), ..causal }.pairs(0, 9), 1 + 2 + 7 * 3);
+        assert_eq!(Attention { window: Some(2), causal: false, ..causal }.pairs(0, 4), 2 + 3 + 3 + 2);
+    }
 }

@@ -50,10 +50,9 @@ impl Scorer {
         }
         let mut out = Vec::with_capacity(tokens.len() - 1);
         let mut windows = windows(tokens.len() - 1, self.context, self.stride).into_iter().peekable();
-        let (mut batch, mut scored, mut at_once) = (Batch { tokens: Vec::new(), starts: vec![0] }, Vec::new(), 1);
+        let (mut batch, mut scored, mut at_once) = (Batch::default(), Vec::new(), 1);
         while let Some((start, first, end)) = windows.next() {
-            batch.tokens.extend_from_slice(&tokens[start..end]);
-            batch.starts.push(batch.tokens.len());
+            batch.push(&tokens[start..end]);
             scored.push((first - start, first, end));
             if batch.sequences() < at_once && windows.peek().is_some() {
                 continue;
@@ -69,8 +68,7 @@ impl Scorer {
                 out.extend(rows.zip(&tokens[first + 1..=end]).map(|(row, token)| predict(row, *token as usize)));
             }
             at_once = (BATCH_TOKENS.min(BATCH_LOGITS / width) / self.context).max(1);
-            batch.tokens.clear();
-            batch.starts.truncate(1);
+            batch.refill([]);
         }
         Ok(out)
     }

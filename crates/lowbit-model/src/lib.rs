@@ -19,6 +19,7 @@ pub mod source;
 pub mod synthetic;
 pub mod text;
 mod tokenizer;
+pub mod trace;
 pub mod work;
 
 pub use arch::{Config, Model};

@@ -1,9 +1,11 @@
-//! The interpreter that only counts: names, shapes and roles of parameters, operations of a forward pass, bytes under a
+//! What a configuration alone tells: names, shapes and roles of parameters, operations of a forward pass, bytes under a
 //! recipe. Nothing is loaded.
 
-use crate::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
+use crate::exec::Batch;
 use crate::source::{ParamSpec, Role, Source};
+use crate::trace::{Op, Per, trace};
 use crate::{Config, Error, Model, Recipe};
+use lowbit_kernels::ops::CacheKind;
 
 /// The parameters of a network that nobody has loaded.
 pub struct Listing {
@@ -56,10 +58,36 @@ impl Listing {
     /// Floating-point operations (a multiplication and an addition count as two) of one forward pass over a batch:
     /// matrix products, and scores and weighted sums of attention.
     pub fn flops(&self, batch: &Batch) -> u64 {
-        let mut counter = Counter { starts: batch.starts.clone(), flops: 0 };
-        self.model.forward(&mut counter, batch);
-        counter.flops
+        let mut flops = 0;
+        trace(&self.model, |op| match op {
+            Op::Linear { per, weight, .. } | Op::Logits { per, weight, .. } => {
+                let rows = if per == Per::Token { batch.tokens.len() } else { batch.sequences() };
+                flops += 2 * (rows * weight.rows * weight.cols) as u64;
+            }
+            Op::Attend(spec) => {
+                let pairs: u64 = batch.starts.windows(2).map(|span| spec.pairs(0, span[1] - span[0])).sum();
+                flops += 4 * pairs * (spec.heads * spec.head_dim) as u64;
+            }
+            _ => {}
+        });
+        flops
     }
+
+    /// Bytes of the keys and values of a token in all layers.
+    pub fn cache_bytes(&self, kind: CacheKind) -> u64 {
+        cache_bytes(&self.model, kind)
+    }
+}
+
+/// Bytes of the keys and values of a token in all layers of a network.
+pub(crate) fn cache_bytes<P>(model: &Model<P>, kind: CacheKind) -> u64 {
+    let mut bytes = 0;
+    trace(model, |op| {
+        if let Op::Attend(spec) = op {
+            bytes += 2 * kind.row_bytes(spec.kv_heads, spec.head_dim) as u64;
+        }
+    });
+    bytes
 }
 
 struct Collect(Vec<ParamSpec>);
@@ -73,53 +101,5 @@ impl Source<ParamSpec> for Collect {
         }
         self.0.push(spec.clone());
         Ok(spec.clone())
-    }
-}
-
-struct Counter {
-    starts: Vec<usize>,
-    flops: u64,
-}
-
-/// Rows and width.
-#[derive(Clone, Copy)]
-struct Shape(usize, usize);
-
-impl Exec for Counter {
-    type Tensor = Shape;
-    type Param = ParamSpec;
-
-    fn embed(&mut self, table: &ParamSpec, ids: &[u32]) -> Shape {
-        Shape(ids.len(), table.cols)
-    }
-    fn linear(&mut self, x: &Shape, weight: &ParamSpec, _: Option<&ParamSpec>) -> Shape {
-        self.flops += 2 * (x.0 * weight.rows * weight.cols) as u64;
-        Shape(x.0, weight.rows)
-    }
-    fn norm(&mut self, x: &Shape, _: NormKind, _: &ParamSpec, _: Option<&ParamSpec>, _: f32) -> Shape {
-        *x
-    }
-    fn attend(&mut self, q: &Shape, _: &Shape, _: &Shape, spec: &Attention) -> Shape {
-        for span in self.starts.windows(2) {
-            let n = (span[1] - span[0]) as u64;
-            let pairs = if spec.causal { n * (n + 1) / 2 } else { n * n };
-            self.flops += 4 * pairs * (spec.heads * spec.head_dim) as u64;
-        }
-        *q
-    }
-    fn activate(&mut self, x: &Shape, _: Activation) -> Shape {
-        *x
-    }
-    fn mul(&mut self, a: &Shape, _: &Shape) -> Shape {
-        *a
-    }
-    fn add(&mut self, a: &Shape, _: &Shape) -> Shape {
-        *a
-    }
-    fn pool(&mut self, x: &Shape, _: Pooling) -> Shape {
-        Shape(self.starts.len().saturating_sub(1), x.1)
-    }
-    fn dropout(&mut self, x: &Shape, _: f32) -> Shape {
-        *x
     }
 }

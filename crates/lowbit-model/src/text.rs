@@ -63,16 +63,14 @@ impl Classifier {
     /// When the tokenizer cannot encode a text; names its index.
     pub fn logits<T: AsRef<str>>(&mut self, texts: &[T]) -> Result<Vec<f32>, Error> {
         let mut logits = Vec::new();
-        let mut batch = Batch { tokens: Vec::new(), starts: vec![0] };
+        let mut batch = Batch::default();
         for (i, text) in texts.iter().enumerate() {
             let ids = self.tokens(text.as_ref());
             let ids = ids.map_err(|e| Error { message: format!("text {i}: {}", e.message), ..e })?;
-            batch.tokens.extend(ids);
-            batch.starts.push(batch.tokens.len());
+            batch.push(&ids);
             if batch.tokens.len() >= BATCH_TOKENS || i + 1 == texts.len() {
                 self.exec.forward(&self.model, &batch)?.append_to(&mut logits);
-                batch.tokens.clear();
-                batch.starts.truncate(1);
+                batch.refill([]);
             }
         }
         Ok(logits)

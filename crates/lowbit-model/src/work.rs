@@ -1,7 +1,7 @@
-//! The interpreter that counts what a pass over a loaded network reads and computes: the numerators of every speed.
+//! What a pass over a loaded network reads and computes: the numerators of every speed.
 
-use crate::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
-use crate::source::Role;
+use crate::exec::Attention;
+use crate::trace::{Op, Per, trace};
 use crate::{Model, Param};
 use lowbit_kernels::ops::CacheKind;
 use std::collections::BTreeSet;
@@ -38,7 +38,7 @@ pub struct Work {
 /// Counts a pass.
 pub fn count(model: &Model<Param>, pass: Pass) -> Work {
     let mut counter = Counter { pass, work: Work::default(), seen: BTreeSet::new() };
-    model.forward(&mut counter, &Batch { tokens: vec![0], starts: vec![0, 1] });
+    trace(model, |op| counter.add(op));
     counter.work
 }
 
@@ -50,6 +50,26 @@ struct Counter {
 }
 
 impl Counter {
+    fn add(&mut self, op: Op<'_, Param>) {
+        let Pass { sequences, new, head_bytes, .. } = self.pass;
+        match op {
+            Op::Embed { table, .. } => {
+                self.read(table, |size, rows| size / rows as u64 * (sequences * new) as u64);
+            }
+            Op::Linear { per, weight, bias } => {
+                let rows = if per == Per::Token { sequences * new } else { sequences };
+                self.product(weight, bias, rows, None);
+            }
+            Op::Logits { weight, bias, .. } => self.product(weight, bias, sequences, head_bytes),
+            Op::Norm { weight, bias, .. } => {
+                self.read(weight, |size, _| size);
+                bias.into_iter().for_each(|bias| self.read(bias, |size, _| size));
+            }
+            Op::Attend(spec) => self.attention(spec),
+            Op::Activate(_) | Op::Mul | Op::Add | Op::Pool(_) | Op::Dropout(_) | Op::Block(_) => {}
+        }
+    }
+
     /// Notes a parameter of which `bytes` are read, given the bytes that a product reads and the rows.
     fn read(&mut self, param: &Param, bytes: impl Fn(u64, usize) -> u64) {
         match param {
@@ -65,46 +85,23 @@ impl Counter {
             }
         }
     }
-}
 
-impl Exec for Counter {
-    type Tensor = ();
-    type Param = Param;
-
-    fn embed(&mut self, table: &Param, _: &[u32]) {
-        let tokens = (self.pass.sequences * self.pass.new) as u64;
-        self.read(table, |size, rows| size / rows as u64 * tokens);
-    }
-    fn linear(&mut self, _: &(), weight: &Param, bias: Option<&Param>) {
-        let head = self.pass.head_bytes.filter(|_| matches!(weight, Param::Matrix { role, .. } if *role != Role::Body));
-        self.read(weight, |size, _| head.unwrap_or(size));
-        if let Some(bias) = bias {
-            self.read(bias, |size, _| size);
-        }
-        let Param::Matrix { role, packed, int8_activations, .. } = weight else { return };
-        let tokens = if *role == Role::Body { self.pass.new } else { 1 } * self.pass.sequences;
-        let ops = 2 * (tokens * packed.rows * packed.cols) as u64;
+    /// Notes a product of `rows` rows, of whose weights so many bytes are read, if not all.
+    fn product(&mut self, weight: &Param, bias: Option<&Param>, rows: usize, bytes: Option<u64>) {
+        self.read(weight, |size, _| bytes.unwrap_or(size));
+        bias.into_iter().for_each(|bias| self.read(bias, |size, _| size));
+        let Param::Matrix { packed, int8_activations, .. } = weight else { return };
+        let ops = 2 * (rows * packed.rows * packed.cols) as u64;
         match int8_activations {
             true => self.work.int8_ops += ops,
             false => self.work.float_ops += ops,
         }
     }
-    fn norm(&mut self, _: &(), _: NormKind, weight: &Param, bias: Option<&Param>, _: f32) {
-        self.read(weight, |size, _| size);
-        if let Some(bias) = bias {
-            self.read(bias, |size, _| size);
-        }
-    }
-    fn attend(&mut self, _: &(), _: &(), _: &(), spec: &Attention) {
+
+    fn attention(&mut self, spec: &Attention) {
         let Pass { sequences, past, new, cache, .. } = self.pass;
-        let rows = sequences * (past + new);
-        self.work.read_bytes += 2 * (rows * cache.row_bytes(spec.kv_heads, spec.head_dim)) as u64;
-        let pairs = sequences * (new * past + new * (new + 1) / 2);
-        self.work.float_ops += 4 * (pairs * spec.heads * spec.head_dim) as u64;
+        let seen = spec.shape().reach(past..past + new, past + new).len();
+        self.work.read_bytes += 2 * (sequences * seen * cache.row_bytes(spec.kv_heads, spec.head_dim)) as u64;
+        self.work.float_ops += 4 * sequences as u64 * spec.pairs(past, new) * (spec.heads * spec.head_dim) as u64;
     }
-    fn activate(&mut self, _: &(), _: Activation) {}
-    fn mul(&mut self, _: &(), _: &()) {}
-    fn add(&mut self, _: &(), _: &()) {}
-    fn pool(&mut self, _: &(), _: Pooling) {}
-    fn dropout(&mut self, _: &(), _: f32) {}
 }

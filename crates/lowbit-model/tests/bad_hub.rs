@@ -61,7 +61,7 @@ fn configurations_that_cannot_be_followed_name_the_field() {
         ("model_type", Value::Null, vec!["`model_type` is missing", "supported: bitnet, llama"]),
         ("attention_bias", json!(true), vec!["q_proj.bias", "missing"]),
         ("mlp_bias", json!(true), vec!["gate_proj.bias", "missing"]),
-        ("hidden_act", json!("gelu"), vec!["`hidden_act` is `gelu`", "silu"]),
+        ("hidden_act", json!("swish7"), vec!["`hidden_act` is `swish7`", "silu"]),
         ("hidden_act", json!("\u{1b}[31m"), vec!["`hidden_act`"]),
         ("rope_scaling", json!({"type": "mrope"}), vec!["`rope_scaling` is of type `mrope`", "yarn, longrope, llama3"]),
         ("rope_scaling", json!({"type": "yarn"}), vec!["yarn", "no `factor`"]),

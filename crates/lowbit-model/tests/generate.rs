@@ -4,6 +4,7 @@ mod common;
 
 use common::{LM, TIED, cpu, decoder};
 use lowbit_kernels::ops::CacheKind;
+use lowbit_model::arch::decoder;
 use lowbit_model::cpu::PIECE;
 use lowbit_model::generate::{Draft, Finish, Generator, Outcome, Request, Sampling};
 use lowbit_model::{Config, Error, Model, Param, Session, Tokenizer, recipe, synthetic};
@@ -13,7 +14,8 @@ use std::sync::Arc;
 fn model(recipe: &str, seed: u64) -> Arc<Model<Param>> {
     let recipe = recipe::find(recipe).expect("listed");
     let head = if seed.is_multiple_of(2) { TIED } else { LM };
-    Arc::new(synthetic::model(&Config::Decoder(decoder(head)), recipe, seed).expect("made"))
+    let config = decoder::Config { bigram_buckets: 64, ..decoder(head) };
+    Arc::new(synthetic::model(&Config::Decoder(config), recipe, seed).expect("made"))
 }
 
 fn generator(recipe: &str, seed: u64, context: usize) -> Generator {

@@ -4,7 +4,7 @@ mod common;
 
 use common::{LM, TIED, cpu, decoder, distance};
 use lowbit_kernels::ops::CacheKind;
-use lowbit_model::arch::Head;
+use lowbit_model::arch::{Head, decoder};
 use lowbit_model::{Config, Model, Param, Sequences, Session, recipe, synthetic};
 use std::sync::Arc;
 
@@ -23,8 +23,9 @@ const EXACT: [&str; 10] = [
 ];
 
 fn model(head: Head, recipe: &str) -> Arc<Model<Param>> {
-    let recipe = recipe::find(recipe).expect("listed");
-    Arc::new(synthetic::model(&Config::Decoder(decoder(head)), recipe, 5).expect("made"))
+    let (config, recipe) =
+        (decoder::Config { bigram_buckets: 64, ..decoder(head) }, recipe::find(recipe).expect("listed"));
+    Arc::new(synthetic::model(&Config::Decoder(config), recipe, 5).expect("made"))
 }
 
 fn tokens(n: usize, seed: usize) -> Vec<u32> {
@@ -73,6 +74,19 @@ fn sequences_together_have_the_logits_of_each_alone() {
         }
         check(&mut together, &[(1, &[3])]);
         check(&mut together, &[(2, &[3]), (1, &[9])]);
+    }
+}
+
+#[test]
+fn a_cut_sequence_remembers_the_token_before() {
+    let model = model(LM, "int8");
+    let mut session = Session::new(model.clone(), cpu(), 64);
+    session.feed(&tokens(20, 0)).expect("fits");
+    for kept in [19, 7, 1, 0] {
+        session.truncate(kept);
+        let again = session.feed(&[99]).expect("fits").to_vec();
+        let text: Vec<u32> = tokens(kept, 0).into_iter().chain([99]).collect();
+        assert!(Session::new(model.clone(), cpu(), 64).feed(&text).expect("fits") == again, "{kept} tokens kept");
     }
 }
 
@@ -126,11 +140,11 @@ fn a_stored_cache_continues_as_the_sequence_did() {
         session.write_cache(&mut bytes);
         let expected = session.feed(&[5]).expect("fits").to_vec();
         let mut other = Session::with_cache(model.clone(), cpu(), 32, kind);
-        assert!(other.read_cache(11, &bytes).expect("a language model"));
+        assert!(other.read_cache(&tokens(11, 0), &bytes).expect("a language model"));
         assert_eq!(other.tokens(), 11);
         assert!(other.feed(&[5]).expect("fits") == expected, "{kind:?}");
-        for (tokens, bytes) in [(10, &bytes[..]), (11, &bytes[1..]), (33, &bytes[..]), (0, &bytes[..])] {
-            assert!(!other.read_cache(tokens, bytes).expect("a language model"), "{tokens}");
+        for (count, bytes) in [(10, &bytes[..]), (11, &bytes[1..]), (33, &bytes[..]), (0, &bytes[..])] {
+            assert!(!other.read_cache(&tokens(count, 0), bytes).expect("a language model"), "{count}");
             assert_eq!(other.tokens(), 0);
         }
     }

@@ -19,7 +19,7 @@ type Saved = (Rc<Buffer>, usize);
 pub(crate) enum Record {
     Embed {
         table: ParamId,
-        ids: Vec<u32>,
+        rows: Vec<u32>,
         y: usize,
     },
     /// `input` is what was multiplied: quantized where the layer is.
@@ -119,10 +119,10 @@ impl Tape {
 
     fn reverse(&mut self, record: Record, dy: Rc<Buffer>) {
         match record {
-            Record::Embed { table, ids, .. } => {
+            Record::Embed { table, rows, .. } => {
                 let param = self.params.get_mut(table);
                 let width = param.spec.cols;
-                ops::scatter_add(&self.cpu, &dy, width, &ids, param.gradient_sum());
+                ops::scatter_add(&self.cpu, &dy, width, &rows, param.gradient_sum());
             }
             Record::Linear { input, weight, bias, x, .. } => self.reverse_linear(&input, weight, bias, x, &dy),
             Record::Norm { kind, value, weight, bias, eps, x, .. } => {
@@ -150,9 +150,9 @@ impl Tape {
             }
             Record::Pool { how, width, x: (x, len), .. } => {
                 let mut dx = self.open_sum(x, len);
-                match how {
-                    Pooling::Mean => ops::pool_mean_backward(&self.cpu, &dy, width, &self.starts, &mut dx),
-                    Pooling::Last => ops::scatter_add(&self.cpu, &dy, width, &self.last_tokens(), &mut dx),
+                match self.picked(how) {
+                    None => ops::pool_mean_backward(&self.cpu, &dy, width, &self.batch.starts, &mut dx),
+                    Some(rows) => ops::scatter_add(&self.cpu, &dy, width, &rows, &mut dx),
                 }
                 self.close(x, dx);
             }
@@ -213,7 +213,7 @@ impl Tape {
         dy: &[f32],
     ) {
         let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|saved| self.arena.zeroed(&self.cpu, saved.0.len()));
-        let (cpu, starts) = (&self.cpu, &self.starts);
+        let (cpu, starts) = (&self.cpu, &self.batch.starts);
         ops::attention_backward(cpu, shape, starts, &q.0, &k.0, &v.0, y, logsumexp, dy, &mut dq, &mut dk, &mut dv);
         if let Some(rope) = rope {
             let sequences = (&self.positions[..], &starts[..]);

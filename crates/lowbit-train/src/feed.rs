@@ -56,7 +56,8 @@ impl<'a> Feed<'a> {
 fn check(rows: &[usize], part: &Part, vocabulary: usize) -> Result<(), Error> {
     let Part { batch, targets } = part;
     let (tokens, sequences) = (batch.tokens.len(), batch.sequences());
-    if sequences != rows.len() || batch.starts.first() != Some(&0) || batch.starts.last() != Some(&tokens) {
+    let types = batch.types.is_empty() || batch.types.len() == tokens;
+    if sequences != rows.len() || batch.starts.first() != Some(&0) || batch.starts.last() != Some(&tokens) || !types {
         return Err(Error::data(format!("{} rows became a batch of {sequences} sequences", rows.len())));
     }
     if targets.len() != sequences && targets.len() != tokens {
@@ -89,11 +90,15 @@ fn drop_tokens(part: &mut Part, p: f32, seed: u64) -> Result<(), Error> {
         for token in start..end {
             if uniform(&mut random) >= p || token == survivor {
                 batch.tokens[kept] = batch.tokens[token];
+                if !batch.types.is_empty() {
+                    batch.types[kept] = batch.types[token];
+                }
                 kept += 1;
             }
         }
     }
     batch.tokens.truncate(kept);
+    batch.types.truncate(kept);
     *batch.starts.last_mut().expect("starts hold the end") = kept;
     Ok(())
 }

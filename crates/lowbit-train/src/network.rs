@@ -33,7 +33,7 @@ impl Network {
     /// Logits `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
     pub fn forward(&mut self, batch: &Batch, pass: Pass) -> Tensor {
         self.tape.begin(batch, pass);
-        self.model.forward(&mut self.tape, batch)
+        self.model.forward(&mut self.tape)
     }
 
     /// Logits without dropout, row-major, with their width.

@@ -9,9 +9,9 @@ use crate::backward::Record;
 use crate::params::{ParamId, Params};
 use crate::qat::{Activations, Qat};
 use crate::random::hash;
-use lowbit_kernels::ops::{self, AttentionShape, Function};
+use lowbit_kernels::ops::{self, Function};
 use lowbit_kernels::{Cpu, Mat, gemm};
-use lowbit_model::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
+use lowbit_model::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Pooling};
 use std::cell::OnceCell;
 use std::rc::Rc;
 
@@ -51,7 +51,7 @@ pub struct Tape {
     /// Gradient of each slot, `[rows, width]`.
     pub(crate) gradients: Vec<Option<Rc<Buffer>>>,
     slots: usize,
-    pub(crate) starts: Vec<usize>,
+    pub(crate) batch: Batch,
     pub(crate) positions: Vec<u32>,
     pass: Pass,
     dropouts: u64,
@@ -84,7 +84,7 @@ impl Tape {
             records: Vec::new(),
             gradients: Vec::new(),
             slots: 0,
-            starts: Vec::new(),
+            batch: Batch::default(),
             positions: Vec::new(),
             pass: Pass::Evaluate,
             dropouts: 0,
@@ -99,9 +99,8 @@ impl Tape {
         self.slots = 0;
         self.dropouts = 0;
         self.pass = pass;
-        self.starts.clone_from(&batch.starts);
-        self.positions.clear();
-        self.positions.extend(batch.starts.windows(2).flat_map(|span| 0..(span[1] - span[0]) as u32));
+        self.batch.clone_from(batch);
+        batch.rows(Index::Positions { offset: 0 }, |_| Past::default(), &mut self.positions);
     }
 
     /// The values of a tensor, `[rows, width]`.
@@ -195,19 +194,9 @@ impl Tape {
         let value = self.value(x);
         let Some(rope) = spec.rope else { return value };
         let mut y = self.arena.copy(&self.cpu, &value);
-        let length = |i: usize| self.starts[i + 1] - self.starts[i];
-        rope.rotate(&self.cpu, &mut y, heads, (&self.positions, &self.starts), length, false);
+        let length = |i: usize| self.batch.starts[i + 1] - self.batch.starts[i];
+        rope.rotate(&self.cpu, &mut y, heads, (&self.positions, &self.batch.starts), length, false);
         Rc::new(y)
-    }
-}
-
-/// The kernel's name of an activation.
-fn function(f: Activation) -> Function {
-    match f {
-        Activation::Relu => Function::Relu,
-        Activation::Relu2 => Function::Relu2,
-        Activation::Silu => Function::Silu,
-        Activation::Gelu => Function::Gelu,
     }
 }
 
@@ -215,13 +204,15 @@ impl Exec for Tape {
     type Tensor = Tensor;
     type Param = ParamId;
 
-    fn embed(&mut self, table: &ParamId, ids: &[u32]) -> Tensor {
+    fn embed(&mut self, table: &ParamId, index: Index) -> Tensor {
         let param = self.params.get(*table);
         let width = param.spec.cols;
-        let mut y = self.arena.take(ids.len() * width);
-        ops::gather(&self.cpu, &param.value, width, ids, &mut y);
-        let out = self.tensor(ids.len(), width, y);
-        self.record(|| Record::Embed { table: *table, ids: ids.to_vec(), y: out.slot() });
+        let mut rows = Vec::new();
+        self.batch.rows(index, |_| Past::default(), &mut rows);
+        let mut y = self.arena.take(rows.len() * width);
+        ops::gather(&self.cpu, &param.value, width, &rows, &mut y);
+        let out = self.tensor(rows.len(), width, y);
+        self.record(|| Record::Embed { table: *table, rows, y: out.slot() });
         out
     }
 
@@ -265,14 +256,13 @@ impl Exec for Tape {
     }
 
     fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {
-        let shape =
-            AttentionShape { heads: spec.heads, kv_heads: spec.kv_heads, head_dim: spec.head_dim, causal: spec.causal };
+        let shape = spec.shape();
         let queries = self.rotated(q, spec.heads, spec);
         let keys = self.rotated(k, spec.kv_heads, spec);
         let values = self.value(v);
         let mut y = self.arena.take(queries.len());
         let mut logsumexp = self.arena.take(q.rows() * spec.heads);
-        ops::attention(&self.cpu, shape, &self.starts, &queries, &keys, &values, &mut y, &mut logsumexp);
+        ops::attention(&self.cpu, shape, &self.batch.starts, &queries, &keys, &values, &mut y, &mut logsumexp);
         let y = Rc::new(y);
         let out = self.tensor(q.rows(), q.width(), y.clone());
         self.record(|| Record::Attend {
@@ -288,7 +278,7 @@ impl Exec for Tape {
     }
 
     fn activate(&mut self, x: &Tensor, f: Activation) -> Tensor {
-        self.node(x.rows(), x.width(), OnceCell::new(), Some((function(f), x.clone())))
+        self.node(x.rows(), x.width(), OnceCell::new(), Some((f.function(), x.clone())))
     }
 
     fn mul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
@@ -317,11 +307,11 @@ impl Exec for Tape {
 
     fn pool(&mut self, x: &Tensor, how: Pooling) -> Tensor {
         let value = self.value(x);
-        let (sequences, width) = (self.starts.len() - 1, x.width());
+        let (sequences, width) = (self.batch.sequences(), x.width());
         let mut y = self.arena.take(sequences * width);
-        match how {
-            Pooling::Mean => ops::pool_mean(&self.cpu, &value, width, &self.starts, &mut y),
-            Pooling::Last => ops::gather(&self.cpu, &value, width, &self.last_tokens(), &mut y),
+        match self.picked(how) {
+            None => ops::pool_mean(&self.cpu, &value, width, &self.batch.starts, &mut y),
+            Some(rows) => ops::gather(&self.cpu, &value, width, &rows, &mut y),
         }
         let out = self.tensor(sequences, width, y);
         self.record(|| Record::Pool { how, width, x: (x.slot(), value.len()), y: out.slot() });
@@ -345,8 +335,8 @@ impl Exec for Tape {
 }
 
 impl Tape {
-    /// The row of the last token of each sequence.
-    pub(crate) fn last_tokens(&self) -> Vec<u32> {
-        self.starts[1..].iter().map(|&end| end as u32 - 1).collect()
+    /// The row of each sequence, where pooling takes that of one token.
+    pub(crate) fn picked(&self, how: Pooling) -> Option<Vec<u32>> {
+        Some(how.picked(&self.batch.starts)?.map(|row| row as u32).collect())
     }
 }

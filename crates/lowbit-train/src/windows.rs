@@ -73,14 +73,11 @@ impl Data for Windows {
     }
 
     fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
-        batch.tokens.clear();
-        batch.starts.clear();
-        batch.starts.push(0);
+        batch.refill([]);
         targets.clear();
         for &row in rows {
             let (start, end) = (row * self.context, (row + 1) * self.context);
-            batch.tokens.extend_from_slice(&self.tokens[start..end]);
-            batch.starts.push(batch.tokens.len());
+            batch.push(&self.tokens[start..end]);
             targets.extend_from_slice(&self.tokens[start + 1..end + 1]);
         }
     }

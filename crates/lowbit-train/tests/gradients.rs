@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use lowbit_kernels::Cpu;
-use lowbit_model::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
+use lowbit_model::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Pooling};
 use lowbit_model::rope::{Rope, RopeScaling, Yarn};
 use lowbit_model::source::{Init, ParamSpec, Role};
 use lowbit_model::{Config, arch::Head};
@@ -81,7 +81,7 @@ fn check_network(label: &str, config: &Config) {
     let (model, _) = Params::initialise(config, 3).unwrap();
     let mut loss = |tape: &mut Tape| {
         tape.begin(&batch, pass);
-        let logits = model.forward(tape, &batch);
+        let logits = model.forward(tape);
         weighted(&tape.read(&logits), &weights)
     };
     compare(label, &mut tape, &mut loss);
@@ -96,6 +96,7 @@ fn networks_follow_finite_differences() {
         ("untied lm, bigrams, no sub-norm", bitnet(lm(false), json!({"bigram_buckets": 7, "sub_norm": false}))),
         ("classifier, both ways, dropout", bitnet(CLASSIFY, json!({"causal": false, "dropout": 0.3}))),
         ("classifier, last token, gelu", bitnet(last, json!({"hidden_act": "gelu", "num_key_value_heads": 4}))),
+        ("window, gelu by erf", bitnet(lm(false), json!({"hidden_act": "gelu_erf", "sliding_window": 3}))),
         ("relu2", bitnet(lm(true), json!({"hidden_act": "relu2", "num_key_value_heads": 1}))),
         (
             "norms of queries and keys, biases",
@@ -135,7 +136,8 @@ const OPERATIONS: &[(&str, Build)] = &[
     ("relu", |t, a, _, _| t.activate(a, Activation::Relu)),
     ("relu2", |t, a, _, _| t.activate(a, Activation::Relu2)),
     ("silu", |t, a, _, _| t.activate(a, Activation::Silu)),
-    ("gelu", |t, a, _, _| t.activate(a, Activation::Gelu)),
+    ("gelu", |t, a, _, _| t.activate(a, Activation::GeluErf)),
+    ("gelu by tanh", |t, a, _, _| t.activate(a, Activation::GeluTanh)),
     ("mul", |t, a, b, _| t.mul(a, b)),
     ("square", |t, a, _, _| t.mul(a, a)),
     ("add", |t, a, b, _| t.add(a, b)),
@@ -159,6 +161,7 @@ const OPERATIONS: &[(&str, Build)] = &[
         t.add(&gated, &f)
     }),
     ("pool mean", |t, a, _, _| t.pool(a, Pooling::Mean)),
+    ("pool first", |t, a, _, _| t.pool(a, Pooling::First)),
     ("pool last", |t, a, _, _| t.pool(a, Pooling::Last)),
     ("dropout", |t, a, _, _| t.dropout(a, 0.4)),
     ("attend", |t, a, b, _| {
@@ -171,13 +174,18 @@ const OPERATIONS: &[(&str, Build)] = &[
             truncate: true,
         });
         let rope = Rope::new(100.0, 6, Some(&scaling));
-        let spec = Attention { layer: 0, heads: 2, kv_heads: 2, head_dim: 6, rope: Some(&rope), causal: true };
+        let spec = Attention { rope: Some(&rope), ..Attention::new(2, 2, 6) };
         let v = t.add(a, b);
         t.attend(a, b, &v, &spec)
     }),
     ("attend to itself, both ways, unrotated", |t, a, _, _| {
-        let spec = Attention { layer: 0, heads: 3, kv_heads: 3, head_dim: 4, rope: None, causal: false };
+        let spec = Attention { causal: false, ..Attention::new(3, 3, 4) };
         t.attend(a, a, a, &spec)
+    }),
+    ("attend in a window", |t, a, b, _| t.attend(a, b, b, &Attention { window: Some(2), ..Attention::new(2, 2, 6) })),
+    ("attend in a window, both ways, with a scale", |t, a, b, _| {
+        let spec = Attention { window: Some(3), causal: false, scale: 0.7, ..Attention::new(1, 1, 12) };
+        t.attend(a, a, b, &spec)
     }),
 ];
 
@@ -185,7 +193,6 @@ const OPERATIONS: &[(&str, Build)] = &[
 #[test]
 fn each_operation_follows_finite_differences() {
     let batch = ragged(&[4, 7, 1], 5, 8);
-    let shifted: Vec<u32> = batch.tokens.iter().map(|t| (t + 2) % 5).collect();
     for (label, build) in OPERATIONS {
         let mut params = Params::default();
         let tables = ["table a", "table b"].map(|name| push(&mut params, name, 5, 12, Role::Embedding));
@@ -197,7 +204,7 @@ fn each_operation_follows_finite_differences() {
         let mut tape = Tape::new(&cpu(1), params, None);
         let run = |tape: &mut Tape| {
             tape.begin(&batch, Pass::Train(5));
-            let (a, b) = (tape.embed(&tables[0], &batch.tokens), tape.embed(&tables[1], &shifted));
+            let (a, b) = (tape.embed(&tables[0], Index::Tokens), tape.embed(&tables[1], Index::Bigrams(5)));
             let y = build(tape, &a, &b, &ids);
             // Every parameter takes part, so that every gradient exists.
             let y = tape.linear(&y, &ids[0], Some(&ids[2]));
@@ -232,7 +239,7 @@ fn cross_entropy_seeds_its_own_gradient() {
     let (model, _) = Params::initialise(&config, 1).unwrap();
     let mut loss = |tape: &mut Tape| {
         tape.begin(&batch, Pass::Train(0));
-        let logits = model.forward(tape, &batch);
+        let logits = model.forward(tape);
         0.5 * tape.cross_entropy(&logits, &targets, 0.1, 0.5)
     };
     compare("cross entropy", &mut tape, &mut loss);
@@ -263,7 +270,7 @@ fn the_straight_through_layer_follows_its_formula() {
         let (e, w) = (params.get(table).value.clone(), params.get(weight).value.clone());
         let mut tape = Tape::new(&cpu(2), params, Some(Qat { activations, ..Qat::default() }));
         tape.begin(&batch, Pass::Train(0));
-        let x = tape.embed(&table, &batch.tokens);
+        let x = tape.embed(&table, Index::Tokens);
         let y = tape.linear(&x, &weight, None);
         let got = tape.read(&y);
         let dy: Vec<f32> = (0..got.len()).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
@@ -305,7 +312,7 @@ fn only_body_weights_are_quantized() {
             let weight = push(&mut params, "weight", 5, 16, role);
             let mut tape = Tape::new(&cpu(1), params, qat);
             tape.begin(&batch, Pass::Evaluate);
-            let x = tape.embed(&table, &batch.tokens);
+            let x = tape.embed(&table, Index::Tokens);
             let y = tape.linear(&x, &weight, None);
             tape.read(&y)
         };

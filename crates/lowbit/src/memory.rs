@@ -22,15 +22,8 @@ impl Need {
     /// # Errors
     /// When the configuration contradicts itself or the kernels lack a format.
     pub fn of(config: &Config, recipe: &Recipe, kind: CacheKind, tokens: usize) -> Result<Self, Failure> {
-        let mut weights = 0;
-        for spec in Listing::new(config)?.params() {
-            weights += match recipe.format(spec.role)? {
-                Some(format) => format.parts(spec.rows, spec.cols, &[]).iter().map(|part| part.bytes as u64).sum(),
-                None => 4 * spec.cols as u64,
-            };
-        }
-        let row = config.caches().map_or(0, |c| 2 * c.layers * kind.row_bytes(c.kv_heads, c.head_dim));
-        Ok(Need { weights, cache: (row as u64).saturating_mul(tokens as u64) })
+        let listing = Listing::new(config)?;
+        Ok(Need { weights: listing.bytes(recipe)?, cache: listing.cache_bytes(kind).saturating_mul(tokens as u64) })
     }
 
     /// Sees that there is as much memory; passes where the system does not tell.

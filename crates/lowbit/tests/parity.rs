@@ -1,10 +1,14 @@
-//! Train a little, pack, and demand the same logits from inference, in prefill and token by token.
+//! The same logits from training and from inference, in one pass and in pieces: of every architecture with every feature
+//! untrained, and of some networks trained a little.
 
 use lowbit_kernels::Cpu;
+use lowbit_model::arch::ARCHITECTURES;
+use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::Batch;
 use lowbit_model::recipe::Activations;
-use lowbit_model::{Card, Checkpoint, Config, CpuExec, Recipe, Session};
+use lowbit_model::{Card, Checkpoint, Config, CpuExec, Model, Param, Recipe, Session};
 use lowbit_train::{Data, Error, Job, Network, Observer, Qat, TrainConfig, train};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 static FLOAT: Recipe = Recipe {
@@ -29,13 +33,12 @@ impl Data for Counting {
         64
     }
     fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
-        *batch = Batch { tokens: Vec::new(), starts: vec![0] };
+        batch.refill([]);
         targets.clear();
         for &row in rows {
             let token = |i: usize| ((row * 5 + i * 3) % 29) as u32;
             let length = 3 + row % 9;
-            batch.tokens.extend((0..length).map(token));
-            batch.starts.push(batch.tokens.len());
+            batch.push(&(0..length).map(token).collect::<Vec<_>>());
             match self.classes {
                 true => targets.push((row % 3) as u32),
                 false => targets.extend((1..=length).map(token)),
@@ -82,15 +85,126 @@ fn trained(config: &Config, qat: Option<Qat>, batch: &Batch, classes: bool) -> (
     (home, keep.logits)
 }
 
-/// Equal up to the order of float sums; a rounding boundary of an int8 activation may flip, then bounded, answer equal.
-fn same(found: &[f32], expected: &[f32], ternary: bool, what: &str) {
+/// Equal up to the order of float sums; a rounding boundary of an int8 activation may flip, then bounded.
+fn near(found: &[f32], expected: &[f32], ternary: bool, what: &str) {
     let size = expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
     let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / size).fold(0.0, f32::max);
-    let best = |v: &[f32]| (0..v.len()).max_by(|&a, &b| v[a].total_cmp(&v[b]));
     assert_eq!(found.len(), expected.len(), "{what}");
     assert!(worst <= if ternary { 5e-2 } else { 1e-4 }, "{what}: off by {worst}");
-    assert_eq!(best(found), best(expected), "{what}");
     println!("{what}: {worst:.1e}");
+}
+
+/// [`near`], and the same answer.
+fn same(found: &[f32], expected: &[f32], ternary: bool, what: &str) {
+    let best = |v: &[f32]| (0..v.len()).max_by(|&a, &b| v[a].total_cmp(&v[b]));
+    near(found, expected, ternary, what);
+    assert_eq!(best(found), best(expected), "{what}");
+}
+
+/// Features of an architecture: what differs from its plain configuration.
+fn features(architecture: &str) -> Vec<(&'static str, Value)> {
+    match architecture {
+        "decoder" => vec![
+            ("plain", json!({})),
+            ("bigrams", json!({"bigram_buckets": 64})),
+            ("no sub-norms", json!({"sub_norm": false})),
+            ("tied", json!({"head": {"lm": {"tied": true}}, "bigram_buckets": 64})),
+            ("narrow window", json!({"sliding_window": 5})),
+            ("window of more than a block", json!({"sliding_window": 300, "bigram_buckets": 64})),
+            ("one key head", json!({"num_key_value_heads": 1})),
+            ("a key head each", json!({"num_key_value_heads": 4, "hidden_act": "gelu_erf"})),
+            (
+                "scaled positions",
+                json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 256.0}}),
+            ),
+            ("classifier by the mean", json!({"head": classify("mean"), "causal": false, "bigram_buckets": 64})),
+            ("classifier by the first token", json!({"head": classify("first"), "causal": false, "sliding_window": 7})),
+            ("classifier by the last token", json!({"head": classify("last"), "hidden_act": "gelu"})),
+        ],
+        "mlp" => {
+            vec![("plain", json!({})), ("bigrams", json!({"bigram_buckets": 64})), ("no layer", json!({"layers": []}))]
+        }
+        other => panic!("`{other}` has no features here; list them"),
+    }
+}
+
+fn classify(pooling: &str) -> Value {
+    json!({"classify": {"classes": 3, "pooling": pooling}})
+}
+
+fn plain(architecture: &str) -> Value {
+    match architecture {
+        "decoder" => json!({
+            "vocab_size": 64, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "head_dim": 12, "intermediate_size": 80, "hidden_act": "relu2", "rope_theta": 10000.0, "rms_norm_eps": 1e-5,
+            "sub_norm": true, "causal": true, "head": {"lm": {"tied": false}},
+        }),
+        "mlp" => json!({"vocab_size": 64, "hidden_size": 48, "layers": [40], "hidden_act": "silu", "classes": 3}),
+        other => panic!("`{other}` has no plain configuration here; write one"),
+    }
+}
+
+/// Every architecture with every feature.
+fn networks() -> Vec<(String, Config)> {
+    let mut networks = Vec::new();
+    for architecture in ARCHITECTURES {
+        for (feature, changes) in features(architecture) {
+            let mut config = plain(architecture);
+            config["architecture"] = (*architecture).into();
+            config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            networks.push((format!("{architecture}, {feature}"), serde_json::from_value(config).unwrap()));
+        }
+    }
+    networks
+}
+
+/// The logits of an untrained network in training, and its checkpoint.
+fn untrained(config: &Config, qat: Option<Qat>, batch: &Batch) -> (tempfile::TempDir, Vec<f32>) {
+    let home = tempfile::tempdir().unwrap();
+    let mut network = Network::new(&Cpu::new(None, Some(2)).unwrap(), config, 3, qat).unwrap();
+    let logits = network.logits(batch).0;
+    let params = network.params().iter().map(|p| (&p.spec, &p.value[..]));
+    save_masters(home.path(), &Card::new(config.clone(), 1024), None, params).unwrap();
+    (home, logits)
+}
+
+/// Tokens of the long sequence: two pieces of 256, and some.
+const LENGTH: usize = 600;
+
+/// Logits of every token, fed in pieces of so many.
+fn in_pieces(model: &Arc<Model<Param>>, tokens: &[u32], size: usize) -> Vec<f32> {
+    let mut session = Session::new(model.clone(), Cpu::new(None, Some(2)).unwrap(), LENGTH);
+    tokens.chunks(size).flat_map(|piece| session.feed_all(piece).unwrap().to_vec()).collect()
+}
+
+#[test]
+fn every_feature_gives_the_same_logits_in_training_and_inference_whole_and_in_pieces() {
+    let tokens: Vec<u32> = (0..LENGTH as u32).map(|i| (i * i + i / 7) % 61).collect();
+    let batch = Batch::new([&tokens[..], &tokens[5..9], &tokens[..1]]);
+    for (name, config) in networks() {
+        for (qat, recipe) in [(None, &FLOAT), (Some(Qat::default()), &TERNARY)] {
+            let (home, expected) = untrained(&config, qat, &batch);
+            let model = Arc::new(Checkpoint::open(home.path()).unwrap().model_as(recipe, &Default::default()).unwrap());
+            let mut exec = CpuExec::new(Cpu::new(None, Some(2)).unwrap());
+            let whole = exec.forward(&model, &batch).unwrap().to_vec();
+            let what = format!("{name}, {}", recipe.name);
+            near(&whole, &expected, qat.is_some(), &what);
+            if config.classes().is_some() {
+                continue;
+            }
+            let single = in_pieces(&model, &tokens, 1);
+            near(&single, &expected[..single.len()], qat.is_some(), &format!("{what}, one by one"));
+            for size in [7, 256, LENGTH] {
+                let pieces = in_pieces(&model, &tokens, size);
+                // Attention of many new tokens sums in another order.
+                match size {
+                    7 => assert!(pieces == single, "{what}: pieces of {size} have the bits of one by one"),
+                    _ => near(&pieces, &single, qat.is_some(), &format!("{what}, pieces of {size}")),
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -150,7 +150,7 @@ pub(super) fn ramp<S: Simd>(s: S) -> S::I {
 
 /// The value of a polynomial, constant term first.
 #[inline(always)]
-fn polynomial<S: Simd, const N: usize>(s: S, x: S::F, terms: [f32; N]) -> S::F {
+pub(super) fn polynomial<S: Simd, const N: usize>(s: S, x: S::F, terms: [f32; N]) -> S::F {
     let mut sum = s.splat(terms[N - 1]);
     for i in (0..N - 1).rev() {
         sum = s.fma(sum, x, s.splat(terms[i]));

@@ -2,7 +2,7 @@
 //! layers. With no hidden layer it is the classifier of fastText (arXiv 1607.01759).
 
 use crate::Error;
-use crate::exec::{Activation, Batch, Exec, Pooling};
+use crate::exec::{Activation, Exec, Index, Pooling};
 use crate::source::{Init, ParamSpec, Role, Source};
 use serde::{Deserialize, Serialize};
 
@@ -89,20 +89,22 @@ impl<P> Mlp<P> {
     }
 
     /// Logits, `[sequences, classes]`.
-    pub fn forward<E: Exec<Param = P>>(&self, e: &mut E, batch: &Batch) -> E::Tensor {
+    pub fn forward<E: Exec<Param = P>>(&self, e: &mut E) -> E::Tensor {
         let c = &self.config;
-        let mut x = e.embed(&self.embed, &batch.tokens);
+        let mut x = e.embed(&self.embed, Index::Tokens);
         if let Some(table) = &self.bigrams {
-            let pairs = e.embed(table, &batch.bigrams(c.bigram_buckets));
+            let pairs = e.embed(table, Index::Bigrams(c.bigram_buckets));
             x = e.add(&x, &pairs);
         }
         x = e.pool(&x, Pooling::Mean);
-        for (weight, bias) in &self.layers {
-            x = e.dropout(&x, c.dropout);
-            x = e.linear(&x, weight, Some(bias));
-            x = e.activate(&x, c.hidden_act);
+        for (i, (weight, bias)) in self.layers.iter().enumerate() {
+            x = e.block(i, &x, |e, x| {
+                let x = e.dropout(x, c.dropout);
+                let x = e.linear(&x, weight, Some(bias));
+                e.activate(&x, c.hidden_act)
+            });
         }
         x = e.dropout(&x, c.dropout);
-        e.linear(&x, &self.head, Some(&self.head_bias))
+        e.logits(&x, &self.head, Some(&self.head_bias))
     }
 }

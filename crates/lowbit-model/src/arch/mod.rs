@@ -2,7 +2,7 @@
 //! its keys and its tensors is told by [families](FAMILIES) of published networks.
 
 use crate::Error;
-use crate::exec::{Batch, Exec, Pooling};
+use crate::exec::{Exec, Pooling};
 use crate::source::Source;
 use serde::{Deserialize, Serialize};
 
@@ -12,17 +12,6 @@ pub mod mlp;
 
 pub use family::{FAMILIES, Family};
 
-/// What attention keeps of each token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caches {
-    /// Layers with a cache.
-    pub layers: usize,
-    /// Key and value heads of a layer.
-    pub kv_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-}
-
 /// What can be asked of the configuration of any architecture.
 trait Dimensions {
     /// Number of classes of a classifier.
@@ -30,10 +19,6 @@ trait Dimensions {
     /// Whether the token table serves as output matrix.
     fn is_tied(&self) -> bool {
         false
-    }
-    /// What attention keeps of each token, if anything.
-    fn caches(&self) -> Option<Caches> {
-        None
     }
     /// The header of a GGUF file with this network.
     fn gguf(&self, _context: usize) -> Result<family::GgufHeader, Error> {
@@ -107,8 +92,8 @@ macro_rules! architectures {
             }
 
             /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
-            pub fn forward<E: Exec<Param = P>>(&self, e: &mut E, batch: &Batch) -> E::Tensor {
-                match self { $(Model::$variant(m) => m.forward(e, batch),)* }
+            pub fn forward<E: Exec<Param = P>>(&self, e: &mut E) -> E::Tensor {
+                match self { $(Model::$variant(m) => m.forward(e),)* }
             }
         }
     };
@@ -128,11 +113,6 @@ impl Config {
     /// Whether the token table serves as output matrix.
     pub fn is_tied(&self) -> bool {
         self.dimensions().is_tied()
-    }
-
-    /// What attention keeps of each token; `None` for networks without attention.
-    pub fn caches(&self) -> Option<Caches> {
-        self.dimensions().caches()
     }
 
     /// The header of a GGUF file with this network; `context` is its longest sequence.

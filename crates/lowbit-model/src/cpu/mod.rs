@@ -1,6 +1,6 @@
 //! The interpreter for inference on the CPU: kernels of `lowbit-kernels` on recycled buffers.
 
-use crate::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
+use crate::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Pooling};
 use crate::source::Role;
 use crate::{Error, Model};
 use arena::Arena;
@@ -60,10 +60,16 @@ impl Param {
 pub struct CpuExec {
     cpu: Cpu,
     arena: Rc<RefCell<Arena>>,
-    /// Sequence boundaries of the current batch.
-    starts: Vec<usize>,
-    /// Position of each token in its sequence, the cached ones before it included.
+    /// The current batch.
+    batch: Batch,
+    /// What each of its sequences held before.
+    past: Vec<Past>,
+    /// Position of each token in its sequence.
     positions: Vec<u32>,
+    /// Rows of a table that are looked up.
+    rows: Vec<u32>,
+    /// Attentions of the pass so far: the next one's keys and values are cached under this number.
+    attentions: usize,
     /// Inputs of the last product with 8-bit activations, and the stamp of the tensor they were made from.
     int8: Int8Rows,
     int8_stamp: Option<u64>,
@@ -91,8 +97,11 @@ impl CpuExec {
         CpuExec {
             cpu,
             arena: Rc::default(),
-            starts: Vec::new(),
+            batch: Batch::default(),
+            past: Vec::new(),
             positions: Vec::new(),
+            rows: Vec::new(),
+            attentions: 0,
             int8: Int8Rows::default(),
             int8_stamp: None,
             bf16: Bf16Rows::default(),
@@ -123,20 +132,18 @@ impl CpuExec {
     /// # Errors
     /// When a sequence is empty or a token is outside its table.
     pub fn forward(&mut self, model: &Model<Param>, batch: &Batch) -> Result<Tensor, Error> {
-        let ends = batch.starts.first() == Some(&0) && batch.starts.last() == Some(&batch.tokens.len());
-        if !ends || batch.starts.windows(2).any(|w| w[0] >= w[1]) {
+        if !batch.is_whole() {
             let text = "a batch needs at least one sequence, and none may be empty; give an empty text a padding token";
             return Err(Error::usage(text));
         }
-        self.starts.clone_from(&batch.starts);
-        self.positions.clear();
-        for (i, span) in batch.starts.windows(2).enumerate() {
-            let past = self.slots.get(i).map_or(0, |slot| self.caches[*slot].len());
-            self.positions.extend((0..(span[1] - span[0])).map(|i| (past + i) as u32));
-        }
-        self.fault = None;
+        self.batch.clone_from(batch);
+        self.past.clear();
+        let past = |i| self.slots.get(i).map_or(Past::default(), |slot: &usize| self.caches[*slot].past());
+        self.past.extend((0..batch.sequences()).map(past));
+        self.batch.rows(Index::Positions { offset: 0 }, |i| self.past[i], &mut self.positions);
+        (self.fault, self.attentions) = (None, 0);
         (self.int8_stamp, self.bf16_stamp) = (None, None);
-        let logits = model.forward(self, batch);
+        let logits = model.forward(self);
         let logits = self.force(&logits);
         match self.fault.take() {
             Some(fault) => Err(fault),
@@ -148,17 +155,17 @@ impl CpuExec {
     fn force(&mut self, x: &Tensor) -> Tensor {
         let Some(f) = x.pending else { return x.clone() };
         let (rows, width) = (x.rows(), x.width());
-        Tensor::make(&self.arena, rows, width, |a, y| ops::activate(&self.cpu, function(f), a.values(x), y))
+        Tensor::make(&self.arena, rows, width, |a, y| ops::activate(&self.cpu, f.function(), a.values(x), y))
     }
 
-    /// Copies some rows, `[picked, width]`.
-    fn pick(&mut self, x: &Tensor, picked: impl ExactSizeIterator<Item = usize>) -> Tensor {
-        let width = x.width();
-        Tensor::make(&self.arena, picked.len(), width, |a, y| {
+    /// Copies the row of each sequence, `[sequences, width]`, where pooling takes that of one token.
+    fn pick(&mut self, x: &Tensor, how: Pooling) -> Option<Tensor> {
+        let (width, picked) = (x.width(), how.picked(&self.batch.starts)?);
+        Some(Tensor::make(&self.arena, picked.len(), width, |a, y| {
             for (row, y) in picked.zip(y.chunks_exact_mut(width)) {
                 y.copy_from_slice(&a.values(x)[row * width..][..width]);
             }
-        })
+        }))
     }
 
     /// The tensor with rotary positions.
@@ -166,7 +173,7 @@ impl CpuExec {
         let Some(rope) = spec.rope else {
             return x.clone();
         };
-        let (sequences, caches, slots) = ((&self.positions[..], &self.starts[..]), &self.caches, &self.slots);
+        let (sequences, caches, slots) = ((&self.positions[..], &self.batch.starts[..]), &self.caches, &self.slots);
         // A sequence that is continued has the frequencies of what it may become: its earlier keys stay as they are.
         let own = |i: usize| sequences.1[i + 1] - sequences.1[i];
         let length = |i: usize| slots.get(i).map_or_else(|| own(i), |slot| caches[*slot].context());
@@ -199,19 +206,19 @@ impl Exec for CpuExec {
     type Tensor = Tensor;
     type Param = Param;
 
-    fn embed(&mut self, table: &Param, ids: &[u32]) -> Tensor {
+    fn embed(&mut self, table: &Param, index: Index) -> Tensor {
         let table = table.matrix();
-        if let Some(id) = ids.iter().find(|id| **id as usize >= table.rows) {
-            let text =
-                format!("token {id} is outside the table of {} entries; use the model's own tokenizer", table.rows);
-            self.fault.get_or_insert(Error::usage(text));
+        self.batch.rows(index, |i| self.past[i], &mut self.rows);
+        let rows = &self.rows;
+        if let Some(row) = rows.iter().find(|row| **row as usize >= table.rows) {
+            self.fault.get_or_insert(outside(index, *row, table.rows));
         }
         let width = table.cols;
-        Tensor::make(&self.arena, ids.len(), width, |_, y| {
-            self.cpu.pool.for_rows(ids.len(), 64, [(y, width)], |range, [y]| {
-                for (&id, y) in ids[range].iter().zip(y.chunks_exact_mut(width)) {
-                    match (id as usize) < table.rows {
-                        true => table.format.dequantize_row(table, id as usize, y),
+        Tensor::make(&self.arena, rows.len(), width, |_, y| {
+            self.cpu.pool.for_rows(rows.len(), 64, [(y, width)], |range, [y]| {
+                for (&row, y) in rows[range].iter().zip(y.chunks_exact_mut(width)) {
+                    match (row as usize) < table.rows {
+                        true => table.format.dequantize_row(table, row as usize, y),
                         false => y.fill(0.0),
                     }
                 }
@@ -220,25 +227,12 @@ impl Exec for CpuExec {
     }
 
     fn linear(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
-        let mut x = self.force(x);
-        let Param::Matrix { name, role, packed, int8_activations } = weight else {
+        let x = self.force(x);
+        let Param::Matrix { name, packed, int8_activations, .. } = weight else {
             unreachable!("a product takes a matrix")
         };
-        if self.last_only && *role != Role::Body && x.rows() >= self.starts.len() {
-            let starts = std::mem::take(&mut self.starts);
-            x = self.pick(&x, starts[1..].iter().map(|end| end - 1));
-            self.starts = starts;
-        }
         if let Some(peaks) = &mut self.peaks {
             peaks.record(name, packed.cols, self.arena.borrow().values(&x));
-        }
-        if let (Some(k), Role::Head | Role::Embedding, 1, None, false) =
-            (self.largest, role, x.rows(), bias, *int8_activations)
-        {
-            let read = &mut self.largest_bytes;
-            return Tensor::make(&self.arena, 1, packed.rows, |a, y| {
-                *read += packed.largest(&self.cpu, a.values(&x), k, y);
-            });
         }
         let bf16 = !int8_activations && packed.format.takes_bf16(&self.cpu, x.rows());
         let both = !int8_activations && packed.format.takes_int8(packed);
@@ -261,6 +255,22 @@ impl Exec for CpuExec {
         })
     }
 
+    fn logits(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
+        let mut x = self.force(x);
+        if self.last_only && x.rows() > self.batch.sequences() {
+            x = self.pick(&x, Pooling::Last).unwrap_or(x);
+        }
+        match (self.largest, weight) {
+            (Some(k), Param::Matrix { packed, int8_activations: false, .. }) if x.rows() == 1 && bias.is_none() => {
+                let read = &mut self.largest_bytes;
+                Tensor::make(&self.arena, 1, packed.rows, |a, y| {
+                    *read += packed.largest(&self.cpu, a.values(&x), k, y);
+                })
+            }
+            _ => self.linear(&x, weight, bias),
+        }
+    }
+
     fn norm(&mut self, x: &Tensor, kind: NormKind, weight: &Param, bias: Option<&Param>, eps: f32) -> Tensor {
         let x = self.force(x);
         let (cpu, weight) = (&self.cpu, weight.vector());
@@ -273,28 +283,28 @@ impl Exec for CpuExec {
     fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {
         let (q, k, v) = (self.force(q), self.force(k), self.force(v));
         let (q, k) = (self.rotate(&q, spec.heads, spec), self.rotate(&k, spec.kv_heads, spec));
-        let Attention { heads, kv_heads, head_dim, causal, .. } = *spec;
-        let shape = ops::AttentionShape { heads, kv_heads, head_dim, causal };
+        let (shape, layer) = (spec.shape(), self.attentions);
+        self.attentions += 1;
         let (rows, width) = (q.rows(), q.width());
         if !self.caches.is_empty() {
-            if !causal {
+            if !spec.causal {
                 let text = "this model looks both ways and cannot continue a text; use it as a classifier";
                 self.fault.get_or_insert(Error::usage(text));
             }
-            let (arena, kv_width) = (self.arena.borrow(), kv_heads * head_dim);
-            for (span, slot) in self.starts.windows(2).zip(&self.slots) {
+            let (arena, kv_width) = (self.arena.borrow(), spec.kv_heads * spec.head_dim);
+            for (span, slot) in self.batch.starts.windows(2).zip(&self.slots) {
                 let new = span[0] * kv_width..span[1] * kv_width;
-                self.caches[*slot].append(spec, &arena.values(&k)[new.clone()], &arena.values(&v)[new]);
+                self.caches[*slot].append(layer, spec, &arena.values(&k)[new.clone()], &arena.values(&v)[new]);
             }
             drop(arena);
-            let (caches, slots, starts) = (&self.caches, &self.slots, &self.starts);
-            let cached = |i: usize| caches[slots[i]].layer(spec.layer, starts[i + 1] - starts[i]);
+            let (caches, slots, starts) = (&self.caches, &self.slots, &self.batch.starts);
+            let cached = |i: usize| caches[slots[i]].layer(layer, starts[i + 1] - starts[i]);
             return Tensor::make(&self.arena, rows, width, |a, y| {
                 ops::attention_caches(&self.cpu, shape, a.values(&q), slots.len(), &cached, y);
             });
         }
-        self.logsumexp.resize(rows * heads, 0.0);
-        let (starts, logsumexp) = (&self.starts, &mut self.logsumexp);
+        self.logsumexp.resize(rows * spec.heads, 0.0);
+        let (starts, logsumexp) = (&self.batch.starts, &mut self.logsumexp);
         Tensor::make(&self.arena, rows, width, |a, y| {
             let (q, k, v) = (a.values(&q), a.values(&k), a.values(&v));
             ops::attention(&self.cpu, shape, starts, q, k, v, y, logsumexp);
@@ -312,7 +322,7 @@ impl Exec for CpuExec {
         let b = self.force(b);
         let cpu = &self.cpu;
         Tensor::make(&self.arena, b.rows(), b.width(), |arena, y| match a.pending {
-            Some(f) => ops::gate(cpu, function(f), arena.values(a), arena.values(&b), y),
+            Some(f) => ops::gate(cpu, f.function(), arena.values(a), arena.values(&b), y),
             None => ops::mul(cpu, arena.values(a), arena.values(&b), y),
         })
     }
@@ -327,16 +337,13 @@ impl Exec for CpuExec {
 
     fn pool(&mut self, x: &Tensor, how: Pooling) -> Tensor {
         let x = self.force(x);
-        let starts = std::mem::take(&mut self.starts);
-        let (width, sequences) = (x.width(), starts.len() - 1);
-        let pooled = match how {
-            Pooling::Last => self.pick(&x, starts[1..].iter().map(|end| end - 1)),
-            Pooling::Mean => Tensor::make(&self.arena, sequences, width, |a, y| {
-                ops::pool_mean(&self.cpu, a.values(&x), width, &starts, y);
-            }),
-        };
-        self.starts = starts;
-        pooled
+        let picked = self.pick(&x, how);
+        picked.unwrap_or_else(|| {
+            let (width, starts) = (x.width(), &self.batch.starts);
+            Tensor::make(&self.arena, self.batch.sequences(), width, |a, y| {
+                ops::pool_mean(&self.cpu, a.values(&x), width, starts, y);
+            })
+        })
     }
 
     fn dropout(&mut self, x: &Tensor, _: f32) -> Tensor {
@@ -344,11 +351,12 @@ impl Exec for CpuExec {
     }
 }
 
-fn function(f: Activation) -> ops::Function {
-    match f {
-        Activation::Relu => ops::Function::Relu,
-        Activation::Relu2 => ops::Function::Relu2,
-        Activation::Silu => ops::Function::Silu,
-        Activation::Gelu => ops::Function::Gelu,
-    }
+/// The error about a row that a table does not have.
+fn outside(index: Index, row: u32, rows: usize) -> Error {
+    let entries = format!("is outside the table of {rows} entries");
+    Error::usage(match index {
+        Index::Tokens | Index::Bigrams(_) => format!("token {row} {entries}; use the model's own tokenizer"),
+        Index::TokenTypes => format!("token type {row} {entries}; use fewer segments"),
+        Index::Positions { offset } => format!("position {} {entries}; shorten the text", row - offset),
+    })
 }

@@ -1,7 +1,7 @@
 //! Decoding: sequences whose keys and values are kept.
 
 use super::{CpuExec, Param};
-use crate::exec::{Attention, Batch};
+use crate::exec::{Attention, Batch, Past};
 use crate::{Error, Model};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::{CacheKind, CacheRows, Cached};
@@ -15,18 +15,18 @@ pub const PIECE: usize = 256;
 pub(super) struct Cache {
     kind: CacheKind,
     layers: Vec<[CacheRows; 2]>,
-    len: usize,
+    /// Tokens whose keys and values are in all layers.
+    tokens: Vec<u32>,
     context: usize,
 }
 
 impl Cache {
     fn new(kind: CacheKind, context: usize) -> Self {
-        Cache { kind, layers: Vec::new(), len: 0, context }
+        Cache { kind, layers: Vec::new(), tokens: Vec::with_capacity(context), context }
     }
 
-    /// Tokens whose keys and values are in all layers.
-    pub fn len(&self) -> usize {
-        self.len
+    pub fn past(&self) -> Past {
+        Past { tokens: self.tokens.len(), last: self.tokens.last().copied() }
     }
 
     /// Most tokens it can hold.
@@ -35,16 +35,16 @@ impl Cache {
     }
 
     /// Adds the rows of new tokens to a layer. A layer's first call makes room for the whole context.
-    pub fn append(&mut self, spec: &Attention, keys: &[f32], values: &[f32]) {
-        while self.layers.len() <= spec.layer {
+    pub fn append(&mut self, layer: usize, spec: &Attention, keys: &[f32], values: &[f32]) {
+        while self.layers.len() <= layer {
             let mut rows = CacheRows::new(self.kind, spec.kv_heads, spec.head_dim);
             rows.reserve(self.context);
             let mut more = CacheRows::new(self.kind, spec.kv_heads, spec.head_dim);
             more.reserve(self.context);
             self.layers.push([rows, more]);
         }
-        for (rows, new) in self.layers[spec.layer].iter_mut().zip([keys, values]) {
-            rows.truncate(self.len);
+        for (rows, new) in self.layers[layer].iter_mut().zip([keys, values]) {
+            rows.truncate(self.tokens.len());
             rows.push(new);
         }
     }
@@ -56,7 +56,7 @@ impl Cache {
     }
 
     fn bytes(&self) -> usize {
-        let rows = |rows: &CacheRows| rows.bytes() / rows.rows().max(1) * self.len;
+        let rows = |rows: &CacheRows| rows.bytes() / rows.rows().max(1) * self.tokens.len();
         self.layers.iter().flatten().map(rows).sum()
     }
 }
@@ -88,7 +88,7 @@ impl Sequences {
     /// # Panics
     /// When there is no such sequence; so do the other functions that take one.
     pub fn tokens(&self, sequence: usize) -> usize {
-        self.exec.caches[sequence].len
+        self.exec.caches[sequence].tokens.len()
     }
 
     /// Most tokens a sequence can hold.
@@ -103,8 +103,7 @@ impl Sequences {
 
     /// Keeps the first `tokens` tokens of a sequence (all, when there are fewer).
     pub fn truncate(&mut self, sequence: usize, tokens: usize) {
-        let cache = &mut self.exec.caches[sequence];
-        cache.len = cache.len.min(tokens);
+        self.exec.caches[sequence].tokens.truncate(tokens);
     }
 
     /// Appends tokens to some sequences, given as (sequence, tokens); returns the logits after the last of each,
@@ -123,22 +122,15 @@ impl Sequences {
     /// One forward pass; its logits are appended.
     fn step(&mut self, pieces: &[(usize, &[u32])]) -> Result<(), Error> {
         self.check(pieces)?;
-        let Batch { tokens, starts } = &mut self.batch;
-        tokens.clear();
-        starts.clear();
-        starts.push(0);
+        self.batch.refill(pieces.iter().map(|(_, new)| *new));
         self.exec.slots.clear();
-        for (sequence, new) in pieces {
-            tokens.extend_from_slice(new);
-            starts.push(tokens.len());
-            self.exec.slots.push(*sequence);
-        }
+        self.exec.slots.extend(pieces.iter().map(|(sequence, _)| *sequence));
         let logits = self.exec.forward(&self.model, &self.batch)?;
         if self.exec.caches[pieces[0].0].layers.is_empty() {
             return Err(Error::usage("this model has no attention and cannot continue a text; use it as a classifier"));
         }
         for (sequence, new) in pieces {
-            self.exec.caches[*sequence].len += new.len();
+            self.exec.caches[*sequence].tokens.extend_from_slice(new);
         }
         logits.append_to(&mut self.logits);
         Ok(())
@@ -251,41 +243,41 @@ impl Session {
     /// Appends the keys and values of all tokens, as they are stored, layer after layer.
     pub fn write_cache(&self, out: &mut Vec<u8>) {
         let cache = &self.0.exec.caches[0];
-        cache.layers.iter().flatten().for_each(|rows| rows.write(cache.len, out));
+        cache.layers.iter().flatten().for_each(|rows| rows.write(cache.tokens.len(), out));
     }
 
-    /// Bytes that [`Session::write_cache`] appends for `tokens` tokens of a model whose layers are known.
+    /// Bytes that [`Session::write_cache`] appends for a token, per list of rows, once the layers are known.
     fn row_bytes(&self) -> Vec<usize> {
         self.0.exec.caches[0].layers.iter().flatten().map(|rows| rows.bytes() / rows.rows().max(1)).collect()
     }
 
-    /// Replaces the sequence by `tokens` tokens whose keys and values [`Session::write_cache`] wrote; `false`, and the
+    /// Replaces the sequence by tokens whose keys and values [`Session::write_cache`] wrote; `false`, and the
     /// sequence is empty, when they are not of this model, kind and context.
     ///
     /// # Errors
     /// When the model is not a causal language model.
-    pub fn read_cache(&mut self, tokens: usize, mut bytes: &[u8]) -> Result<bool, Error> {
+    pub fn read_cache(&mut self, tokens: &[u32], mut bytes: &[u8]) -> Result<bool, Error> {
         // A pass makes the layers, whose shapes only the model knows.
         self.truncate(0);
         self.feed(&[0])?;
         self.truncate(0);
-        if tokens > self.context() {
+        if tokens.len() > self.context() {
             return Ok(false);
         }
-        let lengths: Vec<usize> = self.row_bytes().into_iter().map(|row| row * tokens).collect();
+        let lengths: Vec<usize> = self.row_bytes().into_iter().map(|row| row * tokens.len()).collect();
         if lengths.iter().sum::<usize>() != bytes.len() {
             return Ok(false);
         }
         let cache = &mut self.0.exec.caches[0];
         for (rows, len) in cache.layers.iter_mut().flatten().zip(lengths) {
             let (mine, rest) = bytes.split_at(len);
-            if !rows.read(tokens, mine) {
+            if !rows.read(tokens.len(), mine) {
                 return Ok(false);
             }
             rows.reserve(cache.context);
             bytes = rest;
         }
-        cache.len = tokens;
+        cache.tokens.extend_from_slice(tokens);
         Ok(true)
     }
 }

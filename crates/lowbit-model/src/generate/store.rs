@@ -5,10 +5,9 @@
 
 use super::Generator;
 use crate::container::write_atomic;
-use crate::exec::{Activation, Attention, Batch, Exec, NormKind, Pooling};
-use crate::work::{self, Pass};
+use crate::listing::cache_bytes;
+use crate::trace::{Op, trace};
 use crate::{Error, Model, Param};
-use lowbit_kernels::ops::CacheKind;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -46,7 +45,7 @@ impl Generator {
     pub fn load_prompt(&mut self, path: &Path) -> Result<usize, Error> {
         let at = |text: &str| Error::input(path, format!("{text}; delete the file to begin anew"));
         let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
-        let token = 4 + token_bytes(&self.model, self.kind);
+        let token = 4 + cache_bytes(&self.model, self.kind) as usize;
         let most = HEADER + SUM + token * self.session.context();
         if !meta.is_file() || meta.len() > most as u64 {
             return Err(at("is no prompt cache that fits the context of this model"));
@@ -74,37 +73,58 @@ impl Generator {
             return Err(at("is a damaged prompt cache"));
         }
         let (tokens, cache) = rest.split_at(4 * count);
+        let tokens: Vec<u32> = tokens.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
         self.fed.clear();
-        if !self.session.read_cache(count, cache)? {
+        if !self.session.read_cache(&tokens, cache)? {
             return Err(at("is a damaged prompt cache"));
         }
-        self.fed.extend(tokens.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        self.fed = tokens;
         Ok(count)
     }
-}
-
-/// Bytes of the keys and values of a token.
-fn token_bytes(model: &Model<Param>, cache: CacheKind) -> usize {
-    let bytes = |past| work::count(model, Pass { sequences: 1, past, new: 1, cache, head_bytes: None }).read_bytes;
-    (bytes(1) - bytes(0)) as usize
 }
 
 /// Tells a network from others: shapes, formats, all vectors, and some blocks of every matrix.
 fn fingerprint(model: &Model<Param>) -> [u8; SUM] {
     let mut hash = Fingerprint(Sha256::new());
-    model.forward(&mut hash, &Batch { tokens: vec![0], starts: vec![0, 1] });
+    trace(model, |op| hash.note(op));
     hash.0.finalize().into()
 }
 
 struct Fingerprint(Sha256);
 
 impl Fingerprint {
-    fn note(&mut self, param: &Param) {
+    fn note(&mut self, op: Op<'_, Param>) {
+        match op {
+            Op::Embed { table, index } => {
+                self.text(format_args!("embed {index:?}"));
+                self.param(table);
+            }
+            Op::Linear { weight, bias, .. } | Op::Logits { weight, bias, .. } => {
+                self.param(weight);
+                bias.into_iter().for_each(|bias| self.param(bias));
+            }
+            Op::Norm { kind, weight, bias, eps } => {
+                self.text(format_args!("{kind:?} {eps}"));
+                self.param(weight);
+                bias.into_iter().for_each(|bias| self.param(bias));
+            }
+            Op::Attend(spec) => self.text(format_args!("{spec:?}")),
+            Op::Activate(f) => self.text(format_args!("{f:?}")),
+            Op::Pool(how) => self.text(format_args!("{how:?}")),
+            Op::Mul | Op::Add | Op::Dropout(_) | Op::Block(_) => {}
+        }
+    }
+
+    fn text(&mut self, text: std::fmt::Arguments) {
+        self.0.update(format!("{text}\n"));
+    }
+
+    fn param(&mut self, param: &Param) {
         match param {
             Param::Vector(values) => values.iter().for_each(|v| self.0.update(v.to_le_bytes())),
             Param::Matrix { packed, int8_activations, name, .. } => {
-                let text = format!("{name} {} {} {}", packed.format.name(), packed.rows, packed.cols);
-                self.0.update(format!("{text} {int8_activations}\n"));
+                let format = packed.format.name();
+                self.text(format_args!("{name} {format} {} {} {int8_activations}", packed.rows, packed.cols));
                 for part in &packed.parts {
                     for i in 0..BLOCKS {
                         let start = part.len().saturating_sub(BLOCK) * i / (BLOCKS - 1);
@@ -114,32 +134,4 @@ impl Fingerprint {
             }
         }
     }
-}
-
-impl Exec for Fingerprint {
-    type Tensor = ();
-    type Param = Param;
-
-    fn embed(&mut self, table: &Param, _: &[u32]) {
-        self.note(table);
-    }
-    fn linear(&mut self, _: &(), weight: &Param, bias: Option<&Param>) {
-        self.note(weight);
-        bias.into_iter().for_each(|bias| self.note(bias));
-    }
-    fn norm(&mut self, _: &(), kind: NormKind, weight: &Param, bias: Option<&Param>, eps: f32) {
-        self.0.update(format!("{kind:?} {eps}\n"));
-        self.note(weight);
-        bias.into_iter().for_each(|bias| self.note(bias));
-    }
-    fn attend(&mut self, _: &(), _: &(), _: &(), spec: &Attention) {
-        self.0.update(format!("{spec:?}\n"));
-    }
-    fn activate(&mut self, _: &(), f: Activation) {
-        self.0.update(format!("{f:?}\n"));
-    }
-    fn mul(&mut self, _: &(), _: &()) {}
-    fn add(&mut self, _: &(), _: &()) {}
-    fn pool(&mut self, _: &(), _: Pooling) {}
-    fn dropout(&mut self, _: &(), _: f32) {}
 }

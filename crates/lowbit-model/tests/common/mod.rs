@@ -70,7 +70,7 @@ pub fn configs() -> Vec<Config> {
         vocab_size: 258,
         hidden_size: 20,
         layers: vec![33, 17],
-        hidden_act: Activation::Gelu,
+        hidden_act: Activation::GeluTanh,
         classes: 4,
         bigram_buckets: 50,
         dropout: 0.1,

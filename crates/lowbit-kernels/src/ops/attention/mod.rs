@@ -93,14 +93,14 @@ impl AttentionShape {
     }
 
     /// Keys, of `keys`, that the query at a position sees.
-    fn seen(&self, position: usize, keys: usize) -> Range<usize> {
+    pub fn seen(&self, position: usize, keys: usize) -> Range<usize> {
         let window = self.window.unwrap_or(usize::MAX);
         let end = if self.causal { position + 1 } else { position.saturating_add(window) };
         (position + 1).saturating_sub(window)..end.min(keys)
     }
 
-    /// Keys, of `keys`, that any of the queries at some positions sees.
-    fn reach(&self, positions: Range<usize>, keys: usize) -> Range<usize> {
+    /// Keys, of `keys`, that any of the queries at some positions sees; there is at least one.
+    pub fn reach(&self, positions: Range<usize>, keys: usize) -> Range<usize> {
         self.seen(positions.start, keys).start..self.seen(positions.end - 1, keys).end
     }
 

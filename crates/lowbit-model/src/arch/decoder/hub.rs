@@ -81,9 +81,10 @@ const FUNCTIONS: &[(&str, Activation)] = &[
     ("relu2", Activation::Relu2),
     ("silu", Activation::Silu),
     ("swish", Activation::Silu),
-    ("gelu_pytorch_tanh", Activation::Gelu),
-    ("gelu_new", Activation::Gelu),
-    ("gelu_fast", Activation::Gelu),
+    ("gelu", Activation::GeluErf),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
 ];
 
 /// Reads the configuration of a network.

@@ -6,9 +6,9 @@ pub(crate) mod gguf;
 pub(crate) mod gguf_rope;
 pub(crate) mod hub;
 
-use super::{Caches, Dimensions, Head, family};
+use super::{Dimensions, Head, family};
 use crate::Error;
-use crate::exec::{Activation, Attention, Batch, Exec, NormKind};
+use crate::exec::{Activation, Attention, Exec, Index, NormKind};
 use crate::rope::{Rope, RopeScaling};
 use crate::source::{Init, ParamSpec, Role, Source};
 use serde::{Deserialize, Serialize};
@@ -150,23 +150,23 @@ impl<P> Decoder<P> {
     }
 
     /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
-    pub fn forward<E: Exec<Param = P>>(&self, e: &mut E, batch: &Batch) -> E::Tensor {
+    pub fn forward<E: Exec<Param = P>>(&self, e: &mut E) -> E::Tensor {
         let c = &self.config;
-        let mut x = e.embed(&self.embed, &batch.tokens);
+        let mut x = e.embed(&self.embed, Index::Tokens);
         if let Some(table) = &self.bigrams {
-            let pairs = e.embed(table, &batch.bigrams(c.bigram_buckets));
+            let pairs = e.embed(table, Index::Bigrams(c.bigram_buckets));
             x = e.add(&x, &pairs);
         }
         x = e.dropout(&x, c.dropout);
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(e, (c, &self.rope), i, &x);
+            x = e.block(i, &x, |e, x| layer.forward(e, (c, &self.rope), i, x));
         }
         x = e.norm(&x, NormKind::Rms, &self.norm, None, c.rms_norm_eps);
         if let Head::Classify { pooling, .. } = c.head {
             x = e.pool(&x, pooling);
             x = e.dropout(&x, c.dropout);
         }
-        e.linear(&x, self.head.as_ref().unwrap_or(&self.embed), self.head_bias.as_ref())
+        e.logits(&x, self.head.as_ref().unwrap_or(&self.embed), self.head_bias.as_ref())
     }
 }
 
@@ -232,12 +232,10 @@ impl<P> Layer<P> {
         x: &E::Tensor,
     ) -> E::Tensor {
         let spec = Attention {
-            layer,
-            heads: c.num_attention_heads,
-            kv_heads: c.num_key_value_heads,
-            head_dim: c.head_dim,
             rope: Some(rope),
             causal: c.causal,
+            window: c.sliding_window.filter(|_| !c.full_attention_layers.contains(&layer)),
+            ..Attention::new(c.num_attention_heads, c.num_key_value_heads, c.head_dim)
         };
         let h = c.norm(e, x, &self.attn_norm);
         let (mut q, mut k, v) = (self.q.of(e, &h), self.k.of(e, &h), self.v.of(e, &h));
@@ -286,10 +284,6 @@ impl Dimensions for Config {
 
     fn is_tied(&self) -> bool {
         self.head == Head::Lm { tied: true }
-    }
-
-    fn caches(&self) -> Option<Caches> {
-        Some(Caches { layers: self.num_hidden_layers, kv_heads: self.num_key_value_heads, head_dim: self.head_dim })
     }
 
     fn gguf(&self, context: usize) -> Result<family::GgufHeader, Error> {
@@ -352,6 +346,9 @@ impl Config {
                 "head_dim",
                 format!("is {}; rotary positions need an even width", self.head_dim),
             ));
+        }
+        if self.sliding_window == Some(0) {
+            return Err(Error::config("sliding_window", "is 0; it must be at least 1, or absent"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::config("dropout", format!("is {}; it must lie in 0..1", self.dropout)));
