@@ -37,17 +37,19 @@ fn several_tokens_at_once_have_the_logits_of_one_by_one() {
     for recipe in EXACT {
         for (_, kind) in CacheKind::ALL {
             let model = model(TIED, recipe);
-            let mut one = Session::with_cache(model.clone(), cpu(), 64, kind);
-            let mut all = Session::with_cache(model, cpu(), 64, kind);
+            let mut one = Session::with_cache(model.clone(), cpu(), 400, kind);
+            let mut all = Session::with_cache(model, cpu(), 400, kind);
             one.feed(&tokens(20, 0)).expect("fits");
             all.feed(&tokens(20, 0)).expect("fits");
-            let next = tokens(8, 1);
-            let found = all.feed_all(&next).expect("fits").to_vec();
-            for (token, found) in next.iter().zip(found.chunks_exact(258)) {
-                let expected = one.feed(&[*token]).expect("fits");
-                assert!(expected == found, "{recipe} {kind:?}: {}", distance(expected, found));
+            for (count, seed) in [(8, 1), (60, 2), (300, 3)] {
+                let next = tokens(count, seed);
+                let found = all.feed_all(&next).expect("fits").to_vec();
+                for (token, found) in next.iter().zip(found.chunks_exact(258)) {
+                    let expected = one.feed(&[*token]).expect("fits");
+                    assert!(expected == found, "{recipe} {kind:?} {count}: {}", distance(expected, found));
+                }
             }
-            assert_eq!((one.tokens(), all.tokens()), (28, 28));
+            assert_eq!((one.tokens(), all.tokens()), (388, 388));
         }
     }
 }

@@ -197,11 +197,8 @@ fn every_feature_gives_the_same_logits_in_training_and_inference_whole_and_in_pi
             near(&single, &expected[..single.len()], qat.is_some(), &format!("{what}, one by one"));
             for size in [7, 256, LENGTH] {
                 let pieces = in_pieces(&model, &tokens, size);
-                // Attention of many new tokens sums in another order.
-                match size {
-                    7 => assert!(pieces == single, "{what}: pieces of {size} have the bits of one by one"),
-                    _ => near(&pieces, &single, qat.is_some(), &format!("{what}, pieces of {size}")),
-                }
+                let differ = pieces.iter().zip(&single).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+                assert_eq!(differ, 0, "{what}: logits that differ in pieces of {size}");
             }
         }
     }

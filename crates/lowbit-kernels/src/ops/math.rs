@@ -266,6 +266,19 @@ pub(super) fn sums<S: Simd>(s: S, mut v: [S::F; LANES]) -> S::F {
     v[0]
 }
 
+/// The sum of vectors by the tree of [`Simd::sum`]: of their lane `i` in lane `i`.
+#[inline(always)]
+pub(super) fn tree<S: Simd>(s: S, mut v: [S::F; LANES]) -> S::F {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            v[i] = s.add(v[i], v[i + width]);
+        }
+        width /= 2;
+    }
+    v[0]
+}
+
 /// The 16 x 16 transpose.
 #[inline(always)]
 pub(super) fn transpose<S: Simd>(s: S, mut v: [S::F; LANES]) -> [S::F; LANES] {

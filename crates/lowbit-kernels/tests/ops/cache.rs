@@ -119,7 +119,7 @@ fn narrow_caches_stay_close() {
 #[test]
 fn several_tokens_at_once_have_the_bits_of_one_by_one() {
     let cpu = cpu();
-    for (past, new) in [(0, 8), (250, 8), (511, 4), (37, 2)] {
+    for (past, new) in [(0, 8), (250, 8), (511, 4), (37, 2), (0, 9), (0, 300), (240, 40), (600, 131)] {
         for (_, kind) in CacheKind::ALL {
             for window in [None, Some(3), Some(100), Some(270)] {
                 let shape = AttentionShape { window, ..shape((6, 2, 40)) };

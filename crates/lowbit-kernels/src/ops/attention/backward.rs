@@ -126,7 +126,7 @@ impl Backward<'_> {
         let panel = first * dim..first * dim + lanes * dim;
         let (p, d) = (&mut state.p[..keys * lanes], &mut state.d[..keys * lanes]);
         for (data, panels, to) in [(&*state.k, &*state.q_panels, &mut *p), (state.v, state.dout_panels, &mut *d)] {
-            isa.run(Product {
+            isa.run(Product::<false> {
                 a: View { data: &data[rows(start, keys, stride)], row: stride, col: 1 },
                 b: &panels[panel.clone()],
                 b_row: lanes,
@@ -149,7 +149,7 @@ impl Backward<'_> {
             delta: &state.delta[first..first + lanes],
         });
         for (data, from, to) in [(&*p, &*state.dout, &mut *state.dv), (d, state.q, state.dk)] {
-            isa.run(Product {
+            isa.run(Product::<false> {
                 a: View { data, row: lanes, col: 1 },
                 b: &from[rows(first, queries, stride)],
                 b_row: stride,
@@ -162,7 +162,7 @@ impl Backward<'_> {
                 mask: None,
             });
         }
-        isa.run(Product {
+        isa.run(Product::<false> {
             a: View { data: d, row: 1, col: lanes },
             b: &state.k[rows(start, keys, stride)],
             b_row: stride,

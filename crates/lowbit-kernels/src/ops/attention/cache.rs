@@ -290,7 +290,16 @@ impl<'a> RowsView<'a> {
         (self.slot(shape, row, head) * shape.head_dim, distance * shape.head_dim)
     }
 
-    /// One head of some rows as f32 in whole vectors, zeros behind the head, [`AttentionShape::stride`] apart.
+    /// The scales of one head of some rows of one block; none where numbers have none.
+    pub fn scales(self, shape: AttentionShape, rows: Range<usize>, head: usize) -> &'a [f32] {
+        match self.numbers {
+            Numbers::Int8 { scales, .. } => &scales[self.slot(shape, rows.start, head)..][..rows.len()],
+            Numbers::F32(_) | Numbers::F16(_) => &[],
+        }
+    }
+
+    /// One head of some rows, without their scales, as f32 in whole vectors, zeros behind the head,
+    /// [`AttentionShape::stride`] apart.
     pub fn widen(self, isa: Isa, shape: AttentionShape, rows: Range<usize>, head: usize, to: &mut [f32]) {
         isa.run(Widen { from: self, shape, rows, head, to });
     }
@@ -312,17 +321,15 @@ impl Op for Widen<'_> {
     fn eval<S: Simd>(self, s: S) {
         let (shape, dim) = (self.shape, self.shape.head_dim);
         for (i, row) in self.rows.enumerate() {
-            let slot = self.from.slot(shape, row, self.head);
-            let at = slot * dim;
+            let at = self.from.slot(shape, row, self.head) * dim;
             let to = &mut self.to[i * shape.stride()..][..shape.padded()];
             to[dim..].fill(0.0);
             match self.from.numbers {
                 Numbers::F32(x) => to[..dim].copy_from_slice(&x[at..at + dim]),
                 Numbers::F16(x) => halves(s, &x[at..at + dim], &mut to[..dim]),
-                Numbers::Int8 { codes, scales } => {
-                    let scale = scales[slot];
+                Numbers::Int8 { codes, .. } => {
                     for (to, code) in to.iter_mut().zip(&codes[at..at + dim]) {
-                        *to = *code as f32 * scale;
+                        *to = *code as f32;
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! Attention of new tokens to a cache of keys and values.
 
 use super::cache::{BLOCK, CacheRows, RowsView};
-use super::forward::Forward;
+use super::prefill::Prefill;
 use super::tile::{HeadRows, Pack};
 use super::{AttentionShape, Parts, SMALL, stored};
 use crate::ops::math::{Extent, Part, Whole, exp2, vectors};
@@ -13,7 +13,7 @@ use std::ops::Range;
 /// Most new tokens for which a vector holds elements of a key instead of queries.
 const FEW: usize = 8;
 /// Keys of one task.
-const CHUNK: usize = BLOCK;
+pub(super) const CHUNK: usize = BLOCK;
 /// Multiply-adds below which one thread does all.
 const WORTH: usize = SMALL / 4;
 
@@ -42,15 +42,15 @@ impl Op for Softmax<'_> {
 }
 
 /// Joins the chunks of one query: `out = sum(2^(top - max) * values) / sum(2^(top - max) * sum)`.
-struct Join<'a> {
+pub(super) struct Join<'a> {
     /// `[chunks]`, this query's elements `stride` apart.
-    tops: &'a [f32],
-    sums: &'a [f32],
+    pub tops: &'a [f32],
+    pub sums: &'a [f32],
     /// `[chunks, padded]`, likewise.
-    values: &'a [f32],
-    stride: usize,
-    padded: usize,
-    out: &'a mut [f32],
+    pub values: &'a [f32],
+    pub stride: usize,
+    pub padded: usize,
+    pub out: &'a mut [f32],
 }
 
 impl Op for Join<'_> {
@@ -77,15 +77,15 @@ impl Op for Join<'_> {
 
 /// The keys and values of one sequence.
 #[derive(Clone, Copy)]
-struct Sequence<'a> {
-    keys: RowsView<'a>,
-    values: RowsView<'a>,
-    past: usize,
-    new: usize,
+pub(super) struct Sequence<'a> {
+    pub keys: RowsView<'a>,
+    pub values: RowsView<'a>,
+    pub past: usize,
+    pub new: usize,
 }
 
 impl Sequence<'_> {
-    fn total(&self) -> usize {
+    pub fn total(&self) -> usize {
         self.past + self.new
     }
 
@@ -213,12 +213,6 @@ fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Seq
     }
 }
 
-/// Attention of many new queries of one sequence.
-fn many(cpu: &Cpu, shape: AttentionShape, q: &[f32], of: Sequence, out: &mut [f32]) {
-    let forward = Forward { cpu, shape, q, k: of.keys, v: of.values, out: SharedMut::new(out), logsumexp: None };
-    forward.run([[0, of.new, 0, of.total()]].into_iter());
-}
-
 fn attend(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Sequences<'_, '_>, out: &mut [f32]) {
     assert_eq!(out.len(), q.len(), "out is as long as q");
     let (mut rows, mut most) = (0, 0);
@@ -238,7 +232,7 @@ fn attend(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: 
         match of.new {
             0 => {}
             1..=FEW => few(cpu, shape, &q[range.clone()], 1, &|_| of, &mut out[range]),
-            _ => many(cpu, shape, &q[range.clone()], of, &mut out[range]),
+            _ => Prefill { cpu, shape, q: &q[range.clone()], of, out: SharedMut::new(&mut out[range]) }.run(),
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Attention without a gradient.
+//! Attention within whole sequences.
 
-use super::cache::RowsView;
 use super::tile::{
-    Factors, HeadRows, LogSumExp, PackTransposed, Product, ScaleRows, SharedRows, SoftmaxTile, Unpack, View,
+    Factors, HeadRows, LogSumExp, Pack, PackTransposed, Product, ScaleRows, SharedRows, SoftmaxTile, Unpack, View,
 };
 use super::{AttentionShape, KEYS, PANEL, Parts, panels, run, tiles};
 use crate::ops::check_starts;
@@ -15,29 +14,28 @@ use std::ops::Range;
 const BLOCK: usize = 4 * PANEL;
 
 /// The arguments of an attention.
-pub(super) struct Forward<'a> {
-    pub cpu: &'a Cpu,
-    pub shape: AttentionShape,
-    pub q: &'a [f32],
-    pub k: RowsView<'a>,
-    pub v: RowsView<'a>,
-    pub out: SharedMut<'a, f32>,
-    pub logsumexp: Option<SharedMut<'a, f32>>,
+struct Forward<'a> {
+    cpu: &'a Cpu,
+    shape: AttentionShape,
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    out: SharedMut<'a, f32>,
+    logsumexp: SharedMut<'a, f32>,
 }
 
 /// One head of up to [`BLOCK`] queries.
 #[derive(Clone, Copy)]
 struct Item {
     head: usize,
-    /// First row of queries, and their number.
-    query: usize,
+    /// First row of the sequence.
+    start: usize,
+    /// Position of the first query, and the number of queries.
+    position: usize,
     queries: usize,
-    /// First row of keys, and those that any of the queries sees.
-    key: usize,
+    /// Keys that any of the queries sees.
     first: usize,
     end: usize,
-    /// Keys before the one at the position of the first query.
-    past: usize,
 }
 
 /// What a task keeps of its queries: transposed queries, sums of values, and per query the largest score, the sum of
@@ -52,22 +50,21 @@ struct State<'a> {
 }
 
 impl Forward<'_> {
-    /// The items of a sequence of `queries` queries from row `query` and `keys` keys from row `key`; the last query is at
-    /// the position of the last key.
-    fn items(&self, query: usize, queries: usize, key: usize, keys: usize) -> impl Iterator<Item = Item> {
-        let shape = self.shape;
+    /// The items of the sequence at some rows.
+    fn items(&self, rows: Range<usize>) -> impl Iterator<Item = Item> {
+        let (shape, start, len) = (self.shape, rows.start, rows.len());
         (0..shape.heads).flat_map(move |head| {
-            (0..queries).step_by(BLOCK).map(move |first| {
-                let (count, past) = (BLOCK.min(queries - first), keys - queries + first);
-                let seen = shape.reach(past..past + count, keys);
-                Item { head, query: query + first, queries: count, key, first: seen.start, end: seen.end, past }
+            (0..len).step_by(BLOCK).map(move |position| {
+                let queries = BLOCK.min(len - position);
+                let seen = shape.reach(position..position + queries, len);
+                Item { head, start, position, queries, first: seen.start, end: seen.end }
             })
         })
     }
 
-    /// Runs sequences given as (first query, queries, first key, keys).
-    pub fn run(&self, sequences: impl Iterator<Item = [usize; 4]>) {
-        let items = sequences.flat_map(|[query, queries, key, keys]| self.items(query, queries, key, keys)).collect();
+    /// Runs all sequences.
+    fn run(&self, starts: &[usize]) {
+        let items = starts.windows(2).flat_map(|w| self.items(w[0]..w[1])).collect();
         let cost = |item: &Item| 2 * item.queries * (item.end - item.first) * self.shape.head_dim;
         run(&self.cpu.pool, items, cost, |item| self.block(item));
     }
@@ -94,17 +91,20 @@ impl Forward<'_> {
         let scale = shape.scale * std::f32::consts::LOG2_E;
         for (first, lanes) in panels(item.queries) {
             let rows = lanes.min(item.queries - first);
-            let from = HeadRows::new(self.q, shape.width(), item.query + first, rows, item.head * dim, dim);
+            let from =
+                HeadRows::new(self.q, shape.width(), item.start + item.position + first, rows, item.head * dim, dim);
             let to = &mut state.transposed[first * dim..][..lanes * dim];
             isa.run(PackTransposed { from, scale, to, lanes });
         }
         for tile in tiles(item.end).skip(item.first / KEYS) {
             for (data, to) in [(self.k, &mut *k), (self.v, &mut *v)] {
-                data.widen(isa, shape, item.key + tile.start..item.key + tile.end, item.head / shape.group(), to);
+                let (row, col) = (item.start + tile.start, item.head / shape.group() * dim);
+                let from = HeadRows::new(data, shape.kv_width(), row, tile.len(), col, dim);
+                isa.run(Pack { from, scale: 1.0, to, stride });
             }
             for (first, lanes) in panels(item.queries) {
                 let queries = lanes.min(item.queries - first);
-                let position = item.past + first;
+                let position = item.position + first;
                 let seen = shape.reach(position..position + queries, item.end);
                 if seen.start < tile.end && tile.start < seen.end {
                     let (keys, begins) = (tile.start..tile.end.min(seen.end), seen.start >= tile.start);
@@ -128,11 +128,11 @@ impl Forward<'_> {
         let queries = lanes.min(item.queries - first);
         let (start, keys) = (keys.start, keys.len());
         let scores = &mut state.scores[..keys * lanes];
-        let mask = self.shape.mask(item.past + first, lanes, start, keys);
+        let mask = self.shape.mask(item.position + first, lanes, start, keys);
         // The last keys are seen by the second half of the lanes alone.
         let all = mask.map_or(keys, |mask| mask.end(LANES - 1).min(keys));
         for (rows, lane) in [(0..all, 0), (all..keys, LANES)].into_iter().filter(|(rows, _)| !rows.is_empty()) {
-            isa.run(Product {
+            isa.run(Product::<false> {
                 a: View { data: &k[rows.start * stride..], row: stride, col: 1 },
                 b: &state.transposed[first * dim + lane..],
                 b_row: lanes,
@@ -157,7 +157,7 @@ impl Forward<'_> {
         if !begins {
             isa.run(ScaleRows { x: sums, padded, factors: state.shrink });
         }
-        isa.run(Product {
+        isa.run(Product::<false> {
             a: View { data: scores, row: 1, col: lanes },
             b: v,
             b_row: stride,
@@ -174,17 +174,16 @@ impl Forward<'_> {
     fn finish(&self, item: Item, state: State) {
         let (shape, isa) = (self.shape, self.cpu.isa);
         isa.run(LogSumExp { top: state.top, sum: state.sum });
-        let first = item.query * shape.width() + item.head * shape.head_dim;
+        let row = item.start + item.position;
+        let first = row * shape.width() + item.head * shape.head_dim;
         let to = SharedRows { data: &self.out, first, stride: shape.width(), cols: shape.head_dim };
         let factors = Factors::Each(state.sum);
         // SAFETY: each head of each query belongs to one item.
         unsafe { Unpack { from: state.sums, factors, rows: item.queries, add: false, to }.run(isa) };
-        if let Some(logsumexp) = &self.logsumexp {
-            for (i, &value) in state.top[..item.queries].iter().enumerate() {
-                let at = (item.query + i) * shape.heads + item.head;
-                // SAFETY: as above.
-                unsafe { logsumexp.slice(at..at + 1)[0] = value };
-            }
+        for (i, &value) in state.top[..item.queries].iter().enumerate() {
+            let at = (row + i) * shape.heads + item.head;
+            // SAFETY: as above.
+            unsafe { self.logsumexp.slice(at..at + 1)[0] = value };
         }
     }
 }
@@ -208,7 +207,6 @@ pub fn attention(
     check_starts(starts, tokens);
     shape.check(tokens, q.len(), tokens, k.len(), v.len());
     assert_eq!(out.len(), q.len(), "out is as long as q");
-    let (k, v) = (RowsView::plain(k), RowsView::plain(v));
-    let forward = Forward { cpu, shape, q, k, v, out: SharedMut::new(out), logsumexp: Some(SharedMut::new(logsumexp)) };
-    forward.run(starts.windows(2).map(|w| [w[0], w[1] - w[0], w[0], w[1] - w[0]]));
+    let forward = Forward { cpu, shape, q, k, v, out: SharedMut::new(out), logsumexp: SharedMut::new(logsumexp) };
+    forward.run(starts);
 }

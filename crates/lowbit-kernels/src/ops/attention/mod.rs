@@ -7,6 +7,7 @@ mod backward;
 mod cache;
 mod cached;
 mod forward;
+mod prefill;
 mod rope;
 mod stored;
 mod tile;

@@ -15,8 +15,9 @@ pub(super) struct View<'a> {
 }
 
 /// `C = A B`, or `C += A B`: `A` `[m, k]` in any order, `B` `[k, n]` and `C` `[m, n]` with contiguous rows of `n` a multiple
-/// of 16. Sums run over `k` in order. With a mask, `A` is 0 where its row (query) does not see the key: some of it is left out.
-pub(super) struct Product<'a> {
+/// of 16. Sums run over `k` in order, or when `SPLIT` are 16 sums over every 16th term, added by the tree of [`Simd::sum`]:
+/// what a dot product of vectors along `k` comes to. With a mask, `A` is 0 where its row (query) does not see the key: some of it is left out.
+pub(super) struct Product<'a, const SPLIT: bool> {
     pub a: View<'a>,
     pub b: &'a [f32],
     pub b_row: usize,
@@ -29,7 +30,7 @@ pub(super) struct Product<'a> {
     pub mask: Option<Mask>,
 }
 
-impl Op for Product<'_> {
+impl<const SPLIT: bool> Op for Product<'_, SPLIT> {
     type Out = ();
 
     #[inline(always)]
@@ -53,12 +54,15 @@ impl Op for Product<'_> {
     }
 }
 
-struct Block<'a, S> {
+struct Block<'a, S, const SPLIT: bool> {
     s: S,
-    p: Product<'a>,
+    p: Product<'a, SPLIT>,
 }
 
-impl<S: Simd> Block<'_, S> {
+/// The order in which the sums of a tree come when its branches are added as soon as both are there.
+const LEAVES: [usize; LANES] = [0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15];
+
+impl<S: Simd, const SPLIT: bool> Block<'_, S, SPLIT> {
     /// All columns, `V` vectors at a time, `R` rows at a time.
     #[inline(always)]
     unsafe fn columns<const R: usize, const V: usize>(&mut self) {
@@ -114,18 +118,29 @@ impl<S: Simd> Block<'_, S> {
                 }
             }
             let (first, end) = p.mask.map_or((0, p.k), |mask| (mask.first(i), mask.end(i + R - 1).min(p.k)));
-            for l in first..end {
-                let (a, b) = (a.add(l * p.a.col), b.add(l * p.b_row));
-                let mut row = [s.splat(0.0); V];
-                for v in 0..V {
-                    row[v] = s.load(b.add(v * LANES));
+            if SPLIT {
+                let mut branches = [[[s.splat(0.0); V]; R]; LANES.ilog2() as usize + 1];
+                for leaf in 0..LANES {
+                    let zero = [[s.splat(0.0); V]; R];
+                    let mut sum = terms::<S, R, V, LANES, SPLIT>(s, p, (a, b), LEAVES[leaf]..end, zero);
+                    let mut level = 0;
+                    while leaf >> level & 1 == 1 {
+                        for r in 0..R {
+                            for v in 0..V {
+                                sum[r][v] = s.add(branches[level][r][v], sum[r][v]);
+                            }
+                        }
+                        level += 1;
+                    }
+                    branches[level] = sum;
                 }
                 for r in 0..R {
-                    let x = s.splat(*a.add(r * p.a.row));
                     for v in 0..V {
-                        sums[r][v] = s.fma(x, row[v], sums[r][v]);
+                        sums[r][v] = s.add(sums[r][v], branches[LANES.ilog2() as usize][r][v]);
                     }
                 }
+            } else {
+                sums = terms::<S, R, V, 1, SPLIT>(s, p, (a, b), first..end, sums);
             }
             for r in 0..R {
                 for v in 0..V {
@@ -134,6 +149,39 @@ impl<S: Simd> Block<'_, S> {
             }
         }
     }
+}
+
+/// Adds every `STEP`th of some terms to the sums of a block at `a` and `b`.
+///
+/// # Safety
+/// The terms are there for `R` rows from `a` and `V` vectors from `b`.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // counters of constant range, which become registers
+unsafe fn terms<S: Simd, const R: usize, const V: usize, const STEP: usize, const SPLIT: bool>(
+    s: S,
+    p: &Product<'_, SPLIT>,
+    (a, b): (*const f32, *const f32),
+    mut terms: Range<usize>,
+    mut sums: [[S::F; V]; R],
+) -> [[S::F; V]; R] {
+    while terms.start < terms.end {
+        // SAFETY: terms that are there, by the contract.
+        unsafe {
+            let (a, b) = (a.add(terms.start * p.a.col), b.add(terms.start * p.b_row));
+            let mut row = [s.splat(0.0); V];
+            for v in 0..V {
+                row[v] = s.load(b.add(v * LANES));
+            }
+            for r in 0..R {
+                let x = s.splat(*a.add(r * p.a.row));
+                for v in 0..V {
+                    sums[r][v] = s.fma(x, row[v], sums[r][v]);
+                }
+            }
+        }
+        terms.start += STEP;
+    }
+    sums
 }
 
 /// Rows of one head inside a matrix: row `i` is `data[i * stride..][..cols]`.
@@ -255,6 +303,28 @@ impl Mask {
 /// Score of a key that does not count.
 const HIDDEN: f32 = -1e30;
 
+/// Hides the scores, `[keys, lanes]`, that do not count for lanes `first..first + 16`; the largest of the others and of `top`.
+#[inline(always)]
+pub(super) fn hide<S: Simd>(
+    s: S,
+    scores: &mut [f32],
+    lanes: usize,
+    first: usize,
+    mask: Option<Mask>,
+    mut top: S::F,
+) -> S::F {
+    let whole = mask.map_or(0..usize::MAX, |mask| mask.seen_by_all(lanes));
+    for (j, row) in scores.chunks_exact_mut(lanes).enumerate() {
+        let mut score = Whole.get(s, row, first, 0.0);
+        if let (Some(mask), false) = (mask, whole.contains(&j)) {
+            score = select(s, mask.keep(s, j, first), score, s.splat(HIDDEN));
+            Whole.put(s, row, first, score);
+        }
+        top = s.max(top, score);
+    }
+    top
+}
+
 /// The online softmax of a tile of scores in units of log 2, `[keys, lanes]`: replaces them by `2^(score - top)`, updates
 /// `top` and `sum`, and yields the factor by which what was accumulated so far shrinks.
 pub(super) struct SoftmaxTile<'a> {
@@ -272,18 +342,9 @@ impl Op for SoftmaxTile<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let lanes = self.lanes;
-        let whole = self.mask.map_or(0..usize::MAX, |mask| mask.seen_by_all(lanes));
         for first in (0..lanes).step_by(LANES) {
             let old = Whole.get(s, self.top, first, 0.0);
-            let mut top = old;
-            for (j, row) in self.scores.chunks_exact_mut(lanes).enumerate() {
-                let mut score = Whole.get(s, row, first, 0.0);
-                if let (Some(mask), false) = (self.mask, whole.contains(&j)) {
-                    score = select(s, mask.keep(s, j, first), score, s.splat(HIDDEN));
-                    Whole.put(s, row, first, score);
-                }
-                top = s.max(top, score);
-            }
+            let top = hide(s, self.scores, lanes, first, self.mask, old);
             let shrink = exp2(s, s.sub(old, top));
             let mut sum = s.mul(Whole.get(s, self.sum, first, 0.0), shrink);
             for row in self.scores.chunks_exact_mut(lanes) {
