@@ -111,6 +111,11 @@ fn features(architecture: &str) -> Vec<(&'static str, Value)> {
             ("tied", json!({"head": {"lm": {"tied": true}}, "bigram_buckets": 64})),
             ("narrow window", json!({"sliding_window": 5})),
             ("window of more than a block", json!({"sliding_window": 300, "bigram_buckets": 64})),
+            ("windows in some layers", json!({"sliding_window": 5, "full_attention_layers": [1]})),
+            (
+                "norms of queries and keys, biases",
+                json!({"qk_norm": true, "qkv_bias": true, "output_bias": true, "mlp_bias": true}),
+            ),
             ("one key head", json!({"num_key_value_heads": 1})),
             ("a key head each", json!({"num_key_value_heads": 4, "hidden_act": "gelu_erf"})),
             (
