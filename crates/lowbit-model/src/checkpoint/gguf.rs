@@ -194,7 +194,12 @@ fn vocabulary(checkpoint: &Checkpoint) -> Result<Vec<(String, Field)>, Error> {
         _ => e,
     })?;
     let table = checkpoint.listing().params().iter().find(|p| p.role == Role::Embedding);
-    let mut fields = tokenizer.gguf_fields(table.map_or(0, |table| table.rows))?;
+    let rows = table.map_or(0, |table| table.rows);
+    if tokenizer.vocab_size() > rows {
+        let text = format!("GGUF: the tokenizer has {} entries, but the table of tokens", tokenizer.vocab_size());
+        return Err(Error::usage(format!("{text} {rows} rows; llama.cpp refuses such files")));
+    }
+    let mut fields = tokenizer.gguf_fields(rows)?;
     for (key, id) in special_keys(card.bos_token_id, &card.eos_token_ids, |id| tokenizer.name(id))? {
         fields.retain(|(other, _)| other != key);
         fields.push((key.into(), Field::U32(id)));

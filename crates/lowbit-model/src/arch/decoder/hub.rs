@@ -25,6 +25,8 @@ pub(crate) struct Switches {
     pub attention_bias: Bias,
     /// Biases of the feed-forward.
     pub mlp_bias: Bias,
+    /// Norms before the output and down projections; a family without them has them where they are stored.
+    pub sub_norm: bool,
     /// Norms of queries and keys per head.
     pub qk_norm: bool,
     /// Which layers have sliding windows.
@@ -71,6 +73,7 @@ pub(crate) const LLAMA: Switches = Switches {
     head_dim: None,
     attention_bias: Bias::Key,
     mlp_bias: Bias::Key,
+    sub_norm: false,
     qk_norm: false,
     windows: Windows::Never,
 };
@@ -116,7 +119,9 @@ pub(crate) fn config(network: &Published, switches: &Switches) -> Result<Network
         rope_theta: rotary.theta,
         rope_scaling: rotary.scaling,
         rms_norm_eps: keys.get("rms_norm_eps")?.unwrap_or(switches.rms_norm_eps),
-        sub_norm: (network.stores)(".attn_sub_norm.weight") || (network.stores)(".ffn_sub_norm.weight"),
+        sub_norm: switches.sub_norm
+            || (network.stores)(".attn_sub_norm.weight")
+            || (network.stores)(".ffn_sub_norm.weight"),
         qk_norm: switches.qk_norm,
         qkv_bias: attention_bias || switches.attention_bias == Bias::Qkv,
         output_bias: attention_bias,

@@ -11,6 +11,7 @@ const SWITCHES: Switches = Switches {
     act: Activation::Relu2,
     kv_heads: Some(5),
     mlp_bias: Bias::Never,
+    sub_norm: true,
     ..hub::LLAMA
 };
 

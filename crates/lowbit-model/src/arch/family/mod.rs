@@ -70,6 +70,10 @@ impl Published<'_> {
                 self.keys.notice(text);
                 Ok(false)
             }
+            (false, false) if (self.stores)("score.weight") => {
+                let text = "`score.weight` is stored in place of an output matrix: the network is a classifier of transformers";
+                Err(Error::config("architectures", format!("{text}, of which only language models are read")))
+            }
             (false, false) => {
                 let what = if said.is_some() { "is false" } else { "is missing" };
                 let text = format!(

@@ -95,10 +95,10 @@ pub(super) fn read(
 
 fn quantization(keys: &Keys, family: &Family) -> Result<Quantization, Error> {
     let field = "quantization_config";
-    let Some(inner) = keys.get::<Map<String, Value>>(field)? else {
+    let Some(inner) = keys.object(field)? else {
         return Ok(if family.ternary { Quantization::Bitnet(None) } else { Quantization::None });
     };
-    let inner = Keys::new(&inner);
+    let inner = Keys::new(inner);
     let method: String = inner.get("quant_method")?.unwrap_or_default();
     if method != "bitnet" {
         let text = format!("has `quant_method` `{}`; supported: bitnet", show(&method));

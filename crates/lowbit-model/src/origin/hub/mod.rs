@@ -73,7 +73,14 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
         Quantization::None => (false, None),
     };
     card.trained_for = bitnet.then(|| "bitnet".to_string());
-    Ok(Box::new(Hub { directory, shards, card, recipe: recipe::find(recipe)?, bitnet, scale, notices }))
+    let mut hub = Hub { directory, shards, card, recipe: recipe::find(recipe)?, bitnet, scale, notices };
+    if read.quantization == Quantization::Bitnet(None) && hub.holds_masters()? {
+        let config = hub.directory.join(CONFIG_FILE);
+        let text =
+            "`quantization_config` is missing; weights are rounded to ternary, as networks of this model_type are";
+        hub.notices.push(format!("{}: {text} trained (`--recipe f32` keeps them)", config.display()));
+    }
+    Ok(Box::new(hub))
 }
 
 fn directory_of(path: &Path) -> PathBuf {
@@ -176,8 +183,7 @@ impl Origin for Hub {
             };
             return Packed::stack(format, spec.rows, spec.cols, pool, pack).map(Some);
         }
-        // Masters are seen by their first row.
-        let master = self.rows(spec, 0..spec.rows.min(1))?.is_some_and(|row| ternary::scale_of(&row).is_none());
+        let master = self.is_master(spec)?;
         let weights = if master { Vec::new() } else { self.floats(spec)? };
         let Some(scale) = ternary::scale_of(&weights).filter(|_| !master) else {
             return match self.shards.entry(&scale_name(spec)).filter(|_| self.scale.is_some()) {
@@ -201,6 +207,21 @@ impl Origin for Hub {
 }
 
 impl Hub {
+    /// Whether the body is not ternary yet, as its first row tells.
+    fn holds_masters(&self) -> Result<bool, Error> {
+        let listing = Listing::new(&self.card.config)?;
+        let stored = |spec: &&ParamSpec| spec.role == Role::Body && self.shards.entry(&spec.name).is_some();
+        match listing.params().iter().find(stored) {
+            Some(spec) => self.is_master(spec),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether the first row of a matrix is not ternary.
+    fn is_master(&self, spec: &ParamSpec) -> Result<bool, Error> {
+        Ok(self.rows(spec, 0..spec.rows.min(1))?.is_some_and(|row| ternary::scale_of(&row).is_none()))
+    }
+
     /// Why a tensor is refused that the configuration does not ask for.
     fn surplus(&self, name: &str) -> Error {
         let (file, stored) = (self.shards.file_of(name), self.shards.stored_name(name));
