@@ -5,6 +5,8 @@ use crate::metrics::{self, Confusion};
 use crate::quickstart;
 use crate::read::{self, Column, Format, Limits, Rows, Table};
 use crate::record::{Measure, SplitFacts, TaskFacts};
+use lowbit_base::name::check_part;
+use lowbit_base::{did_you_mean, file};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -127,11 +129,11 @@ pub fn find(name_or_path: &str) -> Result<Task, Error> {
     }
     let path = Path::new(name_or_path);
     if path.extension() == Some(OsStr::new("toml")) {
-        let text = std::fs::read_to_string(path).map_err(|cause| Error::io(path, &cause))?;
+        let text = file::read_text(path, file::DESCRIPTION)?;
         return Task::parse(&text, path);
     }
     let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
-    let (hint, known) = (lowbit_base::did_you_mean(name_or_path, names.iter().copied()), names.join(", "));
+    let (hint, known) = (did_you_mean(name_or_path, names.iter().copied()), names.join(", "));
     Err(Error::usage(format!("unknown task `{name_or_path}`{hint} The tasks are {known}; or name a .toml file")))
 }
 
@@ -177,10 +179,7 @@ impl Task {
     }
 
     fn check(&self) -> Result<(), String> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if self.name.is_empty() || !self.name.chars().all(plain) {
-            return Err(format!("name {:?} must be letters, digits, `_` and `-`", self.name));
-        }
+        check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
         if self.version == 0 {
             return Err("version 0: versions count from 1".into());
         }

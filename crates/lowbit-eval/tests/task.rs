@@ -130,7 +130,7 @@ fn unknown_tasks_are_refused_with_the_list() {
     };
     assert_eq!(
         refused("agnews"),
-        "unknown task `agnews` (did you mean `ag_news`?): the tasks are ag_news, quickstart, sst2, or name a .toml file"
+        "unknown task `agnews`; did you mean `ag_news`? The tasks are ag_news, quickstart, sst2; or name a .toml file"
     );
     assert_eq!(refused("xyz"), "unknown task `xyz`: the tasks are ag_news, quickstart, sst2, or name a .toml file");
     assert_eq!(task::find("absent.toml").unwrap_err().kind, Kind::Io);
@@ -197,7 +197,7 @@ fn task_files_are_checked() {
     };
     assert_eq!(
         refused("name = \"own\"", "name = \"o n\""),
-        "own.toml: name \"o n\" must be letters, digits, `_` and `-`"
+        "own.toml: `name`: `o n` is no plain name: use letters, digits, `.`, `_` and `-`, no dot at either end, at most 200 bytes"
     );
     assert_eq!(refused("version = 3", "version = 0"), "own.toml: version 0: versions count from 1");
     assert_eq!(refused("\"no\", \"yes\"", "\"no\""), "own.toml: 1 classes: a task needs 2 to 32768");

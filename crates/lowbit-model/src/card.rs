@@ -2,11 +2,9 @@
 
 use crate::arch::family::keys::NOT_FINITE;
 use crate::arch::{ARCHITECTURES, FORMER_NAMES};
-use crate::container::foreign::pointer;
-use crate::container::{show, write_atomic};
-use crate::origin::absent::dangling;
+use crate::container::{read_small, show};
 use crate::{Config, Error};
-use lowbit_base::did_you_mean;
+use lowbit_base::{did_you_mean, file};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -67,6 +65,11 @@ impl Card {
     /// # Errors
     /// When writing fails.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
+        file::replace(path, self.to_json().as_bytes())
+    }
+
+    /// The content of `config.json`.
+    pub fn to_json(&self) -> String {
         let mut value = serde_json::to_value(&self.config).expect("a configuration is plain data");
         let map = value.as_object_mut().expect("a configuration is an object");
         map.insert("labels".into(), json!(self.labels));
@@ -83,7 +86,7 @@ impl Card {
         if let Some(template) = &self.chat_template {
             map.insert("chat_template".into(), json!(template));
         }
-        write_atomic(path, format!("{value:#}\n").as_bytes())
+        format!("{value:#}\n")
     }
 
     fn from_map(mut map: Map<String, Value>) -> Result<Card, Error> {
@@ -130,14 +133,7 @@ impl Card {
 /// # Errors
 /// When the file is not regular, too large, or holds something else.
 pub(crate) fn read_map(path: &Path) -> Result<(Map<String, Value>, Vec<String>), Error> {
-    let meta = std::fs::metadata(path).map_err(|e| dangling(path).unwrap_or_else(|| Error::io(path, &e)))?;
-    if !meta.is_file() || meta.len() > MAX_BYTES {
-        return Err(Error::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
-    }
-    let text = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-    if let Some(text) = pointer(&text) {
-        return Err(Error::input(path, text));
-    }
+    let text = read_small(path, MAX_BYTES)?;
     let mut map: Map<String, Value> = serde_json::from_slice(&quoted(&text))
         .map_err(|e| Error::input(path, format!("not a JSON object of a model: {e}")))?;
     let ignored = CODE_KEYS.iter().filter(|key| map.remove(**key).is_some());

@@ -3,6 +3,7 @@
 
 mod common;
 
+use lowbit_base::file::Set;
 use lowbit_model::Tokenizer;
 use lowbit_model::container::gguf::{Field, Gguf, GgufWriter};
 use serde_json::Value;
@@ -70,6 +71,13 @@ fn tokens_are_those_of_the_references() {
     }
 }
 
+/// Writes a tokenizer into a model directory.
+fn save(tokenizer: &Tokenizer, directory: &Path) {
+    let mut set = Set::open(directory).expect("a directory");
+    tokenizer.save_in(&mut set).expect("written");
+    set.commit().expect("in place");
+}
+
 #[test]
 fn files_round_trip() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -77,7 +85,7 @@ fn files_round_trip() {
     for (name, tokenizer) in vocabularies() {
         // What another tokenizer left must not be taken for this one's.
         std::fs::write(directory.path().join("tokenizer.json"), "{}").expect("written");
-        tokenizer.save_in(directory.path()).expect("written");
+        save(&tokenizer, directory.path());
         let found = Tokenizer::find(directory.path()).expect("there");
         assert_eq!(found.file_name().and_then(|n| n.to_str()), Some(tokenizer.file_name()), "{name}");
         let loaded = Tokenizer::load(&found).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -89,7 +97,7 @@ fn files_round_trip() {
         for id in (0..tokenizer.vocab_size() as u32).step_by(37) {
             assert_eq!(loaded.token_bytes(id), tokenizer.token_bytes(id), "{name}: token {id}");
         }
-        loaded.save_in(directory.path()).expect("written");
+        save(&loaded, directory.path());
         let again = Tokenizer::load(&found).expect("valid");
         assert_eq!(again.vocab_size(), tokenizer.vocab_size(), "{name}");
     }

@@ -21,7 +21,6 @@ mod params;
 mod qat;
 mod random;
 mod state;
-mod storage;
 mod tape;
 mod trainer;
 mod windows;

@@ -1,11 +1,14 @@
 //! `metrics.jsonl`: one line per update.
 
 use crate::Error;
-use crate::storage::{Disk, replace};
+use lowbit_base::file;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// Largest file, bytes.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// What one update did.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,17 +37,15 @@ impl Metrics {
     /// Opens the file of a run that has done `step` updates; lines beyond them are dropped.
     pub(crate) fn open(run: &Path, step: u64) -> Result<Self, Error> {
         let path = run.join("metrics.jsonl");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(Error::io(&path, &e)),
-        };
+        let text = if path.exists() { file::read(&path, MAX_BYTES)? } else { Vec::new() };
+        // A torn last line may end anywhere.
+        let text = String::from_utf8_lossy(&text);
         let belongs = |line: &&str| serde_json::from_str::<StepMetrics>(line).is_ok_and(|m| m.step <= step);
         let kept: String = text.lines().filter(belongs).flat_map(|line| [line, "\n"]).collect();
         if kept != text {
-            replace(&Disk, &path, |file| file.write_all(kept.as_bytes()))?;
+            file::replace(&path, kept.as_bytes())?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, &e))?;
+        let file = file::append(&path)?;
         Ok(Metrics { path, file })
     }
 
@@ -71,7 +72,7 @@ mod tests {
         metrics.file.write_all(b"{\"step\": 6, \"lo").unwrap();
         let mut metrics = Metrics::open(dir.path(), 3).unwrap();
         metrics.append(&line(4)).unwrap();
-        let text = fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
         let read: Vec<StepMetrics> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(read, [1, 2, 3, 4].map(line));
     }

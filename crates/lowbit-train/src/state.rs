@@ -2,9 +2,9 @@
 //! everything before it. A file is complete when the hash fits, so a torn or altered one is noticed and the one before is
 //! taken.
 
-use crate::Error;
 use crate::params::Params;
-use crate::storage::{Lock, Storage, remove_orphans, replace};
+use crate::{Error, Kind};
+use lowbit_base::file::{self, Lock, Replacement};
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -18,6 +18,8 @@ use std::str::FromStr;
 const FORMAT: &str = "lowbit-train-state 1";
 /// States that are kept.
 const KEEP: usize = 2;
+/// Bytes of a state beside three numbers for each parameter.
+const MAX_HEADER: u64 = 64 << 20;
 /// The tensor that holds the hash.
 const HASH: &str = "sha256";
 const HASH_BYTES: usize = 32;
@@ -74,9 +76,9 @@ impl States {
     /// When another process holds the lock, or the directory cannot be written.
     pub(crate) fn open(run: &Path) -> Result<Self, Error> {
         let directory = run.join("checkpoints");
-        fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, &e))?;
+        file::make(&directory)?;
         let lock = Lock::acquire(&directory)?;
-        remove_orphans(&directory)?;
+        lock.sweep();
         Ok(States { directory, _lock: lock })
     }
 
@@ -97,18 +99,14 @@ impl States {
     }
 
     /// Saves a state, then removes all but the newest ones.
-    pub(crate) fn save(
-        &self,
-        storage: &dyn Storage,
-        params: &Params,
-        progress: &Progress,
-        identity: &Identity,
-    ) -> Result<(), Error> {
+    pub(crate) fn save(&self, params: &Params, progress: &Progress, identity: &Identity) -> Result<(), Error> {
         let path = self.path(progress.step);
-        replace(storage, &path, |file| write_state(file, params, progress, identity))?;
+        let mut file = Replacement::create(&path)?;
+        write_state(&mut file, params, progress, identity).map_err(|e| Error::io(&path, &e))?;
+        file.commit()?;
         for old in self.steps()?.into_iter().skip(KEEP) {
             let path = self.path(old);
-            storage.remove(&path).map_err(|e| Error::io(&path, &e))?;
+            fs::remove_file(&path).map_err(|e| Error::io(&path, &e))?;
         }
         Ok(())
     }
@@ -134,10 +132,17 @@ impl States {
         warn: &mut dyn FnMut(&str),
     ) -> Result<Option<Progress>, Error> {
         let steps = self.steps()?;
-        let mut last = None;
+        let (mut last, most) = (None, MAX_HEADER + 12 * params.count() as u64);
         for &step in &steps {
             let path = self.path(step);
-            let bytes = fs::read(&path).map_err(|e| Error::io(&path, &e))?;
+            let bytes = match file::read(&path, most) {
+                Err(e) if e.kind == Kind::Input => {
+                    warn(&format!("{e}; trying the state before"));
+                    last = Some(e);
+                    continue;
+                }
+                bytes => bytes?,
+            };
             let state = match verify(&path, &bytes) {
                 Ok(state) => {
                     same_run(&path, &state, identity)?;

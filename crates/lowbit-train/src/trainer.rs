@@ -9,7 +9,6 @@ use crate::network::Network;
 use crate::optim;
 use crate::random::hash;
 use crate::state::{Identity, Plan, Progress, States};
-use crate::storage::{Disk, Storage};
 use crate::tape::Pass;
 use crate::{Error, Params};
 use lowbit_kernels::{Cpu, ops};
@@ -107,14 +106,13 @@ pub struct Outcome {
 /// holds another run. Io: reading or writing failed, or another process trains there. Numeric: loss or gradient became
 /// NaN or infinite; the last checkpoint is kept.
 pub fn train(job: &Job, directory: &Path, cpu: &Cpu, observer: &mut dyn Observer) -> Result<Outcome, Error> {
-    Session::open(job, directory, cpu, &Disk, observer)?.run(observer)
+    Session::open(job, directory, cpu, observer)?.run(observer)
 }
 
 /// A run in progress.
 struct Session<'a> {
     job: Job<'a>,
     directory: &'a Path,
-    storage: &'a dyn Storage,
     cpu: Cpu,
     states: States,
     identity: Identity,
@@ -129,13 +127,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(
-        job: &Job<'a>,
-        directory: &'a Path,
-        cpu: &Cpu,
-        storage: &'a dyn Storage,
-        observer: &mut dyn Observer,
-    ) -> Result<Self, Error> {
+    fn open(job: &Job<'a>, directory: &'a Path, cpu: &Cpu, observer: &mut dyn Observer) -> Result<Self, Error> {
         let config = job.config;
         config.validate(job.data.len())?;
         let mut network = Network::new(cpu, &job.card.config, config.seed, config.qat)?;
@@ -150,7 +142,7 @@ impl<'a> Session<'a> {
         let progress = restored.unwrap_or(Progress { step: 0, position: 0, seconds: 0.0, first_loss: None });
         if resumed_from.is_none() {
             // Finds out now, not after hours, whether the directory can hold a state.
-            states.save(storage, network.params(), &progress, &identity)?;
+            states.save(network.params(), &progress, &identity)?;
         }
         let metrics = Metrics::open(directory, progress.step)?;
         let divergence = Divergence::new(steps, progress.first_loss);
@@ -158,7 +150,6 @@ impl<'a> Session<'a> {
         Ok(Session {
             job: *job,
             directory,
-            storage,
             cpu,
             states,
             identity,
@@ -282,7 +273,7 @@ impl<'a> Session<'a> {
     }
 
     fn save(&mut self) -> Result<(), Error> {
-        self.states.save(self.storage, self.network.params(), &self.progress, &self.identity)?;
+        self.states.save(self.network.params(), &self.progress, &self.identity)?;
         self.saved = self.progress.step;
         Ok(())
     }
@@ -341,7 +332,7 @@ fn identity(job: &Job, from: String) -> Identity {
 mod tests {
     use super::*;
     use crate::Kind;
-    use crate::storage::tests::Failing;
+    use lowbit_base::file::faults::{self, Fault};
     use lowbit_model::exec::Batch;
 
     struct Tokens;
@@ -376,9 +367,8 @@ mod tests {
         let (mut failures, mut finished) = (0, false);
         while !finished {
             let dir = tempfile::tempdir().unwrap();
-            let storage = Failing::after(failures);
-            let session = Session::open(&job, dir.path(), &cpu, &storage, &mut ());
-            match session.and_then(|session| session.run(&mut ())) {
+            let fault = Some(Fault::From(failures));
+            match faults::with(fault, || train(&job, dir.path(), &cpu, &mut ())).1 {
                 Ok(_) => finished = true,
                 Err(error) => {
                     assert_eq!(error.kind, Kind::Io, "{error}");
@@ -388,6 +378,15 @@ mod tests {
             }
             train(&job, dir.path(), &cpu, &mut ()).unwrap();
             assert!(weights(dir.path()) == weights(whole.path()), "after {failures} operations");
+            let orphans = |dir: &Path| {
+                let names = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name());
+                names.filter(|name| name.to_string_lossy().starts_with(".lowbit")).count()
+            };
+            assert_eq!(
+                orphans(dir.path()) + orphans(&dir.path().join("checkpoints")),
+                0,
+                "after {failures} operations"
+            );
         }
         assert!(failures > 30, "only {failures} operations could fail");
     }

@@ -195,7 +195,7 @@ fn damaged_states_fall_back_to_the_one_before() {
             damage(&mut bytes);
             fs::write(path, bytes).unwrap();
         };
-        let orphan = dir.path().join("checkpoints/step-0000000006.safetensors.partial");
+        let orphan = dir.path().join("checkpoints/.lowbit-0123456789abcdef.tmp");
         fs::write(&orphan, "half").unwrap();
         spoil(&states(dir.path())[1]);
         let mut watch = Watch::default();

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::suite::{self, Contender, Suite};
 use crate::training::Interrupt;
 use crate::{host, output, training};
+use lowbit_base::file::{self, Lock};
 use lowbit_eval::baseline::BASELINES;
 use lowbit_eval::read::Rows;
 use lowbit_eval::record::{Record, Results, TaskFacts};
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Largest record of a contender that is kept, bytes.
+const MAX_KEPT: u64 = 256 << 20;
 /// Training rows that show which activations are outliers.
 const CALIBRATION_ROWS: usize = 128;
 
@@ -51,6 +54,8 @@ struct Comparison<'a> {
     out: PathBuf,
     cpu: &'a Cpu,
     interrupt: &'a Interrupt,
+    /// Keeps other comparisons out of the directory.
+    _lock: Lock,
 }
 
 /// Makes, scores and times every contender and writes the report; returns its directory and the records.
@@ -65,7 +70,7 @@ pub fn run(
     interrupt: &Interrupt,
 ) -> Result<(PathBuf, Results), Failure> {
     let (task, splits) = suite::load(suite, data)?;
-    let out = directory(suite, out)?;
+    let (out, lock) = directory(suite, out)?;
     output::note(format!("{}: {}", suite.name, task.about));
     let tokenizer = suite.make_tokenizer(&splits.train)?;
     let stamp = Stamp {
@@ -75,7 +80,8 @@ pub fn run(
         isa: cpu.isa.name().into(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let mut comparison = Comparison { suite, task, splits, tokenizer, rows: None, stamp, out, cpu, interrupt };
+    let mut comparison =
+        Comparison { suite, task, splits, tokenizer, rows: None, stamp, out, cpu, interrupt, _lock: lock };
     let mut records = Vec::new();
     for (i, contender) in suite.contender.iter().enumerate() {
         output::note(format!("[{}/{}] {}", i + 1, suite.contender.len(), contender.name));
@@ -84,9 +90,10 @@ pub fn run(
     comparison.finish(records)
 }
 
-/// Where the comparison lives: the directory asked for, an unfinished one of the same suite, or a new one.
-fn directory(suite: &Suite, asked: Option<&Path>) -> Result<PathBuf, Failure> {
-    let same = |dir: &Path| std::fs::read_to_string(dir.join("suite.toml")).is_ok_and(|text| text == suite.text);
+/// Where the comparison lives, locked: the directory asked for, an unfinished one of the same suite, or a new one.
+fn directory(suite: &Suite, asked: Option<&Path>) -> Result<(PathBuf, Lock), Failure> {
+    let written = |dir: &Path| file::read_text(&dir.join("suite.toml"), file::DESCRIPTION);
+    let same = |dir: &Path| written(dir).is_ok_and(|text| text == suite.text);
     let unfinished = || {
         let prefix = format!("{}-", suite.name);
         let entries = std::fs::read_dir("runs").ok()?.filter_map(Result::ok).map(|e| e.path());
@@ -101,9 +108,10 @@ fn directory(suite: &Suite, asked: Option<&Path>) -> Result<PathBuf, Failure> {
         return Err(Failure::input(&out, "holds the comparison of another suite; name another directory with --out"));
     }
     let contenders = out.join("contenders");
-    std::fs::create_dir_all(&contenders).map_err(|e| Failure::io(&contenders, &e))?;
-    output::replace(&out.join("suite.toml"), suite.text.as_bytes())?;
-    Ok(out)
+    file::make(&contenders)?;
+    let lock = Lock::acquire(&contenders)?;
+    file::replace(&out.join("suite.toml"), suite.text.as_bytes())?;
+    Ok((out, lock))
 }
 
 /// The time now as `YYYYMMDDTHHMMSSZ`.
@@ -137,7 +145,7 @@ impl Comparison<'_> {
             return Err(Failure::interrupted(&self.out));
         }
         let kept = self.home(&contender.name).join("record.json");
-        if let Ok(bytes) = std::fs::read(&kept)
+        if let Ok(bytes) = file::read(&kept, MAX_KEPT)
             && let Ok(Kept { stamp, record }) = serde_json::from_slice(&bytes)
             && stamp == self.stamp
             && self.is_whole(&record)
@@ -153,7 +161,7 @@ impl Comparison<'_> {
         record.detail.note = contender.note.clone();
         record.detail.about = Some(contender.recipe()?.summary.into());
         let bytes = serde_json::to_vec(&Kept { stamp: self.stamp.clone(), record: record.clone() });
-        output::replace(&kept, &bytes.map_err(|e| Failure::input(&kept, e))?)?;
+        file::replace(&kept, &bytes.map_err(|e| Failure::input(&kept, e))?)?;
         Ok(record)
     }
 

@@ -2,6 +2,8 @@
 
 use crate::failure::{Code, Failure};
 use crate::output;
+use lowbit_base::file;
+use lowbit_base::name::check_part;
 use lowbit_eval::language::Text;
 use lowbit_eval::read::{self, Limits};
 use lowbit_eval::task;
@@ -87,7 +89,7 @@ pub fn find(name_or_path: &str) -> Result<Option<Language>, Failure> {
     if path.extension().is_none_or(|e| e != "toml") {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+    let text = file::read_text(path, file::DESCRIPTION)?;
     let table: Option<toml::Table> = toml::from_str(&text).ok();
     let kind = table.as_ref().and_then(|table| table.get("kind")).and_then(|kind| kind.as_str());
     match kind {
@@ -107,6 +109,7 @@ fn parse(text: &str, path: &Path) -> Result<Language, Failure> {
 
 impl Language {
     fn check(&self) -> Result<(), String> {
+        check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
         if !(0.0..1.0).contains(&self.held_out) {
             return Err(format!("`held_out` is {}; it must be at least 0 and below 1", self.held_out));
         }
@@ -175,7 +178,7 @@ impl Language {
     /// When writing fails; an earlier file is then as it was.
     pub fn save(&self, path: &Path) -> Result<(), Failure> {
         let text = toml::to_string(self).map_err(|e| Failure::input(path, e))?;
-        output::replace(path, text.as_bytes())
+        Ok(file::replace(path, text.as_bytes())?)
     }
 
     /// The held-out part of the texts; the tokens between texts are predicted too.

@@ -6,7 +6,6 @@ use lowbit_base::escaped;
 use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, Tool};
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -151,26 +150,6 @@ pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = if text.is_ascii() { text } else { text.chars().map(safe).collect() };
     line(text);
     Ok(())
-}
-
-/// Writes a file under a temporary name, then renames it.
-///
-/// # Errors
-/// When writing fails; an earlier file is then as it was.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = Path::new(&temporary);
-    let write = || {
-        let mut file = std::fs::File::create(temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(temporary, path)
-    };
-    write().map_err(|e| {
-        let _ = std::fs::remove_file(temporary);
-        Failure::io(path, &e)
-    })
 }
 
 /// A word as a shell takes it: in single quotes where it needs them.

@@ -1,6 +1,8 @@
 //! A suite: a task, a network, and contenders that are trained or made from one another.
 
 use crate::failure::Failure;
+use lowbit_base::file;
+use lowbit_base::name::check_part;
 use lowbit_eval::read::Rows;
 use lowbit_eval::task::{self, Splits, Task};
 use lowbit_model::{Card, Config, Recipe, Tokenizer, recipe};
@@ -89,7 +91,7 @@ pub fn find(name_or_path: &str) -> Result<Suite, Failure> {
     }
     let path = Path::new(name_or_path);
     if path.extension().is_some_and(|e| e == "toml") {
-        let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+        let text = file::read_text(path, file::DESCRIPTION)?;
         return parse(&text, path);
     }
     let hint = lowbit_base::did_you_mean(name_or_path, &names);
@@ -111,16 +113,14 @@ fn parse(text: &str, path: &Path) -> Result<Suite, Failure> {
 
 impl Suite {
     fn check(&self) -> Result<(), String> {
+        check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
         if self.contender.len() > MOST {
             return Err(format!("{} contenders: a suite has {MOST} at most; split it", self.contender.len()));
         }
         let mut trained = HashMap::new();
         for contender in &self.contender {
             let name = &contender.name;
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-                return Err(format!("contender `{name}`: a name is made of letters, digits, `.`, `_` and `-`"));
-            }
+            check_part(name).map_err(|e| format!("contender {e}"))?;
             if trained.contains_key(name) {
                 return Err(format!("contender `{name}` stands twice"));
             }

@@ -227,7 +227,7 @@ fn wrong_arguments() {
     wrong(&["-p", "x", "--system", "s", "--no-chat"], 2, &["--no-chat"]);
     wrong(&["-i", "--json"], 2, &["--json is for one answer"]);
     wrong(&["-f", "absent.txt"], 5, &["absent.txt"]);
-    wrong(&["-f", "m"], 3, &["m: is not a regular file"]);
+    wrong(&["-f", "m"], 3, &["m: is a directory, not a regular file"]);
     let long = "x".repeat(200);
     wrong(&["-p", &long], 2, &["the context of 160 tokens is full", "217", "say less"]);
     wrong(&["-p", &long, "-c", "100"], 2, &["--context up to 160"]);

@@ -39,6 +39,13 @@ impl Lock {
 }
 
 impl Lock {
+    /// Removes what killed processes left half written in the folder.
+    pub fn sweep(&self) {
+        if let Ok(own) = self.metadata() {
+            super::replace::sweep(super::folder::of(&self.path), &own);
+        }
+    }
+
     /// What the system knows of the file, whose owner is this process's user.
     pub(super) fn metadata(&self) -> Result<std::fs::Metadata, Error> {
         self.file.metadata().map_err(|e| Error::io(&self.path, &e))

@@ -7,6 +7,9 @@
 //!
 //! What a killed process left is removed by the next that writes into the folder.
 
+/// Largest description that a person writes (a task, a suite), bytes.
+pub const DESCRIPTION: u64 = 1 << 20;
+
 mod disk;
 mod folder;
 mod lock;
@@ -18,6 +21,6 @@ mod set;
 pub use disk::faults;
 pub use folder::make;
 pub use lock::Lock;
-pub use open::{open, read, read_text};
+pub use open::{append, open, read, read_text};
 pub use replace::{Replacement, replace};
 pub use set::{Part, Set, settle};

@@ -1,5 +1,6 @@
 //! Reading regular files.
 
+use super::folder::replaceable;
 use crate::{Error, Kind};
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -52,6 +53,28 @@ pub fn read_text(path: &Path, most: u64) -> Result<String, Error> {
         Some(rest) => rest.into(),
         None => text,
     })
+}
+
+/// Opens a regular file for writing at its end, and makes it if need be. A link is not followed, and a file with a second
+/// name, which may be one that was planted, is refused.
+///
+/// # Errors
+/// [`Kind::Io`] when it is no such file, or cannot be opened; names the file.
+pub fn append(path: &Path) -> Result<File, Error> {
+    let failed = |e: io::Error| Error::io(path, &e);
+    replaceable(path)?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    regular(path, &metadata)?;
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
+        return Err(Error::new(Kind::Io, "has a second name, whose content would change too; remove it").in_file(path));
+    }
+    Ok(file)
 }
 
 fn open_with_size(path: &Path) -> Result<(File, u64), Error> {
@@ -134,6 +157,22 @@ mod tests {
         // Files of the system tell no size.
         assert!(read(Path::new("/proc/self/status"), 1 << 20).unwrap().starts_with(b"Name:"));
         assert!(read(Path::new("/proc/self/status"), 10).unwrap_err().message.contains("more than the 10"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn appending_follows_no_link() {
+        use std::io::Write;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for text in ["a", "b"] {
+            append(&at("log")).unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        assert_eq!(std::fs::read(at("log")).unwrap(), b"ab");
+        std::os::unix::fs::symlink(at("log"), at("soft")).unwrap();
+        assert!(append(&at("soft")).unwrap_err().message.contains("is a symbolic link"));
+        std::fs::hard_link(at("log"), at("hard")).unwrap();
+        assert!(append(&at("hard")).unwrap_err().message.contains("second name"));
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub fn replace(target: &Path, content: &[u8]) -> Result<(), Error> {
 }
 
 /// Removes what killed processes of this user left half written in a folder. What cannot be removed stays.
-fn sweep(folder: &Path, own: &Metadata) {
+pub(super) fn sweep(folder: &Path, own: &Metadata) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();

@@ -5,7 +5,7 @@
 //! the next process that opens the folder:
 //!
 //! * `.lowbit-ID.NAME.tmp`: the new file; gone once it has its name.
-//! * `.lowbit-ID.NAME.old`: the file that it replaces; `.none` when there was none.
+//! * `.lowbit-ID.NAME.old`: the file that it replaces, or one that disappears; `.none` when there was none.
 //!
 //! While one new file has not got its name, the old ones count; from then on, the new ones do.
 
@@ -39,6 +39,8 @@ pub struct Set {
     id: String,
     /// Files that are complete, in the order they get their names.
     names: Vec<String>,
+    /// Files that will disappear.
+    removed: Vec<String>,
     done: bool,
 }
 
@@ -60,7 +62,7 @@ impl Set {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let made = make(folder)?;
         let (folder, id) = (folder.to_path_buf(), folder::digits());
-        let mut set = Set { folder, made, lock: None, id, names: Vec::new(), done: false };
+        let mut set = Set { folder, made, lock: None, id, names: Vec::new(), removed: Vec::new(), done: false };
         let lock = Lock::acquire(&set.folder)?;
         tidy(&set.folder, &lock)?;
         set.lock = Some(lock);
@@ -110,16 +112,29 @@ impl Set {
         self.add(part)
     }
 
+    /// Has a file disappear with the others, if it is there.
+    ///
+    /// # Panics
+    /// When the name is none that [`check_part`] allows.
+    pub fn remove(&mut self, name: &str) {
+        check_part(name).expect("a plain name");
+        self.removed.push(name.into());
+    }
+
     /// Gives all files their names.
     ///
     /// # Errors
     /// [`Kind::Io`](crate::Kind::Io) when that fails; the folder is then as it was, or all new files have their names.
     pub fn commit(mut self) -> Result<(), Error> {
-        for name in &self.names {
-            self.keep(name)?;
-        }
+        self.names.iter().try_for_each(|name| self.keep(name))?;
+        self.removed.retain(|name| self.folder.join(name).symlink_metadata().is_ok());
+        self.removed.iter().try_for_each(|name| self.keep(name))?;
         let synced = |folder: &Path| disk::sync_folder(folder).map_err(|e| Error::io(folder, &e));
         synced(&self.folder)?;
+        for name in &self.removed {
+            let target = self.folder.join(name);
+            disk::remove(&target).map_err(|e| Error::io(&target, &e))?;
+        }
         for name in &self.names {
             let target = self.folder.join(name);
             disk::rename(&self.path(name, NEW), &target).map_err(|e| Error::io(&target, &e))?;

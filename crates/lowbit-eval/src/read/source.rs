@@ -47,22 +47,13 @@ pub(super) static COMPRESSIONS: &[Compression] = &[
 
 /// Opens a regular file; refuses what could block or never end, and says what to do when there is none.
 pub(super) fn regular_file(path: &Path) -> Result<File, Error> {
-    let metadata = std::fs::metadata(path).map_err(|cause| match cause.kind() {
-        io::ErrorKind::NotFound => Error {
-            kind: Kind::Io,
-            path: Some(path.into()),
-            line: None,
-            message: "no such file: check the name, or the data directory (--data DIR, LOWBIT_DATA)".into(),
-        },
-        _ => Error::io(path, &cause),
-    })?;
-    if metadata.is_dir() {
-        return Err(Error::input(path, "is a directory: name a file in it"));
-    }
-    if !metadata.is_file() {
-        return Err(Error::input(path, "is not a regular file: copy its content to one first"));
-    }
-    File::open(path).map_err(|cause| Error::io(path, &cause))
+    lowbit_base::file::open(path).map_err(|error| match path.symlink_metadata() {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            let message = "no such file: check the name, or the data directory (--data DIR, LOWBIT_DATA)";
+            Error::new(Kind::Io, message).in_file(path)
+        }
+        _ => error,
+    })
 }
 
 /// The compression that the first bytes of a file show. A name that promises another one is refused.

@@ -32,12 +32,13 @@ pub use verify::hashes;
 use crate::Error;
 use crate::record::{Results, SCHEMA_VERSION};
 use document::{Block, Document};
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use lowbit_base::file::{self, Set};
+use std::path::Path;
 
 /// Name of the file with the records.
 pub const RESULTS: &str = "results.json";
+/// Largest such file, bytes.
+const MAX_BYTES: u64 = 1 << 30;
 /// Check whose failure keeps the report from being written at all.
 const REFUSED_BY: u32 = 35;
 
@@ -54,20 +55,21 @@ static OUTPUTS: &[Output] = &[
     Output { name: "results.csv", render: |_, results| table_csv::render(results) },
 ];
 
-/// Writes `results.json`, `report.html`, `report.md` and `results.csv` into `dir` (made if missing), each under a temporary
-/// name that is then renamed. Returns the findings.
+/// Writes `results.json`, `report.html`, `report.md` and `results.csv` into `dir` (made if missing), all together. Returns the
+/// findings.
 ///
 /// A failed check is an error of kind [`Check`](crate::error::Kind::Check) naming the checks; the files are written nevertheless, with the
 /// failures at their top, unless the text holds a placeholder or a value that is no number: then only the records are.
 pub fn write(dir: &Path, results: &Results) -> Result<Vec<Finding>, Error> {
-    fs::create_dir_all(dir).map_err(|e| Error::io(dir, &e))?;
-    replace(&dir.join(RESULTS), &json::pretty(results))?;
+    let mut set = Set::open(dir)?;
+    set.write(RESULTS, json::pretty(results).as_bytes())?;
     let document = Document::new(results);
     let failed: Vec<&CheckResult> = outcomes(&document).iter().filter(|r| r.failed()).collect();
     let refused = failed.iter().any(|r| r.id == REFUSED_BY);
     for output in OUTPUTS.iter().filter(|_| !refused) {
-        replace(&dir.join(output.name), &(output.render)(&document, results))?;
+        set.write(output.name, (output.render)(&document, results).as_bytes())?;
     }
+    set.commit()?;
     if failed.is_empty() {
         return Ok(document.findings().cloned().collect());
     }
@@ -93,18 +95,18 @@ fn told(failed: &[&CheckResult]) -> String {
 
 /// Reads the records of a report from its directory or from the file itself.
 pub fn read(path: &Path) -> Result<Results, Error> {
-    let file = if path.is_dir() { path.join(RESULTS) } else { PathBuf::from(path) };
-    let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, &e))?;
-    let results: Results = serde_json::from_str(&text).map_err(|e| {
+    let path = if path.is_dir() { path.join(RESULTS) } else { path.to_path_buf() };
+    let text = file::read(&path, MAX_BYTES)?;
+    let results: Results = serde_json::from_slice(&text).map_err(|e| {
         let line = u64::try_from(e.line()).ok().filter(|l| *l > 0);
-        Error::input(&file, format!("not the records of a report: {e}; make them again with lowbit compare"))
+        Error::input(&path, format!("not the records of a report: {e}; make them again with lowbit compare"))
             .on_line(line)
     })?;
     if results.schema_version != SCHEMA_VERSION {
         let version = results.schema_version;
         let message =
             format!("schema_version is {version}, this program reads {SCHEMA_VERSION}: use the lowbit that wrote it");
-        return Err(Error::input(&file, message));
+        return Err(Error::input(&path, message));
     }
     Ok(results)
 }
@@ -134,22 +136,6 @@ pub fn verify(path: &Path) -> Result<Vec<CheckResult>, Error> {
 fn outcomes(document: &Document) -> &[CheckResult] {
     let blocks = document.sections.iter().flat_map(|s| &s.blocks);
     blocks.filter_map(|b| if let Block::Checks(list) = b { Some(list.as_slice()) } else { None }).next().unwrap_or(&[])
-}
-
-/// Writes under a temporary name in the same directory, then renames.
-fn replace(path: &Path, text: &str) -> Result<(), Error> {
-    let temporary = path.with_added_extension(format!("tmp{}", std::process::id()));
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|e| {
-        // The error that matters is the first one.
-        let _ = fs::remove_file(&temporary);
-        Error::io(path, &e)
-    })
 }
 
 impl From<&CheckResult> for Error {

@@ -129,12 +129,12 @@ fn what_is_no_regular_file() {
     );
     let folder = dir.path().join("folder.csv");
     fs::create_dir(&folder).unwrap();
-    assert_eq!(refusal(&table(&folder)), "folder.csv: is a directory: name a file in it");
+    assert_eq!(refusal(&table(&folder)), "folder.csv: is a directory, not a regular file");
     #[cfg(unix)]
     {
         let zero = dir.path().join("zero.csv");
         std::os::unix::fs::symlink("/dev/zero", &zero).unwrap();
-        assert_eq!(refusal(&table(&zero)), "zero.csv: is not a regular file: copy its content to one first");
+        assert_eq!(refusal(&table(&zero)), "zero.csv: is a device, not a regular file");
         let circle = dir.path().join("circle.csv");
         std::os::unix::fs::symlink(&circle, &circle).unwrap();
         assert_eq!(read(&table(&circle), &Limits::default()).unwrap_err().kind, Kind::Io);

@@ -9,13 +9,14 @@ use crate::container::{Dtype, Planned, Writer};
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Kind, Param, Recipe, Tokenizer};
+use lowbit_base::file::{Part, Set};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Writes a model directory with f32 masters. The weights come last, so that a directory with weights is complete.
+/// Writes a model directory with f32 masters. Its files replace earlier ones together, the weights last.
 ///
 /// # Errors
-/// When writing fails; an earlier checkpoint is then as it was.
+/// When another process writes there, or writing fails; an earlier checkpoint is then as it was.
 ///
 /// # Panics
 /// When values do not fit their specification.
@@ -27,17 +28,18 @@ pub fn save_masters<'a>(
 ) -> Result<(), Error> {
     let params: Vec<_> = params.into_iter().collect();
     let plan: Vec<_> = params.iter().map(|(spec, _)| plain(spec)).collect();
-    let mut writer = begin(directory, metadata("f32", None), &plan)?;
+    let (set, mut writer) = begin(directory, metadata("f32", None), &plan)?;
     for ((spec, values), plan) in params.iter().zip(&plan) {
         writer.floats(&spec.name, &plan.shape, values)?;
     }
-    end(writer, directory, card, tokenizer)
+    end(set, writer, card, tokenizer)
 }
 
 /// Quantizes masters under a recipe into another directory, one tensor in memory at a time.
 ///
 /// # Errors
-/// When the checkpoint holds no masters, a weight is NaN or infinite, or writing fails; no output file is left.
+/// When the checkpoint holds no masters, a weight is NaN or infinite, another process writes there, or writing fails; what was
+/// there is then as it was.
 pub fn quantize(
     checkpoint: &Checkpoint,
     recipe: &'static Recipe,
@@ -61,7 +63,8 @@ pub fn quantize(
 /// Writes a model directory under a recipe, taking every parameter from a source, one tensor in memory at a time.
 ///
 /// # Errors
-/// When the configuration contradicts itself, the source lacks a parameter, or writing fails; no output file is left.
+/// When the configuration contradicts itself, the source lacks a parameter, another process writes there, or writing fails;
+/// what was there is then as it was.
 pub fn save(
     directory: &Path,
     card: &Card,
@@ -82,7 +85,7 @@ pub fn save(
             plan.push(Planned { name: part_name(&spec.name, part.name), dtype: Dtype::U8, shape: vec![part.bytes] });
         }
     }
-    let mut writer = begin(directory, metadata(recipe.name, Some(&formats)), &plan)?;
+    let (set, mut writer) = begin(directory, metadata(recipe.name, Some(&formats)), &plan)?;
     for spec in listing.params() {
         match source.param(spec)? {
             Param::Vector(values) => writer.floats(&spec.name, &[spec.cols], &values)?,
@@ -95,22 +98,25 @@ pub fn save(
             }
         }
     }
-    end(writer, directory, card, tokenizer)
+    end(set, writer, card, tokenizer)
 }
 
-/// Makes the directory and opens the weights.
-fn begin(directory: &Path, metadata: BTreeMap<String, String>, plan: &[Planned]) -> Result<Writer, Error> {
-    std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, &e))?;
-    Writer::create(&directory.join(WEIGHTS_FILE), metadata, plan)
+/// Makes and locks the directory and opens the weights.
+fn begin(directory: &Path, metadata: BTreeMap<String, String>, plan: &[Planned]) -> Result<(Set, Writer<Part>), Error> {
+    let set = Set::open(directory)?;
+    let weights = set.part(WEIGHTS_FILE)?;
+    Ok((set, Writer::over(weights, &directory.join(WEIGHTS_FILE), metadata, plan)?))
 }
 
-/// Writes the small files, and puts the weights in their place.
-fn end(writer: Writer, directory: &Path, card: &Card, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
-    card.save(&directory.join(CONFIG_FILE))?;
+/// Writes the small files, and puts all in their places.
+fn end(mut set: Set, weights: Writer<Part>, card: &Card, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
+    let weights = weights.seal()?;
+    set.write(CONFIG_FILE, card.to_json().as_bytes())?;
     if let Some(tokenizer) = tokenizer {
-        tokenizer.save_in(directory)?;
+        tokenizer.save_in(&mut set)?;
     }
-    writer.finish()
+    set.add(weights)?;
+    set.commit()
 }
 
 fn metadata(recipe: &str, formats: Option<&BTreeMap<String, Stored>>) -> BTreeMap<String, String> {

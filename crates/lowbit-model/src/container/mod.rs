@@ -7,9 +7,38 @@ mod header;
 mod read;
 mod write;
 
+use crate::Error;
+use crate::origin::absent::dangling;
+use lowbit_base::file;
+use lowbit_kernels::Bytes;
+use std::path::Path;
+
 pub use header::Dtype;
 pub use read::{Entry, Tensors};
-pub use write::{Planned, Writer, write_atomic};
+pub use write::{Planned, Writer};
+
+/// The content of a regular file that has at most so many bytes.
+///
+/// # Errors
+/// When it is none, only stands for another file, or cannot be read.
+pub(crate) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+    let content = file::read(path, most).map_err(|e| dangling(path).unwrap_or(e))?;
+    match foreign::pointer(&content) {
+        None => Ok(content),
+        Some(text) => Err(Error::input(path, text)),
+    }
+}
+
+/// Maps a regular file for reading; an empty one is no bytes.
+fn map(path: &Path) -> Result<Bytes, Error> {
+    let file = file::open(path).map_err(|e| dangling(path).unwrap_or(e))?;
+    let map = || match file.metadata()?.len() {
+        // An empty file cannot be mapped.
+        0 => Ok(Bytes::new([])),
+        _ => Bytes::map(&file),
+    };
+    map().map_err(|e| Error::io(path, &e))
+}
 
 /// The first value that is NaN or infinite. Others are passed many at a time.
 fn not_finite(values: &[f32]) -> Option<usize> {

@@ -6,7 +6,6 @@ use crate::Error;
 use lowbit_kernels::Bytes;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -38,15 +37,7 @@ impl Tensors {
     /// [`Kind::Input`](crate::Kind) naming file, tensor or field, value and limit; [`Kind::Io`](crate::Kind) when it
     /// cannot be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
-        if !meta.is_file() {
-            return Err(Error::input(path, "is not a regular file; name a safetensors file or a model directory"));
-        }
-        let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-        // An empty file cannot be mapped.
-        let bytes = if meta.len() == 0 { Ok(Bytes::new([])) } else { Bytes::map(&file) };
-        let bytes = bytes.map_err(|e| Error::io(path, &e))?;
-        Self::parse(path, bytes)
+        Self::parse(path, super::map(path)?)
     }
 
     /// Reads a file that is already in memory; `path` is what errors name.

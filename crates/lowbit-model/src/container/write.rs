@@ -1,13 +1,13 @@
-//! Writing: tensors are streamed to a temporary file in the same directory, which then replaces the target.
+//! Writing: tensors are streamed, each with its checksum; the header comes last, into room that was kept for it.
 
 use super::Dtype;
 use crate::Error;
+use lowbit_base::file::Replacement;
 use lowbit_base::hex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The metadata pair that holds one SHA-256 per tensor, in the order of the data, separated by spaces.
@@ -26,36 +26,47 @@ pub struct Planned {
     pub shape: Vec<usize>,
 }
 
-/// Streams tensors into a file that appears under its name only when it is complete.
+/// Streams tensors into a file. Over a [`Replacement`], which appears under its name only when it is complete.
 #[derive(Debug)]
-pub struct Writer {
+pub struct Writer<S: Write + Seek = Replacement> {
     path: PathBuf,
-    temporary: PathBuf,
-    file: BufWriter<File>,
+    sink: S,
     metadata: BTreeMap<String, String>,
     capacity: usize,
     tensors: Vec<Planned>,
     sums: Vec<String>,
-    done: bool,
 }
 
 impl Writer {
-    /// Opens the temporary file and keeps room for a header with these tensors (sizes may still change a little).
+    /// Opens a file that will replace what is at the path, and keeps room for a header with these tensors (sizes may still
+    /// change a little).
     ///
     /// # Errors
     /// When the file cannot be created.
     pub fn create(path: &Path, metadata: BTreeMap<String, String>, plan: &[Planned]) -> Result<Self, Error> {
+        Writer::over(Replacement::create(path)?, path, metadata, plan)
+    }
+
+    /// Writes the header, flushes to the disk, and renames the file to its name.
+    ///
+    /// # Errors
+    /// When writing fails; the target is then as it was.
+    pub fn finish(self) -> Result<(), Error> {
+        self.seal()?.commit()
+    }
+}
+
+impl<S: Write + Seek> Writer<S> {
+    /// As [`Writer::create`], into an empty sink; `path` is what errors name.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn over(mut sink: S, path: &Path, metadata: BTreeMap<String, String>, plan: &[Planned]) -> Result<Self, Error> {
         let sums = vec!["0".repeat(64); plan.len()];
         let capacity = (header(&metadata, plan, &sums).len() + 8 * plan.len() + 8).next_multiple_of(ALIGN) - 8;
-        let temporary = temporary(path);
-        let start = || -> std::io::Result<_> {
-            let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
-            file.write_all(&vec![b' '; capacity + 8])?;
-            Ok(file)
-        };
-        let file = start().map_err(|e| Error::io(&temporary, &e))?;
+        sink.write_all(&vec![b' '; capacity + 8]).map_err(|e| Error::io(path, &e))?;
         let (tensors, sums) = (Vec::with_capacity(plan.len()), Vec::with_capacity(plan.len()));
-        Ok(Writer { path: path.into(), temporary, file, metadata, capacity, tensors, sums, done: false })
+        Ok(Writer { path: path.into(), sink, metadata, capacity, tensors, sums })
     }
 
     /// Appends a tensor given as its bytes.
@@ -92,7 +103,7 @@ impl Writer {
         for part in parts {
             sum.update(part.as_ref());
             len += part.as_ref().len();
-            self.file.write_all(part.as_ref()).map_err(|e| Error::io(&self.temporary, &e))?;
+            self.sink.write_all(part.as_ref()).map_err(|e| Error::io(&self.path, &e))?;
         }
         assert_eq!(len, shape.iter().product::<usize>() * dtype.size(), "bytes of `{name}` fit {shape:?}");
         self.tensors.push(Planned { name: name.into(), dtype, shape: shape.into() });
@@ -100,66 +111,22 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the header, flushes to the disk, and renames the file to its name.
+    /// Writes the header; the sink then holds the whole file.
     ///
     /// # Errors
-    /// When writing fails; the target is then as it was.
-    pub fn finish(mut self) -> Result<(), Error> {
+    /// When writing fails.
+    pub fn seal(mut self) -> Result<S, Error> {
         let mut json = header(&self.metadata, &self.tensors, &self.sums);
         assert!(json.len() <= self.capacity, "the header fits the room that was planned for it");
         json.extend(std::iter::repeat_n(' ', self.capacity - json.len()));
-        let mut seal = || -> std::io::Result<()> {
-            self.file.seek(SeekFrom::Start(0))?;
-            self.file.write_all(&(self.capacity as u64).to_le_bytes())?;
-            self.file.write_all(json.as_bytes())?;
-            self.file.flush()?;
-            self.file.get_ref().sync_all()?;
-            replace(&self.temporary, &self.path)
+        let mut write = || -> std::io::Result<()> {
+            self.sink.seek(SeekFrom::Start(0))?;
+            self.sink.write_all(&(self.capacity as u64).to_le_bytes())?;
+            self.sink.write_all(json.as_bytes())
         };
-        seal().map_err(|e| Error::io(&self.path, &e))?;
-        self.done = true;
-        Ok(())
+        write().map_err(|e| Error::io(&self.path, &e))?;
+        Ok(self.sink)
     }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-/// Writes a small file so that it is either there in full or as it was.
-///
-/// # Errors
-/// When writing fails.
-pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let temporary = temporary(path);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        replace(&temporary, path)
-    };
-    write().map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::io(path, &e)
-    })
-}
-
-/// One fixed name beside the target, so that what an interrupted run left is overwritten by the next.
-pub(super) fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
-    path.with_file_name(name)
-}
-
-/// Renames and makes the rename durable.
-pub(super) fn replace(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::rename(from, to)?;
-    let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
 }
 
 fn header(metadata: &BTreeMap<String, String>, tensors: &[Planned], sums: &[String]) -> String {

@@ -4,10 +4,10 @@
 //! of tokens (u64), the tokens (u32 each), keys and values of all layers, SHA-256 of all before. Little-endian.
 
 use super::Generator;
-use crate::container::write_atomic;
 use crate::listing::cache_bytes;
 use crate::trace::{Op, trace};
 use crate::{Error, Model, Param};
+use lowbit_base::file;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -34,7 +34,7 @@ impl Generator {
         self.session.write_cache(&mut out);
         let sum = Sha256::digest(&out);
         out.extend_from_slice(&sum);
-        write_atomic(path, &out)
+        file::replace(path, &out)
     }
 
     /// Reads what [`Generator::save_prompt`] wrote, so that a prompt with the same begin goes on from there; returns the
@@ -44,13 +44,9 @@ impl Generator {
     /// When the file is of another model, kind of cache or program, longer than the context, or damaged; names the remedy.
     pub fn load_prompt(&mut self, path: &Path) -> Result<usize, Error> {
         let at = |text: &str| Error::input(path, format!("{text}; delete the file to begin anew"));
-        let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
         let token = 4 + cache_bytes(&self.model, self.kind) as usize;
         let most = HEADER + SUM + token * self.session.context();
-        if !meta.is_file() || meta.len() > most as u64 {
-            return Err(at("is no prompt cache that fits the context of this model"));
-        }
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
+        let bytes = file::read(path, most as u64)?;
         let Some((content, sum)) = bytes.split_last_chunk::<SUM>().filter(|(content, _)| content.starts_with(MAGIC))
         else {
             return Err(at("is no prompt cache"));

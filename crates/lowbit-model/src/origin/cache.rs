@@ -2,6 +2,7 @@
 
 use crate::container::show;
 use crate::{Error, Kind};
+use lowbit_base::name::check_part;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -24,10 +25,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, Error> {
 fn hub_id(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     let (org, name) = text.split_once('/')?;
-    let plain = |part: &str| {
-        let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        (1..=96).contains(&part.len()) && !part.starts_with('.') && part.chars().all(known)
-    };
+    let plain = |part: &str| part.len() <= 96 && check_part(part).is_ok();
     (plain(org) && plain(name)).then(|| text.to_string())
 }
 
@@ -51,13 +49,10 @@ fn snapshot(id: &str, root: Option<PathBuf>) -> Result<PathBuf, Error> {
     let root = root.ok_or_else(|| absent(String::new()))?;
     let home = root.join(format!("models--{}", id.replace('/', "--")));
     let reference = home.join("refs").join("main");
-    let Ok(meta) = std::fs::metadata(&reference) else {
+    if !reference.exists() {
         return Err(absent(format!(" {}", root.display())));
-    };
-    if !meta.is_file() || meta.len() > MAX_REFERENCE {
-        return Err(Error::input(&reference, format!("is not a regular file of at most {MAX_REFERENCE} bytes")));
     }
-    let hash = std::fs::read(&reference).map_err(|e| Error::io(&reference, &e))?;
+    let hash = lowbit_base::file::read(&reference, MAX_REFERENCE)?;
     let hash = String::from_utf8_lossy(&hash).trim().to_string();
     if hash.is_empty() || !hash.chars().all(|c| c.is_ascii_hexdigit()) {
         let text = format!("holds `{}`, which is no commit; download the model again", show(&hash));

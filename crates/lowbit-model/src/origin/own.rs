@@ -26,6 +26,7 @@ struct Own {
 /// Opens a directory, or the weights file inside one.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     let (directory, weights) = locate(path)?;
+    lowbit_base::file::settle(&directory);
     let tensors = Tensors::open(&weights)?;
     let config_path = directory.join(CONFIG_FILE);
     let (card, notices) = Card::load(&config_path)?;

@@ -2,7 +2,8 @@
 //! vocabulary of a GGUF file.
 
 use crate::Error;
-use crate::container::{show, write_atomic};
+use crate::container::{read_small, show};
+use lowbit_base::file;
 use pieces::Pieces;
 pub(crate) use special::{Special, keys as special_keys};
 use spm::{Spm, Use};
@@ -154,12 +155,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Kind::Input`](crate::Kind) naming file, field and limit.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let missing = crate::origin::absent::dangling;
-        let meta = std::fs::metadata(path).map_err(|e| missing(path).unwrap_or_else(|| Error::io(path, &e)))?;
-        if !meta.is_file() || meta.len() > MAX_BYTES {
-            return Err(Error::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
-        }
-        Self::read(path, &std::fs::read(path).map_err(|e| Error::io(path, &e))?)
+        Self::read(path, &read_small(path, MAX_BYTES)?)
     }
 
     /// Reads the content of such a file; `path` is what errors name.
@@ -185,27 +181,24 @@ impl Tokenizer {
     /// # Errors
     /// When writing fails.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        match &self.inner.kind {
-            Kind::Spm(spm) => write_atomic(path, &sentencepiece::write(&spm.vocabulary)),
-            _ => write_atomic(path, self.json()?.as_bytes()),
-        }
+        file::replace(path, &self.content()?)
     }
 
-    /// Writes the tokenizer into a model directory, and removes there what another kind of tokenizer left.
+    /// Adds the tokenizer to the files of a model directory, where what another kind of tokenizer left disappears.
     ///
     /// # Errors
     /// When writing fails.
-    pub fn save_in(&self, directory: &Path) -> Result<(), Error> {
-        self.save(&directory.join(self.file_name()))?;
-        for other in FILES.iter().filter(|name| **name != self.file_name()) {
-            match std::fs::remove_file(directory.join(other)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(&directory.join(other), &e));
-                }
-                _ => {}
-            }
+    pub fn save_in(&self, set: &mut file::Set) -> Result<(), Error> {
+        FILES.iter().filter(|name| **name != self.file_name()).for_each(|other| set.remove(other));
+        set.write(self.file_name(), &self.content()?)
+    }
+
+    /// The content of its file.
+    fn content(&self) -> Result<Vec<u8>, Error> {
+        match &self.inner.kind {
+            Kind::Spm(spm) => Ok(sentencepiece::write(&spm.vocabulary)),
+            _ => Ok(self.json()?.as_bytes().to_vec()),
         }
-        Ok(())
     }
 
     /// The name of its file in a model directory: `tokenizer.model` for sentencepiece, `tokenizer.json` for all else.

@@ -207,7 +207,7 @@ impl Kernels {
             kernel_bench::print(&speeds, changes.as_deref());
         }
         if let Some(path) = &self.plot {
-            output::replace(path, kernel_bench::roofline(&speeds, &cpu).svg().as_bytes())?;
+            lowbit_base::file::replace(path, kernel_bench::roofline(&speeds, &cpu).svg().as_bytes())?;
         }
         match (&earlier, &changes) {
             (Some(earlier), Some(changes)) => earlier.demand(&speeds.speeds, changes),

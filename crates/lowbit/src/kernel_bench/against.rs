@@ -140,7 +140,7 @@ impl Earlier {
         if bytes > MAX_BYTES {
             return Err(Failure::input(path, format!("{bytes} bytes are too many for a record ({MAX_BYTES} at most)")));
         }
-        let text = std::fs::read(path).map_err(|e| Failure::io(path, &e))?;
+        let text = lowbit_base::file::read(path, MAX_BYTES)?;
         let file: File = serde_json::from_slice(&text)
             .map_err(|e| Failure::input(path, format!("is not a record of `bench kernels --json`: {e}")))?;
         if file.schema_version != SCHEMA_VERSION {

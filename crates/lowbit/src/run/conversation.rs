@@ -1,7 +1,7 @@
 //! Conversations as files.
 
 use crate::failure::Failure;
-use crate::output;
+use lowbit_base::file;
 use lowbit_model::chat::{Message, Role};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -25,11 +25,7 @@ impl Conversation {
     /// # Errors
     /// Names file, line and field.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let meta = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?;
-        if !meta.is_file() || meta.len() > MAX_BYTES {
-            return Err(Failure::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
-        }
-        let text = std::fs::read(path).map_err(|e| Failure::io(path, &e))?;
+        let text = file::read(path, MAX_BYTES)?;
         serde_json::from_slice(&text).map_err(|e| Failure::input(path, format!("not a saved conversation: {e}")))
     }
 
@@ -39,7 +35,7 @@ impl Conversation {
     /// When writing fails; an earlier file is then as it was.
     pub fn save(&self, path: &Path) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(self).map_err(|e| Failure::input(path, e))?;
-        output::replace(path, format!("{text}\n").as_bytes())
+        Ok(file::replace(path, format!("{text}\n").as_bytes())?)
     }
 
     /// Sets the system message, or removes it.

@@ -12,11 +12,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// # Errors
 /// When it is no regular file, too long, or not UTF-8.
 pub fn read(path: &Path) -> Result<String, Failure> {
-    let meta = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?;
-    if !meta.is_file() || meta.len() > MAX_BYTES {
-        return Err(Failure::input(path, format!("is not a regular file of at most {MAX_BYTES} bytes")));
-    }
-    let bytes = std::fs::read(path).map_err(|e| Failure::io(path, &e))?;
+    let bytes = lowbit_base::file::read(path, MAX_BYTES)?;
     text(bytes).map_err(|e| Failure::input(path, e))
 }
 

@@ -2,7 +2,6 @@
 
 use super::lines::directory;
 use crate::failure::Failure;
-use crate::output;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -42,7 +41,7 @@ fn unpack(files: &[(&str, &[u8])], cache: &Path) -> Result<PathBuf, Failure> {
         if std::fs::read(&path).is_ok_and(|found| found == *bytes) {
             continue;
         }
-        output::replace(&path, bytes)?;
+        lowbit_base::file::replace(&path, bytes)?;
     }
     Ok(directory)
 }

@@ -6,7 +6,6 @@ use super::types::{Ternary, Type};
 use crate::Error;
 use lowbit_kernels::Bytes;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -57,17 +56,7 @@ impl Gguf {
     /// [`Kind::Input`](crate::Kind) naming file, key or tensor, value and limit; [`Kind::Io`](crate::Kind) when it cannot be
     /// read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let missing = crate::origin::absent::dangling;
-        let meta = std::fs::metadata(path).map_err(|e| missing(path).unwrap_or_else(|| Error::io(path, &e)))?;
-        if !meta.is_file() {
-            return Err(Error::input(path, "is not a regular file; name a GGUF file"));
-        }
-        let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-        if meta.len() == 0 {
-            return Err(Error::input(path, "truncated header: 0 of 24 bytes; fetch or write the file again"));
-        }
-        let bytes = Bytes::map(&file).map_err(|e| Error::io(path, &e))?;
-        Self::parse(path, bytes)
+        Self::parse(path, crate::container::map(path)?)
     }
 
     /// Reads a file that is already in memory; `path` is what errors name.

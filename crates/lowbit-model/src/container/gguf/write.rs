@@ -1,11 +1,10 @@
-//! Writing: the header first, then tensor after tensor, to a temporary file that replaces the target in the end.
+//! Writing: the header first, then tensor after tensor, into a file that replaces the target in the end.
 
-use super::super::write::{replace, temporary};
 use super::types::Type;
 use super::{ALIGN, MAGIC};
 use crate::Error;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use lowbit_base::file::Replacement;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A value to write into the metadata.
@@ -55,13 +54,11 @@ impl Planned {
 #[derive(Debug)]
 pub struct GgufWriter {
     path: PathBuf,
-    temporary: PathBuf,
-    file: BufWriter<File>,
+    file: Replacement,
     plan: Vec<Planned>,
     next: usize,
     /// Elements of the next tensor that are written.
     written: usize,
-    done: bool,
 }
 
 impl GgufWriter {
@@ -71,14 +68,9 @@ impl GgufWriter {
     /// When a tensor's rows do not fill the blocks of its type, or the file cannot be created.
     pub fn create(path: &Path, metadata: &[(String, Field)], plan: Vec<Planned>) -> Result<Self, Error> {
         let header = header(metadata, &plan).map_err(|text| Error::input(path, text))?;
-        let temporary = temporary(path);
-        let start = || {
-            let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
-            file.write_all(&header)?;
-            Ok(file)
-        };
-        let file = start().map_err(|e: std::io::Error| Error::io(&temporary, &e))?;
-        Ok(GgufWriter { path: path.into(), temporary, file, plan, next: 0, written: 0, done: false })
+        let mut file = Replacement::create(path)?;
+        file.write_all(&header).map_err(|e| Error::io(path, &e))?;
+        Ok(GgufWriter { path: path.into(), file, plan, next: 0, written: 0 })
     }
 
     /// Appends the next tensor of the plan; `false` when its values had to be rounded.
@@ -118,7 +110,7 @@ impl GgufWriter {
             bytes.resize(bytes.len() + (size.next_multiple_of(ALIGN as u64) - size) as usize, 0);
             (self.next, self.written) = (self.next + 1, 0);
         }
-        self.file.write_all(&bytes).map_err(|e| Error::io(&self.temporary, &e))?;
+        self.file.write_all(&bytes).map_err(|e| Error::io(&self.path, &e))?;
         Ok(exact)
     }
 
@@ -129,24 +121,9 @@ impl GgufWriter {
     ///
     /// # Panics
     /// When a tensor of the plan is missing.
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub fn finish(self) -> Result<(), Error> {
         assert_eq!(self.next, self.plan.len(), "every tensor of the plan is written");
-        let mut seal = || {
-            self.file.flush()?;
-            self.file.get_ref().sync_all()?;
-            replace(&self.temporary, &self.path)
-        };
-        seal().map_err(|e: std::io::Error| Error::io(&self.path, &e))?;
-        self.done = true;
-        Ok(())
-    }
-}
-
-impl Drop for GgufWriter {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = std::fs::remove_file(&self.temporary);
-        }
+        self.file.commit()
     }
 }
 

@@ -33,8 +33,7 @@ struct File {
 pub(super) fn has(path: &Path) -> bool {
     let is = |path: &Path| {
         let mut magic = [0; 4];
-        let read = std::fs::metadata(path).is_ok_and(|m| m.is_file())
-            && std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok());
+        let read = lowbit_base::file::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok());
         read && magic == MAGIC || path.extension().is_some_and(|e| e == "gguf")
     };
     if path.is_dir() { only_file(path).is_some() } else { is(path) }

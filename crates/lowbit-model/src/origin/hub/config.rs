@@ -3,8 +3,7 @@
 use crate::arch::family::{self, Family, Network, Published, keys::Keys};
 use crate::card::{MAX_BYTES, read_map};
 use crate::checkpoint::CONFIG_FILE;
-use crate::container::foreign::pointer;
-use crate::container::show;
+use crate::container::{read_small, show};
 use crate::{Card, Error};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -153,20 +152,4 @@ fn chat_template(directory: &Path) -> Result<Option<String>, Error> {
         _ => None,
     };
     Ok(template.cloned())
-}
-
-/// The content of a regular file of at most `most` bytes.
-///
-/// # Errors
-/// When it is none, or cannot be read.
-pub(super) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
-    if !meta.is_file() || meta.len() > most {
-        return Err(Error::input(path, format!("is not a regular file of at most {most} bytes")));
-    }
-    let content = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-    match pointer(&content) {
-        None => Ok(content),
-        Some(text) => Err(Error::input(path, text)),
-    }
 }

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::arch::family::{HEAD, TABLE};
 use crate::checkpoint::WEIGHTS_FILE;
 use crate::container::{Dtype, Entry, Tensors, show};
+use lowbit_base::name::check_part;
 use lowbit_kernels::Bytes;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -205,15 +206,14 @@ fn renamed(places: BTreeMap<String, usize>) -> BTreeMap<String, (usize, String)>
 }
 
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
-    let text = super::config::read_small(path, MAX_INDEX)?;
+    let text = crate::container::read_small(path, MAX_INDEX)?;
     let index: Result<Index, _> = serde_json::from_slice(&text);
     Ok(index.map_err(|e| Error::input(path, format!("not an index of shards: {e}")))?.weight_map)
 }
 
 /// Opens a shard, which lies in the directory itself.
 fn open_shard(directory: &Path, index: &Path, name: &str) -> Result<Tensors, Error> {
-    let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if !name.ends_with(".safetensors") || name.starts_with('.') || !name.chars().all(known) || name.len() > 255 {
+    if !name.ends_with(".safetensors") || check_part(name).is_err() {
         let text = format!("`weight_map` names `{}`, which is no safetensors file of this directory", show(name));
         return Err(Error::input(index, text));
     }
