@@ -10,6 +10,6 @@ mod random;
 mod text;
 
 pub use error::{Error, Kind};
-pub use name::{did_you_mean, nearest};
+pub use name::{alternatives, did_you_mean, nearest};
 pub use random::{SplitMix64, mix};
 pub use text::{escaped, hex};

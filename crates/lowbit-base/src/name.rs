@@ -23,6 +23,13 @@ pub fn did_you_mean<'a, N: AsRef<str> + ?Sized + 'a>(name: &str, known: impl Int
     nearest(name, known).map_or(String::new(), |known| format!("; did you mean `{known}`?"))
 }
 
+/// What follows a name that is none of the known ones: `; did you mean `x`? known: x, y`, or `; known: x, y`.
+pub fn alternatives<'a, N: AsRef<str> + ?Sized + 'a>(name: &str, known: impl IntoIterator<Item = &'a N>) -> String {
+    let known: Vec<&str> = known.into_iter().map(AsRef::as_ref).collect();
+    let hint = did_you_mean(name, known.iter().copied());
+    format!("{}known: {}", if hint.is_empty() { "; ".into() } else { hint + " " }, known.join(", "))
+}
+
 /// Sees that a name that stands in a file may become a part of a path: letters and digits of ASCII, `.`, `_` and `-`, no dot
 /// at either end, at most 200 bytes, and no device of Windows.
 ///
@@ -55,6 +62,8 @@ mod tests {
         assert_eq!(nearest(&"int8".repeat(1 << 20), known), None);
         assert_eq!(did_you_mean("nf5", known), "; did you mean `nf4`?");
         assert_eq!(did_you_mean("", known), "");
+        assert_eq!(alternatives("nf5", ["int8", "nf4"]), "; did you mean `nf4`? known: int8, nf4");
+        assert_eq!(alternatives("zzz", ["int8", "nf4"]), "; known: int8, nf4");
     }
 
     #[test]

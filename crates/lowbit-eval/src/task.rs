@@ -6,7 +6,7 @@ use crate::quickstart;
 use crate::read::{self, Column, Format, Limits, Rows, Table};
 use crate::record::{Measure, SplitFacts, TaskFacts};
 use lowbit_base::name::check_part;
-use lowbit_base::{did_you_mean, file};
+use lowbit_base::{alternatives, file};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -132,9 +132,8 @@ pub fn find(name_or_path: &str) -> Result<Task, Error> {
         let text = file::read_text(path, file::DESCRIPTION)?;
         return Task::parse(&text, path);
     }
-    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
-    let (hint, known) = (did_you_mean(name_or_path, names.iter().copied()), names.join(", "));
-    Err(Error::usage(format!("unknown task `{name_or_path}`{hint} The tasks are {known}; or name a .toml file")))
+    let known = alternatives(name_or_path, tasks.iter().map(|task| task.name.as_str()));
+    Err(Error::usage(format!("unknown task `{name_or_path}`{known}; or name a .toml file")))
 }
 
 /// The directory of the data sets: `explicit` (`--data`), else `LOWBIT_DATA`, else `../shared/data`.

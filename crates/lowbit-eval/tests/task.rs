@@ -130,9 +130,9 @@ fn unknown_tasks_are_refused_with_the_list() {
     };
     assert_eq!(
         refused("agnews"),
-        "unknown task `agnews`; did you mean `ag_news`? The tasks are ag_news, quickstart, sst2; or name a .toml file"
+        "unknown task `agnews`; did you mean `ag_news`? known: ag_news, quickstart, sst2; or name a .toml file"
     );
-    assert_eq!(refused("xyz"), "unknown task `xyz`: the tasks are ag_news, quickstart, sst2, or name a .toml file");
+    assert_eq!(refused("xyz"), "unknown task `xyz`; known: ag_news, quickstart, sst2; or name a .toml file");
     assert_eq!(task::find("absent.toml").unwrap_err().kind, Kind::Io);
 }
 

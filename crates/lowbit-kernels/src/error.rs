@@ -1,6 +1,6 @@
 //! The error of this floor.
 
-use lowbit_base::{did_you_mean, escaped};
+use lowbit_base::{alternatives, escaped};
 use std::fmt;
 
 /// What is wrong, where, and the remedy, in one line.
@@ -27,9 +27,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::UnknownFormat(name) => {
-                let known: Vec<_> = crate::FORMATS.iter().map(|f| f.name()).collect();
-                let (hint, known) = (did_you_mean(name, known.iter().copied()), known.join(", "));
-                write!(f, "unknown format `{}`{hint} known: {known}", escaped(name))
+                let known = alternatives(name, crate::FORMATS.iter().map(|f| f.name()));
+                write!(f, "unknown format `{}`{known}", escaped(name))
             }
             Error::Isa(text) | Error::Threads(text) | Error::Corrupt(text) => f.write_str(text),
             Error::NonFinite { row, col } => {

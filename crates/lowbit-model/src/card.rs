@@ -4,7 +4,7 @@ use crate::arch::family::keys::NOT_FINITE;
 use crate::arch::{ARCHITECTURES, FORMER_NAMES};
 use crate::container::{read_small, show};
 use crate::{Config, Error};
-use lowbit_base::{did_you_mean, file};
+use lowbit_base::{alternatives, file};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -115,9 +115,8 @@ impl Card {
             Some(Some(name)) if ARCHITECTURES.contains(&name) || FORMER_NAMES.contains(&name) => {}
             Some(other) => {
                 let name = other.unwrap_or("not a string");
-                let hint = did_you_mean(name, ARCHITECTURES.iter().copied());
-                let text = format!("is `{}`, which is unknown{hint} supported: {known}", show(name));
-                return Err(Error::config("architecture", text));
+                let known = alternatives(name, ARCHITECTURES.iter().copied());
+                return Err(Error::config("architecture", format!("is `{}`, which is unknown{known}", show(name))));
             }
         }
         let config = Config::deserialize(Value::Object(map)).map_err(|e| Error::config("architecture", e))?;

@@ -133,8 +133,6 @@ pub fn find(name: &str) -> Result<&'static Recipe, Error> {
     if let Some(recipe) = RECIPES.iter().find(|r| r.name == name) {
         return Ok(recipe);
     }
-    let names: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
-    let known = names.join(", ");
-    let hint = lowbit_base::did_you_mean(name, names.iter().copied());
-    Err(Error::usage(format!("unknown recipe `{}`{hint} known: {known}", crate::container::show(name))))
+    let known = lowbit_base::alternatives(name, RECIPES.iter().map(|r| r.name));
+    Err(Error::usage(format!("unknown recipe `{}`{known}", crate::container::show(name))))
 }

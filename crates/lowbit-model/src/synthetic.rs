@@ -4,7 +4,7 @@
 use crate::recipe::Activations;
 use crate::source::{Init, ParamSpec, Role, Source};
 use crate::{Config, Error, Model, Param, Recipe};
-use lowbit_base::{SplitMix64, did_you_mean};
+use lowbit_base::{SplitMix64, alternatives};
 use lowbit_kernels::{Bytes, Format, Packed, Pool, QuantizeOptions, Threads};
 use std::collections::BTreeMap;
 
@@ -80,10 +80,8 @@ pub fn find(name: &str) -> Result<&'static Shape, Error> {
     if let Some(shape) = SHAPES.iter().find(|s| s.name == name) {
         return Ok(shape);
     }
-    let names: Vec<_> = SHAPES.iter().map(|s| s.name).collect();
-    let hint = did_you_mean(name, names.iter().copied());
-    let (name, known) = (crate::container::show(name), names.join(", "));
-    Err(Error::usage(format!("unknown synthetic model `{name}`{hint} known: {known}")))
+    let known = alternatives(name, SHAPES.iter().map(|s| s.name));
+    Err(Error::usage(format!("unknown synthetic model `{}`{known}", crate::container::show(name))))
 }
 
 /// A random network of these dimensions under a recipe, the same for the same seed.

@@ -94,11 +94,8 @@ pub fn find(name_or_path: &str) -> Result<Suite, Failure> {
         let text = file::read_text(path, file::DESCRIPTION)?;
         return parse(&text, path);
     }
-    let hint = lowbit_base::did_you_mean(name_or_path, &names);
-    Err(Failure::usage(format!(
-        "unknown suite `{name_or_path}`{hint} The suites are {}; or name a .toml file",
-        names.join(", ")
-    )))
+    let known = lowbit_base::alternatives(name_or_path, &names);
+    Err(Failure::usage(format!("unknown suite `{name_or_path}`{known}; or name a .toml file")))
 }
 
 fn parse(text: &str, path: &Path) -> Result<Suite, Failure> {

@@ -4,6 +4,7 @@
 use super::decoder::gguf::{Arch, Fields};
 use crate::container::show;
 use crate::{Config, Error};
+use lowbit_base::alternatives;
 
 mod bitnet;
 pub(crate) mod keys;
@@ -106,10 +107,8 @@ pub(crate) fn of_hub(keys: &Keys) -> Result<&'static Family, Error> {
         return Err(Error::config("model_type", text));
     };
     FAMILIES.iter().find(|family| family.model_type == name).copied().ok_or_else(|| {
-        let known: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
-        let hint = lowbit_base::did_you_mean(&name, known.iter().copied());
-        let text = format!("is `{}`, which is unknown{hint} supported: {}", show(&name), known.join(", "));
-        Error::config("model_type", text)
+        let known = alternatives(&name, FAMILIES.iter().map(|family| family.model_type));
+        Error::config("model_type", format!("is `{}`, which is unknown{known}", show(&name)))
     })
 }
 
