@@ -1,7 +1,6 @@
 //! A language model to train: which texts, how they are cleaned and split, the network, and the settings, as data.
 
 use crate::failure::{Code, Failure};
-use crate::output;
 use lowbit_base::file;
 use lowbit_base::name::check_part;
 use lowbit_eval::language::Text;

@@ -1,6 +1,7 @@
 //! Folders that results are written into.
 
 use super::disk;
+use super::live::Live;
 use super::open::what;
 use crate::{Error, Kind};
 use std::fs::Metadata;
@@ -61,12 +62,13 @@ pub(super) fn replaceable(target: &Path) -> Result<Option<Metadata>, Error> {
 /// Creates the temporary file of a target, `ending` being the end of its name, and sees that nobody else can exchange it:
 /// others may write into the folder only where it belongs to this user, or to the system and lets nobody remove what belongs
 /// to another.
-pub(super) fn create(target: &Path, ending: &str) -> Result<(disk::Sink, PathBuf), Error> {
+pub(super) fn create(target: &Path, ending: &str) -> Result<(disk::Sink, PathBuf, Live), Error> {
     let folder = of(target);
     let path = folder.join(format!("{PREFIX}{ending}"));
+    let live = Live::new(&path)?;
     let sink = disk::create(&path).map_err(|e| Error::io(target, &e))?;
     match safe(folder, &sink) {
-        Ok(()) => Ok((sink, path)),
+        Ok(()) => Ok((sink, path, live)),
         Err(e) => {
             // The error that matters is the first one.
             let _ = disk::remove(&path);

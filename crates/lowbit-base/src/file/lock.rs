@@ -1,6 +1,7 @@
 //! A folder that one process works in.
 
 use super::folder::same_file;
+use super::live::Live;
 use super::open::what;
 use crate::{Error, Kind};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -19,6 +20,7 @@ const ATTEMPTS: usize = 100;
 pub struct Lock {
     path: PathBuf,
     file: File,
+    _live: Live,
 }
 
 impl Lock {
@@ -76,7 +78,8 @@ fn create(path: &Path) -> io::Result<Option<Lock>> {
             return Err(e);
         }
     }
-    let lock = Lock { path: path.into(), file: file.try_clone()? };
+    let live = Live::new(path).map_err(io::Error::other)?;
+    let lock = Lock { path: path.into(), file: file.try_clone()?, _live: live };
     writeln!(file, "{}", std::process::id())?;
     Ok(Some(lock))
 }

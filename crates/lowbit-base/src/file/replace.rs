@@ -2,6 +2,7 @@
 
 use super::disk::{self, Sink};
 use super::folder::{self, replaceable, same_owner};
+use super::live::{Live, committing};
 use super::lock::{is_at, try_lock};
 use crate::Error;
 use std::fs::Metadata;
@@ -24,6 +25,7 @@ pub struct Replacement {
     temporary: PathBuf,
     sink: BufWriter<Sink>,
     done: bool,
+    _live: Live,
 }
 
 impl Replacement {
@@ -36,9 +38,9 @@ impl Replacement {
         let before = replaceable(target)?;
         let folder = folder::of(target);
         for _ in 0..ATTEMPTS {
-            let (sink, temporary) = folder::create(target, &format!("{}{ENDING}", folder::digits()))?;
+            let (sink, temporary, live) = folder::create(target, &format!("{}{ENDING}", folder::digits()))?;
             let sink = BufWriter::with_capacity(BUFFER, sink);
-            let replacement = Replacement { target: target.into(), temporary, sink, done: false };
+            let replacement = Replacement { target: target.into(), temporary, sink, done: false, _live: live };
             let file = &replacement.sink.get_ref().0;
             // The lock tells those who sweep that its process lives. One of them may have been faster.
             let kept = try_lock(file).map(|locked| locked && is_at(file, &replacement.temporary));
@@ -62,6 +64,7 @@ impl Replacement {
         let mut seal = || {
             self.sink.flush()?;
             self.sink.get_ref().sync()?;
+            let _waits = committing();
             disk::rename(&self.temporary, &self.target)?;
             self.done = true;
             disk::sync_folder(folder::of(&self.target))

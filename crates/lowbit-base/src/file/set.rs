@@ -11,6 +11,7 @@
 
 use super::disk::{self, Sink};
 use super::folder::{self, PREFIX, make, replaceable, same_owner};
+use super::live::{self, Live, committing};
 use super::lock::Lock;
 use crate::Error;
 use crate::name::check_part;
@@ -41,6 +42,7 @@ pub struct Set {
     names: Vec<String>,
     /// Files that will disappear.
     removed: Vec<String>,
+    live: Vec<Live>,
     done: bool,
 }
 
@@ -51,6 +53,7 @@ pub struct Part {
     target: PathBuf,
     temporary: PathBuf,
     sink: BufWriter<Sink>,
+    live: Option<Live>,
     added: bool,
 }
 
@@ -61,8 +64,10 @@ impl Set {
     /// [`Kind::Io`](crate::Kind::Io) when another process works in it (`locked by pid ..`), or it cannot be written.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let made = make(folder)?;
+        live::made(&made);
         let (folder, id) = (folder.to_path_buf(), folder::digits());
-        let mut set = Set { folder, made, lock: None, id, names: Vec::new(), removed: Vec::new(), done: false };
+        let (names, removed, live) = (Vec::new(), Vec::new(), Vec::new());
+        let mut set = Set { folder, made, lock: None, id, names, removed, live, done: false };
         let lock = Lock::acquire(&set.folder)?;
         tidy(&set.folder, &lock)?;
         set.lock = Some(lock);
@@ -80,9 +85,9 @@ impl Set {
         check_part(name).expect("a plain name");
         let target = self.folder.join(name);
         let before = replaceable(&target)?;
-        let (sink, temporary) = folder::create(&target, &format!("{}.{name}.{NEW}", self.id))?;
+        let (sink, temporary, live) = folder::create(&target, &format!("{}.{name}.{NEW}", self.id))?;
         let sink = BufWriter::with_capacity(BUFFER, sink);
-        let part = Part { name: name.into(), target, temporary, sink, added: false };
+        let part = Part { name: name.into(), target, temporary, sink, live: Some(live), added: false };
         if let Some(before) = before {
             let same = part.sink.get_ref().0.set_permissions(before.permissions());
             same.map_err(|e| Error::io(&part.target, &e))?;
@@ -98,6 +103,7 @@ impl Set {
         let sealed = part.sink.flush().and_then(|()| part.sink.get_ref().sync());
         sealed.map_err(|e| Error::io(&part.target, &e))?;
         part.added = true;
+        self.live.extend(part.live.take());
         self.names.push(std::mem::take(&mut part.name));
         Ok(())
     }
@@ -126,6 +132,14 @@ impl Set {
     /// # Errors
     /// [`Kind::Io`](crate::Kind::Io) when that fails; the folder is then as it was, or all new files have their names.
     pub fn commit(mut self) -> Result<(), Error> {
+        let _waits = committing();
+        let result = self.exchange();
+        // While the names are exchanged, and undone, no end by a signal comes between.
+        self.close();
+        result
+    }
+
+    fn exchange(&mut self) -> Result<(), Error> {
         self.names.iter().try_for_each(|name| self.keep(name))?;
         self.removed.retain(|name| self.folder.join(name).symlink_metadata().is_ok());
         self.removed.iter().try_for_each(|name| self.keep(name))?;
@@ -141,6 +155,20 @@ impl Set {
         }
         self.done = true;
         synced(&self.folder)
+    }
+
+    /// Tidies the folder, gives it free, and removes it if it was made for nothing.
+    fn close(&mut self) {
+        let Some(lock) = self.lock.take() else { return };
+        // Once more where the first attempt fails.
+        if tidy(&self.folder, &lock).is_err() {
+            let _ = tidy(&self.folder, &lock);
+        }
+        drop(lock);
+        if !self.done {
+            // Those that are not empty stay.
+            self.made.iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
+        }
     }
 
     /// Gives what a file will replace a second name.
@@ -160,16 +188,8 @@ impl Set {
 
 impl Drop for Set {
     fn drop(&mut self) {
-        if let Some(lock) = self.lock.take() {
-            // Once more where the first attempt fails.
-            if tidy(&self.folder, &lock).is_err() {
-                let _ = tidy(&self.folder, &lock);
-            }
-        }
-        if !self.done {
-            // Those that are not empty stay.
-            self.made.iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
-        }
+        self.close();
+        live::kept(&self.made);
     }
 }
 
