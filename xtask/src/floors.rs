@@ -12,7 +12,6 @@ pub static FLOORS: &[(&str, u8)] = &[
     ("lowbit-model", 2),
     ("lowbit-train", 3),
     ("lowbit-eval", 3),
-    ("lowbit-serve", 3),
     ("lowbit", 4),
     ("xtask", OUTSIDE),
 ];

@@ -1,7 +1,7 @@
 //! Low-bit neural networks: train, quantize, run, measure, compare.
 //!
-//! This crate composes the floors below: [`lowbit_kernels`], [`lowbit_model`], [`lowbit_train`], [`lowbit_eval`] and
-//! [`lowbit_serve`], which it re-exports; it holds suites, the comparison, and the command line.
+//! This crate composes the floors below: [`lowbit_kernels`], [`lowbit_model`], [`lowbit_train`] and [`lowbit_eval`],
+//! which it re-exports; it holds suites, the comparison, and the command line.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -22,5 +22,4 @@ pub mod training;
 pub use lowbit_eval as eval;
 pub use lowbit_kernels as kernels;
 pub use lowbit_model as model;
-pub use lowbit_serve as serve;
 pub use lowbit_train as train;

@@ -7,8 +7,8 @@ use crate::record::How;
 use crate::{metrics, record, stats};
 
 mod faults;
-#[path = "../../../../tests/report/fixture.rs"]
 #[allow(dead_code)] // the tests of whole reports use more of it
+#[path = "../../../../tests/report/fixture.rs"]
 mod fixture;
 
 use faults::{LANGUAGE_FAULTS, RECORD_FAULTS, REPORT_FAULTS, cell, estimated, put};

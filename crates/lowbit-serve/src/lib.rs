@@ -1,2 +1,0 @@
-//! lowbit-serve.
-#![forbid(unsafe_code)]
