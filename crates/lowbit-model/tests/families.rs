@@ -92,6 +92,10 @@ fn keys_count() {
         ("llama3", "rope_scaling"),
         ("longrope_long", "max_position_embeddings"),
         ("tied", "tie_word_embeddings"),
+        ("mistral_window", "sliding_window"),
+        ("qwen2_window", "use_sliding_window"),
+        ("qwen2_layer_types", "layer_types"),
+        ("gelu", "hidden_act"),
         ("qwen3_tied", "tie_word_embeddings"),
         ("qwen3_bias", "attention_bias"),
     ];

@@ -7,6 +7,7 @@ use lowbit_kernels::ops::CacheKind;
 use lowbit_model::arch::decoder;
 use lowbit_model::cpu::PIECE;
 use lowbit_model::generate::{Draft, Finish, Generator, Outcome, Request, Sampling};
+use lowbit_model::rope::{LongRope, RopeScaling};
 use lowbit_model::{Config, Error, Model, Param, Session, Tokenizer, recipe, synthetic};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -262,8 +263,8 @@ fn a_prompt_cache_continues_in_another_process() {
             let error = generator.load_prompt(&path).expect_err(words).to_string();
             assert!(error.contains(words) && error.contains("delete the file"), "{error}");
         };
-        refuse(&mut fresh("bitnet", 3, 64), "another model");
-        refuse(&mut fresh("int4", 1, 64), "another model");
+        refuse(&mut fresh("bitnet", 3, 64), "another model or context");
+        refuse(&mut fresh("int4", 1, 64), "another model or context");
         refuse(&mut fresh("bitnet", 1, 12), "no prompt cache that fits");
         let other = if kind == CacheKind::F32 { CacheKind::F16 } else { CacheKind::F32 };
         refuse(
@@ -286,4 +287,26 @@ fn a_prompt_cache_continues_in_another_process() {
     assert_eq!(error.kind, lowbit_model::Kind::Io);
     assert!(generator("f32", 1, 8).load_prompt(home.path()).is_err());
     assert_eq!(std::fs::read_dir(home.path()).expect("a directory").count(), 1, "no temporary file is left");
+}
+
+/// Where frequencies depend on the length that a sequence may reach, so do the keys that are kept.
+#[test]
+fn a_prompt_cache_has_the_frequencies_of_its_context() {
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("prompt");
+    let rope_scaling = Some(RopeScaling::LongRope(LongRope {
+        short_factor: vec![1.0; 6],
+        long_factor: vec![2.0; 6],
+        original_max_position_embeddings: 40.0,
+        attention_factor: 1.0,
+    }));
+    let config = Config::Decoder(decoder::Config { rope_scaling, ..decoder(LM) });
+    let model = Arc::new(synthetic::model(&config, recipe::find("f32").expect("listed"), 1).expect("made"));
+    let fresh = |context| Generator::new(model.clone(), Arc::new(Tokenizer::bytes()), cpu(), context);
+    let mut first = fresh(40);
+    answer(&mut first, &request("a rather long prompt", 6));
+    first.save_prompt(&path).expect("written");
+    assert_eq!(fresh(36).load_prompt(&path).expect("as short"), 25);
+    let error = fresh(41).load_prompt(&path).expect_err("other frequencies").to_string();
+    assert!(error.contains("another model or context"), "{error}");
 }

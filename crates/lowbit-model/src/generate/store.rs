@@ -28,7 +28,7 @@ impl Generator {
     pub fn save_prompt(&self, path: &Path) -> Result<(), Error> {
         let mut out = MAGIC.to_vec();
         out.extend(format!("{:8}", self.kind.name()).bytes());
-        out.extend(fingerprint(&self.model));
+        out.extend(fingerprint(&self.model, self.session.context()));
         out.extend((self.fed.len() as u64).to_le_bytes());
         out.extend(self.fed.iter().flat_map(|token| token.to_le_bytes()));
         self.session.write_cache(&mut out);
@@ -60,8 +60,8 @@ impl Generator {
             return Err(at(&format!("keeps keys and values as {}, not {}", kind.trim(), self.kind.name())));
         }
         let (model, rest) = rest.split_at(SUM);
-        if model != fingerprint(&self.model) {
-            return Err(at("is the prompt cache of another model"));
+        if model != fingerprint(&self.model, self.session.context()) {
+            return Err(at("is the prompt cache of another model or context"));
         }
         let (count, rest) = rest.split_at(8);
         let count = u64::from_le_bytes(count.try_into().expect("eight bytes")) as usize;
@@ -79,14 +79,18 @@ impl Generator {
     }
 }
 
-/// Tells a network from others: shapes, formats, all vectors, and some blocks of every matrix.
-fn fingerprint(model: &Model<Param>) -> [u8; SUM] {
-    let mut hash = Fingerprint(Sha256::new());
+/// Tells a network from others: shapes, formats, all vectors, some blocks of every matrix, and how a sequence of `context`
+/// tokens is rotated.
+fn fingerprint(model: &Model<Param>, context: usize) -> [u8; SUM] {
+    let mut hash = Fingerprint { hash: Sha256::new(), context };
     trace(model, |op| hash.note(op));
-    hash.0.finalize().into()
+    hash.hash.finalize().into()
 }
 
-struct Fingerprint(Sha256);
+struct Fingerprint {
+    hash: Sha256,
+    context: usize,
+}
 
 impl Fingerprint {
     fn note(&mut self, op: Op<'_, Param>) {
@@ -104,7 +108,13 @@ impl Fingerprint {
                 self.param(weight);
                 bias.into_iter().for_each(|bias| self.param(bias));
             }
-            Op::Attend(spec) => self.text(format_args!("{spec:?}")),
+            Op::Attend(spec) => {
+                self.text(format_args!("{spec:?}"));
+                // Keys are kept as they were rotated.
+                if let Some(rope) = spec.rope {
+                    self.text(format_args!("{:?}", rope.frequencies(self.context)));
+                }
+            }
             Op::Activate(f) => self.text(format_args!("{f:?}")),
             Op::Pool(how) => self.text(format_args!("{how:?}")),
             Op::Mul | Op::Add | Op::Dropout(_) | Op::Block(_) => {}
@@ -112,19 +122,19 @@ impl Fingerprint {
     }
 
     fn text(&mut self, text: std::fmt::Arguments) {
-        self.0.update(format!("{text}\n"));
+        self.hash.update(format!("{text}\n"));
     }
 
     fn param(&mut self, param: &Param) {
         match param {
-            Param::Vector(values) => values.iter().for_each(|v| self.0.update(v.to_le_bytes())),
+            Param::Vector(values) => values.iter().for_each(|v| self.hash.update(v.to_le_bytes())),
             Param::Matrix { packed, int8_activations, name, .. } => {
                 let format = packed.format.name();
                 self.text(format_args!("{name} {format} {} {} {int8_activations}", packed.rows, packed.cols));
                 for part in &packed.parts {
                     for i in 0..BLOCKS {
                         let start = part.len().saturating_sub(BLOCK) * i / (BLOCKS - 1);
-                        self.0.update(&part[start..(start + BLOCK).min(part.len())]);
+                        self.hash.update(&part[start..(start + BLOCK).min(part.len())]);
                     }
                 }
             }

@@ -194,9 +194,8 @@ pub(super) fn header(c: &Config, context: usize) -> Result<GgufHeader, Error> {
     if !c.causal || c.bigram_buckets > 0 {
         return refuse("the model looks both ways or has a table of token pairs".into());
     }
-    if let Some(window) = c.sliding_window {
-        return refuse(format!("attention has a sliding window of {window} tokens"));
-    }
+    // llama.cpp sees all tokens before: the same as far as the window reaches.
+    let reach = c.sliding_window.map_or(context, |window| window.min(context));
     let biased = c.qkv_bias || c.output_bias || c.mlp_bias;
     let computes = |a: &&Arch| {
         let norms = a.sub_norm == c.sub_norm && a.qk_norm == c.qk_norm;
@@ -218,7 +217,7 @@ pub(super) fn header(c: &Config, context: usize) -> Result<GgufHeader, Error> {
     let u32 = |n: usize| Field::U32(n as u32);
     let fields = [
         ("vocab_size", u32(c.vocab_size)),
-        ("context_length", u32(context)),
+        ("context_length", u32(reach)),
         ("embedding_length", u32(c.hidden_size)),
         ("block_count", u32(c.num_hidden_layers)),
         ("feed_forward_length", u32(c.intermediate_size)),

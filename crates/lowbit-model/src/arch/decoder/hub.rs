@@ -102,11 +102,10 @@ pub(crate) fn config(network: &Published, switches: &Switches) -> Result<Network
     let head_dim = head_dim(keys, switches, hidden_size, heads)?;
     // A missing key is a number of its own in some families, null never is.
     let kv_heads = if keys.has("num_key_value_heads") { None } else { switches.kv_heads };
-    let (sliding_window, _) = windows(keys, switches.windows, num_hidden_layers, context)?;
     let rotary = rope::read(keys, switches.rope_theta, context)?;
     let attention_bias = switches.attention_bias.read(keys, "attention_bias")?;
     let context = rotary.scaling.as_ref().map_or(context, |scaling| scaling.reach(context));
-    let context = sliding_window.unwrap_or(context);
+    let (sliding_window, full_attention_layers) = windows(keys, switches.windows, num_hidden_layers, context)?;
     let config = Config {
         vocab_size: keys.need("vocab_size")?,
         hidden_size,
@@ -126,8 +125,8 @@ pub(crate) fn config(network: &Published, switches: &Switches) -> Result<Network
         qkv_bias: attention_bias || switches.attention_bias == Bias::Qkv,
         output_bias: attention_bias,
         mlp_bias: switches.mlp_bias.read(keys, "mlp_bias")?,
-        sliding_window: None,
-        full_attention_layers: Vec::new(),
+        sliding_window,
+        full_attention_layers,
         causal: true,
         bigram_buckets: 0,
         dropout: 0.0,
