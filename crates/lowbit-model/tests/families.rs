@@ -319,6 +319,12 @@ fn spellings_that_contradict_each_other_are_refused() {
     let scaled = |factor: f64| json!({"rope_type": "linear", "factor": factor});
     let cases = [
         (json!({"rope_theta": 1e4, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}), "500000", "10000"),
+        (
+            json!({"rope_theta": null, "rope_scaling": scaled(4.0),
+                "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
+            "500000",
+            "10000",
+        ),
         (json!({"rope_scaling": scaled(2.0), "rope_parameters": scaled(4.0)}), "rope_scaling", "rope_parameters"),
         (
             json!({"rope_scaling": {"rope_type": "default"}, "rope_parameters": scaled(4.0)}),

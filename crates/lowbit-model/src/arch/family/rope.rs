@@ -68,7 +68,8 @@ fn flat<'a>(field: &str, map: &'a Map<String, Value>) -> Result<&'a Map<String, 
     settings.as_object().ok_or_else(|| Error::config(field, format!("has no object under `{}`", show(first))))
 }
 
-/// The base; transformers takes the one inside the settings it follows.
+/// The base: the one inside the settings that transformers follows, which are the first, else the one outside, else the
+/// family's. One that stands only in settings that give way is lost there, so it must be the same.
 fn base(keys: &Keys, all: &[Settings], default: f32) -> Result<f32, Error> {
     let outer = keys.get::<f32>("rope_theta")?.map(|theta| ("rope_theta".to_string(), theta));
     let mut spelled = Vec::new();
@@ -76,6 +77,10 @@ fn base(keys: &Keys, all: &[Settings], default: f32) -> Result<f32, Error> {
         if let Some(theta) = settings.get::<f32>("rope_theta")? {
             spelled.push((format!("{}.rope_theta", settings.field), theta));
         }
+    }
+    let followed = all.first().map_or(Ok(None), |settings| settings.get::<f32>("rope_theta"))?;
+    if followed.is_none() && outer.is_none() && !spelled.is_empty() {
+        spelled.push(("rope_theta of rope_scaling, by default,".into(), default));
     }
     spelled.extend(outer);
     let Some((name, theta)) = spelled.first().cloned() else {
