@@ -4,7 +4,7 @@
 //! classes of letters by case (`gpt-4o`, `tekken`, `kimi-k2`).
 
 use crate::container::show;
-use lowbit_base::did_you_mean;
+use lowbit_base::alternatives;
 use serde_json::{Value, json};
 
 /// How a text is split before pairs are merged.
@@ -175,10 +175,7 @@ pub(super) fn find(name: &str) -> Result<&'static Pre, String> {
         let what = format!("`tokenizer.ggml.pre` is `{}`", show(name));
         match OTHERS.contains(&name) {
             true => format!("{what}; its vocabulary is not spelled in bytes, which is not supported"),
-            false => {
-                let known: Vec<_> = names().collect();
-                format!("{what}, which is unknown{}; known: {}", did_you_mean(name, names()), known.join(", "))
-            }
+            false => format!("{what}, which is unknown{}", alternatives(name, names())),
         }
     })
 }
@@ -289,7 +286,7 @@ mod tests {
     #[test]
     fn unknown_names_are_refused_with_the_nearest() {
         let error = find("qwen-2").expect_err("unknown");
-        assert!(error.contains("did you mean `qwen2`?") && error.contains("known: gpt-2, phi-2"), "{error}");
+        assert!(error.contains("which is unknown; did you mean `qwen2`? known: gpt-2, phi-2"), "{error}");
         assert!(find("gemma4").expect_err("no bytes").contains("not spelled in bytes"));
     }
 }
