@@ -4,14 +4,11 @@ use crate::Error;
 use crate::facts;
 use crate::meter::{EnergyMeter, Rapl};
 use crate::read::Rows;
-use crate::record::{Detail, Measure, Record};
-use crate::task::Task;
+use crate::record::{Measure, Record};
+use crate::task::{Answers, Task};
 use lowbit_kernels::Cpu;
 use lowbit_model::text::Classifier;
 use lowbit_model::{Checkpoint, Tokenizer};
-
-/// Classes up to which a record holds the matrix of confusions; its answers tell the same.
-const MATRIX: usize = 100;
 
 /// Most likely class of each row of logits.
 fn answers(logits: &[f32], classes: usize) -> Vec<u16> {
@@ -19,19 +16,12 @@ fn answers(logits: &[f32], classes: usize) -> Vec<u16> {
     logits.chunks_exact(classes).map(|row| best(row) as u16).collect()
 }
 
-/// The record of answers to all test rows: quality, confusion, and nothing about speed.
+/// The record of answers to all test rows: quality, and nothing about speed.
 ///
 /// # Errors
 /// When the answers do not fit the task.
-pub fn scored(task: &Task, test: &Rows, model: &str, recipe: &str, given: Vec<u16>) -> Result<Record, Error> {
-    let (confusion, measures) = task.score(test, &given)?;
-    let detail = Detail {
-        classes: task.classes.clone(),
-        confusion: if confusion.classes() <= MATRIX { confusion.matrix() } else { Vec::new() },
-        answers: given,
-        truths: test.labels.clone(),
-        ..Detail::default()
-    };
+pub fn scored(task: &Task, test: &Rows, model: &str, recipe: &str, given: Answers) -> Result<Record, Error> {
+    let (measures, detail) = task.score(test, given)?;
     Ok(Record { task: task.id(), model: model.into(), recipe: recipe.into(), params: 0, measures, detail })
 }
 
@@ -41,7 +31,7 @@ pub fn scored(task: &Task, test: &Rows, model: &str, recipe: &str, given: Vec<u1
 /// When the tokenizer cannot encode a text.
 pub fn longer(rows: &Rows, tokenizer: &Tokenizer, most: usize) -> Result<u64, Error> {
     let mut longer = 0;
-    for text in &rows.texts {
+    for text in rows.texts() {
         longer += u64::from(tokenizer.encode(text, most.saturating_add(1))?.len() > most);
     }
     Ok(longer)
@@ -80,13 +70,14 @@ pub fn quality(task: &Task, test: &Rows, name: &str, checkpoint: &Checkpoint, cp
     }
     let energy = Rapl::open(&Rapl::root());
     let mut meter = energy.as_ref().and_then(EnergyMeter::start);
-    let logits = classifier.logits(&test.texts)?;
+    let logits = classifier.logits(test.texts())?;
     let joules = meter.as_mut().and_then(EnergyMeter::joules);
     if let Some(bad) = logits.iter().position(|v| !v.is_finite()) {
         let message = format!("the logits of test row {} are not finite", bad / task.classes.len());
         return Err(Error::numeric(message).in_file(directory));
     }
-    let mut record = scored(task, test, name, checkpoint.recipe().name, answers(&logits, task.classes.len()))?;
+    let given = Answers::Classes(answers(&logits, task.classes.len()));
+    let mut record = scored(task, test, name, checkpoint.recipe().name, given)?;
     facts::describe(&mut record, checkpoint)?;
     if let Some(joules) = joules {
         let each = joules / test.len().max(1) as f64;

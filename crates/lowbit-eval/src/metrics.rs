@@ -2,7 +2,8 @@
 
 use crate::error::Error;
 use crate::record::Measure;
-use crate::stats::wilson;
+use crate::stats::{self, wilson};
+use crate::task::Question;
 use std::collections::BTreeMap;
 
 /// Counts of (truth, answer) pairs over a fixed list of classes; memory grows with the pairs that occur, not with the
@@ -145,11 +146,11 @@ fn ratio(part: u64, whole: u64) -> f64 {
 }
 
 /// Computes the measures of one metric from a confusion matrix and the class names.
-pub type Compute = fn(&Confusion, &[String]) -> Vec<(String, Measure)>;
+pub type OfClasses = fn(&Confusion, &[String]) -> Vec<(String, Measure)>;
 
 /// Every classification metric: the name a task asks for, and its computation. `f1` yields one `f1/<class>` per class that
 /// occurs.
-pub static METRICS: &[(&str, Compute)] = &[
+pub static CLASS_METRICS: &[(&str, OfClasses)] = &[
     ("accuracy", |confusion, _| {
         let (lo, hi) = wilson(confusion.correct(), confusion.total());
         vec![("accuracy".into(), fraction(confusion, confusion.accuracy()).between(lo, hi))]
@@ -171,9 +172,9 @@ fn fraction(confusion: &Confusion, value: f64) -> Measure {
     Measure::measured(value, "fraction", confusion.total())
 }
 
-/// The measures of the named metrics (all of [`METRICS`] when `names` is empty), by the measure's name. `classes` holds one
-/// name per class of the matrix; a name that is not in [`METRICS`] is refused.
-pub fn measures(
+/// The measures of the named metrics (all of [`CLASS_METRICS`] when `names` is empty), by the measure's name. `classes` holds
+/// one name per class of the matrix; a name that is in no list is refused.
+pub fn of_classes(
     confusion: &Confusion,
     classes: &[String],
     names: &[String],
@@ -185,21 +186,78 @@ pub fn measures(
             confusion.classes()
         )));
     }
-    check_names(names)?;
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let chosen = METRICS.iter().filter(|(name, _)| wanted(name));
+    check_names(names, Question::Classify)?;
+    let chosen = CLASS_METRICS.iter().filter(|(name, _)| asked(names, name));
     Ok(chosen.flat_map(|(_, compute)| compute(confusion, classes)).collect())
 }
 
-/// Refuses a name that is not in [`METRICS`].
-pub fn check_names(names: &[String]) -> Result<(), Error> {
-    for name in names {
-        if !METRICS.iter().any(|(known, _)| known == name) {
-            let known: Vec<_> = METRICS.iter().map(|(known, _)| *known).collect();
-            return Err(Error::usage(format!("unknown metric `{name}`: the metrics are {}", known.join(", "))));
-        }
+/// Computes a metric from numbers that are right and as many that were predicted.
+pub type OfValues = fn(&[f64], &[f64]) -> Measure;
+
+/// Every metric of numbers.
+pub static VALUE_METRICS: &[(&str, OfValues)] = &[
+    ("mse", |expected, predicted| {
+        mean(expected.iter().zip(predicted).map(|(y, p)| (y - p) * (y - p)).collect(), "squared_target")
+    }),
+    ("mae", |expected, predicted| mean(expected.iter().zip(predicted).map(|(y, p)| (y - p).abs()).collect(), "target")),
+    ("r2", |expected, predicted| {
+        let (value, lo, hi) = r2(expected, predicted);
+        Measure::measured(value, "ratio", expected.len() as u64).between(lo, hi)
+    }),
+];
+
+/// The mean with its normal 95 % interval.
+fn mean(losses: Vec<f64>, unit: &str) -> Measure {
+    let measure = Measure::measured(stats::mean(&losses).unwrap_or(0.0), unit, losses.len() as u64);
+    match stats::mean_interval(&losses) {
+        Some((_, lo, hi)) => measure.between(lo.max(0.0), hi),
+        None => measure,
     }
-    Ok(())
+}
+
+/// Share of the variance that is explained, `1 - sum((y - p)^2) / sum((y - mean(y))^2)`, with its 95 % interval by the delta
+/// method for a ratio of two means. 0 where the numbers do not vary.
+pub fn r2(expected: &[f64], predicted: &[f64]) -> (f64, f64, f64) {
+    let center = stats::mean(expected).unwrap_or(0.0);
+    let spread: Vec<f64> = expected.iter().map(|y| (y - center) * (y - center)).collect();
+    let whole = stats::mean(&spread).unwrap_or(0.0);
+    if whole <= 0.0 {
+        return (0.0, 0.0, 0.0);
+    }
+    let losses: Vec<f64> = expected.iter().zip(predicted).map(|(y, p)| (y - p) * (y - p)).collect();
+    let ratio = stats::mean(&losses).unwrap_or(0.0) / whole;
+    let influence: Vec<f64> = losses.iter().zip(&spread).map(|(loss, d)| (loss - ratio * d) / whole).collect();
+    let half = stats::mean_interval(&influence).map_or(f64::INFINITY, |(center, _, hi)| hi - center);
+    (1.0 - ratio, 1.0 - ratio - half, (1.0 - ratio + half).min(1.0))
+}
+
+/// The measures of the named metrics (all of [`VALUE_METRICS`] when `names` is empty), by the measure's name.
+pub fn of_values(expected: &[f64], predicted: &[f64], names: &[String]) -> Result<BTreeMap<String, Measure>, Error> {
+    if expected.len() != predicted.len() || expected.is_empty() {
+        let (n, rows) = (predicted.len(), expected.len());
+        return Err(Error::usage(format!(
+            "{n} predictions for {rows} rows: every row needs exactly one, and there must be rows"
+        )));
+    }
+    check_names(names, Question::Regress)?;
+    let chosen = VALUE_METRICS.iter().filter(|(name, _)| asked(names, name));
+    Ok(chosen.map(|(name, compute)| (name.to_string(), compute(expected, predicted))).collect())
+}
+
+fn asked(names: &[String], name: &str) -> bool {
+    names.is_empty() || names.iter().any(|n| n == name)
+}
+
+/// Refuses a name that is no metric of the question.
+pub fn check_names(names: &[String], question: Question) -> Result<(), Error> {
+    let known: Vec<&str> = match question {
+        Question::Classify => CLASS_METRICS.iter().map(|(name, _)| *name).collect(),
+        Question::Regress => VALUE_METRICS.iter().map(|(name, _)| *name).collect(),
+    };
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(Error::usage(format!("unknown metric `{name}`: the metrics are {}", known.join(", ")))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -228,7 +286,7 @@ mod tests {
         for case in cases {
             let confusion = Confusion::new(case.classes, &case.truths, &case.answers).unwrap();
             let classes: Vec<String> = (0..case.classes).map(|class| class.to_string()).collect();
-            let found = measures(&confusion, &classes, &[]).unwrap();
+            let found = of_classes(&confusion, &classes, &[]).unwrap();
             assert_eq!(found.keys().collect::<Vec<_>>(), case.measures.keys().collect::<Vec<_>>());
             for (name, value) in case.measures {
                 let found = &found[&name];
@@ -237,7 +295,7 @@ mod tests {
             }
             assert_eq!(Confusion::of_matrix(&confusion.matrix()).unwrap(), confusion);
         }
-        let accuracy = &measures(
+        let accuracy = &of_classes(
             &Confusion::new(2, &[0; 12], &[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]).unwrap(),
             &names(&["a", "b"]),
             &[],
@@ -246,6 +304,38 @@ mod tests {
         // statsmodels.stats.proportion.proportion_confint(7, 12, method="wilson")
         assert!((accuracy.lo.unwrap() - 0.31951131254954973).abs() < 1e-12);
         assert!((accuracy.hi.unwrap() - 0.8067396863412435).abs() < 1e-12);
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Regression {
+        expected: Vec<f64>,
+        linear: Vec<f64>,
+        mse: f64,
+        mae: f64,
+        r2: f64,
+        many: Vec<f64>,
+        guess: Vec<f64>,
+        r2_many: f64,
+        interval: [f64; 2],
+    }
+
+    /// Values of `tools/golden/regression.py`; the interval is by 4,000 resamples there and by the delta method here.
+    #[test]
+    fn numbers_as_scikit_learn() {
+        let golden: Regression = serde_json::from_str(include_str!("../tests/golden/regression.json")).unwrap();
+        let found = of_values(&golden.expected, &golden.linear, &[]).unwrap();
+        for (name, value) in [("mse", golden.mse), ("mae", golden.mae), ("r2", golden.r2)] {
+            let measure = &found[name];
+            assert!((measure.value - value).abs() < 1e-12 * value, "{name} {} {value}", measure.value);
+            assert!(measure.lo.unwrap() < value && value < measure.hi.unwrap() && measure.n == 12);
+        }
+        let (value, lo, hi) = r2(&golden.many, &golden.guess);
+        assert!((value - golden.r2_many).abs() < 1e-12);
+        let [low, high] = golden.interval;
+        assert!((lo - low).abs() < 0.05 * (high - low) && (hi - high).abs() < 0.05 * (high - low), "{lo} {hi}");
+        assert_eq!(r2(&[2.0, 2.0], &[1.0, 3.0]), (0.0, 0.0, 0.0));
+        assert_eq!(of_values(&[1.0], &[1.0, 2.0], &[]).unwrap_err().kind, crate::error::Kind::Usage);
+        assert!(of_values(&[1.0], &[1.0], &names(&["accuracy"])).is_err());
     }
 
     #[test]
@@ -259,14 +349,14 @@ mod tests {
     #[test]
     fn only_what_is_asked_for() {
         let confusion = Confusion::new(2, &[0, 1], &[0, 1]).unwrap();
-        let some = measures(&confusion, &names(&["n", "y"]), &names(&["f1", "accuracy"])).unwrap();
+        let some = of_classes(&confusion, &names(&["n", "y"]), &names(&["f1", "accuracy"])).unwrap();
         assert_eq!(some.keys().collect::<Vec<_>>(), ["accuracy", "f1/n", "f1/y"]);
-        let error = measures(&confusion, &names(&["n", "y"]), &names(&["f2"])).unwrap_err();
+        let error = of_classes(&confusion, &names(&["n", "y"]), &names(&["f2"])).unwrap_err();
         assert_eq!(
             error.to_string(),
             "unknown metric `f2`: the metrics are accuracy, f1_macro, precision_macro, recall_macro, f1"
         );
-        assert!(measures(&confusion, &names(&["n"]), &[]).is_err());
+        assert!(of_classes(&confusion, &names(&["n"]), &[]).is_err());
     }
 
     #[test]

@@ -199,13 +199,12 @@ impl Grammar {
 /// `n` sentences with their classes, the same for the same seed on every platform.
 pub fn generate(seed: u64, n: usize) -> Rows {
     let mut rng = SplitMix64::new(seed);
-    let mut rows = Rows::default();
-    for _ in 0..n {
+    let mut row = || {
         let class = rng.below(4);
-        rows.texts.push(grammar().sentence(class as usize, &mut rng));
-        rows.labels.push(class as u16);
-    }
-    rows
+        (grammar().sentence(class as usize, &mut rng), class as u16)
+    };
+    let (texts, labels) = (0..n).map(|_| row()).unzip();
+    Rows::of_texts(texts, labels)
 }
 
 /// Probability of each class given the text, exactly, from the grammar alone; `None` for a text it cannot generate.
@@ -226,15 +225,15 @@ pub fn answer(text: &str) -> Option<u16> {
 pub fn ceiling(seed: u64, n: usize) -> Measure {
     let rows = generate(seed, n);
     let best = |text: &String| posterior(text).map_or(0.0, |p| p.into_iter().fold(0.0, f64::max));
-    let largest: Vec<f64> = rows.texts.iter().map(best).collect();
+    let largest: Vec<f64> = rows.texts().iter().map(best).collect();
     let (value, lo, hi) = stats::mean_interval(&largest).unwrap_or((0.0, 0.0, 1.0));
     Measure { value, unit: "fraction".into(), n: n as u64, lo: Some(lo), hi: Some(hi), how: How::Estimated }
 }
 
 /// Accuracy of the Bayes-optimal answers on these very rows, a fraction; 0 without rows.
 pub fn bayes_accuracy(rows: &Rows) -> f64 {
-    let hits = rows.texts.iter().zip(&rows.labels).filter(|(text, label)| answer(text) == Some(**label)).count();
-    hits as f64 / rows.texts.len().max(1) as f64
+    let hits = rows.texts().iter().zip(rows.labels()).filter(|(text, label)| answer(text) == Some(**label)).count();
+    hits as f64 / rows.texts().len().max(1) as f64
 }
 
 #[cfg(test)]
@@ -245,7 +244,7 @@ mod tests {
     #[test]
     fn posterior_is_a_distribution() {
         let rows = generate(5, 2000);
-        for text in &rows.texts {
+        for text in rows.texts() {
             let posterior = posterior(text).unwrap();
             assert!((posterior.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{text}");
             assert!(posterior.iter().all(|p| (0.0..=1.0).contains(p)), "{text}");
@@ -283,7 +282,7 @@ mod tests {
         const BINS: usize = 20;
         let rows = generate(77, 60_000);
         let mut bins = [(0.0, 0.0, 0.0); BINS]; // sum of p, sum of p (1 - p), hits
-        for (text, &label) in rows.texts.iter().zip(&rows.labels) {
+        for (text, &label) in rows.texts().iter().zip(rows.labels()) {
             for (class, p) in posterior(text).unwrap().into_iter().enumerate() {
                 let bin = &mut bins[((p * BINS as f64) as usize).min(BINS - 1)];
                 bin.0 += p;
@@ -310,7 +309,7 @@ mod tests {
 
     #[test]
     fn deterministic() {
-        assert_eq!(generate(9, 50).texts, generate(9, 60).texts[..50]);
+        assert_eq!(generate(9, 50).texts(), &generate(9, 60).texts()[..50]);
         assert_ne!(generate(9, 50), generate(10, 50));
         assert_eq!(generate(1, 1000).sha256(), "547956093a53a10f4b637d7fe88368df04f3f01fdebe70c203246f84d3be010a");
     }
@@ -318,7 +317,7 @@ mod tests {
     #[test]
     fn sentences_have_8_to_20_words_and_classes_are_even() {
         let rows = generate(1, 8000);
-        let lengths: Vec<usize> = rows.texts.iter().map(|text| text.split(' ').count()).collect();
+        let lengths: Vec<usize> = rows.texts().iter().map(|text| text.split(' ').count()).collect();
         assert_eq!((lengths.iter().min(), lengths.iter().max()), (Some(&8), Some(&20)));
         // Standard deviation of a count is 39.
         assert!(rows.counts(4).iter().all(|&count| count.abs_diff(2000) < 160));
@@ -328,7 +327,7 @@ mod tests {
     fn bags_of_words_stay_below_the_ceiling() {
         let (train, test) = (generate(1, 8000), generate(2, 4000));
         let accuracy = |answers: &[u16]| {
-            answers.iter().zip(&test.labels).filter(|(a, b)| a == b).count() as f64 / test.len() as f64
+            answers.iter().zip(test.labels()).filter(|(a, b)| a == b).count() as f64 / test.len() as f64
         };
         let best = accuracy(&baseline::bayes_optimal(&test));
         let words = accuracy(&baseline::NaiveBayes::fit(&train, 4, 1).answers(&test));

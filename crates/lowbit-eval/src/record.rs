@@ -132,6 +132,12 @@ pub struct Detail {
     /// The true class of every test row, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truths: Vec<u16>,
+    /// The number predicted for every test row, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predicted: Vec<f64>,
+    /// The right number of every test row, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected: Vec<f64>,
     /// Raw samples behind a measure, by the measure's name, in its unit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub samples: BTreeMap<String, Vec<f64>>,

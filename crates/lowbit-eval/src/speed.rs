@@ -60,7 +60,7 @@ pub fn speeds(test: &Rows, contenders: &mut [Contender], cpu: &Cpu) -> Result<()
         }
     }
     drop(classifiers);
-    let texts: Vec<&str> = test.texts.iter().take(PROBE_ROWS).map(String::as_str).collect();
+    let texts: Vec<&str> = test.texts().iter().take(PROBE_ROWS).map(String::as_str).collect();
     for _ in 0..PROBES {
         for Contender { record, probe, .. } in contenders.iter_mut() {
             let probe = fresh_process(probe, &texts)?;
@@ -96,7 +96,7 @@ fn alternate(test: &Rows, classifiers: &mut [Classifier], batch: usize, rounds: 
             let mut round = 0;
             move || -> Result<(), Error> {
                 // A stride that is no divisor of usual sizes visits texts of all lengths.
-                let at = |i: usize| &test.texts[(round * batch + i) * 37 % test.texts.len()];
+                let at = |i: usize| &test.texts()[(round * batch + i) * 37 % test.len()];
                 let texts: Vec<&String> = (0..batch).map(at).collect();
                 std::hint::black_box(classifier.logits(&texts)?);
                 round += 1;

@@ -91,6 +91,11 @@ pub fn mcnemar(b: u64, c: u64) -> f64 {
     erfc((excess * excess / n as f64 / 2.0).sqrt())
 }
 
+/// Two-sided p-value of a standard normal score.
+pub fn two_sided(score: f64) -> f64 {
+    erfc(score.abs() / std::f64::consts::SQRT_2)
+}
+
 /// Complementary error function for x >= 0, relative error below 1e-12: power series below 2, continued fraction above.
 fn erfc(x: f64) -> f64 {
     let density = (-x * x).exp() / std::f64::consts::PI.sqrt();

@@ -3,8 +3,8 @@
 use crate::error::{Error, Kind};
 use crate::metrics::{self, Confusion};
 use crate::quickstart;
-use crate::read::{self, Column, Format, Limits, Rows, Table};
-use crate::record::{Measure, SplitFacts, TaskFacts};
+use crate::read::{self, Column, Format, Input, Limits, Rows, Table, Target, Targets};
+use crate::record::{Detail, Measure, SplitFacts, TaskFacts};
 use lowbit_base::name::check_part;
 use lowbit_base::{alternatives, file};
 use serde::Deserialize;
@@ -19,6 +19,10 @@ pub static TASKS: &[&str] = &[
     include_str!("../tasks/sst2.toml"),
 ];
 
+/// Seed of the hash that chooses held-out rows.
+const HOLD_OUT_SEED: u64 = 1;
+/// Classes up to which a record holds the matrix of confusions; its answers tell the same.
+const MATRIX: usize = 100;
 /// Sentences of generated data behind the estimate of the ceiling.
 const CEILING_ROWS: usize = 100_000;
 
@@ -26,8 +30,10 @@ const CEILING_ROWS: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// One of a fixed list of classes for each text.
+    /// One of a fixed list of classes for each row.
     Classify,
+    /// A number for each row.
+    Regress,
 }
 
 /// A task with its data description.
@@ -42,12 +48,15 @@ pub struct Task {
     pub about: String,
     /// What is asked.
     pub question: Question,
-    /// Class names in label order.
-    pub classes: Vec<String>,
-    /// Drop training rows whose text is in the test split.
+    /// Class names in label order; none where a number is asked for.
     #[serde(default)]
-    pub exclude_test_text_from_train: bool,
-    /// Names from [`metrics::METRICS`]; empty for all.
+    pub classes: Vec<String>,
+    /// Drop training rows whose input is in the test split.
+    #[serde(default, alias = "exclude_test_text_from_train")]
+    pub exclude_test_from_train: bool,
+    /// Without test files: the share of the training rows that is held out for the test, chosen by a hash of each input.
+    pub hold_out: Option<f64>,
+    /// Names of metrics, see [`metrics::of_classes`] and [`metrics::of_values`]; empty for all.
     #[serde(default)]
     pub metrics: Vec<String>,
     /// Rows come from this generator instead of files.
@@ -88,6 +97,9 @@ pub enum GeneratorName {
 pub struct Layout {
     /// Candidates, relative to the data directory; the first that exists is read.
     pub paths: Vec<PathBuf>,
+    /// Files of labels beside files of images, likewise.
+    #[serde(default)]
+    pub label_paths: Vec<PathBuf>,
     /// See [`Table::format`].
     pub format: Option<Format>,
     /// See [`Table::header`].
@@ -95,12 +107,27 @@ pub struct Layout {
     pub header: bool,
     /// See [`Table::quoting`].
     pub quoting: Option<bool>,
-    /// See [`Table::text`].
+    /// Columns that make the text, joined with one space.
+    #[serde(default)]
     pub text: Vec<Column>,
-    /// See [`Table::label`].
-    pub label: Column,
-    /// See [`Table::labels`]; `"0"`, `"1"`, ... in class order when absent.
+    /// Columns that hold a number each, instead of a text.
+    #[serde(default)]
+    pub features: Vec<Column>,
+    /// Column of the class.
+    pub label: Option<Column>,
+    /// What the file calls each class; `"0"`, `"1"`, ... in class order when absent.
     pub labels: Option<Vec<String>>,
+    /// Column of the number that is asked for.
+    pub value: Option<Column>,
+}
+
+/// One answer per row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answers {
+    /// Classes.
+    Classes(Vec<u16>),
+    /// Numbers.
+    Values(Vec<f64>),
 }
 
 /// The rows of a task.
@@ -179,11 +206,33 @@ impl Task {
 
     fn check(&self) -> Result<(), String> {
         check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
+        self.check_question()?;
         if self.version == 0 {
             return Err("version 0: versions count from 1".into());
         }
-        if !(2..=1 << 15).contains(&self.classes.len()) {
-            return Err(format!("{} classes: a task needs 2 to 32768", self.classes.len()));
+        match &self.generator {
+            Some(generator) => self.check_generator(generator),
+            None => {
+                self.check_layouts("train", &self.train)?;
+                match self.hold_out {
+                    None => self.check_layouts("test", &self.test),
+                    Some(_) if !self.test.is_empty() => Err("a task has either [[test]] files or `hold_out`".into()),
+                    Some(share) if share > 0.0 && share < 1.0 => Ok(()),
+                    Some(share) => Err(format!("hold_out is {share}: choose a share between 0 and 1")),
+                }
+            }
+        }
+    }
+
+    fn check_question(&self) -> Result<(), String> {
+        match self.question {
+            Question::Classify if !(2..=1 << 15).contains(&self.classes.len()) => {
+                return Err(format!("{} classes: a task needs 2 to 32768", self.classes.len()));
+            }
+            Question::Regress if !self.classes.is_empty() => {
+                return Err("`classes` are for the question `classify`".into());
+            }
+            _ => {}
         }
         let mut seen = HashSet::new();
         for class in &self.classes {
@@ -191,13 +240,7 @@ impl Task {
                 return Err(format!("class {class:?} is empty or listed twice"));
             }
         }
-        metrics::check_names(&self.metrics).map_err(|error| error.message)?;
-        match &self.generator {
-            Some(generator) => self.check_generator(generator),
-            None => [("train", &self.train), ("test", &self.test)]
-                .into_iter()
-                .try_for_each(|(split, layouts)| self.check_layouts(split, layouts)),
-        }
+        metrics::check_names(&self.metrics, self.question).map_err(|error| error.message)
     }
 
     fn check_generator(&self, generator: &Generator) -> Result<(), String> {
@@ -220,8 +263,20 @@ impl Task {
             return Err(format!("no [[{split}]] table and no [generator]: say where the rows are"));
         }
         for layout in layouts {
-            if layout.paths.is_empty() || layout.text.is_empty() {
-                return Err(format!("[[{split}]] needs at least one of `paths` and one `text` column"));
+            let images = !layout.label_paths.is_empty();
+            if layout.paths.is_empty() || (layout.text.is_empty() && layout.features.is_empty() && !images) {
+                return Err(format!("[[{split}]] needs at least one of `paths` and one `text` or `features` column"));
+            }
+            if [!layout.text.is_empty(), !layout.features.is_empty(), images].iter().filter(|given| **given).count() > 1
+            {
+                return Err(format!("[[{split}]] has several kinds of input: `text`, `features` or `label_paths`"));
+            }
+            match (self.question, &layout.label, &layout.value) {
+                (Question::Classify, Some(_), None) => {}
+                (Question::Classify, None, None) if images => {}
+                (Question::Regress, None, Some(_)) if layout.labels.is_none() && !images => {}
+                (Question::Classify, ..) => return Err(format!("[[{split}]] needs a `label` column and no `value`")),
+                (Question::Regress, ..) => return Err(format!("[[{split}]] needs a `value` column and no `label`")),
             }
             if let Some(labels) = layout.labels.as_ref().filter(|labels| labels.len() != self.classes.len()) {
                 return Err(format!("[[{split}]] has {} labels for {} classes", labels.len(), self.classes.len()));
@@ -232,18 +287,32 @@ impl Task {
 
     /// Reads or generates the rows. `data_dir` is as in [`data_dir`], and not needed by a generated task.
     pub fn load(&self, data_dir: Option<&Path>) -> Result<Splits, Error> {
-        let (mut train, test, ceiling) = match &self.generator {
-            Some(generator) => generator.rows(),
-            None => {
+        let (mut train, test, ceiling) = match (&self.generator, self.hold_out) {
+            (Some(generator), _) => generator.rows(),
+            (None, Some(share)) => {
+                let all = self.read(&self::data_dir(data_dir)?, &self.train)?;
+                let (train, test) = all.hold_out(share, HOLD_OUT_SEED)?;
+                (train, test, None)
+            }
+            (None, None) => {
                 let dir = self::data_dir(data_dir)?;
                 (self.read(&dir, &self.train)?, self.read(&dir, &self.test)?, None)
             }
         };
-        let excluded = if self.exclude_test_text_from_train { train.drop_texts_of(&test) } else { 0 };
+        let excluded = if self.exclude_test_from_train { train.drop_inputs_of(&test) } else { 0 };
         if let Some(generator) = &self.generator {
             train.truncate(generator.train_rows);
         }
-        self.check_classes(&train)?;
+        if train.is_empty() {
+            let message = format!("task {}: no training row is left that is not in the test split", self.name);
+            return Err(Error::usage(message));
+        }
+        if test.is_empty() {
+            return Err(Error::usage(format!("task {}: no test row is held out; raise `hold_out`", self.name)));
+        }
+        if self.question == Question::Classify {
+            self.check_classes(&train)?;
+        }
         let facts = TaskFacts {
             task: self.id(),
             about: self.about.clone(),
@@ -262,7 +331,7 @@ impl Task {
     }
 
     fn split_facts(&self, rows: &Rows) -> SplitFacts {
-        let empty = rows.texts.iter().filter(|text| text.trim().is_empty()).count() as u64;
+        let empty = rows.texts().iter().filter(|text| text.trim().is_empty()).count() as u64;
         SplitFacts { empty, truncated: None, classes: rows.counts(self.classes.len()) }
     }
 
@@ -275,28 +344,41 @@ impl Task {
                 self.name,
                 names.join(", ")
             );
-            return Err(Error::new(Kind::Io, message).in_file(&dir));
+            return Err(Error::new(Kind::Io, message).in_file(dir));
+        };
+        read::read(&self.table(dir, layout, path), &Limits::default())
+    }
+
+    fn table(&self, dir: &Path, layout: &Layout, path: &Path) -> Table {
+        let labels = layout.label_paths.iter().map(|path| dir.join(path));
+        let labels = labels.clone().find(|path| path.exists()).or_else(|| labels.last());
+        let (input, columns) = match () {
+            () if labels.is_some() => (Input::Image, Vec::new()),
+            () if layout.features.is_empty() => (Input::Text, layout.text.clone()),
+            () => (Input::Features, layout.features.clone()),
         };
         let numbers = || (0..self.classes.len()).map(|class| class.to_string()).collect();
-        let table = Table {
+        let target = match self.question {
+            Question::Classify => Target::Class { labels: layout.labels.clone().unwrap_or_else(numbers) },
+            Question::Regress => Target::Value,
+        };
+        Table {
             path: dir.join(path),
             format: layout.format,
             header: layout.header,
             quoting: layout.quoting,
-            text: layout.text.clone(),
-            label: layout.label.clone(),
-            labels: layout.labels.clone().unwrap_or_else(numbers),
-        };
-        read::read(&table, &Limits::default())
+            input,
+            columns,
+            target,
+            target_column: layout.label.clone().or(layout.value.clone()).unwrap_or(Column::Index(0)),
+            labels,
+        }
     }
 
     fn check_classes(&self, train: &Rows) -> Result<(), Error> {
         let counts = train.counts(self.classes.len());
         let present: Vec<_> = self.classes.iter().zip(counts).filter(|(_, count)| *count > 0).collect();
         match present.as_slice() {
-            [] => {
-                Err(Error::usage(format!("task {}: no training row is left that is not in the test split", self.name)))
-            }
             [(only, count)] => Err(Error::usage(format!(
                 "task {}: all {count} training rows are of class {only}: at least two classes are needed",
                 self.name
@@ -305,11 +387,24 @@ impl Task {
         }
     }
 
-    /// Confusion matrix and the task's measures of one answer per test row.
-    pub fn score(&self, test: &Rows, answers: &[u16]) -> Result<(Confusion, BTreeMap<String, Measure>), Error> {
-        let confusion = Confusion::new(self.classes.len(), &test.labels, answers)?;
-        let measures = metrics::measures(&confusion, &self.classes, &self.metrics)?;
-        Ok((confusion, measures))
+    /// The measures of one answer per test row, and what a record keeps of the answers.
+    pub fn score(&self, test: &Rows, answers: Answers) -> Result<(BTreeMap<String, Measure>, Detail), Error> {
+        match (answers, &test.targets) {
+            (Answers::Classes(answers), Targets::Classes(truths)) => {
+                let confusion = Confusion::new(self.classes.len(), truths, &answers)?;
+                let measures = metrics::of_classes(&confusion, &self.classes, &self.metrics)?;
+                let confusion = if confusion.classes() <= MATRIX { confusion.matrix() } else { Vec::new() };
+                let (classes, truths) = (self.classes.clone(), truths.clone());
+                Ok((measures, Detail { classes, confusion, answers, truths, ..Detail::default() }))
+            }
+            (Answers::Values(predicted), Targets::Values(expected)) => {
+                let measures = metrics::of_values(expected, &predicted, &self.metrics)?;
+                let expected = expected.clone();
+                Ok((measures, Detail { predicted, expected, ..Detail::default() }))
+            }
+            (Answers::Classes(_), _) => Err(Error::usage(format!("{}: classes answered, values asked for", self.name))),
+            (Answers::Values(_), _) => Err(Error::usage(format!("{}: values answered, classes asked for", self.name))),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use lowbit_eval::baseline::{self, BASELINES};
 use lowbit_eval::error::Kind;
-use lowbit_eval::task::{self, TASKS, Task};
+use lowbit_eval::read::Targets;
+use lowbit_eval::task::{self, Answers, Question, TASKS, Task};
 use lowbit_eval::{quickstart, read};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,12 +55,26 @@ fn every_task_loads_and_scores() {
         assert_eq!((facts.train_rows, facts.test_rows), (splits.train.len() as u64, splits.test.len() as u64));
         assert_eq!(facts.overlap_rows, 0, "{}", task.name);
         assert_ne!(facts.train_sha256, facts.test_sha256);
-        assert!(splits.train.counts(task.classes.len()).iter().all(|&count| count > 0));
-        let (confusion, measures) = task.score(&splits.test, &splits.test.labels).unwrap();
-        assert_eq!(confusion.correct(), facts.test_rows);
-        assert!(measures.values().all(|measure| measure.value == 1.0), "{measures:?}");
-        assert_eq!(measures.len(), 4 + task.classes.len());
-        assert!(task.score(&splits.test, &splits.test.labels[1..]).is_err());
+        let right = match &splits.test.targets {
+            Targets::Classes(classes) => Answers::Classes(classes.clone()),
+            Targets::Values(values) => Answers::Values(values.clone()),
+        };
+        let (measures, detail) = task.score(&splits.test, right).unwrap();
+        match task.question {
+            Question::Classify => {
+                assert!(splits.train.counts(task.classes.len()).iter().all(|&count| count > 0));
+                assert!(measures.values().all(|measure| measure.value == 1.0), "{measures:?}");
+                assert_eq!((measures.len(), detail.truths.len()), (4 + task.classes.len(), splits.test.len()));
+                assert!(task.score(&splits.test, Answers::Classes(vec![0])).is_err());
+                assert!(task.score(&splits.test, Answers::Values(vec![0.0; splits.test.len()])).is_err());
+            }
+            Question::Regress => {
+                let values = ["mae", "mse", "r2"].map(|name| measures[name].value);
+                assert_eq!((values, detail.expected.len()), ([0.0, 0.0, 1.0], splits.test.len()));
+                assert!(task.score(&splits.test, Answers::Values(vec![0.0])).is_err());
+                assert!(task.score(&splits.test, Answers::Classes(vec![0; splits.test.len()])).is_err());
+            }
+        }
     }
 }
 
@@ -69,8 +84,8 @@ fn splits_of_the_real_tasks() {
     let ag_news = task::find("ag_news").unwrap().load(Some(&dir)).unwrap();
     assert_eq!(ag_news.facts.test_rows, 7600);
     assert_eq!(ag_news.test.counts(4), [1900; 4]);
-    assert!(ag_news.test.texts[0].starts_with("Fears for T N pension after talks Unions representing"));
-    assert_eq!(ag_news.test.labels[..3], [2, 3, 3]);
+    assert!(ag_news.test.texts()[0].starts_with("Fears for T N pension after talks Unions representing"));
+    assert_eq!(ag_news.test.labels()[..3], [2, 3, 3]);
     let sst2 = task::find("sst2").unwrap().load(Some(&dir)).unwrap();
     assert_eq!(sst2.test.counts(2), [428, 444]);
     assert_eq!(sst2.facts.train_rows + sst2.excluded, 67_349);
@@ -103,22 +118,28 @@ fn baselines_learn() {
         }
         let splits = task.load(dir.as_deref()).unwrap();
         let classes = task.classes.len();
-        let scores: Vec<f64> = BASELINES
+        let score = |name: &str, answers: Answers| {
+            let (measures, _) = task.score(&splits.test, answers).unwrap();
+            let quality = if task.question == Question::Classify { "accuracy" } else { "r2" };
+            (name.to_string(), measures[quality].value)
+        };
+        let answered = BASELINES
             .iter()
-            .map(|(_, _, answer)| accuracy(&answer(&splits.train, &splits.test, classes), &splits.test.labels))
-            .collect();
+            .filter_map(|(name, _, answer)| Some((name, answer(&splits.train, &splits.test, classes)?)));
+        let scores: Vec<(String, f64)> = answered.map(|(name, answers)| score(name, answers)).collect();
         println!("{}: {scores:?}", task.name);
-        assert!(scores[1..].iter().all(|&score| score > scores[0] + 0.2), "{}: {scores:?}", task.name);
-        let floor = match task.name.as_str() {
-            "ag_news" => 0.88,
-            "sst2" => 0.80,
-            "quickstart" => 0.80,
+        let (first, floor) = match task.name.as_str() {
+            "ag_news" => ("majority", 0.88),
+            "sst2" => ("majority", 0.80),
+            "quickstart" => ("majority", 0.80),
             name => panic!("{name} has no expected accuracy"),
         };
-        assert!(*scores.last().unwrap() > floor, "{}: {scores:?}", task.name);
-        assert!((scores[0] - 1.0 / classes as f64).abs() < 0.03, "{scores:?}");
+        assert_eq!(scores[0].0, first);
+        assert!(scores[1..].iter().all(|(_, score)| *score > scores[0].1 + 0.2), "{}: {scores:?}", task.name);
+        assert!(scores.last().unwrap().1 > floor, "{}: {scores:?}", task.name);
+        let chance = if classes == 0 { 0.0 } else { 1.0 / classes as f64 };
+        assert!((scores[0].1 - chance).abs() < 0.03, "{scores:?}");
     }
-    assert_eq!(BASELINES.len(), 3);
 }
 
 #[test]
@@ -173,7 +194,7 @@ fn a_task_of_ones_own() {
     let splits = task.load(Some(dir.path())).unwrap();
     assert_eq!((splits.facts.overlap_rows, splits.excluded, splits.facts.train_rows), (1, 0, 3));
     assert_eq!(splits.facts.ceiling, None);
-    let strict = Task { exclude_test_text_from_train: true, ..task.clone() };
+    let strict = Task { exclude_test_from_train: true, ..task.clone() };
     let splits = strict.load(Some(dir.path())).unwrap();
     assert_eq!((splits.facts.overlap_rows, splits.excluded, splits.facts.train_rows), (0, 1, 2));
 
@@ -205,7 +226,7 @@ fn task_files_are_checked() {
     assert_eq!(refused("[\"n\", \"y\"]", "[\"n\"]"), "own.toml: [[test]] has 1 labels for 2 classes");
     assert_eq!(
         refused("[\"test.csv\"]", "[]"),
-        "own.toml: [[test]] needs at least one of `paths` and one `text` column"
+        "own.toml: [[test]] needs at least one of `paths` and one `text` or `features` column"
     );
     assert!(
         refused("about =", "metrics = [\"f2\"]\nabout =")
@@ -213,7 +234,16 @@ fn task_files_are_checked() {
     );
     assert!(refused("\"classify\"", "\"guess\"").starts_with("own.toml:5: unknown variant `guess`"));
     assert!(refused("about =", "abuot =").starts_with("own.toml:4: unknown field `abuot`"));
-    assert!(refused("label = 1\n", "").starts_with("own.toml:8: missing field `label`"));
+    assert_eq!(refused("label = 1\n", ""), "own.toml: [[train]] needs a `label` column and no `value`");
+    let value = refused("label = 1\n", "label = 1\nvalue = 2\n");
+    assert_eq!(value, "own.toml: [[train]] needs a `label` column and no `value`");
+    let kinds = refused("text = [0]\n", "text = [0]\nfeatures = [2]\n");
+    assert!(kinds.starts_with("own.toml: [[train]] has several kinds of input"), "{kinds}");
+    assert_eq!(
+        refused("about =", "hold_out = 0.2\nabout ="),
+        "own.toml: a task has either [[test]] files or `hold_out`"
+    );
+    assert!(refused("\"classify\"", "\"regress\"").starts_with("own.toml: `classes` are for the question"));
     assert!(refused("version = 3", "version = ").starts_with("own.toml:3: "));
 }
 
@@ -236,8 +266,9 @@ fn sources_of_rows_are_checked() {
 #[test]
 fn bayes_optimal_answers_reach_the_ceiling() {
     let splits = task::find("quickstart").unwrap().load(None).unwrap();
-    let best = accuracy(&baseline::bayes_optimal(&splits.test), &splits.test.labels);
+    let best = accuracy(&baseline::bayes_optimal(&splits.test), splits.test.labels());
     for (name, _, answer) in BASELINES {
-        assert!(accuracy(&answer(&splits.train, &splits.test, 4), &splits.test.labels) < best - 0.04, "{name}");
+        let Some(Answers::Classes(answers)) = answer(&splits.train, &splits.test, 4) else { continue };
+        assert!(accuracy(&answers, splits.test.labels()) < best - 0.04, "{name}");
     }
 }

@@ -209,7 +209,7 @@ impl Comparison<'_> {
     fn stored(&self, contender: &Contender, masters: &Checkpoint) -> Result<Record, Failure> {
         let recipe = contender.recipe()?;
         let options = match recipe.body {
-            "llm_int8" => calibrated(masters, &self.splits.train.texts, self.cpu)?,
+            "llm_int8" => calibrated(masters, self.splits.train.texts(), self.cpu)?,
             _ => Options::default(),
         };
         let model = self.model(&contender.name);
@@ -229,7 +229,7 @@ impl Comparison<'_> {
         let checkpoints: Vec<Checkpoint> = records.iter().map(open).collect::<Result<_, _>>()?;
         speeds(&self.splits.test, checkpoints.iter().zip(&mut records), self.cpu)?;
         for (name, about, answer) in BASELINES {
-            let given = answer(&self.splits.train, &self.splits.test, self.task.classes.len());
+            let Some(given) = answer(&self.splits.train, &self.splits.test, self.task.classes.len()) else { continue };
             let mut record = classify::scored(&self.task, &self.splits.test, name, "none", given)?;
             record.detail.made = "baseline".into();
             record.detail.note = Some((*about).into());

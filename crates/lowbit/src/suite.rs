@@ -164,7 +164,7 @@ impl Suite {
         Ok(match &self.tokenizer {
             TokenizerSpec::Bytes => Tokenizer::bytes(),
             TokenizerSpec::Bpe { vocab_size, lowercase } => {
-                let texts: Vec<&str> = train.texts.iter().map(String::as_str).collect();
+                let texts: Vec<&str> = train.texts().iter().map(String::as_str).collect();
                 Tokenizer::train_bpe(texts, *vocab_size, *lowercase)?
             }
         })

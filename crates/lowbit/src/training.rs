@@ -47,8 +47,8 @@ impl Interrupt {
 /// # Errors
 /// When the tokenizer cannot encode a text.
 pub fn labelled(rows: &Rows, tokenizer: &Tokenizer, max_length: usize) -> Result<Labelled, Failure> {
-    let sequences = rows.texts.iter().map(|text| text::tokens(tokenizer, text, max_length));
-    Ok(Labelled::new(sequences.collect::<Result<_, _>>()?, rows.labels.clone()))
+    let sequences = rows.texts().iter().map(|text| text::tokens(tokenizer, text, max_length));
+    Ok(Labelled::new(sequences.collect::<Result<_, _>>()?, rows.labels().to_vec()))
 }
 
 /// Points of a training curve.

@@ -19,8 +19,8 @@ pub(super) fn read(
     let width = fields.len();
     let header = if table.header { std::mem::take(&mut fields) } else { Vec::new() };
     let place = |column: &Column| place(table, column, line, &header, width);
-    let text: Vec<usize> = table.text.iter().map(place).collect::<Result<_, _>>()?;
-    let label = place(&table.label)?;
+    let text: Vec<usize> = table.columns.iter().map(place).collect::<Result<_, _>>()?;
+    let label = place(&table.target_column)?;
     if table.header {
         match records.next()? {
             Some(first) => (line, fields) = first,
@@ -33,7 +33,7 @@ pub(super) fn read(
             return Err(Error::input(&table.path, message).on_line(line));
         }
         let parts: Vec<&str> = text.iter().map(|&column| fields[column].as_str()).collect();
-        sink.push(Some(line), parts.join(" "), &fields[label])?;
+        sink.push(Some(line), &parts, &fields[label])?;
         match records.next()? {
             Some(next) => (line, fields) = next,
             None => return Ok(()),

@@ -11,8 +11,8 @@ pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Resul
         Column::Name(name) => Ok(name.clone()),
         Column::Index(index) => Err(Error::usage(format!("column {index}: JSON lines have names, not positions"))),
     };
-    let text: Vec<String> = table.text.iter().map(name).collect::<Result<_, _>>()?;
-    let label = name(&table.label)?;
+    let text: Vec<String> = table.columns.iter().map(name).collect::<Result<_, _>>()?;
+    let label = name(&table.target_column)?;
     let mut lines = Lines::open(&table.path, limits)?;
     while let Some(line) = lines.next(0)? {
         if line.trim().is_empty() {
@@ -21,17 +21,21 @@ pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Resul
         let fail = |message: String| Error::input(&table.path, message).on_line(lines.line);
         let object: Map<String, Value> =
             serde_json::from_str(&line).map_err(|cause| fail(format!("not one JSON object a line: {cause}")))?;
-        let parts: Vec<String> =
-            text.iter().map(|field| plain(&object, field)).collect::<Result<_, _>>().map_err(fail)?;
-        let label = plain(&object, &label).map_err(fail)?;
-        sink.push(Some(lines.line), parts.join(" "), &label)?;
+        let parts: Vec<String> = text
+            .iter()
+            .map(|field| plain(&object, field, table.is_numeric()))
+            .collect::<Result<_, _>>()
+            .map_err(fail)?;
+        let label = plain(&object, &label, false).map_err(fail)?;
+        sink.push(Some(lines.line), &parts, &label)?;
     }
     Ok(())
 }
 
 /// A field as text: strings as they are, numbers and truth values as written.
-fn plain(object: &Map<String, Value>, field: &str) -> Result<String, String> {
+fn plain(object: &Map<String, Value>, field: &str, optional: bool) -> Result<String, String> {
     match object.get(field) {
+        Some(Value::Null) if optional => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
         Some(Value::Null) => Err(format!("field `{field}` is null: fill it or drop the row")),

@@ -1,15 +1,16 @@
-//! Labelled text from CSV, TSV, JSON lines and Parquet files, optionally compressed.
+//! Rows with what is right from CSV, TSV, JSON lines, Parquet and IDX files, optionally compressed.
 //!
 //! Every refusal names the file, the line (the row in Parquet), the value, and what would be right.
 
 mod delimited;
+mod idx;
 mod jsonl;
 mod parquet;
 mod rows;
 mod source;
 mod text;
 
-pub use rows::{Rows, overlap};
+pub use rows::{Rows, Targets, overlap};
 pub use text::bytes;
 
 use crate::error::Error;
@@ -30,6 +31,8 @@ pub enum Format {
     Jsonl,
     /// Apache Parquet, flat columns.
     Parquet,
+    /// Arrays of bytes as MNIST has them: images in one file, their labels in another.
+    Idx,
 }
 
 /// Every format with the file name extensions that stand for it.
@@ -38,6 +41,7 @@ pub static FORMATS: &[(Format, &[&str])] = &[
     (Format::Tsv, &["tsv"]),
     (Format::Jsonl, &["jsonl", "ndjson", "json"]),
     (Format::Parquet, &["parquet"]),
+    (Format::Idx, &["idx3-ubyte"]),
 ];
 
 /// One column of a table.
@@ -70,12 +74,39 @@ pub struct Table {
     pub header: bool,
     /// Fields of a delimited file may be quoted; by default they are in CSV and not in TSV.
     pub quoting: Option<bool>,
-    /// Columns that make the text, joined with one space.
-    pub text: Vec<Column>,
-    /// Column of the label.
-    pub label: Column,
-    /// What the file calls each class, in class order (`["1", "2"]`: the label `1` is class 0).
-    pub labels: Vec<String>,
+    /// What the input is made of.
+    pub input: Input,
+    /// Columns of the input: texts are joined with one space. None for images.
+    pub columns: Vec<Column>,
+    /// What is right.
+    pub target: Target,
+    /// Column of the target.
+    pub target_column: Column,
+    /// The file of the targets, where they are not a column ([`Format::Idx`]).
+    pub labels: Option<PathBuf>,
+}
+
+/// What an input is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Words.
+    Text,
+    /// A number from each column; an empty field is unknown.
+    Features,
+    /// Pixels, 0 to 1.
+    Image,
+}
+
+/// What is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One of a fixed list.
+    Class {
+        /// What the file calls each class, in class order (`["1", "2"]`: the label `1` is class 0).
+        labels: Vec<String>,
+    },
+    /// A number.
+    Value,
 }
 
 /// Bounds on what one file may cost.
@@ -93,6 +124,13 @@ impl Default for Limits {
     /// 2 GiB, 16 MiB a line, 16,777,216 rows.
     fn default() -> Self {
         Limits { bytes: 2 << 30, line: 16 << 20, rows: 1 << 24 }
+    }
+}
+
+impl Table {
+    /// Whether fields of the input are numbers, which may be missing.
+    fn is_numeric(&self) -> bool {
+        self.input != Input::Text
     }
 }
 
@@ -129,6 +167,7 @@ fn read_rows(table: &Table, limits: &Limits) -> Result<Rows, Error> {
         Format::Tsv => delimited::read(table, '\t', table.quoting.unwrap_or(false), limits, &mut sink)?,
         Format::Jsonl => jsonl::read(table, limits, &mut sink)?,
         Format::Parquet => parquet::read(table, limits, &mut sink)?,
+        Format::Idx => idx::read(table, limits, &mut sink)?,
     }
     sink.finish()
 }

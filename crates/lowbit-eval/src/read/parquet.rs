@@ -3,7 +3,7 @@
 //! The decoder of the `parquet` crate panics on some damaged files; here such a panic becomes a refusal.
 
 use super::rows::Sink;
-use super::{Column, Limits, Table, abridged, source};
+use super::{Column, Limits, Table, Target, abridged, source};
 use crate::error::Error;
 use parquet::basic::Repetition;
 use parquet::errors::ParquetError;
@@ -53,15 +53,20 @@ fn decode(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Result<(), Err
     if bytes < 0 || bytes as u64 > limits.bytes {
         return Err(fail(format!("{bytes} bytes after decompression, the limit for one file is {}", limits.bytes)));
     }
+    let kind = |i: usize| match (i < table.columns.len(), &table.target) {
+        (true, _) if table.is_numeric() => Kind::Optional,
+        (false, Target::Value) => Kind::Number,
+        _ => Kind::Word,
+    };
     let (projection, order) = project(table, reader.metadata().file_metadata().schema())?;
     for row in reader.get_row_iter(Some(projection)).map_err(damaged)? {
         let row = row.map_err(damaged)?;
         let at_row = |what: String| fail(format!("row {}: {what}", sink.len()));
-        let parts: Result<Vec<String>, String> = order.iter().map(|&column| plain(&row, column)).collect();
+        let parts: Result<Vec<String>, String> =
+            order.iter().enumerate().map(|(i, &column)| plain(&row, column, kind(i))).collect();
         let parts = parts.map_err(at_row)?;
         let (label, text) = parts.split_last().expect("the label is among the columns");
-        let text = text.join(" ");
-        if text.len() as u64 > limits.line {
+        if text.iter().map(String::len).sum::<usize>() as u64 > limits.line {
             return Err(at_row(format!("text is longer than {} bytes, the limit for one text", limits.line)));
         }
         sink.push(None, text, label)?;
@@ -82,7 +87,7 @@ fn refuse_compressed(table: &Table) -> Result<(), Error> {
 
 /// The schema reduced to the columns of the table, and the place in it of each text column and then of the label.
 fn project(table: &Table, schema: &Type) -> Result<(Type, Vec<usize>), Error> {
-    let columns = table.text.iter().chain([&table.label]);
+    let columns = table.columns.iter().chain([&table.target_column]);
     let wanted: Vec<usize> = columns.map(|column| place(table, column, schema)).collect::<Result<_, _>>()?;
     let mut kept = wanted.clone();
     kept.sort_unstable();
@@ -112,14 +117,28 @@ fn place(table: &Table, column: &Column, schema: &Type) -> Result<usize, Error> 
     Ok(index)
 }
 
+/// What a column may hold.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// A text, an integer or a truth value.
+    Word,
+    /// Any number too.
+    Number,
+    /// That, or nothing.
+    Optional,
+}
+
 /// A value as text.
-fn plain(row: &Row, column: usize) -> Result<String, String> {
+fn plain(row: &Row, column: usize, kind: Kind) -> Result<String, String> {
     let (name, field) = row.get_column_iter().nth(column).ok_or("the row has fewer columns than the schema")?;
     match field {
         Field::Str(text) => Ok(text.clone()),
         Field::Bytes(bytes) => {
             String::from_utf8(bytes.data().to_vec()).map_err(|_| format!("column `{name}` is not UTF-8 text"))
         }
+        Field::Null if kind == Kind::Optional => Ok(String::new()),
+        Field::Float(value) if kind != Kind::Word => Ok(value.to_string()),
+        Field::Double(value) if kind != Kind::Word => Ok(value.to_string()),
         Field::Null => Err(format!("column `{name}` is null: fill it or drop the row")),
         Field::Bool(_) | Field::Byte(_) | Field::Short(_) | Field::Int(_) | Field::Long(_) => Ok(field.to_string()),
         Field::UByte(_) | Field::UShort(_) | Field::UInt(_) | Field::ULong(_) => Ok(field.to_string()),

@@ -1,92 +1,177 @@
 //! Rows, their fingerprint, and the sink that readers fill.
 
-use super::{Limits, Table, abridged};
+use super::{Input, Limits, Table, Target, abridged};
 use crate::error::Error;
+use lowbit_base::hex;
+use lowbit_model::Inputs;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
-/// Labelled texts; both vectors have one entry per row.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
-    /// The texts.
-    pub texts: Vec<String>,
-    /// The class of each text, from 0.
-    pub labels: Vec<u16>,
+/// What is right, one for each row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Targets {
+    /// A class, from 0.
+    Classes(Vec<u16>),
+    /// A number.
+    Values(Vec<f64>),
 }
 
-impl Rows {
+impl Default for Targets {
+    fn default() -> Self {
+        Targets::Classes(Vec::new())
+    }
+}
+
+impl Targets {
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.texts.len()
+        match self {
+            Targets::Classes(classes) => classes.len(),
+            Targets::Values(values) => values.len(),
+        }
     }
 
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
+        self.len() == 0
     }
 
-    /// SHA-256, in hex, over all rows in order: length of the text (u64, little-endian), its bytes, and the label (u16).
+    fn select(&self, rows: &[usize]) -> Targets {
+        match self {
+            Targets::Classes(classes) => Targets::Classes(rows.iter().map(|row| classes[*row]).collect()),
+            Targets::Values(values) => Targets::Values(rows.iter().map(|row| values[*row]).collect()),
+        }
+    }
+}
+
+/// Rows with what is right; as many inputs as targets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// What is asked about.
+    pub inputs: Inputs,
+    /// What is right.
+    pub targets: Targets,
+}
+
+impl Rows {
+    /// Texts with their classes.
+    pub fn of_texts(texts: Vec<String>, labels: Vec<u16>) -> Self {
+        Rows { inputs: Inputs::Texts(texts), targets: Targets::Classes(labels) }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// The texts; none where the rows are numbers.
+    pub fn texts(&self) -> &[String] {
+        self.inputs.texts()
+    }
+
+    /// The classes; none where the targets are values.
+    pub fn labels(&self) -> &[u16] {
+        match &self.targets {
+            Targets::Classes(classes) => classes,
+            Targets::Values(_) => &[],
+        }
+    }
+
+    /// The values; none where the targets are classes.
+    pub fn values(&self) -> &[f64] {
+        match &self.targets {
+            Targets::Classes(_) => &[],
+            Targets::Values(values) => values,
+        }
+    }
+
+    /// SHA-256, in hex, over all rows in order: bytes of the input (u64, little-endian, how many; then UTF-8, or f32 each) and
+    /// the target (the class as u16, or the value as f64).
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
-        for (text, label) in self.texts.iter().zip(&self.labels) {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
-            hash.update(label.to_le_bytes());
+        for row in 0..self.len() {
+            let input = self.bytes(row);
+            hash.update((input.len() as u64).to_le_bytes());
+            hash.update(&input);
+            match &self.targets {
+                Targets::Classes(classes) => hash.update(classes[row].to_le_bytes()),
+                Targets::Values(values) => hash.update(values[row].to_le_bytes()),
+            }
         }
-        lowbit_base::hex(hash.finalize())
+        hex(hash.finalize())
+    }
+
+    /// The bytes of an input.
+    fn bytes(&self, row: usize) -> Cow<'_, [u8]> {
+        match &self.inputs {
+            Inputs::Texts(texts) => Cow::Borrowed(texts[row].as_bytes()),
+            features => Cow::Owned(features.features(row).iter().flat_map(|v| v.to_le_bytes()).collect()),
+        }
+    }
+
+    /// What makes two inputs the same: a text with runs of white space taken as one space, or the hash of all numbers.
+    fn key(&self, row: usize) -> Vec<u8> {
+        match &self.inputs {
+            Inputs::Texts(texts) => squeeze(&texts[row]).into_bytes(),
+            Inputs::Features { .. } => Sha256::digest(self.bytes(row)).to_vec(),
+        }
     }
 
     /// Rows of each class. `classes` exceeds every label.
     pub fn counts(&self, classes: usize) -> Vec<u64> {
         let mut counts = vec![0; classes];
-        self.labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        self.labels().iter().for_each(|&label| counts[usize::from(label)] += 1);
         counts
     }
 
-    /// Drops the rows whose text also occurs in `other`, whatever their labels; returns how many. Texts are compared with
+    /// Drops the rows whose input also occurs in `other`, whatever their targets; returns how many. Texts are compared with
     /// runs of white space taken as one space.
-    pub fn drop_texts_of(&mut self, other: &Rows) -> u64 {
-        let known: HashSet<String> = other.texts.iter().map(|text| squeeze(text)).collect();
+    pub fn drop_inputs_of(&mut self, other: &Rows) -> u64 {
+        let known: HashSet<Vec<u8>> = (0..other.len()).map(|row| other.key(row)).collect();
         let before = self.len();
-        self.keep(|text, _| !known.contains(&squeeze(text)));
+        *self = self.kept(|row| !known.contains(&self.key(row)));
         (before - self.len()) as u64
     }
 
-    /// Splits off about `fraction` of the rows for validation: the two parts `(rest, held_out)`. A row's side depends on its
-    /// text and `seed` alone, so equal texts stay together and no order matters. Refuses a fraction outside 0..1.
+    /// Splits off about `fraction` of the rows: the two parts `(rest, held_out)`. A row's side depends on its input and `seed`
+    /// alone, so equal inputs stay together and no order matters. Refuses a fraction outside 0..1.
     pub fn hold_out(&self, fraction: f64, seed: u64) -> Result<(Rows, Rows), Error> {
         if !(0.0..1.0).contains(&fraction) {
             return Err(Error::usage(format!("held-out fraction {fraction} must be at least 0 and below 1")));
         }
-        let held = |text: &str| {
-            let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(squeeze(text)).finalize();
+        let held = |row: usize| {
+            let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(self.key(row)).finalize();
             let bits = digest.iter().take(8).fold(0, |bits, &byte| bits << 8 | u64::from(byte));
             ((bits >> 11) as f64) < fraction * (1u64 << 53) as f64
         };
-        let (mut rest, mut out) = (self.clone(), self.clone());
-        rest.keep(|text, _| !held(text));
-        out.keep(|text, _| held(text));
-        Ok((rest, out))
+        Ok((self.kept(|row| !held(row)), self.kept(held)))
     }
 
     /// Keeps the first `n` rows.
     pub fn truncate(&mut self, n: usize) {
-        self.texts.truncate(n);
-        self.labels.truncate(n);
+        self.inputs.truncate(n);
+        match &mut self.targets {
+            Targets::Classes(classes) => classes.truncate(n),
+            Targets::Values(values) => values.truncate(n),
+        }
     }
 
-    fn keep(&mut self, wanted: impl Fn(&str, u16) -> bool) {
-        let rows = std::mem::take(self);
-        let kept = rows.texts.into_iter().zip(rows.labels).filter(|(text, label)| wanted(text, *label));
-        (self.texts, self.labels) = kept.unzip();
+    fn kept(&self, wanted: impl Fn(usize) -> bool) -> Rows {
+        let rows: Vec<usize> = (0..self.len()).filter(|row| wanted(*row)).collect();
+        Rows { inputs: self.inputs.select(&rows), targets: self.targets.select(&rows) }
     }
 }
 
-/// Number of rows of `rows` whose text also occurs in `other`, white space taken as in [`Rows::drop_texts_of`].
+/// Number of rows of `rows` whose input also occurs in `other`, compared as in [`Rows::drop_inputs_of`].
 pub fn overlap(rows: &Rows, other: &Rows) -> u64 {
-    let known: HashSet<String> = other.texts.iter().map(|text| squeeze(text)).collect();
-    rows.texts.iter().filter(|text| known.contains(&squeeze(text))).count() as u64
+    let known: HashSet<Vec<u8>> = (0..other.len()).map(|row| other.key(row)).collect();
+    (0..rows.len()).filter(|row| known.contains(&rows.key(*row))).count() as u64
 }
 
 fn squeeze(text: &str) -> String {
@@ -95,59 +180,106 @@ fn squeeze(text: &str) -> String {
 
 /// Collects the rows of one table.
 pub(super) struct Sink<'a> {
-    path: &'a Path,
-    column: String,
+    table: &'a Table,
     classes: HashMap<&'a str, u16>,
-    names: &'a [String],
     limits: &'a Limits,
     rows: Rows,
 }
 
 impl<'a> Sink<'a> {
     pub(super) fn new(table: &'a Table, limits: &'a Limits) -> Result<Self, Error> {
-        let count = table.labels.len();
-        if !(2..=1 << 15).contains(&count) {
-            return Err(Error::usage(format!("{count} label values: a table needs 2 to 32768")));
-        }
-        if table.text.is_empty() {
-            return Err(Error::usage("no text column: name at least one"));
-        }
         let mut classes = HashMap::new();
-        for (class, name) in table.labels.iter().enumerate() {
-            if classes.insert(name.as_str(), class as u16).is_some() {
-                return Err(Error::usage(format!("label value {name:?} stands for two classes")));
+        let targets = match &table.target {
+            Target::Value => Targets::Values(Vec::new()),
+            Target::Class { labels } => {
+                if !(2..=1 << 15).contains(&labels.len()) {
+                    return Err(Error::usage(format!("{} label values: a table needs 2 to 32768", labels.len())));
+                }
+                for (class, name) in labels.iter().enumerate() {
+                    if classes.insert(name.as_str(), class as u16).is_some() {
+                        return Err(Error::usage(format!("label value {name:?} stands for two classes")));
+                    }
+                }
+                Targets::Classes(Vec::new())
             }
+        };
+        if table.columns.is_empty() && table.input != Input::Image {
+            return Err(Error::usage("no column of the input: name at least one"));
         }
-        let column = table.label.to_string();
-        Ok(Sink { path: &table.path, column, classes, names: &table.labels, limits, rows: Rows::default() })
+        let inputs = match table.input {
+            Input::Text => Inputs::default(),
+            Input::Features | Input::Image => Inputs::Features { width: table.columns.len(), values: Vec::new() },
+        };
+        Ok(Sink { table, classes, limits, rows: Rows { inputs, targets } })
     }
 
-    /// Adds a row. `line` is where the row begins (`None`: the format has no lines, and the row number is named instead).
-    pub(super) fn push(&mut self, line: Option<u64>, text: String, label: &str) -> Result<(), Error> {
-        let row = if line.is_none() { format!("row {}: ", self.rows.len()) } else { String::new() };
-        let Some(&class) = self.classes.get(label.trim()) else {
-            let shown: String = label.chars().take(40).collect();
-            let known = abridged(self.names.iter().map(String::as_str));
-            let message = format!("{row}label {shown:?} in column {} is none of {known}", self.column);
-            return Err(Error::input(self.path, message).on_line(line));
-        };
-        if self.rows.len() as u64 >= self.limits.rows {
-            let message = format!("{row}more than {} rows, the limit for one table", self.limits.rows);
-            return Err(Error::input(self.path, message).on_line(line));
+    /// Adds a row: the fields of its input, and its target. `line` is where the row begins (`None`: the format has no lines, and
+    /// the row number is named instead).
+    pub(super) fn push<T: AsRef<str>>(&mut self, line: Option<u64>, fields: &[T], target: &str) -> Result<(), Error> {
+        let row = self.len();
+        let place = if line.is_none() { format!("row {row}: ") } else { String::new() };
+        let fail = |message: String| Error::input(&self.table.path, format!("{place}{message}")).on_line(line);
+        if row as u64 >= self.limits.rows {
+            return Err(fail(format!("more than {} rows, the limit for one table", self.limits.rows)));
         }
-        self.rows.texts.push(text);
-        self.rows.labels.push(class);
+        let shown = |text: &str| text.chars().take(40).collect::<String>();
+        let column = &self.table.target_column;
+        match (&mut self.rows.targets, &self.table.target) {
+            (Targets::Classes(classes), Target::Class { labels }) => match self.classes.get(target.trim()) {
+                Some(class) => classes.push(*class),
+                None => {
+                    let known = abridged(labels.iter().map(String::as_str));
+                    return Err(fail(format!("label {:?} in column {column} is none of {known}", shown(target))));
+                }
+            },
+            (Targets::Values(values), _) => match target.trim().parse::<f64>() {
+                Ok(value) if value.is_finite() => values.push(value),
+                _ => return Err(fail(format!("value {:?} in column {column} is no number", shown(target)))),
+            },
+            (Targets::Classes(_), Target::Value) => unreachable!("made for the target of the table"),
+        }
+        match &mut self.rows.inputs {
+            Inputs::Texts(texts) => {
+                let parts: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
+                texts.push(parts.join(" "));
+            }
+            Inputs::Features { values, .. } => {
+                for (field, column) in fields.iter().zip(&self.table.columns) {
+                    let field = field.as_ref().trim();
+                    let value = if field.is_empty() {
+                        Some(f32::NAN)
+                    } else {
+                        field.parse().ok().filter(|v: &f32| v.is_finite())
+                    };
+                    let value =
+                        value.ok_or_else(|| fail(format!("{:?} in column {column} is no number", shown(field))))?;
+                    values.push(value);
+                }
+                if values.len() as u64 * 4 > self.limits.bytes {
+                    return Err(fail(format!(
+                        "more than {} bytes of numbers, the limit for one table",
+                        self.limits.bytes
+                    )));
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Adds rows of pixels, `[rows, width]`, with their classes.
+    pub(super) fn images(&mut self, width: usize, pixels: Vec<f32>, classes: Vec<u16>) {
+        self.rows = Rows { inputs: Inputs::Features { width, values: pixels }, targets: Targets::Classes(classes) };
     }
 
     /// Rows so far.
     pub(super) fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.targets.len()
     }
 
     pub(super) fn finish(self) -> Result<Rows, Error> {
         if self.rows.is_empty() {
-            return Err(Error::input(self.path, "no rows: the file is empty or holds only a header"));
+            let message = "no rows: the file is empty or holds only a header";
+            return Err(Error::input(&self.table.path, message));
         }
         Ok(self.rows)
     }
@@ -158,7 +290,7 @@ mod tests {
     use super::*;
 
     fn rows(texts: &[&str]) -> Rows {
-        Rows { texts: texts.iter().map(|t| t.to_string()).collect(), labels: (0..texts.len() as u16).collect() }
+        Rows::of_texts(texts.iter().map(|t| t.to_string()).collect(), (0..texts.len() as u16).collect())
     }
 
     #[test]
@@ -176,18 +308,19 @@ mod tests {
         let mut train = rows(&["a  b", "c", "d e ", "c"]);
         let test = rows(&["x", "d  e", "c", "ab"]);
         assert_eq!(overlap(&train, &test), 3);
-        assert_eq!(train.drop_texts_of(&test), 3);
-        assert_eq!(train, Rows { texts: vec!["a  b".into()], labels: vec![0] });
+        assert_eq!(train.drop_inputs_of(&test), 3);
+        assert_eq!(train, Rows::of_texts(vec!["a  b".into()], vec![0]));
         assert_eq!(overlap(&train, &test), 0);
     }
 
     #[test]
     fn hold_out_is_a_partition() {
         let texts: Vec<String> = (0..4000).map(|i| format!("text {}", i % 3000)).collect();
-        let all = Rows { labels: texts.iter().map(|_| 0).collect(), texts };
+        let labels = texts.iter().map(|_| 0).collect();
+        let all = Rows::of_texts(texts, labels);
         let (rest, held) = all.hold_out(0.25, 7).unwrap();
         assert_eq!(rest.len() + held.len(), all.len());
-        assert_eq!(rest.labels.len(), rest.len());
+        assert_eq!(rest.targets.len(), rest.len());
         // 3,000 distinct texts: standard deviation 24.
         assert!(held.len().abs_diff(1000) < 150, "{}", held.len());
         assert_eq!(overlap(&rest, &held), 0);

@@ -90,6 +90,11 @@ impl<'a> Row<'a> {
         is_network(self.record)
     }
 
+    /// What variants are compared by, a fraction.
+    pub(crate) fn quality(&self) -> Option<f64> {
+        quality(self.record).map(|m| m.value)
+    }
+
     /// A measure's value.
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
         self.record.measures.get(name).map(|m| m.value)
@@ -140,13 +145,13 @@ impl<'a> Comparison<'a> {
         records.iter().enumerate().for_each(|(i, r)| _ = index.entry(r.model.as_str()).or_insert(i));
         let base = index.get(reference).copied();
         let (chance, evidence) = (chance(&records), Evidence::of(&records));
-        let accuracy = |i: &usize| records[*i].measures.get("accuracy").map(|m| m.value);
+        let accuracy = |i: &usize| quality(records[*i]).map(|m| m.value);
         let plain = (0..records.len()).filter(|i| !is_network(records[*i]) && accuracy(i).is_some());
         let plain = plain.max_by(|a, b| accuracy(a).partial_cmp(&accuracy(b)).unwrap_or(std::cmp::Ordering::Equal));
         let standing = base.and_then(|base| standing(&records, &evidence, base, plain, chance));
         let reference = base.map(|base| Reference {
             name: &records[base].model,
-            accuracy: records[base].measures.get("accuracy").map(|m| m.value),
+            accuracy: quality(records[base]).map(|m| m.value),
             evidence: &evidence[base],
             standing,
         });
@@ -179,6 +184,16 @@ impl<'a> Comparison<'a> {
         self.plain.map(|i| &self.rows[i])
     }
 
+    /// Name of the measure that variants are compared by, if they have one.
+    pub(crate) fn quality(&self) -> Option<&'static str> {
+        QUALITIES.into_iter().find(|name| self.has(name))
+    }
+
+    /// What is measured so, in words.
+    pub(crate) fn noun(&self) -> &'static str {
+        if self.quality() == Some("r2") { "explained variance" } else { "accuracy" }
+    }
+
     /// Whether any variant has this measure.
     pub(crate) fn has(&self, measure: &str) -> bool {
         self.rows.iter().any(|r| r.record.measures.contains_key(measure))
@@ -194,7 +209,7 @@ impl<'a> Comparison<'a> {
     /// Networks shown to be at most [`WITHIN`] below the reference: the whole interval is. The reference is left out.
     pub(crate) fn close(&self) -> Vec<&Row<'a>> {
         let shown = |r: &&Row| r.change.as_ref().is_some_and(|change| change.lo >= -WITHIN);
-        self.compared().filter(shown).filter(|r| measured(r.record, "accuracy").is_some()).collect()
+        self.compared().filter(shown).filter(|r| quality(r.record).is_some_and(|m| m.how == How::Measured)).collect()
     }
 
     /// Networks whose accuracy was not shown to be below the reference's, and cannot be so by more than [`HIDDEN`].
@@ -216,8 +231,8 @@ impl<'a> Comparison<'a> {
 
     /// The lowest accuracy worth a plot's room: variants far below the usual gap to the reference are left to its edge.
     pub(crate) fn focus(&self) -> Option<f64> {
-        let base = self.reference()?.value("accuracy")?;
-        let accuracies = self.networks().filter(|r| r.verdict != Verdict::Fails).filter_map(|r| r.value("accuracy"));
+        let base = self.reference()?.quality()?;
+        let accuracies = self.networks().filter(|r| r.verdict != Verdict::Fails).filter_map(|r| r.quality());
         let gaps: Vec<f64> = accuracies.map(|a| (base - a).abs()).collect();
         let usual = crate::stats::median(&gaps)?;
         let far = (6.0 * usual).max(WITHIN);
@@ -226,10 +241,10 @@ impl<'a> Comparison<'a> {
 
     /// Largest accuracy gap of any other network to the reference, a fraction.
     pub(crate) fn widest_gap(&self) -> Option<f64> {
-        let base = self.reference()?.value("accuracy")?;
+        let base = self.reference()?.quality()?;
         self.networks()
             .filter(|r| r.verdict != Verdict::Reference)
-            .filter_map(|r| Some((r.value("accuracy")? - base).abs()))
+            .filter_map(|r| Some((r.quality()? - base).abs()))
             .reduce(f64::max)
     }
 }
@@ -260,13 +275,23 @@ fn row<'a>(record: &'a Record, mine: &Evidence, base: Option<&Reference>, chance
     Row { record, change, ledger: ledger(record), speed, verdict, dominated_by: None }
 }
 
-/// Accuracy of the majority class, but at least one over the classes: the test rows may lack the majority of training.
+/// Accuracy of the majority class, but at least one over the classes: the test rows may lack the majority of training. Of
+/// numbers the variance that their mean explains, which is none.
 fn chance(records: &[&Record]) -> Option<f64> {
-    let majority = records.iter().find(|r| r.model == "majority").and_then(|r| r.measures.get("accuracy"));
+    let blind = records.iter().find(|r| ["majority", "mean"].contains(&r.model.as_str())).and_then(|r| quality(r));
     let classes = records.iter().map(|r| r.detail.classes.len()).max().unwrap_or(0);
-    let even = (classes > 1).then(|| 1.0 / classes as f64);
-    [majority.map(|m| m.value), even].into_iter().flatten().reduce(f64::max)
+    let numbers = records.iter().any(|r| !r.detail.expected.is_empty());
+    let even = (classes > 1).then(|| 1.0 / classes as f64).or(numbers.then_some(0.0));
+    [blind.map(|m| m.value), even].into_iter().flatten().reduce(f64::max)
 }
+
+/// By what the variants of a task are compared: the share of rows answered right, or of the variance explained.
+pub(crate) fn quality(record: &Record) -> Option<&Measure> {
+    QUALITIES.iter().find_map(|name| record.measures.get(*name))
+}
+
+/// Measures of which one point more is one hundredth of all there is to gain.
+const QUALITIES: [&str; 2] = ["accuracy", "r2"];
 
 fn standing(
     records: &[&Record],
@@ -275,10 +300,10 @@ fn standing(
     plain: Option<usize>,
     chance: Option<f64>,
 ) -> Option<Standing> {
-    let (accuracy, chance) = (records[base].measures.get("accuracy")?, chance?);
+    let (accuracy, chance) = (quality(records[base])?, chance?);
     let beaten = plain.and_then(|plain| evidence[base].change(&evidence[plain]));
     let beaten = beaten.is_some_and(|change| change.points < 0.0 && change.distinguishable());
-    let margin = |i: usize| Some(records[i].measures.get("accuracy")?.value - chance);
+    let margin = |i: usize| Some(quality(records[i])?.value - chance);
     let little = beaten && margin(base)? < 0.5 * margin(plain?)?;
     Some(match () {
         () if accuracy.lo.unwrap_or(accuracy.value) <= chance || little => Standing::NothingLearnt,
@@ -327,7 +352,7 @@ fn verdict(record: &Record, base: Option<&Reference>, change: Option<&Change>, c
         return Verdict::Unknown;
     };
     let fails = || {
-        let (mine, theirs, chance) = (record.measures.get("accuracy")?.value, base.accuracy?, chance?);
+        let (mine, theirs, chance) = (quality(record)?.value, base.accuracy?, chance?);
         Some(theirs > chance && mine - chance < 0.5 * (theirs - chance))
     };
     match change.distinguishable() {

@@ -40,7 +40,8 @@ pub(crate) fn threshold_says_something(c: &Comparison) -> bool {
 fn least<'a, 'b>(rows: Vec<&'b Row<'a>>, measure: &str) -> Option<&'b Row<'a>> {
     let key = |r: &Row| {
         let merit = |name: &str| measured(r.record, name).unwrap_or(f64::INFINITY);
-        (merit(measure), -merit("accuracy"), merit("weight_bytes"), merit("latency_p50"))
+        let quality = r.quality().unwrap_or(f64::NEG_INFINITY);
+        (merit(measure), -quality, merit("weight_bytes"), merit("latency_p50"))
     };
     rows.into_iter()
         .filter(|r| measured(r.record, measure).is_some())
@@ -54,12 +55,14 @@ fn nothing_learnt(c: &Comparison) -> Option<Finding> {
         .name(reference.name())
         .text(" ")
         .claim(ClaimKind::NothingLearnt, reference.name())
-        .text(": accuracy ")
-        .asked(c, reference.name(), accuracy())?
+        .text(": ")
+        .text(c.noun())
+        .text(" ")
+        .asked(c, reference.name(), quality_of(c))?
         .text(" where chance is ")
         .figure(c.fact(What::Chance)?);
-    if let Some(plain) = c.plain().filter(|p| p.value("accuracy") > reference.value("accuracy")) {
-        let figure = c.ask(plain.name(), accuracy())?;
+    if let Some(plain) = c.plain().filter(|p| p.quality() > reference.quality()) {
+        let figure = c.ask(plain.name(), quality_of(c))?;
         sentence = sentence.text(" and ").name(plain.name()).text(", without a network, reaches ").figure(figure);
     }
     let sentence = sentence.text(". Being as accurate as it means nothing: mend its training first.");
@@ -85,7 +88,11 @@ fn too_few_rows(c: &Comparison) -> Option<Finding> {
 fn below_baselines(c: &Comparison) -> Option<Finding> {
     let (plain, reference) = (c.plain()?, c.reference().filter(|_| c.standing != Some(Standing::NothingLearnt))?);
     let figures = || {
-        Sentence::default().asked(c, plain.name(), accuracy())?.text(" against ").asked(c, reference.name(), accuracy())
+        Sentence::default().asked(c, plain.name(), quality_of(c))?.text(" against ").asked(
+            c,
+            reference.name(),
+            quality_of(c),
+        )
     };
     let start = Sentence::default().name(plain.name()).text(", without a network, is ");
     let sentence = match () {
@@ -99,8 +106,9 @@ fn below_baselines(c: &Comparison) -> Option<Finding> {
     Some(finding(c, Tone::Warn, sentence, None))
 }
 
-fn accuracy() -> What {
-    What::Measure("accuracy".into())
+/// What variants are compared by.
+fn quality_of(c: &Comparison) -> What {
+    What::Measure(c.quality().unwrap_or_default().into())
 }
 
 /// The recommended variants: smallest and fastest of those close to the reference, smallest of those equal to it.
@@ -205,8 +213,10 @@ fn failure(c: &Comparison, row: &Row) -> Option<Finding> {
         .name(row.name())
         .text(" ")
         .claim(ClaimKind::Fails, row.name())
-        .text(": accuracy ")
-        .asked(c, row.name(), accuracy())?
+        .text(": ")
+        .text(c.noun())
+        .text(" ")
+        .asked(c, row.name(), quality_of(c))?
         .text(", chance ")
         .figure(c.fact(What::Chance)?);
     if row.record.detail.expected_to_fail {
@@ -220,11 +230,11 @@ fn baselines(c: &Comparison) -> Option<Finding> {
     let reference = c.reference()?;
     let mut sentence = Sentence::default()
         .name(reference.name())
-        .text(" answers ")
-        .asked(c, reference.name(), accuracy())?
-        .text(" right");
+        .text(if c.quality() == Some("r2") { " explains " } else { " answers " })
+        .asked(c, reference.name(), quality_of(c))?
+        .text(if c.quality() == Some("r2") { " of the variance" } else { " right" });
     let mut plain =
-        c.rows.iter().filter(|r| !r.network()).filter_map(|r| Some((r.name(), c.ask(r.name(), accuracy())?)));
+        c.rows.iter().filter(|r| !r.network()).filter_map(|r| Some((r.name(), c.ask(r.name(), quality_of(c))?)));
     if let Some((name, figure)) = plain.next() {
         sentence = sentence.text("; without a network, ").name(name).text(" reaches ").figure(figure);
     }
@@ -249,10 +259,12 @@ fn variant(c: &Comparison, row: &Row) -> Option<Finding> {
             .name(by)
             .text(".");
     }
-    let below = |p: &&Row| row.value("accuracy") < p.value("accuracy") && row.verdict != Verdict::Fails;
+    let below = |p: &&Row| row.quality() < p.quality() && row.verdict != Verdict::Fails;
     if let Some(plain) = c.plain().filter(below) {
         sentence = sentence
-            .text(" Its accuracy is ")
+            .text(" Its ")
+            .text(c.noun())
+            .text(" is ")
             .claim_against(ClaimKind::BelowBaseline, row.name(), plain.name())
             .text(" that of ")
             .name(plain.name())
@@ -295,8 +307,13 @@ fn quality(c: &Comparison, row: &Row) -> Option<Sentence> {
         let sentence = sentence.asked(c, reference, What::Measure(measure.into()))?;
         return Some(sentence.text(" of ").name(reference).text("."));
     };
-    let mut sentence =
-        start.text("accuracy ").asked(c, name, accuracy())?.text(", ").asked(c, name, What::Points)?.text(" points");
+    let mut sentence = start
+        .text(c.noun())
+        .text(" ")
+        .asked(c, name, quality_of(c))?
+        .text(", ")
+        .asked(c, name, What::Points)?
+        .text(" points");
     if let (Some(relative), Some(errors)) = (c.ask(name, What::Relative), c.ask(name, What::ErrorRate)) {
         sentence = sentence.text(" (relative ").figure(relative).text(", error rate ").figure(errors).text(")");
     }
@@ -307,7 +324,7 @@ fn quality(c: &Comparison, row: &Row) -> Option<Sentence> {
         .asked(c, name, What::PointsLow)?
         .text(" to ")
         .asked(c, name, What::PointsHigh)?
-        .text(", McNemar ")
+        .text(if c.quality() == Some("r2") { ", paired errors " } else { ", McNemar " })
         .asked(c, name, What::P)?
         .text(": ")
         .claim(claim, name);
@@ -317,7 +334,7 @@ fn quality(c: &Comparison, row: &Row) -> Option<Sentence> {
 
 /// The measure of quality of a task without accuracies.
 pub(crate) fn primary(c: &Comparison) -> Option<&'static str> {
-    ["accuracy", "bits_per_byte", "perplexity", "mse"].into_iter().find(|name| c.has(name))
+    c.quality().or_else(|| ["bits_per_byte", "perplexity", "mse"].into_iter().find(|name| c.has(name)))
 }
 
 /// "3.94x smaller, 2.12x faster per example".
@@ -373,14 +390,15 @@ fn reference_lines(c: &Comparison, row: &Row) -> Vec<Sentence> {
     let line = |measure: &str, words: &'static str| {
         Some(Sentence::default().asked(c, row.name(), What::Measure(measure.into()))?.text(words))
     };
-    let quality = line("accuracy", " accuracy").or_else(|| line("bits_per_byte", " bits per byte"));
+    let quality = c.quality().and_then(|name| line(name, if name == "r2" { " explained" } else { " accuracy" }));
+    let quality = quality.or_else(|| line("bits_per_byte", " bits per byte"));
     [quality, line("weight_bytes", " weights"), line("latency_p50", " per example")].into_iter().flatten().collect()
 }
 
 fn gain_lines(c: &Comparison, row: &Row) -> Vec<Sentence> {
     let name = row.name();
     let quality = if row.verdict == Verdict::Fails {
-        Sentence::default().asked(c, name, accuracy()).map(|s| s.text(" accuracy"))
+        Sentence::default().asked(c, name, quality_of(c)).map(|s| s.text(" ").text(c.noun()))
     } else {
         Sentence::default().asked(c, name, What::Points).map(|s| s.text(" points"))
     };

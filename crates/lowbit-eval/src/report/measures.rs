@@ -61,8 +61,13 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "target_probability" "Target probability" ["fraction"] Style::Percent,
         "Mean probability given to the true next byte.";
     "compression_ratio" "Compression ratio" ["ratio" "count"] Style::Plain, "8 divided by bits per byte.";
-    "mse" "Mean squared error" ["count" "squared_target"] Style::Plain,
-        "Mean squared difference, in squared units of the target.";
+    "r2" "Explained variance" ["ratio"] Style::Percent,
+        "R2, the share of the variance of the targets that is explained: one minus the mean squared error over the variance, \
+         with its 95 % interval by the delta method. Always answering the mean of the test rows explains nothing.";
+    "mse" "Mean squared error" ["squared_target"] Style::Plain,
+        "Mean squared difference, in squared units of the target, with its normal 95 % interval.";
+    "mae" "Mean absolute error" ["target"] Style::Plain,
+        "Mean absolute difference, in units of the target, with its normal 95 % interval.";
     "latency_p50" "Median latency" ["seconds"] Style::Seconds,
         "Wall-clock time of one example alone (batch 1), tokenization included, median over all timed runs; variants \
          take turns, so that a disturbance of the machine hits all of them.";
@@ -86,7 +91,7 @@ pub(crate) const MEASURES: &[Known] = measures! {
 
 /// Unit words of the record contract; a measure outside [`MEASURES`] must use one of them.
 pub(crate) const UNITS: &[&str] =
-    &["seconds", "bytes", "joules", "fraction", "per_second", "bits", "count", "ratio", "squared_target"];
+    &["seconds", "bytes", "joules", "fraction", "per_second", "bits", "count", "ratio", "target", "squared_target"];
 
 /// The entry for a measure's name, by its full name or by the part up to the slash.
 pub(crate) fn known(name: &str) -> Option<&'static Known> {

@@ -1,8 +1,8 @@
 //! Differences between two records, and whether they are beyond noise.
 
-use super::compare::{is_network, measured};
-use crate::record::Record;
-use crate::stats::{Paired, median_interval};
+use super::compare::{is_network, measured, quality};
+use crate::record::{How, Record};
+use crate::stats::{self, Paired, median_interval};
 
 /// Latencies whose medians differ by less than this factor are called the same.
 pub(crate) const SAME_SPEED: f64 = 1.02;
@@ -13,24 +13,22 @@ pub(crate) const MIN_SAMPLES: usize = 5;
 /// Coefficient of variation above which raw latencies are marked as unsteady.
 pub(crate) const UNSTEADY: f64 = 0.25;
 
-/// Accuracy change against another record on the same rows.
+/// Change of quality against another record on the same rows.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Change {
-    /// Difference of accuracies, a fraction.
+    /// Difference of accuracies, or of shares of the variance explained; a fraction.
     pub(crate) points: f64,
     /// Lower end of its 95 % interval.
     pub(crate) lo: f64,
     /// Upper end.
     pub(crate) hi: f64,
-    /// p-value of McNemar's test.
+    /// p-value of McNemar's test, or of the normal test of paired squared errors.
     pub(crate) p: f64,
-    /// Rows that became right.
-    pub(crate) gained: u64,
-    /// Rows that became wrong.
-    pub(crate) lost: u64,
-    /// Change relative to the other's accuracy.
+    /// Rows that became right, and rows that became wrong, where rows are right or wrong.
+    pub(crate) rows: Option<(u64, u64)>,
+    /// Change relative to what the other answers right or explains.
     pub(crate) relative: Option<f64>,
-    /// Change relative to the other's error rate.
+    /// Change relative to what the other answers wrong or leaves unexplained.
     pub(crate) error_rate: Option<f64>,
 }
 
@@ -64,33 +62,35 @@ pub(crate) struct Evidence {
     answers: Option<Answers>,
 }
 
-/// Which rows were answered right, one bit a row.
+/// Answers to the test rows, in a form that two of them are compared by.
 #[derive(Clone, Debug)]
 struct Answers {
     /// Records with the same truths in the same order share this number.
     rows: usize,
-    right: Vec<u64>,
     n: u64,
+    given: Given,
 }
 
-impl Answers {
-    fn correct(&self) -> u64 {
-        self.right.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
+#[derive(Clone, Debug)]
+enum Given {
+    /// Which rows were answered right, one bit a row.
+    Right(Vec<u64>),
+    /// Squared errors over the mean squared distance of the truths to their mean, and those distances likewise.
+    Errors(Vec<f64>, Vec<f64>),
 }
 
 impl Evidence {
     /// The evidence of all records of a task.
     pub(crate) fn of(records: &[&Record]) -> Vec<Evidence> {
-        let mut truths: Vec<&[u16]> = Vec::new();
+        let mut truths: Vec<Truths> = Vec::new();
         records.iter().map(|record| Evidence::new(record, &mut truths)).collect()
     }
 
-    fn new<'a>(record: &'a Record, truths: &mut Vec<&'a [u16]>) -> Self {
+    fn new<'a>(record: &'a Record, truths: &mut Vec<Truths<'a>>) -> Self {
         let samples = record.detail.samples.get("latency").filter(|s| s.len() >= MIN_SAMPLES);
         Evidence {
             network: is_network(record),
-            accuracy: measured(record, "accuracy"),
+            accuracy: quality(record).filter(|m| m.how == How::Measured).map(|m| m.value),
             bytes: measured(record, "weight_bytes"),
             latency: measured(record, "latency_p50"),
             median: samples.and_then(|samples| median_interval(samples)),
@@ -98,32 +98,15 @@ impl Evidence {
         }
     }
 
-    /// The change of accuracy from `base` to this record; both must have answered the same rows.
+    /// The change of quality from `base` to this record; both must have answered the same rows.
     pub(crate) fn change(&self, base: &Evidence) -> Option<Change> {
-        let paired = self.paired(base)?;
-        let (points, (lo, hi)) = (paired.difference(), paired.interval());
-        let right = base.answers.as_ref()?.correct();
-        let share = |whole: u64| (whole > 0).then(|| points * paired.n as f64 / whole as f64);
-        Some(Change {
-            points,
-            lo,
-            hi,
-            p: paired.p_value(),
-            gained: paired.only_first,
-            lost: paired.only_second,
-            relative: share(right),
-            error_rate: share(paired.n - right).map(|x| -x),
-        })
-    }
-
-    fn paired(&self, base: &Evidence) -> Option<Paired> {
         let (mine, theirs) = (self.answers.as_ref()?, base.answers.as_ref()?);
-        let count = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(a, b)| u64::from((a & !b).count_ones())).sum();
-        (mine.rows == theirs.rows).then(|| Paired {
-            n: mine.n,
-            only_first: count(&mine.right, &theirs.right),
-            only_second: count(&theirs.right, &mine.right),
-        })
+        match (&mine.given, &theirs.given) {
+            _ if mine.rows != theirs.rows => None,
+            (Given::Right(mine_right), Given::Right(theirs)) => Some(of_answers(mine_right, theirs, mine.n)),
+            (Given::Errors(mine, distances), Given::Errors(theirs, _)) => of_errors(mine, theirs, distances),
+            _ => None,
+        }
     }
 
     /// Median latency of `base` over that of this record, with what the raw samples say of it.
@@ -158,20 +141,79 @@ impl Evidence {
     }
 }
 
-fn answers<'a>(record: &'a Record, known: &mut Vec<&'a [u16]>) -> Option<Answers> {
-    let (truths, given) = (record.detail.truths.as_slice(), &record.detail.answers);
-    if given.is_empty() || truths.len() != given.len() {
-        return None;
+/// The change between two sets of rows answered right.
+fn of_answers(mine: &[u64], base: &[u64], n: u64) -> Change {
+    let count = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(a, b)| u64::from((a & !b).count_ones())).sum();
+    let paired = Paired { n, only_first: count(mine, base), only_second: count(base, mine) };
+    let (points, (lo, hi)) = (paired.difference(), paired.interval());
+    let right: u64 = base.iter().map(|word| u64::from(word.count_ones())).sum();
+    let share = |whole: u64| (whole > 0).then(|| points * n as f64 / whole as f64);
+    Change {
+        points,
+        lo,
+        hi,
+        p: paired.p_value(),
+        rows: Some((paired.only_first, paired.only_second)),
+        relative: share(right),
+        error_rate: share(n - right).map(|x| -x),
     }
+}
+
+/// The change of explained variance between two sets of scaled squared errors, its interval by the delta method for the
+/// ratio of two means; p is of the normal test that it is 0.
+fn of_errors(mine: &[f64], base: &[f64], distances: &[f64]) -> Option<Change> {
+    let gains: Vec<f64> = mine.iter().zip(base).map(|(mine, base)| base - mine).collect();
+    let points = stats::mean(&gains)?;
+    let influence: Vec<f64> = gains.iter().zip(distances).map(|(gain, d)| gain - points * d).collect();
+    let (center, _, high) = stats::mean_interval(&influence)?;
+    let half = high - center;
+    let p = if half > 0.0 { stats::two_sided(stats::Z95 * points / half) } else { f64::from(points == 0.0) };
+    let unexplained = stats::mean(base)?;
+    let share = |whole: f64| (whole > 0.0).then(|| points / whole);
+    Some(Change {
+        points,
+        lo: points - half,
+        hi: points + half,
+        p,
+        rows: None,
+        relative: share(1.0 - unexplained),
+        error_rate: share(unexplained).map(|x| -x),
+    })
+}
+
+/// What is right, in the order of the rows.
+#[derive(Clone, Copy, PartialEq)]
+enum Truths<'a> {
+    Classes(&'a [u16]),
+    Values(&'a [f64]),
+}
+
+fn answers<'a>(record: &'a Record, known: &mut Vec<Truths<'a>>) -> Option<Answers> {
+    let detail = &record.detail;
+    let whole = |given: usize, truths: usize| given > 0 && given == truths;
+    let (truths, n, given) = if whole(detail.answers.len(), detail.truths.len()) {
+        let mut right = vec![0u64; detail.truths.len().div_ceil(64)];
+        for (i, _) in
+            detail.truths.iter().zip(&detail.answers).enumerate().filter(|(_, (truth, answer))| truth == answer)
+        {
+            right[i / 64] |= 1 << (i % 64);
+        }
+        (Truths::Classes(&detail.truths), detail.truths.len(), Given::Right(right))
+    } else if whole(detail.predicted.len(), detail.expected.len()) {
+        let center = stats::mean(&detail.expected)?;
+        let distances: Vec<f64> = detail.expected.iter().map(|y| (y - center) * (y - center)).collect();
+        let scale = stats::mean(&distances).filter(|scale| *scale > 0.0)?;
+        let errors = detail.expected.iter().zip(&detail.predicted).map(|(y, p)| (y - p) * (y - p) / scale).collect();
+        let distances = distances.into_iter().map(|d| d / scale).collect();
+        (Truths::Values(&detail.expected), detail.expected.len(), Given::Errors(errors, distances))
+    } else {
+        return None;
+    };
     let rows = known.iter().position(|other| *other == truths).unwrap_or_else(|| {
         known.push(truths);
         known.len() - 1
     });
-    let mut right = vec![0u64; truths.len().div_ceil(64)];
-    for (i, _) in truths.iter().zip(given).enumerate().filter(|(_, (truth, answer))| truth == answer) {
-        right[i / 64] |= 1 << (i % 64);
-    }
-    Some(Answers { rows, right, n: truths.len() as u64 })
+    Some(Answers { rows, n: n as u64, given })
 }
 
 /// For each record the index of the network that dominates it: the most accurate one where there are several.
@@ -197,10 +239,11 @@ mod tests {
     use super::*;
 
     fn network(right: u64, bytes: f64, latency: f64) -> Evidence {
-        let answers = Answers { rows: 0, right: vec![u64::MAX; right as usize / 64], n: 4096 };
+        let words = right as usize / 64;
+        let given = Given::Right([vec![u64::MAX; words], vec![0; 64 - words]].concat());
         let median = Some((latency * 0.99, latency * 1.01));
         let accuracy = Some(right as f64 / 4096.0);
-        let answers = Some(Answers { right: [answers.right, vec![0; 64 - right as usize / 64]].concat(), ..answers });
+        let answers = Some(Answers { rows: 0, n: 4096, given });
         Evidence { network: true, accuracy, bytes: Some(bytes), latency: Some(latency), median, answers }
     }
 
@@ -219,6 +262,39 @@ mod tests {
             assert_eq!(other.dominates(&base, true), dominates, "{other:?}");
         }
         assert!(network(3840, 900.0, 1.001).dominates(&base, false), "times do not count");
+    }
+
+    /// Against 2,000 resamples of the rows: the interval and the p-value of a change of explained variance.
+    #[test]
+    fn changes_of_numbers_by_the_delta_method() {
+        let mut random = lowbit_base::SplitMix64::new(3);
+        let mut normal = || (0..12).map(|_| random.below(1 << 20) as f64 / (1 << 20) as f64).sum::<f64>() - 6.0;
+        let rows: Vec<[f64; 3]> = (0..800).map(|_| [normal(), 0.3 * normal(), 0.35 * normal()]).collect();
+        let record = |error: fn(&[f64; 3]) -> f64| {
+            let mut record: Record =
+                serde_json::from_str(r#"{"task": "t", "model": "m", "recipe": "r", "params": 0, "measures": {}}"#)
+                    .unwrap();
+            record.detail.expected = rows.iter().map(|r| r[0]).collect();
+            record.detail.predicted = rows.iter().map(|r| r[0] + error(r)).collect();
+            record
+        };
+        let (base, other) = (record(|r| r[1]), record(|r| 0.8 * r[1] + 0.6 * r[2]));
+        let evidence = Evidence::of(&[&base, &other]);
+        let change = evidence[1].change(&evidence[0]).unwrap();
+        let indices: Vec<f64> = (0..800).map(f64::from).collect();
+        let difference = |draw: &[f64]| {
+            let r2 = |record: &Record| {
+                let of = |values: &[f64]| draw.iter().map(|i| values[*i as usize]).collect::<Vec<f64>>();
+                crate::metrics::r2(&of(&record.detail.expected), &of(&record.detail.predicted)).0
+            };
+            r2(&other) - r2(&base)
+        };
+        let (lo, hi) = stats::bootstrap(&indices, difference, 2000, 1).unwrap();
+        assert!((change.points - difference(&indices)).abs() < 1e-12);
+        let width = change.hi - change.lo;
+        assert!((change.lo - lo).abs() < 0.1 * width && (change.hi - hi).abs() < 0.1 * width, "{change:?} {lo} {hi}");
+        assert_eq!((change.p < 0.05, change.rows), (change.hi < 0.0 || change.lo > 0.0, None));
+        assert_eq!(evidence[0].change(&evidence[0]).unwrap().p, 1.0);
     }
 
     #[test]

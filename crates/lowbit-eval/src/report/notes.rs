@@ -1,6 +1,6 @@
 //! The words around the numbers: title, task, machine, warnings, and how each quantity was obtained.
 
-use super::compare::{Comparison, HIDDEN, Row, Verdict};
+use super::compare::{Comparison, HIDDEN, Row, Verdict, quality};
 use super::document::{Block, Cell, Fact, Table};
 use super::measures::{known, title as measure_title};
 use super::noise::{MIN_SAMPLES, SAME_SIZE, SAME_SPEED, UNSTEADY};
@@ -49,7 +49,7 @@ pub(crate) fn warnings(c: &Comparison) -> Vec<String> {
         out.push("The reference variant has no record: nothing is compared.".into());
     }
     out.extend(c.facts.into_iter().flat_map(|facts| split_warnings(c, facts)));
-    let scored = c.rows.iter().filter_map(|r| r.record.measures.get("accuracy")).map(|m| m.n).min();
+    let scored = c.rows.iter().filter_map(|r| quality(r.record)).map(|m| m.n).min();
     if let (Some(facts), Some(n)) = (c.facts, scored)
         && n < facts.test_rows
     {

@@ -141,13 +141,13 @@ impl Claim {
             }
             ClaimKind::BelowBaseline => {
                 let other = c.row(self.other.as_deref()?)?;
-                Some(!other.network() && row.value("accuracy")? < other.value("accuracy")?)
+                Some(!other.network() && row.quality()? < other.quality()?)
             }
             ClaimKind::NothingLearnt => Some(is_reference(c, row) && c.standing? == Standing::NothingLearnt),
             ClaimKind::AboveReference => Some(!row.network() && c.standing? != Standing::Sound),
             ClaimKind::AboveAll => {
-                let mine = row.value("accuracy").filter(|_| !row.network())?;
-                Some(c.networks().all(|r| r.value("accuracy").is_some_and(|theirs| theirs < mine)))
+                let mine = row.quality().filter(|_| !row.network())?;
+                Some(c.networks().all(|r| r.quality().is_some_and(|theirs| theirs < mine)))
             }
             ClaimKind::TooFewRows => Some(is_reference(c, row) && c.too_few_rows().is_some()),
         }

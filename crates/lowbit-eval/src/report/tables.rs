@@ -83,9 +83,9 @@ pub(crate) fn made(row: &Row) -> String {
 pub(crate) fn overview(c: &Comparison) -> Table {
     let reference = c.reference().map_or("the reference", |r| r.name());
     let mut columns = Vec::new();
-    if c.has("accuracy") {
+    if let Some(name) = c.quality() {
         columns.push(Column { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r)) });
-        columns.push(Column::ranged(c, "Accuracy", "accuracy"));
+        columns.push(Column::ranged(c, &title(name), name));
         let cell = |r: &Row| change_cell(c, r);
         columns.push(Column { title: format!("Points against {reference}"), cell: Box::new(cell) });
     } else if let Some(name) = super::findings::primary(c) {
@@ -99,9 +99,16 @@ pub(crate) fn overview(c: &Comparison) -> Table {
     };
     columns.push(Column { title: "Median latency, batch 1".into(), cell: Box::new(cell) });
     columns.push(Column { title: "Times faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
-    let foot =
-        "Range under an accuracy: Wilson 95 % interval. Range under points: 95 % interval of the paired difference.";
-    let mut out = table("", c.rows.iter(), columns, if c.has("accuracy") { foot } else { "" }).unwrap_or_default();
+    let foot = match c.quality() {
+        Some("r2") => {
+            "Range under a share and under points: 95 % interval, that of the points of the paired difference."
+        }
+        Some(_) => {
+            "Range under an accuracy: Wilson 95 % interval. Range under points: 95 % interval of the paired difference."
+        }
+        None => "",
+    };
+    let mut out = table("", c.rows.iter(), columns, foot).unwrap_or_default();
     for (line, row) in out.rows.iter_mut().zip(&c.rows) {
         line[0].note = made(row);
     }
@@ -113,14 +120,14 @@ pub(crate) fn brief(c: &Comparison, rows: &[&Row]) -> Table {
     let mut columns = Vec::new();
     let quality = super::findings::primary(c);
     columns.extend(quality.map(|name| Column::asks(c, title(name), measure(name))));
-    if quality == Some("accuracy") {
+    if c.quality().is_some() {
         columns.push(Column { title: "Points (95 %)".into(), cell: Box::new(|r| change_cell(c, r)) });
     }
     columns.push(Column::asks(c, "Weights", measure("weight_bytes")));
     columns.push(Column { title: "Smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
     columns.push(Column::asks(c, "Latency", measure("latency_p50")));
     columns.push(Column { title: "Faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
-    if quality == Some("accuracy") {
+    if c.quality().is_some() {
         columns.push(Column { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r).with_note("")) });
     }
     let mut out = table("", rows.iter().copied(), columns, "").unwrap_or_default();
@@ -169,9 +176,7 @@ fn verdict_cell(c: &Comparison, row: &Row) -> Cell {
 
 /// Everything about accuracy, with the three ways to state a change side by side.
 pub(crate) fn quality(c: &Comparison) -> Option<Table> {
-    if !c.has("accuracy") {
-        return None;
-    }
+    let name = c.quality()?;
     let change = |what: What| move |r: &Row| ratio_cell(c, r, what.clone());
     let defined = |r: &Row, cell: Cell| {
         if cell.missing && r.change.is_some() { Cell::instead("not defined") } else { cell }
@@ -181,21 +186,26 @@ pub(crate) fn quality(c: &Comparison) -> Option<Table> {
         Column { title: title.into(), cell: Box::new(move |r| defined(r, fill(r))) }
     };
     let mut columns = vec![
-        Column::ranged(c, "Accuracy", "accuracy"),
+        Column::ranged(c, &title(name), name),
         Column { title: "Change, points".into(), cell: Box::new(|r| change_cell(c, r)) },
         column("Relative change", What::Relative),
         column("Error-rate change", What::ErrorRate),
-        column("McNemar", What::P),
-        Column { title: "Rows won / lost".into(), cell: Box::new(|r| won_lost(c, r)) },
+        column(if name == "r2" { "Paired test" } else { "McNemar" }, What::P),
     ];
+    if name == "accuracy" {
+        columns.push(Column { title: "Rows won / lost".into(), cell: Box::new(|r| won_lost(c, r)) });
+    }
+    for name in ["mse", "mae"].into_iter().filter(|name| c.has(name)) {
+        columns.push(Column::ranged(c, &title(name), name));
+    }
     for name in ["f1_macro", "precision_macro", "recall_macro"] {
-        if name == "f1_macro" || c.has(name) {
+        if c.has(name) {
             columns.push(Column::asks(c, title(name), measure(name)));
         }
     }
     let foot = "Changes are against the reference on the same rows. Points are differences of percentages; the relative \
-                change divides them by the reference's accuracy, the error-rate change by its error rate.";
-    table("Accuracy and change", c.rows.iter(), columns, foot)
+                change divides them by what the reference gets right, the error-rate change by what it gets wrong.";
+    table("Quality and change", c.rows.iter(), columns, foot)
 }
 
 fn won_lost(c: &Comparison, row: &Row) -> Cell {
@@ -421,6 +431,9 @@ fn cost_cell(c: &Comparison, row: &Row, name: &str) -> Cell {
 pub(crate) fn others(c: &Comparison) -> Option<Table> {
     const SHOWN: &[&str] = &[
         "accuracy",
+        "r2",
+        "mse",
+        "mae",
         "f1_macro",
         "precision_macro",
         "recall_macro",

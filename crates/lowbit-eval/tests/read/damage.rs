@@ -106,7 +106,7 @@ fn random_damage_never_panics() {
             let result = read(&named(&path, &["text"], "label"), &bounded);
             fs::remove_file(path).unwrap();
             match result {
-                Ok(rows) => assert_eq!(rows.texts.len(), rows.labels.len()),
+                Ok(rows) => assert_eq!(rows.inputs.len(), rows.targets.len()),
                 Err(error) => {
                     refused += 1;
                     assert!(!error.to_string().contains('\n'), "{error}");

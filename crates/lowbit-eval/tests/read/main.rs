@@ -1,10 +1,11 @@
 //! Files of every format and compression, whole and damaged.
 
 mod damage;
+mod numbers;
 mod refusals;
 
 use lowbit_eval::error::Kind;
-use lowbit_eval::read::{Column, FORMATS, Format, Limits, Rows, Table, read};
+use lowbit_eval::read::{Column, FORMATS, Format, Input, Limits, Rows, Table, Target, read};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,15 +17,17 @@ fn table(path: impl AsRef<Path>) -> Table {
         format: None,
         header: false,
         quoting: None,
-        text: vec![Column::Index(0)],
-        label: Column::Index(1),
-        labels: ["0", "1", "2", "3"].map(String::from).into(),
+        input: Input::Text,
+        columns: vec![Column::Index(0)],
+        target: Target::Class { labels: ["0", "1", "2", "3"].map(String::from).into() },
+        target_column: Column::Index(1),
+        labels: None,
     }
 }
 
 fn named(path: impl AsRef<Path>, text: &[&str], label: &str) -> Table {
-    let text = text.iter().map(|name| Column::Name(name.to_string())).collect();
-    Table { header: true, text, label: Column::Name(label.into()), ..table(path) }
+    let columns = text.iter().map(|name| Column::Name(name.to_string())).collect();
+    Table { header: true, columns, target_column: Column::Name(label.into()), ..table(path) }
 }
 
 fn golden(name: &str) -> PathBuf {
@@ -38,10 +41,8 @@ fn file(dir: &TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
 }
 
 fn rows(rows: &[(&str, u16)]) -> Rows {
-    Rows {
-        texts: rows.iter().map(|(text, _)| text.to_string()).collect(),
-        labels: rows.iter().map(|(_, label)| *label).collect(),
-    }
+    let (texts, labels) = rows.iter().map(|(text, label)| (text.to_string(), *label)).unzip();
+    Rows::of_texts(texts, labels)
 }
 
 /// The message without the directory, e.g. `a.csv:3: ...`.
@@ -111,7 +112,11 @@ fn every_format_with_every_compression() {
         let path = file(&dir, &format!("parts{extension}.zst"), two_parts);
         assert_eq!(read(&named(&path, &["text"], "label"), &Limits::default()).unwrap(), expected());
     }
-    assert_eq!(FORMATS.len(), samples().len() + 1, "a format without a sample");
+    assert_eq!(
+        FORMATS.len(),
+        samples().len() + 2,
+        "a format without a sample; Parquet and IDX have tests of their own"
+    );
 }
 
 #[test]
@@ -119,14 +124,14 @@ fn columns_are_joined_and_labels_mapped() {
     let dir = TempDir::new().unwrap();
     let path = file(&dir, "x.csv", "\u{feff}3,a title,\"two\r\nlines\"\n1,b,c\n");
     let three = Table {
-        text: vec![Column::Index(1), Column::Index(2)],
-        label: Column::Index(0),
-        labels: vec!["1".into(), "2".into(), "3".into()],
+        columns: vec![Column::Index(1), Column::Index(2)],
+        target_column: Column::Index(0),
+        target: Target::Class { labels: vec!["1".into(), "2".into(), "3".into()] },
         ..table(&path)
     };
     assert_eq!(read(&three, &Limits::default()).unwrap(), rows(&[("a title two\nlines", 2), ("b c", 0)]));
     let path = file(&dir, "y.tsv", "a\t\"b\"\t0\n");
-    let unquoted = Table { text: vec![Column::Index(1)], label: Column::Index(2), ..table(&path) };
+    let unquoted = Table { columns: vec![Column::Index(1)], target_column: Column::Index(2), ..table(&path) };
     assert_eq!(read(&unquoted, &Limits::default()).unwrap(), rows(&[("\"b\"", 0)]));
     let quoted = Table { quoting: Some(true), ..unquoted };
     assert_eq!(read(&quoted, &Limits::default()).unwrap(), rows(&[("b", 0)]));
@@ -141,15 +146,22 @@ fn parquet_of_the_reference_implementation() {
     for name in ["snappy.parquet", "zstd.parquet", "lz4.parquet"] {
         let got = read(&named(golden(name), &["text"], "label"), &Limits::default()).unwrap();
         assert_eq!(got, rows(&texts), "{name}");
-        let joined =
-            Table { text: vec![Column::Index(2), Column::Index(1)], label: Column::Index(3), ..table(golden(name)) };
+        let joined = Table {
+            columns: vec![Column::Index(2), Column::Index(1)],
+            target_column: Column::Index(3),
+            ..table(golden(name))
+        };
         let joined = read(&joined, &Limits::default()).unwrap();
-        assert_eq!((joined.texts[1].as_str(), joined.labels), ("b zwei — two", vec![0, 3, 2, 1, 0]), "{name}");
+        assert_eq!((joined.texts()[1].as_str(), joined.labels()), ("b zwei — two", &[0, 3, 2, 1, 0][..]), "{name}");
     }
-    let strings =
-        Table { labels: vec!["n".into(), "y".into()], ..named(golden("strings.parquet"), &["text"], "label") };
-    assert_eq!(read(&strings, &Limits::default()).unwrap().labels, [0, 1, 0, 1, 0]);
-    let truth =
-        Table { labels: vec!["false".into(), "true".into()], ..named(golden("odd.parquet"), &["label"], "label") };
+    let strings = Table {
+        target: Target::Class { labels: vec!["n".into(), "y".into()] },
+        ..named(golden("strings.parquet"), &["text"], "label")
+    };
+    assert_eq!(read(&strings, &Limits::default()).unwrap().labels(), [0, 1, 0, 1, 0]);
+    let truth = Table {
+        target: Target::Class { labels: vec!["false".into(), "true".into()] },
+        ..named(golden("odd.parquet"), &["label"], "label")
+    };
     assert_eq!(read(&truth, &Limits::default()).unwrap(), rows(&[("true", 1), ("false", 0)]));
 }

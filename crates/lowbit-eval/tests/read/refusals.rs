@@ -19,9 +19,9 @@ fn parquet_refusals() {
         "odd.parquet: no column `body`: the file has \"text\", \"label\", \"list\", \"share\""
     );
     let truth = ["true", "false"].map(String::from).to_vec();
-    let null = Table { labels: truth, ..named(golden("odd.parquet"), &["text"], "label") };
+    let null = Table { target: Target::Class { labels: truth }, ..named(golden("odd.parquet"), &["text"], "label") };
     assert_eq!(refusal(&null), "odd.parquet: row 1: column `text` is null: fill it or drop the row");
-    let beyond = Table { label: Column::Index(9), ..table(golden("snappy.parquet")) };
+    let beyond = Table { target_column: Column::Index(9), ..table(golden("snappy.parquet")) };
     assert_eq!(refusal(&beyond), "snappy.parquet: no column 9: the file has \"id\", \"text\", \"more\", \"label\"");
     assert!(refusal(&named(golden("gzip.parquet"), &["text"], "label")).contains("flate2"));
 
@@ -77,7 +77,7 @@ fn delimited_refusals() {
     assert_eq!(refusal(&table(latin)), "x.csv:2: byte 2 of the line, 0xfc, is not UTF-8: convert the file to UTF-8");
     assert_eq!(
         refusal(&table(file(&dir, "x.txt", "a"))),
-        "x.txt: cannot tell the format by the name: expected .csv, .tsv, .jsonl, .ndjson, .json, .parquet, or set `format`"
+        "x.txt: cannot tell the format by the name: expected .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .idx3-ubyte, or set `format`"
     );
 }
 
@@ -104,13 +104,16 @@ fn requests_that_make_no_sense() {
         error.to_string()
     };
     let labels = |labels: &[&str]| labels.iter().map(|l| l.to_string()).collect();
-    assert_eq!(refused(&Table { labels: labels(&["0"]), ..table(&path) }), "1 label values: a table needs 2 to 32768");
     assert_eq!(
-        refused(&Table { labels: labels(&["0", "0"]), ..table(&path) }),
+        refused(&Table { target: Target::Class { labels: labels(&["0"]) }, ..table(&path) }),
+        "1 label values: a table needs 2 to 32768"
+    );
+    assert_eq!(
+        refused(&Table { target: Target::Class { labels: labels(&["0", "0"]) }, ..table(&path) }),
         "label value \"0\" stands for two classes"
     );
-    assert_eq!(refused(&Table { text: vec![], ..table(&path) }), "no text column: name at least one");
-    let by_name = Table { label: Column::Name("label".into()), ..table(&path) };
+    assert_eq!(refused(&Table { columns: vec![], ..table(&path) }), "no column of the input: name at least one");
+    let by_name = Table { target_column: Column::Name("label".into()), ..table(&path) };
     assert_eq!(refused(&by_name), "column `label` has a name, but the table is read with header = false");
     let path = file(&dir, "x.jsonl", "{}");
     assert_eq!(refused(&table(&path)), "column 0: JSON lines have names, not positions");

@@ -108,6 +108,26 @@ fn a_language_model_task() {
 }
 
 #[test]
+fn a_task_of_numbers() {
+    let results = fixture::numbers();
+    let (markdown, page) = text(&results);
+    assert!(markdown.contains("| Variant | Verdict | Explained variance |"), "{markdown}");
+    assert!(
+        markdown.contains("`f32` explains 84.44 % of the variance")
+            && markdown.contains("without a network, `linear` reaches"),
+        "{markdown}"
+    );
+    assert!(markdown.contains("Mean squared error") && markdown.contains("Mean absolute error"));
+    let words = markdown.split("## Method").next().unwrap();
+    assert!(!words.contains("accuracy") && words.contains("Size and explained variance"), "{words}");
+    assert!(page.contains(">Explained variance</h3>"));
+    let dir = tempfile::tempdir().unwrap();
+    let findings = report::write(dir.path(), &results).unwrap();
+    assert_eq!(findings[0].recommends(), Some("int8"), "{}", findings[0]);
+    assert!(findings.iter().any(|f| f.to_string().starts_with("ternary_ptq fails: explained variance")), "{markdown}");
+}
+
+#[test]
 fn two_tasks_have_sections_of_their_own() {
     let mut results = fixture::clean();
     let mut other = fixture::language();

@@ -1,6 +1,6 @@
 //! Dot plots: accuracy with its interval, and the paired difference to the reference with its interval.
 
-use super::super::compare::{Comparison, Row, Verdict};
+use super::super::compare::{Comparison, Row, Verdict, quality};
 use super::super::number;
 use super::{Axis, Chart, Name, Svg, drawn, networks, short, sides, text_width};
 
@@ -39,7 +39,7 @@ pub(super) fn class(row: &Row) -> &'static str {
 pub(crate) fn accuracy(c: &Comparison) -> Option<Chart> {
     let mut dots: Vec<Dot> = drawn(c)
         .filter_map(|r| {
-            let m = r.record.measures.get("accuracy")?;
+            let m = quality(r.record)?;
             let ends = (m.lo.unwrap_or(m.value), m.hi.unwrap_or(m.value));
             let label = number::fixed(m.value * 100.0, 2);
             Some(Dot { name: Name::of(r), value: m.value, ends, class: class(r), label })
@@ -59,9 +59,14 @@ pub(crate) fn accuracy(c: &Comparison) -> Option<Chart> {
     let lo = values().fold(1.0, f64::min);
     let hi = dots.iter().map(|d| d.ends.1).chain(marks.iter().map(|m| m.value)).fold(0.0, f64::max);
     let margin = (hi - lo) * 0.04;
-    let range = ((lo - margin).max(0.0), (hi + margin).min(1.0));
-    let caption = "Percent of test rows answered right, with the Wilson 95 % interval. Hollow: no network.";
-    Some(Chart::draw("Accuracy", caption, |width| plot(&dots, &marks, range, width, "Accuracy of every variant")))
+    let range = ((lo - margin).max(lo.min(0.0)), (hi + margin).min(1.0));
+    let (title, caption) = match c.quality() {
+        Some("r2") => {
+            ("Explained variance", "Percent of the variance explained, with the 95 % interval. Hollow: no network.")
+        }
+        _ => ("Accuracy", "Percent of test rows answered right, with the Wilson 95 % interval. Hollow: no network."),
+    };
+    Some(Chart::draw(title, caption, |width| plot(&dots, &marks, range, width, title)))
 }
 
 /// Difference to the reference in points, paired interval; far ones are drawn at the edge.
@@ -75,7 +80,7 @@ pub(crate) fn changes(c: &Comparison) -> Option<Chart> {
         .collect();
     dots.sort_by(|a, b| b.value.total_cmp(&a.value));
     let reference = c.reference()?.name();
-    let base = c.reference()?.value("accuracy")?;
+    let base = c.reference()?.quality()?;
     let focus = c.focus().unwrap_or(0.0) - base;
     let near = |d: &&Dot| d.value >= focus - 1e-9;
     let widths = dots.iter().filter(near).map(|d| d.ends.0);

@@ -18,9 +18,9 @@ struct Point {
 
 /// The plot, where at least two variants have both values.
 pub(crate) fn pareto(c: &Comparison) -> Option<Chart> {
-    let pair = |r: &Row| Some((r.value("weight_bytes").filter(|b| *b > 0.0)?, r.value("accuracy")?));
+    let pair = |r: &Row| Some((r.value("weight_bytes").filter(|b| *b > 0.0)?, r.quality()?));
     let all: Vec<(f64, f64)> = networks(c).filter_map(pair).collect();
-    let base = c.reference().and_then(|r| r.value("accuracy"));
+    let base = c.reference().and_then(|r| r.quality());
     let beaten = |(bytes, accuracy): (f64, f64)| {
         all.iter().any(|&(b, a)| b <= bytes && a >= accuracy && (b < bytes || a > accuracy))
     };
@@ -39,9 +39,12 @@ pub(crate) fn pareto(c: &Comparison) -> Option<Chart> {
         .collect();
     points.sort_by(|a, b| a.bytes.total_cmp(&b.bytes).then(b.accuracy.total_cmp(&a.accuracy)));
     let ceiling = c.facts.and_then(|f| f.ceiling.as_ref()).map(|m| m.value);
-    let caption = "Weight bytes on a logarithmic axis, smaller is further left; accuracy in percent, with the 95 % interval of \
-                   the paired difference to the reference. The line joins the variants that no other beats in both. An arrow \
-                   points to a value below the plot.";
+    let noun = c.noun();
+    let caption = format!(
+        "Weight bytes on a logarithmic axis, smaller is further left; {noun} in percent, with the 95 % interval of the paired \
+         difference to the reference. The line joins the variants that no other beats in both. An arrow points to a value \
+         below the plot."
+    );
     let lo = c.focus().unwrap_or_else(|| points.iter().map(|p| p.accuracy).fold(1.0, f64::min));
     let hi = points.iter().map(|p| p.accuracy).fold(lo, f64::max);
     let shown = || points.iter().filter(|p| p.accuracy >= lo - 1e-9).filter_map(|p| p.ends);
@@ -51,7 +54,8 @@ pub(crate) fn pareto(c: &Comparison) -> Option<Chart> {
     let below = points.iter().filter(|p| p.accuracy < lo - 1e-9).count();
     let room = margin * (2.0 + below.min(3) as f64);
     let range = ((lo - room).max(0.0), (ceiling.unwrap_or(hi).max(hi) + margin).min(1.0));
-    (points.len() > 1).then(|| Chart::draw("Size and accuracy", caption, |width| plot(&points, ceiling, range, width)))
+    let title = format!("Size and {noun}");
+    (points.len() > 1).then(|| Chart::draw(&title, &caption, |width| plot(&points, ceiling, range, width)))
 }
 
 fn plot(points: &[Point], ceiling: Option<f64>, range: (f64, f64), width: f64) -> String {

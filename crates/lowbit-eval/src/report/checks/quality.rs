@@ -3,7 +3,7 @@
 use super::super::number::range;
 use super::super::sentence::{ClaimKind, Part};
 use super::{Case, Outcome, Tally, close};
-use crate::metrics::Confusion;
+use crate::metrics::{self, Confusion};
 use crate::record::{How, Measure, Record};
 use crate::stats::{Paired, percentile, wilson};
 
@@ -15,6 +15,7 @@ pub(super) fn derived(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         counts(record, &mut tally);
+        values(record, &mut tally);
         for (share, q) in [("p50", 50.0), ("p90", 90.0), ("p99", 99.0)] {
             for (name, samples) in &record.detail.samples {
                 let Some(m) = record.measures.get(&format!("{name}_{share}")) else {
@@ -63,6 +64,29 @@ fn counts(record: &Record, tally: &mut Tally) {
         let name = format!("f1/{class}");
         if let Some(m) = record.measures.get(&name) {
             equal(tally, record, &name, m.value, confusion.f1(i));
+        }
+    }
+}
+
+/// Measures of numbers from what was predicted and expected.
+fn values(record: &Record, tally: &mut Tally) {
+    let (model, detail) = (&record.model, &record.detail);
+    if detail.expected.is_empty() && detail.predicted.is_empty() {
+        return;
+    }
+    match metrics::of_values(&detail.expected, &detail.predicted, &[]) {
+        Err(error) => tally.expect(false, || format!("{model}: {error}")),
+        Ok(found) => {
+            for (name, found) in found {
+                let Some(m) = record.measures.get(&name) else { continue };
+                equal(tally, record, &name, m.value, found.value);
+                tally
+                    .expect(m.n == found.n, || format!("{model}: {name} states n = {}, {} are recorded", m.n, found.n));
+                let near = |a: Option<f64>, b: Option<f64>| a.zip(b).is_some_and(|(a, b)| close(a, b, 1e-6));
+                tally.expect(near(m.lo, found.lo) && near(m.hi, found.hi), || {
+                    format!("{model}: {name} has the interval {}, recomputed {}", range(m), range(&found))
+                });
+            }
         }
     }
 }
@@ -232,9 +256,11 @@ pub(super) fn intervals(case: &Case) -> Outcome {
             };
             let pair = c.reference().zip(c.row(&claim.subject));
             let clear = pair.is_some_and(|(a, b)| {
+                let change = b.change.as_ref().map(|change| (change.lo, change.hi));
                 let (a, b) = (&a.record.detail, &b.record.detail);
-                let (lo, hi) = Paired::count(&a.truths, &b.answers, &a.answers).interval();
-                (lo * sign).min(hi * sign) > 0.0
+                let counted = || Paired::count(&a.truths, &b.answers, &a.answers).interval();
+                let ends = if a.answers.is_empty() { change } else { Some(counted()) };
+                ends.is_some_and(|(lo, hi)| (lo * sign).min(hi * sign) > 0.0)
             });
             tally.expect(clear, || format!("{}: the paired interval includes 0: {finding}", claim.subject));
         }

@@ -1,6 +1,6 @@
 //! Checks of what is compared with what: units, rows, splits, baselines, sources.
 
-use super::super::compare::is_network;
+use super::super::compare::{Row, is_network, quality};
 use super::super::measures::{UNITS, known};
 use super::{Case, Outcome, Tally};
 use crate::record::How;
@@ -21,7 +21,7 @@ pub(super) fn units(case: &Case) -> Outcome {
 /// 8: where networks are compared, something that is no network is measured too.
 pub(super) fn baselines(case: &Case) -> Outcome {
     let mut tally = Tally::default();
-    for c in case.tasks.iter().filter(|c| c.networks().filter(|r| r.value("accuracy").is_some()).count() > 1) {
+    for c in case.tasks.iter().filter(|c| c.networks().filter(|r| r.quality().is_some()).count() > 1) {
         tally.expect(c.rows.iter().any(|r| !r.network()), || format!("{}: no baseline, such as majority", c.task));
     }
     tally.outcome("fewer than two networks with accuracies")
@@ -32,7 +32,7 @@ pub(super) fn coverage(case: &Case) -> Outcome {
     let (mut tally, mut sample) = (Tally::default(), Tally::default());
     for c in case.tasks {
         let Some(facts) = c.facts else { continue };
-        for (row, m) in c.rows.iter().filter_map(|r| Some((r, r.record.measures.get("accuracy")?))) {
+        for (row, m) in c.rows.iter().filter_map(|r| Some((r, quality(r.record)?))) {
             tally.expect(m.n <= facts.test_rows, || {
                 format!("{}: {} rows scored, the test split has {}", row.name(), m.n, facts.test_rows)
             });
@@ -72,14 +72,16 @@ pub(super) fn hygiene(case: &Case) -> Outcome {
 pub(super) fn same_rows(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
-        let with: Vec<_> = c.rows.iter().filter(|r| !r.record.detail.truths.is_empty()).collect();
+        let answered = |r: &&Row| !r.record.detail.truths.is_empty() || !r.record.detail.expected.is_empty();
+        let with: Vec<_> = c.rows.iter().filter(answered).collect();
         for pair in with.windows(2) {
             let (a, b) = (pair[0].record, pair[1].record);
-            tally.expect(a.detail.truths == b.detail.truths, || {
+            let same = a.detail.truths == b.detail.truths && a.detail.expected == b.detail.expected;
+            tally.expect(same, || {
                 format!("{} and {} answered different rows: they cannot be compared", a.model, b.model)
             });
         }
-        let scored = || c.rows.iter().filter_map(|r| Some((r.name(), r.record.measures.get("accuracy")?.n)));
+        let scored = || c.rows.iter().filter_map(|r| Some((r.name(), quality(r.record)?.n)));
         let first = scored().next();
         for (name, n) in scored() {
             tally.expect(first.is_none_or(|f| f.1 == n), || {
@@ -94,7 +96,7 @@ pub(super) fn same_rows(case: &Case) -> Outcome {
 fn kind(name: &str) -> &str {
     match name {
         n if n.starts_with("f1") || n.starts_with("precision") || n.starts_with("recall") => "quality",
-        "accuracy" | "next_byte_accuracy" | "target_probability" => "quality",
+        "accuracy" | "r2" | "next_byte_accuracy" | "target_probability" => "quality",
         "bits_per_byte" | "perplexity" | "compression_ratio" => "entropy",
         "weight_bytes" | "bytes_per_token" | "peak_rss_bytes" => "bytes",
         n if n.starts_with("latency") || n.ends_with("_seconds") => "time",

@@ -121,6 +121,19 @@ pub(super) const LANGUAGE_FAULTS: &[RecordFault] = &[
     }),
 ];
 
+pub(super) const NUMBER_FAULTS: &[RecordFault] = &[
+    (2, "int8: r2 is", |r| measure(r, "int8", "r2").value += 0.01),
+    (2, "int8: mse has the interval", |r| measure(r, "int8", "mse").hi = None),
+    (2, "int8: mae states n = 7", |r| measure(r, "int8", "mae").n = 7),
+    (2, "int8: 1999 predictions for 2000 rows", |r| drop_one(&mut of(r, "int8").detail.predicted)),
+    (8, "no baseline", |r| r.records.retain(|r| r.detail.made != "baseline")),
+    (23, "different rows", |r| of(r, "int8").detail.expected[3] += 1.0),
+];
+
+fn drop_one(values: &mut Vec<f64>) {
+    values.pop();
+}
+
 fn finding<'a>(document: &'a mut Document, start: &str) -> &'a mut Finding {
     let lists = document.sections.iter_mut().flat_map(|s| &mut s.blocks).flat_map(|b| match b {
         Block::Details(_, inner) => inner.iter_mut().collect::<Vec<_>>(),

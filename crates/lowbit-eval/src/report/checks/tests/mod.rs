@@ -11,8 +11,8 @@ mod faults;
 #[path = "../../../../tests/report/fixture.rs"]
 mod fixture;
 
-use faults::{LANGUAGE_FAULTS, RECORD_FAULTS, REPORT_FAULTS, cell, estimated, put};
-use fixture::{clean, language, measure, record as of};
+use faults::{LANGUAGE_FAULTS, NUMBER_FAULTS, RECORD_FAULTS, REPORT_FAULTS, cell, estimated, put};
+use fixture::{clean, language, measure, numbers, record as of};
 
 fn outcomes(results: &Results) -> Vec<CheckResult> {
     let tasks = comparisons(results);
@@ -26,7 +26,7 @@ fn outcome(results: &Results, id: u32) -> Outcome {
 
 type Make = fn() -> Results;
 
-const CLEAN: [(Make, &str); 2] = [(clean, "classes"), (language, "language")];
+const CLEAN: [(Make, &str); 3] = [(clean, "classes"), (language, "language"), (numbers, "numbers")];
 
 fn lines(outcome: &Outcome) -> String {
     match outcome {
@@ -59,7 +59,7 @@ fn every_check_sees_something_somewhere() {
 
 #[test]
 fn faults_in_records_are_found() {
-    for (make, faults) in [(clean as Make, RECORD_FAULTS), (language, LANGUAGE_FAULTS)] {
+    for (make, faults) in [(clean as Make, RECORD_FAULTS), (language, LANGUAGE_FAULTS), (numbers, NUMBER_FAULTS)] {
         for (id, said, fault) in faults {
             let mut results = make();
             fault(&mut results);

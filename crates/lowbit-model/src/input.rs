@@ -1,0 +1,173 @@
+//! What a model is asked about: rows of texts, or of numbers.
+
+use serde::{Deserialize, Serialize};
+
+/// Rows of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inputs {
+    /// Texts, `[rows]`.
+    Texts(Vec<String>),
+    /// Numbers as in the data, `[rows, width]`; NaN where one is unknown. Pixels of an image are its numbers, row by row.
+    Features {
+        /// Numbers of a row.
+        width: usize,
+        /// All numbers.
+        values: Vec<f32>,
+    },
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Inputs::Texts(Vec::new())
+    }
+}
+
+impl Inputs {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Inputs::Texts(texts) => texts.len(),
+            Inputs::Features { width, values } => values.len() / width.max(&1),
+        }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The texts; none where the rows are numbers.
+    pub fn texts(&self) -> &[String] {
+        match self {
+            Inputs::Texts(texts) => texts,
+            Inputs::Features { .. } => &[],
+        }
+    }
+
+    /// Numbers of a row; 0 where the rows are texts.
+    pub fn width(&self) -> usize {
+        match self {
+            Inputs::Texts(_) => 0,
+            Inputs::Features { width, .. } => *width,
+        }
+    }
+
+    /// The numbers of one row, `[width]`; none where the rows are texts.
+    pub fn features(&self, row: usize) -> &[f32] {
+        match self {
+            Inputs::Texts(_) => &[],
+            Inputs::Features { width, values } => &values[row * width..][..*width],
+        }
+    }
+
+    /// The rows of these numbers, in their order.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn select(&self, rows: &[usize]) -> Inputs {
+        match self {
+            Inputs::Texts(texts) => Inputs::Texts(rows.iter().map(|row| texts[*row].clone()).collect()),
+            Inputs::Features { width, .. } => {
+                let values = rows.iter().flat_map(|row| self.features(*row)).copied().collect();
+                Inputs::Features { width: *width, values }
+            }
+        }
+    }
+
+    /// Keeps the first `n` rows.
+    pub fn truncate(&mut self, n: usize) {
+        match self {
+            Inputs::Texts(texts) => texts.truncate(n),
+            Inputs::Features { width, values } => values.truncate(n * *width),
+        }
+    }
+}
+
+/// Mean and spread of numbers, by which they are brought to mean 0 and variance 1 before a network sees them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scaling {
+    /// Mean of each number over the training rows.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each, or 1 where it does not vary.
+    pub deviation: Vec<f32>,
+}
+
+impl Scaling {
+    /// That of the numbers of all rows; unknown ones are left out.
+    pub fn of(inputs: &Inputs) -> Self {
+        let width = inputs.width();
+        let rows = |column: usize| (0..inputs.len()).map(move |row| inputs.features(row)[column]);
+        (0..width).map(|column| moments(rows(column).filter(|v| !v.is_nan()).map(f64::from))).collect()
+    }
+
+    /// That of one number.
+    pub fn of_values(values: &[f64]) -> Self {
+        [moments(values.iter().copied())].into_iter().collect()
+    }
+
+    /// Numbers of a row.
+    pub fn width(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// A row with mean 0 and variance 1; an unknown number becomes 0, the mean.
+    pub fn scaled<'a>(&'a self, row: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+        let scale = self.mean.iter().zip(&self.deviation);
+        row.iter().zip(scale).map(|(v, (mean, deviation))| if v.is_nan() { 0.0 } else { (v - mean) / deviation })
+    }
+
+    /// The number whose scaled form is `value`, in a column.
+    pub fn restored(&self, column: usize, value: f32) -> f64 {
+        f64::from(value) * f64::from(self.deviation[column]) + f64::from(self.mean[column])
+    }
+
+    /// Whether there are as many deviations as means, all finite, and no deviation of 0 or less.
+    pub fn is_sound(&self) -> bool {
+        let finite = self.mean.iter().chain(&self.deviation).all(|v| v.is_finite());
+        finite && self.mean.len() == self.deviation.len() && self.deviation.iter().all(|v| *v > 0.0)
+    }
+}
+
+impl FromIterator<(f64, f64)> for Scaling {
+    /// From mean and standard deviation of each column.
+    fn from_iter<T: IntoIterator<Item = (f64, f64)>>(columns: T) -> Self {
+        let (mean, deviation) = columns.into_iter().map(|(mean, deviation)| (mean as f32, deviation as f32)).unzip();
+        Scaling { mean, deviation }
+    }
+}
+
+/// Mean and standard deviation (n in the denominator); 1 where that is 0 or beyond f32.
+fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let n = values.clone().count().max(1) as f64;
+    let mean = values.clone().sum::<f64>() / n;
+    let variance = values.map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
+    let deviation = variance.sqrt() as f32;
+    (mean, if deviation.is_normal() { f64::from(deviation) } else { 1.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standardized_as_numpy() {
+        // x = np.array([[1, 5], [3, 5], [np.nan, 5], [8, 5]]); np.nanmean(x, 0), np.nanstd(x, 0)
+        let inputs = Inputs::Features { width: 2, values: vec![1.0, 5.0, 3.0, 5.0, f32::NAN, 5.0, 8.0, 5.0] };
+        let scaling = Scaling::of(&inputs);
+        assert_eq!(scaling.mean, [4.0, 5.0]);
+        assert_eq!(scaling.deviation, [2.943_920_3, 1.0]);
+        assert_eq!(scaling.scaled(inputs.features(2)).collect::<Vec<_>>(), [0.0, 0.0]);
+        let first: Vec<f32> = scaling.scaled(inputs.features(0)).collect();
+        assert!((scaling.restored(0, first[0]) - 1.0).abs() < 1e-6);
+        assert!(scaling.is_sound() && !Scaling { mean: vec![0.0], deviation: vec![0.0] }.is_sound());
+    }
+
+    #[test]
+    fn rows_are_chosen_and_cut() {
+        let mut features = Inputs::Features { width: 2, values: (0..8u8).map(f32::from).collect() };
+        assert_eq!(features.select(&[3, 0]), Inputs::Features { width: 2, values: vec![6.0, 7.0, 0.0, 1.0] });
+        features.truncate(1);
+        assert_eq!((features.len(), features.features(0)), (1, &[0.0, 1.0][..]));
+    }
+}
