@@ -11,7 +11,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
     let mut parts = text.split('\0');
     let source = parts.next().unwrap_or_default();
-    let template = match Template::new(source, "<s>", "</s>") {
+    let template = match Template::new(source, &[("bos_token", "<s>"), ("eos_token", "</s>")].into()) {
         Ok(template) => template,
         Err(error) => return one_line(&error),
     };

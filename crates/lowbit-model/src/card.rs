@@ -5,9 +5,10 @@ use crate::arch::{ARCHITECTURES, FORMER_NAMES};
 use crate::container::{read_small, show};
 use crate::{Config, Error};
 use lowbit_base::{alternatives, file};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Keys of the Hub that name code to load; they are never followed.
@@ -34,6 +35,26 @@ pub struct Card {
     pub eos_token_ids: Vec<u32>,
     /// Template that makes one text of the turns of a chat.
     pub chat_template: Option<String>,
+    /// What the template needs beside its source.
+    pub chat: ChatSettings,
+}
+
+/// What a chat template needs beside its source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChatSettings {
+    /// Spellings of tokens by the variables that stand for them: `bos_token`, `eos_token`, and so on.
+    pub tokens: BTreeMap<String, String>,
+    /// Whether the token that begins every text goes before a chat whose template writes none, as llama.cpp has it.
+    pub begins: bool,
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for ChatSettings {
+    /// Variables and the spellings of their tokens.
+    fn from(tokens: [(&str, &str); N]) -> Self {
+        let tokens = tokens.into_iter().map(|(name, token)| (name.into(), token.into())).collect();
+        ChatSettings { tokens, ..ChatSettings::default() }
+    }
 }
 
 impl Card {
@@ -47,6 +68,7 @@ impl Card {
             bos_token_id: None,
             eos_token_ids: Vec::new(),
             chat_template: None,
+            chat: ChatSettings::default(),
         }
     }
 
@@ -86,6 +108,9 @@ impl Card {
         if let Some(template) = &self.chat_template {
             map.insert("chat_template".into(), json!(template));
         }
+        if self.chat.begins || !self.chat.tokens.is_empty() {
+            map.insert("chat".into(), json!(self.chat));
+        }
         format!("{value:#}\n")
     }
 
@@ -96,6 +121,7 @@ impl Card {
         let bos_token_id = take(&mut map, "bos_token_id")?;
         let eos_token_ids = take(&mut map, "eos_token_ids")?.unwrap_or_default();
         let chat_template = take(&mut map, "chat_template")?;
+        let chat = take(&mut map, "chat")?.unwrap_or_default();
         if max_length == 0 {
             return Err(Error::config("max_length", "is 0; it must be at least 1"));
         }
@@ -123,7 +149,7 @@ impl Card {
         if let Some(classes) = config.classes().filter(|n| !labels.is_empty() && labels.len() != *n) {
             return Err(Error::config("labels", format!("has {} names for {classes} classes", labels.len())));
         }
-        Ok(Card { config, labels, max_length, trained_for, bos_token_id, eos_token_ids, chat_template })
+        Ok(Card { config, labels, max_length, trained_for, bos_token_id, eos_token_ids, chat_template, chat })
     }
 }
 

@@ -3,16 +3,25 @@
 //! A template comes with the model file, so it is not trusted: it sees no file, and steps, work, depth and output are limited
 //! (`guard`). Neither is the text of a turn: what spells a special token in it is text (`prompt`).
 
+use crate::card::ChatSettings;
 use crate::container::show;
 use crate::{Error, Kind};
+use clock::Clock;
 use serde::{Deserialize, Serialize};
+use shades::Shades;
 use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+mod clock;
 mod functions;
 mod guard;
 mod prompt;
+mod python;
 mod rewrite;
+mod shades;
 mod slice;
+mod text;
 
 pub use prompt::{raw_tokens, tokens};
 
@@ -66,32 +75,66 @@ impl Message {
 #[derive(Clone)]
 pub struct Template {
     source: String,
-    bos: String,
-    eos: String,
+    settings: ChatSettings,
+    clock: Clock,
+    file: Option<PathBuf>,
 }
 
 impl Template {
-    /// Takes a template and the spellings of the tokens that begin a text and end an answer (empty when there is none).
+    /// Takes a template and what it needs.
     ///
     /// # Errors
     /// [`Kind::Input`] naming the line, when it is no Jinja template or longer than 64 KiB.
-    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, Error> {
+    pub fn new(source: &str, settings: &ChatSettings) -> Result<Self, Error> {
+        Self::of_file(source, settings, None)
+    }
+
+    /// The same of a file, which errors name.
+    ///
+    /// # Errors
+    /// As [`Template::new`].
+    pub fn of_file(source: &str, settings: &ChatSettings, file: Option<&Path>) -> Result<Self, Error> {
+        let (settings, file) = (settings.clone(), file.map(PathBuf::from));
+        let mut template = Template { source: String::new(), settings, clock: Clock::NOW, file };
         if source.len() > MAX_SOURCE {
-            return Err(fault(None, format!("size is {} bytes, more than {MAX_SOURCE}", source.len())));
+            let text = format!("size is {} bytes, more than {MAX_SOURCE}", source.len());
+            return Err(template.at(fault(None, text)));
         }
-        let template = Template { source: functions::without_tags(source), bos: bos.into(), eos: eos.into() };
-        on_large_stack(|| guard::check(&template.source))?;
+        template.source = functions::prepared(source);
+        on_large_stack(|| guard::check(&template.source)).map_err(|e| template.at(e))?;
         Ok(template)
     }
 
-    /// The text of a chat; with `answer` it ends where the model begins to answer. Dates that a template asks for are
-    /// always 26 July 2024, so that the same chat is the same text on every day.
+    /// An error that names the file.
+    fn at(&self, error: Error) -> Error {
+        Error { path: error.path.or_else(|| self.file.clone()), ..error }
+    }
+
+    /// The same on another day: `strftime_now` speaks of a moment in seconds since 1970 (UTC), not of now.
+    pub fn on(mut self, seconds: i64) -> Self {
+        self.clock = Clock::at(seconds);
+        self
+    }
+
+    /// The text of a chat; with `answer` it ends where the model begins to answer.
     ///
     /// # Errors
     /// [`Kind::Input`] with the template's own complaint (such as a role it does not take) or the limit it ran into, and
     /// the line.
     pub fn render(&self, messages: &[Message], answer: bool) -> Result<String, Error> {
-        on_large_stack(|| guard::render(&self.source, &self.bos, &self.eos, messages, answer))
+        Ok(self.parts(messages, answer)?.into_iter().map(|(text, _)| text).collect())
+    }
+
+    /// The text of a chat in parts; `true` marks those that the template wrote, all others were said.
+    pub(crate) fn parts(&self, messages: &[Message], answer: bool) -> Result<Vec<(String, bool)>, Error> {
+        let written = self.settings.tokens.values().chain([&self.source]).map(String::as_str);
+        let shades = Arc::new(Shades::of(messages.iter().map(|m| m.content.as_str()), written));
+        let render = || {
+            let text = guard::render(&self.source, &self.settings, messages, answer, &shades, self.clock);
+            text.map_err(|e| complaint(&e, &shades))
+        };
+        let text = on_large_stack(render).map_err(|e| self.at(e))?;
+        Ok(shades.parts(&text))
     }
 }
 
@@ -121,10 +164,10 @@ fn fault(line: Option<usize>, text: impl fmt::Display) -> Error {
 }
 
 /// What the engine complains about.
-fn complaint(e: minijinja::Error) -> Error {
+fn complaint(e: &minijinja::Error, shades: &Shades) -> Error {
     let text = match e.kind() {
         minijinja::ErrorKind::OutOfFuel => "fuel is used up: it takes too many steps".to_string(),
-        kind => e.detail().map_or(kind.to_string(), show),
+        kind => e.detail().map_or(kind.to_string(), |text| show(&shades.plain(text))),
     };
     fault(e.line(), text)
 }

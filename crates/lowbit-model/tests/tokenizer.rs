@@ -91,6 +91,7 @@ fn bad_files() -> Vec<(&'static str, String, &'static str)> {
         ("not JSON", "tokens".into(), "not a tokenizer.json"),
         ("deep", "[".repeat(100_000), "not a tokenizer.json"),
         ("no model", json!({}).to_string(), "model"),
+        ("unknown key", with("others", json!(1)), "`others` is unknown"),
         ("no entries", word_level(json!({})).to_string(), "has 0 entries"),
         ("duplicate ids", word_level(json!({"a": 0, "b": 0})).to_string(), "`a` and `b` both have id 0"),
         ("duplicate tokens", r#"{"model":{"type":"WordLevel","unk_token":"a","vocab":{"a":0,"a":1}}}"#.into(), "twice"),
@@ -123,6 +124,114 @@ fn bad_files() -> Vec<(&'static str, String, &'static str)> {
             "`padding.strategy.Fixed` is 8589934592",
         ),
     ]
+}
+
+/// Small files that would take much memory or time, and what the message must hold.
+fn bombs() -> Vec<(&'static str, String, &'static str)> {
+    let with = |field: &str, value: Value| {
+        let mut file = word_level(json!({"a": 0, "b": 1}));
+        file[field] = value;
+        file.to_string()
+    };
+    let times = |n: usize| json!({"type": "Replace", "pattern": {"String": "a"}, "content": "a".repeat(n)});
+    let spaces = json!({"type": "Replace", "pattern": {"Regex": " *"}, "content": "x".repeat(100)});
+    let around = |ids: Value, single: Value| {
+        json!({"type": "TemplateProcessing", "single": single, "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 1}}], "special_tokens": {"a": {"id": "a", "ids": ids, "tokens": vec!["a"; 1]}}})
+    };
+    let a = json!({"SpecialToken": {"id": "a", "type_id": 0}});
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let many: Vec<Value> = std::iter::repeat_n(a.clone(), 200_000).chain([text.clone()]).collect();
+    let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    // Four bytes that declare 4 GB.
+    let map = json!({"type": "Precompiled", "precompiled_charsmap": "/P///w=="});
+    let mut words = word_level(json!({"a": 0}));
+    words["model"] = json!({"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 1_000_000, "vocab": {"a": 0}});
+    let mut prefix = words.clone();
+    prefix["model"]["max_input_chars_per_word"] = json!(100);
+    prefix["model"]["continuing_subword_prefix"] = json!("#".repeat(1 << 20));
+    vec![
+        (
+            "rules that multiply",
+            with("normalizer", json!({"type": "Sequence", "normalizers": vec![times(8); 8]})),
+            "16777216 times longer",
+        ),
+        ("a rule that multiplies", with("normalizer", times(4000)), "4000 times longer"),
+        ("a long rule", with("normalizer", times(1 << 20)), "holds a text of 1048576 bytes"),
+        ("a rule for nothing", with("normalizer", spaces), "100 times longer"),
+        (
+            "a decoder that multiplies",
+            with("decoder", json!({"type": "Sequence", "decoders": vec![times(8); 8]})),
+            "`decoder` can make",
+        ),
+        (
+            "letters of letters",
+            with("pre_tokenizer", json!({"type": "Sequence", "pretokenizers": vec![level; 20]})),
+            "1048576 times longer",
+        ),
+        (
+            "steps",
+            with("normalizer", json!({"type": "Sequence", "normalizers": vec![json!({"type": "NFC"}); 100_000]})),
+            "a list of 100000",
+        ),
+        (
+            "nested steps",
+            with(
+                "normalizer",
+                json!({"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": vec![times(9); 9]}]}),
+            ),
+            "times longer",
+        ),
+        ("ids around", with("post_processor", around(json!([0]), json!(many))), "puts 200000 tokens around every text"),
+        ("a map of 4 GB", with("normalizer", map.clone()), "declares 4294967292 bytes"),
+        (
+            "a map within",
+            with("normalizer", json!({"type": "Sequence", "normalizers": [map]})),
+            "declares 4294967292 bytes",
+        ),
+        ("long words", words.to_string(), "`model.max_input_chars_per_word` is 1000000"),
+        ("a long prefix", prefix.to_string(), "`model.continuing_subword_prefix` has 1048576 bytes"),
+    ]
+}
+
+#[test]
+fn bombs_are_refused_in_time() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("tokenizer.json");
+    for (name, content, word) in bombs() {
+        std::fs::write(&path, content).expect("written");
+        let start = Instant::now();
+        let error = Tokenizer::load(&path).expect_err(name);
+        common::refused_file(name, &path, &error, &[word]);
+        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
+    }
+}
+
+/// Dropout is for training: the same text has the same tokens each time, also after the file is written again.
+#[test]
+fn nothing_is_random() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("tokenizer.json");
+    let tokenizer = trained(300, false);
+    tokenizer.save(&path).expect("written");
+    let mut file: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
+    file["model"]["dropout"] = json!(0.5);
+    file["truncation"] = json!({"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
+    file["padding"] = json!({"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+        "pad_type_id": 0, "pad_token": "a"});
+    std::fs::write(&path, file.to_string()).expect("written");
+    let loaded = Tokenizer::load(&path).expect("valid");
+    let text = texts().join(" ");
+    let want = tokenizer.encode(&text, usize::MAX).expect("encodes");
+    assert!((0..5).all(|_| loaded.encode(&text, usize::MAX).expect("encodes") == want));
+    let notices = loaded.notices().join("\n");
+    assert_eq!(loaded.notices().len(), 3, "{notices}");
+    for word in ["tokenizer.json: ", "`truncation`", "`padding`", "`model.dropout`"] {
+        assert!(notices.contains(word), "{word}: {notices}");
+    }
+    loaded.save(&path).expect("written");
+    assert!(!std::fs::read_to_string(&path).expect("readable").contains("0.5"));
 }
 
 /// T1 and T3.

@@ -1,263 +1,678 @@
-//! What the Hub's templates call beside Jinja's own: `raise_exception`, `strftime_now`, Python's `tojson`, methods of Python's
-//! strings and lists. Whatever can make much of little is measured before it runs.
+//! What templates call: the filters, tests and functions of Jinja as transformers sets them up, and the methods of Python's
+//! strings, lists and dicts. Whatever can make much of little is measured before it runs, and whatever compares or changes
+//! characters looks through the stand-ins of what was said.
 
-use super::guard::MAX_VALUE;
-use minijinja::value::{Kwargs, Rest};
-use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
+use super::clock::Clock;
+use super::guard::{MAX_VALUE, Result, refuse};
+use super::python;
+use super::shades::Shades;
+use super::text::{self, Text};
+use minijinja::formatting::FormatStyle;
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Tuple, ValueKind, from_args};
+use minijinja::{Environment, Error, ErrorKind, State, Value, tests};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-/// Adds functions, filters and methods.
-pub(super) fn add(env: &mut Environment<'_>) {
-    for name in ["batch", "slice", "format", "pprint", "urlencode"] {
+/// Filters of the engine that Jinja has not, or that make much of little and are made anew here.
+const REMOVED: &[&str] = &["batch", "slice", "format", "pprint", "urlencode", "bool", "lines", "split", "chain", "zip"];
+
+/// Adds functions, filters, tests and methods.
+pub(super) fn add(env: &mut Environment<'_>, shades: &Arc<Shades>, clock: Clock) {
+    for name in REMOVED {
         env.remove_filter(name);
     }
     env.remove_global("debug");
-    env.add_function("raise_exception", |text: String| -> Result<Value, Error> {
+    env.add_function("raise_exception", |text: String| -> Result<Value> {
         Err(Error::new(ErrorKind::InvalidOperation, text))
     });
-    env.add_function("strftime_now", |format: &str| -> Result<String, Error> {
-        bounded(format.len().saturating_mul(9))?;
-        Ok(date(format))
+    env.add_function("strftime_now", move |format: &str| -> Result<String> {
+        bounded(format.len().saturating_mul(25))?;
+        Ok(clock.written(format))
     });
-    env.add_test("iterable", |value: Value| !value.is_none() && value.try_iter().is_ok());
-    env.add_filter("tojson", tojson);
-    let replace = Value::from_function(filters::replace);
-    env.add_filter("replace", move |state: &mut State, args: Rest<Value>| {
-        bounded(replaced(args.first(), args.get(1), args.get(2)))?;
-        replace.call(state, &args)
+    env.add_function("cycler", |items: Rest<Value>| Cycler::new(items.0));
+    env.add_function("joiner", |joiner: Option<Value>, named: Kwargs| -> Result<Value> {
+        let joiner = argument(joiner.as_slice(), &named, 0, "sep")?.unwrap_or_else(|| ", ".into());
+        named.assert_all_used()?;
+        Ok(Value::from_object(Joiner { joiner, used: AtomicBool::new(false) }))
     });
-    let join = Value::from_function(filters::join);
-    env.add_filter("join", move |state: &mut State, args: Rest<Value>, kwargs: Kwargs| {
-        let joiner: Option<Value> = kwargs.peek("d").ok();
-        bounded(joined(args.first(), args.get(1).or(joiner.as_ref())))?;
-        join.call(state, &with(&args, kwargs))
-    });
-    let indent = Value::from_function(filters::indent);
-    env.add_filter("indent", move |state: &mut State, args: Rest<Value>, kwargs: Kwargs| {
-        let width: Option<Value> = kwargs.peek("width").ok();
-        bounded(indented(args.first(), args.get(1).or(width.as_ref())))?;
-        indent.call(state, &with(&args, kwargs))
-    });
-    env.set_unknown_method_callback(|state, value, method, args| {
-        match method {
-            "replace" => bounded(replaced(Some(value), args.first(), args.get(1)))?,
-            "join" => bounded(joined(args.first(), Some(value)))?,
-            "format" => bounded(formatted(value.as_str().unwrap_or_default()))?,
-            _ => {}
-        }
-        minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
-    });
+    env.add_function("dict", dict);
+    text_filters(env, shades);
+    layout_filters(env, shades);
+    number_filters(env, shades);
+    list_filters(env, shades);
+    add_tests(env, shades);
+    let shades = shades.clone();
+    env.set_unknown_method_callback(move |_, value, method, args| call(value, method, args, &shades));
 }
 
 /// Refuses what would become larger than a value may be.
-pub(super) fn bounded(bytes: usize) -> Result<(), Error> {
+pub(super) fn bounded(bytes: usize) -> Result<()> {
     if bytes <= MAX_VALUE {
         return Ok(());
     }
     Err(Error::new(ErrorKind::InvalidOperation, format!("size: a value would exceed {MAX_VALUE} bytes")))
 }
 
-fn length(value: Option<&Value>) -> usize {
-    value.and_then(|v| v.as_str()).map_or(0, str::len)
+/// A filter of a value's text; of an argument beside it or named.
+fn on_text(
+    env: &mut Environment<'_>,
+    shades: &Arc<Shades>,
+    name: &'static str,
+    filter: fn(&Text<'_>, &[Value], &Kwargs) -> Result<Value>,
+) {
+    let shades = shades.clone();
+    env.add_filter(name, move |value: Value, args: Rest<Value>, named: Kwargs| -> Result<Value> {
+        let text = python::text(&value, &shades)?;
+        let result = filter(&Text::new(&text, &shades), &args, &named)?;
+        named.assert_all_used()?;
+        Ok(result)
+    });
 }
 
-/// Length of a text after replacing, at most.
-fn replaced(text: Option<&Value>, from: Option<&Value>, to: Option<&Value>) -> usize {
-    let text = text.and_then(Value::as_str).unwrap_or_default();
-    let from = from.and_then(Value::as_str).unwrap_or_default();
-    let matches = if from.is_empty() { text.len() + 1 } else { text.matches(from).count() };
-    text.len().saturating_add(matches.saturating_mul(length(to)))
+/// An argument by its place or name.
+fn argument(args: &[Value], named: &Kwargs, at: usize, name: &str) -> Result<Option<Value>> {
+    let given = if named.has(name) { Some(named.get::<Value>(name)?) } else { None };
+    Ok(args.get(at).cloned().or(given))
 }
 
-/// Length of what a joiner adds, at most.
-fn joined(items: Option<&Value>, joiner: Option<&Value>) -> usize {
-    let items = items.and_then(|v| v.try_iter().ok()).map_or(0, Iterator::count);
-    items.saturating_mul(length(joiner))
+fn flag(args: &[Value], named: &Kwargs, at: usize, name: &str) -> Result<bool> {
+    Ok(argument(args, named, at, name)?.is_some_and(|value| value.is_true()))
 }
 
-/// Length of a text after indenting, at most.
-fn indented(text: Option<&Value>, width: Option<&Value>) -> usize {
-    let text = text.and_then(Value::as_str).unwrap_or_default();
-    let width = width.map_or(4, |w| w.as_usize().unwrap_or(0));
-    text.len().saturating_add((text.matches('\n').count() + 1).saturating_mul(width))
-}
-
-/// Arguments as they were given.
-fn with(args: &[Value], kwargs: Kwargs) -> Vec<Value> {
-    args.iter().cloned().chain([kwargs.into()]).collect()
-}
-
-/// Length that widths in a format string ask for, at most; a width that is itself an argument is refused.
-fn formatted(format: &str) -> usize {
-    let (mut bytes, mut number, mut depth) = (0_usize, 0_usize, 0);
-    for c in format.replace("{{", "").replace("}}", "").chars() {
-        depth += i32::from(c == '{') - i32::from(c == '}');
-        if depth > 1 {
-            return usize::MAX;
-        }
-        number = c.to_digit(10).map_or(0, |digit| number.saturating_mul(10).saturating_add(digit as usize));
-        bytes = bytes.saturating_add(number);
+fn count(args: &[Value], named: &Kwargs, at: usize, name: &str, default: usize) -> Result<usize> {
+    match argument(args, named, at, name)? {
+        None => Ok(default),
+        Some(value) => value.as_usize().ok_or_else(|| refuse(format!("`{name}` is not a number from 0 on"))),
     }
-    bytes
 }
 
-/// `strftime` for 26 July 2024, a Friday, at midnight.
-fn date(format: &str) -> String {
-    let mut out = String::new();
-    let mut chars = format.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        let mut directive = chars.next();
-        let unpadded = directive == Some('-');
-        if unpadded {
-            directive = chars.next();
-        }
-        let text = match directive {
-            Some('Y') => "2024",
-            Some('y') => "24",
-            Some('m') => "07",
-            Some('d' | 'e') => "26",
-            Some('B') => "July",
-            Some('b' | 'h') => "Jul",
-            Some('A') => "Friday",
-            Some('a') => "Fri",
-            Some('j') => "208",
-            Some('H' | 'M' | 'S') => "00",
-            Some('I') => "12",
-            Some('p') => "AM",
-            Some('F') => "2024-07-26",
-            Some('T') => "00:00:00",
-            Some('%') => "%",
-            _ => "",
+fn string(value: Option<&Value>) -> Option<&str> {
+    value.and_then(Value::as_str)
+}
+
+fn text_filters(env: &mut Environment<'_>, shades: &Arc<Shades>) {
+    on_text(env, shades, "upper", |text, _, _| Ok(text.upper().into()));
+    on_text(env, shades, "lower", |text, _, _| Ok(text.lower().into()));
+    on_text(env, shades, "capitalize", |text, _, _| Ok(text.capitalized().into()));
+    // Words begin after spaces, hyphens and brackets, as Jinja has it.
+    on_text(env, shades, "title", |text, _, _| {
+        Ok(text.titled(|before| !text::is_space(before) && !"-({[<".contains(before)).into())
+    });
+    on_text(env, shades, "trim", |text, args, named| {
+        let set = argument(args, named, 0, "chars")?;
+        Ok(text.stripped(string(set.as_ref()), true, true).into())
+    });
+    on_text(env, shades, "replace", |text, args, named| {
+        let (old, new) = (argument(args, named, 0, "old")?, argument(args, named, 1, "new")?);
+        let most = argument(args, named, 2, "count")?.and_then(|count| count.as_usize()).unwrap_or(usize::MAX);
+        let (old, new) = (old.unwrap_or_default().to_string(), new.unwrap_or_default().to_string());
+        Ok(text.replaced(&old, &new, most)?.into())
+    });
+    for name in ["escape", "e", "forceescape"] {
+        on_text(env, shades, name, |text, _, _| {
+            let escaped = |c: char| match c {
+                '&' => "&amp;".chars().collect(),
+                '<' => "&lt;".chars().collect(),
+                '>' => "&gt;".chars().collect(),
+                '"' => "&#34;".chars().collect(),
+                '\'' => "&#39;".chars().collect(),
+                _ => vec![c],
+            };
+            Ok(text.changed(|_, c| escaped(c)).into())
+        });
+    }
+    on_text(env, shades, "string", |text, _, _| Ok(text.chars(0..usize::MAX).into()));
+    on_text(env, shades, "striptags", |text, _, _| Ok(without_tags_of_html(text)?.into()));
+    on_text(env, shades, "wordcount", |text, _, _| {
+        let inside = |c: char| c.is_alphanumeric() || c == '_';
+        Ok(text.plain().split(|c| !inside(c)).filter(|word| !word.is_empty()).count().into())
+    });
+    let own = shades.clone();
+    env.add_filter("format", move |format: &str, args: Rest<Value>, named: Kwargs| -> Result<String> {
+        let any = named.args().next().is_some();
+        let named: Option<Value> = any.then(|| named.into());
+        text::formatted(FormatStyle::Printf, format, &args.iter().cloned().chain(named).collect::<Vec<_>>(), &own)
+    });
+    let own = shades.clone();
+    env.add_filter("tojson", move |value: Value, named: Kwargs| python::json(&value, &named, &own));
+    let own = shades.clone();
+    env.add_filter("pprint", move |value: Value| python::repr(&value, &own));
+    let own = shades.clone();
+    env.add_filter("urlencode", move |value: Value| url(&value, &own));
+    let own = shades.clone();
+    env.add_filter("safe", move |value: Value| python::text(&value, &own));
+}
+
+/// Tags and comments gone, entities read, spaces one each.
+fn without_tags_of_html(text: &Text<'_>) -> Result<String> {
+    let (mut out, mut rest) = (String::new(), text.plain());
+    while let Some(start) = rest.find('<') {
+        let end = match rest[start..].starts_with("<!--") {
+            true => rest[start..].find("-->").map(|at| at + 3),
+            false => rest[start..].find('>').map(|at| at + 1),
         };
-        let trimmed = text.trim_start_matches('0');
-        out.push_str(if unpadded && text.starts_with('0') && !trimmed.is_empty() { trimmed } else { text });
+        let Some(end) = end else { break };
+        out.push_str(&rest[..start]);
+        rest = &rest[start + end..];
     }
-    out
+    out.push_str(rest);
+    for (entity, c) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#34;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+    {
+        out = out.replace(entity, c);
+    }
+    let words: Vec<&str> = out.split(text::is_space).filter(|word| !word.is_empty()).collect();
+    Ok(text.said(&words.join(" ")))
 }
 
-/// Python's `json.dumps(x, ensure_ascii=False)` with its options `indent` and `sort_keys`.
-fn tojson(value: Value, kwargs: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = kwargs.get("indent")?;
-    let sorted: Option<bool> = kwargs.get("sort_keys")?;
-    let _: (Option<bool>, Option<Value>) = (kwargs.get("ensure_ascii")?, kwargs.get("separators")?);
-    kwargs.assert_all_used()?;
-    let json =
-        serde_json::to_value(&value).map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("tojson: {e}")))?;
-    let mut out = String::new();
-    let style = Style { indent: indent.map(|n| n.min(16)), sorted: sorted.unwrap_or(false) };
-    style.write(&json, 0, &mut out);
-    Ok(out)
-}
-
-struct Style {
-    indent: Option<usize>,
-    sorted: bool,
-}
-
-impl Style {
-    fn write(&self, value: &serde_json::Value, depth: usize, out: &mut String) {
-        use serde_json::Value as Json;
-        match value {
-            Json::Array(items) => self.list(items.iter(), ['[', ']'], depth, out, |item, out| {
-                self.write(item, depth + 1, out);
-            }),
-            Json::Object(map) => {
-                let mut pairs: Vec<_> = map.iter().collect();
-                if self.sorted {
-                    pairs.sort_by_key(|(key, _)| *key);
-                }
-                self.list(pairs.into_iter(), ['{', '}'], depth, out, |(key, item), out| {
-                    out.push_str(&Json::from(key.as_str()).to_string());
-                    out.push_str(": ");
-                    self.write(item, depth + 1, out);
-                });
+/// A text, or the pairs of a map or list, as URLs have them.
+fn url(value: &Value, shades: &Shades) -> Result<String> {
+    let quoted = |value: &Value, safe: &str, space: &str| -> Result<String> {
+        let raw = python::text(value, shades)?;
+        let text = Text::new(&raw, shades);
+        bounded(text.plain().len().saturating_mul(3))?;
+        let mut out = String::new();
+        for byte in text.plain().bytes() {
+            match byte as char {
+                ' ' if space == "+" => out.push('+'),
+                c if c.is_ascii_alphanumeric() || "_.-~".contains(c) || safe.contains(c) => out.push(c),
+                _ => out.push_str(&format!("%{byte:02X}")),
             }
-            plain => out.push_str(&plain.to_string()),
         }
-    }
+        Ok(text.said(&out))
+    };
+    let pairs: Vec<(Value, Value)> = match value.kind() {
+        ValueKind::Map => {
+            let keys: Vec<Value> = value.try_iter()?.collect();
+            keys.into_iter().map(|key| value.get_item(&key).map(|value| (key, value))).collect::<Result<_>>()?
+        }
+        ValueKind::Seq => value
+            .try_iter()?
+            .map(|pair| Ok((pair.get_item_by_index(0)?, pair.get_item_by_index(1)?)))
+            .collect::<Result<_>>()?,
+        _ => return quoted(value, "/", ""),
+    };
+    let one = |(key, value): &(Value, Value)| Ok(format!("{}={}", quoted(key, "", "+")?, quoted(value, "", "+")?));
+    Ok(pairs.iter().map(one).collect::<Result<Vec<_>>>()?.join("&"))
+}
 
-    fn list<T>(
-        &self,
-        items: impl ExactSizeIterator<Item = T>,
-        brackets: [char; 2],
-        depth: usize,
-        out: &mut String,
-        mut write: impl FnMut(T, &mut String),
-    ) {
-        let empty = items.len() == 0;
-        let line = |depth: usize, out: &mut String| {
-            if let Some(width) = self.indent {
+fn layout_filters(env: &mut Environment<'_>, shades: &Arc<Shades>) {
+    on_text(env, shades, "center", |text, args, named| {
+        Ok(text.padded(count(args, named, 0, "width", 80)? as i64, None, true, true)?.into())
+    });
+    on_text(env, shades, "indent", |text, args, named| {
+        let width = argument(args, named, 0, "width")?.unwrap_or_else(|| 4.into());
+        let (first, blank) = (flag(args, named, 1, "first")?, flag(args, named, 2, "blank")?);
+        let space = match width.as_str() {
+            Some(text) => text.to_string(),
+            None => {
+                let width = width.as_usize().unwrap_or(0);
+                bounded(width)?;
+                " ".repeat(width)
+            }
+        };
+        let lines = text.lines(false);
+        // The text ends a line of its own, as Jinja has it.
+        let open = if text.ends_line() { Some("") } else { None };
+        bounded((lines.len() + 1).saturating_mul(space.len()).saturating_add(text.plain().len().saturating_mul(4)))?;
+        let mut out = if first { space.clone() } else { String::new() };
+        for (i, line) in lines.into_iter().chain(open).enumerate() {
+            if i > 0 {
                 out.push('\n');
-                out.extend(std::iter::repeat_n(' ', width * depth));
+                out.push_str(if blank || !line.is_empty() { &space } else { "" });
             }
+            out.push_str(line);
+        }
+        Ok(out.into())
+    });
+    on_text(env, shades, "truncate", |text, args, named| {
+        let length = count(args, named, 0, "length", 255)?;
+        let kill = flag(args, named, 1, "killwords")?;
+        let end = argument(args, named, 2, "end")?.map_or_else(|| "...".to_string(), |end| end.to_string());
+        let leeway = count(args, named, 3, "leeway", 5)?;
+        let kept = text.chars(0..length.saturating_sub(end.chars().count()));
+        Ok(match text.len() <= length.saturating_add(leeway) {
+            true => text.chars(0..usize::MAX).into(),
+            false if kill => format!("{kept}{end}").into(),
+            false => format!("{}{end}", kept.rsplit_once(' ').map_or(kept, |(head, _)| head)).into(),
+        })
+    });
+    on_text(env, shades, "wordwrap", |text, args, named| {
+        let width = count(args, named, 0, "width", 79)?.max(1);
+        let long = argument(args, named, 1, "break_long_words")?.is_none_or(|value| value.is_true());
+        let joiner = argument(args, named, 2, "wrapstring")?.map_or_else(|| "\n".to_string(), |text| text.to_string());
+        let hyphens = argument(args, named, 3, "break_on_hyphens")?.is_none_or(|value| value.is_true());
+        bounded(text.plain().len().saturating_mul(4 + joiner.len()))?;
+        let lines = text.lines(false).into_iter().map(|line| text.wrapped(line, width, long, hyphens).join(&joiner));
+        Ok(lines.collect::<Vec<_>>().join(&joiner).into())
+    });
+}
+
+fn number_filters(env: &mut Environment<'_>, shades: &Arc<Shades>) {
+    let own = shades.clone();
+    env.add_filter("int", move |value: Value, args: Rest<Value>, named: Kwargs| -> Result<Value> {
+        let default = argument(&args, &named, 0, "default")?.unwrap_or_else(|| 0.into());
+        let base = count(&args, &named, 1, "base", 10)?;
+        named.assert_all_used()?;
+        Ok(integer(&own.plain_value(&value), base).unwrap_or(default))
+    });
+    let own = shades.clone();
+    env.add_filter("float", move |value: Value, args: Rest<Value>, named: Kwargs| -> Result<Value> {
+        let default = argument(&args, &named, 0, "default")?.unwrap_or_else(|| 0.0.into());
+        named.assert_all_used()?;
+        let value = own.plain_value(&value);
+        let number = match value.as_str() {
+            Some(text) => text.trim().parse::<f64>().ok(),
+            None if value.kind() == ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
+            None => f64::try_from(value).ok(),
         };
-        out.push(brackets[0]);
-        for (i, item) in items.enumerate() {
-            match (i, self.indent) {
-                (0, _) => {}
-                (_, Some(_)) => out.push(','),
-                (_, None) => out.push_str(", "),
+        Ok(number.map_or(default, Value::from))
+    });
+    env.add_filter("round", |value: Value, args: Rest<Value>, named: Kwargs| -> Result<Value> {
+        let precision = count(&args, &named, 0, "precision", 0)?.min(300);
+        let method = argument(&args, &named, 1, "method")?.map_or_else(|| "common".to_string(), |m| m.to_string());
+        named.assert_all_used()?;
+        let number = f64::try_from(value.clone()).map_err(|_| refuse(format!("{} cannot be rounded", value.kind())))?;
+        let scale = 10f64.powi(precision as i32);
+        match method.as_str() {
+            "common" if value.is_integer() => Ok(value),
+            // The nearest decimal; halves go to the even one, as in Python.
+            "common" => Ok(format!("{number:.precision$}").parse::<f64>().unwrap_or(number).into()),
+            "ceil" => Ok(((number * scale).ceil() / scale).into()),
+            "floor" => Ok(((number * scale).floor() / scale).into()),
+            other => Err(refuse(format!("round: `{other}` is neither common nor ceil nor floor"))),
+        }
+    });
+    env.add_filter("filesizeformat", |value: Value, args: Rest<Value>, named: Kwargs| -> Result<String> {
+        let binary = flag(&args, &named, 0, "binary")?;
+        named.assert_all_used()?;
+        let bytes = f64::try_from(value).map_err(|_| refuse("filesizeformat: not a number"))?;
+        let (base, units) = match binary {
+            true => (1024.0, ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"]),
+            false => (1000.0, ["kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"]),
+        };
+        if bytes < base {
+            return Ok(if bytes == 1.0 { "1 Byte".into() } else { format!("{} Bytes", bytes.trunc()) });
+        }
+        let steps = (1..).zip(units);
+        let fits = steps.clone().find(|(power, _)| bytes < base.powi(power + 1)).or_else(|| steps.last());
+        Ok(fits.map_or_else(String::new, |(power, unit)| format!("{:.1} {unit}", bytes / base.powi(power))))
+    });
+}
+
+/// Python's `int(value, base)` as Jinja calls it.
+fn integer(value: &Value, base: usize) -> Option<Value> {
+    if value.kind() == ValueKind::Bool {
+        return Some(i64::from(value.is_true()).into());
+    }
+    let Some(text) = value.as_str() else {
+        return if value.is_integer() { Some(value.clone()) } else { whole(f64::try_from(value.clone()).ok()?) };
+    };
+    let text = text.trim().replace('_', "");
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text.trim_start_matches('+')), |rest| (-1, rest));
+    let lower = digits.to_ascii_lowercase();
+    let prefixes = [(16, "0x"), (8, "0o"), (2, "0b")];
+    let prefix = prefixes.iter().find(|(kind, prefix)| (base == 0 || base == *kind) && lower.starts_with(prefix));
+    let (base, digits) = match prefix {
+        Some((kind, prefix)) => (*kind, &lower[prefix.len()..]),
+        None => (if base == 0 { 10 } else { base }, lower.as_str()),
+    };
+    let parsed = (2..=36).contains(&base).then(|| i128::from_str_radix(digits, base as u32).ok()).flatten();
+    let parsed = parsed.filter(|_| !digits.starts_with(['+', '-'])).map(|n| Value::from(n * sign));
+    // What is no whole number may be another.
+    parsed.or_else(|| whole(text.parse().ok()?))
+}
+
+fn whole(number: f64) -> Option<Value> {
+    (number.is_finite() && number.abs() < 1e30).then(|| Value::from(number.trunc() as i128))
+}
+
+fn list_filters(env: &mut Environment<'_>, shades: &Arc<Shades>) {
+    let own = shades.clone();
+    env.add_filter("join", move |value: Value, args: Rest<Value>, named: Kwargs| -> Result<String> {
+        let joiner =
+            argument(&args, &named, 0, "d")?.map_or(Ok(String::new()), |joiner| python::text(&joiner, &own))?;
+        let path = argument(&args, &named, 1, "attribute")?.map(|path| path.to_string());
+        named.assert_all_used()?;
+        let items: Vec<Value> = characters(&value)?;
+        let items =
+            items.into_iter().map(|item| path.as_deref().map_or(Ok(item.clone()), |path| attribute(&item, path)));
+        text::join(items.collect::<Result<Vec<_>>>()?.into_iter(), &joiner, &own)
+    });
+    for name in ["length", "count"] {
+        env.add_filter(name, |value: Value| -> Result<usize> {
+            match value.as_str() {
+                Some(text) => Ok(text.chars().count()),
+                None if value.is_undefined() => Ok(0),
+                None => value.len().ok_or_else(|| refuse(format!("{} has no length", value.kind()))),
             }
-            line(depth + 1, out);
-            write(item, out);
+        });
+    }
+    for name in ["default", "d"] {
+        env.add_filter(name, |value: Value, args: Rest<Value>, named: Kwargs| -> Result<Value> {
+            let default = argument(&args, &named, 0, "default_value")?.unwrap_or_else(|| "".into());
+            let empty = flag(&args, &named, 1, "boolean")? && !value.is_true();
+            named.assert_all_used()?;
+            Ok(if value.is_undefined() || empty { default } else { value })
+        });
+    }
+    // What a name is an attribute of, not what has it as a key.
+    env.add_filter("attr", |value: Value, name: &str| -> Result<Value> {
+        if value.kind() == ValueKind::Plain { value.get_attr(name) } else { Ok(Value::UNDEFINED) }
+    });
+    env.add_filter("list", |value: Value| -> Result<Value> { Ok(characters(&value)?.into()) });
+    env.add_filter("batch", |value: Value, args: Rest<Value>, named: Kwargs| -> Result<Value> {
+        let size = count(&args, &named, 0, "linecount", 0)?;
+        let fill = argument(&args, &named, 1, "fill_with")?.filter(|fill| !fill.is_none());
+        named.assert_all_used()?;
+        let items = characters(&value)?;
+        if size == 0 {
+            return Err(refuse("batch: a number of items from 1 on is needed"));
         }
-        if !empty {
-            line(depth, out);
+        bounded(if fill.is_some() { size } else { 0 })?;
+        let pad = |chunk: &[Value]| -> Value {
+            let missing = fill.iter().cycle().take(fill.as_ref().map_or(0, |_| size - chunk.len())).cloned();
+            chunk.iter().cloned().chain(missing).collect()
+        };
+        Ok(items.chunks(size).map(pad).collect())
+    });
+    env.add_filter("slice", |value: Value, args: Rest<Value>, named: Kwargs| -> Result<Value> {
+        let slices = count(&args, &named, 0, "slices", 0)?;
+        let fill = argument(&args, &named, 1, "fill_with")?.filter(|fill| !fill.is_none());
+        named.assert_all_used()?;
+        let items = characters(&value)?;
+        if slices == 0 {
+            return Err(refuse("slice: a number of slices from 1 on is needed"));
         }
-        out.push(brackets[1]);
+        bounded(slices)?;
+        let (each, more) = (items.len() / slices, items.len() % slices);
+        let mut at = 0;
+        let part = |i: usize| -> Value {
+            let size = each + usize::from(i < more);
+            let part = &items[at..at + size];
+            at += size;
+            let fill = fill.iter().filter(|_| more > 0 && i >= more).cloned();
+            part.iter().cloned().chain(fill).collect()
+        };
+        Ok((0..slices).map(part).collect())
+    });
+}
+
+/// The items of a list, the keys of a map, or the characters of a text.
+fn characters(value: &Value) -> Result<Vec<Value>> {
+    match value.as_str() {
+        Some(text) => Ok(text.chars().map(|c| Value::from(c.to_string())).collect()),
+        None if value.is_undefined() => Ok(Vec::new()),
+        None => Ok(value.try_iter()?.collect()),
     }
 }
 
-/// The source without the tags `generation` and `endgeneration`, which mark answers for training: a condition that always
-/// holds takes their place, so that lines and whitespace stay.
-pub(super) fn without_tags(source: &str) -> String {
+/// An attribute of an attribute: names and places between dots.
+fn attribute(value: &Value, path: &str) -> Result<Value> {
+    path.split('.').try_fold(value.clone(), |value, name| match name.parse::<usize>() {
+        Ok(place) => value.get_item_by_index(place),
+        Err(_) => value.get_attr(name),
+    })
+}
+
+fn add_tests(env: &mut Environment<'_>, shades: &Arc<Shades>) {
+    let compared: [(&[&'static str], Value); 7] = [
+        (&["eq", "equalto", "=="], Value::from_function(tests::is_eq)),
+        (&["ne", "!="], Value::from_function(tests::is_ne)),
+        (&["lt", "lessthan", "<"], Value::from_function(tests::is_lt)),
+        (&["le", "<="], Value::from_function(tests::is_le)),
+        (&["gt", "greaterthan", ">"], Value::from_function(tests::is_gt)),
+        (&["ge", ">="], Value::from_function(tests::is_ge)),
+        (&["in"], Value::from_function(tests::is_in)),
+    ];
+    for (names, test) in compared {
+        for name in names {
+            let (test, shades) = (test.clone(), shades.clone());
+            env.add_test(*name, move |state: &mut State, args: Rest<Value>| -> Result<bool> {
+                let args: Vec<Value> = args.iter().map(|value| shades.plain_value(value)).collect();
+                Ok(test.call(state, &args)?.is_true())
+            });
+        }
+    }
+    for (name, is) in [("lower", "islower"), ("upper", "isupper")] {
+        let shades = shades.clone();
+        env.add_test(name, move |value: Value| -> Result<bool> {
+            let text = python::text(&value, &shades)?;
+            Ok(text::method(&text, is, &[], &shades)?.is_some_and(|answer| answer.is_true()))
+        });
+    }
+    let sequence = |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map);
+    env.add_test("sequence", move |value: Value| sequence(&value) || value.is_undefined());
+    env.add_test("iterable", |value: Value| {
+        matches!(value.kind(), ValueKind::String) || !value.is_none() && value.try_iter().is_ok()
+    });
+    env.add_test("number", |value: Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
+    env.add_test("callable", |value: Value| value.kind() == ValueKind::Plain);
+}
+
+/// Python's `dict(pairs, name=value)`.
+fn dict(pairs: Option<Value>, named: Kwargs) -> Result<Value> {
+    let mut all: Vec<(Value, Value)> = Vec::new();
+    if let Some(pairs) = pairs {
+        for item in pairs.try_iter()? {
+            all.push(match pairs.kind() {
+                ValueKind::Map => (item.clone(), pairs.get_item(&item)?),
+                _ => (item.get_item_by_index(0)?, item.get_item_by_index(1)?),
+            });
+        }
+    }
+    let names: Vec<String> = named.args().map(String::from).collect();
+    for name in names {
+        let value = named.get::<Value>(&name)?;
+        all.push((name.into(), value));
+    }
+    Ok(Value::from_pairs(all))
+}
+
+/// Jinja's `cycler`: one of its items after the other.
+#[derive(Debug)]
+struct Cycler {
+    items: Vec<Value>,
+    at: AtomicUsize,
+}
+
+impl Cycler {
+    fn new(items: Vec<Value>) -> Result<Value> {
+        match items.is_empty() {
+            true => Err(refuse("at least one item has to be provided")),
+            false => Ok(Value::from_object(Cycler { items, at: AtomicUsize::new(0) })),
+        }
+    }
+}
+
+impl Object for Cycler {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        (key.as_str() == Some("current")).then(|| self.items[self.at.load(Relaxed)].clone())
+    }
+
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value> {
+        let at = self.at.load(Relaxed);
+        match method {
+            "next" => self.at.store((at + 1) % self.items.len(), Relaxed),
+            "reset" => self.at.store(0, Relaxed),
+            _ => return Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+        let () = from_args(args)?;
+        Ok(if method == "next" { self.items[at].clone() } else { ().into() })
+    }
+}
+
+/// Jinja's `joiner`: nothing the first time, then a text.
+#[derive(Debug)]
+struct Joiner {
+    joiner: Value,
+    used: AtomicBool,
+}
+
+impl Object for Joiner {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn call(self: &Arc<Self>, _: &mut State<'_, '_>, args: &[Value]) -> Result<Value> {
+        let () = from_args(args)?;
+        Ok(if self.used.swap(true, Relaxed) { self.joiner.clone() } else { "".into() })
+    }
+}
+
+/// Calls a method of a string, list or dict.
+fn call(value: &Value, name: &str, args: &[Value], shades: &Shades) -> Result<Value> {
+    let unknown = || Error::from(ErrorKind::UnknownMethod);
+    let fixed = |kind: &str, names: &[&str]| match names.contains(&name) {
+        true => refuse(format!("`{name}` would change a {kind}; templates may not")),
+        false => unknown(),
+    };
+    match value.kind() {
+        ValueKind::String => text::method(value.as_str().unwrap_or_default(), name, args, shades)?.ok_or_else(unknown),
+        ValueKind::Map => of_dict(value, name, args, shades)?
+            .ok_or_else(|| fixed("dict", &["clear", "pop", "popitem", "setdefault", "update"])),
+        ValueKind::Seq => of_list(value, name, args, shades)?
+            .ok_or_else(|| fixed("list", &["append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"])),
+        _ => Err(unknown()),
+    }
+}
+
+fn of_list(value: &Value, name: &str, args: &[Value], shades: &Shades) -> Result<Option<Value>> {
+    let equal = |what: &Value| {
+        let what = shades.plain_value(what);
+        move |item: &Value| shades.plain_value(item) == what
+    };
+    Ok(Some(match name {
+        "index" => {
+            let (what, start, end): (Value, Option<i64>, Option<i64>) = from_args(args)?;
+            let items: Vec<Value> = value.try_iter()?.collect();
+            let place =
+                |at: i64| (if at < 0 { at + items.len() as i64 } else { at }).clamp(0, items.len() as i64) as usize;
+            let (start, end) = (place(start.unwrap_or(0)), place(end.unwrap_or(i64::MAX)));
+            let found = items.get(start..end).and_then(|part| part.iter().position(equal(&what)));
+            let missing =
+                || refuse(format!("{} is not in list", crate::container::show(&shades.plain_value(&what).to_string())));
+            (start + found.ok_or_else(missing)?).into()
+        }
+        "count" => {
+            let (what,): (Value,) = from_args(args)?;
+            let equal = equal(&what);
+            value.try_iter()?.filter(equal).count().into()
+        }
+        "copy" => {
+            let () = from_args(args)?;
+            value.clone()
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn of_dict(value: &Value, name: &str, args: &[Value], shades: &Shades) -> Result<Option<Value>> {
+    let keys = || -> Result<Vec<Value>> { Ok(value.try_iter()?.collect()) };
+    Ok(Some(match name {
+        "keys" => {
+            let () = from_args(args)?;
+            keys()?.into()
+        }
+        "values" => {
+            let () = from_args(args)?;
+            keys()?.iter().map(|key| value.get_item(key)).collect::<Result<Vec<_>>>()?.into()
+        }
+        "items" => {
+            let () = from_args(args)?;
+            let pair = |key: Value| Ok(Value::from(Tuple::from([key.clone(), value.get_item(&key)?])));
+            keys()?.into_iter().map(pair).collect::<Result<Vec<_>>>()?.into()
+        }
+        "get" => {
+            let (key, default): (Value, Option<Value>) = from_args(args)?;
+            let found = [key.clone(), shades.plain_value(&key)]
+                .iter()
+                .find_map(|key| value.get_item(key).ok().filter(|found| !found.is_undefined()));
+            found.or(default).unwrap_or_else(|| ().into())
+        }
+        "copy" => {
+            let () = from_args(args)?;
+            value.clone()
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// The source as Jinja reads it: lines end with `\n`, characters may be written `\U0001f600`, the first line of a raw block may
+/// be empty, and the tags `generation` and `endgeneration`, which mark answers for training, are blocks of their own.
+pub(super) fn prepared(source: &str) -> String {
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
+    let mut rest = source.as_str();
+    let opens =
+        |rest: &str| rest.match_indices('{').map(|(at, _)| at).find(|at| rest[at + 1..].starts_with(['%', '{']));
+    while let Some(start) = opens(rest) {
         let (before, tag) = rest.split_at(start + 2);
         out.push_str(before);
-        let Some(end) = tag.find("%}") else {
+        let close = if before.ends_with("{%") { "%}" } else { "}}" };
+        let Some(end) = tag.find(close) else {
             rest = tag;
             break;
         };
         let (tag, after) = tag.split_at(end);
         match tag.trim_matches(['-', '+', ' ', '\n', '\t']) {
-            "generation" => out.push_str(&tag.replace("generation", "if true")),
-            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
-            _ => out.push_str(tag),
+            "generation" if close == "%}" => out.push_str(&tag.replace("generation", "with")),
+            "endgeneration" if close == "%}" => out.push_str(&tag.replace("endgeneration", "endwith")),
+            "raw" if close == "%}" && !tag.ends_with('-') && after.starts_with("%}\n") => {
+                // The engine takes the end of the line with the tag.
+                out.push_str(tag);
+                out.push_str("%}\n");
+                rest = &after[close.len()..];
+                continue;
+            }
+            _ => out.push_str(&with_characters(tag)),
         }
         rest = after;
     }
     out + rest
 }
 
+/// An expression with characters in place of `\U` and their eight digits.
+fn with_characters(expression: &str) -> Cow<'_, str> {
+    let mut parts = expression.split("\\U");
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let escaped = out.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1;
+        let code = part.get(..8).filter(|_| !escaped).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        match code.and_then(char::from_u32) {
+            Some(c) => {
+                out.push(c);
+                out.push_str(&part[8..]);
+            }
+            None => {
+                out.push_str("\\U");
+                out.push_str(part);
+            }
+        }
+    }
+    if out == expression { expression.into() } else { out.into() }
+}
+
 #[cfg(test)]
-mod tests {
-    use super::{date, formatted, without_tags};
-
-    #[test]
-    fn one_day() {
-        assert_eq!(date("%d %b %Y"), "26 Jul 2024");
-        assert_eq!(date("%-d.%-m.%y %H:%M %% %q%"), "26.7.24 00:00 % ");
-    }
-
-    #[test]
-    fn widths_are_seen() {
-        assert!(formatted("{:>1000000000}") >= 1_000_000_000);
-        assert_eq!(formatted("{:{}}"), usize::MAX);
-        assert!(formatted("{} and {:.2f}") < 10);
-        assert!(formatted("{{}} {}") < 10);
-    }
+mod tests_of_source {
+    use super::prepared;
 
     #[test]
     fn tags_for_training() {
         let source = "a{%- generation -%}b{%-endgeneration%}c{% if generation %}d{% endif %}{%";
-        assert_eq!(without_tags(source), "a{%- if true -%}b{%-endif%}c{% if generation %}d{% endif %}{%");
+        assert_eq!(prepared(source), "a{%- with -%}b{%-endwith%}c{% if generation %}d{% endif %}{%");
         for source in ["{%}", "{%%}", "{% %}%}{%", "{%}\u{fffd}%}"] {
-            assert_eq!(without_tags(source), source);
+            assert_eq!(prepared(source), source);
         }
+        assert_eq!(prepared("a\r\nb\rc\n\r"), "a\nb\nc\n\n");
+        assert_eq!(
+            prepared(r"\U0001f600 {{ '\U0001f600é\\U0001f600\U00zz' }}"),
+            "\\U0001f600 {{ '\u{1f600}é\\\\U0001f600\\U00zz' }}"
+        );
+        assert_eq!(prepared("{% raw %}\n{% endraw %}"), "{% raw %}\n\n{% endraw %}");
     }
 }

@@ -5,14 +5,21 @@
 //! parts, its depth) and charges the weight to a budget, and so does every text written (`rewrite`). What an instruction
 //! costs is then bounded by what was charged for its operands; the few functions that make much of little are bounded by
 //! themselves (`functions`), and so is repetition. Constants behind such a function are not folded at compile time either.
+//!
+//! Comparisons see what stands behind the stand-ins of what was said (`shades`), and values are written as Python writes them.
 
-use super::rewrite::{self, EMIT, SEARCH, SLICE, TIMES, WEIGH};
-use super::{MAX_OUTPUT, Message, functions, slice};
+use super::clock::Clock;
+use super::rewrite::{self, CONCAT, EMIT, ITEM, PLAIN, REMAINDER, SLICE, TIMES, WEIGH};
+use super::shades::Shades;
+use super::{MAX_OUTPUT, Message, functions, python, slice, text};
 use crate::Error;
+use crate::card::ChatSettings;
+use minijinja::formatting::FormatStyle;
 use minijinja::machinery::{self, CodeGenerator};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, ValueKind};
-use minijinja::{AutoEscape, Environment, ErrorKind, Value, context};
+use minijinja::value::ValueKind;
+use minijinja::{AutoEscape, Environment, ErrorKind, Value};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -39,10 +46,10 @@ struct Budget {
 
 /// Whether the source is a template that can be rendered at all.
 pub(super) fn check(source: &str) -> Result<(), Error> {
-    compile(source).map(|_| ()).map_err(super::complaint)
+    compile(source).map(|_| ()).map_err(|e| super::complaint(&e, &Shades::default()))
 }
 
-type Compiled<'a> = (machinery::Instructions<'a>, std::collections::BTreeMap<&'a str, machinery::Instructions<'a>>);
+type Compiled<'a> = (machinery::Instructions<'a>, BTreeMap<&'a str, machinery::Instructions<'a>>);
 
 fn compile(source: &str) -> Result<Compiled<'_>> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
@@ -53,14 +60,18 @@ fn compile(source: &str) -> Result<Compiled<'_>> {
     Ok(generator.finish())
 }
 
-/// Renders a chat within the limits.
-pub(super) fn render(source: &str, bos: &str, eos: &str, messages: &[Message], answer: bool) -> Result<String, Error> {
-    rendered(source, bos, eos, messages, answer).map_err(super::complaint)
-}
-
-fn rendered(source: &str, bos: &str, eos: &str, messages: &[Message], answer: bool) -> Result<String> {
+/// Renders a chat within the limits; what was said comes out in stand-ins.
+pub(super) fn render(
+    source: &str,
+    settings: &ChatSettings,
+    messages: &[Message],
+    answer: bool,
+    shades: &Arc<Shades>,
+    clock: Clock,
+) -> Result<String> {
     let turns = messages.len() as u64;
-    let said: usize = messages.iter().map(|m| m.content.len()).sum();
+    let contents: Vec<String> = messages.iter().map(|m| shades.shaded(&m.content)).collect();
+    let said: usize = contents.iter().map(String::len).sum();
     let budget = Arc::new(Budget {
         work: AtomicU64::new(WORK + WORK_PER_TURN * turns + said as u64),
         output: AtomicU64::new((MAX_OUTPUT + 2 * said) as u64),
@@ -69,23 +80,74 @@ fn rendered(source: &str, bos: &str, eos: &str, messages: &[Message], answer: bo
     let mut env = Environment::new();
     env.set_fuel(Some(FUEL + FUEL_PER_TURN * turns));
     env.set_recursion_limit(MAX_DEPTH);
-    functions::add(&mut env);
-    let weigh = budget.clone();
-    env.add_function(WEIGH, move |value: Value| weigh.operand(&value).map(|()| value));
-    let search = budget.clone();
-    env.add_function(SEARCH, move |value: Value| search.length(value.as_str().map_or(0, str::len)).map(|()| value));
-    let emit = budget.clone();
-    env.add_function(EMIT, move |value: Value| emit.text(&value).map(|()| value));
-    env.add_function(SLICE, slice::slice);
-    env.add_function(TIMES, move |a: Value, b: Value| budget.times(&a, &b));
+    functions::add(&mut env, shades, clock);
+    add_guards(&mut env, &budget, shades);
     let (instructions, blocks) = compile(source)?;
-    let messages = Value::from(Serde(messages));
-    let root = context!(messages, add_generation_prompt => answer, bos_token => bos, eos_token => eos, tools => Value::from(()),
-        documents => Value::from(()));
+    let message = |(message, content): (&Message, String)| {
+        Value::from_pairs([("role", Value::from(message.role.name())), ("content", content.into())])
+    };
+    let mut root: BTreeMap<&str, Value> = [("bos_token", "".into()), ("eos_token", "".into())].into();
+    root.extend(settings.tokens.iter().map(|(name, token)| (name.as_str(), token.as_str().into())));
+    root.insert("messages", messages.iter().zip(contents).map(message).collect::<Vec<_>>().into());
+    root.insert("add_generation_prompt", answer.into());
+    root.extend([("tools", ().into()), ("documents", ().into())]);
     let mut out = String::new();
     let mut output = machinery::make_string_output(&mut out);
-    machinery::eval(&env, &instructions, root, &blocks, &mut output, AutoEscape::None)?;
+    machinery::eval(&env, &instructions, root.into(), &blocks, &mut output, AutoEscape::None)?;
     Ok(out)
+}
+
+/// Adds the functions that the rewritten template calls.
+fn add_guards(env: &mut Environment<'_>, budget: &Arc<Budget>, shades: &Arc<Shades>) {
+    let weigh = budget.clone();
+    env.add_function(WEIGH, move |value: Value| weigh.operand(&value).map(|()| value));
+    let (search, own) = (budget.clone(), shades.clone());
+    env.add_function(ITEM, move |value: Value, key: Value| -> Result<Value> {
+        search.length(value.as_str().map_or(0, str::len))?;
+        let item = value.get_item(&key)?;
+        match item.is_undefined() && value.kind() == ValueKind::Map {
+            true => value.get_item(&own.plain_value(&key)),
+            false => Ok(item),
+        }
+    });
+    let (plain, own) = (budget.clone(), shades.clone());
+    env.add_function(PLAIN, move |value: Value| plain.operand(&value).map(|()| own.plain_value(&value)));
+    let (emit, own) = (budget.clone(), shades.clone());
+    env.add_function(EMIT, move |value: Value| emit.text(&value, &own));
+    let (concat, own) = (budget.clone(), shades.clone());
+    env.add_function(CONCAT, move |a: Value, b: Value| -> Result<String> {
+        let (a, b) = (python::text(&a, &own)?, python::text(&b, &own)?);
+        concat.length(a.len() + b.len())?;
+        Ok(a + &b)
+    });
+    let own = shades.clone();
+    env.add_function(REMAINDER, move |a: Value, b: Value| remainder(&a, &b, &own));
+    env.add_function(SLICE, slice::slice);
+    let times = budget.clone();
+    env.add_function(TIMES, move |a: Value, b: Value| times.times(&a, &b));
+}
+
+/// Python's `%`: of numbers, or of a format string and its values.
+fn remainder(a: &Value, b: &Value, shades: &Shades) -> Result<Value> {
+    if let Some(format) = a.as_str() {
+        let values = match b.kind() {
+            ValueKind::Seq if b.is_tuple() => b.try_iter()?.collect(),
+            ValueKind::Map => vec![text::named(b)?],
+            _ => vec![b.clone()],
+        };
+        return Ok(text::formatted(FormatStyle::Printf, format, &values, shades)?.into());
+    }
+    let whole = |v: &Value| if v.is_integer() { i128::try_from(v.clone()).ok() } else { None };
+    let float = |v: &Value| f64::try_from(v.clone()).map_err(|_| refuse(format!("{} has no remainder", v.kind())));
+    match (whole(a), whole(b)) {
+        (Some(_), Some(0)) => Err(refuse("integer modulo by zero")),
+        // The sign is that of the divisor.
+        (Some(a), Some(b)) => Ok((((a % b) + b) % b).into()),
+        _ => {
+            let (a, b) = (float(a)?, float(b)?);
+            Ok((a - b * (a / b).floor()).into())
+        }
+    }
 }
 
 pub(super) fn refuse(text: impl Into<String>) -> minijinja::Error {
@@ -134,14 +196,18 @@ impl Budget {
         Ok(())
     }
 
-    /// Charges for a value that is about to be written.
-    fn text(&self, value: &Value) -> Result<()> {
+    /// The text of a value, charged for before it is written.
+    fn text(&self, value: &Value, shades: &Shades) -> Result<Value> {
         self.operand(value)?;
-        let bytes = value.as_str().map_or_else(|| value.to_string().len(), str::len) as u64;
+        let text = match value.kind() {
+            ValueKind::String => value.clone(),
+            _ => python::text(value, shades)?.into(),
+        };
+        let bytes = text.as_str().map_or(0, str::len) as u64;
         let left = self.output.load(Relaxed).checked_sub(bytes);
         self.output
             .store(left.ok_or_else(|| refuse(format!("size of the output exceeds {MAX_OUTPUT} bytes")))?, Relaxed);
-        Ok(())
+        Ok(text)
     }
 
     /// A product: of numbers, or a text or list repeated.

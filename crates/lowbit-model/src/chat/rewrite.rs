@@ -10,8 +10,11 @@ const MAX_NESTING: usize = 150;
 /// Names of the guards; no template can spell them.
 pub(super) const WEIGH: &str = "weigh an operand";
 pub(super) const EMIT: &str = "weigh an output";
-pub(super) const SEARCH: &str = "weigh a text";
+pub(super) const ITEM: &str = "weigh and take";
+pub(super) const PLAIN: &str = "weigh and look through";
 pub(super) const TIMES: &str = "multiply";
+pub(super) const CONCAT: &str = "concatenate";
+pub(super) const REMAINDER: &str = "remainder";
 pub(super) const SLICE: &str = "slice";
 
 /// The template with guards around operands and outputs.
@@ -68,7 +71,7 @@ impl Rewrite {
                 let (target, expr) = (self.target(&s.target)?, self.weighed(&s.expr)?);
                 Stmt::Set(spanned(ast::Set { target, expr }, s.span()))
             }
-            Stmt::Block(_) | Stmt::Import(_) | Stmt::FromImport(_) | Stmt::Extends(_) | Stmt::Include(_) => {
+            Stmt::Import(_) | Stmt::FromImport(_) | Stmt::Extends(_) | Stmt::Include(_) => {
                 return Err(refuse("refers to another template; there is none"));
             }
             Stmt::Continue(s) => Stmt::Continue(spanned(ast::Continue, s.span())),
@@ -107,6 +110,11 @@ impl Rewrite {
                 let (target, filter) = (self.target(&s.target)?, self.maybe(s.filter.as_ref())?);
                 Stmt::SetBlock(spanned(ast::SetBlock { target, filter, body: self.body(&s.body)? }, s.span()))
             }
+            // No other template fills it.
+            Stmt::Block(s) => {
+                let node = ast::WithBlock { assignments: Vec::new(), body: self.body(&s.body)? };
+                Stmt::WithBlock(spanned(node, s.span()))
+            }
             // Chats are text: nothing is escaped.
             Stmt::AutoEscape(s) => {
                 let node = ast::WithBlock { assignments: Vec::new(), body: self.body(&s.body)? };
@@ -139,6 +147,12 @@ impl Rewrite {
     fn weighed<'a>(&mut self, expr: &Expr<'a>) -> Result<Expr<'a>> {
         let span = expr.span();
         Ok(guard(WEIGH, vec![self.expression(expr)?], span))
+    }
+
+    /// An operand that is compared, behind its guard.
+    fn compared<'a>(&mut self, expr: &Expr<'a>) -> Result<Expr<'a>> {
+        let span = expr.span();
+        Ok(guard(PLAIN, vec![self.expression(expr)?], span))
     }
 
     /// What is assigned to: a name, an attribute, or a list of these.
@@ -218,9 +232,7 @@ impl Rewrite {
                 Expr::GetAttr(spanned(ast::GetAttr { expr: self.expression(&e.expr)?, name: e.name }, e.span()))
             }
             Expr::GetItem(e) => {
-                let expr = guard(SEARCH, vec![self.expression(&e.expr)?], e.expr.span());
-                let subscript_expr = self.weighed(&e.subscript_expr)?;
-                Expr::GetItem(spanned(ast::GetItem { expr, subscript_expr }, e.span()))
+                guard(ITEM, vec![self.expression(&e.expr)?, self.weighed(&e.subscript_expr)?], e.span())
             }
             Expr::Call(e) => Expr::Call(spanned(self.call(e)?, e.span())),
             Expr::List(e) => Expr::List(spanned(ast::List { items: self.all(&e.items)? }, e.span())),
@@ -245,14 +257,26 @@ impl Rewrite {
                     Expr::BinOp(spanned(ast::BinOp { op: e.op, left, right }, e.span()))
                 }
                 BinOpKind::Mul => guard(TIMES, vec![self.weighed(&e.left)?, self.weighed(&e.right)?], e.span()),
+                BinOpKind::Rem => guard(REMAINDER, vec![self.weighed(&e.left)?, self.weighed(&e.right)?], e.span()),
+                BinOpKind::Concat => guard(CONCAT, vec![self.weighed(&e.left)?, self.weighed(&e.right)?], e.span()),
+                BinOpKind::Eq
+                | BinOpKind::Ne
+                | BinOpKind::Lt
+                | BinOpKind::Lte
+                | BinOpKind::Gt
+                | BinOpKind::Gte
+                | BinOpKind::In => {
+                    let (left, right) = (self.compared(&e.left)?, self.compared(&e.right)?);
+                    Expr::BinOp(spanned(ast::BinOp { op: e.op, left, right }, e.span()))
+                }
                 op => {
                     let (left, right) = (self.weighed(&e.left)?, self.weighed(&e.right)?);
                     Expr::BinOp(spanned(ast::BinOp { op, left, right }, e.span()))
                 }
             },
             Expr::Compare(e) => {
-                let expr = self.weighed(&e.expr)?;
-                let one = |c: &ast::CompareOp<'a>| Ok(ast::CompareOp { op: c.op, expr: self.weighed(&c.expr)? });
+                let expr = self.compared(&e.expr)?;
+                let one = |c: &ast::CompareOp<'a>| Ok(ast::CompareOp { op: c.op, expr: self.compared(&c.expr)? });
                 let ops = e.ops.iter().map(one).collect::<Result<_>>()?;
                 Expr::Compare(spanned(ast::Compare { expr, ops }, e.span()))
             }

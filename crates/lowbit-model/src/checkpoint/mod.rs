@@ -146,6 +146,11 @@ impl Checkpoint {
         &self.listing
     }
 
+    /// The file of the chat template, where it has one of its own.
+    pub fn template_file(&self) -> Option<&Path> {
+        self.origin.template_file()
+    }
+
     /// One line for each key of the configuration that was ignored.
     pub fn notices(&self) -> &[String] {
         self.origin.notices()

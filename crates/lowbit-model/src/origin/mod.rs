@@ -56,6 +56,10 @@ pub trait Origin: Send + Sync {
     /// # Errors
     /// When it is missing or wrong.
     fn tokenizer(&self) -> Result<Tokenizer, Error>;
+    /// The file of the chat template, where it has one of its own.
+    fn template_file(&self) -> Option<&Path> {
+        None
+    }
     /// One line for each thing that was ignored.
     fn notices(&self) -> &[String];
 }

@@ -1,16 +1,17 @@
 //! Byte-level BPE from a list of tokens and merges, as GGUF files and tiktoken files hold them.
 
 use super::bytes::letter;
+use super::names::Name;
 use super::pre::{self, Pre};
+use super::settings::post_processor;
 use super::spm::Use;
 use super::{MAX_VOCABULARY, Vocabulary};
 use crate::container::show;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, Tokenizer};
 
 /// The tokenizer of a vocabulary whose normal tokens are spelled in GPT-2's letters.
@@ -23,7 +24,7 @@ pub(super) fn build(v: &Vocabulary, pre: &Pre) -> Result<Tokenizer, String> {
         let text = format!("the vocabulary has {n} tokens and {} types", v.uses.len());
         return Err(format!("{text}; it must have as many of each, 1 to {MAX_VOCABULARY}"));
     }
-    let added = |usage: &Use| matches!(usage, Use::Control | Use::Unknown | Use::User);
+    let added = |usage: &Use| matches!(usage, Use::Control | Use::Unknown | Use::User | Use::Added);
     let mut seen = HashMap::with_capacity(n);
     for (id, token) in v.tokens.iter().enumerate() {
         if let Some(first) = seen.insert(token.as_str(), id) {
@@ -45,11 +46,16 @@ pub(super) fn build(v: &Vocabulary, pre: &Pre) -> Result<Tokenizer, String> {
     let model = BPE::builder().vocab_and_merges(vocab, v.merges.clone()).ignore_merges(pre.whole).build();
     let mut hub = Tokenizer::new(model.map_err(|e| e.to_string())?);
     let mut tokens = Vec::new();
-    for (token, usage) in v.tokens.iter().zip(&v.uses).filter(|(_, usage)| added(usage)) {
+    let switches: HashMap<u32, &Name> = v.added.iter().map(|name| (name.id, name)).collect();
+    for ((token, usage), id) in v.tokens.iter().zip(&v.uses).zip(0..).filter(|((_, usage), _)| added(usage)) {
         if token.is_empty() {
             return Err("a control token has an empty name".into());
         }
-        tokens.push(AddedToken::from(token.as_str(), *usage != Use::User).normalized(false));
+        let plain = AddedToken::from(token.as_str(), !matches!(usage, Use::User | Use::Added)).normalized(false);
+        tokens.push(match switches.get(&id) {
+            Some(name) => plain.single_word(name.single_word).lstrip(name.lstrip).rstrip(name.rstrip),
+            None => plain,
+        });
     }
     hub.add_tokens(tokens).map_err(|e| e.to_string())?;
     let misplaced = v.tokens.iter().enumerate().find(|(id, token)| hub.token_to_id(token) != Some(*id as u32));
@@ -68,27 +74,10 @@ fn dress(hub: &mut Tokenizer, v: &Vocabulary, pre: &Pre) -> Result<(), serde_jso
     let steps = json!({"type": "Sequence", "pretokenizers": steps});
     hub.with_pre_tokenizer(Some(serde_json::from_value::<PreTokenizerWrapper>(steps)?));
     hub.with_decoder(Some(serde_json::from_value::<DecoderWrapper>(level)?));
-    let (first, last) = (v.bos.filter(|_| v.add_bos), v.eos.filter(|_| v.add_eos));
-    if first.is_some() || last.is_some() {
-        let special = |id: u32, part: u8| json!({"SpecialToken": {"id": v.tokens[id as usize], "type_id": part}});
-        let around = |name: &str, part: u8| {
-            let text = json!({"Sequence": {"id": name, "type_id": part}});
-            let parts =
-                [first.filter(|_| part == 0).map(|id| special(id, part)), Some(text), last.map(|id| special(id, part))];
-            parts.into_iter().flatten().collect::<Vec<_>>()
-        };
-        let known: Map<String, Value> = [first, last]
-            .into_iter()
-            .flatten()
-            .map(|id| {
-                let name = &v.tokens[id as usize];
-                (name.clone(), json!({"id": name, "ids": [id], "tokens": [name]}))
-            })
-            .collect();
-        let pair = [around("A", 0), around("B", 1)].concat();
-        let template = json!({"type": "TemplateProcessing", "single": around("A", 0),
-            "pair": pair, "special_tokens": known});
-        hub.with_post_processor(Some(serde_json::from_value::<PostProcessorWrapper>(template)?));
+    let named = |id: Option<u32>, on: bool| id.filter(|_| on).map(|id| (v.tokens[id as usize].as_str(), id));
+    let (bos, eos) = (named(v.bos, v.add_bos), named(v.eos, v.add_eos));
+    if bos.is_some() || eos.is_some() {
+        hub.with_post_processor(Some(post_processor(bos, eos)?));
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! The vocabulary of a GGUF file, read and written.
 
 use super::special::Special;
-use super::spm::Use;
+use super::spm::{Space, Use};
 use super::{MAX_VOCABULARY, Tokenizer, Vocabulary};
 use crate::Error;
 use crate::container::gguf::{Field, Gguf};
+use std::collections::BTreeMap;
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -18,6 +19,26 @@ const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 const SQUEEZE: &str = "tokenizer.ggml.remove_extra_whitespaces";
+
+/// Spellings of the tokens of a GGUF file by the variables of chat templates that stand for them.
+///
+/// # Errors
+/// Names file, key and value.
+pub(crate) fn variables(file: &Gguf, special: &Special) -> Result<BTreeMap<String, String>, Error> {
+    let mut ids = vec![("bos_token", special.bos), ("eos_token", special.eos)];
+    for (name, key) in [
+        ("unk_token", "tokenizer.ggml.unknown_token_id"),
+        // The format spells it so.
+        ("sep_token", "tokenizer.ggml.seperator_token_id"),
+        ("pad_token", "tokenizer.ggml.padding_token_id"),
+        ("cls_token", "tokenizer.ggml.cls_token_id"),
+        ("mask_token", "tokenizer.ggml.mask_token_id"),
+    ] {
+        ids.push((name, file.count(key)?.and_then(|id| u32::try_from(id).ok())));
+    }
+    let spelled = |id: Option<u32>| special.tokens.get(id? as usize).cloned();
+    Ok(ids.into_iter().filter_map(|(name, id)| Some((name.to_string(), spelled(id)?))).collect())
+}
 
 impl Tokenizer {
     /// The tokenizer of a GGUF file: sentencepiece (`llama`) or byte-level BPE (`gpt2`).
@@ -48,7 +69,8 @@ impl Tokenizer {
             eos,
             add_bos: file.flag(ADD_BOS)?.unwrap_or_else(|| Tokenizer::adds_bos(model, pre)),
             add_eos: file.flag(ADD_EOS)?.unwrap_or(false),
-            prefix: file.flag(PREFIX)?.unwrap_or(model == "llama"),
+            added: Vec::new(),
+            space: if file.flag(PREFIX)?.unwrap_or(model == "llama") { Space::Each } else { Space::None },
             squeeze: file.flag(SQUEEZE)?.unwrap_or(false),
             tokens,
         };
@@ -73,12 +95,13 @@ impl Tokenizer {
             (MODEL, Field::Text(model.into())),
             (PRE, Field::Text(pre.into())),
             (TOKENS, Field::Texts(v.tokens)),
-            (TYPES, Field::Ints(v.uses.iter().map(|usage| *usage as i32).collect())),
+            (TYPES, Field::Ints(v.uses.iter().map(|usage| usage.number()).collect())),
             (ADD_BOS, Field::Bool(v.add_bos)),
             (ADD_EOS, Field::Bool(v.add_eos)),
         ];
+        fields.extend(v.add_eos.then_some((ADD_EOS, Field::Bool(true))));
         if model == "llama" {
-            let spaces = [(PREFIX, Field::Bool(v.prefix)), (SQUEEZE, Field::Bool(v.squeeze))];
+            let spaces = [(PREFIX, Field::Bool(v.space != Space::None)), (SQUEEZE, Field::Bool(v.squeeze))];
             fields.extend([(SCORES, Field::Floats(v.scores))].into_iter().chain(spaces));
         } else {
             let merges = v.merges.iter().map(|(left, right)| format!("{left} {right}")).collect();

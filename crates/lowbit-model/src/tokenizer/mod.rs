@@ -3,13 +3,15 @@
 
 use crate::Error;
 use crate::container::{read_small, show};
+use hub::Hub;
 use lowbit_base::file;
+use names::{Name, Names, Said};
 use pieces::Pieces;
 pub(crate) use special::{Special, keys as special_keys};
-use spm::{Spm, Use};
+use spm::{Space, Spm, Use};
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::normalizers::Lowercase;
@@ -20,14 +22,21 @@ use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTok
 mod bpe;
 mod bytes;
 mod check;
+mod directory;
 mod gguf;
+mod hub;
+mod names;
 mod pieces;
 mod pre;
 mod protobuf;
 mod sentencepiece;
+mod settings;
 mod special;
 mod spm;
 mod tiktoken;
+
+pub(crate) use gguf::variables as variables_of_gguf;
+pub(crate) use settings::{CONFIG as SETTINGS_FILE, Settings};
 
 /// Most entries of a vocabulary.
 const MAX_VOCABULARY: usize = 1 << 20;
@@ -37,8 +46,6 @@ const MAX_BYTES: u64 = 128 << 20;
 const PAD: &str = "<|pad|>";
 /// Separates texts: before the first token and after the last.
 const END: &str = "<|end|>";
-/// File names of a tokenizer in a model directory, in the order they are looked for.
-const FILES: &[&str] = &["tokenizer.json", "tokenizer.model", "tokenizer.json.zst", "tokenizer.model.zst"];
 /// How a file compressed with zstd begins.
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -61,8 +68,10 @@ pub(crate) struct Vocabulary {
     pub add_bos: bool,
     /// Whether every text gets the token that ends it.
     pub add_eos: bool,
-    /// Whether sentencepiece puts a space before a text.
-    pub prefix: bool,
+    /// Added tokens with switches; others have none.
+    pub added: Vec<Name>,
+    /// Where sentencepiece puts a space before a text.
+    pub space: Space,
     /// Whether sentencepiece makes one space of several and drops those at the ends.
     pub squeeze: bool,
 }
@@ -76,28 +85,12 @@ pub struct Tokenizer {
 struct Inner {
     kind: Kind,
     pieces: Pieces,
-    /// The content of `tokenizer.json`, where it was read or written before.
-    json: OnceLock<String>,
-}
-
-enum Kind {
-    /// Token `b` is the byte `b`; then the pad and the end token.
-    Bytes,
-    Hub(Box<Hub>),
-    Spm(Box<Spm>),
-}
-
-/// A tokenizer of the Hub's library whose model is byte-pair encoding.
-type BpeTokenizer = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
-
-/// A tokenizer of the Hub's library.
-struct Hub {
-    /// Control tokens in a text are text.
-    plain: tokenizers::Tokenizer,
-    /// Control tokens in a text are control tokens; made when first asked for.
-    marked: OnceLock<tokenizers::Tokenizer>,
+    /// One line for each part of the file that is ignored.
+    notices: Vec<String>,
     /// What a GGUF file says beside.
     listed: Option<Listed>,
+    /// The content of `tokenizer.json`, where it was read or written before.
+    json: OnceLock<String>,
 }
 
 /// What a GGUF file says of a vocabulary and a `tokenizer.json` has no place for.
@@ -108,13 +101,24 @@ struct Listed {
     uses: Vec<Use>,
 }
 
+enum Kind {
+    /// Token `b` is the byte `b`; then the pad and the end token.
+    Bytes(Names),
+    Hub(Box<Hub>),
+    Spm(Box<Spm>),
+}
+
+/// A tokenizer of the Hub's library whose model is byte-pair encoding.
+type BpeTokenizer = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
 impl Tokenizer {
     /// One token per byte, then `<|pad|>` (256) and `<|end|>` (257).
     pub fn bytes() -> Self {
         let mut pieces = Pieces::default();
         (0..=255).for_each(|byte| pieces.push(&[byte]));
         [PAD, END].iter().for_each(|name| pieces.push_control(name));
-        Tokenizer { inner: Arc::new(Inner { kind: Kind::Bytes, pieces, json: OnceLock::new() }) }
+        let names = Names::new([PAD, END].iter().zip(256..).map(|(name, id)| Name::plain(name, id)).collect());
+        Self::of(Kind::Bytes(names), pieces, OnceLock::new(), Vec::new())
     }
 
     /// Trains byte-level byte-pair encoding on texts: `<|pad|>` is 0, `<|end|>` 1, then the 256 bytes, then merges. The
@@ -146,7 +150,7 @@ impl Tokenizer {
         hub.with_pre_tokenizer(Some(level)).with_decoder(Some(level));
         hub.train(&mut TrainerWrapper::BpeTrainer(trainer), texts.into_iter()).map_err(training)?;
         let json = hub.to_string(false).map_err(training)?;
-        Self::parse(json.as_bytes()).map_err(Error::usage)
+        Self::parse(json.as_bytes(), None).map_err(Error::usage)
     }
 
     /// Reads a `tokenizer.json`, or a `tokenizer.model` of sentencepiece or tiktoken, compressed with zstd or not. The content
@@ -163,17 +167,30 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::load`].
     pub fn read(path: &Path, file: &[u8]) -> Result<Self, Error> {
+        Self::read_with(path, file, None)
+    }
+
+    /// The same with the settings that stand beside it.
+    fn read_with(path: &Path, file: &[u8], settings: Option<&Settings>) -> Result<Self, Error> {
         if let Some(text) = crate::container::foreign::pointer(file) {
             return Err(Error::input(path, text));
         }
         let unpacked = if file.starts_with(&ZSTD) { unpack(file).map(Some) } else { Ok(None) };
-        let parsed = unpacked.and_then(|unpacked| Self::parse(unpacked.as_deref().unwrap_or(file)));
-        parsed.map_err(|text| Error::input(path, text))
+        let parsed = unpacked.and_then(|unpacked| Self::parse(unpacked.as_deref().unwrap_or(file), settings));
+        parsed.map_err(|text| Error::input(path, text)).map(|tokenizer| tokenizer.at(path))
     }
 
-    /// The file of a tokenizer in a model directory, if it has one.
-    pub fn find(directory: &Path) -> Option<PathBuf> {
-        FILES.iter().map(|name| directory.join(name)).find(|path| path.exists())
+    /// Names the file in notices.
+    fn at(mut self, path: &Path) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.notices.iter_mut().for_each(|text| *text = format!("{}: {text}", path.display()));
+        }
+        self
+    }
+
+    /// One line for each part of its file that is ignored.
+    pub fn notices(&self) -> &[String] {
+        &self.inner.notices
     }
 
     /// Writes the content of [`Tokenizer::file_name`] to a path, atomically.
@@ -182,15 +199,6 @@ impl Tokenizer {
     /// When writing fails.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         file::replace(path, &self.content()?)
-    }
-
-    /// Adds the tokenizer to the files of a model directory, where what another kind of tokenizer left disappears.
-    ///
-    /// # Errors
-    /// When writing fails.
-    pub fn save_in(&self, set: &mut file::Set) -> Result<(), Error> {
-        FILES.iter().filter(|name| **name != self.file_name()).for_each(|other| set.remove(other));
-        set.write(self.file_name(), &self.content()?)
     }
 
     /// The content of its file.
@@ -211,30 +219,37 @@ impl Tokenizer {
 
     /// # Errors
     /// A sentence naming field, value and limit.
-    fn parse(file: &[u8]) -> Result<Self, String> {
+    fn parse(file: &[u8], settings: Option<&Settings>) -> Result<Self, String> {
         if tiktoken::is(file) {
             let pre = pre::find("llama-bpe")?;
-            return guarded(|| Ok(Self::of_hub(bpe::build(&tiktoken::parse(file)?, pre)?, OnceLock::new(), None)));
+            let mut vocabulary = tiktoken::parse(file)?;
+            settings.map_or(Ok(()), |settings| settings.extend(&mut vocabulary))?;
+            return guarded(|| Self::of_hub(bpe::build(&vocabulary, pre)?, OnceLock::new(), Vec::new()));
         }
         // A sentencepiece model begins with its first piece, field 1.
         if file.first() == Some(&0x0a)
             && std::str::from_utf8(file).map_or(true, |text| !text.trim_start().starts_with('{'))
         {
-            return Self::of_spm(sentencepiece::parse(file)?);
+            let mut vocabulary = sentencepiece::parse(file)?;
+            settings.map_or(Ok(()), |settings| settings.extend(&mut vocabulary))?;
+            return Self::of_spm(vocabulary);
         }
         let json = std::str::from_utf8(file).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
-        let bpe = check::check(json)?;
+        let checked = check::check(json)?;
         if json == bytes::json() {
             return Ok(Self::bytes());
         }
         guarded(|| {
             // Where the kind of the model is known, it is read without a copy of its content.
-            let hub = match bpe {
+            let hub = match checked.bpe {
                 true => serde_json::from_str::<BpeTokenizer>(json).map(tokenizers::Tokenizer::from),
                 false => serde_json::from_str(json),
             };
-            let hub = hub.map_err(|e| e.to_string())?;
-            Ok(Self::of_hub(hub, OnceLock::from(json.to_string()), None))
+            let mut hub = hub.map_err(|e| e.to_string())?;
+            let drops = without_dropout(&mut hub);
+            let changed = settings.map_or(Ok(false), |settings| settings.apply(&mut hub))?;
+            let json = if drops || changed { OnceLock::new() } else { OnceLock::from(json.to_string()) };
+            Self::of_hub(hub, json, checked.notices)
         })
     }
 
@@ -242,13 +257,21 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A sentence naming token and fault.
-    pub(crate) fn from_vocabulary(model: &str, pre: &str, vocabulary: Vocabulary) -> Result<Self, String> {
+    pub(crate) fn from_vocabulary(model: &str, pre: &str, mut vocabulary: Vocabulary) -> Result<Self, String> {
         match model {
-            "llama" => Self::of_spm(vocabulary),
+            "llama" => {
+                // llama.cpp takes these out of a text before sentencepiece sees it.
+                let user = vocabulary.uses.iter_mut().filter(|usage| **usage == Use::User);
+                user.for_each(|usage| *usage = Use::Added);
+                Self::of_spm(vocabulary)
+            }
             "gpt2" => guarded(|| {
                 let hub = bpe::build(&vocabulary, pre::find(pre)?)?;
-                let listed = Listed { pre: pre.into(), uses: vocabulary.uses };
-                Ok(Self::of_hub(hub, OnceLock::new(), Some(listed)))
+                let mut tokenizer = Self::of_hub(hub, OnceLock::new(), Vec::new())?;
+                if let Some(inner) = Arc::get_mut(&mut tokenizer.inner) {
+                    inner.listed = Some(Listed { pre: pre.into(), uses: vocabulary.uses });
+                }
+                Ok(tokenizer)
             }),
             other => Err(format!("`tokenizer.ggml.model` is `{}`; this program reads gpt2 and llama", show(other))),
         }
@@ -271,34 +294,34 @@ impl Tokenizer {
         let (mut vocabulary, pre) =
             bpe::vocabulary_of(&file).map_err(|text| Error::usage(format!("tokenizer: {text}")))?;
         vocabulary.eos = vocabulary.eos.or_else(|| self.end());
-        let listed = if let Kind::Hub(hub) = &self.inner.kind { hub.listed.as_ref() } else { None };
+        let listed = self.inner.listed.as_ref();
         if let Some(listed) = listed {
             vocabulary.uses.clone_from(&listed.uses);
         }
         Ok(("gpt2", listed.map_or(pre.names[0], |listed| &listed.pre), vocabulary))
     }
 
+    fn of(kind: Kind, pieces: Pieces, json: OnceLock<String>, notices: Vec<String>) -> Self {
+        Tokenizer { inner: Arc::new(Inner { kind, pieces, json, notices, listed: None }) }
+    }
+
     fn of_spm(vocabulary: Vocabulary) -> Result<Self, String> {
         let spm = Spm::new(vocabulary)?;
         let pieces = spm.pieces();
-        Ok(Tokenizer { inner: Arc::new(Inner { kind: Kind::Spm(Box::new(spm)), pieces, json: OnceLock::new() }) })
+        Ok(Self::of(Kind::Spm(Box::new(spm)), pieces, OnceLock::new(), Vec::new()))
     }
 
-    fn of_hub(mut hub: tokenizers::Tokenizer, json: OnceLock<String>, listed: Option<Listed>) -> Self {
-        // Length is the model's matter.
-        hub.with_padding(None).with_truncation(None).expect("no truncation is always possible");
-        hub.set_encode_special_tokens(true);
+    fn of_hub(hub: tokenizers::Tokenizer, json: OnceLock<String>, notices: Vec<String>) -> Result<Self, String> {
         let pieces = Pieces::of_hub(&hub);
-        let kind = Kind::Hub(Box::new(Hub { plain: hub, marked: OnceLock::new(), listed }));
-        Tokenizer { inner: Arc::new(Inner { kind, pieces, json }) }
+        Ok(Self::of(Kind::Hub(Box::new(Hub::new(hub)?)), pieces, json, notices))
     }
 
     /// The content of `tokenizer.json`.
     fn json(&self) -> Result<&str, Error> {
         if self.inner.json.get().is_none() {
             let json = match &self.inner.kind {
-                Kind::Bytes => bytes::json(),
-                Kind::Hub(hub) => hub.plain.to_string(false).map_err(|e| Error::usage(format!("tokenizer: {e}")))?,
+                Kind::Bytes(_) => bytes::json(),
+                Kind::Hub(hub) => hub.library.to_string(false).map_err(|e| Error::usage(format!("tokenizer: {e}")))?,
                 Kind::Spm(_) => return Err(Error::usage("a sentencepiece vocabulary has no tokenizer.json")),
             };
             let _ = self.inner.json.set(json);
@@ -311,77 +334,62 @@ impl Tokenizer {
         self.inner.pieces.len()
     }
 
-    /// The tokens of a text, at most `max_length`; what looks like a special token in the text is encoded as text. Tokens
-    /// that the model wants around every text are included.
+    /// The tokens of a text, at most `max_length`. What spells an added token of the vocabulary, special or not, is text, unless
+    /// it is a single character or nothing but spaces. Tokens that the model wants around every text are included, also where
+    /// the text is cut.
     ///
     /// # Errors
     /// When a pattern of the file cannot be applied to the text.
     pub fn encode(&self, text: &str, max_length: usize) -> Result<Vec<u32>, Error> {
-        let mut ids = match &self.inner.kind {
-            Kind::Bytes => text.bytes().take(max_length).map(u32::from).collect(),
-            Kind::Hub(hub) => encode_hub(&hub.plain, text, true)?,
-            Kind::Spm(spm) => {
-                let mut ids: Vec<u32> = self.bos().into_iter().collect();
-                spm.encode(text, true, max_length, &mut ids);
-                ids.extend(spm.vocabulary.eos.filter(|_| spm.vocabulary.add_eos));
-                ids
-            }
-        };
+        let [mut ids, after] = self.around();
+        let room = max_length.saturating_sub(after.len());
+        self.append(text, &Said::all(text.len()), room, &mut ids)?;
+        ids.truncate(room);
+        ids.extend(after);
         ids.truncate(max_length);
         Ok(ids)
     }
 
-    /// The tokens of a text made of parts, without what [`Tokenizer::encode`] puts around. In a part marked `true` the
-    /// names of control tokens become those tokens; in the others they are text, also where a name crosses parts.
+    /// The tokens of a text made of parts, without what [`Tokenizer::encode`] puts around. In a part marked `true` the names of
+    /// added tokens become those tokens; a name that touches another part is text.
     ///
     /// # Errors
     /// When a pattern of the file cannot be applied to the text.
     pub fn encode_parts(&self, parts: &[(&str, bool)]) -> Result<Vec<u32>, Error> {
-        let whole: String = parts.iter().map(|(text, _)| *text).collect();
-        let mut end = 0;
-        let plain: Vec<_> = parts
-            .iter()
-            .filter_map(|(text, marked)| {
-                let start = end;
-                end += text.len();
-                (!marked && !text.is_empty()).then_some((start, end))
-            })
-            .collect();
-        let found = self.inner.pieces.spelled(&whole);
-        let forged = found.iter().any(|(start, end, _)| plain.iter().any(|(from, to)| start < to && from < end));
-        let mut ids = Vec::new();
-        if forged {
-            for (text, marked) in parts {
-                self.encode_part(text, *marked, &mut ids)?;
-            }
-        } else {
-            self.encode_part(&whole, true, &mut ids)?;
-        }
+        let ((text, said), mut ids) = (Said::of(parts), Vec::new());
+        self.append(&text, &said, usize::MAX, &mut ids)?;
         Ok(ids)
     }
 
-    /// Appends the tokens of a part; a part begins a text when nothing or a control token is before it.
-    fn encode_part(&self, text: &str, marked: bool, ids: &mut Vec<u32>) -> Result<(), Error> {
-        let found = if marked { self.inner.pieces.spelled(text) } else { Vec::new() };
-        if let Kind::Hub(hub) = &self.inner.kind {
-            let tokenizer = if found.is_empty() { &hub.plain } else { hub.marked() };
-            ids.extend(encode_hub(tokenizer, text, false)?);
-            return Ok(());
-        }
-        let mut at = 0;
-        for (start, end, id) in found.into_iter().map(|(s, e, id)| (s, e, Some(id))).chain([(text.len(), 0, None)]) {
-            let part = &text[at..start];
-            match &self.inner.kind {
-                Kind::Spm(spm) => {
-                    let begins = ids.last().is_none_or(|id| self.inner.pieces.is_control(*id));
-                    spm.encode(part, begins, usize::MAX, ids);
+    /// Appends the tokens of a text until there are `limit` or a few more.
+    fn append(&self, text: &str, said: &Said, limit: usize, ids: &mut Vec<u32>) -> Result<(), Error> {
+        match &self.inner.kind {
+            Kind::Hub(hub) => hub.encode(text, said, limit, ids)?,
+            Kind::Spm(spm) => spm.encode(text, said, limit, ids),
+            Kind::Bytes(names) => {
+                let found = names.find(text, |from, to| said.touches(from, to));
+                let mut at = 0;
+                for name in &found {
+                    ids.extend(text[at..name.start].bytes().map(u32::from));
+                    ids.push(name.id);
+                    at = name.end;
                 }
-                _ => ids.extend(part.bytes().map(u32::from)),
+                ids.extend(text[at..].bytes().take(limit.saturating_sub(ids.len())).map(u32::from));
             }
-            ids.extend(id);
-            at = end;
         }
         Ok(())
+    }
+
+    /// Tokens before and after every text.
+    fn around(&self) -> [Vec<u32>; 2] {
+        match &self.inner.kind {
+            Kind::Bytes(_) => [Vec::new(), Vec::new()],
+            Kind::Hub(hub) => hub.around.clone(),
+            Kind::Spm(spm) => {
+                let v = &spm.vocabulary;
+                [v.bos.filter(|_| v.add_bos), v.eos.filter(|_| v.add_eos)].map(|id| id.into_iter().collect())
+            }
+        }
     }
 
     /// The text of tokens without special ones; what is not UTF-8 becomes U+FFFD.
@@ -390,7 +398,7 @@ impl Tokenizer {
     /// When the decoder of the file fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
         if let Kind::Hub(hub) = &self.inner.kind {
-            let text = hub.plain.decode(ids, true);
+            let text = hub.library.decode(ids, true);
             return text.map_err(|e| Error::usage(format!("the tokenizer cannot decode these tokens: {e}")));
         }
         let mut bytes = Vec::new();
@@ -418,18 +426,14 @@ impl Tokenizer {
 
     /// The token that [`Tokenizer::encode`] puts before every text, if any.
     pub fn bos(&self) -> Option<u32> {
-        match &self.inner.kind {
-            Kind::Bytes => None,
-            Kind::Hub(hub) => encode_hub(&hub.plain, "", true).ok()?.first().copied(),
-            Kind::Spm(spm) => spm.vocabulary.bos.filter(|_| spm.vocabulary.add_bos),
-        }
+        self.around()[0].first().copied()
     }
 
     /// The id of a token by its spelling in the vocabulary.
     pub fn id(&self, token: &str) -> Option<u32> {
         match &self.inner.kind {
-            Kind::Bytes => [(PAD, 256), (END, 257)].iter().find(|(name, _)| *name == token).map(|(_, id)| *id),
-            Kind::Hub(hub) => hub.plain.token_to_id(token),
+            Kind::Bytes(names) => names.id(token),
+            Kind::Hub(hub) => hub.library.token_to_id(token),
             Kind::Spm(spm) => spm.id(token),
         }
     }
@@ -437,8 +441,8 @@ impl Tokenizer {
     /// The spelling of a token in the vocabulary.
     pub(crate) fn name(&self, id: u32) -> Option<String> {
         match &self.inner.kind {
-            Kind::Bytes => [PAD, END].get((id as usize).wrapping_sub(256)).map(|name| name.to_string()),
-            Kind::Hub(hub) => hub.plain.id_to_token(id),
+            Kind::Bytes(_) => [PAD, END].get((id as usize).wrapping_sub(256)).map(|name| name.to_string()),
+            Kind::Hub(hub) => hub.library.id_to_token(id),
             Kind::Spm(spm) => spm.vocabulary.tokens.get(id as usize).cloned(),
         }
     }
@@ -464,21 +468,16 @@ fn training(cause: tokenizers::Error) -> Error {
     Error::usage(format!("the tokenizer cannot be trained on these texts: {cause}"))
 }
 
-impl Hub {
-    fn marked(&self) -> &tokenizers::Tokenizer {
-        self.marked.get_or_init(|| {
-            let mut hub = self.plain.clone();
-            hub.set_encode_special_tokens(false);
-            hub
-        })
+/// Switches off the random leaving out of merges; whether there was any.
+fn without_dropout(hub: &mut tokenizers::Tokenizer) -> bool {
+    let tokenizers::ModelWrapper::BPE(model) = hub.get_model() else { return false };
+    if model.dropout.is_none() {
+        return false;
     }
-}
-
-fn encode_hub(hub: &tokenizers::Tokenizer, text: &str, around: bool) -> Result<Vec<u32>, Error> {
-    let encoded = catch_unwind(AssertUnwindSafe(|| hub.encode_fast(text, around)));
-    let fault = |cause: &str| Error::usage(format!("the tokenizer cannot encode this text: {cause}"));
-    let encoded = encoded.map_err(|_| fault("a pattern backtracks too often"))?;
-    Ok(encoded.map_err(|e| fault(&e.to_string()))?.get_ids().to_vec())
+    let mut model = model.clone();
+    model.dropout = None;
+    hub.with_model(model);
+    true
 }
 
 /// The Hub's library panics on some files.

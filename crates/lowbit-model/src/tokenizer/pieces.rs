@@ -7,15 +7,15 @@ use std::collections::HashMap;
 /// The space of sentencepiece and Metaspace.
 pub(super) const SPACE: char = '\u{2581}';
 
-/// The bytes of every token, and the control tokens by name.
+/// The bytes of every token, and which of them are control tokens.
 #[derive(Default)]
 pub(super) struct Pieces {
     data: Vec<u8>,
     /// End of each token's bytes.
     ends: Vec<u32>,
-    /// Control tokens by the first byte of their names, longest first.
-    controls: HashMap<u8, Vec<(String, u32)>>,
     control: Vec<bool>,
+    /// Names of the control tokens, by id.
+    names: Vec<(String, u32)>,
 }
 
 impl Pieces {
@@ -31,12 +31,9 @@ impl Pieces {
         let id = self.ends.len() as u32;
         self.push(&[]);
         self.control[id as usize] = true;
-        let Some(first) = name.bytes().next() else {
-            return;
-        };
-        let list = self.controls.entry(first).or_default();
-        list.push((name.into(), id));
-        list.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        if !name.is_empty() {
+            self.names.push((name.into(), id));
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -57,26 +54,7 @@ impl Pieces {
 
     /// Names and ids of the control tokens, by id.
     pub fn controls(&self) -> Vec<(&str, u32)> {
-        let mut all: Vec<_> = self.controls.values().flatten().map(|(name, id)| (name.as_str(), *id)).collect();
-        all.sort_by_key(|(_, id)| *id);
-        all
-    }
-
-    /// Start, end and id of each control token that a text spells; leftmost, then longest.
-    pub fn spelled(&self, text: &str) -> Vec<(usize, usize, u32)> {
-        let (bytes, mut at, mut found) = (text.as_bytes(), 0, Vec::new());
-        while at < bytes.len() && !self.controls.is_empty() {
-            let list = self.controls.get(&bytes[at]);
-            let hit = list.and_then(|list| list.iter().find(|(name, _)| bytes[at..].starts_with(name.as_bytes())));
-            match hit {
-                Some((name, id)) => {
-                    found.push((at, at + name.len(), *id));
-                    at += name.len();
-                }
-                None => at += 1,
-            }
-        }
-        found
+        self.names.iter().map(|(name, id)| (name.as_str(), *id)).collect()
     }
 
     /// The pieces of a tokenizer of the Hub's library, read by its own decoder.

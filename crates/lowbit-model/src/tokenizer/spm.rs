@@ -1,11 +1,13 @@
 //! Sentencepiece vocabularies of the BPE type, merged as sentencepiece does: the pair of neighbours whose union has the
 //! highest score first, the leftmost of equals.
 
+use super::names::{Name, Names, Said, is_text};
 use super::pieces::{Pieces, SPACE, byte_token};
 use super::{MAX_VOCABULARY, Vocabulary};
 use crate::container::show;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
+use std::ops::Range;
 
 /// What a piece is for; the numbers are those of sentencepiece and of GGUF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +18,37 @@ pub(crate) enum Use {
     User = 4,
     Unused = 5,
     Byte = 6,
+    /// Found in a text by its name before sentencepiece sees the rest, and part of it; `User` to others.
+    Added = 7,
+}
+
+/// Where the space goes that sentencepiece puts before a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// Nowhere.
+    #[default]
+    None = 0,
+    /// Before every part between added tokens, as sentencepiece and llama.cpp have it.
+    Each = 1,
+    /// Before every such part that does not begin with a space, as the `legacy` tokenizers of transformers have it.
+    Missing = 2,
+    /// Before the whole text, if it does not begin with a space, as transformers has it.
+    First = 3,
+}
+
+impl Space {
+    /// The place of a number.
+    pub fn of(number: u64) -> Option<Space> {
+        [Space::None, Space::Each, Space::Missing, Space::First].into_iter().find(|space| *space as u64 == number)
+    }
 }
 
 impl Use {
+    /// The number that files have.
+    pub fn number(self) -> i32 {
+        if self == Use::Added { Use::User as i32 } else { self as i32 }
+    }
+
     /// The use of a number.
     pub fn of(number: i64) -> Option<Use> {
         [Use::Normal, Use::Unknown, Use::Control, Use::User, Use::Unused, Use::Byte]
@@ -35,6 +65,8 @@ pub(super) struct Spm {
     /// Pieces that are never split, by their first byte, longest first.
     user: HashMap<u8, Vec<String>>,
     unknown: u32,
+    /// Added tokens.
+    pub names: Names,
     /// No piece has a space after another character, so that words can be encoded one by one.
     by_words: bool,
 }
@@ -64,6 +96,8 @@ impl Spm {
                     let byte = byte_token(text).ok_or_else(|| format!("byte piece {id} is `{}`", show(text)))?;
                     bytes[usize::from(byte)] = Some(id);
                 }
+                // Found by its name, never made of other pieces.
+                Use::Added => {}
                 Use::Normal | Use::Unused | Use::User => {
                     if let Some(first) = ids.insert(text.clone(), id) {
                         return Err(format!("pieces {first} and {id} are both `{}`", show(text)));
@@ -82,8 +116,9 @@ impl Spm {
             (None, Some(_)) => 0,
             (None, None) => return Err("the vocabulary has neither an unknown piece nor all 256 bytes".into()),
         };
+        let names = names_of(&vocabulary);
         let by_words = !ids.keys().any(|text| word_ends(text).next().is_some());
-        Ok(Spm { vocabulary, ids, bytes, user, unknown, by_words })
+        Ok(Spm { vocabulary, ids, bytes, user, unknown, names, by_words })
     }
 
     /// The bytes of every piece.
@@ -94,6 +129,7 @@ impl Spm {
                 Use::Control => pieces.push_control(text),
                 Use::Unknown => pieces.push(" \u{2047} ".as_bytes()),
                 Use::Byte => pieces.push(&[byte_token(text).expect("checked")]),
+                Use::Added => pieces.push(text.as_bytes()),
                 _ => pieces.push(text.replace(SPACE, " ").as_bytes()),
             }
         }
@@ -105,17 +141,38 @@ impl Spm {
         self.ids.get(token).copied().or_else(rest)
     }
 
-    /// Appends the tokens of a text to `out` until it has `limit`; `begins` says whether a text begins here.
-    pub fn encode(&self, text: &str, begins: bool, limit: usize, out: &mut Vec<u32>) {
-        let text = self.normalize(text, begins);
+    /// Appends the tokens of a text to `out` until it has `limit` or a few more.
+    pub fn encode(&self, text: &str, said: &Said, limit: usize, out: &mut Vec<u32>) {
+        let found = self.names.find(text, |from, to| said.touches(from, to));
+        let mut at = 0;
+        for (i, next) in found.iter().map(|f| (f.start, f.end, f.id)).chain([(text.len(), 0, 0)]).enumerate() {
+            self.part(&text[at..next.0], at, said, limit, out);
+            if out.len() >= limit {
+                return;
+            }
+            if i < found.len() {
+                out.push(next.2);
+            }
+            at = next.1;
+        }
+    }
+
+    /// Appends the tokens of the part of a text that begins `at` bytes from its start.
+    fn part(&self, part: &str, at: usize, said: &Said, limit: usize, out: &mut Vec<u32>) {
+        let (text, places) = self.normalize(part, at);
         let mut buffers = Buffers::default();
+        // Pieces that are never split are no concern of what was said.
+        let barred = |from: usize, to: usize| match &places {
+            Some(places) => said.touches(at + places[from], at + places[to]),
+            None => true,
+        };
         let mut start = 0;
         let ends = word_ends(&text).filter(|_| self.by_words).chain([text.len()]);
         for end in ends {
             if out.len() >= limit {
                 return;
             }
-            self.merge(&text[start..end], &mut buffers, out);
+            self.merge(&text, start..end, &barred, &mut buffers, out);
             start = end;
         }
     }
@@ -123,7 +180,7 @@ impl Spm {
     /// Appends the bytes of tokens; the space before the text goes, with `squeeze` one of each piece that begins it.
     pub fn decode(&self, pieces: &Pieces, ids: &[u32], out: &mut Vec<u8>) {
         let v = &self.vocabulary;
-        let mut begins = v.prefix || v.squeeze;
+        let mut begins = v.space != Space::None || v.squeeze;
         for id in ids {
             let bytes = pieces.get(*id).unwrap_or_default();
             let spaced = begins && out.is_empty() && *id != self.unknown && bytes.first() == Some(&b' ');
@@ -132,33 +189,59 @@ impl Spm {
         }
     }
 
-    fn normalize(&self, text: &str, begins: bool) -> String {
+    /// A part as its pieces are written; and, where there are pieces that are never split, the byte of the part that each byte
+    /// (and the end) comes from.
+    fn normalize(&self, part: &str, at: usize) -> (String, Option<Vec<usize>>) {
         let v = &self.vocabulary;
-        let text = if v.squeeze { text.trim_matches(' ') } else { text };
-        let mut out = String::with_capacity(text.len() + 3);
-        if begins && v.prefix && !text.is_empty() {
-            out.push(SPACE);
+        let trimmed = if v.squeeze { part.trim_matches(' ') } else { part };
+        let mut place = part.len() - part.trim_start_matches(' ').len();
+        place = if v.squeeze { place } else { 0 };
+        let mut out = String::with_capacity(trimmed.len() + 3);
+        let mut places = (!self.user.is_empty()).then(Vec::new);
+        let mut push = |c: char, place: usize| {
+            out.push(c);
+            places.iter_mut().for_each(|places| places.extend(std::iter::repeat_n(place, c.len_utf8())));
+        };
+        let spaced = match v.space {
+            Space::None => false,
+            Space::Each => true,
+            Space::Missing => !trimmed.starts_with(' '),
+            Space::First => at == 0 && !trimmed.starts_with(' '),
+        };
+        if spaced && !trimmed.is_empty() {
+            push(SPACE, place);
         }
         let mut before = false;
-        for c in text.chars() {
+        for c in trimmed.chars() {
             let space = c == ' ';
             if !(space && before && v.squeeze) {
-                out.push(if space { SPACE } else { c });
+                push(if space { SPACE } else { c }, place);
             }
+            place += c.len_utf8();
             before = space;
         }
-        out
+        places.iter_mut().for_each(|places| places.push(place));
+        (out, places)
     }
 
-    /// Splits a text into symbols, merges them, and appends what results.
-    fn merge<'t>(&self, text: &'t str, b: &mut Buffers<'t>, out: &mut Vec<u32>) {
+    /// Splits a word of a text into symbols, merges them, and appends what results.
+    fn merge<'t>(
+        &self,
+        text: &'t str,
+        word: Range<usize>,
+        barred: &dyn Fn(usize, usize) -> bool,
+        b: &mut Buffers<'t>,
+        out: &mut Vec<u32>,
+    ) {
         b.symbols.clear();
         b.queue.clear();
-        let mut at = 0;
-        while at < text.len() {
-            let user = self.user.get(&text.as_bytes()[at]);
-            let user = user.and_then(|list| list.iter().find(|piece| text[at..].starts_with(piece.as_str())));
-            let end = at + user.map_or_else(|| text[at..].chars().next().map_or(1, char::len_utf8), String::len);
+        let mut at = word.start;
+        while at < word.end {
+            let rest = &text[at..word.end];
+            let own =
+                |piece: &&String| rest.starts_with(piece.as_str()) && (is_text(piece) || !barred(at, at + piece.len()));
+            let user = self.user.get(&rest.as_bytes()[0]).and_then(|list| list.iter().find(own));
+            let end = at + user.map_or_else(|| rest.chars().next().map_or(1, char::len_utf8), String::len);
             let i = b.symbols.len();
             b.symbols.push(Symbol {
                 start: at,
@@ -198,7 +281,7 @@ impl Spm {
         }
     }
 
-    /// Queues two neighbours if their union is a piece.
+    /// Queues two neighbours if their union is a piece; one that is never split is no union.
     fn offer<'t>(&self, text: &'t str, b: &mut Buffers<'t>, left: Option<usize>, right: Option<usize>) {
         let (Some(left), Some(right)) = (left, right) else {
             return;
@@ -208,8 +291,12 @@ impl Spm {
         let Some(id) = self.ids.get(union).filter(|_| !l.fixed && !r.fixed) else {
             return;
         };
-        if self.vocabulary.uses[*id as usize] == Use::Unused {
-            b.unused.insert(union, l.end - l.start);
+        match self.vocabulary.uses[*id as usize] {
+            Use::User if !is_text(union) => return,
+            Use::Unused => {
+                b.unused.insert(union, l.end - l.start);
+            }
+            _ => {}
         }
         b.queue.push(Pair { score: self.vocabulary.scores[*id as usize], left, right, size: union.len() });
     }
@@ -230,6 +317,17 @@ impl Spm {
             }
         }
     }
+}
+
+/// Added tokens of a vocabulary: control tokens, the unknown one, and those that are found by their names.
+fn names_of(v: &Vocabulary) -> Names {
+    let given: HashMap<u32, &Name> = v.added.iter().map(|name| (name.id, name)).collect();
+    let named = v.tokens.iter().zip(&v.uses).zip(0..);
+    let named = named.filter(|((_, usage), _)| matches!(usage, Use::Control | Use::Unknown | Use::Added));
+    let name = |((text, _), id): ((&String, &Use), u32)| {
+        given.get(&id).map_or_else(|| Name::plain(text, id), |name| (*name).clone())
+    };
+    Names::new(named.map(name).collect())
 }
 
 /// Where words end: before each space that follows another character.

@@ -78,7 +78,7 @@ fn token(line: &[u8]) -> Result<(Vec<u8>, usize), String> {
 }
 
 /// RFC 4648 with padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
         return None;

@@ -136,7 +136,10 @@ impl Speaker {
         });
         let (tokenizer, model) = (Arc::new(tokenizer?), model?);
         let template = match card.chat_template.as_deref().filter(|_| settings.chat) {
-            Some(source) => Some(template(source, &checkpoint, &tokenizer).map_err(|e| Failure::input(path, e))?),
+            Some(source) => Some(template(source, &checkpoint, &tokenizer).map_err(|e| match e.path {
+                Some(_) => e.into(),
+                None => Failure::input(path, e),
+            })?),
             None => None,
         };
         let mut generator = Generator::with_cache(Arc::new(model), tokenizer.clone(), cpu, context, settings.cache);
@@ -155,7 +158,7 @@ impl Speaker {
             recipe,
             params: checkpoint.listing().count(),
             load_seconds: start.elapsed().as_secs_f64(),
-            notices: checkpoint.notices().iter().cloned().chain(checkpoint.departure(recipe)?).collect(),
+            notices: [checkpoint.notices(), tokenizer.notices(), checkpoint.departure(recipe)?.as_slice()].concat(),
             tokenizer,
             settings,
         })
@@ -243,10 +246,16 @@ impl Speaker {
 
 fn template(source: &str, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Template, lowbit_model::Error> {
     let card = checkpoint.card();
-    let controls = tokenizer.controls();
-    let name = |id: Option<u32>| controls.iter().find(|(_, known)| Some(*known) == id).map_or("", |(name, _)| *name);
-    let bos = card.bos_token_id.or_else(|| tokenizer.bos());
-    Template::new(source, name(bos), name(card.eos_token_ids.first().copied()))
+    let mut settings = card.chat.clone();
+    // Where nothing names the tokens, their ids do.
+    if settings.tokens.is_empty() {
+        let controls = tokenizer.controls();
+        let name = |id: Option<u32>| controls.iter().find(|(_, known)| Some(*known) == id).map(|(name, _)| *name);
+        let (bos, eos) = (card.bos_token_id.or_else(|| tokenizer.bos()), card.eos_token_ids.first().copied());
+        let known = [("bos_token", name(bos)), ("eos_token", name(eos))].into_iter();
+        settings.tokens = known.filter_map(|(variable, name)| Some((variable.into(), name?.into()))).collect();
+    }
+    Template::of_file(source, &settings, checkpoint.template_file())
 }
 
 /// Tokens that end an answer.

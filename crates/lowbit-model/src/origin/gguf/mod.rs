@@ -9,10 +9,11 @@ mod known;
 use super::{Origin, ternary};
 use crate::arch::decoder::gguf::{self as keys, Arch};
 use crate::arch::decoder::gguf_rope;
+use crate::card::ChatSettings;
 use crate::container::gguf::{Gguf, MAGIC, Tensor};
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
-use crate::tokenizer::Special;
+use crate::tokenizer::{Special, variables_of_gguf};
 use crate::{Card, Error, Recipe, Tokenizer, recipe};
 use lowbit_kernels::{Format, Packed, Pool};
 use std::collections::BTreeSet;
@@ -58,6 +59,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     super::validate(&config, file.path())?;
     let mut card = Card::new(config, keys::context(&file, arch)?);
     if let Some(special) = Special::read(&file)? {
+        card.chat = ChatSettings { tokens: variables_of_gguf(&file, &special)?, begins: true };
         (card.bos_token_id, card.eos_token_ids) = (special.bos, special.ends);
         notices.extend(special.notices);
     }

@@ -1,15 +1,13 @@
 //! The small files of a Hub directory: `config.json` in transformers' terms, token ids, and the chat template.
 
 use crate::arch::family::{self, Family, Network, Published, keys::Keys};
-use crate::card::{MAX_BYTES, read_map};
+use crate::card::read_map;
 use crate::checkpoint::CONFIG_FILE;
-use crate::container::{read_small, show};
+use crate::container::show;
+use crate::tokenizer::Settings;
 use crate::{Card, Error};
 use serde_json::{Map, Value};
-use std::path::Path;
-
-/// Largest `tokenizer_config.json`, which lists added tokens, bytes.
-const MAX_TOKENIZER_CONFIG: u64 = 16 << 20;
+use std::path::{Path, PathBuf};
 
 /// Keys that tell a `config.json` of transformers, of which the project's own has none.
 const HUB_KEYS: &[&str] = &[
@@ -45,6 +43,10 @@ pub(super) enum ScaleUse {
 pub(super) struct Read {
     pub card: Card,
     pub quantization: Quantization,
+    /// Of the tokenizer.
+    pub settings: Settings,
+    /// The file of the chat template.
+    pub template: PathBuf,
     pub notices: Vec<String>,
 }
 
@@ -80,7 +82,9 @@ pub(super) fn read(
     card.eos_token_ids = keys.ids("eos_token_id").map_err(at)?;
     family::known::settle(&keys, family.model_type).map_err(at)?;
     notices.extend(keys.notices().into_iter().map(|text| format!("{}: {text}", path.display())));
-    card.chat_template = chat_template(directory)?;
+    let settings = Settings::read(directory)?;
+    let template = super::chat::read(directory, &settings, &mut card)?;
+    notices.extend(settings.notices.iter().cloned());
     let generation = directory.join("generation_config.json");
     if generation.exists() {
         let (map, _) = read_map(&generation)?;
@@ -89,7 +93,7 @@ pub(super) fn read(
         card.eos_token_ids.sort_unstable();
         card.eos_token_ids.dedup();
     }
-    Ok(Read { card, quantization, notices })
+    Ok(Read { card, quantization, settings, template, notices })
 }
 
 fn quantization(keys: &Keys, family: &Family) -> Result<Quantization, Error> {
@@ -121,35 +125,4 @@ fn quantization(keys: &Keys, family: &Family) -> Result<Quantization, Error> {
             Err(Error::config(field, text))
         }
     }
-}
-
-/// `chat_template.jinja`, else the template in `tokenizer_config.json`.
-fn chat_template(directory: &Path) -> Result<Option<String>, Error> {
-    let path = directory.join("chat_template.jinja");
-    if path.exists() {
-        let text = String::from_utf8(read_small(&path, MAX_BYTES)?);
-        let invalid = |e: std::string::FromUtf8Error| {
-            Error::input(&path, format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
-        };
-        return text.map(Some).map_err(invalid);
-    }
-    let path = directory.join("tokenizer_config.json");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let map: Map<String, Value> = serde_json::from_slice(&read_small(&path, MAX_TOKENIZER_CONFIG)?)
-        .map_err(|e| Error::input(&path, format!("not a JSON object: {e}")))?;
-    let template = match map.get("chat_template") {
-        Some(Value::String(text)) => Some(text),
-        // Several by name; the one for a plain chat is called `default`.
-        Some(Value::Array(list)) => {
-            let default = list.iter().find(|entry| entry["name"] == "default").or(list.first());
-            match default.map(|entry| &entry["template"]) {
-                Some(Value::String(text)) => Some(text),
-                _ => None,
-            }
-        }
-        _ => None,
-    };
-    Ok(template.cloned())
 }

@@ -4,15 +4,17 @@
 //! A matrix of a BitNet that holds nothing but -s, 0 and s, packed or plain, becomes `ternary` with that very `s`. Other
 //! values are masters, quantized as in training: the scale is the mean magnitude (arXiv 2402.17764).
 
+mod chat;
 mod config;
 mod shards;
 
 use super::{Origin, ternary};
 use crate::arch::family::HEAD;
-use crate::checkpoint::{CONFIG_FILE, TOKENIZER_FILE};
+use crate::checkpoint::CONFIG_FILE;
 use crate::container::Dtype;
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
+use crate::tokenizer::Settings;
 use crate::{Card, Error, Recipe, Tokenizer, recipe};
 use config::{Quantization, ScaleUse};
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
@@ -36,6 +38,10 @@ struct Hub {
     bitnet: bool,
     /// What the scale of a packed matrix means; `None` where nothing may be packed.
     scale: Option<ScaleUse>,
+    /// Of the tokenizer.
+    settings: Settings,
+    /// The file of the chat template.
+    template: PathBuf,
     notices: Vec<String>,
 }
 
@@ -73,7 +79,17 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
         Quantization::None => (false, None),
     };
     card.trained_for = bitnet.then(|| "bitnet".to_string());
-    let mut hub = Hub { directory, shards, card, recipe: recipe::find(recipe)?, bitnet, scale, notices };
+    let mut hub = Hub {
+        directory,
+        shards,
+        card,
+        recipe: recipe::find(recipe)?,
+        bitnet,
+        scale,
+        settings: read.settings,
+        template: read.template,
+        notices,
+    };
     if read.quantization == Quantization::Bitnet(None) && hub.holds_masters()? {
         let config = hub.directory.join(CONFIG_FILE);
         let text =
@@ -198,7 +214,11 @@ impl Origin for Hub {
     }
 
     fn tokenizer(&self) -> Result<Tokenizer, Error> {
-        Tokenizer::load(&Tokenizer::find(&self.directory).unwrap_or_else(|| self.directory.join(TOKENIZER_FILE)))
+        Tokenizer::of_directory(&self.directory, &self.settings)
+    }
+
+    fn template_file(&self) -> Option<&Path> {
+        Some(&self.template)
     }
 
     fn notices(&self) -> &[String] {
