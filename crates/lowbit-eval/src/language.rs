@@ -27,6 +27,8 @@ pub struct Text {
     tokens: Vec<u32>,
     /// Bytes of the text that the predicted tokens stand for.
     bytes: u64,
+    /// Bytes of a limit that would have cut a character.
+    spared: usize,
     sha256: String,
 }
 
@@ -50,7 +52,8 @@ impl Text {
         let mut content = read::bytes(path, &Limits { bytes: MAX_BYTES, ..Limits::default() })?;
         let whole = content.len();
         content.truncate(limit.unwrap_or(usize::MAX));
-        if content.len() < whole && !takes_bytes(&tokenizer) {
+        let asked = content.len();
+        if asked < whole && !takes_bytes(&tokenizer) {
             content.truncate(character_end(&content));
         }
         let mut tokens = encode(&content, &tokenizer).map_err(|message| Error::input(path, message))?;
@@ -62,13 +65,14 @@ impl Text {
             return Err(Error::input(path, "is too short: there is no token to predict"));
         }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Text { name, tokens, bytes: content.len() as u64, sha256: sha256(&content) })
+        let spared = asked - content.len();
+        Ok(Text { name, tokens, bytes: content.len() as u64, spared, sha256: sha256(&content) })
     }
 
     /// A text that is tokens already: bytes, and the tokens between texts, which are predicted too.
     pub fn of_tokens(name: String, tokens: Vec<u32>) -> Self {
         let content: Vec<u8> = tokens.iter().filter_map(|token| u8::try_from(*token).ok()).collect();
-        Text { name, tokens, bytes: content.len() as u64, sha256: sha256(&content) }
+        Text { name, tokens, bytes: content.len() as u64, spared: 0, sha256: sha256(&content) }
     }
 
     /// Bytes that are predicted.
@@ -132,8 +136,12 @@ pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &C
         measures: measures(text, &predictions, &checkpoint.tokenizer()?),
         detail: Default::default(),
     };
+    let spared = match text.spared {
+        0 => String::new(),
+        n => format!(", {n} less than asked for so that no character is cut"),
+    };
     record.detail.note = Some(format!(
-        "{} bytes (SHA-256 {}) as {} tokens in windows of {context} that move on by {stride}; each token is predicted once, \
+        "{} bytes{spared} (SHA-256 {}) as {} tokens in windows of {context} that move on by {stride}; each token is predicted once, \
          beyond the first window with at least {} tokens before it",
         text.bytes,
         text.sha256,

@@ -205,19 +205,29 @@ impl Language {
         }
     }
 
-    /// Adds the documents of one file; those that end in the last `held_out` of its bytes are held out.
+    /// Adds the documents of one file; the lines that end in the last `held_out` of its bytes are held out. A line that would
+    /// hold out more than twice as much is cut, between characters.
     fn split(&self, content: &[u8], end: u32, texts: &mut Texts) {
-        let cut = content.len() - (content.len() as f64 * self.held_out) as usize;
-        let lines = content.split_inclusive(|b| *b == b'\n');
-        let (mut at, mut whole) = (0, [Vec::new(), Vec::new()]);
-        for line in lines {
+        let asked = (content.len() as f64 * self.held_out) as usize;
+        let (cut, mut at, mut whole) = (content.len() - asked, 0, [Vec::new(), Vec::new()]);
+        for line in content.split_inclusive(|b| *b == b'\n') {
+            let start = at;
             at += line.len();
-            let held = at > cut;
+            let parts = if at <= cut {
+                [line, &[]]
+            } else if start >= cut || content.len() - start <= 2 * asked {
+                [&[], line]
+            } else {
+                let begins = |at: &usize| line.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+                let (kept, held) = line.split_at((cut - start..line.len()).find(begins).unwrap_or(line.len()));
+                [kept, held]
+            };
             match self.documents {
                 Documents::Lines => {
-                    push(line.trim_ascii(), end, if held { &mut texts.held_out } else { &mut texts.train })
+                    push(parts[0].trim_ascii(), end, &mut texts.train);
+                    push(parts[1].trim_ascii(), end, &mut texts.held_out);
                 }
-                Documents::Files => whole[usize::from(held)].extend_from_slice(line),
+                Documents::Files => whole.iter_mut().zip(parts).for_each(|(whole, part)| whole.extend_from_slice(part)),
             }
         }
         push(&whole[0], end, &mut texts.train);
@@ -306,6 +316,27 @@ mod tests {
             for (documents, want) in [(Documents::Lines, lines), (Documents::Files, files)] {
                 language.documents = documents;
                 assert_eq!(parts(&language, content), want, "{documents:?} {held_out}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let mut language = parse(LANGUAGES[0], Path::new(BUILT_IN)).unwrap();
+        language.held_out = 0.05;
+        for documents in [Documents::Lines, Documents::Files] {
+            language.documents = documents;
+            for content in
+                ["x".repeat(1000), "é".repeat(500), "你".repeat(333), format!("a\n{}", "\u{1f600}".repeat(250))]
+            {
+                let mut texts = Texts { train: vec![257], held_out: vec![257] };
+                language.split(content.as_bytes(), 257, &mut texts);
+                let texts = [texts.train, texts.held_out].map(|tokens| {
+                    let bytes = tokens.iter().filter_map(|token| u8::try_from(*token).ok()).collect();
+                    String::from_utf8(bytes).expect("whole characters")
+                });
+                assert!((47..=50).contains(&texts[1].len()), "{documents:?} {} of {}", texts[1].len(), content.len());
+                assert_eq!(texts.concat().replace('\n', ""), content.replace('\n', ""));
             }
         }
     }
