@@ -1,6 +1,6 @@
 //! Shared, immutable bytes: a part of an allocation or of a mapped file.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::fs::File;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -40,11 +40,8 @@ impl Memory {
 /// bytes in it are gone.
 static CURRENT: Mutex<(Weak<Arena>, usize)> = Mutex::new((Weak::new(), 0));
 
-/// Memory whose parts have one owner each.
-struct Arena(UnsafeCell<memmap2::MmapMut>);
-
-// SAFETY: bytes are written through the cell by whoever took their range, before anyone else can know of it, and read after.
-unsafe impl Sync for Arena {}
+/// Memory whose parts have one owner each: no reference to all of it is made.
+type Arena = memmap2::MmapRaw;
 
 /// A range of an arena; nothing else refers to these bytes.
 struct Taken {
@@ -60,7 +57,7 @@ unsafe impl Sync for Taken {}
 
 impl AsRef<[u8]> for Taken {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: inside the arena, which is alive, and initialized.
+        // SAFETY: inside the arena, which is alive, and initialized; written through an exclusive reference only.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
@@ -72,20 +69,20 @@ impl Taken {
             return None;
         }
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = len.next_multiple_of(64);
+        let room = len.checked_next_multiple_of(64)?;
         let arena = match current.0.upgrade() {
-            Some(arena) if current.1 + room <= SHARED => arena,
+            Some(arena) if room <= SHARED - current.1.min(SHARED) => arena,
             _ => {
-                let map = large_pages(room.max(SHARED)).ok()?;
-                let arena = Arc::new(Arena(UnsafeCell::new(map)));
+                let arena = Arc::new(Arena::from(large_pages(room.max(SHARED)).ok()?));
                 *current = (Arc::downgrade(&arena), 0);
                 arena
             }
         };
         let at = current.1;
         current.1 += room;
-        // SAFETY: `at..at + room` is inside the map and is handed out just now, to nobody else.
-        let start = unsafe { (*arena.0.get()).as_ptr().cast_mut().add(at) };
+        assert!(current.1 <= arena.len(), "inside the arena");
+        // SAFETY: `at..at + room` is inside the map, as just checked, and is handed out just now, to nobody else.
+        let start = unsafe { arena.as_mut_ptr().add(at) };
         Some(Taken { _arena: arena, start, len })
     }
 

@@ -39,8 +39,10 @@ impl<'a> Mat<'a> {
     }
 
     fn check(&self, rows: usize, cols: usize, name: &str) {
-        let last = (rows.max(1) - 1) * self.row_stride + (cols.max(1) - 1) * self.col_stride;
-        assert!(rows * cols == 0 || last < self.data.len(), "{name} is shorter than [{rows}, {cols}]");
+        let end = |count: usize, stride: usize| count.saturating_sub(1).checked_mul(stride);
+        let last = end(rows, self.row_stride).zip(end(cols, self.col_stride)).and_then(|(r, c)| r.checked_add(c));
+        let inside = last.is_some_and(|last| last < self.data.len());
+        assert!(rows == 0 || cols == 0 || inside, "{name} is shorter than [{rows}, {cols}]");
     }
 }
 
@@ -51,10 +53,10 @@ impl<'a> Mat<'a> {
 /// When a view is shorter than its shape, or `c.len() != m * n`.
 #[allow(clippy::too_many_arguments)] // the arguments of BLAS
 pub fn gemm(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: Mat, accumulate: bool, c: &mut [f32]) {
-    assert_eq!(c.len(), m * n, "C is [m, n]");
+    assert_eq!(Some(c.len()), m.checked_mul(n), "C is [m, n]");
     a.check(m, k, "A");
     b.check(k, n, "B");
-    if m * n == 0 {
+    if c.is_empty() {
         return;
     }
     if k == 0 {
@@ -63,8 +65,9 @@ pub fn gemm(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: Mat, accumulate:
         }
         return;
     }
-    let panels = n.div_ceil(LANES);
-    let mut packed = scratch::take(panels * k * LANES * 4);
+    // B may be shorter than its shape says: strides can be 0.
+    let bytes = k.checked_mul(n.next_multiple_of(LANES)).and_then(|values| values.checked_mul(4));
+    let mut packed = scratch::take(bytes.expect("B fits into memory"));
     pack_panels(cpu, k, n, b, packed.floats());
     multiply(cpu, m, n, k, a, packed.floats(), accumulate, c);
 }
@@ -263,15 +266,14 @@ impl TileOp for Tile<'_> {
         let rows = block.tile_rows(self.i);
         let width = (block.n - self.panel * LANES).min(P * LANES);
         let load = block.accumulate || self.chunk.start > 0;
-        // SAFETY: the task owns these rows and columns of C.
-        let c = |r: usize| unsafe {
-            let start = (rows.start + r) * block.n + self.panel * LANES;
-            block.c.slice(start..start + width)
-        };
+        let start = rows.start * block.n + self.panel * LANES;
         if rows.len() == T && width == P * LANES {
-            // SAFETY: T rows of P panels of C, `n` apart.
-            return unsafe { self.run::<S, T, P>(s, c(0).as_mut_ptr(), block.n, load) };
+            let c = block.c.block(start, T, width, block.n);
+            // SAFETY: T rows of P panels of C, `n` apart and inside, as just checked; the task owns them.
+            return unsafe { self.run::<S, T, P>(s, c, block.n, load) };
         }
+        // SAFETY: the task owns these rows and columns of C.
+        let c = |r: usize| unsafe { block.c.slice(start + r * block.n..start + r * block.n + width) };
         let mut edge = [[[0.0f32; LANES]; P]; T];
         if load {
             for (r, edge) in edge.iter_mut().enumerate().take(rows.len()) {
@@ -288,7 +290,7 @@ impl TileOp for Tile<'_> {
 
 impl Tile<'_> {
     /// # Safety
-    /// `c` points to `T` rows of `P` panels, `stride` apart.
+    /// `c` points to `T` rows of `P` panels, `stride` apart, which nobody else accesses meanwhile.
     #[inline(always)]
     unsafe fn run<S: Simd, const T: usize, const P: usize>(&self, s: S, c: *mut f32, stride: usize, load: bool) {
         let (block, length) = (self.block, self.chunk.len());

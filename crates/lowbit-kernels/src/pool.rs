@@ -1,29 +1,41 @@
-//! A small thread pool: workers spin briefly, then park. Work is split into tasks that do not depend on the number of
-//! threads, so results do not either. Each thread begins with a range of its own, so that it reads memory in order and, job
-//! after job, the same part of it; one that is done takes over tasks of others.
+//! A small thread pool: workers spin briefly, yield for a while, then park. Work is split into tasks that do not depend on the
+//! number of threads, so results do not either. Each thread begins with a range of its own, so that it reads memory in order and,
+//! job after job, the same part of it; one that is done takes over tasks of others.
 
+use std::any::Any;
+use std::marker::PhantomData;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
-/// How long an idle worker spins before it parks, in turns of [`std::hint::spin_loop`].
-const SPINS: u32 = 20_000;
+/// Turns of [`std::hint::spin_loop`] while an idle thread waits, before it lets others have the CPU.
+const SPINS: u32 = 2_000;
+/// How often an idle worker then yields before it parks.
+const YIELDS: u32 = 1_000;
 
-type Job = &'static (dyn Fn(usize) + Sync);
+/// What the threads do together; lives on the stack of the calling thread.
+struct Job<'a> {
+    task: &'a (dyn Fn(usize) + Sync),
+    tasks: usize,
+    /// Of all jobs of the pool, wrapping; 0 is preceded by a reset of all shares.
+    number: u32,
+}
 
 /// Workers inside a job are counted in the low bits of [`Shared::state`], jobs opened and closed above them.
-const STEP: usize = 1 << 16;
+const STEP: u64 = 1 << 16;
+/// Threads of a pool at most: those inside a job must fit below [`STEP`].
+const MOST: usize = STEP as usize - 1;
 
 /// One line that moves between threads, and what they rarely touch on another.
 #[repr(align(128))]
 struct Shared {
     /// `STEP * (jobs opened + jobs closed) + workers inside`: a job is open while the quotient is odd.
-    state: AtomicUsize,
-    /// The two words of a [`Job`].
-    job: [AtomicUsize; 2],
-    tasks: AtomicUsize,
+    state: AtomicU64,
+    /// The job that is open; dangles while none is.
+    job: AtomicPtr<Job<'static>>,
     rare: Rare,
     /// One per thread, the calling one first.
     shares: Vec<Share>,
@@ -56,8 +68,9 @@ impl Share {
 struct Rare {
     /// Workers that are parked, or about to be.
     asleep: AtomicUsize,
-    panicked: AtomicBool,
     stop: AtomicBool,
+    /// What the first task that panicked panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 /// Threads that run the tasks of one job at a time.
@@ -66,7 +79,8 @@ pub struct Pool {
     /// Held while a job runs; a second job (nested or from another thread) runs inline.
     gate: Mutex<()>,
     workers: Vec<JoinHandle<()>>,
-    handles: Vec<Thread>,
+    /// The workers that are woken for a job: no more than there are CPUs for.
+    woken: Vec<Thread>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -75,24 +89,46 @@ impl std::fmt::Debug for Pool {
     }
 }
 
+/// Waits a little longer the more `turns` were waited; says whether to go on.
+fn wait_a_turn(turns: &mut u32) -> bool {
+    *turns = turns.saturating_add(1);
+    match *turns {
+        ..=SPINS => std::hint::spin_loop(),
+        _ => std::thread::yield_now(),
+    }
+    *turns < SPINS + YIELDS
+}
+
 impl Shared {
     /// Runs the tasks of one thread's range, then those that others have left.
-    fn work(&self, job: Job, number: u32, thread: usize, tasks: usize) {
+    fn work(&self, job: &Job, thread: usize) {
         let threads = self.shares.len();
+        // No product here can overflow: `run` limits the tasks.
+        let start = |owner: usize| (owner as u64 * job.tasks as u64 / threads as u64) as usize;
         for owner in (thread..threads).chain(0..thread) {
-            let range = owner * tasks / threads..(owner + 1) * tasks / threads;
-            while let Some(i) = self.shares[owner].take(number, range.len()) {
-                if catch_unwind(AssertUnwindSafe(|| job(range.start + i))).is_err() {
-                    self.rare.panicked.store(true, Ordering::Relaxed);
+            let range = start(owner)..start(owner + 1);
+            while let Some(i) = self.shares[owner].take(job.number, range.len()) {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (job.task)(range.start + i))) {
+                    self.keep(panic);
                 }
             }
         }
     }
 
+    /// Keeps the first panic of a job for the calling thread.
+    fn keep(&self, panic: Box<dyn Any + Send>) {
+        let mut kept = self.rare.panic.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            None => *kept = Some(panic),
+            // Not dropped: what a task panicked with may panic again when it is dropped.
+            Some(_) => std::mem::forget(panic),
+        }
+    }
+
     /// Waits for a job that is open and was not seen before; none when the pool ends.
-    fn wait(&self, seen: usize) -> Option<usize> {
-        let new = |state: usize| (state / STEP) % 2 == 1 && state / STEP != seen;
-        let mut spins = 0;
+    fn wait(&self, seen: u64) -> Option<u64> {
+        let new = |state: u64| (state / STEP) % 2 == 1 && state / STEP != seen;
+        let mut turns = 0;
         loop {
             let state = self.state.load(Ordering::Relaxed);
             if new(state) {
@@ -101,9 +137,7 @@ impl Shared {
             if self.rare.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            if spins < SPINS {
-                spins += 1;
-                std::hint::spin_loop();
+            if wait_a_turn(&mut turns) {
                 continue;
             }
             // Either this thread sees the new job, or the calling thread sees that it is asleep.
@@ -122,37 +156,56 @@ impl Shared {
                 continue;
             }
             seen = state / STEP;
-            let words = [self.job[0].load(Ordering::Relaxed), self.job[1].load(Ordering::Relaxed)];
-            // SAFETY: the words of the job that `Pool::run` published before it opened this state; it keeps the job alive,
-            // and publishes no other, until the state counts no worker inside.
-            let job: Job = unsafe { std::mem::transmute::<[usize; 2], Job>(words) };
-            self.work(job, seen as u32, thread, self.tasks.load(Ordering::Relaxed));
+            // SAFETY: this worker is inside the job that `Pool::run` published before it opened this state, as the exchange
+            // showed; until the state counts no worker inside, `run` keeps that job alive and in place, and publishes no other.
+            let job = unsafe { &*self.job.load(Ordering::Relaxed) };
+            self.work(job, thread);
             self.state.fetch_sub(1, Ordering::Release);
         }
     }
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the calling one included.
+    /// A pool of `threads` threads, the calling one included; of fewer, where the system does not start as many.
     pub fn new(threads: usize) -> Self {
-        let threads = threads.max(1);
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+        Pool::build(threads, cpus, |name, work| std::thread::Builder::new().name(name).spawn(work))
+    }
+
+    /// [`Pool::new`] on so many CPUs, with `start` for starting threads.
+    fn build(
+        threads: usize,
+        cpus: usize,
+        start: impl Fn(String, Box<dyn FnOnce() + Send>) -> std::io::Result<JoinHandle<()>>,
+    ) -> Self {
+        let (asked, mut begun) = (threads.clamp(1, MOST), Vec::new());
+        // Workers wait for what they share, whose size is the number of those that could be started.
+        for i in 1..asked {
+            let (send, receive) = std::sync::mpsc::sync_channel::<Arc<Shared>>(1);
+            let work = Box::new(move || {
+                if let Ok(shared) = receive.recv() {
+                    shared.worker(i);
+                }
+            });
+            match start(format!("lowbit-{i}"), work) {
+                Ok(worker) => begun.push((worker, send)),
+                Err(_) => break,
+            }
+        }
         let shared = Arc::new(Shared {
-            state: AtomicUsize::new(0),
-            job: [const { AtomicUsize::new(0) }; 2],
-            tasks: AtomicUsize::new(0),
-            rare: Rare { asleep: AtomicUsize::new(0), panicked: AtomicBool::new(false), stop: AtomicBool::new(false) },
-            shares: (0..threads).map(|_| Share(AtomicU64::new(0))).collect(),
+            state: AtomicU64::new(0),
+            job: AtomicPtr::new(ptr::null_mut()),
+            rare: Rare { asleep: AtomicUsize::new(0), stop: AtomicBool::new(false), panic: Mutex::new(None) },
+            shares: (0..=begun.len()).map(|_| Share(AtomicU64::new(0))).collect(),
         });
-        let workers: Vec<_> = (1..threads)
-            .map(|i| {
-                let shared = shared.clone();
-                let name = format!("lowbit-{i}");
-                let work = move || shared.worker(i);
-                std::thread::Builder::new().name(name).spawn(work).expect("a thread can be started")
-            })
-            .collect();
-        let handles = workers.iter().map(|w| w.thread().clone()).collect();
-        Pool { shared, gate: Mutex::new(()), workers, handles }
+        let share = |(worker, send): (JoinHandle<()>, std::sync::mpsc::SyncSender<_>)| {
+            // One that is gone all the same leaves its tasks to the others.
+            let _ = send.send(shared.clone());
+            worker
+        };
+        let workers: Vec<JoinHandle<()>> = begun.into_iter().map(share).collect();
+        let woken = workers.iter().take(cpus.saturating_sub(1)).map(|worker| worker.thread().clone()).collect();
+        Pool { shared, gate: Mutex::new(()), workers, woken }
     }
 
     /// Number of threads, the calling one included.
@@ -163,33 +216,52 @@ impl Pool {
     /// Calls `task(i)` once for each `i` in `0..tasks`, on any thread, and returns when all are done.
     ///
     /// # Panics
-    /// When a task panicked.
+    /// When a task panicked, with what the first one panicked with.
     pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        let gate = self.gate.try_lock();
-        if tasks <= 1 || self.workers.is_empty() || gate.is_err() {
+        let gate = match self.gate.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            Ok(gate) => Some(gate),
+            Err(TryLockError::Poisoned(gate)) => Some(gate.into_inner()),
+        };
+        if tasks <= 1 || self.workers.is_empty() || gate.is_none() {
             return (0..tasks).for_each(task);
         }
-        // SAFETY: the reference is only used between here and the end of the wait below, while `task` is borrowed: a
-        // worker takes it after it entered the open job, and has dropped it when it leaves.
-        let job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(task) };
-        // SAFETY: a reference to a trait object is two words.
-        let words = unsafe { std::mem::transmute::<Job, [usize; 2]>(job) };
-        let shared = &*self.shared;
-        shared.job[0].store(words[0], Ordering::Relaxed);
-        shared.job[1].store(words[1], Ordering::Relaxed);
-        shared.tasks.store(tasks, Ordering::Relaxed);
-        let number = (shared.state.fetch_add(STEP, Ordering::SeqCst) / STEP + 1) as u32;
-        if shared.rare.asleep.load(Ordering::SeqCst) > 0 {
-            self.handles.iter().for_each(Thread::unpark);
+        // Those taken of a range are counted in 32 bits.
+        const MOST_TASKS: usize = u32::MAX as usize;
+        if tasks <= MOST_TASKS {
+            return self.open(tasks, task);
         }
-        shared.work(job, number, 0, tasks);
+        for first in (0..tasks).step_by(MOST_TASKS) {
+            self.open(MOST_TASKS.min(tasks - first), &|i| task(first + i));
+        }
+    }
+
+    /// Runs a job of at most `u32::MAX` tasks; only whoever holds the gate may call it.
+    fn open(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        let shared = &*self.shared;
+        // No job is open, hence no worker inside: the state changes here only.
+        let number = (shared.state.load(Ordering::Relaxed) / STEP / 2) as u32;
+        if number == 0 {
+            shared.shares.iter().for_each(|share| share.0.store(0, Ordering::Relaxed));
+        }
+        let job = Job { task, tasks, number };
+        // The pointer outlives its lifetime in name only: see `Shared::worker`.
+        shared.job.store((&raw const job).cast_mut().cast(), Ordering::Relaxed);
+        shared.state.fetch_add(STEP, Ordering::SeqCst);
+        if shared.rare.asleep.load(Ordering::SeqCst) > 0 {
+            self.woken.iter().for_each(Thread::unpark);
+        }
+        shared.work(&job, 0);
         // A worker that has not come by now is not waited for: on a busy machine it may take long.
         let closed = shared.state.fetch_add(STEP, Ordering::Relaxed) + STEP;
+        let mut turns = 0;
         while shared.state.load(Ordering::Acquire) != closed / STEP * STEP {
-            std::hint::spin_loop();
+            wait_a_turn(&mut turns);
         }
-        drop(gate);
-        assert!(!shared.rare.panicked.swap(false, Ordering::Relaxed), "a task of the pool panicked");
+        let panic = shared.rare.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
     }
 
     /// Splits `rows` rows into chunks of `grain` rows and calls `f(range, parts)` for each, `parts` being the rows of the
@@ -205,16 +277,18 @@ impl Pool {
         f: impl Fn(Range<usize>, [&mut [T]; N]) + Sync,
     ) {
         for (buffer, width) in &buffers {
-            assert_eq!(buffer.len(), rows * width, "buffer of {rows} rows of {width}");
+            assert_eq!(Some(buffer.len()), rows.checked_mul(*width), "buffer of {rows} rows of {width}");
         }
         let grain = grain.max(1);
-        let raw = buffers.map(|(buffer, width)| (SendPtr(buffer.as_mut_ptr()), width));
+        let buffers = buffers.map(|(buffer, width)| (SharedMut::new(buffer), width));
         self.run(rows.div_ceil(grain), &|task| {
-            let range = task * grain..((task + 1) * grain).min(rows);
+            // A task that exists begins before the last row.
+            let start = task * grain;
+            let range = start..start.saturating_add(grain).min(rows);
             let parts = std::array::from_fn(|i| {
-                let (SendPtr(start), width) = raw[i];
-                // SAFETY: the length was checked, tasks have disjoint row ranges, and each task runs once.
-                unsafe { std::slice::from_raw_parts_mut(start.add(range.start * width), range.len() * width) }
+                let (buffer, width) = &buffers[i];
+                // SAFETY: tasks have disjoint ranges of rows, and each task runs once.
+                unsafe { buffer.slice(range.start * width..range.end * width) }
             });
             f(range, parts);
         });
@@ -223,14 +297,20 @@ impl Pool {
 
 /// A borrowed buffer whose disjoint parts tasks may take at the same time.
 pub(crate) struct SharedMut<'a, T> {
-    start: SendPtr<T>,
+    start: *mut T,
     len: usize,
-    borrow: std::marker::PhantomData<&'a mut [T]>,
+    borrow: PhantomData<&'a mut [T]>,
 }
+
+// SAFETY: it stands for an exclusive borrow of a slice of `T: Send`, of which no two threads have the same part: those who
+// take parts promise so.
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 
 impl<'a, T: Send> SharedMut<'a, T> {
     pub(crate) fn new(buffer: &'a mut [T]) -> Self {
-        SharedMut { start: SendPtr(buffer.as_mut_ptr()), len: buffer.len(), borrow: std::marker::PhantomData }
+        SharedMut { start: buffer.as_mut_ptr(), len: buffer.len(), borrow: PhantomData }
     }
 
     /// Elements of the buffer.
@@ -241,21 +321,23 @@ impl<'a, T: Send> SharedMut<'a, T> {
     /// A part of the buffer.
     ///
     /// # Safety
-    /// No two parts that live at the same time may overlap.
+    /// No two parts that live at the same time may overlap, nor a part and what is accessed through [`SharedMut::block`].
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "range inside the buffer");
         // SAFETY: inside the buffer as just checked; not aliased by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.0.add(range.start), range.len()) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+
+    /// Where a block of `rows` rows of `width` elements begins, `stride` apart, all of them inside the buffer.
+    pub(crate) fn block(&self, first: usize, rows: usize, width: usize, stride: usize) -> *mut T {
+        let last = rows.saturating_sub(1).checked_mul(stride).and_then(|end| end.checked_add(first));
+        let end = last.and_then(|last| last.checked_add(width));
+        assert!(end.is_some_and(|end| end <= self.len), "block inside the buffer");
+        // SAFETY: inside the buffer, as just checked.
+        unsafe { self.start.add(first) }
     }
 }
-
-#[derive(Clone, Copy)]
-struct SendPtr<T>(*mut T);
-// SAFETY: only used in `for_rows` to hand disjoint parts of exclusively borrowed buffers of `T: Send` to threads.
-unsafe impl<T: Send> Sync for SendPtr<T> {}
-// SAFETY: as for `Sync`.
-unsafe impl<T: Send> Send for SendPtr<T> {}
 
 impl Drop for Pool {
     fn drop(&mut self) {
@@ -264,5 +346,137 @@ impl Drop for Pool {
             worker.thread().unpark();
             let _ = worker.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pool whose workers are all woken, whatever the machine.
+    fn pool(threads: usize) -> Pool {
+        Pool::build(threads, usize::MAX, |name, work| std::thread::Builder::new().name(name).spawn(work))
+    }
+
+    /// How often each task ran.
+    fn counts(pool: &Pool, tasks: usize) -> Vec<usize> {
+        let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+        pool.run(tasks, &|i| {
+            counts[i].fetch_add(1, Ordering::Relaxed);
+        });
+        counts.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    #[test]
+    fn every_task_runs_once_under_stress() {
+        for threads in [2, 3, 8] {
+            let pool = pool(threads);
+            std::thread::scope(|scope| {
+                for caller in 0..3 {
+                    let pool = &pool;
+                    scope.spawn(move || {
+                        for job in 0..500 {
+                            let tasks = (job * 7 + caller * 31) % 70;
+                            assert!(counts(pool, tasks).iter().all(|count| *count == 1), "{tasks} tasks");
+                            if job % 100 == 0 {
+                                // Workers are parked by then.
+                                std::thread::sleep(std::time::Duration::from_millis(3));
+                            }
+                        }
+                    });
+                }
+            });
+            // Rows are written by many threads, within jobs that run inside others.
+            let mut rows = vec![0u64; 997 * 3];
+            for _ in 0..50 {
+                pool.for_rows(997, 10, [(&mut rows[..], 3)], |range, [part]| {
+                    assert_eq!(counts(&pool, 3), [1; 3]);
+                    range
+                        .zip(part.chunks_exact_mut(3))
+                        .for_each(|(i, row)| row.iter_mut().for_each(|v| *v += i as u64));
+                });
+            }
+            assert!(rows.chunks_exact(3).enumerate().all(|(i, row)| row == [50 * i as u64; 3]));
+        }
+    }
+
+    #[test]
+    fn a_pool_runs_with_the_threads_that_could_be_started() {
+        for started in [0, 1, 5] {
+            let left = std::cell::Cell::new(started);
+            let pool = Pool::build(64, 64, |name, work| match left.get() {
+                0 => Err(std::io::ErrorKind::WouldBlock.into()),
+                more => {
+                    left.set(more - 1);
+                    std::thread::Builder::new().name(name).spawn(work)
+                }
+            });
+            assert_eq!(pool.threads(), started + 1);
+            assert_eq!(counts(&pool, 100), [1; 100]);
+        }
+        assert_eq!(Pool::build(usize::MAX, 2, |_, _| Err(std::io::ErrorKind::WouldBlock.into())).threads(), 1);
+    }
+
+    #[test]
+    fn no_more_workers_are_woken_than_there_are_cpus() {
+        let start = |name, work| std::thread::Builder::new().name(name).spawn(work);
+        for (cpus, woken) in [(1, 0), (2, 1), (200, 63)] {
+            let pool = Pool::build(64, cpus, start);
+            assert_eq!((pool.threads(), pool.woken.len()), (64, woken), "{cpus} CPUs");
+            assert!((0..100).all(|_| counts(&pool, 80) == [1; 80]));
+        }
+    }
+
+    #[test]
+    fn numbers_of_jobs_begin_again() {
+        let pool = pool(3);
+        pool.run(9, &|_| {});
+        // As after 2^32 - 2 jobs; what the shares hold is of a job that will have the same number.
+        pool.shared.state.store(STEP * 2 * ((1 << 32) - 2), Ordering::SeqCst);
+        for _ in 0..4 {
+            assert_eq!(counts(&pool, 9), [1; 9]);
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_survives() {
+        /// Panics when it is dropped, as what a task panics with may.
+        struct Twice;
+        impl Drop for Twice {
+            fn drop(&mut self) {
+                if !std::thread::panicking() {
+                    panic!("again");
+                }
+            }
+        }
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let pool = pool(3);
+        for tasks in [1, 50] {
+            let all = catch_unwind(AssertUnwindSafe(|| pool.run(tasks, &|_| std::panic::panic_any(Twice))));
+            let panic = all.expect_err("all tasks panicked");
+            assert!(panic.is::<Twice>());
+            std::mem::forget(panic);
+            let one = catch_unwind(AssertUnwindSafe(|| pool.run(tasks, &|i| assert_ne!(i, tasks - 1, "the last one"))));
+            let text = one.expect_err("one task panicked");
+            assert!(text.downcast_ref::<String>().is_some_and(|text| text.contains("the last one")));
+            assert_eq!(counts(&pool, 50), [1; 50]);
+            assert!(pool.gate.try_lock().is_ok_and(|_| true) || pool.gate.is_poisoned());
+        }
+        std::panic::set_hook(hook);
+    }
+
+    #[test]
+    fn shapes_whose_size_overflows_are_refused() {
+        let pool = pool(2);
+        let refused = catch_unwind(AssertUnwindSafe(|| {
+            pool.for_rows(1 << 63, 1 << 62, [(&mut [0u8; 0][..], 2)], |_, [_]| {});
+        }));
+        assert!(refused.is_err());
+        let ran = AtomicUsize::new(0);
+        pool.for_rows(usize::MAX, 1 << 62, [(&mut [0u8; 0][..], 0)], |range, [_]| {
+            ran.fetch_add(range.len(), Ordering::Relaxed);
+        });
+        assert_eq!(ran.into_inner(), usize::MAX);
     }
 }
