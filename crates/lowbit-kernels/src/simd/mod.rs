@@ -100,9 +100,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     type I: Copy;
     /// Number of 16-lane accumulators that fit the registers.
     const ACCUMULATORS: usize;
+    /// Whether decoded weights of a tile fit the registers beside its sums.
+    const MANY_REGISTERS: bool = false;
     /// Most activation rows of a register tile.
     const TILE_ROWS: usize;
-    /// The same where every sum has a total beside it.
+    /// Most activation rows of a register tile whose sums of a group are added to totals in registers.
     const GROUP_ROWS: usize;
     /// Panels beside each other in a register tile of [`Simd::TILE_ROWS`] rows.
     const TILE_PANELS: usize;
@@ -126,7 +128,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_f16(self, p: *const u16) -> Self::F;
     /// 16 signed bytes, widened.
     unsafe fn load_i8(self, p: *const i8) -> Self::I;
-    /// Stores the low byte of each lane: 16 bytes. Lanes must lie in -128..=127.
+    /// Stores each lane as a signed byte: 16 bytes. What a lane outside -128..=127 becomes differs between instruction sets.
     unsafe fn store_i8(self, p: *mut i8, v: Self::I);
     /// Asks the cache for the line at `p`; any address is allowed.
     fn prefetch(self, p: *const u8);
@@ -153,7 +155,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn abs(self, a: Self::F) -> Self::F;
     /// Square root.
     fn sqrt(self, a: Self::F) -> Self::F;
-    /// Nearest integer, halves to even. Lanes must fit i32.
+    /// Nearest integer, halves to even. What NaN or a lane that does not fit i32 becomes differs between instruction sets.
     fn round_i(self, a: Self::F) -> Self::I;
     /// i32 to f32, rounded to nearest even.
     fn to_f(self, a: Self::I) -> Self::F;

@@ -139,10 +139,17 @@ functions! {
     smaller(a, b: float32x4_t) vbslq_f32(vcltq_f32(a, b), a, b);
 }
 
+/// Evaluates operations on registers alone.
+macro_rules! registers {
+    ($operations:expr) => {
+        // SAFETY: no memory is accessed, and the value of the type, of which these are methods, proves the instructions.
+        unsafe { $operations }
+    };
+}
+
 macro_rules! quad {
     ($name:ident, $dot:path, $dot_small:path) => {
-        // SAFETY of all blocks: the value of the type proves the instructions; pointers by the contract of the trait.
-        #[allow(clippy::undocumented_unsafe_blocks, unused_unsafe)] // some of the functions named are safe
+        #[allow(unused_unsafe)] // some of the functions named are safe
         impl Simd for $name {
             type F = [float32x4_t; 4];
             type I = [int32x4_t; 4];
@@ -154,27 +161,33 @@ macro_rules! quad {
 
             #[inline(always)]
             unsafe fn load(self, p: *const f32) -> Self::F {
+                // SAFETY: 16 f32 are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { p.cast::<Self::F>().read_unaligned() }
             }
             #[inline(always)]
             unsafe fn store(self, p: *mut f32, v: Self::F) {
+                // SAFETY: 16 f32 are writable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { p.cast::<Self::F>().write_unaligned(v) }
             }
             #[inline(always)]
             unsafe fn load_i(self, p: *const u8) -> Self::I {
+                // SAFETY: 64 bytes are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { p.cast::<Self::I>().read_unaligned() }
             }
             #[inline(always)]
             unsafe fn store_i(self, p: *mut u8, v: Self::I) {
+                // SAFETY: 64 bytes are writable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { p.cast::<Self::I>().write_unaligned(v) }
             }
             #[inline(always)]
             unsafe fn load_f16(self, p: *const u16) -> Self::F {
+                // SAFETY: 16 halves are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 let [a, b] = unsafe { p.cast::<[uint16x8_t; 2]>().read_unaligned() };
                 [widen_low(a), widen_high(a), widen_low(b), widen_high(b)]
             }
             #[inline(always)]
             unsafe fn load_i8(self, p: *const i8) -> Self::I {
+                // SAFETY: 16 bytes are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe {
                     let bytes = p.cast::<int8x16_t>().read_unaligned();
                     let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
@@ -183,6 +196,7 @@ macro_rules! quad {
             }
             #[inline(always)]
             unsafe fn store_i8(self, p: *mut i8, v: Self::I) {
+                // SAFETY: 16 bytes are writable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe {
                     let [low, high] =
                         from_fn(|i| vmovn_s16(vcombine_s16(vmovn_s32(v[2 * i]), vmovn_s32(v[2 * i + 1]))));
@@ -191,20 +205,21 @@ macro_rules! quad {
             }
             #[inline(always)]
             fn prefetch(self, p: *const u8) {
+                // SAFETY: a hint, for which any address will do; the type proves the instruction.
                 unsafe { asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags)) }
             }
 
             #[inline(always)]
             fn splat(self, v: f32) -> Self::F {
-                unsafe { [vdupq_n_f32(v); 4] }
+                registers!([vdupq_n_f32(v); 4])
             }
             #[inline(always)]
             fn splat_i(self, v: i32) -> Self::I {
-                unsafe { [vdupq_n_s32(v); 4] }
+                registers!([vdupq_n_s32(v); 4])
             }
             #[inline(always)]
             fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-                from_fn(|i| unsafe { vfmaq_f32(c[i], a[i], b[i]) })
+                from_fn(|i| registers!(vfmaq_f32(c[i], a[i], b[i])))
             }
             quad!(binary F: add vaddq_f32, sub vsubq_f32, mul vmulq_f32, div vdivq_f32, max larger, min smaller);
             quad!(binary I: add_i vaddq_s32, sub_i vsubq_s32, and vandq_s32, or vorrq_s32, xor veorq_s32,
@@ -215,7 +230,7 @@ macro_rules! quad {
 
             #[inline(always)]
             fn lookup(self, table: Self::F, idx: Self::I) -> Self::F {
-                unsafe {
+                registers!({
                     let [a, b, c, d] = table.map(|v| vreinterpretq_u8_f32(v));
                     idx.map(|i| {
                         // Byte j of a lane asks for byte 4 i + j of the table.
@@ -223,45 +238,45 @@ macro_rules! quad {
                         let at = vmlaq_s32(vdupq_n_s32(0x0302_0100), i, vdupq_n_s32(0x0404_0404));
                         vreinterpretq_f32_u8(vqtbl4q_u8(uint8x16x4_t(a, b, c, d), vreinterpretq_u8_s32(at)))
                     })
-                }
+                })
             }
 
             #[inline(always)]
             fn shr<const N: u32>(self, a: Self::I) -> Self::I {
-                unsafe {
+                registers!({
                     let right = vdupq_n_s32(-(N as i32));
                     a.map(|v| vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), right)))
-                }
+                })
             }
             #[inline(always)]
             fn sar<const N: u32>(self, a: Self::I) -> Self::I {
-                unsafe { a.map(|v| vshlq_s32(v, vdupq_n_s32(-(N as i32)))) }
+                registers!(a.map(|v| vshlq_s32(v, vdupq_n_s32(-(N as i32)))))
             }
             #[inline(always)]
             fn shl<const N: u32>(self, a: Self::I) -> Self::I {
-                unsafe { a.map(|v| vshlq_s32(v, vdupq_n_s32(N as i32))) }
+                registers!(a.map(|v| vshlq_s32(v, vdupq_n_s32(N as i32))))
             }
 
             #[inline(always)]
             fn dot(self, acc: Self::I, u: Self::I, s: Self::I) -> Self::I {
-                from_fn(|i| unsafe { $dot(acc[i], u[i], s[i]) })
+                from_fn(|i| registers!($dot(acc[i], u[i], s[i])))
             }
             #[inline(always)]
             fn dot_small(self, acc: Self::I, u: Self::I, s: Self::I) -> Self::I {
-                from_fn(|i| unsafe { $dot_small(acc[i], u[i], s[i]) })
+                from_fn(|i| registers!($dot_small(acc[i], u[i], s[i])))
             }
         }
     };
     (binary $ty:ident: $($method:ident $function:ident),*) => {
         $(#[inline(always)]
         fn $method(self, a: Self::$ty, b: Self::$ty) -> Self::$ty {
-            from_fn(|i| unsafe { $function(a[i], b[i]) })
+            from_fn(|i| registers!($function(a[i], b[i])))
         })*
     };
     (unary $from:ident $to:ident: $($method:ident $function:ident),*) => {
         $(#[inline(always)]
         fn $method(self, a: Self::$from) -> Self::$to {
-            a.map(|v| unsafe { $function(v) })
+            a.map(|v| registers!($function(v)))
         })*
     };
 }

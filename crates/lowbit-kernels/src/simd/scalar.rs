@@ -35,8 +35,6 @@ fn bytes(a: [i32; LANES], b: [i32; LANES], f: impl Fn(u8, u8) -> u8) -> [i32; LA
     })
 }
 
-// SAFETY of all pointer methods: the contract of the trait.
-#[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Scalar {
     type F = [f32; LANES];
     type I = [i32; LANES];
@@ -48,30 +46,37 @@ impl Simd for Scalar {
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
+        // SAFETY: 16 f32 are readable at `p` by the contract, at any alignment.
         unsafe { p.cast::<Self::F>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: Self::F) {
+        // SAFETY: 16 f32 are writable at `p` by the contract, at any alignment.
         unsafe { p.cast::<Self::F>().write_unaligned(v) }
     }
     #[inline(always)]
     unsafe fn load_i(self, p: *const u8) -> Self::I {
+        // SAFETY: 64 bytes are readable at `p` by the contract, at any alignment.
         map(unsafe { p.cast::<[[u8; 4]; LANES]>().read_unaligned() }, i32::from_le_bytes)
     }
     #[inline(always)]
     unsafe fn store_i(self, p: *mut u8, v: Self::I) {
+        // SAFETY: 64 bytes are writable at `p` by the contract, at any alignment.
         unsafe { p.cast::<[[u8; 4]; LANES]>().write_unaligned(map(v, i32::to_le_bytes)) }
     }
     #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> Self::F {
+        // SAFETY: 16 halves are readable at `p` by the contract, at any alignment.
         map(unsafe { p.cast::<[u16; LANES]>().read_unaligned() }, |h| half::f16::from_bits(h).to_f32())
     }
     #[inline(always)]
     unsafe fn load_i8(self, p: *const i8) -> Self::I {
+        // SAFETY: 16 bytes are readable at `p` by the contract, at any alignment.
         map(unsafe { p.cast::<[i8; LANES]>().read_unaligned() }, i32::from)
     }
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: Self::I) {
+        // SAFETY: 16 bytes are writable at `p` by the contract, at any alignment.
         unsafe { p.cast::<[i8; LANES]>().write_unaligned(map(v, |x| x as i8)) }
     }
     #[inline(always)]

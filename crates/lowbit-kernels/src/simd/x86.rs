@@ -73,10 +73,16 @@ fn unknown_512(mut v: __m512i) -> __m512i {
     v
 }
 
+/// Evaluates operations on registers alone.
+macro_rules! registers {
+    ($operations:expr) => {
+        // SAFETY: no memory is accessed, and the value of the type, of which these are methods, proves the instructions.
+        unsafe { $operations }
+    };
+}
+
 macro_rules! pair {
     ($name:ident, $fast:literal, $dot:path, $dot_small:path) => {
-        // SAFETY of all blocks: the value of the type proves the instructions; pointers by the contract of the trait.
-        #[allow(clippy::undocumented_unsafe_blocks)]
         impl Simd for $name {
             type F = [__m256; 2];
             type I = [__m256i; 2];
@@ -89,10 +95,12 @@ macro_rules! pair {
 
             #[inline(always)]
             unsafe fn load(self, p: *const f32) -> Self::F {
+                // SAFETY: 16 f32 are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
             }
             #[inline(always)]
             unsafe fn store(self, p: *mut f32, v: Self::F) {
+                // SAFETY: 16 f32 are writable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe {
                     _mm256_storeu_ps(p, v[0]);
                     _mm256_storeu_ps(p.add(8), v[1]);
@@ -100,10 +108,12 @@ macro_rules! pair {
             }
             #[inline(always)]
             unsafe fn load_i(self, p: *const u8) -> Self::I {
+                // SAFETY: 64 bytes are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] }
             }
             #[inline(always)]
             unsafe fn store_i(self, p: *mut u8, v: Self::I) {
+                // SAFETY: 64 bytes are writable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe {
                     _mm256_storeu_si256(p.cast(), v[0]);
                     _mm256_storeu_si256(p.add(32).cast(), v[1]);
@@ -111,12 +121,14 @@ macro_rules! pair {
             }
             #[inline(always)]
             unsafe fn load_f16(self, p: *const u16) -> Self::F {
+                // SAFETY: 16 halves are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe {
                     [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))]
                 }
             }
             #[inline(always)]
             unsafe fn load_i8(self, p: *const i8) -> Self::I {
+                // SAFETY: 16 bytes are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe {
                     let bytes = _mm_loadu_si128(p.cast());
                     [_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes))]
@@ -124,6 +136,7 @@ macro_rules! pair {
             }
             #[inline(always)]
             unsafe fn store_i8(self, p: *mut i8, v: Self::I) {
+                // SAFETY: 16 bytes are writable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe {
                     let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(v[0], v[1]));
                     let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
@@ -132,20 +145,21 @@ macro_rules! pair {
             }
             #[inline(always)]
             fn prefetch(self, p: *const u8) {
+                // SAFETY: a hint, for which any address will do; the type proves the instruction.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
             }
 
             #[inline(always)]
             fn splat(self, v: f32) -> Self::F {
-                unsafe { [_mm256_set1_ps(v); 2] }
+                registers!([_mm256_set1_ps(v); 2])
             }
             #[inline(always)]
             fn splat_i(self, v: i32) -> Self::I {
-                unsafe { [_mm256_set1_epi32(v); 2] }
+                registers!([_mm256_set1_epi32(v); 2])
             }
             #[inline(always)]
             fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-                unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+                registers!([_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])])
             }
             pair!(binary F: add _mm256_add_ps, sub _mm256_sub_ps, mul _mm256_mul_ps, div _mm256_div_ps,
                 max _mm256_max_ps, min _mm256_min_ps);
@@ -153,72 +167,72 @@ macro_rules! pair {
                 xor _mm256_xor_si256, add_b _mm256_add_epi8, subs_b _mm256_subs_epu8, avg_b _mm256_avg_epu8);
             #[inline(always)]
             fn triple_b(self, a: Self::I) -> Self::I {
-                let a = unsafe { a.map(|v| unknown_256(v)) };
+                let a = registers!(a.map(|v| unknown_256(v)));
                 self.add_b(a, self.add_b(a, a))
             }
             #[inline(always)]
             fn abs(self, a: Self::F) -> Self::F {
-                unsafe { a.map(|v| _mm256_andnot_ps(_mm256_set1_ps(-0.0), v)) }
+                registers!(a.map(|v| _mm256_andnot_ps(_mm256_set1_ps(-0.0), v)))
             }
             #[inline(always)]
             fn sqrt(self, a: Self::F) -> Self::F {
-                unsafe { [_mm256_sqrt_ps(a[0]), _mm256_sqrt_ps(a[1])] }
+                registers!([_mm256_sqrt_ps(a[0]), _mm256_sqrt_ps(a[1])])
             }
             #[inline(always)]
             fn round_i(self, a: Self::F) -> Self::I {
-                unsafe { [_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1])] }
+                registers!([_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1])])
             }
             #[inline(always)]
             fn to_f(self, a: Self::I) -> Self::F {
-                unsafe { [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])] }
+                registers!([_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])])
             }
             #[inline(always)]
             fn as_f(self, a: Self::I) -> Self::F {
-                unsafe { [_mm256_castsi256_ps(a[0]), _mm256_castsi256_ps(a[1])] }
+                registers!([_mm256_castsi256_ps(a[0]), _mm256_castsi256_ps(a[1])])
             }
             #[inline(always)]
             fn as_i(self, a: Self::F) -> Self::I {
-                unsafe { [_mm256_castps_si256(a[0]), _mm256_castps_si256(a[1])] }
+                registers!([_mm256_castps_si256(a[0]), _mm256_castps_si256(a[1])])
             }
             #[inline(always)]
             fn lookup(self, table: Self::F, idx: Self::I) -> Self::F {
-                unsafe {
+                registers!({
                     idx.map(|i| {
                         let low = _mm256_permutevar8x32_ps(table[0], i);
                         let high = _mm256_permutevar8x32_ps(table[1], i);
                         // Bit 3 of the index becomes the sign bit that selects the half.
                         _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(i)))
                     })
-                }
+                })
             }
 
             #[inline(always)]
             fn shr<const N: u32>(self, a: Self::I) -> Self::I {
-                unsafe { a.map(|v| _mm256_srl_epi32(v, _mm_cvtsi32_si128(N as i32))) }
+                registers!(a.map(|v| _mm256_srl_epi32(v, _mm_cvtsi32_si128(N as i32))))
             }
             #[inline(always)]
             fn sar<const N: u32>(self, a: Self::I) -> Self::I {
-                unsafe { a.map(|v| _mm256_sra_epi32(v, _mm_cvtsi32_si128(N as i32))) }
+                registers!(a.map(|v| _mm256_sra_epi32(v, _mm_cvtsi32_si128(N as i32))))
             }
             #[inline(always)]
             fn shl<const N: u32>(self, a: Self::I) -> Self::I {
-                unsafe { a.map(|v| _mm256_sll_epi32(v, _mm_cvtsi32_si128(N as i32))) }
+                registers!(a.map(|v| _mm256_sll_epi32(v, _mm_cvtsi32_si128(N as i32))))
             }
 
             #[inline(always)]
             fn dot(self, acc: Self::I, u: Self::I, s: Self::I) -> Self::I {
-                unsafe { [$dot(acc[0], u[0], s[0]), $dot(acc[1], u[1], s[1])] }
+                registers!([$dot(acc[0], u[0], s[0]), $dot(acc[1], u[1], s[1])])
             }
             #[inline(always)]
             fn dot_small(self, acc: Self::I, u: Self::I, s: Self::I) -> Self::I {
-                unsafe { [$dot_small(acc[0], u[0], s[0]), $dot_small(acc[1], u[1], s[1])] }
+                registers!([$dot_small(acc[0], u[0], s[0]), $dot_small(acc[1], u[1], s[1])])
             }
         }
     };
     (binary $ty:ident: $($method:ident $intrinsic:ident),*) => {
         $(#[inline(always)]
         fn $method(self, a: Self::$ty, b: Self::$ty) -> Self::$ty {
-            unsafe { [$intrinsic(a[0], b[0]), $intrinsic(a[1], b[1])] }
+            registers!([$intrinsic(a[0], b[0]), $intrinsic(a[1], b[1])])
         })*
     };
 }
@@ -228,12 +242,11 @@ pair!(AvxVnni, true, dot_vnni_256, dot_vnni_256);
 
 macro_rules! single {
     ($name:ident { $($extra:item)* }) => {
-        // SAFETY of all blocks: the value of the type proves the instructions; pointers by the contract of the trait.
-        #[allow(clippy::undocumented_unsafe_blocks)]
         impl Simd for $name {
             type F = __m512;
             type I = __m512i;
             const ACCUMULATORS: usize = 28;
+            const MANY_REGISTERS: bool = true;
             const TILE_ROWS: usize = 14;
             const GROUP_ROWS: usize = 6;
             const TILE_PANELS: usize = 2;
@@ -242,54 +255,62 @@ macro_rules! single {
 
             #[inline(always)]
             fn sum_i(self, v: Self::I) -> i32 {
-                unsafe { _mm512_reduce_add_epi32(v) }
+                registers!(_mm512_reduce_add_epi32(v))
             }
             $($extra)*
 
             #[inline(always)]
             unsafe fn load(self, p: *const f32) -> __m512 {
+                // SAFETY: 16 f32 are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { _mm512_loadu_ps(p) }
             }
             #[inline(always)]
             unsafe fn store(self, p: *mut f32, v: __m512) {
+                // SAFETY: 16 f32 are writable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { _mm512_storeu_ps(p, v) }
             }
             #[inline(always)]
             unsafe fn load_i(self, p: *const u8) -> __m512i {
+                // SAFETY: 64 bytes are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { _mm512_loadu_si512(p.cast()) }
             }
             #[inline(always)]
             unsafe fn store_i(self, p: *mut u8, v: __m512i) {
+                // SAFETY: 64 bytes are writable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { _mm512_storeu_si512(p.cast(), v) }
             }
             #[inline(always)]
             unsafe fn load_f16(self, p: *const u16) -> __m512 {
+                // SAFETY: 16 halves are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
             }
             #[inline(always)]
             unsafe fn load_i8(self, p: *const i8) -> __m512i {
+                // SAFETY: 16 bytes are readable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())) }
             }
             #[inline(always)]
             unsafe fn store_i8(self, p: *mut i8, v: __m512i) {
+                // SAFETY: 16 bytes are writable at `p` by the contract, at any alignment, and the type proves the instructions.
                 unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(v)) }
             }
             #[inline(always)]
             fn prefetch(self, p: *const u8) {
+                // SAFETY: a hint, for which any address will do; the type proves the instruction.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
             }
 
             #[inline(always)]
             fn splat(self, v: f32) -> __m512 {
-                unsafe { _mm512_set1_ps(v) }
+                registers!(_mm512_set1_ps(v))
             }
             #[inline(always)]
             fn splat_i(self, v: i32) -> __m512i {
-                unsafe { _mm512_set1_epi32(v) }
+                registers!(_mm512_set1_epi32(v))
             }
             #[inline(always)]
             fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-                unsafe { _mm512_fmadd_ps(a, b, c) }
+                registers!(_mm512_fmadd_ps(a, b, c))
             }
             single!(binary __m512: add _mm512_add_ps, sub _mm512_sub_ps, mul _mm512_mul_ps, div _mm512_div_ps,
                 max _mm512_max_ps, min _mm512_min_ps);
@@ -297,60 +318,60 @@ macro_rules! single {
                 or _mm512_or_si512, xor _mm512_xor_si512, add_b _mm512_add_epi8, subs_b _mm512_subs_epu8, avg_b _mm512_avg_epu8);
             #[inline(always)]
             fn triple_b(self, a: __m512i) -> __m512i {
-                let a = unsafe { unknown_512(a) };
+                let a = registers!(unknown_512(a));
                 self.add_b(a, self.add_b(a, a))
             }
             #[inline(always)]
             fn abs(self, a: __m512) -> __m512 {
-                unsafe { _mm512_abs_ps(a) }
+                registers!(_mm512_abs_ps(a))
             }
             #[inline(always)]
             fn sqrt(self, a: __m512) -> __m512 {
-                unsafe { _mm512_sqrt_ps(a) }
+                registers!(_mm512_sqrt_ps(a))
             }
             #[inline(always)]
             fn round_i(self, a: __m512) -> __m512i {
-                unsafe { _mm512_cvtps_epi32(a) }
+                registers!(_mm512_cvtps_epi32(a))
             }
             #[inline(always)]
             fn to_f(self, a: __m512i) -> __m512 {
-                unsafe { _mm512_cvtepi32_ps(a) }
+                registers!(_mm512_cvtepi32_ps(a))
             }
             #[inline(always)]
             fn as_f(self, a: __m512i) -> __m512 {
-                unsafe { _mm512_castsi512_ps(a) }
+                registers!(_mm512_castsi512_ps(a))
             }
             #[inline(always)]
             fn as_i(self, a: __m512) -> __m512i {
-                unsafe { _mm512_castps_si512(a) }
+                registers!(_mm512_castps_si512(a))
             }
             #[inline(always)]
             fn lookup(self, table: __m512, idx: __m512i) -> __m512 {
-                unsafe { _mm512_permutexvar_ps(idx, table) }
+                registers!(_mm512_permutexvar_ps(idx, table))
             }
 
             #[inline(always)]
             fn shr<const N: u32>(self, a: __m512i) -> __m512i {
-                unsafe { _mm512_srli_epi32::<N>(a) }
+                registers!(_mm512_srli_epi32::<N>(a))
             }
             #[inline(always)]
             fn sar<const N: u32>(self, a: __m512i) -> __m512i {
-                unsafe { _mm512_srai_epi32::<N>(a) }
+                registers!(_mm512_srai_epi32::<N>(a))
             }
             #[inline(always)]
             fn shl<const N: u32>(self, a: __m512i) -> __m512i {
-                unsafe { _mm512_slli_epi32::<N>(a) }
+                registers!(_mm512_slli_epi32::<N>(a))
             }
             #[inline(always)]
             fn dot(self, acc: __m512i, u: __m512i, s: __m512i) -> __m512i {
-                unsafe { _mm512_dpbusd_epi32(acc, u, s) }
+                registers!(_mm512_dpbusd_epi32(acc, u, s))
             }
         }
     };
     (binary $ty:ty: $($method:ident $intrinsic:ident),*) => {
         $(#[inline(always)]
         fn $method(self, a: $ty, b: $ty) -> $ty {
-            unsafe { $intrinsic(a, b) }
+            registers!($intrinsic(a, b))
         })*
     };
 }
@@ -360,6 +381,6 @@ single!(Avx512Bf16 {
     const FAST_BF16: bool = true;
     #[inline(always)]
     fn dot_bf16(self, acc: __m512, a: __m512i, b: __m512i) -> __m512 {
-        unsafe { _mm512_dpbf16_ps(acc, std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b)) }
+        registers!(_mm512_dpbf16_ps(acc, std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b)))
     }
 });
