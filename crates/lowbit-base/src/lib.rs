@@ -7,6 +7,7 @@ pub mod error;
 pub mod file;
 pub mod name;
 mod random;
+pub mod testing;
 mod text;
 
 pub use error::{Error, Kind};

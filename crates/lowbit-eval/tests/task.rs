@@ -11,13 +11,7 @@ use tempfile::TempDir;
 
 /// The directory of real data sets, when there is one.
 fn data() -> Option<PathBuf> {
-    let near = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data");
-    let dir = std::env::var_os("LOWBIT_DATA").map_or(near.into(), PathBuf::from);
-    let found = dir.join("ag_news").is_dir();
-    if !found {
-        println!("skipped: no data");
-    }
-    found.then_some(dir)
+    lowbit_base::testing::data("ag_news").and_then(|folder| Some(folder.parent()?.to_path_buf()))
 }
 
 fn accuracy(answers: &[u16], truths: &[u16]) -> f64 {

@@ -36,6 +36,15 @@ macro_rules! isas {
                 match self { $(Isa::$name => &[$($feature),*],)* }
             }
 
+            /// Whether it is compiled for this architecture.
+            pub fn is_compiled(self) -> bool {
+                match self {
+                    $($(#[cfg($cfg)])? Isa::$name => true,)*
+                    #[allow(unreachable_patterns)]
+                    _ => false,
+                }
+            }
+
             fn detect(self) -> bool {
                 match self {
                     $($(#[cfg($cfg)])? Isa::$name => true $(&& detected!($feature))*,)*

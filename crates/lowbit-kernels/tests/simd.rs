@@ -1,5 +1,6 @@
 //! Every vector operation gives the bits of the scalar one on every instruction set, special values included.
 
+use lowbit_base::testing::{Need, skipped};
 use lowbit_kernels::simd::LANES;
 use lowbit_kernels::{Isa, Op, Simd};
 
@@ -135,4 +136,12 @@ fn every_operation_gives_the_bits_of_the_scalar_one() {
         }
     }
     println!("instruction sets: {:?}", Isa::available());
+}
+
+/// Other tests of this crate go through the instruction sets that are there; this one tells which are not.
+#[test]
+fn instruction_sets_that_this_cpu_lacks_are_told() {
+    for isa in Isa::ALL.iter().filter(|isa| isa.is_compiled() && !isa.is_available()) {
+        skipped(Need::Isas, &format!("this CPU lacks `{}`", isa.name()));
+    }
 }

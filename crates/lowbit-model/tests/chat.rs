@@ -3,6 +3,7 @@
 mod common;
 
 use lowbit_model::card::ChatSettings;
+use lowbit_base::testing::{Need, skipped};
 use lowbit_model::chat::{Message, Role, Template, tokens};
 use lowbit_model::{Error, Tokenizer};
 use serde::Deserialize;
@@ -90,8 +91,7 @@ fn functions_are_those_of_jinja_and_python() {
 #[test]
 fn other_templates() {
     let Some(path) = std::env::var_os("LOWBIT_CHATS") else {
-        println!("skipped: LOWBIT_CHATS names no file");
-        return;
+        return skipped(Need::Environment, "LOWBIT_CHATS names no file");
     };
     let (count, wrong) = differences(&std::fs::read_to_string(path).expect("a file of cases"), false);
     assert!(wrong.is_empty(), "{} of {count} differ: {wrong:#?}", wrong.len());

@@ -1,5 +1,6 @@
 //! Hub directories against transformers; `tools/golden/llm.py` makes the vectors.
 
+use lowbit_base::testing::data;
 use lowbit_kernels::{Cpu, Isa};
 use lowbit_model::checkpoint::{Options, ledger, quantize};
 use lowbit_model::container::{Dtype, Planned, Tensors, Writer};
@@ -289,13 +290,11 @@ fn a_tied_head_that_is_stored_again_is_ignored() {
 /// ones, on ten windows of at most 256 tokens.
 #[test]
 fn a_real_ternary_model_scores_as_it_should() {
-    let data = std::env::var_os("LOWBIT_DATA").map(PathBuf::from);
-    let data = data.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
-    let (weights, text) =
-        (data.join("weights/bitnet-tinystories-3m"), data.join("tinystories_sample/tinystories.txt.zst"));
-    if !weights.exists() || !text.exists() {
-        return println!("skipped: no data");
-    }
+    let (Some(weights), Some(text)) =
+        (data("weights/bitnet-tinystories-3m"), data("tinystories_sample/tinystories.txt.zst"))
+    else {
+        return;
+    };
     let checkpoint = open(&weights);
     assert!(checkpoint.notices().is_empty(), "{:?}", checkpoint.notices());
     let windows = windows(&checkpoint, &text);

@@ -2,6 +2,7 @@
 //! The file is that of `LOWBIT_SMOLLM2`, else `weights/smollm2-135m-instruct` of the data directory. Expected values are those of
 //! transformers with the dequantized weights in f32.
 
+use lowbit_base::testing::data;
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{GgufTypes, save_gguf};
 use lowbit_model::container::gguf::{Gguf, find};
@@ -13,19 +14,10 @@ use std::sync::Arc;
 
 const NAME: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
-fn data() -> PathBuf {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    std::env::var_os("LOWBIT_DATA").map_or_else(beside, PathBuf::from)
-}
-
 /// The model's file, if it is there.
 fn file() -> Option<PathBuf> {
-    let of_data = || data().join("weights/smollm2-135m-instruct").join(NAME);
-    let path = std::env::var_os("LOWBIT_SMOLLM2").map_or_else(of_data, PathBuf::from);
-    if !path.exists() {
-        println!("skipped: no data ({NAME}; LOWBIT_SMOLLM2 names it)");
-    }
-    path.exists().then_some(path)
+    let named = std::env::var_os("LOWBIT_SMOLLM2").map(PathBuf::from);
+    named.or_else(|| data(&format!("weights/smollm2-135m-instruct/{NAME}")))
 }
 
 fn cpu() -> Cpu {
@@ -48,11 +40,7 @@ fn it_opens_as_what_it_is() {
 
 #[test]
 fn it_scores_what_the_reference_scores() {
-    let (Some(path), text) = (file(), data().join("wikitext2/wiki.test.raw.zst")) else { return };
-    if !text.exists() {
-        println!("skipped: no data (wikitext2)");
-        return;
-    }
+    let (Some(path), Some(text)) = (file(), data("wikitext2/wiki.test.raw.zst")) else { return };
     let model = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
     let text = zstd::decode_all(std::fs::File::open(text).expect("readable")).expect("zstd");
     let text = String::from_utf8(text).expect("UTF-8");

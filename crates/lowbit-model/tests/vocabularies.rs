@@ -4,6 +4,7 @@
 mod common;
 
 use lowbit_base::file::Set;
+use lowbit_base::testing::data;
 use lowbit_model::Tokenizer;
 use lowbit_model::container::gguf::{Field, Gguf, GgufWriter};
 use serde_json::Value;
@@ -11,16 +12,6 @@ use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
-
-/// A file of the data directory, if there is one.
-fn data(name: &str) -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let path = std::env::var_os("LOWBIT_DATA").map_or_else(beside, PathBuf::from).join(name);
-    if !path.exists() {
-        println!("skipped: no data ({name})");
-    }
-    path.exists().then_some(path)
 }
 
 /// Every vocabulary of the vectors that is at hand.

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{NETWORK, good, lowbit, refused, run};
+use lowbit_base::testing::data;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -255,12 +256,8 @@ fn wrong_texts_and_descriptions_are_refused() {
 #[test]
 fn the_shipped_model_scores_what_its_card_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let beside = || root.join("../../../shared/data");
-    let data = std::env::var_os("LOWBIT_DATA").map_or_else(beside, Into::into);
-    if !data.join("imdb/unsup.txt.zst").exists() {
-        println!("skipped: no data");
-        return;
-    }
+    let Some(text) = data("imdb/unsup.txt.zst") else { return };
+    let data = text.parent().and_then(Path::parent).expect("a folder of data sets");
     let model = root.join("models/default");
     let args = ["eval", model.to_str().unwrap(), "--task", "reviews", "--limit", "50000", "--json"];
     let told = good(root, &[&args[..], &["--data", data.to_str().unwrap()]].concat());

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{good, lowbit, refused, run, small_suite};
+use lowbit_base::testing::{Need, skipped};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -179,8 +180,7 @@ fn a_full_disk_is_an_io_failure_and_the_last_checkpoint_stays() {
         .stderr(Stdio::null())
         .status();
     if !mount.is_ok_and(|s| s.success()) {
-        println!("skipped: no right to mount a small file system");
-        return;
+        return skipped(Need::Rights, "there is no right to mount a small file system");
     }
     let output = run(at, &["train", "small.toml", "--out", "tiny/run"]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
