@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod floors;
+mod formats;
 mod guards;
 mod hygiene;
 mod lists;
@@ -37,6 +38,7 @@ static CHECKS: &[Check] = &[
     Check { name: "lists", slow: false, run: |house| lists::check(&house.tree, lists::LISTS) },
     Check { name: "modules", slow: false, run: |house| modules::check(&house.tree) },
     Check { name: "unsafe", slow: false, run: |house| guards::check(&house.tree, &house.workspace.packages) },
+    Check { name: "formats", slow: false, run: |house| formats::check(&house.tree) },
     Check { name: "text", slow: false, run: |house| hygiene::check(&house.tree) },
     Check { name: "format", slow: false, run: |house| cargo(house, "fmt --all --check", &[]) },
     Check {

@@ -1,4 +1,5 @@
 //! Microseconds and GOP/s of each format for a few shapes and token counts; the best and the median of many runs.
+use lowbit_kernels::format::Activations;
 use lowbit_kernels::{Cpu, FORMATS, Int8Rows, QuantizeOptions, Rows};
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ fn main() {
     for format in FORMATS {
         let p = format.quantize(&w, rows, cols, &QuantizeOptions::default()).expect("finite weights");
         let mut q = Int8Rows::default();
-        let integer = !matches!(format.name(), "f32" | "bf16" | "bf16_scan" | "nf4" | "nf4_dq" | "llm_int8");
+        let integer = format.spec().activations == Activations::Int8;
         let mut times = Vec::new();
         let mut quantizing = f64::INFINITY;
         for _ in 0..300 {

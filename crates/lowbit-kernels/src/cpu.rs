@@ -1,6 +1,6 @@
 //! The instruction set chosen once, and the threads.
 
-use crate::{Error, Isa, Pool, Threads};
+use crate::{Error, Isa, Pool, Threads, Ways};
 use std::sync::Arc;
 
 /// Where operations run: an instruction set and a thread pool. Cloning shares the pool.
@@ -10,19 +10,40 @@ pub struct Cpu {
     pub isa: Isa,
     /// The threads all kernels use.
     pub pool: Arc<Pool>,
+    ways: Arc<Ways>,
 }
 
 impl Cpu {
     /// The named instruction set (default: `LOWBIT_ISA`, else the best there is) and number of threads (default:
-    /// `LOWBIT_THREADS`, else the physical cores this process may use: [`Threads::choose`]).
+    /// `LOWBIT_THREADS`, else the physical cores this process may use: [`Threads::choose`]). Products prefer the ways that
+    /// `LOWBIT_WAYS` names.
     ///
     /// # Errors
     /// [`Error::Isa`] when the instruction set is unknown or the CPU lacks it, [`Error::Threads`] when there is no such
-    /// number of threads.
+    /// number of threads, [`Error::Ways`] when a way is unknown.
     pub fn new(isa: Option<&str>, threads: Option<usize>) -> Result<Self, Error> {
-        let forced = std::env::var("LOWBIT_ISA").ok().filter(|name| !name.is_empty());
-        let isa = Isa::choose(isa.or(forced.as_deref()))?;
+        let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let isa = Isa::choose(isa.or(given("LOWBIT_ISA").as_deref()))?;
         let threads = Threads::choose(threads)?;
-        Ok(Cpu { isa, pool: Arc::new(Pool::new(threads.count)) })
+        let cpu = Cpu::with(isa, Arc::new(Pool::new(threads.count)));
+        match given("LOWBIT_WAYS") {
+            Some(names) => Ok(cpu.preferring(Ways::parse(&names, "LOWBIT_WAYS")?)),
+            None => Ok(cpu),
+        }
+    }
+
+    /// An instruction set and threads; products prefer no way.
+    pub fn with(isa: Isa, pool: Arc<Pool>) -> Self {
+        Cpu { isa, pool, ways: Arc::default() }
+    }
+
+    /// The same, whose products prefer other ways.
+    pub fn preferring(self, ways: Ways) -> Self {
+        Cpu { ways: Arc::new(ways), ..self }
+    }
+
+    /// The ways that products prefer.
+    pub fn ways(&self) -> &Ways {
+        &self.ways
     }
 }

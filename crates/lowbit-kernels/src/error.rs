@@ -12,6 +12,8 @@ pub enum Error {
     Isa(String),
     /// A number of threads that cannot be; holds the sentence.
     Threads(String),
+    /// No way of a product has this name; holds the sentence.
+    Ways(String),
     /// A packed matrix whose bytes do not fit its shape or hold codes outside the format; names part and index.
     Corrupt(String),
     /// A value that cannot be quantized (NaN or infinity); names row and column.
@@ -20,6 +22,15 @@ pub enum Error {
         row: usize,
         /// Column of the first such value.
         col: usize,
+    },
+    /// A value beyond the range of a format; names row and column.
+    Range {
+        /// Row of the first such value.
+        row: usize,
+        /// Column of the first such value.
+        col: usize,
+        /// The format.
+        format: &'static str,
     },
 }
 
@@ -30,9 +41,12 @@ impl fmt::Display for Error {
                 let known = alternatives(name, crate::FORMATS.iter().map(|f| f.name()));
                 write!(f, "unknown format `{}`{known}", escaped(name))
             }
-            Error::Isa(text) | Error::Threads(text) | Error::Corrupt(text) => f.write_str(text),
+            Error::Isa(text) | Error::Threads(text) | Error::Ways(text) | Error::Corrupt(text) => f.write_str(text),
             Error::NonFinite { row, col } => {
                 write!(f, "row {row}, column {col} is NaN or infinite and cannot be quantized; repair the checkpoint")
+            }
+            Error::Range { row, col, format } => {
+                write!(f, "row {row}, column {col} is beyond the range of `{format}`; take a format with wider range")
             }
         }
     }

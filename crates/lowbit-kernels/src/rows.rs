@@ -1,5 +1,6 @@
 //! Activations on their way into a matrix product: f32, int8 with one scale per token, or bf16.
 
+use crate::format::SMALLEST;
 use crate::pool::SharedMut;
 use crate::scratch::Line;
 use crate::simd::{LANES, Simd};
@@ -24,6 +25,18 @@ pub enum Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    /// Number of tokens of `cols` columns; `None` where they are not.
+    pub(crate) fn tokens(self, cols: usize) -> Option<usize> {
+        let (values, width, tokens) = match self {
+            Rows::F32(x) => (x.len(), cols, x.len() / cols.max(1)),
+            Rows::Int8(q) | Rows::Both(_, q) if q.cols != cols => return None,
+            Rows::Both(x, q) => (x.len(), cols, q.tokens),
+            Rows::Int8(q) => return Some(q.tokens),
+            Rows::Bf16(x) => return (x.cols == cols).then_some(x.x.tokens()),
+        };
+        (tokens.checked_mul(width) == Some(values)).then_some(tokens)
+    }
+
     /// The values as f32, `[tokens, cols]`.
     pub fn floats(self) -> Cow<'a, [f32]> {
         match self {
@@ -124,15 +137,14 @@ impl Blocked {
     }
 }
 
-/// Activations quantized to int8 per token by absmax: `x ~ q * scale`, `scale = max|x| / 127` (arXiv 2402.17764).
+/// Activations quantized to int8 per token by absmax: `x ~ q * scale`, `scale = max|x| / 127` (arXiv 2402.17764); NaN for a
+/// token with a value that is not finite.
 #[derive(Clone, Debug, Default)]
 pub struct Int8Rows {
-    /// Tokens.
-    pub tokens: usize,
-    /// Columns.
-    pub cols: usize,
+    pub(crate) tokens: usize,
+    pub(crate) cols: usize,
     /// Step of each token, `[tokens]`.
-    pub scale: Vec<f32>,
+    pub(crate) scale: Vec<f32>,
     pub(crate) q: Blocked,
     /// Sum of the codes of each group of [`GROUP`] columns, `[tokens, ceil(cols / GROUP)]`.
     pub(crate) group_sums: Vec<f32>,
@@ -197,6 +209,21 @@ impl Int8Rows {
         }
     }
 
+    /// Tokens.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Step of each token, `[tokens]`.
+    pub fn scale(&self) -> &[f32] {
+        &self.scale[..self.tokens]
+    }
+
     /// The codes of one token, `[cols]`.
     pub fn codes(&self, token: usize) -> impl Iterator<Item = i8> + '_ {
         self.q.row(token).map(|b| b as i8).take(self.cols)
@@ -230,11 +257,45 @@ impl Int8Writer<'_> {
     }
 }
 
-/// `q = round(x * 127 / max(max|x|, 1e-5))`, `scale = max(max|x|, 1e-5) / 127`.
+/// `q = round(x * 127 / max|x|)`, `scale = max|x| / 127`; where an `x` is NaN or infinite, `q = 0` and the scale is NaN, so that
+/// all that the row yields is NaN.
 struct QuantizeRow<'a> {
     x: &'a [f32],
     token: usize,
     to: &'a Int8Writer<'a>,
+}
+
+/// The largest magnitude that a row of 8-bit activations is scaled by, from that of its values: NaN stays NaN.
+#[inline(always)]
+pub(crate) fn absmax(top: f32) -> f32 {
+    // Zeros have the scale that arXiv 2402.17764 gives them; what is divided by a smaller number overflows.
+    if top == 0.0 {
+        1e-5
+    } else if top < SMALLEST {
+        SMALLEST
+    } else {
+        top
+    }
+}
+
+impl QuantizeRow<'_> {
+    /// The largest magnitude, or NaN where a value is not finite.
+    #[inline(always)]
+    fn top<S: Simd>(&self, s: S) -> f32 {
+        let (zero, x) = (s.splat(0.0), self.x);
+        let (mut top, mut check) = (zero, zero);
+        let (whole, rest) = x.as_chunks::<LANES>();
+        for part in whole {
+            let part = s.load_part(part, 0.0);
+            top = s.max(s.abs(part), top);
+            // 0 times a finite number is 0, else NaN.
+            check = s.fma(part, zero, check);
+        }
+        let rest = s.load_part(rest, 0.0);
+        top = s.max(s.abs(rest), top);
+        check = s.fma(rest, zero, check);
+        if s.sum(check).is_nan() { f32::NAN } else { s.max_lane(top) }
+    }
 }
 
 impl Op for QuantizeRow<'_> {
@@ -242,24 +303,18 @@ impl Op for QuantizeRow<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
+        let top = absmax(self.top(s));
         let QuantizeRow { x, token, to } = self;
-        let whole = x.len() / LANES * LANES;
-        let mut top = s.splat(1e-5);
-        for part in x[..whole].as_chunks::<LANES>().0 {
-            // SAFETY: 16 values.
-            top = s.max(s.abs(unsafe { s.load(part.as_ptr()) }), top);
-        }
-        top = s.max(s.abs(s.load_part(&x[whole..], 0.0)), top);
-        let top = s.max_lane(top);
-        let factor = s.splat(127.0 / top);
+        let finite = !top.is_nan();
+        let factor = s.splat(if finite { 127.0 / top } else { 0.0 });
         let groups = x.len().div_ceil(GROUP);
-        let mut total = 0;
+        let mut total = 0i32;
         for g in 0..groups {
             let (chunk, at) = (g * GROUP / to.chunk, g * GROUP % to.chunk);
             let at = Blocked::at(chunk, to.distance, token) + at;
             // SAFETY: the task owns the bytes of its tokens.
             let q = unsafe { to.q.slice(at..at + GROUP) };
-            let x = &x[g * GROUP..x.len().min((g + 1) * GROUP)];
+            let x = if finite { &x[g * GROUP..x.len().min((g + 1) * GROUP)] } else { &[] };
             let mut sums = s.splat_i(0);
             for (i, q) in q.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                 let part = match x.len() {
@@ -269,11 +324,12 @@ impl Op for QuantizeRow<'_> {
                 };
                 let codes = s.round_i(s.mul(part, factor));
                 sums = s.add_i(sums, codes);
-                // SAFETY: 16 bytes; |x| * 127 / max|x| rounds to at most 127.
+                // SAFETY: 16 bytes; the codes lie in -127..=127, for x is finite and |x| * 127 / max|x| rounds to at most 127.
                 unsafe { s.store_i8(q.as_mut_ptr().cast(), codes) };
             }
             let sum = s.sum_i(sums);
-            total += sum;
+            // Where it overflows, sums of products do too, and no product takes it.
+            total = total.wrapping_add(sum);
             // SAFETY: the task owns the sums of its tokens.
             unsafe { to.groups.slice(token * groups + g..token * groups + g + 1)[0] = sum as f32 };
         }
@@ -343,7 +399,9 @@ impl Op for RoundRow<'_> {
             let (used, rest) = out.as_chunks_mut::<2>().0.split_at_mut(x.len());
             for (x, out) in x.iter().zip(used) {
                 let bits = x.to_bits();
-                *out = (((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_le_bytes();
+                let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+                // A NaN stays one.
+                *out = ((if x.is_nan() { bits | 0x0040_0000 } else { rounded } >> 16) as u16).to_le_bytes();
             }
             rest.fill([0; 2]);
         }

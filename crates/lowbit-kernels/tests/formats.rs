@@ -1,5 +1,6 @@
 //! Every format x instruction set x awkward shape against `dequantize` in f64.
 
+use lowbit_kernels::format::Activations;
 use lowbit_kernels::{Cpu, Error, FORMATS, Format, Int8Rows, Isa, Packed, QuantizeOptions, Rows, format};
 
 const COLS: [usize; 7] = [1, 3, 63, 64, 65, 257, 700];
@@ -34,15 +35,18 @@ fn oracle(w: &[f32], cols: usize, x: &[f32]) -> Vec<(f64, f64)> {
     out
 }
 
-/// Relative to the bound above; activations become bf16 where the CPU multiplies bf16 pairs, each with a relative error of 2^-8 at most.
-fn tolerance(format: &str, isa: Isa, tokens: usize) -> f64 {
-    let bf16_pairs = isa.name() == "avx512-bf16" && tokens > 1;
-    match format {
-        "bf16" | "bf16_scan" if bf16_pairs => 4e-3,
-        "nf4" | "nf4_dq" if bf16_pairs => 8e-3, // weights become bf16 too
-        "llm_int8" => 1.01 / 254.0,             // quantizes the activations itself: half a step
+/// Relative to the bound above; where activations become bf16, each has a relative error of 2^-8 at most.
+fn tolerance(format: &dyn Format, cpu: &Cpu, tokens: usize) -> f64 {
+    match format.spec().activations {
+        Activations::Float if format.takes_bf16(cpu, tokens) => 8e-3, // weights may become bf16 too
+        Activations::Mixed => 1.01 / 254.0,                           // half a step of the activations
         _ => 3e-6,
     }
+}
+
+/// The formats whose products with 8-bit activations are exact in integers.
+fn integers() -> impl Iterator<Item = &'static dyn Format> {
+    FORMATS.iter().copied().filter(|format| format.spec().activations == Activations::Int8)
 }
 
 #[test]
@@ -67,7 +71,7 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
                             p.matmul(&cpu, input, &mut y);
                             for (i, (y, (want, size))) in y.iter().zip(oracle(&w, cols, &seen)).enumerate() {
                                 let error = (*y as f64 - want).abs();
-                                if error.is_nan() || error > tolerance(format.name(), isa, tokens) * (size + 1e-6) {
+                                if error.is_nan() || error > tolerance(*format, &cpu, tokens) * (size + 1e-6) {
                                     failures.push(format!(
                                         "{} {} {label} [{rows}, {cols}] x {tokens}: output {i} is {y}, not {want}",
                                         format.name(),
@@ -76,8 +80,7 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
                                     break;
                                 }
                             }
-                            let integer =
-                                !matches!(format.name(), "f32" | "bf16" | "bf16_scan" | "nf4" | "nf4_dq" | "llm_int8");
+                            let integer = format.spec().activations == Activations::Int8;
                             if label == "int8" && integer {
                                 let bits: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
                                 match &exact {
@@ -103,8 +106,8 @@ fn one_token_equals_the_same_token_in_a_batch_for_integer_formats_and_f32() {
     let (rows, cols, tokens) = (150, 330, 35);
     let cpu = Cpu::new(None, Some(2)).unwrap();
     let x = values(tokens * cols, 11);
-    for format in FORMATS.iter().filter(|f| !matches!(f.name(), "bf16" | "bf16_scan" | "nf4" | "nf4_dq" | "llm_int8")) {
-        let p = packed(*format, rows, cols);
+    for format in integers().chain(FORMATS.iter().copied().filter(|format| format.spec().lossless)) {
+        let p = packed(format, rows, cols);
         let product = |x: &[f32], int8: bool| {
             let (mut q, mut y) = (Int8Rows::default(), vec![0.0; x.len() / cols * rows]);
             q.quantize(&cpu, x, cols);
@@ -169,20 +172,20 @@ fn stored_sizes_are_what_the_formats_promise() {
 fn invalid_codes_scales_sizes_and_names_are_refused() {
     let corrupt = |name: &str, part: usize, at: usize, value: u8| {
         let p = packed(format::find(name).unwrap(), 16, 128);
-        let mut bytes = p.parts[part].to_vec();
+        let mut bytes = p.parts()[part].to_vec();
         bytes[at] = value;
-        let mut parts = p.parts.clone();
+        let mut parts = p.parts().to_vec();
         parts[part] = lowbit_kernels::Bytes::new(bytes);
-        Packed::from_parts(p.format, 16, 128, parts).map(|_| ()).unwrap_err().to_string()
+        Packed::from_parts(p.format(), 16, 128, parts).map(|_| ()).unwrap_err().to_string()
     };
     assert!(corrupt("ternary", 0, 9, 0b0000_0011).contains("byte 9"));
     assert!(corrupt("ternary_b3", 0, 17, 1).contains("byte 17"));
     assert!(corrupt("bf16_scan", 3, 7, 0x80).contains("value 1 of `bounds` is -"));
     let p = packed(format::find("int8").unwrap(), 16, 128);
     let scale = lowbit_kernels::Bytes::from_f32(&[f32::NAN]);
-    let refused = Packed::from_parts(p.format, 16, 128, vec![p.parts[0].clone(), scale]).unwrap_err();
+    let refused = Packed::from_parts(p.format(), 16, 128, vec![p.parts()[0].clone(), scale]).unwrap_err();
     assert!(refused.to_string().contains("scale 0"), "{refused}");
-    let refused = Packed::from_parts(p.format, 32, 128, p.parts.clone()).unwrap_err();
+    let refused = Packed::from_parts(p.format(), 32, 128, p.parts().to_vec()).unwrap_err();
     assert!(refused.to_string().contains("codes"), "{refused}");
     for format in FORMATS {
         let mut w = values(3 * 65, 1);
@@ -237,8 +240,8 @@ fn matrices_made_in_ranges_are_those_made_at_once() {
             let whole = format.quantize(&weights, rows, cols, &options).expect("finite");
             let read = |rows: std::ops::Range<usize>| Ok(weights[rows.start * cols..rows.end * cols].into());
             let made = Packed::quantize(*format, [rows, cols], &options, &pool, read, |e| e).expect("finite");
-            let same = whole.parts.iter().zip(&made.parts).all(|(a, b)| a[..] == b[..]);
-            assert!(same && whole.parts.len() == made.parts.len(), "{} [{rows}, {cols}]", format.name());
+            let same = whole.parts().iter().zip(made.parts()).all(|(a, b)| a[..] == b[..]);
+            assert!(same && whole.parts().len() == made.parts().len(), "{} [{rows}, {cols}]", format.name());
         }
         let mut weights = values(1000 * 333, 5);
         weights[700 * 333 + 5] = f32::NAN;
@@ -252,7 +255,7 @@ fn matrices_made_in_ranges_are_those_made_at_once() {
             let part = &codes[range.start * 333..range.end * 333];
             format.pack_ternary(part, 0.5, range.len(), 333).expect("a ternary format")
         };
-        if format.pack_ternary(&[], 0.5, 0, 0).is_some() {
+        if format.spec().is_ternary() {
             let made = Packed::stack(*format, 1000, 333, &pool, pack).expect("valid");
             assert_eq!(made.dequantize(), pack(0..1000).expect("valid").dequantize(), "{}", format.name());
         }

@@ -76,9 +76,9 @@ fn assert_close(got: &[f32], want: &[f32], relative: f32, what: &str) {
 fn products(packed: &Packed, x: &[f32], int8: bool) -> Vec<(Isa, Vec<f32>)> {
     let run = |isa: Isa| {
         let cpu = Cpu::new(Some(isa.name()), Some(1)).unwrap();
-        let mut y = vec![0.0; x.len() / packed.cols * packed.rows];
+        let mut y = vec![0.0; x.len() / packed.cols() * packed.rows()];
         let mut rows = Int8Rows::default();
-        rows.quantize(&cpu, x, packed.cols);
+        rows.quantize(&cpu, x, packed.cols());
         packed.matmul(&cpu, if int8 { Rows::Int8(&rows) } else { Rows::F32(x) }, &mut y);
         (isa, y)
     };
@@ -140,7 +140,7 @@ fn int8_channel_is_the_vector_wise_int8_of_bitsandbytes() {
         let packed = golden.quantize(m, "int8_channel", &[]);
         let codes = at("int8.codes");
         let scales: Vec<f32> = at("int8.absmax").iter().map(|top| top / 127.0).collect();
-        let want: Vec<f32> = codes.iter().enumerate().map(|(i, code)| code * scales[i / packed.cols]).collect();
+        let want: Vec<f32> = codes.iter().enumerate().map(|(i, code)| code * scales[i / packed.cols()]).collect();
         assert_close(&packed.dequantize(), &want, 1e-6, m);
         assert_products(&packed, &at("x"), true, &at("int8.y"), 1e-6, m);
     }
@@ -159,10 +159,10 @@ fn int8_activations_are_those_of_bitsandbytes_and_of_bitnet() {
             let (x, shape) = golden.get(&format!("{m}.x"));
             let mut rows = Int8Rows::default();
             rows.quantize(&cpu, &x, shape[1]);
-            let codes: Vec<f32> = (0..rows.tokens).flat_map(|t| rows.codes(t)).map(|q| q as f32).collect();
+            let codes: Vec<f32> = (0..rows.tokens()).flat_map(|t| rows.codes(t)).map(|q| q as f32).collect();
             assert_eq!(codes, golden.values(&format!("{m}.int8.x_codes")), "{m} on {}", isa.name());
             assert_eq!(codes, golden.values(&format!("{m}.ternary.x_codes")), "{m} on {}", isa.name());
-            assert_close(&rows.scale, &golden.values(&format!("{m}.ternary.x_scale")), 1e-6, m);
+            assert_close(rows.scale(), &golden.values(&format!("{m}.ternary.x_scale")), 1e-6, m);
         }
     }
 }

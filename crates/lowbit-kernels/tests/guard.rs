@@ -97,7 +97,7 @@ fn packed(format: &'static dyn Format, rows: usize, cols: usize, side: Side) -> 
     let options =
         QuantizeOptions { outlier_columns: if cols > 64 { vec![5, 64] } else { vec![] }, ..Default::default() };
     let made = format.quantize(&values(side, rows * cols), rows, cols, &options).expect("finite weights");
-    let parts = made.parts.iter().map(|part| Bytes::new(Guarded::<u8>::new(side, part))).collect();
+    let parts = made.parts().iter().map(|part| Bytes::new(Guarded::<u8>::new(side, part))).collect();
     Packed::from_parts(format, rows, cols, parts).expect("parts as made")
 }
 

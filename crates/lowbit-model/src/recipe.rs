@@ -52,6 +52,25 @@ impl Recipe {
         self.format_name(role).map(find).transpose()
     }
 
+    /// Whether the body is ternary.
+    pub fn is_ternary(&self) -> bool {
+        self.format(Role::Body).is_ok_and(|format| format.is_some_and(|format| format.spec().is_ternary()))
+    }
+
+    /// Whether the body keeps every weight as it is.
+    pub fn is_lossless(&self) -> bool {
+        self.format(Role::Body).is_ok_and(|format| format.is_some_and(|format| format.spec().lossless))
+    }
+
+    /// Whether a format keeps outlier features in more bits, so that activations must be seen before quantizing.
+    ///
+    /// # Errors
+    /// When the kernels lack a format.
+    pub fn keeps_outliers(&self) -> Result<bool, Error> {
+        let formats = [Role::Body, Role::Embedding, Role::Head].map(|role| self.format(role));
+        formats.into_iter().try_fold(false, |any, format| Ok(any | format?.is_some_and(|f| f.spec().outliers)))
+    }
+
     /// How the inputs of a product with a parameter of this role are given; a table in a product is a tied head.
     pub fn activations(&self, role: Role) -> Activations {
         match role {

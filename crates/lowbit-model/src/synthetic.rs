@@ -5,6 +5,7 @@ use crate::recipe::Activations;
 use crate::source::{Init, ParamSpec, Role, Source};
 use crate::{Config, Error, Model, Param, Recipe};
 use lowbit_base::{SplitMix64, alternatives};
+use lowbit_kernels::format::Holds;
 use lowbit_kernels::{Bytes, Format, Packed, Pool, QuantizeOptions, Threads};
 use std::collections::BTreeMap;
 
@@ -109,7 +110,7 @@ impl Synthetic {
 
     fn packed(&mut self, spec: &ParamSpec, format: &'static dyn Format, std: f32) -> Result<Packed, Error> {
         let at = |e: lowbit_kernels::Error| Error::usage(format!("tensor `{}`: {e}", spec.name));
-        if format.is_redundant() {
+        if format.spec().redundant {
             return self.whole(spec, format, std).map_err(at);
         }
         let key = (format.name(), spec.cols, std.to_bits());
@@ -119,9 +120,9 @@ impl Synthetic {
             self.samples.insert(key, sample);
         }
         let sample = &self.samples[&key];
-        let wanted = format.parts(spec.rows, spec.cols, &sample.parts);
-        let parts = wanted.iter().zip(&sample.parts).map(|(want, from)| match want.name {
-            "codes" | "fives" => shuffled(&mut self.random, from, SAMPLE_ROWS / format.block(), want.bytes),
+        let wanted = format.parts(spec.rows, spec.cols, sample.parts());
+        let parts = wanted.iter().zip(sample.parts()).map(|(want, from)| match want.holds {
+            Holds::Codes => shuffled(&mut self.random, from, SAMPLE_ROWS / format.spec().block, want.bytes),
             _ => Bytes::new(from.iter().copied().cycle().take(want.bytes).collect::<Vec<u8>>()),
         });
         Packed::from_parts(format, spec.rows, spec.cols, parts.collect()).map_err(at)

@@ -81,7 +81,7 @@ impl Counter {
                 if self.seen.insert(name.clone()) {
                     self.work.stored_bytes += packed.bytes() as u64;
                 }
-                self.work.read_bytes += bytes(packed.product_bytes() as u64, packed.rows);
+                self.work.read_bytes += bytes(packed.product_bytes() as u64, packed.rows());
             }
         }
     }
@@ -91,7 +91,7 @@ impl Counter {
         self.read(weight, |size, _| bytes.unwrap_or(size));
         bias.into_iter().for_each(|bias| self.read(bias, |size, _| size));
         let Param::Matrix { packed, int8_activations, .. } = weight else { return };
-        let ops = 2 * (rows * packed.rows * packed.cols) as u64;
+        let ops = 2 * (rows * packed.rows() * packed.cols()) as u64;
         match int8_activations {
             true => self.work.int8_ops += ops,
             false => self.work.float_ops += ops,

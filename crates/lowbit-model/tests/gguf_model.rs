@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use lowbit_base::testing::data;
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::{Head, decoder};
 use lowbit_model::checkpoint::{GgufTypes, Options, quantize, save_gguf};
@@ -131,7 +132,7 @@ fn ternary_types_keep_the_logits_bit_for_bit() {
             assert_eq!(back.recipe().name, "bitnet_bf16", "{}", kind.name);
             assert_eq!(back.notices(), [""; 0], "{}", kind.name);
             let spec = back.listing().params().iter().find(|p| p.name.ends_with("q_proj.weight")).expect("there");
-            assert_eq!(back.packed(spec).expect("valid").format.name(), "ternary");
+            assert_eq!(back.packed(spec).expect("valid").format().name(), "ternary");
             assert_eq!(logits(&file, &batch()), expected, "{} {:?}", kind.name, config.hidden_act);
             // And from there into the project's own layout.
             let own = directory.path().join(kind.name);
@@ -143,13 +144,7 @@ fn ternary_types_keep_the_logits_bit_for_bit() {
 
 #[test]
 fn a_real_model_scores_the_same() {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let data = std::env::var_os("LOWBIT_DATA").map_or_else(beside, PathBuf::from);
-    let model = data.join("weights/bitnet-tinystories-3m");
-    if !model.exists() {
-        println!("skipped: no data");
-        return;
-    }
+    let Some(model) = data("weights/bitnet-tinystories-3m") else { return };
     let directory = tempfile::tempdir().expect("a directory");
     let checkpoint = Checkpoint::open(&model).unwrap_or_else(|e| panic!("{e}"));
     let text = "Once upon a time, there was a little girl named Lily. She loved to play outside.";

@@ -9,7 +9,7 @@ use lowbit_model::container::gguf::{Gguf, find};
 use lowbit_model::exec::Batch;
 use lowbit_model::language::Scorer;
 use lowbit_model::{Checkpoint, CpuExec};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 const NAME: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";

@@ -95,7 +95,7 @@ fn a_pass_reads_what_the_listing_counts() {
             let parts = format.parts(table.rows, table.cols, &[]);
             let all = parts.iter().map(|part| part.bytes as u64).sum::<u64>();
             // Of parts that tell the same, a product reads the first; an untied head is as large as the table.
-            let table = if format.is_redundant() { parts[0].bytes as u64 } else { all };
+            let table = if format.spec().redundant { parts[0].bytes as u64 } else { all };
             let whole = stored - (all - table) - if head == LM { all } else { 0 };
             assert_eq!(one.read_bytes, whole + table / 258 + 2 * 2 * 24 * 2, "{}", recipe.name);
             let (eight, longer) = (count(&model, pass(8, 0, 1)), count(&model, pass(1, 10, 1)));

@@ -208,9 +208,9 @@ impl Comparison<'_> {
     /// Stores masters under the contender's recipe and scores the result.
     fn stored(&self, contender: &Contender, masters: &Checkpoint) -> Result<Record, Failure> {
         let recipe = contender.recipe()?;
-        let options = match recipe.body {
-            "llm_int8" => calibrated(masters, self.splits.train.texts(), self.cpu)?,
-            _ => Options::default(),
+        let options = match recipe.keeps_outliers()? {
+            true => calibrated(masters, self.splits.train.texts(), self.cpu)?,
+            false => Options::default(),
         };
         let model = self.model(&contender.name);
         checkpoint::quantize(masters, recipe, &options, &model)?;

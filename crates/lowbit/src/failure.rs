@@ -69,8 +69,11 @@ impl From<lowbit_kernels::Error> for Failure {
         let code = match e {
             lowbit_kernels::Error::UnknownFormat(..)
             | lowbit_kernels::Error::Isa(_)
-            | lowbit_kernels::Error::Threads(_) => Code::Usage,
-            lowbit_kernels::Error::Corrupt(_) | lowbit_kernels::Error::NonFinite { .. } => Code::Input,
+            | lowbit_kernels::Error::Threads(_)
+            | lowbit_kernels::Error::Ways(_) => Code::Usage,
+            lowbit_kernels::Error::Corrupt(_)
+            | lowbit_kernels::Error::NonFinite { .. }
+            | lowbit_kernels::Error::Range { .. } => Code::Input,
         };
         Failure { code, message: e.to_string() }
     }

@@ -336,9 +336,9 @@ fn ledger(record: &Record) -> Option<Ledger> {
     })
 }
 
-/// Whether a format stores fewer than 16 bits per weight.
+/// Whether a format stores fewer than 16 bits per weight; one that is not known is taken to.
 pub(crate) fn is_low_bit(format: &str) -> bool {
-    !matches!(format, "f32" | "f16" | "bf16" | "bf16_scan")
+    lowbit_kernels::format::find(format).map_or(true, |format| format.spec().is_low_bit())
 }
 
 fn verdict(record: &Record, base: Option<&Reference>, change: Option<&Change>, chance: Option<f64>) -> Verdict {

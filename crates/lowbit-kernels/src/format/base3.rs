@@ -5,10 +5,15 @@
 //! `r = byte * 3^q mod 256`, and `r'` the next of these, code `q` is `(3 r - r') / 256`; hence the outputs of five panels are
 //! differences of six sums `r x`, and no code is ever unpacked where a product with any byte is one instruction.
 
-use super::integer::{Columns, RowScales, Share};
 use super::round::{self, Rule};
+use super::spec::{Scales, Spec};
 use super::tiles::{self, Epilogue, Groups, Kind, Layout, Quads, finish_rows};
-use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales, codec, first, floats};
+use super::view::{Columns, RowScales};
+use super::ways::{self, Capability, Entry, Job, Way};
+use super::{
+    AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales, codec, first, floats, one_scale, size,
+    vain_scale,
+};
 use crate::pool::SharedMut;
 use crate::rows::ROW;
 use crate::simd::{LANES, Simd};
@@ -30,9 +35,15 @@ const FEW: usize = 64;
 /// rows `lane, 16 + lane, ...` of the block.
 #[derive(Debug)]
 pub(super) struct Base3 {
-    pub name: &'static str,
-    pub share: Share,
+    spec: Spec,
 }
+
+const fn spec(name: &'static str, scales: Scales) -> Spec {
+    Spec { block: BLOCK, ..Spec::integers(name, 1.6, 3, scales) }
+}
+
+pub(super) static TERNARY_B3: Base3 = Base3 { spec: spec("ternary_b3", Scales::Tensor) };
+pub(super) static TERNARY_B3_CHANNEL: Base3 = Base3 { spec: spec("ternary_b3_channel", Scales::Row) };
 
 /// The codes of a byte: the definition.
 fn unpack(byte: u8) -> [u8; FIVE] {
@@ -50,7 +61,7 @@ fn pack(v: u8) -> u8 {
 }
 
 /// Whether no tuple gives a byte: `byte = ceil(v * 256 / 243)` says `0 <= byte * 243 - v * 256 < 243`.
-fn is_odd(byte: u8) -> bool {
+fn is_invalid(byte: u8) -> bool {
     byte.wrapping_mul(243) >= 243
 }
 
@@ -81,52 +92,60 @@ fn pack_matrix(rows: usize, cols: usize, codes: &[u8]) -> Vec<u8> {
 
 impl Base3 {
     fn view<'a>(&self, p: &'a Packed) -> View<'a> {
-        let scales = RowScales { scales: &p.parts[1], shared: self.share == Share::Tensor };
+        let scales = RowScales { scales: &p.parts[1], shared: self.spec.shares_scale() };
         View { p, codes: &p.parts[0], scales, units: units(p.cols) }
     }
 
-    fn packed(&self, codes: &[u8], scales: Bytes, rows: usize, cols: usize) -> Result<Packed, Error> {
+    fn packed(&'static self, codes: &[u8], scales: Bytes, rows: usize, cols: usize) -> Result<Packed, Error> {
         let packed = Bytes::new(pack_matrix(rows, cols, codes));
-        Packed::from_parts(super::find(self.name)?, rows, cols, vec![packed, scales])
+        Packed::from_parts(self, rows, cols, vec![packed, scales])
     }
 }
 
 impl Format for Base3 {
-    fn name(&self) -> &'static str {
-        self.name
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
-        let scales = if self.share == Share::Tensor { 1 } else { rows };
-        let codes = rows.div_ceil(BLOCK) * units(cols) * 64;
+        let scales = if self.spec.shares_scale() { 1 } else { rows };
+        let codes = size(&[rows.div_ceil(BLOCK), units(cols), 64]);
         // Not `codes`: files of earlier versions, whose bytes hold five columns of a row, must not be taken for these.
-        vec![Part { name: "fives", bytes: codes }, Part { name: "scales", bytes: scales * 4 }]
+        vec![Part { name: "fives", ..Part::codes(codes) }, Part::scales(size(&[scales, 4]))]
     }
 
-    fn quantize(&self, w: &[f32], rows: usize, cols: usize, options: &QuantizeOptions) -> Result<Packed, Error> {
-        check_finite(w, cols)?;
+    fn quantize_rows(
+        &'static self,
+        w: &[f32],
+        rows: usize,
+        cols: usize,
+        options: &QuantizeOptions,
+    ) -> Result<Packed, Error> {
+        check_finite(w, rows, cols)?;
         let mut codes = vec![ZERO; rows * cols];
-        let whole = self.shares_scale().then(|| options.magnitude(w));
+        let whole = self.spec.shares_scale().then(|| options.magnitude(w));
         let scales = round::scales(Rule::Absmean, whole, w, cols, ZERO, &mut codes);
         self.packed(&codes, Bytes::from_f32(&scales), rows, cols)
     }
 
-    fn pack_ternary(&self, codes: &[u8], scale: f32, rows: usize, cols: usize) -> Option<Result<Packed, Error>> {
-        assert_eq!(codes.len(), rows * cols, "codes are [rows, cols]");
+    fn pack_ternary(
+        &'static self,
+        codes: &[u8],
+        scale: f32,
+        rows: usize,
+        cols: usize,
+    ) -> Option<Result<Packed, Error>> {
+        assert_eq!(Some(codes.len()), rows.checked_mul(cols), "codes are [rows, cols]");
         if let Some(at) = first(codes, |code| code > 2) {
             let (row, col) = (at / cols, at % cols);
-            return Some(Err(Error::Corrupt(format!("{}: code {} at [{row}, {col}]", self.name, codes[at]))));
+            return Some(Err(Error::Corrupt(format!("{}: code {} at [{row}, {col}]", self.spec.name, codes[at]))));
         }
-        let scales = vec![scale; if self.share == Share::Tensor { 1 } else { rows }];
+        let scales = vec![scale; if self.spec.shares_scale() { 1 } else { rows }];
         Some(self.packed(codes, Bytes::from_f32(&scales), rows, cols))
     }
 
-    fn shares_scale(&self) -> bool {
-        self.share == Share::Tensor
-    }
-
-    fn block(&self) -> usize {
-        BLOCK
+    fn ternary_scale(&self, p: &Packed) -> Option<f32> {
+        one_scale(&p.parts[1])
     }
 
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
@@ -139,23 +158,55 @@ impl Format for Base3 {
         }
     }
 
+    fn ways(&self) -> Vec<Way> {
+        table().iter().map(|entry| entry.way).chain([ways::F32_PANELS]).collect()
+    }
+
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
         let view = self.view(p);
         match x {
-            Rows::Int8(q) => view.product(cpu, q, y),
-            _ => tiles::product_f32(cpu, &view, p.rows, p.cols, x, y),
+            Rows::Int8(q) if p.cols <= MOST_COLUMNS => view.product(cpu, q, y),
+            _ => tiles::product_f32(cpu, &view, p.rows, p.cols, &x.floats(), y),
         }
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
-        match first(&p.parts[0], is_odd) {
-            Some(at) => {
-                let (name, byte) = (self.name, p.parts[0][at]);
-                Err(Error::Corrupt(format!("{name}: byte {at} of `fives` is {byte}, which no ternary codes give")))
-            }
-            None => check_scales(self.name, floats(&p.parts[1])),
+        let (name, view) = (self.spec.name, self.view(p));
+        if let Some(at) = first(&p.parts[0], is_invalid) {
+            let byte = p.parts[0][at];
+            return Err(Error::Corrupt(format!("{name}: byte {at} of `fives` is {byte}, which no ternary codes give")));
+        }
+        check_scales(name, "scale", floats(&p.parts[1]))?;
+        let has_codes = |row: usize| {
+            let quads = view.block(row / BLOCK).chunks_exact(64).flat_map(|unit| &unit[row % LANES * 4..][..4]);
+            quads.take(p.cols).any(|byte| unpack(*byte)[row % BLOCK / LANES] != ZERO)
+        };
+        match (0..p.rows).find(|row| view.scales.row(*row) == 0.0 && has_codes(*row)) {
+            Some(row) => Err(vain_scale(name, if view.scales.shared { 0 } else { row })),
+            None => Ok(()),
         }
     }
+}
+
+/// Most columns whose sums stay inside 32 bits.
+const MOST_COLUMNS: usize = i32::MAX as usize / (2 * 127);
+
+/// A way to multiply 8-bit activations.
+type Run<'a> = fn(&Cpu, &View<'a>, Groups, &mut [f32]);
+
+fn table<'a>() -> [Entry<Run<'a>>; 3] {
+    let sums = Way::many(
+        "base3_sums",
+        "int8",
+        2,
+        Capability::DotAndRegisters,
+        "sums of what is stored, four tokens at a time",
+    );
+    [
+        Entry::new(ways::INT8_STRIPS, |cpu, view, x, y| tiles::product(cpu, view, view.p.rows, x, y, &|_, _| {})),
+        Entry::new(Way::one("base3_gemv", "int8", "sums of what is stored"), |cpu, view, x, y| view.sums(cpu, x, 1, y)),
+        Entry { way: sums, pays: |job| job.tokens <= FEW, run: |cpu, view, x, y| view.sums(cpu, x, 4, y) },
+    ]
 }
 
 /// A packed matrix.
@@ -174,30 +225,20 @@ impl View<'_> {
 
     fn product(&self, cpu: &Cpu, q: &Int8Rows, y: &mut [f32]) {
         assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
-        let x = Groups::from(q);
-        let rows = if q.tokens == 1 { 1 } else { cpu.isa.run(Tokens) };
-        if rows == 1 && q.tokens > 1 || q.tokens > FEW {
-            return tiles::product(cpu, self, self.p.rows, x, y, &|_, _| {});
-        }
+        let job = Job { isa: cpu.isa, tokens: q.tokens, weights: self.p.rows * self.p.cols, grouped: false };
+        (ways::choose(&table(), cpu, job).run)(cpu, self, q.into(), y);
+    }
+
+    /// Outputs from sums of what is stored, for `rows` tokens at a time.
+    fn sums(&self, cpu: &Cpu, x: Groups, rows: usize, y: &mut [f32]) {
         let blocks = self.p.rows.div_ceil(BLOCK);
-        let grain = super::stream_grain(self.units * 64 * q.tokens, blocks);
+        let grain = super::stream_grain(self.units * 64 * x.x.tokens(), blocks);
         let out = SharedMut::new(y);
         cpu.pool.run(blocks.div_ceil(grain), &|task| {
             for block in task * grain..((task + 1) * grain).min(blocks) {
                 cpu.isa.run(Block { view: self, x, block, rows, out: &out });
             }
         });
-    }
-}
-
-/// Tokens of a register tile.
-struct Tokens;
-
-impl Op for Tokens {
-    type Out = usize;
-    #[inline(always)]
-    fn eval<S: Simd>(self, _: S) -> usize {
-        if S::FAST_DOT && S::ACCUMULATORS >= 28 { 4 } else { 1 }
     }
 }
 
@@ -216,7 +257,7 @@ impl Op for Block<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let tokens = self.x.x.tokens();
-        match (self.rows, S::ACCUMULATORS >= 28) {
+        match (self.rows, S::MANY_REGISTERS) {
             (1, true) => self.tile::<S, 1, 2>(s, 0),
             (1, false) => self.tile::<S, 1, 1>(s, 0),
             _ => {
@@ -363,7 +404,7 @@ impl Quads for View<'_> {
         let mut quads = scratch::take(self.units * 64);
         let quads = &mut quads.bytes()[..self.units * 64];
         self.decode(isa, panel, 0..self.units, quads);
-        isa.run(Columns::new(codec::Byte, quads, ZERO, &[], self.p.cols, out));
+        isa.run(Columns::new(codec::Byte, quads, &[], self.p.cols, out).from(ZERO));
     }
 }
 
@@ -456,12 +497,12 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_no_tuple_gives_are_odd() {
+    fn bytes_that_no_tuple_gives_are_invalid() {
         for byte in 0..=255u8 {
             let codes = unpack(byte);
             let v = codes.iter().fold(0u16, |v, code| v * 3 + *code as u16);
-            let odd = v > 242 || pack(v as u8) != byte || codes.iter().any(|code| *code > 2);
-            assert_eq!(is_odd(byte), odd, "{byte}");
+            let invalid = v > 242 || pack(v as u8) != byte || codes.iter().any(|code| *code > 2);
+            assert_eq!(is_invalid(byte), invalid, "{byte}");
         }
     }
 }

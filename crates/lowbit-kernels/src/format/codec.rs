@@ -10,6 +10,10 @@ pub(super) const UNITS: usize = 1024;
 pub(super) trait Codec<const Q: usize>: Copy + Send + Sync + 'static {
     /// Whether all fields are at most 128.
     const SMALL: bool;
+    /// The code that means 0; where it is 0, groups have an offset.
+    const ZERO: u8;
+    /// The largest code.
+    const MOST: u8;
     /// The codes of a byte, one per quad: the definition.
     fn unpack(byte: u8) -> [u8; Q];
     /// The byte of `Q` codes.
@@ -20,8 +24,8 @@ pub(super) trait Codec<const Q: usize>: Copy + Send + Sync + 'static {
         let quads = quads.map(u32::to_le_bytes);
         u32::from_le_bytes(std::array::from_fn(|j| Self::pack(quads.map(|quad| quad[j]))))
     }
-    /// Whether no ternary codes give a byte.
-    fn is_odd(_: u8) -> bool {
+    /// Whether no codes give a byte.
+    fn is_invalid(_: u8) -> bool {
         false
     }
     /// Each quad's codes, possibly multiplied by a power of two, as [`Codec::combine`] expects them multiplied.
@@ -57,6 +61,8 @@ pub(super) struct Byte;
 
 impl Codec<1> for Byte {
     const SMALL: bool = false;
+    const ZERO: u8 = 128;
+    const MOST: u8 = 255;
     fn unpack(byte: u8) -> [u8; 1] {
         [byte]
     }
@@ -83,6 +89,8 @@ pub(super) struct Nibbles;
 
 impl Codec<2> for Nibbles {
     const SMALL: bool = true;
+    const ZERO: u8 = 0;
+    const MOST: u8 = 15;
     fn unpack(byte: u8) -> [u8; 2] {
         [byte & 15, byte >> 4]
     }
@@ -104,12 +112,14 @@ impl Codec<2> for Nibbles {
     }
 }
 
-/// Four codes of two bits, the first lowest. The fields are masked, not shifted.
+/// Four codes of two bits, the first lowest; -1, 0 and 1 as 0, 1 and 2 if `TERNARY`. The fields are masked, not shifted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Crumbs<const TERNARY: bool>;
+pub(super) struct TwoBits<const TERNARY: bool>;
 
-impl<const TERNARY: bool> Codec<4> for Crumbs<TERNARY> {
+impl<const TERNARY: bool> Codec<4> for TwoBits<TERNARY> {
     const SMALL: bool = TERNARY; // 2 << 6 = 128, 3 << 6 = 192
+    const ZERO: u8 = TERNARY as u8;
+    const MOST: u8 = 3 - TERNARY as u8;
     fn unpack(byte: u8) -> [u8; 4] {
         [byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6]
     }
@@ -121,7 +131,7 @@ impl<const TERNARY: bool> Codec<4> for Crumbs<TERNARY> {
         q[0] | (q[1] << 2) | (q[2] << 4) | (q[3] << 6)
     }
     #[inline(always)]
-    fn is_odd(byte: u8) -> bool {
+    fn is_invalid(byte: u8) -> bool {
         TERNARY && byte & (byte >> 1) & 0x55 != 0
     }
     #[inline(always)]
@@ -146,7 +156,7 @@ pub(super) fn units<const Q: usize>(cols: usize) -> usize {
     cols.div_ceil(4 * Q)
 }
 
-/// Packs codes row by row; `code(row, col)` is asked for every row and column that exists, `fill` stands elsewhere.
+/// Packs codes, `[rows, cols]`, row by row; `fill` stands where there are none.
 pub(super) fn pack_matrix<C: Codec<Q>, const Q: usize>(
     rows: usize,
     cols: usize,
@@ -204,20 +214,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_no_ternary_codes_give_are_odd() {
-        fn odd<C: Codec<Q>, const Q: usize>(byte: u8) -> bool {
+    fn bytes_that_no_ternary_codes_give_are_invalid() {
+        fn invalid<C: Codec<Q>, const Q: usize>(byte: u8) -> bool {
             C::pack(C::unpack(byte)) != byte || C::unpack(byte).iter().any(|code| *code > 2)
         }
         for byte in 0..=255 {
-            assert_eq!(Crumbs::<true>::is_odd(byte), odd::<Crumbs<true>, 4>(byte), "{byte}");
-            assert!(!Crumbs::<false>::is_odd(byte) && !Nibbles::is_odd(byte) && !Byte::is_odd(byte));
+            assert_eq!(TwoBits::<true>::is_invalid(byte), invalid::<TwoBits<true>, 4>(byte), "{byte}");
+            assert!(!TwoBits::<false>::is_invalid(byte) && !Nibbles::is_invalid(byte) && !Byte::is_invalid(byte));
         }
     }
 
     #[test]
     fn all_bytes_of_the_bit_codecs_survive() {
         for byte in 0..=255u8 {
-            assert_eq!(Crumbs::<true>::pack(Crumbs::<true>::unpack(byte)), byte);
+            assert_eq!(TwoBits::<true>::pack(TwoBits::<true>::unpack(byte)), byte);
             assert_eq!(Nibbles::pack(Nibbles::unpack(byte)), byte);
             assert_eq!(Byte::pack(Byte::unpack(byte)), byte);
         }

@@ -3,8 +3,10 @@
 //! bf16 products of several tokens take bf16 activations where the CPU multiplies bf16 pairs; elsewhere, and for one
 //! token, activations stay f32.
 
+use super::spec::Spec;
 use super::tiles::{self, Epilogue, Kind, Layout, Quads};
-use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales, first, floats};
+use super::ways::{self, Capability, Entry, Job, Way};
+use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, first, floats, size};
 use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
@@ -18,9 +20,13 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct F32;
 
+const F32_SPEC: Spec = Spec { lossless: true, ..Spec::floats("f32", 32.0) };
+
 /// The upper half of f32, rounded to nearest even; panels `[cols / 2][16][2]`.
 #[derive(Debug)]
 pub(super) struct BF16;
+
+const BF16_SPEC: Spec = Spec::floats("bf16", 16.0);
 
 fn as_floats(bytes: &Bytes) -> Cow<'_, [f32]> {
     // SAFETY: any bits are a valid f32; the aligned middle is used only when it is the whole.
@@ -31,23 +37,23 @@ fn as_floats(bytes: &Bytes) -> Cow<'_, [f32]> {
 }
 
 impl Format for F32 {
-    fn name(&self) -> &'static str {
-        "f32"
+    fn spec(&self) -> &Spec {
+        &F32_SPEC
     }
 
     fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
-        vec![Part { name: "codes", bytes: rows.div_ceil(LANES) * LANES * cols * 4 }]
+        vec![Part::codes(size(&[rows.div_ceil(LANES), LANES, cols, 4]))]
     }
 
-    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
-        check_finite(w, cols)?;
+    fn quantize_rows(&'static self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+        check_finite(w, rows, cols)?;
         let mut out = vec![0.0; rows.div_ceil(LANES) * LANES * cols];
         for (row, w) in w.chunks_exact(cols).enumerate() {
             for (col, &w) in w.iter().enumerate() {
                 out[(row / LANES * cols + col) * LANES + row % LANES] = w;
             }
         }
-        Packed::from_parts(&F32, rows, cols, vec![Bytes::from_f32(&out)])
+        Packed::from_parts(self, rows, cols, vec![Bytes::from_f32(&out)])
     }
 
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
@@ -57,13 +63,29 @@ impl Format for F32 {
         }
     }
 
+    fn ways(&self) -> Vec<Way> {
+        vec![Way::many("f32_gemm", "f32", 1, Capability::Any, "weights as they are stored")]
+    }
+
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
         let x = x.floats();
         gemm::multiply(cpu, x.len() / p.cols, p.rows, p.cols, Mat::new(&x, p.cols), &as_floats(&p.parts[0]), false, y);
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
-        check_scales("f32", floats(&p.parts[0]))
+        let (values, _) = p.parts[0].as_chunks::<4>();
+        match first(values, |b| !f32::from_le_bytes(b).is_finite()) {
+            Some(at) => Err(Error::Corrupt(format!("f32: value {at} is not a finite number"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Refuses numbers that become infinite as bf16, naming the first.
+pub(super) fn check_bf16(format: &'static str, w: &[f32], cols: usize) -> Result<(), Error> {
+    match first(w, |w| w.to_bits() & 0x7fff_ffff >= 0x7f7f_8000) {
+        Some(at) => Err(Error::Range { row: at / cols, col: at % cols, format }),
+        None => Ok(()),
     }
 }
 
@@ -79,16 +101,17 @@ fn pairs(cols: usize) -> usize {
 }
 
 impl Format for BF16 {
-    fn name(&self) -> &'static str {
-        "bf16"
+    fn spec(&self) -> &Spec {
+        &BF16_SPEC
     }
 
     fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
-        vec![Part { name: "codes", bytes: rows.div_ceil(LANES) * pairs(cols) * 64 }]
+        vec![Part::codes(size(&[rows.div_ceil(LANES), pairs(cols), 64]))]
     }
 
-    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
-        check_finite(w, cols)?;
+    fn quantize_rows(&'static self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+        check_finite(w, rows, cols)?;
+        check_bf16(BF16_SPEC.name, w, cols)?;
         let mut out = vec![0u8; rows.div_ceil(LANES) * pairs(cols) * 64];
         let panels = out.chunks_exact_mut((pairs(cols) * 64).max(1));
         for (panel, w) in panels.zip(w.chunks((LANES * cols).max(1))) {
@@ -101,7 +124,7 @@ impl Format for BF16 {
                 }
             }
         }
-        Packed::from_parts(&BF16, rows, cols, vec![Bytes::new(out)])
+        Packed::from_parts(self, rows, cols, vec![Bytes::new(out)])
     }
 
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
@@ -110,6 +133,10 @@ impl Format for BF16 {
             let at = (row / LANES * pairs(p.cols) + col / 2) * 64 + row % LANES * 4 + col % 2 * 2;
             *out = bf16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
         }
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        ways()
     }
 
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
@@ -123,7 +150,7 @@ impl Format for BF16 {
     fn validate(&self, p: &Packed) -> Result<(), Error> {
         let (values, _) = p.parts[0].as_chunks::<2>();
         let at = first(values, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80);
-        at.map_or(Ok(()), |at| Err(Error::Corrupt(format!("bf16: scale {at} is not a finite number"))))
+        at.map_or(Ok(()), |at| Err(Error::Corrupt(format!("bf16: value {at} is not a finite number"))))
     }
 }
 
@@ -139,44 +166,69 @@ thread_local! {
     static ROUNDED: RefCell<Bf16Rows> = RefCell::default();
 }
 
-/// Whether a product of so many tokens takes bf16 activations.
-pub(super) fn takes_bf16(cpu: &Cpu, tokens: usize) -> bool {
-    tokens > 1 && cpu.isa.run(FastBf16)
+/// A product of a format whose weights are floats.
+struct Floats<'a> {
+    weights: &'a dyn Quads,
+    one: ForOneToken<'a>,
+    p: &'a Packed,
 }
 
-/// The product of a format whose weights are floats: one token exactly, several by bf16 pairs where that is fast.
-pub(super) fn product(cpu: &Cpu, w: &dyn Quads, one: ForOneToken, p: &Packed, x: Rows, y: &mut [f32]) {
-    let tokens = y.len() / p.rows;
-    match x {
-        Rows::Bf16(x) if takes_bf16(cpu, tokens) => tiles::product(cpu, w, p.rows, x.into(), y, &|_, _| {}),
-        _ if takes_bf16(cpu, tokens) => {
-            let mut rounded = ROUNDED.take();
-            rounded.round(cpu, &x.floats(), p.cols);
-            tiles::product(cpu, w, p.rows, (&rounded).into(), y, &|_, _| {});
-            ROUNDED.set(rounded);
-        }
-        _ if tokens == 1 => {
-            let panels = p.rows.div_ceil(LANES);
-            let bytes = p.product_bytes() / panels + 1;
-            let grain = super::stream_grain(bytes, panels);
-            let (x, out) = (&x.floats(), SharedMut::new(y));
-            cpu.pool.run(panels.div_ceil(grain), &|task| one(task * grain..((task + 1) * grain).min(panels), x, &out));
-        }
-        _ => tiles::product_f32(cpu, w, p.rows, p.cols, x, y),
+/// A way to multiply with floats.
+type Run<'a> = fn(&Cpu, &Floats<'a>, Rows, &mut [f32]);
+
+fn table<'a>() -> [Entry<Run<'a>>; 3] {
+    let panels = Way::many(ways::FLOAT_PANELS, "f32", 2, Capability::Any, "panels widened to f32 in memory");
+    let pairs = Way::many(ways::BF16_PAIRS, "f32", 2, Capability::Bf16Pairs, "activations rounded to bf16");
+    [
+        Entry::new(panels, |cpu, w, x, y| tiles::product_f32(cpu, w.weights, w.p.rows, w.p.cols, &x.floats(), y)),
+        Entry::new(Way::one("float_gemv", "f32", "one stream of codes"), |cpu, w, x, y| w.stream(cpu, &x.floats(), y)),
+        // Where it is slower, the ways of the machine prefer another.
+        Entry::new(pairs, |cpu, w, x, y| w.pairs(cpu, x, y)),
+    ]
+}
+
+/// The ways of formats whose weights are floats.
+pub(super) fn ways() -> Vec<Way> {
+    table().iter().map(|entry| entry.way).collect()
+}
+
+impl Floats<'_> {
+    /// One token, without rounding.
+    fn stream(&self, cpu: &Cpu, x: &[f32], y: &mut [f32]) {
+        let panels = self.p.rows.div_ceil(LANES);
+        let grain = super::stream_grain(self.p.product_bytes() / panels + 1, panels);
+        let out = SharedMut::new(y);
+        cpu.pool.run(panels.div_ceil(grain), &|task| {
+            (self.one)(task * grain..((task + 1) * grain).min(panels), x, &out);
+        });
     }
+
+    /// Several tokens, rounded to bf16.
+    fn pairs(&self, cpu: &Cpu, x: Rows, y: &mut [f32]) {
+        if let Rows::Bf16(x) = x {
+            return tiles::product(cpu, self.weights, self.p.rows, x.into(), y, &|_, _| {});
+        }
+        let mut rounded = ROUNDED.take();
+        rounded.round(cpu, &x.floats(), self.p.cols);
+        tiles::product(cpu, self.weights, self.p.rows, (&rounded).into(), y, &|_, _| {});
+        ROUNDED.set(rounded);
+    }
+}
+
+/// Whether a product of so many tokens rounds activations to bf16.
+pub(super) fn takes_bf16(cpu: &Cpu, tokens: usize) -> bool {
+    let job = Job { isa: cpu.isa, tokens, weights: 0, grouped: false };
+    tokens > 0 && ways::choose(&table(), cpu, job).way.name == ways::BF16_PAIRS
+}
+
+/// The product of a format whose weights are floats.
+pub(super) fn product(cpu: &Cpu, weights: &dyn Quads, one: ForOneToken, p: &Packed, x: Rows, y: &mut [f32]) {
+    let job = Job { isa: cpu.isa, tokens: y.len() / p.rows, weights: p.rows * p.cols, grouped: false };
+    (ways::choose(&table(), cpu, job).run)(cpu, &Floats { weights, one, p }, x, y);
 }
 
 /// Units whose products have sums of their own, so that additions do not wait for each other.
 const STREAMS: usize = 4;
-
-struct FastBf16;
-impl Op for FastBf16 {
-    type Out = bool;
-    #[inline(always)]
-    fn eval<S: Simd>(self, _: S) -> bool {
-        S::FAST_BF16
-    }
-}
 
 struct Bf16View<'a>(&'a Packed);
 

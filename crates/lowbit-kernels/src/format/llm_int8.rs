@@ -1,13 +1,17 @@
 //! LLM.int8() (arXiv 2208.07339): int8 per output channel and per token, except activations above 6.0 in magnitude and the
 //! input features known to hold them, which are multiplied in floating point.
 //!
-//! Features named when the matrix was quantized keep f16 weights, in panels `[features][16]`. Other activations above the
-//! threshold meet the dequantized weight. Each token is treated by itself, so that results do not depend on the batch.
+//! Features named when the matrix was quantized keep f16 weights, in panels `[features][16]`; where a row of a matrix leaves
+//! the range in which f16 is precise, each panel ends with 16 f32 factors of its rows. Other activations above the threshold
+//! meet the dequantized weight. Each token is treated by itself, so that results do not depend on the batch.
 
 use super::codec::Byte;
-use super::integer::{Integer, Share};
-use super::round::Rule;
-use super::{Format, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
+use super::int8::INT8_CHANNEL;
+use super::integer::Integer;
+use super::spec::{Activations, Scales, Spec};
+use super::view::FACTORS;
+use super::ways::Way;
+use super::{Format, Packed, Part, QuantizeOptions, check_factors, check_finite, floats, round, size};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Bytes, Cpu, Error, Int8Rows, Mat, Op, Rows, gemm, scratch};
@@ -22,17 +26,31 @@ const THRESHOLD: f32 = 6.0;
 #[derive(Debug)]
 pub(super) struct LlmInt8;
 
+const SPEC: Spec = Spec {
+    levels: None,
+    activations: Activations::Mixed,
+    outliers: true,
+    ..Spec::integers("llm_int8", 8.0, 256, Scales::Row)
+};
+
 /// The integer part as a matrix of its own; copies no bytes.
 fn inner(p: &Packed) -> Packed {
-    Packed { format: &INNER, rows: p.rows, cols: p.cols, parts: p.parts[..2].to_vec() }
+    Packed { format: INNER, rows: p.rows, cols: p.cols, parts: p.parts[..2].to_vec() }
 }
 
 /// The format of the integer part.
-static INNER: Integer<Byte, 1> =
-    Integer { name: "int8_channel", codec: Byte, zero: 128, share: Share::Row, rule: Rule::Absmax };
+const INNER: &Integer<Byte, 1> = &INT8_CHANNEL;
 
 fn columns(p: &Packed) -> impl Iterator<Item = usize> + '_ {
     p.parts[2].chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().expect("four bytes")) as usize)
+}
+
+/// The f16 weights of a panel for the features known beforehand, and what those of each row are multiplied with.
+fn kept(p: &Packed, panel: usize) -> (&[u8], [f32; LANES]) {
+    let stride = p.parts[3].len() / p.rows.div_ceil(LANES).max(1);
+    let (halves, factors) = p.parts[3][panel * stride..][..stride].split_at(p.parts[2].len() / 4 * 2 * LANES);
+    let factor = |lane: usize| factors.as_chunks::<4>().0.get(lane).map_or(1.0, |bytes| f32::from_le_bytes(*bytes));
+    (halves, std::array::from_fn(factor))
 }
 
 /// The weights of one panel for some input features as f32, `[features][16]`; those known beforehand come first.
@@ -49,11 +67,13 @@ impl Op for Weights<'_> {
     fn eval<S: Simd>(self, s: S) {
         let Weights { p, features, panel, out } = self;
         let known = p.parts[2].len() / 4;
-        let halves = p.parts[3][panel * known * 2 * LANES..][..known * 2 * LANES].chunks_exact(2 * LANES);
+        let (halves, factors) = kept(p, panel);
         let (first, found) = out[..features.len() * LANES].split_at_mut(known * LANES);
-        for (out, halves) in first.as_chunks_mut::<LANES>().0.iter_mut().zip(halves) {
-            // SAFETY: 16 halves to 16 floats, as just cut.
-            unsafe { s.store(out.as_mut_ptr(), s.load_f16(halves.as_ptr().cast())) };
+        let factors = s.load_part(&factors, 0.0);
+        for (out, halves) in first.as_chunks_mut::<LANES>().0.iter_mut().zip(halves.chunks_exact(2 * LANES)) {
+            // SAFETY: 16 halves, as just cut.
+            let weights = unsafe { s.load_f16(halves.as_ptr().cast()) };
+            s.store_part(out, s.mul(weights, factors));
         }
         let (units, codes): (usize, &[u8]) = (p.cols.div_ceil(4), &p.parts[0]);
         for (out, &col) in found.as_chunks_mut::<LANES>().0.iter_mut().zip(&features[known..]) {
@@ -115,20 +135,33 @@ impl Buffers {
 }
 
 impl Format for LlmInt8 {
-    fn name(&self) -> &'static str {
-        "llm_int8"
+    fn spec(&self) -> &Spec {
+        &SPEC
     }
 
     fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<Part> {
         let mut parts = INNER.parts(rows, cols, &[]);
         let outliers = found.get(2).map_or(0, |b| b.len() / 4);
-        parts.push(Part { name: "outliers", bytes: outliers * 4 });
-        parts.push(Part { name: "outlier_weights", bytes: outliers * rows.next_multiple_of(LANES) * 2 });
+        let panel = size(&[outliers, LANES, 2]);
+        // Whatever the number of rows at hand.
+        let with = |found: &[Bytes]| {
+            let panels = found[0].len() / size(&[cols.div_ceil(4), 64]).max(1);
+            panels > 0 && outliers > 0 && found[3].len() == size(&[panels, panel.saturating_add(FACTORS)])
+        };
+        let factors = if found.len() == 4 && with(found) { FACTORS } else { 0 };
+        parts.push(Part::other("outliers", outliers * 4));
+        parts.push(Part::other("outlier_weights", size(&[rows.div_ceil(LANES), panel.saturating_add(factors)])));
         parts
     }
 
-    fn quantize(&self, w: &[f32], rows: usize, cols: usize, options: &QuantizeOptions) -> Result<Packed, Error> {
-        check_finite(w, cols)?;
+    fn quantize_rows(
+        &'static self,
+        w: &[f32],
+        rows: usize,
+        cols: usize,
+        options: &QuantizeOptions,
+    ) -> Result<Packed, Error> {
+        check_finite(w, rows, cols)?;
         let mut outliers = options.outlier_columns.clone();
         outliers.sort_unstable();
         outliers.dedup();
@@ -137,27 +170,49 @@ impl Format for LlmInt8 {
         }
         let mut rest = w.to_vec();
         let (n, panels) = (outliers.len(), rows.div_ceil(LANES));
-        let mut kept = vec![f16::ZERO; panels * n * LANES];
-        for (row, w) in rest.chunks_exact_mut(cols).enumerate() {
-            for (i, &col) in outliers.iter().enumerate() {
-                kept[(row / LANES * n + i) * LANES + row % LANES] = f16::from_f32(std::mem::take(&mut w[col as usize]));
+        let bytes = n * 2 * LANES;
+        let mut kept = vec![0u8; if n > 0 { panels * (bytes + FACTORS) } else { 0 }];
+        for (kept, w) in kept.chunks_exact_mut(bytes + FACTORS).zip(rest.chunks_mut(LANES * cols)) {
+            let (halves, factors) = kept.split_at_mut(bytes);
+            factors.as_chunks_mut::<4>().0.fill(1f32.to_le_bytes());
+            for (lane, w) in w.chunks_exact_mut(cols).enumerate() {
+                let taken: Vec<f32> = outliers.iter().map(|&col| std::mem::take(&mut w[col as usize])).collect();
+                let (factor, taken) = round::normalized(&taken);
+                factors[lane * 4..][..4].copy_from_slice(&factor.to_le_bytes());
+                for (place, weight) in halves[lane * 2..].chunks_mut(2 * LANES).zip(taken.iter()) {
+                    place[..2].copy_from_slice(&f16::from_f32(*weight).to_le_bytes());
+                }
             }
         }
-        let kept: Vec<u8> = kept.iter().flat_map(|h| h.to_le_bytes()).collect();
-        let mut parts = INNER.quantize(&rest, rows, cols, options)?.parts;
+        let mut parts = INNER.quantize_rows(&rest, rows, cols, options)?.parts;
         parts.push(Bytes::new(outliers.iter().flat_map(|c| c.to_le_bytes()).collect::<Vec<u8>>()));
         parts.push(Bytes::new(kept));
-        Packed::from_parts(&LlmInt8, rows, cols, parts)
+        Packed::from_parts(self, rows, cols, parts)
+    }
+
+    fn settle(&self, mut packed: Packed) -> Packed {
+        let bytes = packed.parts[2].len() / 4 * 2 * LANES;
+        let mut panels = packed.parts[3].chunks_exact(bytes + FACTORS).map(|panel| floats(&panel[bytes..]));
+        let with = packed.parts[3].len() == packed.rows.div_ceil(LANES) * (bytes + FACTORS);
+        if with && panels.all(|mut factors| factors.all(|factor| factor == 1.0)) {
+            let halves = packed.parts[3].chunks_exact(bytes + FACTORS).flat_map(|panel| &panel[..bytes]).copied();
+            packed.parts[3] = Bytes::new(halves.collect::<Vec<u8>>());
+        }
+        packed
     }
 
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
         let inner = inner(p);
         inner.format.dequantize_row(&inner, row, out);
-        let known = p.parts[2].len() / 4;
+        let (halves, factors) = kept(p, row / LANES);
         for (i, col) in columns(p).enumerate() {
-            let at = ((row / LANES * known + i) * LANES + row % LANES) * 2;
-            out[col] = f16::from_le_bytes([p.parts[3][at], p.parts[3][at + 1]]).to_f32();
+            let at = (i * LANES + row % LANES) * 2;
+            out[col] = f16::from_le_bytes([halves[at], halves[at + 1]]).to_f32() * factors[row % LANES];
         }
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        INNER.ways().into_iter().filter(|way| way.activations == "int8").collect()
     }
 
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
@@ -204,7 +259,16 @@ impl Format for LlmInt8 {
         }
         let inner = inner(p);
         inner.format.validate(&inner)?;
-        check_scales("llm_int8", p.parts[3].chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()))
+        for panel in 0..if p.parts[2].is_empty() { 0 } else { p.rows.div_ceil(LANES) } {
+            let (halves, factors) = kept(p, panel);
+            let (halves, _) = halves.as_chunks::<2>();
+            if let Some(at) = super::first(halves, |half| u16::from_le_bytes(half) & 0x7c00 == 0x7c00) {
+                let at = panel * halves.len() + at;
+                return Err(Error::Corrupt(format!("{}: outlier weight {at} is not a finite number", SPEC.name)));
+            }
+            check_factors(SPEC.name, &format!("of panel {panel}, outlier factor"), factors.into_iter())?;
+        }
+        Ok(())
     }
 }
 

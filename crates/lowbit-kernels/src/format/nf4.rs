@@ -5,8 +5,12 @@
 
 use super::float;
 use super::round;
+use super::spec::{Holds, Scales, Spec};
 use super::tiles::{Epilogue, Kind, Layout, Quads};
-use super::{AHEAD, Format, Magnitude, Packed, Part, QuantizeOptions, check_finite, check_scales, floats};
+use super::ways::Way;
+use super::{
+    AHEAD, Format, Magnitude, Packed, Part, QuantizeOptions, check_finite, check_scales, floats, size, vain_scale,
+};
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
@@ -41,8 +45,14 @@ const LEVELS: [f32; 16] = [
 /// NF4 with f32 or doubly quantized maxima.
 #[derive(Debug)]
 pub(super) struct Nf4 {
-    pub double: bool,
+    spec: Spec,
+    double: bool,
 }
+
+const SPEC: Spec = Spec { levels: Some(16), scales: Scales::Group(GROUP), ..Spec::floats("nf4", 4.0) };
+
+pub(super) static NF4: Nf4 = Nf4 { spec: SPEC, double: false };
+pub(super) static NF4_DQ: Nf4 = Nf4 { spec: Spec { name: "nf4_dq", ..SPEC }, double: true };
 
 /// Between the levels: a weight has the nearest, the lower one in the middle, as in bitsandbytes.
 fn bounds() -> [f32; 16] {
@@ -62,7 +72,7 @@ fn blocks(cols: usize) -> usize {
 }
 
 fn units(cols: usize) -> usize {
-    blocks(cols) * GROUP / COLS
+    size(&[blocks(cols), GROUP / COLS])
 }
 
 /// Byte and nibble shift of a code.
@@ -72,25 +82,27 @@ fn place(row: usize, col: usize, cols: usize) -> (usize, u32) {
 }
 
 impl Format for Nf4 {
-    fn name(&self) -> &'static str {
-        if self.double { "nf4_dq" } else { "nf4" }
+    fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
         let panels = rows.div_ceil(LANES);
-        let codes = Part { name: "codes", bytes: panels * units(cols) * 64 };
+        let codes = Part::codes(size(&[panels, units(cols), 64]));
+        let absmax = |bytes| Part { name: "absmax", bytes, holds: Holds::Scales };
         match self.double {
-            false => vec![codes, Part { name: "absmax", bytes: panels * blocks(cols) * LANES * 4 }],
+            false => vec![codes, absmax(size(&[panels, blocks(cols), LANES, 4]))],
             true => vec![
                 codes,
-                Part { name: "absmax", bytes: panels * blocks(cols) * LANES },
-                Part { name: "ranges", bytes: panels * blocks(cols).div_ceil(DOUBLE) * 8 },
+                absmax(size(&[panels, blocks(cols), LANES])),
+                Part { name: "ranges", bytes: size(&[panels, blocks(cols).div_ceil(DOUBLE), 8]), holds: Holds::Scales },
             ],
         }
     }
 
-    fn quantize(&self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
-        check_finite(w, cols)?;
+    fn quantize_rows(&'static self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
+        check_finite(w, rows, cols)?;
+        float::check_bf16(self.spec.name, w, cols)?;
         let panels = rows.div_ceil(LANES);
         // [panels, blocks, 16]
         let mut absmax = vec![0.0f32; panels * blocks(cols) * LANES];
@@ -125,7 +137,7 @@ impl Format for Nf4 {
         } else {
             parts.push(Bytes::from_f32(&absmax));
         }
-        Packed::from_parts(super::find(self.name())?, rows, cols, parts)
+        Packed::from_parts(self, rows, cols, parts)
     }
 
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
@@ -140,6 +152,10 @@ impl Format for Nf4 {
         }
     }
 
+    fn ways(&self) -> Vec<Way> {
+        float::ways()
+    }
+
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
         let view = View { p, double: self.double };
         float::product(cpu, &view, &|panels, x, out| cpu.isa.run(OneToken { view, panels, x, out }), p, x, y);
@@ -150,7 +166,26 @@ impl Format for Nf4 {
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
-        check_scales(self.name(), floats(&p.parts[p.parts.len() - 1]))
+        let (name, view) = (self.spec.name, View { p, double: self.double });
+        check_scales(name, if self.double { "range" } else { "scale" }, floats(&p.parts[p.parts.len() - 1]))?;
+        let (groups, codes) = (blocks(p.cols), &p.parts[0]);
+        for block in 0..p.rows.div_ceil(LANES) * groups {
+            let (panel, g) = (block / groups, block % groups);
+            // Doubly quantized, a small maximum may become 0.
+            let exact = !self.double || view.range(panel, g) == [0.0; 2];
+            let tops = view.absmax(panel, g);
+            let rows = (panel * LANES..p.rows.min((panel + 1) * LANES)).filter(|row| exact && tops[row % LANES] == 0.0);
+            for row in rows {
+                let is_zero = |col: usize| {
+                    let (at, shift) = place(row, col, p.cols);
+                    LEVELS[(codes[at] >> shift & 15) as usize] == 0.0
+                };
+                if !(g * GROUP..p.cols.min((g + 1) * GROUP)).all(is_zero) {
+                    return Err(vain_scale(name, block * LANES + row % LANES));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -172,10 +207,16 @@ impl View<'_> {
             });
         }
         let codes: &[u8; LANES] = self.p.parts[1][at..at + LANES].try_into().expect("16 codes");
+        let [low, step] = self.range(panel, block);
+        codes.map(|c| (c as f32).mul_add(step, low))
+    }
+
+    /// The smallest of the doubly quantized maxima that a block is among, and their step.
+    #[inline(always)]
+    fn range(&self, panel: usize, block: usize) -> [f32; 2] {
         let group = panel * blocks(self.p.cols).div_ceil(DOUBLE) + block / DOUBLE;
         let mut range = floats(&self.p.parts[2][group * 8..group * 8 + 8]);
-        let (low, step) = (range.next().expect("a minimum"), range.next().expect("a step"));
-        codes.map(|c| (c as f32).mul_add(step, low))
+        std::array::from_fn(|_| range.next().expect("a minimum and a step"))
     }
 }
 

@@ -4,12 +4,13 @@ use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
 use crate::{Isa, Op};
 use half::f16;
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// Which codes and scale a slice of weights that share a scale gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// `scale = mean|w|`, codes -1, 0, 1 (arXiv 2402.17764); eps 1e-5.
+    /// `scale = mean|w|`, codes -1, 0, 1 (arXiv 2402.17764).
     Absmean,
     /// `scale = max|w| / 127`.
     Absmax,
@@ -99,19 +100,77 @@ pub(super) fn scales(
 /// The scale of weights of this magnitude, or that have it together with others, and their codes
 /// `zero + round(w / scale)`.
 fn symmetric(rule: Rule, magnitude: Magnitude, weights: &[f32], zero: u8, codes: &mut [u8]) -> f32 {
-    let (scale, factor, limit) = match rule {
-        Rule::Absmean => {
-            let scale = ((magnitude.sum / magnitude.count.max(1) as f64) as f32).max(1e-5);
-            (scale, 1.0 / scale, 1.0)
-        }
-        _ => {
-            let top = magnitude.largest;
-            (top / 127.0, if top == 0.0 { 0.0 } else { (127.0 / top).min(f32::MAX) }, 127.0)
-        }
+    let (scale, divisor, limit) = match rule {
+        Rule::Absmean => (absmean(magnitude), absmean(magnitude), 1.0),
+        // What is not finite is refused with its place, once the rows that hold it are seen.
+        _ if !magnitude.largest.is_finite() => (1.0, 1.0, 127.0),
+        _ => (magnitude.largest / 127.0, magnitude.largest, 127.0),
     };
+    // Weights whose divisor has no inverse are multiplied by a power of two first.
+    let boost = if divisor > 0.0 && divisor < SMALLEST { (1u128 << 100) as f32 } else { 1.0 };
+    let factor = if divisor == 0.0 { 0.0 } else { limit / (divisor * boost) };
+    let boosted: Vec<f32> = if boost == 1.0 { Vec::new() } else { weights.iter().map(|w| w * boost).collect() };
+    let weights = if boost == 1.0 { weights } else { &boosted };
     assert_eq!(weights.len(), codes.len(), "a code for each weight");
     best().run(Symmetric { weights, factor, limit, zero, codes });
     scale
+}
+
+/// `mean|w|`, or 1e-5 where all weights are 0, or some are not finite, which is refused elsewhere.
+fn absmean(magnitude: Magnitude) -> f32 {
+    let mean = (magnitude.sum / magnitude.count.max(1) as f64) as f32;
+    if mean == 0.0 || !mean.is_finite() { 1e-5 } else { mean }
+}
+
+/// What is divided by a smaller number overflows.
+pub(crate) const SMALLEST: f32 = 1.0 / (1u128 << 120) as f32;
+
+/// Largest magnitudes of a row whose scales of groups f16 holds precisely.
+const PRECISE: std::ops::RangeInclusive<f32> = 1.0 / 1024.0..=32_768.0;
+
+/// A row divided by a power of two, where its largest magnitude is not [`PRECISE`], and that power, else 1.
+pub(super) fn normalized(w: &[f32]) -> (f32, Cow<'_, [f32]>) {
+    let top = Magnitude::of(w).largest();
+    let factor = row_factor(top);
+    (factor, if factor == 1.0 { Cow::Borrowed(w) } else { Cow::Owned(w.iter().map(|w| w / factor).collect()) })
+}
+
+/// 1, or the largest power of two that is not above `top`.
+fn row_factor(top: f32) -> f32 {
+    match top {
+        0.0 => 1.0,
+        _ if PRECISE.contains(&top) => 1.0,
+        _ => power_of_two(top),
+    }
+}
+
+/// The largest power of two that is not above a positive finite number.
+pub(crate) fn power_of_two(top: f32) -> f32 {
+    match top.is_normal() {
+        true => f32::from_bits(top.to_bits() & 0x7f80_0000),
+        false => f32::from_bits(1 << top.to_bits().ilog2()),
+    }
+}
+
+/// Scale, offset and codes of each group of `columns` columns of a row, whose largest magnitude is [`PRECISE`].
+pub(super) fn groups(
+    rule: Rule,
+    columns: usize,
+    weights: &[f32],
+    codes: &mut [u8],
+    zero: u8,
+    mut put: impl FnMut(usize, f16, f16),
+) {
+    if let Rule::MinMax { max } = rule {
+        assert_eq!(columns, GROUP, "groups with offsets have {GROUP} columns");
+        return min_max(weights, max, codes, put);
+    }
+    for (g, (w, codes)) in weights.chunks(columns).zip(codes.chunks_mut(columns)).enumerate() {
+        let scale = f16::from_f32(absmean(Magnitude::of(w)));
+        let factor = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
+        best().run(Symmetric { weights: w, factor, limit: 1.0, zero, codes });
+        put(g, scale, f16::ZERO);
+    }
 }
 
 struct Symmetric<'a> {
@@ -152,7 +211,7 @@ fn store_bytes<S: Simd>(s: S, out: &mut [u8], v: S::I) {
 const SHRINKS: [f32; 8] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5];
 
 /// Scale and offset in f16 and the codes `0..=max` of each group of 64 weights of a row.
-pub(super) fn min_max(weights: &[f32], max: u8, codes: &mut [u8], put: impl FnMut(usize, f16, f16)) {
+fn min_max(weights: &[f32], max: u8, codes: &mut [u8], put: impl FnMut(usize, f16, f16)) {
     assert_eq!(weights.len(), codes.len(), "a code for each weight");
     best().run(MinMax { weights, max, codes, put });
 }

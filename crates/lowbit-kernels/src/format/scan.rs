@@ -14,7 +14,9 @@
 
 use super::codec::{self, Codec, Nibbles, UNITS};
 use super::float::{self, BF16};
-use super::{AHEAD, Format, Packed, Part, QuantizeOptions};
+use super::spec::{Holds, Spec};
+use super::ways::Way;
+use super::{AHEAD, Format, Packed, Part, QuantizeOptions, size};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Bytes, Cpu, Error, Op, Rows};
@@ -22,6 +24,8 @@ use crate::{Bytes, Cpu, Error, Op, Rows};
 /// See the top of the file.
 #[derive(Debug)]
 pub(super) struct Bf16Scan;
+
+const SPEC: Spec = Spec { redundant: true, ..Spec::floats("bf16_scan", 24.0) };
 
 /// Most columns for which sums stay inside 32 bits, and rounding inside [`Query::slack`].
 const COLUMNS: usize = 1 << 16;
@@ -67,22 +71,28 @@ fn above(length: f64) -> f32 {
 }
 
 impl Format for Bf16Scan {
-    fn name(&self) -> &'static str {
-        "bf16_scan"
+    fn spec(&self) -> &Spec {
+        &SPEC
     }
 
     fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<Part> {
         let panels = rows.div_ceil(LANES);
-        let plane = panels * units(cols) * 64;
+        let plane = size(&[panels, units(cols), 64]);
         let mut parts = BF16.parts(rows, cols, found);
-        parts.push(Part { name: "high", bytes: plane });
-        parts.push(Part { name: "low", bytes: plane });
-        parts.push(Part { name: "bounds", bytes: panels * BOUNDS * LANES * 4 });
+        parts.push(Part { name: "high", ..Part::codes(plane) });
+        parts.push(Part { name: "low", ..Part::codes(plane) });
+        parts.push(Part { name: "bounds", bytes: size(&[panels, BOUNDS * LANES, 4]), holds: Holds::Scales });
         parts
     }
 
-    fn quantize(&self, w: &[f32], rows: usize, cols: usize, options: &QuantizeOptions) -> Result<Packed, Error> {
-        let bf16 = BF16.quantize(w, rows, cols, options)?;
+    fn quantize_rows(
+        &'static self,
+        w: &[f32],
+        rows: usize,
+        cols: usize,
+        options: &QuantizeOptions,
+    ) -> Result<Packed, Error> {
+        let bf16 = BF16.quantize_rows(w, rows, cols, options)?;
         let (mut high, mut low) = (vec![0u8; rows * cols], vec![0u8; rows * cols]);
         let mut bounds = vec![0.0f32; rows.div_ceil(LANES) * BOUNDS * LANES];
         let mut row = vec![0.0; cols];
@@ -96,11 +106,11 @@ impl Format for Bf16Scan {
         let plane = |codes: &[u8]| Bytes::new(codec::pack_matrix::<Nibbles, 2>(rows, cols, units(cols), 8, codes));
         let mut parts = bf16.parts;
         parts.extend([plane(&high), plane(&low), Bytes::from_f32(&bounds)]);
-        Packed::from_parts(&Bf16Scan, rows, cols, parts)
+        Packed::from_parts(self, rows, cols, parts)
     }
 
-    fn is_redundant(&self) -> bool {
-        true
+    fn ways(&self) -> Vec<Way> {
+        float::ways()
     }
 
     fn product_bytes(&self, p: &Packed) -> usize {
@@ -128,10 +138,21 @@ impl Format for Bf16Scan {
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
         BF16.validate(p)?;
-        match super::floats(&p.parts[3]).enumerate().find(|(_, v)| !(0.0..=LONGEST).contains(v)) {
-            Some((at, v)) => {
-                Err(Error::Corrupt(format!("{}: value {at} of `bounds` is {v}, not in 0..={LONGEST:e}", self.name())))
-            }
+        let wrong = super::floats(&p.parts[3]).enumerate().find(|(_, v)| !(0.0..=LONGEST).contains(v));
+        if let Some((at, v)) = wrong {
+            return Err(Error::Corrupt(format!(
+                "{}: value {at} of `bounds` is {v}, not in 0..={LONGEST:e}",
+                SPEC.name
+            )));
+        }
+        let bounds: Vec<f32> = super::floats(&p.parts[3]).collect();
+        let is_vain = |row: &usize| {
+            let panel = &bounds[row / LANES * BOUNDS * LANES..];
+            // The length of a row of zeros is the least number above 0.
+            panel[row % LANES] == 0.0 && panel[3 * LANES + row % LANES] > f32::MIN_POSITIVE
+        };
+        match (0..p.rows).find(is_vain) {
+            Some(row) => Err(super::vain_scale(SPEC.name, row)),
             None => Ok(()),
         }
     }

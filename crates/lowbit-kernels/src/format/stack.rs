@@ -19,7 +19,7 @@ struct Ranges {
 
 impl Ranges {
     fn new(format: &dyn Format, rows: usize, cols: usize) -> Self {
-        Ranges { rows, grain: (GRAIN / cols.max(1)).next_multiple_of(format.block()).max(format.block()) }
+        Ranges { rows, grain: (GRAIN / cols.max(1)).next_multiple_of(format.spec().block).max(format.spec().block) }
     }
 
     fn count(&self) -> usize {
@@ -55,7 +55,7 @@ impl Ranges {
 
 impl Packed {
     /// A matrix whose rows `make` packs, range by range, on the threads of a pool. Ranges begin with a block
-    /// ([`Format::block`]); a part that all rows share is taken from the first range.
+    /// ([`Spec::block`](super::Spec::block)); a part that all rows share is taken from the first range.
     ///
     /// # Errors
     /// One that `make` gives.
@@ -112,7 +112,7 @@ impl Packed {
         fault: impl Fn(Error) -> E + Sync,
     ) -> Result<Packed, E> {
         let mut options = options.clone();
-        if format.shares_scale() {
+        if format.spec().shares_scale() {
             let ranges = Ranges::new(format, rows, cols);
             let mut found = vec![Magnitude::default(); ranges.count()];
             let places = SharedMut::new(&mut found);
@@ -124,14 +124,16 @@ impl Packed {
             })?;
             options.whole = Some(found.into_iter().fold(Magnitude::default(), Magnitude::and));
         }
-        Packed::stack(format, rows, cols, pool, |range| {
+        let made = Packed::stack(format, rows, cols, pool, |range| {
             let weights = read(range.clone())?;
-            format.quantize(&weights, range.len(), cols, &options).map_err(|e| {
+            format.quantize_rows(&weights, range.len(), cols, &options).map_err(|e| {
                 fault(match e {
                     Error::NonFinite { row, col } => Error::NonFinite { row: row + range.start, col },
+                    Error::Range { row, col, format } => Error::Range { row: row + range.start, col, format },
                     other => other,
                 })
             })
-        })
+        });
+        made.map(|packed| format.settle(packed))
     }
 }

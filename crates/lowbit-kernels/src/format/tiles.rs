@@ -9,7 +9,7 @@ use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
 use crate::rows::{Blocked, ROW};
 use crate::simd::{LANES, Simd, TileOp, Tiling, tile_panels};
-use crate::{Bf16Rows, Cpu, Int8Rows, Isa, Op, Rows, scratch};
+use crate::{Bf16Rows, Cpu, Int8Rows, Isa, Op, scratch};
 use std::ops::Range;
 
 /// Quads of a chunk at most.
@@ -139,8 +139,7 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut 
 }
 
 /// `y = x * W^T` with f32 activations on weights decoded to f32.
-pub(super) fn product_f32(cpu: &Cpu, w: &dyn Quads, rows: usize, cols: usize, x: Rows, y: &mut [f32]) {
-    let x = x.floats();
+pub(super) fn product_f32(cpu: &Cpu, w: &dyn Quads, rows: usize, cols: usize, x: &[f32], y: &mut [f32]) {
     let panels = rows.div_ceil(LANES);
     let wide = 8;
     let out = SharedMut::new(y);
@@ -151,7 +150,7 @@ pub(super) fn product_f32(cpu: &Cpu, w: &dyn Quads, rows: usize, cols: usize, x:
         for (panel, out) in range.clone().zip(b.chunks_exact_mut(cols * LANES)) {
             w.columns(cpu.isa, panel, out);
         }
-        gemm::panels(cpu, rows, cols, Mat::new(&x, cols), b, false, range.clone(), &out);
+        gemm::panels(cpu, rows, cols, Mat::new(x, cols), b, false, range.clone(), &out);
         for panel in range {
             if let Epilogue::Rows { scales, .. } = w.epilogue(panel) {
                 for token in 0..x.len() / cols {

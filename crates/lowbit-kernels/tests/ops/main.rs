@@ -17,7 +17,7 @@ const WIDTHS: [usize; 9] = [1, 3, 15, 16, 17, 63, 64, 65, 257];
 const ROWS: [usize; 4] = [0, 1, 2, 7];
 
 fn cpu() -> Cpu {
-    Cpu { isa: Isa::choose(None).unwrap(), pool: Arc::new(Pool::new(2)) }
+    Cpu::with(Isa::choose(None).unwrap(), Arc::new(Pool::new(2)))
 }
 
 /// Numbers in -1..1 that depend on `seed`.
@@ -73,11 +73,11 @@ fn assert_same_everywhere(what: &str, f: impl Fn(&Cpu) -> Vec<Vec<f32>>) {
     let bits = |cpu: &Cpu| -> Vec<Vec<u32>> {
         f(cpu).iter().map(|buffer| buffer.iter().map(|x| x.to_bits()).collect()).collect()
     };
-    let first = bits(&Cpu { isa: Isa::Scalar, pool: Arc::new(Pool::new(1)) });
+    let first = bits(&Cpu::with(Isa::Scalar, Arc::new(Pool::new(1))));
     for threads in [1, 2, 3] {
         let pool = Arc::new(Pool::new(threads));
         for isa in Isa::available() {
-            let now = bits(&Cpu { isa, pool: pool.clone() });
+            let now = bits(&Cpu::with(isa, pool.clone()));
             assert!(first == now, "{what}: {} with {threads} threads differs", isa.name());
         }
     }

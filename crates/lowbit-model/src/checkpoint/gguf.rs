@@ -4,7 +4,6 @@ use super::Checkpoint;
 use crate::arch::decoder::gguf as keys;
 use crate::arch::family::GgufHeader;
 use crate::container::gguf::{Field, GgufWriter, Planned, Type, find};
-use crate::origin::ternary::holds_ternary;
 use crate::source::{ParamSpec, Role};
 use crate::tokenizer::special_keys;
 use crate::{Error, Kind};
@@ -147,7 +146,7 @@ fn each(
     }
     let origin = &checkpoint.origin;
     let format = checkpoint.recipe().format(spec.role)?.expect("matrices have a format");
-    let packed = match checkpoint.asked.is_some() || spec.role == Role::Body && holds_ternary(format) {
+    let packed = match checkpoint.asked.is_some() || spec.role == Role::Body && format.spec().is_ternary() {
         true => Some(checkpoint.packed(spec)?),
         false => origin.packed(spec, format, checkpoint.pool()?)?,
     };

@@ -44,9 +44,9 @@ pub fn ledger(checkpoint: &Checkpoint) -> Result<Vec<Row>, Error> {
         } else {
             let packed = checkpoint.packed(spec)?;
             values = packed.dequantize();
-            let parts = packed.format.parts(spec.rows, spec.cols, &packed.parts);
+            let parts = packed.format().parts(spec.rows, spec.cols, packed.parts());
             let parts = parts.iter().map(|p| (p.name.to_string(), p.bytes)).collect();
-            (packed.format.name(), parts, padding(&packed))
+            (packed.format().name(), parts, padding(&packed))
         };
         let zeros = values.iter().filter(|v| **v == 0.0).count();
         rows.push(Row {
@@ -73,8 +73,8 @@ const WHOLE_COLS: usize = 512;
 /// of whole units, [`WHOLE_COLS`] times as wide. A part that does not grow with the rows is one per tensor; the width counts for
 /// the codes alone, which come first, because a scale of a part of a group is needed all the same.
 fn padding(packed: &Packed) -> usize {
-    let parts = |rows, cols| packed.format.parts(rows, cols, &packed.parts).into_iter().map(|part| part.bytes);
-    let (rows, cols) = (packed.rows, packed.cols);
+    let parts = |rows, cols| packed.format().parts(rows, cols, packed.parts()).into_iter().map(|part| part.bytes);
+    let (rows, cols) = (packed.rows(), packed.cols());
     let taller = parts(rows * WHOLE_ROWS, cols);
     let both = parts(rows * WHOLE_ROWS, cols * WHOLE_COLS);
     let part = |(i, ((stored, taller), both)): (usize, ((usize, usize), usize))| match taller == stored {
@@ -115,8 +115,9 @@ mod tests {
             };
             let whole = stored(WHOLE_ROWS, WHOLE_COLS);
             assert_eq!(padding(&whole), 0, "{}", format.name());
-            let bits =
-                |packed: &Packed| 8.0 * (packed.bytes() - padding(packed)) as f64 / (packed.rows * packed.cols) as f64;
+            let bits = |packed: &Packed| {
+                8.0 * (packed.bytes() - padding(packed)) as f64 / (packed.rows() * packed.cols()) as f64
+            };
             let (odd, even) = (stored(3, 33), bits(&whole));
             let scales = 8.0 * (4.0 * 3.0 + 16.0) / 99.0;
             assert!(

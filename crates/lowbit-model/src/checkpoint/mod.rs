@@ -52,6 +52,37 @@ pub(crate) struct Stored {
     pub format: String,
     pub rows: usize,
     pub cols: usize,
+    /// Version of the layout of the format's bytes.
+    #[serde(default = "first_layout", skip_serializing_if = "is_first_layout")]
+    pub layout: u32,
+}
+
+const fn first_layout() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_first_layout(layout: &u32) -> bool {
+    *layout == first_layout()
+}
+
+impl Stored {
+    /// The format.
+    ///
+    /// # Errors
+    /// A sentence when it, or the layout of its bytes, is not known.
+    pub fn format(&self) -> Result<&'static dyn Format, String> {
+        let format = lowbit_kernels::format::find(&self.format).map_err(|e| e.to_string())?;
+        let known = format.spec().layout;
+        if self.layout != known {
+            let (name, found) = (format.name(), self.layout);
+            return Err(format!(
+                "layout {found} of format `{name}` is not known, this program has {known}; quantize the model again, or \
+                 take the program that wrote it"
+            ));
+        }
+        Ok(format)
+    }
 }
 
 /// What [`QuantizeOptions`] each matrix gets, by its name; the others get the default.
@@ -131,8 +162,7 @@ impl Checkpoint {
     pub fn departure(&self, recipe: &Recipe) -> Result<Option<String>, Error> {
         let Some(trained) = &self.card().trained_for else { return Ok(None) };
         let [trained, asked] = [crate::recipe::find(trained)?, recipe];
-        let ternary = |r: &Recipe| r.format(Role::Body).map(|format| format.is_some_and(ternary::holds_ternary));
-        if trained.body == asked.body || ternary(trained)? && ternary(asked)? {
+        if trained.body == asked.body || trained.is_ternary() && asked.is_ternary() {
             return Ok(None);
         }
         let (place, trained, asked) = (self.directory.display(), trained.name, asked.name);
@@ -210,7 +240,7 @@ impl Checkpoint {
     /// A matrix in the format a recipe has for it: what is ternary stays so, the rest is made from masters.
     fn quantized(&self, spec: &ParamSpec, recipe: &Recipe, options: &Options) -> Result<Packed, Error> {
         let (format, pool) = (recipe.format(spec.role)?.expect("matrices have a format"), self.pool()?);
-        let stored = match ternary::holds_ternary(format) {
+        let stored = match format.spec().is_ternary() {
             true => self.origin.packed(spec, format, pool)?,
             false => None,
         };

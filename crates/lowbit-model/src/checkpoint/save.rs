@@ -79,7 +79,8 @@ pub fn save(
             plan.push(plain(spec));
             continue;
         };
-        let stored = Stored { format: format.name().into(), rows: spec.rows, cols: spec.cols };
+        let (name, layout) = (format.name().to_string(), format.spec().layout);
+        let stored = Stored { format: name, rows: spec.rows, cols: spec.cols, layout };
         formats.insert(spec.name.clone(), stored);
         for part in format.parts(spec.rows, spec.cols, &[]) {
             plan.push(Planned { name: part_name(&spec.name, part.name), dtype: Dtype::U8, shape: vec![part.bytes] });
@@ -90,9 +91,9 @@ pub fn save(
         match source.param(spec)? {
             Param::Vector(values) => writer.floats(&spec.name, &[spec.cols], &values)?,
             Param::Matrix { packed, .. } => {
-                let parts = packed.format.parts(spec.rows, spec.cols, &packed.parts);
+                let parts = packed.format().parts(spec.rows, spec.cols, packed.parts());
                 // A part may be empty (no outlier columns); a tensor may not.
-                for (part, bytes) in parts.iter().zip(&packed.parts).filter(|(_, bytes)| !bytes.is_empty()) {
+                for (part, bytes) in parts.iter().zip(packed.parts()).filter(|(_, bytes)| !bytes.is_empty()) {
                     writer.tensor(&part_name(&spec.name, part.name), Dtype::U8, &[bytes.len()], bytes)?;
                 }
             }

@@ -210,15 +210,15 @@ impl Exec for CpuExec {
         let table = table.matrix();
         self.batch.rows(index, |i| self.past[i], &mut self.rows);
         let rows = &self.rows;
-        if let Some(row) = rows.iter().find(|row| **row as usize >= table.rows) {
-            self.fault.get_or_insert(outside(index, *row, table.rows));
+        if let Some(row) = rows.iter().find(|row| **row as usize >= table.rows()) {
+            self.fault.get_or_insert(outside(index, *row, table.rows()));
         }
-        let width = table.cols;
+        let width = table.cols();
         Tensor::make(&self.arena, rows.len(), width, |_, y| {
             self.cpu.pool.for_rows(rows.len(), 64, [(y, width)], |range, [y]| {
                 for (&row, y) in rows[range].iter().zip(y.chunks_exact_mut(width)) {
-                    match (row as usize) < table.rows {
-                        true => table.format.dequantize_row(table, row as usize, y),
+                    match (row as usize) < table.rows() {
+                        true => table.format().dequantize_row(table, row as usize, y),
                         false => y.fill(0.0),
                     }
                 }
@@ -232,16 +232,16 @@ impl Exec for CpuExec {
             unreachable!("a product takes a matrix")
         };
         if let Some(peaks) = &mut self.peaks {
-            peaks.record(name, packed.cols, self.arena.borrow().values(&x));
+            peaks.record(name, packed.cols(), self.arena.borrow().values(&x));
         }
-        let bf16 = !int8_activations && packed.format.takes_bf16(&self.cpu, x.rows());
-        let both = !int8_activations && packed.format.takes_int8(packed);
+        let bf16 = !int8_activations && packed.format().takes_bf16(&self.cpu, x.rows());
+        let both = !int8_activations && packed.format().takes_int8(packed);
         if *int8_activations || both {
             self.quantize(&x);
         } else if bf16 {
             self.round(&x);
         }
-        Tensor::make(&self.arena, x.rows(), packed.rows, |a, y| {
+        Tensor::make(&self.arena, x.rows(), packed.rows(), |a, y| {
             let rows = match (*int8_activations, bf16) {
                 (true, _) => Rows::Int8(&self.int8),
                 (_, true) => Rows::Bf16(&self.bf16),
@@ -263,7 +263,7 @@ impl Exec for CpuExec {
         match (self.largest, weight) {
             (Some(k), Param::Matrix { packed, int8_activations: false, .. }) if x.rows() == 1 && bias.is_none() => {
                 let read = &mut self.largest_bytes;
-                Tensor::make(&self.arena, 1, packed.rows, |a, y| {
+                Tensor::make(&self.arena, 1, packed.rows(), |a, y| {
                     *read += packed.largest(&self.cpu, a.values(&x), k, y);
                 })
             }

@@ -68,8 +68,7 @@ impl Origin for Own {
             match self.formats.get(&spec.name).filter(|_| !vector) {
                 Some(stored) => {
                     self.check_shape(spec, &[stored.rows, stored.cols])?;
-                    let format = lowbit_kernels::format::find(&stored.format);
-                    let format = format.map_err(|e| at(format!("tensor `{}`: {e}", spec.name)))?;
+                    let format = stored.format().map_err(|e| at(format!("tensor `{}`: {e}", spec.name)))?;
                     let parts = format.parts(stored.rows, stored.cols, &[]);
                     expected.extend(parts.iter().map(|part| part_name(&spec.name, part.name)));
                 }
@@ -123,7 +122,7 @@ impl Origin for Own {
 impl Own {
     fn unpack(&self, name: &str, stored: &Stored) -> Result<Packed, Error> {
         let at = |text: String| Error::input(self.path(), format!("tensor `{name}`: {text}"));
-        let format = lowbit_kernels::format::find(&stored.format).map_err(|e| at(e.to_string()))?;
+        let format = stored.format().map_err(at)?;
         let parts = format.parts(stored.rows, stored.cols, &[]);
         let bytes = parts.iter().map(|part| match self.tensors.bytes(&part_name(name, part.name)) {
             Some(bytes) => Ok(bytes),

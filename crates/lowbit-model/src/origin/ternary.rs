@@ -3,19 +3,14 @@
 use lowbit_kernels::{Error, Format, Packed, Pool};
 use std::ops::Range;
 
-/// Whether a format stores codes -1, 0 and 1.
-pub(crate) fn holds_ternary(format: &dyn Format) -> bool {
-    format.name().starts_with("ternary")
-}
-
 /// The `s` of weights that are all -s, 0 or s; 0 where all are 0.
 pub(crate) fn scale_of(weights: &[f32]) -> Option<f32> {
     let scale = weights.iter().find(|w| **w != 0.0).map_or(0.0, |w| w.abs());
     weights.iter().all(|w| *w == 0.0 || w.abs() == scale).then_some(scale)
 }
 
-/// Stores `scale * signs`, `[rows, cols]`, of which only the sign of each element of `signs` counts, in a format that
-/// [holds](holds_ternary) such codes. Nothing is rounded.
+/// Stores `scale * signs`, `[rows, cols]`, of which only the sign of each element of `signs` counts, in a ternary format.
+/// Nothing is rounded.
 ///
 /// # Errors
 /// When the scale or a sign is NaN or infinite.
@@ -53,25 +48,16 @@ pub(crate) fn pack_codes(
 /// # Errors
 /// Never for a valid matrix.
 pub(crate) fn recode(packed: &Packed, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error> {
-    if !holds_ternary(packed.format) || !holds_ternary(format) {
+    if !packed.format().spec().is_ternary() || !format.spec().is_ternary() {
         return Ok(None);
     }
-    if packed.format.name() == format.name() {
+    if packed.format().name() == format.name() {
         return Ok(Some(packed.clone()));
     }
-    let Some(scale) = one_scale(packed) else { return Ok(None) };
-    let make = |rows: Range<usize>| pack(packed.dequantize_rows(rows.clone()), scale, rows.len(), packed.cols, format);
-    Packed::stack(format, packed.rows, packed.cols, pool, make).map(Some)
-}
-
-/// The scale that all rows of a matrix of a ternary format have.
-fn one_scale(packed: &Packed) -> Option<f32> {
-    let parts = packed.format.parts(packed.rows, packed.cols, &packed.parts);
-    let at = parts.iter().position(|part| part.name == "scales").expect("ternary formats have scales");
-    let (scales, _) = packed.parts[at].as_chunks::<4>();
-    let (first, rest) = scales.split_first()?;
-    let scale = f32::from_le_bytes(*first);
-    (scale >= 0.0 && rest.iter().all(|other| other == first)).then_some(scale)
+    let Some(scale) = packed.format().ternary_scale(packed) else { return Ok(None) };
+    let make =
+        |rows: Range<usize>| pack(packed.dequantize_rows(rows.clone()), scale, rows.len(), packed.cols(), format);
+    Packed::stack(format, packed.rows(), packed.cols(), pool, make).map(Some)
 }
 
 #[cfg(test)]
@@ -86,9 +72,9 @@ mod tests {
         assert_eq!(scale_of(&weights), Some(scale));
         for format in FORMATS {
             let packs = format.pack_ternary(&[0, 1, 2, 1], 1.0, 2, 2).is_some();
-            assert_eq!(packs, holds_ternary(*format), "{}", format.name());
+            assert_eq!(packs, format.spec().is_ternary(), "{}", format.name());
         }
-        let formats = FORMATS.iter().filter(|f| holds_ternary(**f));
+        let formats = FORMATS.iter().filter(|f| f.spec().is_ternary());
         let mut stored = Vec::new();
         for format in formats {
             let packed = pack(weights.clone(), scale, rows, cols, *format).unwrap();
@@ -99,7 +85,7 @@ mod tests {
         let pool = Pool::new(2);
         for from in &stored {
             for to in &stored {
-                let again = recode(from, to.format, &pool).unwrap().expect("one scale");
+                let again = recode(from, to.format(), &pool).unwrap().expect("one scale");
                 assert_eq!(again.dequantize(), weights);
             }
         }
@@ -108,8 +94,8 @@ mod tests {
         assert!(recode(&own, find("ternary").unwrap(), &pool).unwrap().is_none(), "rows with scales of their own");
         assert_eq!(scale_of(&[0.5, -0.5, 0.25]), None);
         assert_eq!(scale_of(&[0.0; 3]), Some(0.0));
-        assert!(pack_codes(&[3], 1.0, 1, 1, stored[0].format).is_err());
-        assert!(pack(vec![1.0], f32::NAN, 1, 1, stored[0].format).is_err());
-        assert!(pack(vec![f32::NAN], 1.0, 1, 1, stored[0].format).is_err());
+        assert!(pack_codes(&[3], 1.0, 1, 1, stored[0].format()).is_err());
+        assert!(pack(vec![1.0], f32::NAN, 1, 1, stored[0].format()).is_err());
+        assert!(pack(vec![f32::NAN], 1.0, 1, 1, stored[0].format()).is_err());
     }
 }

@@ -171,7 +171,7 @@ fn gguf_type(name: &str) -> Result<&'static Type, Failure> {
 
 /// The GGUF type that keeps a ternary body exactly, in the program that computes such a network.
 fn exact_type(model: &Checkpoint) -> Result<&'static Type, Failure> {
-    match model.recipe().body.starts_with("ternary") {
+    match model.recipe().is_ternary() {
         true => gguf_type(model.card().config.gguf_ternary_type()?),
         false => Err(Failure::usage("name a type with --type: f32 and bf16 keep such weights exactly, f16 and q8_0 round")),
     }

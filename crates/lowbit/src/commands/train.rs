@@ -9,7 +9,7 @@ use lowbit_eval::facts;
 use lowbit_eval::language::{self as scoring, Cut};
 use lowbit_eval::record::{Detail, Record};
 use lowbit_kernels::Cpu;
-use lowbit_model::Tokenizer;
+use lowbit_model::{Tokenizer, recipe};
 use lowbit_train::{Outcome, TrainConfig};
 use std::path::PathBuf;
 
@@ -200,7 +200,8 @@ impl Train {
     /// Commands to go on with, as a shell takes them; [`OUT`] stands for the model.
     fn next(&self, commands: &[&[&str]], record: &Record) -> Vec<String> {
         let out = self.out.display().to_string();
-        let recipe = if record.recipe == "f32" { "int8" } else { &record.recipe };
+        let masters = recipe::find(&record.recipe).is_ok_and(|recipe| recipe.is_lossless());
+        let recipe = if masters { "int8" } else { &record.recipe };
         let packed = format!("{out}-{recipe}");
         let quantize = ["quantize", OUT, "--recipe", recipe, "--out", &packed];
         let data = self.data.as_ref().map(|data| data.display().to_string());

@@ -4,6 +4,7 @@ use super::case::{Case, Facts, Limit};
 use super::shape::Shape;
 use super::values;
 use crate::failure::{Code, Failure};
+use lowbit_kernels::format::Activations;
 use lowbit_kernels::{Bytes, Cpu, Format, Int8Rows, Packed, QuantizeOptions, Rows};
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -18,18 +19,13 @@ const MAX_COPIES: usize = 1024;
 /// Outputs of a token that are compared with the definition of the format.
 const CHECKED_ROWS: usize = 16;
 
-/// A format that multiplies floats; all others multiply 8-bit integers.
-fn is_float(format: &str) -> bool {
-    matches!(format, "f32" | "bf16" | "bf16_scan" | "nf4" | "nf4_dq")
-}
-
 /// The limit of a product.
 fn limit(cpu: &Cpu, format: &dyn Format, tokens: usize) -> Limit {
-    match format.name() {
+    match format.spec().activations {
         _ if tokens == 1 => Limit::Memory,
         _ if format.takes_bf16(cpu, tokens) => Limit::Bf16,
-        name if is_float(name) => Limit::F32,
-        _ => Limit::Int8,
+        Activations::Float => Limit::F32,
+        Activations::Int8 | Activations::Mixed => Limit::Int8,
     }
 }
 
@@ -61,7 +57,7 @@ impl Weights {
     }
 
     fn format(&self) -> &'static dyn Format {
-        self.copies[0][0].format
+        self.copies[0][0].format()
     }
 }
 
@@ -71,7 +67,8 @@ fn bytes(matrices: &[Packed]) -> usize {
 
 /// The same matrix elsewhere in memory.
 pub(super) fn copy(packed: &Packed) -> Packed {
-    Packed { parts: packed.parts.iter().map(|part| Bytes::new(part.to_vec())).collect(), ..packed.clone() }
+    let parts = packed.parts().iter().map(|part| Bytes::new(part.to_vec())).collect();
+    Packed::from_parts(packed.format(), packed.rows(), packed.cols(), parts).expect("parts of a matrix")
 }
 
 /// Activations of some tokens, as wide as a matrix is, both ways.
@@ -88,9 +85,12 @@ impl Row {
         Row { cols, x, q }
     }
 
-    /// What a format is given. LLM.int8() quantizes the activations itself, so that is part of its product.
-    fn given(&self, format: &str) -> Rows<'_> {
-        if is_float(format) || format == "llm_int8" { Rows::F32(&self.x) } else { Rows::Int8(&self.q) }
+    /// What a format is given. Where it quantizes the activations itself, that is part of its product.
+    fn given(&self, format: &dyn Format) -> Rows<'_> {
+        match format.spec().activations {
+            Activations::Int8 => Rows::Int8(&self.q),
+            Activations::Float | Activations::Mixed => Rows::F32(&self.x),
+        }
     }
 }
 
@@ -112,8 +112,8 @@ impl Input {
     }
 
     fn of(&self, packed: &Packed) -> Rows<'_> {
-        let row = self.rows.iter().find(|row| row.cols == packed.cols).expect("made for this shape");
-        row.given(packed.format.name())
+        let row = self.rows.iter().find(|row| row.cols == packed.cols()).expect("made for this shape");
+        row.given(packed.format())
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) fn case<'a>(
         black_box(y);
     };
     for packed in &copies[0] {
-        let y = &mut y.borrow_mut()[..tokens * packed.rows];
+        let y = &mut y.borrow_mut()[..tokens * packed.rows()];
         y.fill(f32::NAN);
         multiply(packed, y);
         check(cpu, packed, input.of(packed), y)?;
@@ -153,7 +153,7 @@ pub(super) fn case<'a>(
     let mut next = 0;
     let work = move || {
         let y = &mut *y.borrow_mut();
-        copies[next].iter().for_each(|packed| multiply(packed, &mut y[..tokens * packed.rows]));
+        copies[next].iter().for_each(|packed| multiply(packed, &mut y[..tokens * packed.rows()]));
         next = (next + 1) % copies.len();
     };
     Ok(Case::new(facts, machine, Box::new(work)))
@@ -161,8 +161,8 @@ pub(super) fn case<'a>(
 
 /// Largest error of an output, as a fraction of `max|x| * sum|w|`.
 fn tolerance(cpu: &Cpu, format: &dyn Format, tokens: usize) -> f64 {
-    match format.name() {
-        "llm_int8" => 1.01 / 254.0, // half a step of the activations, which it quantizes itself
+    match format.spec().activations {
+        Activations::Mixed => 1.01 / 254.0, // half a step of the activations, which it quantizes itself
         _ if format.takes_bf16(cpu, tokens) => 4e-3, // activations become bf16
         _ => 3e-6,
     }
@@ -170,14 +170,14 @@ fn tolerance(cpu: &Cpu, format: &dyn Format, tokens: usize) -> f64 {
 
 /// Compares some outputs `y`, `[tokens, rows]`, with products of the dequantized weights in f64.
 fn check(cpu: &Cpu, packed: &Packed, x: Rows, y: &[f32]) -> Result<(), Failure> {
-    let (rows, cols) = (packed.rows, packed.cols);
+    let (rows, cols) = (packed.rows(), packed.cols());
     let seen = x.floats();
-    let (name, tokens) = (packed.format.name(), seen.len() / cols);
-    let most = tolerance(cpu, packed.format, tokens);
+    let (name, tokens) = (packed.format().name(), seen.len() / cols);
+    let most = tolerance(cpu, packed.format(), tokens);
     let mut weights = vec![0.0; cols];
     for i in 0..CHECKED_ROWS.min(rows) {
         let row = i * (rows - 1) / (CHECKED_ROWS.min(rows) - 1).max(1);
-        packed.format.dequantize_row(packed, row, &mut weights);
+        packed.format().dequantize_row(packed, row, &mut weights);
         let size: f64 = weights.iter().map(|w| f64::from(w.abs())).sum();
         for token in [0, tokens / 2, tokens - 1] {
             let x = &seen[token * cols..][..cols];
@@ -212,11 +212,11 @@ mod tests {
                 format.quantize(&values(rows * cols, 7), rows, cols, &QuantizeOptions::default()).expect("finite");
             let row = Row::new(&cpu, tokens, cols);
             let mut y = vec![f32::NAN; tokens * rows];
-            packed.matmul(&cpu, row.given(format.name()), &mut y);
-            check(&cpu, &packed, row.given(format.name()), &y).expect("the kernel is right");
+            packed.matmul(&cpu, row.given(*format), &mut y);
+            check(&cpu, &packed, row.given(*format), &y).expect("the kernel is right");
             for bad in [f32::NAN, 2.0 * y[tokens * rows - 1] + 100.0] {
                 y[tokens * rows - 1] = bad;
-                let failure = check(&cpu, &packed, row.given(format.name()), &y).expect_err("the last output is wrong");
+                let failure = check(&cpu, &packed, row.given(*format), &y).expect_err("the last output is wrong");
                 assert_eq!(failure.code, Code::Check);
                 assert!(failure.message.contains(&format!("`{}`", format.name())), "{failure}");
                 assert!(failure.message.contains("row 39 of token 4"), "{failure}");
@@ -229,7 +229,8 @@ mod tests {
         let (scalar, best) = (Cpu::new(Some("scalar"), Some(1)).unwrap(), Cpu::new(None, Some(1)).unwrap());
         for format in FORMATS {
             assert_eq!(limit(&scalar, *format, 1), Limit::Memory);
-            let wanted = if is_float(format.name()) { Limit::F32 } else { Limit::Int8 };
+            let float = format.spec().activations == Activations::Float;
+            let wanted = if float { Limit::F32 } else { Limit::Int8 };
             assert_eq!(limit(&scalar, *format, 2), wanted, "{}", format.name());
             let pairs =
                 best.isa.name() == "avx512-bf16" && ["bf16", "bf16_scan", "nf4", "nf4_dq"].contains(&format.name());
@@ -246,7 +247,7 @@ mod tests {
         let each = bytes(&weights.copies[0]);
         assert_eq!(each, 4 * shape.weights());
         assert_eq!(weights.copies.len(), COPIES_BYTES / each);
-        let places: std::collections::BTreeSet<_> = weights.copies.iter().map(|c| c[0].parts[0].as_ptr()).collect();
+        let places: std::collections::BTreeSet<_> = weights.copies.iter().map(|c| c[0].parts()[0].as_ptr()).collect();
         assert_eq!(places.len(), weights.copies.len());
         assert_eq!(Weights::all(&formats, &shape, false).unwrap()[0].copies.len(), 1);
     }

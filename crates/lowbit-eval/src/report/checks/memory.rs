@@ -3,35 +3,15 @@
 use super::super::compare::{is_low_bit, is_network};
 use super::{Case, Outcome, Tally};
 use crate::record::{How, Record, TensorBytes};
+use lowbit_kernels::format::{Activations, FORMATS, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Roles a stored tensor may have.
 const ROLES: [&str; 5] = ["embedding", "body", "head", "norm", "bias"];
 
-/// What a format promises: name, least bits per weight, most values per scale group (0 for no limit).
-const PROMISES: &[(&str, f64, u64)] = &[
-    ("f32", 32.0, 0),
-    ("f16", 16.0, 0),
-    ("bf16", 16.0, 0),
-    ("bf16_scan", 24.0, 0),
-    ("int8", 8.0, 256),
-    ("int8_channel", 8.0, 256),
-    ("llm_int8", 8.0, 0),
-    ("nf4", 4.0, 16),
-    ("nf4_dq", 4.0, 16),
-    ("int4", 4.0, 16),
-    ("int2", 2.0, 4),
-    ("ternary", TRIT, 3),
-    ("ternary_channel", TRIT, 3),
-    ("ternary_b3", 1.6, 3),
-    ("ternary_b3_channel", 1.6, 3),
-];
-
-/// Entropy of three equally likely values, bits.
-const TRIT: f64 = 1.584_962_500_721_156;
-
-fn promise(format: &str) -> Option<(f64, u64)> {
-    PROMISES.iter().find(|p| p.0 == format).map(|p| (p.1, p.2))
+/// What a format states of itself, if it is known.
+fn spec(format: &str) -> Option<&'static Spec> {
+    lowbit_kernels::format::find(format).ok().map(|format| format.spec())
 }
 
 fn tensors<'a>(case: &'a Case) -> impl Iterator<Item = (&'a Record, &'a TensorBytes)> {
@@ -76,7 +56,7 @@ pub(super) fn ledger(case: &Case) -> Outcome {
 pub(super) fn bits(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, tensor) in tensors(case) {
-        let Some((least, _)) = promise(&tensor.format) else {
+        let Some(least) = spec(&tensor.format).map(|spec| spec.bits) else {
             continue;
         };
         let weights = (tensor.rows * tensor.cols) as f64;
@@ -89,7 +69,8 @@ pub(super) fn bits(case: &Case) -> Outcome {
         });
     }
     for record in &case.results.records {
-        for format in ["int8", "int8_channel"] {
+        for format in FORMATS.iter().map(|f| f.spec()).filter(|f| f.bits == 8.0 && f.activations == Activations::Int8) {
+            let format = format.name;
             let of = || record.detail.tensors.iter().filter(|t| t.format == format);
             let (rows, weights) = (of().map(|t| t.rows).sum::<u64>(), of().map(|t| t.rows * t.cols).sum::<u64>());
             let bits = of().map(TensorBytes::used).sum::<u64>() as f64 * 8.0 / weights.max(1) as f64;
@@ -175,7 +156,7 @@ pub(super) fn identity(case: &Case) -> Outcome {
 pub(super) fn levels(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, tensor) in tensors(case).filter(|(r, _)| is_network(r)) {
-        let Some((_, most)) = promise(&tensor.format).filter(|p| p.1 > 0) else {
+        let Some((spec, most)) = spec(&tensor.format).and_then(|spec| Some((spec, spec.levels?))) else {
             continue;
         };
         if let Some(levels) = tensor.levels {
@@ -183,7 +164,7 @@ pub(super) fn levels(case: &Case) -> Outcome {
                 format!("{}: {} is {} but holds {levels} values", record.model, tensor.name, tensor.format)
             });
         }
-        if tensor.format.starts_with("ternary") {
+        if spec.is_ternary() {
             let complete = tensor.levels.is_some() && tensor.zero_fraction.is_some();
             tally.expect(complete, || {
                 format!("{}: values and zeros of the ternary {} are not recorded", record.model, tensor.name)

@@ -85,12 +85,11 @@ impl AttentionShape {
         assert!(self.head_dim > 0 && self.kv_heads > 0, "an attention has heads");
         assert!(self.heads.is_multiple_of(self.kv_heads), "key heads divide query heads");
         assert!(self.window != Some(0), "a query sees itself");
-        assert_eq!(q, queries * self.width(), "q is [tokens, heads * head_dim]");
-        assert_eq!(
-            (k, v),
-            (keys * self.kv_width(), keys * self.kv_width()),
-            "k and v are [tokens, kv_heads * head_dim]"
-        );
+        let len =
+            |rows: usize, heads: usize| heads.checked_mul(self.head_dim).and_then(|width| width.checked_mul(rows));
+        assert_eq!(Some(q), len(queries, self.heads), "q is [tokens, heads * head_dim]");
+        let keys = len(keys, self.kv_heads);
+        assert_eq!((Some(k), Some(v)), (keys, keys), "k and v are [tokens, kv_heads * head_dim]");
     }
 
     /// Keys, of `keys`, that the query at a position sees.

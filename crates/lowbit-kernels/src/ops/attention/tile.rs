@@ -45,7 +45,7 @@ impl<const SPLIT: bool> Op for Product<'_, SPLIT> {
         let mut block = Block { s, p: self };
         // SAFETY: the views hold the rows and columns named, as just checked.
         unsafe {
-            if S::ACCUMULATORS >= 16 {
+            if S::MANY_REGISTERS {
                 block.columns::<8, 2>();
             } else {
                 block.columns::<6, 1>();

@@ -90,12 +90,14 @@ impl File {
             None if body.iter().all(|t| t.kind.name == "BF16") => "bf16",
             None => "f32",
         };
-        let outer = |t: &&Tensor| name == "f32" || ["token_embd.weight", keys::OUTPUT].contains(&t.name.as_str());
-        let kept = if name == "f32" { "F32" } else { "BF16" };
+        self.recipe = recipe::find(name)?;
+        let (exact, ternary) = (self.recipe.is_lossless(), self.recipe.is_ternary());
+        let outer = |t: &&Tensor| exact || ["token_embd.weight", keys::OUTPUT].contains(&t.name.as_str());
+        let kept = if exact { "F32" } else { "BF16" };
         let kinds: BTreeSet<&str> = self.file.tensors().iter().filter(outer).map(|t| t.kind.name).collect();
         let kinds: Vec<&str> = kinds.into_iter().filter(|kind| *kind != kept).collect();
         if !kinds.is_empty() {
-            let what = if name == "f32" { "weights are" } else { "table and head are" };
+            let what = if exact { "weights are" } else { "table and head are" };
             let text = format!("{} {what} kept as {kept} in memory; name a recipe for another form", kinds.join(", "));
             self.notices.push(format!("{}: {text}", self.file.path().display()));
         }
@@ -104,8 +106,7 @@ impl File {
                 format!("tensor `{}` is ignored: the head of architecture {} is tied", keys::OUTPUT, self.arch.name);
             self.notices.push(format!("{}: {text}", self.file.path().display()));
         }
-        self.recipe = recipe::find(name)?;
-        self.card.trained_for = (name == "bitnet_bf16").then(|| "bitnet".to_string());
+        self.card.trained_for = ternary.then(|| "bitnet".to_string());
         Ok(())
     }
 
@@ -233,7 +234,7 @@ impl Origin for File {
     }
 
     fn packed(&self, spec: &ParamSpec, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error> {
-        if self.card.trained_for.is_none() || spec.role != Role::Body || !ternary::holds_ternary(format) {
+        if self.card.trained_for.is_none() || spec.role != Role::Body || !format.spec().is_ternary() {
             return Ok(None);
         }
         let tensor = self.tensor(spec)?;

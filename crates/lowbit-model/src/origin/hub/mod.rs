@@ -68,7 +68,8 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     if card.config.is_tied() {
         shards.substitute(EMBEDDING, HEAD);
     }
-    if recipe == "f32" && shards.any(Dtype::F16) {
+    let recipe = recipe::find(recipe)?;
+    if recipe.is_lossless() && shards.any(Dtype::F16) {
         notices.push(format!("{}: F16 weights take 4 bytes each in memory", shards.path().display()));
     }
     if shards.any(Dtype::F64) {
@@ -83,7 +84,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
         directory,
         shards,
         card,
-        recipe: recipe::find(recipe)?,
+        recipe,
         bitnet,
         scale,
         settings: read.settings,
@@ -186,7 +187,7 @@ impl Origin for Hub {
     }
 
     fn packed(&self, spec: &ParamSpec, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error> {
-        if !self.bitnet || spec.role != Role::Body || !ternary::holds_ternary(format) {
+        if !self.bitnet || spec.role != Role::Body || !format.spec().is_ternary() {
             return Ok(None);
         }
         let at = |e: lowbit_kernels::Error| Error::input(self.path(), format!("tensor `{}`: {e}", spec.name));

@@ -1,57 +1,56 @@
-//! Products of integer formats with a few tokens: units are decoded in registers and meet a tile of tokens there, so that
-//! packed weights are read once and decoded ones are never stored.
+//! Products of integer formats with several tokens of 8-bit activations, where there are many registers: units are decoded in
+//! registers and meet a tile of tokens there, so that packed weights are read once and decoded ones are never stored.
 
 use super::codec::Codec;
-use super::integer::{Share, View};
 use super::tiles::{After, Epilogue, Groups, Quads, finish, fold};
+use super::view::View;
+use super::ways::Job;
 use crate::pool::SharedMut;
 use crate::rows::{GROUP, ROW};
 use crate::simd::{LANES, Simd, TileOp, Tiling};
 use crate::{Cpu, Op};
 use std::ops::Range;
 
-/// Tiles for so many tokens, and the panels of a strip; `None` where decoding to memory is faster.
-struct Shape {
-    tokens: usize,
-    /// Quads of a unit.
-    quads: usize,
-    /// Whether units need nothing else, and are many: decoding them for each tile costs nothing.
-    light: bool,
-}
-
-/// Tokens up to which units that are not light are decoded for each tile.
-const HEAVY: usize = 32;
-/// Weights below which many tokens are not multiplied this way: where two threads share no cache, small products were slower.
+/// Tokens up to which decoding units again for each tile costs less than storing them, where groups have scales.
+const FEW: usize = 32;
+/// Weights below which the same holds of all formats: where two threads share no cache, small products were slower.
 const SMALL: usize = 1 << 19;
 /// Rows of a tile at most: decoded units need registers too.
 const MOST: usize = 8;
 
+/// Whether this way is the fastest. Units without group scales need nothing else, so that decoding many of them for each tile
+/// costs nothing.
+pub(super) fn pays(job: Job) -> bool {
+    job.tokens <= FEW || !job.grouped && job.weights >= SMALL
+}
+
+/// Tiles for so many tokens of units of so many quads, and the panels of a strip.
+struct Shape {
+    tokens: usize,
+    quads: usize,
+}
+
 impl Op for Shape {
-    type Out = Option<(Tiling, usize)>;
+    type Out = (Tiling, usize);
     #[inline(always)]
     fn eval<S: Simd>(self, _: S) -> Self::Out {
-        if S::ACCUMULATORS < 28 || !self.light && self.tokens > HEAVY {
-            return None;
-        }
         let tiling = Tiling::new(self.tokens, MOST);
-        let wide = [4, 2, 1].into_iter().find(|p| p * (tiling.rows + self.quads) <= S::ACCUMULATORS)?;
-        Some((tiling, if tiling.rows > 4 { wide.min(2) } else { wide }))
+        let fits = |panels: &usize| panels * (tiling.rows + self.quads) <= S::ACCUMULATORS;
+        let wide = [4, 2, 1].into_iter().find(fits).expect("a tile that fits, where there are many registers");
+        (tiling, if tiling.rows > 4 { wide.min(2) } else { wide })
     }
 }
 
-/// The product, where this way is the fastest; says whether it was.
+/// `y = x W^T` of several tokens.
 pub(super) fn product<C: Codec<Q>, const Q: usize>(
     cpu: &Cpu,
     view: &View<C, Q>,
     x: Groups,
     y: &mut [f32],
     after: After,
-) -> bool {
-    let large = view.p.rows * view.p.cols >= SMALL;
-    let (tokens, light) = (x.x.tokens(), large && view.share != Share::Group);
-    let Some((tiling, wide)) = cpu.isa.run(Shape { tokens, quads: Q, light }) else {
-        return false;
-    };
+) {
+    let tokens = x.x.tokens();
+    let (tiling, wide) = cpu.isa.run(Shape { tokens, quads: Q });
     let panels = view.p.rows.div_ceil(LANES);
     let grain = ((1 << 13) / (tokens * view.units * Q) + 1).max(panels.div_ceil(64)).next_multiple_of(wide);
     let out = SharedMut::new(y);
@@ -65,7 +64,6 @@ pub(super) fn product<C: Codec<Q>, const Q: usize>(
         }
         after(range, &out);
     });
-    true
 }
 
 /// A few panels times all tokens.
@@ -107,9 +105,9 @@ impl<C: Codec<Q>, const Q: usize> TileOp for Part<'_, '_, C, Q> {
         assert!(strip.panels.end * view.units * 64 <= view.codes.len() && strip.panels.len() == P);
         let epilogues: [Epilogue; P] = std::array::from_fn(|p| view.epilogue(strip.panels.start + p));
         for token in (0..count).map(|i| first + i * T) {
-            let bits = match view.share {
-                Share::Group => strip.grouped::<S, T, P>(s, token),
-                _ => strip.whole::<S, T, P>(s, token),
+            let bits = match view.group {
+                Some(_) => strip.grouped::<S, T, P>(s, token),
+                None => strip.whole::<S, T, P>(s, token),
             };
             for (token, bits) in (token..strip.x.x.tokens()).zip(&bits) {
                 for p in 0..P {

@@ -3,17 +3,18 @@
 
 use super::AHEAD;
 use super::codec::{Codec, bytes};
-use super::integer::{Share, View};
+use super::view::View;
+use super::ways::Job;
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Isa, Op, scratch};
+use crate::{Cpu, Op, scratch};
 use std::ops::Range;
 
-/// Tokens up to which this is faster than to store the weights of a few panels as f32: with few registers each token
+/// Whether this is faster for so many tokens than to store the weights of a few panels as f32: with few registers each token
 /// widens them again.
-pub(super) fn most_tokens(isa: Isa) -> usize {
-    isa.run(MostTokens)
+pub(super) fn pays(job: Job) -> bool {
+    job.tokens <= job.isa.run(MostTokens)
 }
 
 struct MostTokens;
@@ -22,7 +23,7 @@ impl Op for MostTokens {
     type Out = usize;
     #[inline(always)]
     fn eval<S: Simd>(self, _: S) -> usize {
-        if S::ACCUMULATORS >= 28 { 16 } else { 2 }
+        if S::MANY_REGISTERS { 16 } else { 2 }
     }
 }
 
@@ -65,10 +66,10 @@ impl<C: Codec<Q>, const Q: usize> Op for Panels<'_, C, Q> {
 
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) {
-        let most = if S::ACCUMULATORS >= 28 { STRIP } else { 2 };
+        let most = if S::MANY_REGISTERS { STRIP } else { 2 };
         while !self.panels.is_empty() {
             let wide = if self.panels.len() >= most { most } else { 1 };
-            match (self.view.share == Share::Group, wide) {
+            match (self.view.group.is_some(), wide) {
                 (true, STRIP) => self.tokens::<S, true, STRIP>(s),
                 (true, 2) => self.tokens::<S, true, 2>(s),
                 (true, _) => self.tokens::<S, true, 1>(s),
@@ -88,7 +89,7 @@ impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
         let tokens = self.x.len() / (self.view.units * 4 * Q);
         let mut token = 0;
         while token < tokens {
-            token += match (tokens - token, S::ACCUMULATORS >= 28) {
+            token += match (tokens - token, S::MANY_REGISTERS) {
                 (4.., true) => self.strip::<S, G, P, 4>(s, token),
                 (2.., true) => self.strip::<S, G, P, 2>(s, token),
                 _ => self.strip::<S, G, P, 1>(s, token),
@@ -150,7 +151,7 @@ impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
         mut acc: [[S::F; T]; P],
     ) -> [[S::F; T]; P] {
         let units = self.view.units;
-        let zero = s.splat((1 << 23) as f32 + if G { 0.0 } else { self.view.zero as f32 });
+        let zero = s.splat((1 << 23) as f32 + if G { 0.0 } else { f32::from(C::ZERO) });
         let mut quads = [[s.splat_i(0); Q]; P];
         for p in 0..P {
             // SAFETY: by the contract; a prefetch may name any address.

@@ -1,0 +1,133 @@
+//! The product of integer formats with one token of 8-bit activations: memory is the limit, so codes are read as one stream.
+
+use super::AHEAD;
+use super::codec::{Codec, UNITS};
+use super::tiles::{After, Groups, finish_rows, fold};
+use super::view::View;
+use crate::pool::SharedMut;
+use crate::rows::GROUP;
+use crate::simd::{LANES, Simd};
+use crate::{Cpu, Op};
+use std::ops::Range;
+
+/// `y = x W^T` of one token.
+pub(super) fn product<C: Codec<Q>, const Q: usize>(
+    cpu: &Cpu,
+    view: &View<C, Q>,
+    x: Groups,
+    y: &mut [f32],
+    after: After,
+) {
+    let panels = view.p.rows.div_ceil(LANES);
+    let grain = super::stream_grain(view.units * 64, panels);
+    let out = SharedMut::new(y);
+    cpu.pool.run(panels.div_ceil(grain), &|task| {
+        let range = task * grain..((task + 1) * grain).min(panels);
+        cpu.isa.run(OneToken { view, x, panels: range.clone(), out: &out });
+        after(range, &out);
+    });
+}
+
+/// A range of panels times one token: one stream of codes, in the order of memory.
+struct OneToken<'a, C, const Q: usize> {
+    view: &'a View<'a, C, Q>,
+    x: Groups<'a>,
+    panels: Range<usize>,
+    out: &'a SharedMut<'a, f32>,
+}
+
+impl<C: Codec<Q>, const Q: usize> Op for OneToken<'_, C, Q> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for panel in self.panels.clone() {
+            let value = match (self.view.group.is_some(), S::MANY_REGISTERS) {
+                (true, true) => self.grouped::<S, 4>(s, panel),
+                (true, false) => self.grouped::<S, 1>(s, panel),
+                (false, true) => self.whole::<S, 4>(s, panel),
+                (false, false) => self.whole::<S, 1>(s, panel),
+            };
+            let first = panel * LANES;
+            // SAFETY: the task owns the outputs of its panels.
+            s.store_part(unsafe { self.out.slice(first..(first + LANES).min(self.view.p.rows)) }, value);
+        }
+    }
+}
+
+impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
+    /// The sum of the products of some units of a panel.
+    #[inline(always)]
+    fn sums<S: Simd, const U: usize>(&self, s: S, codes: &[u8], x: &[u8]) -> S::I {
+        let mut total = s.splat_i(0);
+        for (codes, x) in codes.chunks(UNITS * 64).zip(x.chunks(UNITS * Q * 4)) {
+            total = s.add_i(total, self.part::<S, U>(s, codes, x));
+        }
+        total
+    }
+
+    /// The same for at most [`UNITS`] units. `U` units have sums of their own, so that products do not wait for each other.
+    #[inline(always)]
+    fn part<S: Simd, const U: usize>(&self, s: S, codes: &[u8], x: &[u8]) -> S::I {
+        let units = codes.len() / 64;
+        assert!(x.len() >= units * Q * 4);
+        let mut acc = [[s.splat_i(0); Q]; U];
+        // SAFETY: unit < units: inside the activations and the codes, as just checked.
+        unsafe {
+            for first in (0..units / U * U).step_by(U) {
+                for u in 0..U {
+                    acc[u] = Self::unit(
+                        s,
+                        codes.as_ptr().add((first + u) * 64),
+                        x.as_ptr().add((first + u) * Q * 4),
+                        acc[u],
+                    );
+                }
+            }
+            for unit in units / U * U..units {
+                acc[0] = Self::unit(s, codes.as_ptr().add(unit * 64), x.as_ptr().add(unit * Q * 4), acc[0]);
+            }
+        }
+        let mut sums = acc[0];
+        for more in &acc[1..] {
+            for q in 0..Q {
+                sums[q] = s.add_i(sums[q], more[q]);
+            }
+        }
+        C::combine(s, sums)
+    }
+
+    /// Adds the products of one unit.
+    ///
+    /// # Safety
+    /// `codes` points to 64 bytes, `x` to `4 Q`.
+    #[inline(always)]
+    unsafe fn unit<S: Simd>(s: S, codes: *const u8, x: *const u8, sums: [S::I; Q]) -> [S::I; Q] {
+        // SAFETY: by the contract; a prefetch may name any address.
+        unsafe {
+            s.prefetch(codes.wrapping_add(AHEAD));
+            C::multiply(s, s.load_i(codes), sums, |q| s.splat_i(x.add(q * 4).cast::<i32>().read_unaligned()))
+        }
+    }
+
+    /// Outputs of a panel whose rows have one scale each.
+    #[inline(always)]
+    fn whole<S: Simd, const U: usize>(&self, s: S, panel: usize) -> S::F {
+        let (v, x) = (self.view, &self.x);
+        let sums = self.sums::<S, U>(s, v.panel(panel), x.x.single());
+        finish_rows(s, sums, i32::from(C::ZERO), x.totals[0], x.scale[0], s.load_part(&v.scales.panel(panel), 0.0))
+    }
+
+    /// Outputs of a panel with scale and offset per group.
+    #[inline(always)]
+    fn grouped<S: Simd, const U: usize>(&self, s: S, panel: usize) -> S::F {
+        let (v, x) = (self.view, &self.x);
+        let mut total = s.splat(0.0);
+        let groups = v.panel(panel).chunks_exact(GROUP * 16 / Q).zip(x.x.single().chunks_exact(GROUP));
+        for (g, ((codes, row), sum)) in groups.zip(x.sums).enumerate() {
+            let (scale, offset) = v.group_vectors(s, panel, g);
+            total = fold(s, total, self.part::<S, U>(s, codes, row), *sum, scale, offset);
+        }
+        s.mul(total, s.splat(x.scale[0]))
+    }
+}
