@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// Values per task and per partial sum; part of the result, so independent of the number of threads.
 const CHUNK: usize = 16_384;
-/// The smallest scale.
+/// The scale where all weights are 0.
 const EPS: f32 = 1e-5;
+/// The smallest scale, whose inverse is finite.
+const SMALLEST: f32 = 4.0 * f32::MIN_POSITIVE;
 
 /// What a ternary scale is taken from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +57,8 @@ pub struct Qat {
     pub activations: Activations,
 }
 
-/// `out = clamp(round(W * s), -1, 1) / s`, `s = 1 / max(scale(W), 1e-5)`, `W` being `[rows, cols]`.
+/// `out = clamp(round(W * s), -1, 1) / s`, `s = 1 / scale(W)`, `W` being `[rows, cols]`. Published networks have at least 1e-5
+/// for the scale; here small weights keep theirs.
 pub(crate) fn ternary(cpu: &Cpu, weights: &[f32], cols: usize, qat: Qat, out: &mut [f32]) {
     match qat.granularity {
         Granularity::Tensor => {
@@ -136,7 +139,11 @@ impl Op for Ternary<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let scale = if self.scale < EPS { EPS } else { self.scale };
+        let scale = match self.scale {
+            0.0 => EPS,
+            small if small < SMALLEST => SMALLEST,
+            scale => scale,
+        };
         let (factor, step) = (s.splat(1.0 / scale), s.splat(scale));
         let (low, high) = (s.splat(-1.0), s.splat(1.0));
         for (x, out) in self.x.chunks(LANES).zip(self.out.chunks_mut(LANES)) {
@@ -158,7 +165,7 @@ mod tests {
 
     /// The formula, word for word.
     fn oracle(x: &[f32], scale: f64) -> Vec<f32> {
-        let s = 1.0 / (scale as f32).max(1e-5);
+        let s = 1.0 / scale as f32;
         x.iter().map(|w| (w * s).round_ties_even().clamp(-1.0, 1.0) / s).collect()
     }
 
@@ -210,13 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn halves_round_to_even_and_tiny_weights_to_zero() {
+    fn halves_round_to_even_and_tiny_weights_keep_their_scale() {
         let cpu = Cpu::new(None, Some(1)).unwrap();
         let mut out = vec![9.0; 4];
         ternary(&cpu, &[1.0, -0.5, 1.5, -1.0], 4, Qat::default(), &mut out);
         assert_eq!(out, [1.0, 0.0, 1.0, -1.0]);
-        ternary(&cpu, &[1e-6, -1e-6, 6e-6, 0.0], 4, Qat::default(), &mut out);
-        assert_eq!(out, [0.0, 0.0, 1e-5, 0.0]);
+        ternary(&cpu, &[1e-30, -1e-30, 3e-30, 0.0], 4, Qat::default(), &mut out);
+        let step = out[2];
+        assert!((step / 1.25e-30 - 1.0).abs() < 1e-6 && out == [step, -step, step, 0.0], "{out:?}");
+        ternary(&cpu, &[0.0; 4], 4, Qat::default(), &mut out);
+        assert_eq!(out, [0.0; 4]);
     }
 
     #[test]

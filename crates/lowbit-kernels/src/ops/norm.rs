@@ -4,6 +4,7 @@ use super::math::{Extent, Part, Whole, first, in_fours, max4, sum4, vectors};
 use super::reduce::sum_chunks;
 use super::row_grain;
 use crate::pool::SharedMut;
+use crate::rows::absmax;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, scratch};
 
@@ -213,11 +214,18 @@ impl Op for FakeQuantize<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
-            let mut tops = [s.splat(1e-5); 4];
+            let zero = s.splat(0.0);
+            let (mut tops, mut checks) = ([zero; 4], [zero; 4]);
             in_fours!(x.len(), |i, j, w| {
-                tops[j] = s.max(s.abs(w.get(s, x, i, 0.0)), tops[j]);
+                let v = w.get(s, x, i, 0.0);
+                tops[j] = s.max(s.abs(v), tops[j]);
+                checks[j] = s.fma(v, zero, checks[j]);
             });
-            let top = max4(s, tops);
+            if first(s, sum4(s, checks)).is_nan() {
+                y.fill(f32::NAN);
+                continue;
+            }
+            let top = s.splat(absmax(first(s, max4(s, tops))));
             let (factor, step) = (s.div(s.splat(127.0), top), s.div(top, s.splat(127.0)));
             vectors!(x.len(), |i, w| {
                 let q = s.round_i(s.mul(w.get(s, x, i, 0.0), factor));
@@ -227,8 +235,8 @@ impl Op for FakeQuantize<'_> {
     }
 }
 
-/// `y = round(x / step) * step`, `step = max(max|x|, 1e-5) / 127` of each row of `x`, `[rows, cols]`: what
-/// [`Int8Rows`](crate::Int8Rows) keeps of `x` (arXiv 2402.17764). Its straight-through gradient is the identity.
+/// `y = round(x / step) * step`, `step = max|x| / 127` of each row of `x`, `[rows, cols]`: what [`Int8Rows`](crate::Int8Rows)
+/// keeps of `x` (arXiv 2402.17764), NaN where a value of the row is not finite. Its straight-through gradient is the identity.
 pub fn fake_quantize_rows(cpu: &Cpu, x: &[f32], cols: usize, y: &mut [f32]) {
     let isa = cpu.isa;
     assert!(cols > 0 && x.len() == y.len(), "y is as long as x, and rows are not empty");

@@ -186,10 +186,81 @@ fn stored_rows_come_back() {
 }
 
 #[test]
-fn halves_saturate() {
-    let mut rows = CacheRows::new(CacheKind::F16, 1, 2);
-    rows.push(&[1e30, -1e30]);
-    let mut bytes = Vec::new();
-    rows.write(1, &mut bytes);
-    assert_eq!(bytes, [0xff, 0x7b, 0xff, 0xfb]);
+fn halves_keep_what_leaves_their_range() {
+    let cpu = cpu();
+    for case in Case::all() {
+        for factor in [1e6, 1e30, 1e-7, 1e-30] {
+            let scaled = |x: &[Vec<f32>]| -> Vec<Vec<f32>> {
+                // The last head, of large ones only some tokens.
+                let (dim, width) = (case.shape.head_dim, case.shape.kv_heads * case.shape.head_dim);
+                let change =
+                    |(i, v): (usize, &f32)| match i % width >= width - dim && (factor < 1.0 || i / width % 3 != 0) {
+                        true => v * factor,
+                        false => *v,
+                    };
+                x.iter().map(|x| x.iter().enumerate().map(change).collect()).collect()
+            };
+            let (q, k) = (case.q.clone(), case.k.clone());
+            let large = Case { shape: case.shape, call: case.call, q, k, v: scaled(&case.v) };
+            let (found, exact) = (large.run(&cpu, CacheKind::F16), large.run(&cpu, CacheKind::F32));
+            let heads = found.chunks(case.shape.head_dim).zip(exact.chunks(case.shape.head_dim)).enumerate();
+            for (i, (found, exact)) in heads {
+                let last = i % case.shape.heads >= case.shape.heads - case.shape.heads / case.shape.kv_heads;
+                let size = if last { factor } else { 1.0 };
+                let close = found.iter().zip(exact).all(|(a, b)| (a - b).abs() <= 2e-3 * size);
+                assert!(close, "{factor} {:?} {:?}: {found:?} {exact:?}", case.shape, case.call);
+            }
+        }
+    }
+}
+
+#[test]
+fn factors_of_halves_come_back() {
+    let mut rows = CacheRows::new(CacheKind::F16, 2, 3);
+    rows.push(&noise(6 * 300, 1));
+    let (mut bytes, mut factors) = (Vec::new(), Vec::new());
+    rows.write_factors(300, &mut factors);
+    assert!(factors.is_empty(), "no number left the range of halves");
+    rows.push(&[1.0, 2.0, 3.0, 3e6, -1e6, 0.5]);
+    rows.push(&[0.0; 6]);
+    rows.write(302, &mut bytes);
+    rows.write_factors(302, &mut factors);
+    assert_eq!(factors.len(), rows.factor_bytes(302));
+    let factor = |i: usize| f32::from_le_bytes(factors[4 * i..4 * i + 4].try_into().unwrap());
+    assert_eq!([599, 600, 601, 602].map(factor), [1.0, 1.0, 2f32.powi(21), 1.0]);
+    let mut back = CacheRows::new(CacheKind::F16, 2, 3);
+    assert!(back.read(302, &bytes) && back.read_factors(&factors));
+    let (mut again, mut again_factors) = (Vec::new(), Vec::new());
+    back.write(302, &mut again);
+    back.write_factors(302, &mut again_factors);
+    assert_eq!((again, again_factors), (bytes.clone(), factors.clone()));
+    // What is written over a token is told by its own numbers.
+    back.truncate(300);
+    back.push(&[1.0; 6]);
+    again_factors = Vec::new();
+    back.write_factors(301, &mut again_factors);
+    assert!(again_factors.is_empty());
+    assert!(!back.read_factors(&factors), "a wrong length is refused");
+    factors[0..4].copy_from_slice(&0f32.to_le_bytes());
+    assert!(back.read(302, &bytes) && !back.read_factors(&factors), "a factor of 0 is refused");
+    assert!(!CacheRows::new(CacheKind::Int8, 2, 3).read_factors(&[]));
+}
+
+#[test]
+fn values_that_are_not_finite_are_not_lost() {
+    let cpu = cpu();
+    for kind in CacheKind::ALL.map(|(_, kind)| kind) {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut case = Case::new(shape((4, 2, 8)), CALLS[3]);
+            case.v[0][12 * 16 + 3] = bad;
+            // A score of minus infinity is a weight of 0, rightly.
+            case.k[1][301 * 16 + 3] = f32::NAN;
+            let found = case.run(&cpu, kind);
+            // The last token of the first sequence sees the value, that of the second the key.
+            for token in [2, 4] {
+                let head = &found[token * 32..][..16];
+                assert!(head.iter().any(|v| !v.is_finite()), "{kind:?} {bad} token {token}: {head:?}");
+            }
+        }
+    }
 }

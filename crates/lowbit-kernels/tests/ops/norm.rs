@@ -1,5 +1,5 @@
 use crate::{ROWS, WIDTHS, assert_close, assert_same_everywhere, cpu, dot, f64s, gradient, noise};
-use lowbit_kernels::{Int8Rows, ops};
+use lowbit_kernels::{Cpu, Int8Rows, Isa, ops};
 
 const EPS: f32 = 1e-5;
 
@@ -83,8 +83,28 @@ fn fake_quantization_is_what_int8_rows_keep() {
         kept.quantize(&cpu, &x, width);
         assert_eq!(y, kept.dequantize(), "{rows} x {width}");
         for (x, y) in x.chunks_exact(width).zip(y.chunks_exact(width)) {
-            let step = x.iter().fold(1e-5f32, |top, x| top.max(x.abs())) as f64 / 127.0;
+            let step = x.iter().fold(0.0f32, |top, x| top.max(x.abs())) as f64 / 127.0;
             assert!(x.iter().zip(y).all(|(&x, &y)| (x as f64 - y as f64).abs() <= 0.5001 * step));
+        }
+    }
+}
+
+#[test]
+fn a_row_with_a_value_that_is_not_finite_is_lost_as_a_whole() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for width in [1, 17, 64, 130] {
+            for at in [0, width - 1] {
+                let mut x = noise(3 * width, 1);
+                x[width + at] = bad;
+                for isa in Isa::available() {
+                    let cpu = Cpu::with(isa, cpu().pool);
+                    let mut y = vec![0.0; x.len()];
+                    ops::fake_quantize_rows(&cpu, &x, width, &mut y);
+                    let lost: Vec<bool> = y.iter().map(|y| y.is_nan()).collect();
+                    let wanted: Vec<bool> = (0..3 * width).map(|i| i / width == 1).collect();
+                    assert_eq!(lost, wanted, "{bad} on {}", isa.name());
+                }
+            }
         }
     }
 }

@@ -240,10 +240,19 @@ impl Session {
         Ok(&self.0.logits)
     }
 
-    /// Appends the keys and values of all tokens, as they are stored, layer after layer.
+    /// Appends the keys and values of all tokens, as they are stored, layer after layer; then, for those whose numbers have
+    /// factors, which they are (u32, counted over layers) and the factors.
     pub fn write_cache(&self, out: &mut Vec<u8>) {
         let cache = &self.0.exec.caches[0];
         cache.layers.iter().flatten().for_each(|rows| rows.write(cache.tokens.len(), out));
+        for (i, rows) in cache.layers.iter().flatten().enumerate() {
+            let mut factors = Vec::new();
+            rows.write_factors(cache.tokens.len(), &mut factors);
+            if !factors.is_empty() {
+                out.extend((i as u32).to_le_bytes());
+                out.append(&mut factors);
+            }
+        }
     }
 
     /// Bytes that [`Session::write_cache`] appends for a token, per list of rows, once the layers are known.
@@ -265,7 +274,7 @@ impl Session {
             return Ok(false);
         }
         let lengths: Vec<usize> = self.row_bytes().into_iter().map(|row| row * tokens.len()).collect();
-        if lengths.iter().sum::<usize>() != bytes.len() {
+        if lengths.iter().sum::<usize>() > bytes.len() {
             return Ok(false);
         }
         let cache = &mut self.0.exec.caches[0];
@@ -274,9 +283,25 @@ impl Session {
             if !rows.read(tokens.len(), mine) {
                 return Ok(false);
             }
-            rows.reserve(cache.context);
             bytes = rest;
         }
+        let mut all: Vec<_> = cache.layers.iter_mut().flatten().collect();
+        let mut next = 0;
+        while let Some((at, rest)) = bytes.split_first_chunk::<4>() {
+            let at = u32::from_le_bytes(*at) as usize;
+            let Some(rows) = all.get_mut(at).filter(|_| at >= next) else { return Ok(false) };
+            let Some((factors, rest)) = rest.split_at_checked(rows.factor_bytes(tokens.len())) else {
+                return Ok(false);
+            };
+            if !rows.read_factors(factors) {
+                return Ok(false);
+            }
+            (bytes, next) = (rest, at + 1);
+        }
+        if !bytes.is_empty() {
+            return Ok(false);
+        }
+        all.into_iter().for_each(|rows| rows.reserve(cache.context));
         cache.tokens.extend_from_slice(tokens);
         Ok(true)
     }

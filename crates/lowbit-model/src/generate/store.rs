@@ -1,7 +1,8 @@
 //! Processed prompts on disk: tokens with their keys and values.
 //!
 //! `lowbit prompt 1\n`, name of the cache kind padded with spaces to 8 bytes, SHA-256 that tells the model (32 bytes), number
-//! of tokens (u64), the tokens (u32 each), keys and values of all layers, SHA-256 of all before. Little-endian.
+//! of tokens (u64), the tokens (u32 each), keys and values of all layers, the factors of those that left the range of 16 bits,
+//! SHA-256 of all before. Little-endian.
 
 use super::Generator;
 use crate::listing::cache_bytes;
@@ -45,7 +46,8 @@ impl Generator {
     pub fn load_prompt(&mut self, path: &Path) -> Result<usize, Error> {
         let at = |text: &str| Error::input(path, format!("{text}; delete the file to begin anew"));
         let token = 4 + cache_bytes(&self.model, self.kind) as usize;
-        let most = HEADER + SUM + token * self.session.context();
+        // Factors take no more than what they belong to.
+        let most = HEADER + SUM + 2 * token * (self.session.context() + 1);
         let bytes = file::read(path, most as u64)?;
         let Some((content, sum)) = bytes.split_last_chunk::<SUM>().filter(|(content, _)| content.starts_with(MAGIC))
         else {
@@ -65,7 +67,10 @@ impl Generator {
         }
         let (count, rest) = rest.split_at(8);
         let count = u64::from_le_bytes(count.try_into().expect("eight bytes")) as usize;
-        if count > self.session.context() || rest.len() != count * token {
+        if count > self.session.context() {
+            return Err(at("is no prompt cache that fits the context of this model"));
+        }
+        if rest.len() < count * token {
             return Err(at("is a damaged prompt cache"));
         }
         let (tokens, cache) = rest.split_at(4 * count);

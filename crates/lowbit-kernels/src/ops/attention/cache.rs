@@ -1,6 +1,7 @@
 //! Keys or values of earlier tokens, kept in 32, 16 or 8 bits.
 
 use super::AttentionShape;
+use crate::format::power_of_two;
 use crate::simd::{LANES, Simd};
 use crate::{Isa, Op};
 use half::f16;
@@ -12,7 +13,8 @@ use std::ops::Range;
 pub enum CacheKind {
     /// 32-bit floats: what the layers computed.
     F32,
-    /// 16-bit floats, rounded to nearest even, at most 65504 in magnitude.
+    /// 16-bit floats, rounded to nearest even; what a head has of a token is divided by a power of two first where it leaves
+    /// their range.
     #[default]
     F16,
     /// 8-bit integers -127..=127 with one f32 scale per token and head, `max|x| / 127`.
@@ -55,7 +57,11 @@ pub struct CacheRows {
 #[derive(Clone, Debug)]
 enum Data {
     F32(Vec<f32>),
-    F16(Vec<u16>),
+    F16 {
+        halves: Vec<u16>,
+        /// What each head of a token is multiplied with, `[blocks][heads][BLOCK]`; empty while that is 1 for all.
+        factors: Vec<f32>,
+    },
     Int8 {
         codes: Vec<i8>,
         /// `[blocks][heads][BLOCK]`
@@ -82,6 +88,28 @@ fn lengthen<T: Clone + Default>(x: &mut Vec<T>, len: usize) {
     }
 }
 
+/// Rounds numbers to halves; says whether they keep their range: none becomes infinite, nor all of them subnormal.
+fn to_halves(from: &[f32], to: &mut [u16]) -> bool {
+    to.reinterpret_cast_mut::<f16>().convert_from_f32_slice(from);
+    let (mut most, mut any) = (0, false);
+    for (half, number) in to.iter().zip(from) {
+        most = most.max(half & 0x7fff);
+        any |= *number != 0.0;
+    }
+    (0x0400..0x7c00).contains(&most) || !any
+}
+
+/// [`to_halves`] of numbers divided by a power of two, which is returned, where they need it. What is not finite stays so.
+fn to_scaled_halves(from: &[f32], to: &mut [u16]) -> f32 {
+    if to_halves(from, to) || !from.iter().all(|v| v.is_finite()) {
+        return 1.0;
+    }
+    let factor = power_of_two(from.iter().fold(0.0, |top, v| top.max(v.abs())));
+    let scaled: Vec<f32> = from.iter().map(|v| v / factor).collect();
+    to_halves(&scaled, to);
+    factor
+}
+
 impl CacheRows {
     /// No rows yet.
     ///
@@ -91,7 +119,7 @@ impl CacheRows {
         assert!(heads > 0 && head_dim > 0, "a cache has heads");
         let data = match kind {
             CacheKind::F32 => Data::F32(Vec::new()),
-            CacheKind::F16 => Data::F16(Vec::new()),
+            CacheKind::F16 => Data::F16 { halves: Vec::new(), factors: Vec::new() },
             CacheKind::Int8 => Data::Int8 { codes: Vec::new(), scales: Vec::new() },
         };
         CacheRows { heads, head_dim, rows: 0, data }
@@ -101,7 +129,7 @@ impl CacheRows {
     pub fn kind(&self) -> CacheKind {
         match self.data {
             Data::F32(_) => CacheKind::F32,
-            Data::F16(_) => CacheKind::F16,
+            Data::F16 { .. } => CacheKind::F16,
             Data::Int8 { .. } => CacheKind::Int8,
         }
     }
@@ -126,7 +154,12 @@ impl CacheRows {
         let numbers = slots * self.head_dim;
         match &mut self.data {
             Data::F32(x) => lengthen(x, numbers),
-            Data::F16(x) => lengthen(x, numbers),
+            Data::F16 { halves, factors } => {
+                lengthen(halves, numbers);
+                if !factors.is_empty() {
+                    factors.resize(slots.max(factors.len()), 1.0);
+                }
+            }
             Data::Int8 { codes, scales } => {
                 lengthen(codes, numbers);
                 lengthen(scales, slots);
@@ -152,17 +185,20 @@ impl CacheRows {
             let numbers = slot * dim..(slot + 1) * dim;
             match &mut self.data {
                 Data::F32(x) => x[numbers].copy_from_slice(head),
-                Data::F16(x) => {
-                    for (to, from) in x[numbers].chunks_mut(LANES).zip(head.chunks(LANES)) {
-                        let mut finite = [0.0; LANES];
-                        finite.iter_mut().zip(from).for_each(|(to, v)| *to = v.clamp(-65_504.0, 65_504.0));
-                        to.reinterpret_cast_mut::<f16>().convert_from_f32_slice(&finite[..from.len()]);
+                Data::F16 { halves, factors } => {
+                    let factor = to_scaled_halves(head, &mut halves[numbers]);
+                    if factor != 1.0 && factors.is_empty() {
+                        *factors = vec![1.0; halves.len() / dim];
+                    }
+                    if let Some(place) = factors.get_mut(slot) {
+                        *place = factor;
                     }
                 }
                 Data::Int8 { codes, scales } => {
                     let top = head.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-                    let factor = if top > 0.0 { 127.0 / top } else { 0.0 };
-                    scales[slot] = top / 127.0;
+                    let finite = head.iter().all(|v| v.is_finite());
+                    let factor = if top > 0.0 && finite { 127.0 / top } else { 0.0 };
+                    scales[slot] = if finite { top / 127.0 } else { f32::NAN };
                     let codes = codes[numbers].iter_mut().zip(head);
                     codes.for_each(|(code, v)| *code = (v * factor).round_ties_even() as i8);
                 }
@@ -183,12 +219,47 @@ impl CacheRows {
             let numbers = slot * dim..(slot + 1) * dim;
             match &self.data {
                 Data::F32(x) => out.extend(x[numbers].iter().flat_map(|v| v.to_le_bytes())),
-                Data::F16(x) => out.extend(x[numbers].iter().flat_map(|v| v.to_le_bytes())),
+                Data::F16 { halves, .. } => out.extend(halves[numbers].iter().flat_map(|v| v.to_le_bytes())),
                 Data::Int8 { codes, .. } => out.extend(codes[numbers].iter().map(|v| *v as u8)),
             }
         }
         if let Data::Int8 { scales, .. } = &self.data {
             out.extend(slots(self.heads, 0..rows).flat_map(|slot| scales[slot].to_le_bytes()));
+        }
+    }
+
+    /// Appends what the halves of each head of the first `rows` rows are multiplied with, `[tokens, heads]` in f32; nothing where
+    /// no number left their range.
+    ///
+    /// # Panics
+    /// When there are fewer rows.
+    pub fn write_factors(&self, rows: usize, out: &mut Vec<u8>) {
+        assert!(rows <= self.rows, "{rows} rows of {}", self.rows);
+        if let Data::F16 { factors, .. } = &self.data
+            && slots(self.heads, 0..rows).any(|slot| factors.get(slot).is_some_and(|factor| *factor != 1.0))
+        {
+            out.extend(slots(self.heads, 0..rows).flat_map(|slot| factors[slot].to_le_bytes()));
+        }
+    }
+
+    /// Bytes of the factors of `rows` rows, where there are any.
+    pub fn factor_bytes(&self, rows: usize) -> usize {
+        rows * self.heads * 4
+    }
+
+    /// Takes the factors of all rows, which [`CacheRows::write_factors`] wrote, after [`CacheRows::read`]; `false`, and nothing
+    /// changed, when `bytes` has another length, one is no positive number, or this cache has none.
+    pub fn read_factors(&mut self, bytes: &[u8]) -> bool {
+        let found: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let good = bytes.len() == self.factor_bytes(self.rows) && found.iter().all(|v| v.is_finite() && *v > 0.0);
+        let (slots, dim): (Vec<usize>, usize) = (slots(self.heads, 0..self.rows).collect(), self.head_dim);
+        match &mut self.data {
+            Data::F16 { halves, factors } if good => {
+                *factors = vec![1.0; halves.len() / dim];
+                slots.iter().zip(found).for_each(|(slot, factor)| factors[*slot] = factor);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -203,7 +274,7 @@ impl CacheRows {
         let u16s = |b: &[u8]| -> Vec<u16> { b.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect() };
         let found = match &self.data {
             Data::F32(_) => Data::F32(f32s(bytes)),
-            Data::F16(_) => Data::F16(u16s(bytes)),
+            Data::F16 { .. } => Data::F16 { halves: u16s(bytes), factors: Vec::new() },
             Data::Int8 { .. } => {
                 let (codes, scales) = bytes.split_at(rows * self.width());
                 Data::Int8 { codes: codes.iter().map(|v| *v as i8).collect(), scales: f32s(scales) }
@@ -211,7 +282,7 @@ impl CacheRows {
         };
         let finite = match &found {
             Data::F32(x) | Data::Int8 { scales: x, .. } => x.iter().all(|v| v.is_finite()),
-            Data::F16(x) => x.iter().all(|v| f16::from_bits(*v).is_finite()),
+            Data::F16 { halves, .. } => halves.iter().all(|v| f16::from_bits(*v).is_finite()),
         };
         if finite {
             self.reserve(rows);
@@ -231,7 +302,10 @@ impl CacheRows {
         let (slots, dim): (Vec<usize>, usize) = (slots(self.heads, 0..self.rows).collect(), self.head_dim);
         match (rows, &mut self.data) {
             (Data::F32(from), Data::F32(to)) => spread(&slots, dim, from, to),
-            (Data::F16(from), Data::F16(to)) => spread(&slots, dim, from, to),
+            (Data::F16 { halves, .. }, Data::F16 { halves: to, factors }) => {
+                spread(&slots, dim, halves, to);
+                factors.clear();
+            }
             (Data::Int8 { codes, scales }, Data::Int8 { codes: to, scales: to_scales }) => {
                 spread(&slots, dim, codes, to);
                 spread(&slots, 1, scales, to_scales);
@@ -243,7 +317,7 @@ impl CacheRows {
     pub(super) fn view(&self) -> RowsView<'_> {
         let numbers = match &self.data {
             Data::F32(x) => Numbers::F32(x),
-            Data::F16(x) => Numbers::F16(x),
+            Data::F16 { halves, factors } => Numbers::F16 { halves, factors },
             Data::Int8 { codes, scales } => Numbers::Int8 { codes, scales },
         };
         RowsView { numbers, len: self.rows * self.width(), in_blocks: true }
@@ -264,8 +338,15 @@ pub(super) struct RowsView<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Numbers<'a> {
     F32(&'a [f32]),
-    F16(&'a [u16]),
-    Int8 { codes: &'a [i8], scales: &'a [f32] },
+    /// With a factor for each head of a row, or none.
+    F16 {
+        halves: &'a [u16],
+        factors: &'a [f32],
+    },
+    Int8 {
+        codes: &'a [i8],
+        scales: &'a [f32],
+    },
 }
 
 impl<'a> RowsView<'a> {
@@ -293,8 +374,10 @@ impl<'a> RowsView<'a> {
     /// The scales of one head of some rows of one block; none where numbers have none.
     pub fn scales(self, shape: AttentionShape, rows: Range<usize>, head: usize) -> &'a [f32] {
         match self.numbers {
-            Numbers::Int8 { scales, .. } => &scales[self.slot(shape, rows.start, head)..][..rows.len()],
-            Numbers::F32(_) | Numbers::F16(_) => &[],
+            Numbers::Int8 { scales, .. } | Numbers::F16 { factors: scales, .. } if !scales.is_empty() => {
+                &scales[self.slot(shape, rows.start, head)..][..rows.len()]
+            }
+            _ => &[],
         }
     }
 
@@ -326,7 +409,7 @@ impl Op for Widen<'_> {
             to[dim..].fill(0.0);
             match self.from.numbers {
                 Numbers::F32(x) => to[..dim].copy_from_slice(&x[at..at + dim]),
-                Numbers::F16(x) => halves(s, &x[at..at + dim], &mut to[..dim]),
+                Numbers::F16 { halves, .. } => widen_halves(s, &halves[at..at + dim], &mut to[..dim]),
                 Numbers::Int8 { codes, .. } => {
                     for (to, code) in to.iter_mut().zip(&codes[at..at + dim]) {
                         *to = *code as f32;
@@ -338,7 +421,7 @@ impl Op for Widen<'_> {
 }
 
 #[inline(always)]
-fn halves<S: Simd>(s: S, from: &[u16], to: &mut [f32]) {
+fn widen_halves<S: Simd>(s: S, from: &[u16], to: &mut [f32]) {
     let (mut whole, mut out) = (from.chunks_exact(LANES), to.chunks_exact_mut(LANES));
     for (from, to) in (&mut whole).zip(&mut out) {
         // SAFETY: 16 halves and room for 16 floats, as just cut.

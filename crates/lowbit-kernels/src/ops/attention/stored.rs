@@ -120,8 +120,9 @@ macro_rules! with_head {
                 let $head = Head::new(&x[at..], next, rows.len(), cols, &[]);
                 $body
             }
-            Numbers::F16(x) => {
-                let $head = Head::new(&x[at..], next, rows.len(), cols, &[]);
+            Numbers::F16 { halves, factors } => {
+                let factors = if factors.is_empty() { factors } else { &factors[at / cols..] };
+                let $head = Head::new(&halves[at..], next, rows.len(), cols, factors);
                 $body
             }
             Numbers::Int8 { codes, scales } => {
@@ -160,7 +161,7 @@ impl<T: Number> Op for Scores<'_, T> {
         let queries = self.q.len() / self.k.cols.next_multiple_of(LANES);
         for first in (0..self.k.rows).step_by(LANES) {
             let mut query = 0;
-            while S::ACCUMULATORS >= 16 && query + 4 <= queries {
+            while S::MANY_REGISTERS && query + 4 <= queries {
                 self.tile::<S, 4>(s, first, query);
                 query += 4;
             }
@@ -290,7 +291,7 @@ impl<T: Number> Values<'_, T> {
     #[inline(always)]
     fn columns<S: Simd, const Q: usize>(&mut self, s: S, query: usize) {
         let (mut at, cols) = (0, self.v.cols);
-        while S::ACCUMULATORS >= 16 && at + 4 * LANES <= cols {
+        while S::MANY_REGISTERS && at + 4 * LANES <= cols {
             self.tile::<S, Q, 4>(s, query, at, true);
             at += 4 * LANES;
         }

@@ -32,6 +32,10 @@ pub fn put_f32(values: &[f32], out: &mut Vec<u8>) -> Result<(), String> {
 }
 
 pub fn put_f16(values: &[f32], out: &mut Vec<u8>) -> Result<(), String> {
+    let top = values.iter().fold(0f32, |top, v| top.max(v.abs()));
+    if top > 0.0 && top < Half::MIN_POSITIVE.to_f32() {
+        return Err(format!("holds values of at most {top:e}, which are too small for F16"));
+    }
     for (i, value) in values.iter().enumerate() {
         let half = Half::from_f32(*value);
         if half.is_infinite() {
