@@ -162,6 +162,7 @@ fn stored_sizes_are_what_the_formats_promise() {
         ("int4", 4.5),
         ("int2", 2.5),
         ("ternary", 2.0),
+        ("ternary_g128", 2.0 + 16.0 / 128.0),
         ("ternary_b3", 1.6),
     ] {
         assert!((bits(name) - expected).abs() < 0.02, "{name}: {} bits, expected {expected}", bits(name));
@@ -218,6 +219,7 @@ fn quantization_errors_stay_within_the_bound_of_each_format() {
         ("int2", 0.42),
         ("ternary", 0.55),
         ("ternary_channel", 0.55),
+        ("ternary_g128", 0.55),
         ("ternary_b3", 0.55),
         ("ternary_b3_channel", 0.55),
     ] {

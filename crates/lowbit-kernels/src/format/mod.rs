@@ -26,6 +26,7 @@ mod scan;
 mod spec;
 mod stack;
 mod ternary;
+mod ternary_g128;
 mod tiles;
 mod view;
 pub mod ways;
@@ -50,6 +51,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &int4::INT2,
     &ternary::TERNARY,
     &ternary::TERNARY_CHANNEL,
+    &ternary_g128::TERNARY_G128,
     &base3::TERNARY_B3,
     &base3::TERNARY_B3_CHANNEL,
 ];
