@@ -4,6 +4,8 @@ use crate::Error;
 use crate::source::Role;
 use lowbit_kernels::Format;
 
+mod spelling;
+
 /// How the inputs of a matrix product are given to its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activations {
@@ -11,6 +13,16 @@ pub enum Activations {
     F32,
     /// Quantized to 8 bits per token by absmax (arXiv 2402.17764).
     Int8,
+}
+
+impl Activations {
+    /// The name in spellings of recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activations::F32 => "f32",
+            Activations::Int8 => "int8",
+        }
+    }
 }
 
 /// A format for each role of a model. Vectors (norms, biases) stay f32.
@@ -98,7 +110,7 @@ const fn recipe(
 /// Table and head of the recipes below 8 bits: 8 bits with a scale per row lose next to nothing there.
 const WIDE: [&str; 2] = ["int8_channel", "int8_channel"];
 
-/// Every recipe.
+/// Every recipe with a name.
 pub static RECIPES: &[Recipe] = &[
     recipe("f32", "f32", ["f32", "f32"], [F32, F32], "32-bit floats"),
     recipe("bf16", "bf16", ["bf16", "bf16"], [F32, F32], "bfloat16 weights"),
@@ -142,16 +154,20 @@ pub static RECIPES: &[Recipe] = &[
         "BitNet b1.58 at five weights per byte, table and head in 4 bits: the fewest bytes",
     ),
     recipe("bitnet_channel", "ternary_channel", WIDE, [Int8, F32], "BitNet b1.58 with a scale per row"),
+    recipe(
+        "ternary_g128",
+        "ternary_g128",
+        WIDE,
+        [Int8, F32],
+        "ternary weights, a scale per 128 inputs; 8-bit activations",
+    ),
 ];
 
-/// The recipe of a name.
+/// The recipe of a name, of a format, or of a spelling such as `ternary+embed=int8+head=int4`: a name or a format, then parts
+/// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`).
 ///
 /// # Errors
-/// [`Kind::Usage`](crate::Kind) listing all, with the nearest.
+/// [`Kind::Usage`](crate::Kind) naming what is wrong, with the nearest.
 pub fn find(name: &str) -> Result<&'static Recipe, Error> {
-    if let Some(recipe) = RECIPES.iter().find(|r| r.name == name) {
-        return Ok(recipe);
-    }
-    let known = lowbit_base::alternatives(name, RECIPES.iter().map(|r| r.name));
-    Err(Error::usage(format!("unknown recipe `{}`{known}", crate::container::show(name))))
+    spelling::parse(name)
 }

@@ -1,0 +1,223 @@
+//! Recipes put together: `BASE+PART=VALUE+..`, the base being a recipe with a name, or a format for the body.
+//!
+//! The spelling that is stored and shown names the parts that differ from the base, in the order of [`PARTS`].
+
+use super::{Activations, RECIPES, Recipe, WIDE};
+use crate::Error;
+use crate::container::show;
+use lowbit_base::alternatives;
+use lowbit_kernels::format::{self, FORMATS, Format};
+use std::sync::{Mutex, PoisonError};
+
+/// A part of a recipe that may be named.
+struct Part {
+    name: &'static str,
+    /// Its value in a recipe.
+    get: fn(&Recipe) -> &'static str,
+    /// Changes it, or tells the values it may have.
+    set: fn(&mut Recipe, &str) -> Result<(), Vec<&'static str>>,
+}
+
+/// Every part.
+static PARTS: [Part; 4] = [
+    Part {
+        name: "embed",
+        get: |recipe| recipe.embedding,
+        set: |recipe, value| {
+            recipe.embedding = known_format(value)?.name();
+            Ok(())
+        },
+    },
+    Part {
+        name: "head",
+        get: |recipe| recipe.head,
+        set: |recipe, value| {
+            let format = known_format(value)?;
+            (recipe.head, recipe.head_activations) = (format.name(), head_activations(format, recipe.head_activations));
+            Ok(())
+        },
+    },
+    Part {
+        name: "act",
+        get: |recipe| recipe.activations.name(),
+        set: |recipe, value| {
+            recipe.activations = known_activations(value)?;
+            Ok(())
+        },
+    },
+    Part {
+        name: "head_act",
+        get: |recipe| recipe.head_activations.name(),
+        set: |recipe, value| {
+            recipe.head_activations = known_activations(value)?;
+            Ok(())
+        },
+    },
+];
+
+fn known_format(name: &str) -> Result<&'static dyn Format, Vec<&'static str>> {
+    format::find(name).map_err(|_| FORMATS.iter().map(|format| format.name()).collect())
+}
+
+fn known_activations(name: &str) -> Result<Activations, Vec<&'static str>> {
+    let all = [Activations::F32, Activations::Int8];
+    all.into_iter().find(|a| a.name() == name).ok_or_else(|| all.map(Activations::name).to_vec())
+}
+
+/// How a head of a format gets its activations: as 8 bits where its weights have fewer.
+fn head_activations(format: &dyn Format, otherwise: Activations) -> Activations {
+    let spec = format.spec();
+    match spec.activations {
+        format::Activations::Int8 if spec.bits < 8.0 => Activations::Int8,
+        format::Activations::Int8 => otherwise,
+        format::Activations::Float | format::Activations::Mixed => Activations::F32,
+    }
+}
+
+/// A recipe of one format; below 8 bits, table and head have 8.
+fn of_format(format: &'static dyn Format) -> Recipe {
+    let (spec, name) = (format.spec(), format.name());
+    let activations = match spec.activations {
+        format::Activations::Int8 => Activations::Int8,
+        format::Activations::Float | format::Activations::Mixed => Activations::F32,
+    };
+    let [embedding, head] = if spec.is_low_bit() { WIDE } else { [name; 2] };
+    let head_activations = Activations::F32;
+    Recipe { name, summary: "put together", body: name, embedding, head, activations, head_activations }
+}
+
+/// The recipe of a spelling.
+///
+/// # Errors
+/// A sentence naming what is wrong in it, with the nearest.
+pub(super) fn parse(text: &str) -> Result<&'static Recipe, Error> {
+    let wrong = |what: String| Err(Error::usage(format!("recipe `{}`: {what}", show(text))));
+    let mut pieces = text.split('+');
+    let name = pieces.next().unwrap_or_default();
+    let base = match RECIPES.iter().find(|recipe| recipe.name == name) {
+        Some(recipe) => *recipe,
+        None => match format::find(name) {
+            Ok(format) => of_format(format),
+            Err(_) => return Err(unknown(name)),
+        },
+    };
+    let mut asked: [Option<&str>; PARTS.len()] = [None; PARTS.len()];
+    for piece in pieces {
+        let Some((part, value)) = piece.split_once('=') else {
+            return wrong(format!("`{}` is not PART=VALUE; parts: {}", show(piece), names().join(", ")));
+        };
+        let Some(at) = PARTS.iter().position(|p| p.name == part) else {
+            return wrong(format!("unknown part `{}`{}", show(part), alternatives(part, names())));
+        };
+        if asked[at].replace(value).is_some() {
+            return wrong(format!("part `{part}` stands twice"));
+        }
+    }
+    let mut recipe = base;
+    for (part, value) in PARTS.iter().zip(asked) {
+        if let Some(Err(known)) = value.map(|value| (part.set)(&mut recipe, value)) {
+            let value = value.unwrap_or_default();
+            let known = alternatives(value, known.iter().copied());
+            return wrong(format!("part `{}` cannot be `{}`{known}", part.name, show(value)));
+        }
+    }
+    Ok(interned(spelled(name, &base, recipe)))
+}
+
+fn names() -> [&'static str; 4] {
+    PARTS.each_ref().map(|part| part.name)
+}
+
+/// The recipe with its spelling as its name.
+fn spelled(name: &str, base: &Recipe, recipe: Recipe) -> (String, Recipe) {
+    let mut text = name.to_string();
+    let mut told = *base;
+    for part in &PARTS {
+        let value = (part.get)(&recipe);
+        // What a part said before implies.
+        if (part.get)(&told) != value {
+            (part.set)(&mut told, value).expect("a value it has");
+            text += &format!("+{}={value}", part.name);
+        }
+    }
+    (text, recipe)
+}
+
+/// The one recipe of this name: names are few, and live as long as the program.
+fn interned((name, recipe): (String, Recipe)) -> &'static Recipe {
+    static MADE: Mutex<Vec<&'static Recipe>> = Mutex::new(Vec::new());
+    if let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == name) {
+        return recipe;
+    }
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(recipe) = made.iter().find(|recipe| recipe.name == name) {
+        return recipe;
+    }
+    let recipe: &'static Recipe = Box::leak(Box::new(Recipe { name: name.leak(), ..recipe }));
+    made.push(recipe);
+    recipe
+}
+
+fn unknown(name: &str) -> Error {
+    let formats = FORMATS.iter().map(|f| f.name()).filter(|name| RECIPES.iter().all(|r| r.name != *name));
+    let known = alternatives(name, RECIPES.iter().map(|r| r.name).chain(formats));
+    Error::usage(format!("unknown recipe `{}`{known}; `+head=int4` and the like change parts", show(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_name_what_differs_from_their_base() {
+        for (text, canonical) in [
+            ("bitnet", "bitnet"),
+            ("ternary+embed=int8+head=int4", "ternary+embed=int8+head=int4"),
+            ("ternary+head=int4+embed=int8", "ternary+embed=int8+head=int4"),
+            ("ternary+embed=int8_channel", "ternary"),
+            ("int4+head=int4+head_act=f32", "int4+head=int4+head_act=f32"),
+            ("int4+head_act=f32+head=int4", "int4+head=int4+head_act=f32"),
+            ("int4+head=int4+head_act=int8", "int4+head=int4"),
+            ("ternary_channel", "ternary_channel"),
+            ("ternary_g128+act=f32", "ternary_g128+act=f32"),
+            ("bf16_scan", "bf16_scan"),
+            ("nf4+head=nf4+act=f32", "nf4+head=nf4"),
+        ] {
+            let recipe = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(recipe.name, canonical, "{text}");
+            assert!(std::ptr::eq(recipe, parse(canonical).unwrap()), "{text}: one recipe for each spelling");
+        }
+        let aliased = |text: &str, name: &str| {
+            let (a, b) = (parse(text).unwrap(), parse(name).unwrap());
+            let plain = |recipe: &Recipe| Recipe { name: "", summary: "", ..*recipe };
+            assert_eq!(plain(a), plain(b), "{text} is {name}");
+        };
+        aliased("ternary+embed=int4+head=int4", "bitnet_head4");
+        aliased("int4+embed=int4+head=int4", "int4_head4");
+        aliased("ternary+embed=bf16+head=bf16", "bitnet_bf16");
+        aliased("ternary_b3+embed=int4+head=int4", "bitnet_b3_head4");
+        aliased("ternary_channel", "bitnet_channel");
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_spelling_is_named_with_the_nearest() {
+        for (text, said) in [
+            ("ternery", vec!["unknown recipe `ternery`; did you mean `ternary`?", "ternary_g128"]),
+            ("", vec!["unknown recipe ``"]),
+            (
+                "ternary+haed=int4",
+                vec!["unknown part `haed`; did you mean `head`?", "known: embed, head, act, head_act"],
+            ),
+            ("ternary+head=int_4", vec!["part `head` cannot be `int_4`; did you mean `int4`?", "nf4_dq"]),
+            ("ternary+act=int4", vec!["part `act` cannot be `int4`", "known: f32, int8"]),
+            ("ternary+head=int4+head=int8", vec!["part `head` stands twice"]),
+            ("ternary+int4", vec!["`int4` is not PART=VALUE"]),
+            ("ternary+", vec!["`` is not PART=VALUE"]),
+            ("bitnet+embed=", vec!["part `embed` cannot be ``"]),
+            ("Ternary", vec!["unknown recipe `Ternary`; did you mean `ternary`?"]),
+        ] {
+            let error = parse(text).expect_err(text).to_string();
+            assert!(said.iter().all(|said| error.contains(said)), "{text}: {error}");
+        }
+    }
+}
