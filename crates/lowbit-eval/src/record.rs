@@ -215,6 +215,9 @@ pub struct Host {
     pub isa: String,
     /// Memory, bytes.
     pub ram_bytes: u64,
+    /// Ways of computing products that were preferred, where the machine or the user has a choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ways: String,
     /// Measured limits.
     #[serde(default)]
     pub limits: Limits,

@@ -1,6 +1,6 @@
 //! The instruction set chosen once, and the threads.
 
-use crate::{Error, Isa, Pool, Threads, Ways};
+use crate::{Error, Isa, Pool, Threads, Ways, choice};
 use std::sync::Arc;
 
 /// Where operations run: an instruction set and a thread pool. Cloning shares the pool.
@@ -16,7 +16,8 @@ pub struct Cpu {
 impl Cpu {
     /// The named instruction set (default: `LOWBIT_ISA`, else the best there is) and number of threads (default:
     /// `LOWBIT_THREADS`, else the physical cores this process may use: [`Threads::choose`]). Products prefer the ways that
-    /// `LOWBIT_WAYS` names.
+    /// `LOWBIT_WAYS` names, else those that were faster on this machine where that depends on it: measured for a few
+    /// milliseconds, and kept in the user's cache.
     ///
     /// # Errors
     /// [`Error::Isa`] when the instruction set is unknown or the CPU lacks it, [`Error::Threads`] when there is no such
@@ -28,7 +29,7 @@ impl Cpu {
         let cpu = Cpu::with(isa, Arc::new(Pool::new(threads.count)));
         match given("LOWBIT_WAYS") {
             Some(names) => Ok(cpu.preferring(Ways::parse(&names, "LOWBIT_WAYS")?)),
-            None => Ok(cpu),
+            None => Ok(Cpu { ways: choice::of(isa), ..cpu }),
         }
     }
 

@@ -11,6 +11,7 @@
 #![allow(clippy::needless_range_loop)] // register tiles read best by index
 
 mod bytes;
+mod choice;
 mod cpu;
 mod error;
 pub mod format;

@@ -2,8 +2,8 @@
 
 use lowbit_eval::record::{Host, Limits};
 use lowbit_eval::{meter, stats};
-use lowbit_kernels::Cpu;
 use lowbit_kernels::limits::{self, Limits as Measured};
+use lowbit_kernels::{Cpu, Ways};
 
 /// The machine with its measured limits (about half a second).
 pub fn describe(cpu: &Cpu) -> Host {
@@ -18,6 +18,7 @@ pub fn facts(cpu: &Cpu) -> Host {
         threads: cpu.pool.threads() as u64,
         isa: cpu.isa.name().into(),
         ram_bytes: meter::ram_bytes().unwrap_or(0),
+        ways: if *cpu.ways() == Ways::default() { String::new() } else { cpu.ways().to_string() },
         limits: Limits::default(),
     }
 }

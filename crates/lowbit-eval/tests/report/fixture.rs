@@ -201,6 +201,7 @@ fn host() -> Host {
         threads: 2,
         isa: "Avx512Vnni".into(),
         ram_bytes: 25_165_824_000,
+        ways: String::new(),
         limits: Limits { memory_gbps: Some(31.4), f32_gflops: Some(212.0), bf16_gflops: None, int8_gops: Some(804.0) },
     }
 }

@@ -47,6 +47,9 @@ impl Doctor {
         for (name, there) in isas {
             output::line(format!("           {} {name}", if there { "+" } else { "-" }));
         }
+        if !host.ways.is_empty() {
+            output::line(format!("ways       {} ({})", host.ways, cpu.ways().why()));
+        }
         output::line(format!("limits     {}", host::limits_text(&host.limits)));
         let told = |way: &Way| format!("{:.1} bits at {:.0} G weights/s", way.bits, way.gweights_per_second);
         let all: Vec<String> = ternary.iter().map(told).collect();
