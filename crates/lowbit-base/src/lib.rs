@@ -1,5 +1,5 @@
 //! What every crate needs, once: the error with its place, files that are replaced as a whole, small files that are read with
-//! a limit, locks of folders, the nearest name, hexadecimal, random numbers.
+//! a limit, locks of folders, the nearest name, hexadecimal, random numbers, the request to stop.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -7,10 +7,12 @@ pub mod error;
 pub mod file;
 pub mod name;
 mod random;
+mod stop;
 pub mod testing;
 mod text;
 
 pub use error::{Error, Kind};
 pub use name::{alternatives, did_you_mean, nearest};
 pub use random::{SplitMix64, mix};
+pub use stop::Stop;
 pub use text::{escaped, hex};

@@ -3,7 +3,7 @@
 use crate::read::Rows;
 use crate::record::{Measure, Record};
 use crate::{meter, stats};
-use lowbit_base::{Error, Kind};
+use lowbit_base::{Error, Kind, Stop};
 use lowbit_kernels::Cpu;
 use lowbit_model::Checkpoint;
 use lowbit_model::text::Classifier;
@@ -63,7 +63,7 @@ pub fn speeds(test: &Rows, contenders: &mut [Contender], cpu: &Cpu) -> Result<()
     let texts: Vec<&str> = test.texts().iter().take(PROBE_ROWS).map(String::as_str).collect();
     for _ in 0..PROBES {
         for Contender { record, probe, .. } in contenders.iter_mut() {
-            let probe = fresh_process(probe, &texts)?;
+            let probe = fresh_process(probe, &texts, &cpu.stop)?;
             let mut keep = |name: &str, value: Option<f64>| {
                 if let Some(value) = value {
                     record.detail.samples.entry(name.into()).or_default().push(value);
@@ -137,13 +137,20 @@ pub fn probe(
     Ok(Probe { load_seconds, peak_rss_bytes: meter::peak_rss_bytes() })
 }
 
-fn fresh_process(command: &mut dyn FnMut() -> std::io::Result<Command>, texts: &[&str]) -> Result<Probe, Error> {
+fn fresh_process(
+    command: &mut dyn FnMut() -> std::io::Result<Command>,
+    texts: &[&str],
+    stop: &Stop,
+) -> Result<Probe, Error> {
+    stop.check()?;
     let failed = |text: String| Error::new(Kind::Internal, format!("measuring in a fresh process: {text}"));
     let command = command().map(|mut c| c.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
     let mut child = command.flatten().map_err(|e| failed(e.to_string()))?;
     let input = serde_json::to_vec(texts).map_err(|e| failed(e.to_string()))?;
     let sent = child.stdin.take().map(|mut stdin| stdin.write_all(&input));
     let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
+    // A signal to all processes of a terminal ends the other one, too.
+    stop.check()?;
     if let Some(Err(e)) = sent {
         return Err(failed(e.to_string()));
     }

@@ -1,9 +1,10 @@
 //! The instruction set chosen once, and the threads.
 
 use crate::{Error, Isa, Pool, Threads, Ways, choice};
+use lowbit_base::Stop;
 use std::sync::Arc;
 
-/// Where operations run: an instruction set and a thread pool. Cloning shares the pool.
+/// Where operations run, and until when: an instruction set, a thread pool, a request to stop. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Cpu {
     /// The instruction set all kernels use.
@@ -11,6 +12,8 @@ pub struct Cpu {
     /// The threads all kernels use.
     pub pool: Arc<Pool>,
     ways: Arc<Ways>,
+    /// Set by the owner when long work on this CPU is to end; interpreters and loops look at it, kernels do not.
+    pub stop: Stop,
 }
 
 impl Cpu {
@@ -33,9 +36,9 @@ impl Cpu {
         }
     }
 
-    /// An instruction set and threads; products prefer no way.
+    /// An instruction set that this machine has, and threads; products prefer no way.
     pub fn with(isa: Isa, pool: Arc<Pool>) -> Self {
-        Cpu { isa, pool, ways: Arc::default() }
+        Cpu { isa, pool, ways: Arc::default(), stop: Stop::default() }
     }
 
     /// The same, whose products prefer other ways.
@@ -46,5 +49,10 @@ impl Cpu {
     /// The ways that products prefer.
     pub fn ways(&self) -> &Ways {
         &self.ways
+    }
+
+    /// The same, whose work ends when this is set.
+    pub fn until(self, stop: Stop) -> Self {
+        Cpu { stop, ..self }
     }
 }

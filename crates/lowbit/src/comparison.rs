@@ -2,9 +2,8 @@
 //!
 //! Each contender has a directory; what is finished in it is kept, so that an interrupted comparison goes on where it was.
 
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::suite::{self, Contender, Suite};
-use crate::training::Interrupt;
 use crate::{host, output, training};
 use lowbit_base::file::{self, Lock};
 use lowbit_eval::baseline::BASELINES;
@@ -53,7 +52,6 @@ struct Comparison<'a> {
     stamp: Stamp,
     out: PathBuf,
     cpu: &'a Cpu,
-    interrupt: &'a Interrupt,
     /// Keeps other comparisons out of the directory.
     _lock: Lock,
 }
@@ -62,15 +60,22 @@ struct Comparison<'a> {
 ///
 /// # Errors
 /// Wrong data, failed training, failed writing; a signal ends it with everything finished kept.
-pub fn run(
-    suite: &Suite,
-    data: Option<&Path>,
-    out: Option<&Path>,
-    cpu: &Cpu,
-    interrupt: &Interrupt,
-) -> Result<(PathBuf, Results), Failure> {
+pub fn run(suite: &Suite, data: Option<&Path>, out: Option<&Path>, cpu: &Cpu) -> Result<(PathBuf, Results), Failure> {
     let (task, splits) = suite::load(suite, data)?;
+    cpu.stop.check()?;
     let (out, lock) = directory(suite, out)?;
+    let done = all(suite, task, splits, (out.clone(), lock), cpu);
+    done.map_err(|failure| if failure.code == Code::Interrupted { Failure::interrupted(&out) } else { failure })
+}
+
+/// Every contender, then the report, in a directory that is locked.
+fn all(
+    suite: &Suite,
+    task: Task,
+    splits: Splits,
+    (out, lock): (PathBuf, Lock),
+    cpu: &Cpu,
+) -> Result<(PathBuf, Results), Failure> {
     output::note(format!("{}: {}", suite.name, task.about));
     let tokenizer = suite.make_tokenizer(&splits.train)?;
     let stamp = Stamp {
@@ -80,8 +85,7 @@ pub fn run(
         isa: cpu.isa.name().into(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let mut comparison =
-        Comparison { suite, task, splits, tokenizer, rows: None, stamp, out, cpu, interrupt, _lock: lock };
+    let mut comparison = Comparison { suite, task, splits, tokenizer, rows: None, stamp, out, cpu, _lock: lock };
     let mut records = Vec::new();
     for (i, contender) in suite.contender.iter().enumerate() {
         output::note(format!("[{}/{}] {}", i + 1, suite.contender.len(), contender.name));
@@ -141,9 +145,7 @@ impl Comparison<'_> {
 
     /// The record of one contender without speeds: kept from before, or made now.
     fn contender(&mut self, contender: &Contender) -> Result<Record, Failure> {
-        if self.interrupt.is_set() {
-            return Err(Failure::interrupted(&self.out));
-        }
+        self.cpu.stop.check()?;
         let kept = self.home(&contender.name).join("record.json");
         if let Ok(bytes) = file::read(&kept, MAX_KEPT)
             && let Ok(Kept { stamp, record }) = serde_json::from_slice(&bytes)
@@ -187,8 +189,8 @@ impl Comparison<'_> {
             held_out: None,
             config: &config,
         };
-        let outcome = training::run(&job, &run, self.cpu, self.interrupt)?;
-        let masters = Checkpoint::open(&run)?;
+        let outcome = training::run(&job, &run, self.cpu)?;
+        let masters = Checkpoint::open(&run)?.on(self.cpu);
         let mut record = self.stored(contender, &masters)?;
         record.measures.extend(training::measures(outcome.seconds));
         record.detail.made = "trained".into();
@@ -198,7 +200,7 @@ impl Comparison<'_> {
     }
 
     fn quantized(&mut self, contender: &Contender, parent: &str) -> Result<Record, Failure> {
-        let masters = Checkpoint::open(&self.home(parent).join("training"))?;
+        let masters = Checkpoint::open(&self.home(parent).join("training"))?.on(self.cpu);
         let mut record = self.stored(contender, &masters)?;
         record.detail.made = "quantized".into();
         record.detail.parent = Some(parent.into());

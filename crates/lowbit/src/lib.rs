@@ -16,6 +16,7 @@ pub mod memory;
 pub mod model_bench;
 pub mod output;
 pub mod run;
+pub mod signals;
 pub mod suite;
 pub mod training;
 

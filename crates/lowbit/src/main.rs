@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use lowbit::failure::{Code, Failure};
+use lowbit::signals::Signals;
 use lowbit::{arguments, output};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
     // Panics of other crates that are caught are answers, and say nothing by themselves.
     panic::set_hook(Box::new(remember));
     let work = || match arguments::parse(std::env::args_os())? {
-        Some(cli) => cli.run(),
+        Some(cli) => cli.run(Signals::listen()?),
         None => Ok(()),
     };
     let outcome = panic::catch_unwind(work).unwrap_or_else(|_| Err(internal()));

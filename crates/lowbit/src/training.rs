@@ -1,8 +1,9 @@
 //! Training: tokens, progress bar, signals, a look at held-out text.
 
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
+use lowbit_base::Stop;
 use lowbit_eval::read::Rows;
 use lowbit_eval::record::{CurvePoint, Measure};
 use lowbit_kernels::Cpu;
@@ -12,35 +13,7 @@ use lowbit_train::{
 };
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-/// Set by SIGINT and SIGTERM; a second signal ends the process at once with exit code 130.
-#[derive(Clone, Debug, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    /// Listens for signals from now on.
-    ///
-    /// # Errors
-    /// When the operating system refuses the handlers.
-    pub fn listen() -> Result<Self, Failure> {
-        let flag = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            let code = Code::Interrupted as i32;
-            signal_hook::flag::register_conditional_shutdown(signal, code, flag.clone())
-                .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
-                .map_err(|e| Failure { code: Code::Internal, message: format!("signal handler: {e}") })?;
-        }
-        Ok(Interrupt(flag))
-    }
-
-    /// Whether a signal came.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Labelled rows as tokens; a text without any becomes one filler token.
 ///
@@ -79,7 +52,7 @@ pub fn measures(seconds: f64) -> BTreeMap<String, Measure> {
 /// Shows a progress bar on a terminal, a line now and then elsewhere, and passes on a stop signal.
 struct Watch<'a> {
     name: &'a str,
-    interrupt: &'a Interrupt,
+    stop: &'a Stop,
     bar: Option<ProgressBar>,
     left: Left,
     loss: f64,
@@ -126,7 +99,7 @@ impl Observer for Watch<'_> {
             }
             None => {}
         }
-        if self.interrupt.is_set() { Control::Stop } else { Control::Continue }
+        if self.stop.is_set() { Control::Stop } else { Control::Continue }
     }
 
     fn evaluate(&mut self, step: u64, network: &mut Network) -> Result<(), lowbit_train::Error> {
@@ -164,14 +137,15 @@ pub struct Work<'a> {
 /// Trains into a directory, or resumes.
 ///
 /// # Errors
-/// As [`lowbit_train::train`]; a signal ends with [`Code::Interrupted`], after the checkpoint is saved.
-pub fn run(work: &Work, directory: &Path, cpu: &Cpu, interrupt: &Interrupt) -> Result<Outcome, Failure> {
+/// As [`lowbit_train::train`]; an end that is asked for is [`Code::Interrupted`](crate::failure::Code), after the checkpoint is saved.
+pub fn run(work: &Work, directory: &Path, cpu: &Cpu) -> Result<Outcome, Failure> {
     let style = "{prefix} [{bar:30}] {pos}/{len}, {msg}";
     let bar = output::has_terminal().then(|| {
         let style = ProgressStyle::with_template(style).expect("a valid template").progress_chars("=> ");
         ProgressBar::new(0).with_style(style).with_prefix(format!("  {}", work.name))
     });
-    let mut watch = Watch { name: work.name, interrupt, bar, left: Left::new(), loss: 0.0, held_out: work.held_out };
+    let mut watch =
+        Watch { name: work.name, stop: &cpu.stop, bar, left: Left::new(), loss: 0.0, held_out: work.held_out };
     let config = work.config.fitted(work.data.len());
     if config.warmup_steps != work.config.warmup_steps {
         let (now, then, steps) = (config.warmup_steps, work.config.warmup_steps, config.total_steps(work.data.len()));

@@ -155,11 +155,13 @@ fn each(
     match packed {
         Some(packed) => {
             for rows in pieces {
+                checkpoint.stop.check()?;
                 f(packed.dequantize_rows(rows))?;
             }
         }
         None if apart && origin.rows(spec, 0..0)?.is_some() => {
             for rows in pieces {
+                checkpoint.stop.check()?;
                 f(origin.rows(spec, rows)?.expect("rows can be read apart"))?;
             }
         }

@@ -11,7 +11,8 @@ use crate::origin::{self, Origin, ternary};
 use crate::recipe::Activations;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
-use lowbit_kernels::{Format, Packed, Pool, QuantizeOptions, Threads};
+use lowbit_base::Stop;
+use lowbit_kernels::{Cpu, Format, Packed, Pool, QuantizeOptions, Threads};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -94,6 +95,7 @@ pub struct Checkpoint {
     origin: Box<dyn Origin>,
     listing: Listing,
     pool: OnceLock<Arc<Pool>>,
+    stop: Stop,
     /// The recipe that was asked for in place of the model's own.
     asked: Option<&'static Recipe>,
 }
@@ -111,12 +113,12 @@ impl Checkpoint {
         let directory = parent.to_path_buf();
         let listing = Listing::new(&origin.card().config)?;
         origin.check(&listing)?;
-        Ok(Checkpoint { directory, origin, listing, pool: OnceLock::new(), asked: None })
+        Ok(Checkpoint { directory, origin, listing, pool: OnceLock::new(), stop: Stop::default(), asked: None })
     }
 
-    /// The same, whose matrices are made on these threads.
-    pub fn on(self, pool: &Arc<Pool>) -> Self {
-        Checkpoint { pool: OnceLock::from(pool.clone()), ..self }
+    /// The same, whose matrices are made on the threads of a CPU, until its work is to end.
+    pub fn on(self, cpu: &Cpu) -> Self {
+        Checkpoint { pool: OnceLock::from(cpu.pool.clone()), stop: cpu.stop.clone(), ..self }
     }
 
     /// The same model under another recipe than its own, if one is given: its network is then made from masters.
@@ -217,14 +219,16 @@ impl Checkpoint {
     /// # Errors
     /// When it is stored packed, or a value is NaN or infinite; names tensor and index.
     pub fn master(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
+        self.stop.check()?;
         self.origin.floats(spec)
     }
 
     /// A matrix in the format of [`Checkpoint::recipe`].
     ///
     /// # Errors
-    /// When its data is corrupt; names tensor, part and index.
+    /// When its data is corrupt (names tensor, part and index), or the work is to end.
     pub fn packed(&self, spec: &ParamSpec) -> Result<Packed, Error> {
+        self.stop.check()?;
         if let Some(recipe) = self.asked {
             return self.quantized(spec, recipe, &Options::new());
         }
@@ -239,6 +243,7 @@ impl Checkpoint {
 
     /// A matrix in the format a recipe has for it: what is ternary stays so, the rest is made from masters.
     fn quantized(&self, spec: &ParamSpec, recipe: &Recipe, options: &Options) -> Result<Packed, Error> {
+        self.stop.check()?;
         let (format, pool) = (recipe.format(spec.role)?.expect("matrices have a format"), self.pool()?);
         let stored = match format.spec().is_ternary() {
             true => self.origin.packed(spec, format, pool)?,
@@ -266,6 +271,7 @@ impl Checkpoint {
             None => Some(self.master(spec)?),
         };
         let read = |rows: Range<usize>| {
+            self.stop.check()?;
             if let Some(master) = &master {
                 return Ok(Cow::Borrowed(&master[rows.start * spec.cols..rows.end * spec.cols]));
             }

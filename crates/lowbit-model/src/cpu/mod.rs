@@ -130,7 +130,7 @@ impl CpuExec {
     /// Logits of whole sequences: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
     ///
     /// # Errors
-    /// When a sequence is empty or a token is outside its table.
+    /// When a sequence is empty, a token is outside its table, or the CPU's work is to end.
     pub fn forward(&mut self, model: &Model<Param>, batch: &Batch) -> Result<Tensor, Error> {
         if !batch.is_whole() {
             let text = "a batch needs at least one sequence, and none may be empty; give an empty text a padding token";
@@ -231,6 +231,10 @@ impl Exec for CpuExec {
         let Param::Matrix { name, packed, int8_activations, .. } = weight else {
             unreachable!("a product takes a matrix")
         };
+        if let Err(e) = self.cpu.stop.check() {
+            self.fault.get_or_insert(e);
+            return Tensor::make(&self.arena, x.rows(), packed.rows(), |_, y| y.fill(0.0));
+        }
         if let Some(peaks) = &mut self.peaks {
             peaks.record(name, packed.cols(), self.arena.borrow().values(&x));
         }

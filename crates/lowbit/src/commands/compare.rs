@@ -2,7 +2,6 @@
 
 use super::Machine;
 use crate::failure::Failure;
-use crate::training::Interrupt;
 use crate::{comparison, output, suite};
 use lowbit_eval::report;
 use std::path::PathBuf;
@@ -40,8 +39,8 @@ impl Compare {
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         let suite = suite::find(&self.suite)?;
         let cpu = machine.cpu()?;
-        let interrupt = Interrupt::listen()?;
-        let (out, results) = comparison::run(&suite, self.data.as_deref(), self.out.as_deref(), &cpu, &interrupt)?;
+        machine.signals.defer();
+        let (out, results) = comparison::run(&suite, self.data.as_deref(), self.out.as_deref(), &cpu)?;
         if machine.json {
             return output::json(&results);
         }

@@ -72,6 +72,7 @@ impl Convert {
         if same(path, out) {
             return Err(Failure::usage(format!("{}: the output would replace the input", out.display())));
         }
+        machine.signals.defer();
         let (weights, kind, rows) = match named {
             Some((body, table)) => {
                 let body = body.map_or_else(|| exact_type(&model), Ok)?;

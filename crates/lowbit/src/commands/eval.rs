@@ -57,6 +57,7 @@ impl Eval {
         let (name, cpu) = (model::name_of(path), machine.cpu()?);
         let language = self.task.as_deref().map(language::find).transpose()?.flatten();
         let checkpoint = model::open(path, recipe, &cpu)?;
+        machine.signals.defer();
         let records = match (&self.task, &language) {
             (Some(task), None) => vec![self.classify(&name, task, &checkpoint, &cpu)?],
             _ => self.predict(&name, language.as_ref(), &checkpoint, &cpu)?,

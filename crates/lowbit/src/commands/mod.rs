@@ -1,6 +1,7 @@
 //! The command line. Each command is one file and one line in the list `commands!` below.
 
 use crate::failure::Failure;
+use crate::signals::Signals;
 use clap::{Args, Parser, Subcommand};
 use lowbit_kernels::{Cpu, Threads};
 
@@ -27,6 +28,9 @@ pub struct Machine {
     /// Print one JSON object on stdout.
     #[arg(long, global = true)]
     pub json: bool,
+    /// What signals do.
+    #[arg(skip)]
+    pub signals: Signals,
 }
 
 /// A number of threads, of `--threads` or `LOWBIT_THREADS`; 0, also written -1, for as many as there are by default.
@@ -85,6 +89,7 @@ impl Machine {
             _ => self.threads.iter().map(|n| Some(*n).filter(|n| *n > 0)).collect(),
         };
         let all = isas.iter().flat_map(|isa| threads.iter().map(|threads| Cpu::new(*isa, *threads)));
+        let all = all.map(|cpu| cpu.map(|cpu| cpu.until(self.signals.stop().clone())));
         Ok(all.collect::<Result<_, _>>()?)
     }
 }
@@ -107,7 +112,8 @@ macro_rules! commands {
             ///
             /// # Errors
             /// One line and an exit code.
-            pub fn run(self) -> Result<(), Failure> {
+            pub fn run(mut self, signals: Signals) -> Result<(), Failure> {
+                self.machine.signals = signals;
                 match self.command {
                     $(Command::$name(command) => command.run(&self.machine),)+
                     Command::Probe(command) => command.run(&self.machine),

@@ -55,7 +55,7 @@ impl ModelRecipe {
 /// # Errors
 /// When the model is malformed or missing.
 pub fn open(path: &Path, recipe: Option<&'static Recipe>, cpu: &Cpu) -> Result<Checkpoint, Failure> {
-    let checkpoint = Checkpoint::open(path)?.on(&cpu.pool).under(recipe);
+    let checkpoint = Checkpoint::open(path)?.on(cpu).under(recipe);
     checkpoint.notices().iter().for_each(output::note);
     output::notes(checkpoint.departure(checkpoint.recipe())?);
     Ok(checkpoint)

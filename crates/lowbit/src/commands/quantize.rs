@@ -54,6 +54,7 @@ impl Quantize {
                 comparison::calibrated(&masters, splits.train.texts(), &cpu)?
             }
         };
+        machine.signals.defer();
         checkpoint::quantize(&masters, recipe, &options, &self.out)?;
         let stored = self.out.join("model.safetensors");
         let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());

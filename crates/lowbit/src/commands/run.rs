@@ -3,8 +3,9 @@
 use super::Machine;
 use super::model::ModelPath;
 use crate::failure::Failure;
-use crate::run::{self, Answer, Chat, Screen, Settings, Speaker, Stop, Total};
+use crate::run::{self, Answer, Chat, Screen, Settings, Speaker, Total};
 use crate::{host, output};
+use lowbit_base::Stop;
 use lowbit_eval::meter;
 use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_kernels::Cpu;
@@ -130,7 +131,8 @@ impl Run {
     pub fn run(mut self, machine: &Machine) -> Result<(), Failure> {
         self.unescape()?;
         self.check()?;
-        let cpu = machine.cpu()?;
+        // A stop ends an answer between tokens, and no pass within.
+        let (cpu, stop) = (machine.cpu()?.until(Stop::default()), machine.signals.stop());
         let prompt = self.prompt()?;
         if machine.json && (prompt.is_none() || self.interactive) {
             return Err(Failure::usage("--json is for one answer; give --prompt, --file or a pipe"));
@@ -153,12 +155,15 @@ impl Run {
         if system.is_some() && !speaker.chats() {
             return Err(Failure::usage("--system needs a model with a chat template, and not --no-chat"));
         }
-        let stop = Stop::listen()?;
         match prompt {
             Some(prompt) if !self.interactive => {
-                self.once(&mut speaker, system, prompt, &stop, machine.json.then_some(&cpu))
+                machine.signals.defer();
+                self.once(&mut speaker, system, prompt, stop, machine.json.then_some(&cpu))
             }
-            first => Chat::new(&mut speaker, system).run(first, &stop),
+            first => {
+                machine.signals.defer_interrupt();
+                Chat::new(&mut speaker, system).run(first, stop)
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! `lowbit train`
 
 use super::{Machine, model};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::language::{self, Language};
-use crate::training::{self, Interrupt, Work};
+use crate::training::{self, Work};
 use crate::{host, output, suite};
 use lowbit_eval::facts;
 use lowbit_eval::language::{self as scoring, Cut};
@@ -96,6 +96,7 @@ impl Train {
             )));
         }
         let cpu = machine.cpu()?;
+        machine.signals.defer();
         let config = self.settings(suite.train_config(contender)?)?;
         let (task, splits) = suite::load(&suite, self.data.as_deref())?;
         let tokenizer = suite.make_tokenizer(&splits.train)?;
@@ -109,7 +110,7 @@ impl Train {
             held_out: None,
             config: &config,
         };
-        let outcome = training::run(&work, &self.out, &cpu, &Interrupt::listen()?)?;
+        let outcome = training::run(&work, &self.out, &cpu)?;
         let record = self.record(&task.id(), &work, &outcome, &cpu)?;
         let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
         self.tell(machine, &cpu, record, &outcome, &next)
@@ -122,6 +123,7 @@ impl Train {
             language.texts = self.text.iter().map(whole).collect::<Result<_, _>>()?;
         }
         let cpu = machine.cpu()?;
+        machine.signals.defer();
         let config = self.settings(language.train_config()?)?;
         let tokenizer = Tokenizer::bytes();
         let card = language.card(&tokenizer)?;
@@ -137,12 +139,12 @@ impl Train {
             held_out: held_out.as_ref(),
             config: &config,
         };
-        let outcome = training::run(&work, &self.out, &cpu, &Interrupt::listen()?)?;
+        let outcome = training::run(&work, &self.out, &cpu)?;
         let description = self.out.join(language::FILE);
         language.save(&description)?;
         let mut record = self.record(&language.name, &work, &outcome, &cpu)?;
         if held_out.is_some() {
-            self.score(&language, &mut record, &cpu)?;
+            self.score(&language, &mut record, &cpu).map_err(|failure| self.unscored(failure))?;
         }
         let task = description.display().to_string();
         let next = self.next(&[&["eval", OUT, "--task", &task], &["run", OUT, "-p", "The "]], &record);
@@ -158,6 +160,12 @@ impl Train {
         record.measures.extend(scored.measures);
         record.detail = Detail { note: scored.detail.note, ..std::mem::take(&mut record.detail) };
         Ok(())
+    }
+
+    /// A stop after training leaves a whole model.
+    fn unscored(&self, failure: Failure) -> Failure {
+        let message = format!("interrupted; the model in {} is whole, but was not scored", self.out.display());
+        if failure.code == Code::Interrupted { Failure { message, ..failure } } else { failure }
     }
 
     /// The settings of a description with what the command line changes; checked before any data are read.

@@ -1,8 +1,9 @@
 //! A model that answers.
 
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::memory::Need;
 use crate::output;
+use lowbit_base::Stop;
 use lowbit_eval::meter::{EnergyMeter, Rapl};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
@@ -12,7 +13,6 @@ use lowbit_model::{Checkpoint, Recipe, Tokenizer};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Longest context when none is asked for, tokens.
@@ -43,35 +43,6 @@ pub struct Settings {
     pub parse_special: bool,
     /// Where the processed prompt is kept between runs.
     pub prompt_cache: Option<PathBuf>,
-}
-
-/// Set by Ctrl-C: the answer stops. Set again before it stopped, the program ends.
-#[derive(Clone, Debug)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// Listens for Ctrl-C from now on.
-    ///
-    /// # Errors
-    /// When the operating system refuses the handler.
-    pub fn listen() -> Result<Self, Failure> {
-        let flag = Arc::new(AtomicBool::new(false));
-        let (signal, code) = (signal_hook::consts::SIGINT, Code::Interrupted as i32);
-        signal_hook::flag::register_conditional_shutdown(signal, code, flag.clone())
-            .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
-            .map_err(|e| Failure { code: Code::Internal, message: format!("signal handler: {e}") })?;
-        Ok(Stop(flag))
-    }
-
-    /// Whether Ctrl-C came.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Forgets it.
-    pub fn clear(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
 }
 
 /// An answer and what it took.
@@ -111,7 +82,7 @@ impl Speaker {
     /// When it is malformed, no language model, its template is wrong, or the context is longer than it was trained for.
     pub fn load(path: &Path, settings: Settings, cpu: Cpu) -> Result<Self, Failure> {
         let start = Instant::now();
-        let checkpoint = Checkpoint::open(path)?.on(&cpu.pool).under(settings.recipe);
+        let checkpoint = Checkpoint::open(path)?.on(&cpu).under(settings.recipe);
         let card = checkpoint.card();
         if card.config.classes().is_some() {
             return Err(Failure::input(path, "is a classifier; `lowbit run` needs a language model"));
