@@ -59,6 +59,9 @@ fn there_and_back() {
     let object: serde_json::Value = serde_json::from_str(&told).unwrap();
     let types: Vec<_> = object["types"].as_array().unwrap().iter().map(|t| t["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["F16", "F32", "I2_S"], "what bitnet.cpp computes is its own type by default");
+    let body = &object["types"][2];
+    let names = body["names"].as_array().unwrap();
+    assert!(body["tensors"] == names.len() && names.contains(&"blk.0.ffn_down.weight".into()), "{body}");
     let bytes = std::fs::metadata(at.join("out.gguf")).unwrap().len();
     assert_eq!(object["records"][0]["measures"]["weight_bytes"]["value"].as_f64(), Some(bytes as f64));
     good(at, &["convert", "out.gguf", "f32", "--type", "f32"]);

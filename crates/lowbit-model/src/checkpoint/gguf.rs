@@ -24,8 +24,8 @@ pub struct GgufTypes {
 pub struct Written {
     /// Name of the type.
     pub name: &'static str,
-    /// Tensors of this type.
-    pub tensors: usize,
+    /// Names of the tensors of this type.
+    pub tensors: Vec<String>,
     /// Bytes of their data.
     pub bytes: u64,
     /// How many of them had to be rounded.
@@ -122,7 +122,7 @@ fn write(
         }
         let total =
             totals.entry(planned.kind.name).or_insert(Written { name: planned.kind.name, ..Written::default() });
-        total.tensors += 1;
+        total.tensors.push(planned.name.clone());
         total.bytes += planned.size().map_err(Error::usage)?;
         total.rounded += usize::from(!exact);
     }

@@ -50,7 +50,7 @@ pub struct Convert {
 /// What was written in one type or format.
 struct Row {
     name: String,
-    tensors: usize,
+    tensors: Vec<String>,
     bytes: u64,
     /// How many tensors had to be rounded, where that is known.
     rounded: Option<usize>,
@@ -139,7 +139,8 @@ impl Convert {
             };
             let mut object = json!(output::results(host::facts(cpu), vec![record]));
             let row = |r: &Row| {
-                let mut row = json!({"type": r.name, "tensors": r.tensors, "bytes": r.bytes});
+                let mut row =
+                    json!({"type": r.name, "tensors": r.tensors.len(), "bytes": r.bytes, "names": r.tensors});
                 if let Some(rounded) = r.rounded {
                     row["rounded_tensors"] = json!(rounded);
                 }
@@ -155,7 +156,7 @@ impl Convert {
                 Some(0) => "  exact".into(),
                 Some(n) => format!("  {n} rounded"),
             };
-            output::line(format!("{:<16} {:>7} {:>9}{note}", r.name, r.tensors, output::bytes(r.bytes)));
+            output::line(format!("{:<16} {:>7} {:>9}{note}", r.name, r.tensors.len(), output::bytes(r.bytes)));
         }
         output::line(format!("{}: {}", weights.display(), output::bytes(size)));
         Ok(())
@@ -206,8 +207,11 @@ fn formats(model: &Checkpoint, recipe: &Recipe) -> Result<Vec<Row>, Failure> {
             None => ("f32 (vectors)", 4 * spec.cols as u64),
         };
         match rows.iter_mut().find(|r| r.name == name) {
-            Some(row) => (row.tensors, row.bytes) = (row.tensors + 1, row.bytes + bytes),
-            None => rows.push(Row { name: name.into(), tensors: 1, bytes, rounded: None }),
+            Some(row) => {
+                row.tensors.push(spec.name.clone());
+                row.bytes += bytes;
+            }
+            None => rows.push(Row { name: name.into(), tensors: vec![spec.name.clone()], bytes, rounded: None }),
         }
     }
     Ok(rows)
