@@ -215,6 +215,24 @@ fn halves_keep_what_leaves_their_range() {
 }
 
 #[test]
+fn memory_comes_in_blocks_and_goes_with_the_rows() {
+    for (name, kind) in CacheKind::ALL {
+        let (mut rows, block) = (CacheRows::new(kind, 3, 10), 256 * kind.row_bytes(3, 10));
+        assert_eq!(rows.allocated(), 0, "{name}");
+        let mut blocks = Vec::new();
+        for _ in 0..6 {
+            rows.push(&noise(100 * 30, 1));
+            blocks.push(rows.allocated() / block);
+        }
+        assert_eq!((blocks, rows.allocated() % block), (vec![1, 1, 2, 2, 2, 3], 0), "{name}");
+        rows.truncate(200);
+        assert_eq!(rows.allocated(), 2 * block, "{name}: one to spare");
+        rows.truncate(0);
+        assert_eq!(rows.allocated(), block, "{name}");
+    }
+}
+
+#[test]
 fn factors_of_halves_come_back() {
     let mut rows = CacheRows::new(CacheKind::F16, 2, 3);
     rows.push(&noise(6 * 300, 1));

@@ -44,7 +44,8 @@ impl CacheKind {
 /// Tokens of a block: what one head has of them lies together, so that reading it is one stream.
 pub(super) const BLOCK: usize = 256;
 
-/// Keys or values of the tokens so far, `[tokens, heads * head_dim]`, kept as `[blocks][heads][BLOCK][head_dim]`.
+/// Keys or values of the tokens so far, `[tokens, heads * head_dim]`, kept in blocks `[heads][BLOCK][head_dim]` that are
+/// made when the first of their tokens comes.
 #[derive(Clone, Debug)]
 pub struct CacheRows {
     heads: usize,
@@ -53,38 +54,39 @@ pub struct CacheRows {
     data: Data,
 }
 
-/// Numbers of whole blocks.
+/// Numbers in blocks; memory of a block is taken when it is written.
+type Blocks<T> = Vec<Box<[T]>>;
+
 #[derive(Clone, Debug)]
 enum Data {
-    F32(Vec<f32>),
+    F32(Blocks<f32>),
     F16 {
-        halves: Vec<u16>,
-        /// What each head of a token is multiplied with, `[blocks][heads][BLOCK]`; empty while that is 1 for all.
-        factors: Vec<f32>,
+        halves: Blocks<u16>,
+        /// What each head of a token is multiplied with, `[heads][BLOCK]`; no blocks while that is 1 for all.
+        factors: Blocks<f32>,
     },
     Int8 {
-        codes: Vec<i8>,
-        /// `[blocks][heads][BLOCK]`
-        scales: Vec<f32>,
+        codes: Blocks<i8>,
+        /// `[heads][BLOCK]`
+        scales: Blocks<f32>,
     },
 }
 
-/// Where a head of a row lies, counted in heads.
+/// The block of a head of a row, and where the head lies in it, counted in heads.
 #[inline(always)]
-fn slot(heads: usize, row: usize, head: usize) -> usize {
-    (row / BLOCK * heads + head) * BLOCK + row % BLOCK
+pub(super) fn place(row: usize, head: usize) -> (usize, usize) {
+    (row / BLOCK, head * BLOCK + row % BLOCK)
 }
 
-/// The slots of all heads of some rows, row after row.
-fn slots(heads: usize, rows: Range<usize>) -> impl Iterator<Item = usize> {
-    rows.flat_map(move |row| (0..heads).map(move |head| slot(heads, row, head)))
+/// The places of all heads of some rows, row after row.
+fn places(heads: usize, rows: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+    rows.flat_map(move |row| (0..heads).map(move |head| place(row, head)))
 }
 
-/// Makes a vector at least as long, with zeros; of an empty one, memory is taken when it is written.
-fn lengthen<T: Clone + Default>(x: &mut Vec<T>, len: usize) {
-    match x.len() {
-        0 => *x = vec![T::default(); len],
-        now => x.resize(len.max(now), T::default()),
+/// Makes blocks of `len` times `value` until there are `count`.
+fn lengthen<T: Clone>(blocks: &mut Blocks<T>, count: usize, len: usize, value: T) {
+    while blocks.len() < count {
+        blocks.push(vec![value.clone(); len].into_boxed_slice());
     }
 }
 
@@ -148,28 +150,50 @@ impl CacheRows {
         self.heads * self.head_dim
     }
 
+    /// Bytes of all blocks.
+    pub fn allocated(&self) -> usize {
+        let blocks = match &self.data {
+            Data::F32(x) => x.len(),
+            Data::F16 { halves, .. } => halves.len(),
+            Data::Int8 { codes, .. } => codes.len(),
+        };
+        blocks * BLOCK * self.kind().row_bytes(self.heads, self.head_dim)
+    }
+
     /// Makes room for `rows` rows in all, so that appending up to there allocates nothing.
     pub fn reserve(&mut self, rows: usize) {
-        let slots = rows.div_ceil(BLOCK) * BLOCK * self.heads;
+        let (count, slots) = (rows.div_ceil(BLOCK), BLOCK * self.heads);
         let numbers = slots * self.head_dim;
         match &mut self.data {
-            Data::F32(x) => lengthen(x, numbers),
+            Data::F32(x) => lengthen(x, count, numbers, 0.0),
             Data::F16 { halves, factors } => {
-                lengthen(halves, numbers);
+                lengthen(halves, count, numbers, 0);
                 if !factors.is_empty() {
-                    factors.resize(slots.max(factors.len()), 1.0);
+                    lengthen(factors, count, slots, 1.0);
                 }
             }
             Data::Int8 { codes, scales } => {
-                lengthen(codes, numbers);
-                lengthen(scales, slots);
+                lengthen(codes, count, numbers, 0);
+                lengthen(scales, count, slots, 0.0);
             }
         }
     }
 
-    /// Keeps the first `rows` rows (all, when there are fewer).
+    /// Keeps the first `rows` rows (all, when there are fewer), and one block to spare.
     pub fn truncate(&mut self, rows: usize) {
         self.rows = self.rows.min(rows);
+        let count = self.rows.div_ceil(BLOCK) + 1;
+        match &mut self.data {
+            Data::F32(x) => x.truncate(count),
+            Data::F16 { halves, factors } => {
+                halves.truncate(count);
+                factors.truncate(count);
+            }
+            Data::Int8 { codes, scales } => {
+                codes.truncate(count);
+                scales.truncate(count);
+            }
+        }
     }
 
     /// Appends rows, `[tokens, heads * head_dim]`.
@@ -181,25 +205,25 @@ impl CacheRows {
         let (first, dim) = (self.rows, self.head_dim);
         let end = first + rows.len() / self.width();
         self.reserve(end);
-        for (slot, head) in slots(self.heads, first..end).zip(rows.chunks_exact(dim)) {
+        for ((block, slot), head) in places(self.heads, first..end).zip(rows.chunks_exact(dim)) {
             let numbers = slot * dim..(slot + 1) * dim;
             match &mut self.data {
-                Data::F32(x) => x[numbers].copy_from_slice(head),
+                Data::F32(x) => x[block][numbers].copy_from_slice(head),
                 Data::F16 { halves, factors } => {
-                    let factor = to_scaled_halves(head, &mut halves[numbers]);
+                    let factor = to_scaled_halves(head, &mut halves[block][numbers]);
                     if factor != 1.0 && factors.is_empty() {
-                        *factors = vec![1.0; halves.len() / dim];
+                        lengthen(factors, halves.len(), BLOCK * self.heads, 1.0);
                     }
-                    if let Some(place) = factors.get_mut(slot) {
-                        *place = factor;
+                    if let Some(factors) = factors.get_mut(block) {
+                        factors[slot] = factor;
                     }
                 }
                 Data::Int8 { codes, scales } => {
                     let top = head.iter().fold(0.0f32, |m, v| m.max(v.abs()));
                     let finite = head.iter().all(|v| v.is_finite());
                     let factor = if top > 0.0 && finite { 127.0 / top } else { 0.0 };
-                    scales[slot] = if finite { top / 127.0 } else { f32::NAN };
-                    let codes = codes[numbers].iter_mut().zip(head);
+                    scales[block][slot] = if finite { top / 127.0 } else { f32::NAN };
+                    let codes = codes[block][numbers].iter_mut().zip(head);
                     codes.for_each(|(code, v)| *code = (v * factor).round_ties_even() as i8);
                 }
             }
@@ -215,16 +239,16 @@ impl CacheRows {
     pub fn write(&self, rows: usize, out: &mut Vec<u8>) {
         assert!(rows <= self.rows, "{rows} rows of {}", self.rows);
         let dim = self.head_dim;
-        for slot in slots(self.heads, 0..rows) {
+        for (block, slot) in places(self.heads, 0..rows) {
             let numbers = slot * dim..(slot + 1) * dim;
             match &self.data {
-                Data::F32(x) => out.extend(x[numbers].iter().flat_map(|v| v.to_le_bytes())),
-                Data::F16 { halves, .. } => out.extend(halves[numbers].iter().flat_map(|v| v.to_le_bytes())),
-                Data::Int8 { codes, .. } => out.extend(codes[numbers].iter().map(|v| *v as u8)),
+                Data::F32(x) => out.extend(x[block][numbers].iter().flat_map(|v| v.to_le_bytes())),
+                Data::F16 { halves, .. } => out.extend(halves[block][numbers].iter().flat_map(|v| v.to_le_bytes())),
+                Data::Int8 { codes, .. } => out.extend(codes[block][numbers].iter().map(|v| *v as u8)),
             }
         }
         if let Data::Int8 { scales, .. } = &self.data {
-            out.extend(slots(self.heads, 0..rows).flat_map(|slot| scales[slot].to_le_bytes()));
+            out.extend(places(self.heads, 0..rows).flat_map(|(block, slot)| scales[block][slot].to_le_bytes()));
         }
     }
 
@@ -236,9 +260,10 @@ impl CacheRows {
     pub fn write_factors(&self, rows: usize, out: &mut Vec<u8>) {
         assert!(rows <= self.rows, "{rows} rows of {}", self.rows);
         if let Data::F16 { factors, .. } = &self.data
-            && slots(self.heads, 0..rows).any(|slot| factors.get(slot).is_some_and(|factor| *factor != 1.0))
+            && !factors.is_empty()
+            && places(self.heads, 0..rows).any(|(block, slot)| factors[block][slot] != 1.0)
         {
-            out.extend(slots(self.heads, 0..rows).flat_map(|slot| factors[slot].to_le_bytes()));
+            out.extend(places(self.heads, 0..rows).flat_map(|(block, slot)| factors[block][slot].to_le_bytes()));
         }
     }
 
@@ -250,14 +275,17 @@ impl CacheRows {
     /// Takes the factors of all rows, which [`CacheRows::write_factors`] wrote, after [`CacheRows::read`]; `false`, and nothing
     /// changed, when `bytes` has another length, one is no positive number, or this cache has none.
     pub fn read_factors(&mut self, bytes: &[u8]) -> bool {
-        let found: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        let good = bytes.len() == self.factor_bytes(self.rows) && found.iter().all(|v| v.is_finite() && *v > 0.0);
-        let (slots, dim): (Vec<usize>, usize) = (slots(self.heads, 0..self.rows).collect(), self.head_dim);
+        let (heads, places) = (self.heads, places(self.heads, 0..self.rows));
+        let fits = bytes.len() == self.factor_bytes(self.rows);
         match &mut self.data {
-            Data::F16 { halves, factors } if good => {
-                *factors = vec![1.0; halves.len() / dim];
-                slots.iter().zip(found).for_each(|(slot, factor)| factors[*slot] = factor);
-                true
+            Data::F16 { halves, factors } if fits => {
+                let mut found = Blocks::new();
+                lengthen(&mut found, halves.len(), BLOCK * heads, 1.0);
+                let good = spread(&mut found, places, 1, bytes, f32::from_le_bytes, |v| v.is_finite() && v > 0.0);
+                if good {
+                    *factors = found;
+                }
+                good
             }
             _ => false,
         }
@@ -270,48 +298,25 @@ impl CacheRows {
         if rows.checked_mul(row_bytes) != Some(bytes.len()) {
             return false;
         }
-        let f32s = |b: &[u8]| -> Vec<f32> { b.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect() };
-        let u16s = |b: &[u8]| -> Vec<u16> { b.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b)).collect() };
-        let found = match &self.data {
-            Data::F32(_) => Data::F32(f32s(bytes)),
-            Data::F16 { .. } => Data::F16 { halves: u16s(bytes), factors: Vec::new() },
-            Data::Int8 { .. } => {
-                let (codes, scales) = bytes.split_at(rows * self.width());
-                Data::Int8 { codes: codes.iter().map(|v| *v as i8).collect(), scales: f32s(scales) }
+        let mut new = CacheRows::new(self.kind(), self.heads, self.head_dim);
+        new.reserve(rows);
+        new.rows = rows;
+        let (places, dim) = (|| places(self.heads, 0..rows), self.head_dim);
+        let finite = match &mut new.data {
+            Data::F32(x) => spread(x, places(), dim, bytes, f32::from_le_bytes, f32::is_finite),
+            Data::F16 { halves, .. } => {
+                spread(halves, places(), dim, bytes, u16::from_le_bytes, |v| f16::from_bits(v).is_finite())
             }
-        };
-        let finite = match &found {
-            Data::F32(x) | Data::Int8 { scales: x, .. } => x.iter().all(|v| v.is_finite()),
-            Data::F16 { halves, .. } => halves.iter().all(|v| f16::from_bits(*v).is_finite()),
+            Data::Int8 { codes, scales } => {
+                let (of_codes, of_scales) = bytes.split_at(rows * self.width());
+                spread(codes, places(), dim, of_codes, i8::from_le_bytes, |_| true)
+                    & spread(scales, places(), 1, of_scales, f32::from_le_bytes, f32::is_finite)
+            }
         };
         if finite {
-            self.reserve(rows);
-            self.rows = rows;
-            self.spread(&found);
+            *self = new;
         }
         finite
-    }
-
-    /// Puts all rows, given one after the other, where they belong.
-    fn spread(&mut self, rows: &Data) {
-        fn spread<T: Copy>(slots: &[usize], width: usize, from: &[T], to: &mut [T]) {
-            for (slot, from) in slots.iter().zip(from.chunks_exact(width)) {
-                to[slot * width..(slot + 1) * width].copy_from_slice(from);
-            }
-        }
-        let (slots, dim): (Vec<usize>, usize) = (slots(self.heads, 0..self.rows).collect(), self.head_dim);
-        match (rows, &mut self.data) {
-            (Data::F32(from), Data::F32(to)) => spread(&slots, dim, from, to),
-            (Data::F16 { halves, .. }, Data::F16 { halves: to, factors }) => {
-                spread(&slots, dim, halves, to);
-                factors.clear();
-            }
-            (Data::Int8 { codes, scales }, Data::Int8 { codes: to, scales: to_scales }) => {
-                spread(&slots, dim, codes, to);
-                spread(&slots, 1, scales, to_scales);
-            }
-            _ => unreachable!("rows of the same kind"),
-        }
     }
 
     pub(super) fn view(&self) -> RowsView<'_> {
@@ -320,8 +325,27 @@ impl CacheRows {
             Data::F16 { halves, factors } => Numbers::F16 { halves, factors },
             Data::Int8 { codes, scales } => Numbers::Int8 { codes, scales },
         };
-        RowsView { numbers, len: self.rows * self.width(), in_blocks: true }
+        RowsView { numbers, len: self.rows * self.width() }
     }
+}
+
+/// Reads numbers, one after the other, into their places of `width` numbers each; whether all are finite.
+fn spread<T: Copy, const N: usize>(
+    to: &mut Blocks<T>,
+    places: impl Iterator<Item = (usize, usize)>,
+    width: usize,
+    bytes: &[u8],
+    read: impl Fn([u8; N]) -> T,
+    finite: impl Fn(T) -> bool,
+) -> bool {
+    let mut all = true;
+    for ((block, slot), from) in places.zip(bytes.as_chunks::<N>().0.chunks_exact(width)) {
+        for (to, from) in to[block][slot * width..].iter_mut().zip(from) {
+            *to = read(*from);
+            all &= finite(*to);
+        }
+    }
+    all
 }
 
 /// Borrowed rows, `[tokens, heads * head_dim]`.
@@ -330,52 +354,36 @@ pub(super) struct RowsView<'a> {
     pub numbers: Numbers<'a>,
     /// Numbers in all rows.
     pub len: usize,
-    /// Whether they lie in the blocks of [`CacheRows`].
-    in_blocks: bool,
 }
 
-/// Numbers of rows.
+/// Numbers of rows: one after the other, or in the blocks of [`CacheRows`].
 #[derive(Clone, Copy)]
 pub(super) enum Numbers<'a> {
-    F32(&'a [f32]),
+    Plain(&'a [f32]),
+    F32(&'a [Box<[f32]>]),
     /// With a factor for each head of a row, or none.
     F16 {
-        halves: &'a [u16],
-        factors: &'a [f32],
+        halves: &'a [Box<[u16]>],
+        factors: &'a [Box<[f32]>],
     },
     Int8 {
-        codes: &'a [i8],
-        scales: &'a [f32],
+        codes: &'a [Box<[i8]>],
+        scales: &'a [Box<[f32]>],
     },
 }
 
 impl<'a> RowsView<'a> {
     /// Rows one after the other.
     pub fn plain(rows: &'a [f32]) -> Self {
-        RowsView { numbers: Numbers::F32(rows), len: rows.len(), in_blocks: false }
-    }
-
-    /// Which of the heads of all rows, counted as they lie, belongs to a row.
-    #[inline(always)]
-    fn slot(self, shape: AttentionShape, row: usize, head: usize) -> usize {
-        match self.in_blocks {
-            true => slot(shape.kv_heads, row, head),
-            false => row * shape.kv_heads + head,
-        }
-    }
-
-    /// Where a head of a row begins, and how far it is to the next row of the same block.
-    #[inline(always)]
-    pub fn place(self, shape: AttentionShape, row: usize, head: usize) -> (usize, usize) {
-        let distance = if self.in_blocks { 1 } else { shape.kv_heads };
-        (self.slot(shape, row, head) * shape.head_dim, distance * shape.head_dim)
+        RowsView { numbers: Numbers::Plain(rows), len: rows.len() }
     }
 
     /// The scales of one head of some rows of one block; none where numbers have none.
-    pub fn scales(self, shape: AttentionShape, rows: Range<usize>, head: usize) -> &'a [f32] {
+    pub fn scales(self, rows: Range<usize>, head: usize) -> &'a [f32] {
         match self.numbers {
             Numbers::Int8 { scales, .. } | Numbers::F16 { factors: scales, .. } if !scales.is_empty() => {
-                &scales[self.slot(shape, rows.start, head)..][..rows.len()]
+                let (block, slot) = place(rows.start, head);
+                &scales[block][slot..slot + rows.len()]
             }
             _ => &[],
         }
@@ -404,14 +412,18 @@ impl Op for Widen<'_> {
     fn eval<S: Simd>(self, s: S) {
         let (shape, dim) = (self.shape, self.shape.head_dim);
         for (i, row) in self.rows.enumerate() {
-            let at = self.from.slot(shape, row, self.head) * dim;
+            let (block, slot) = place(row, self.head);
+            let head = slot * dim..(slot + 1) * dim;
             let to = &mut self.to[i * shape.stride()..][..shape.padded()];
             to[dim..].fill(0.0);
             match self.from.numbers {
-                Numbers::F32(x) => to[..dim].copy_from_slice(&x[at..at + dim]),
-                Numbers::F16 { halves, .. } => widen_halves(s, &halves[at..at + dim], &mut to[..dim]),
+                Numbers::Plain(x) => {
+                    to[..dim].copy_from_slice(&x[(row * shape.kv_heads + self.head) * dim..][..dim]);
+                }
+                Numbers::F32(x) => to[..dim].copy_from_slice(&x[block][head]),
+                Numbers::F16 { halves, .. } => widen_halves(s, &halves[block][head], &mut to[..dim]),
                 Numbers::Int8 { codes, .. } => {
-                    for (to, code) in to.iter_mut().zip(&codes[at..at + dim]) {
+                    for (to, code) in to.iter_mut().zip(&codes[block][head]) {
                         *to = *code as f32;
                     }
                 }

@@ -158,7 +158,7 @@ impl Prefill<'_> {
             add: false,
             mask: None,
         });
-        let scales = self.of.keys.scales(self.shape, keys, self.kv_head(item));
+        let scales = self.of.keys.scales(keys, self.kv_head(item));
         scale_rows(scores, lanes, scales);
     }
 
@@ -181,7 +181,7 @@ impl Prefill<'_> {
             top: &mut state.tops[at.clone()],
             sum: &mut state.sums[at],
         });
-        scale_rows(scores, lanes, self.of.values.scales(self.shape, keys, self.kv_head(item)));
+        scale_rows(scores, lanes, self.of.values.scales(keys, self.kv_head(item)));
     }
 
     /// Adds the weighted values of a tile of a chunk from `start`.

@@ -1,7 +1,7 @@
 //! Products of a few queries with keys and values as a cache stores them: numbers are widened in registers, and a row that was
 //! read meets several queries.
 
-use super::cache::{Numbers, RowsView};
+use super::cache::{Numbers, RowsView, place};
 use super::{AttentionShape, TILE};
 use crate::ops::math::{Extent, Part, Whole, sums};
 use crate::simd::{LANES, Simd};
@@ -114,19 +114,25 @@ impl<'a, T: Number> Head<'a, T> {
 macro_rules! with_head {
     ($view:expr, $shape:expr, $rows:expr, $kv_head:expr, $head:ident => $body:expr) => {{
         let (view, shape, rows): (RowsView, AttentionShape, Range<usize>) = ($view, $shape, $rows);
-        let ((at, next), cols) = (view.place(shape, rows.start, $kv_head), shape.head_dim);
+        let ((block, slot), kv_head, cols) = (place(rows.start, $kv_head), $kv_head, shape.head_dim);
         match view.numbers {
+            Numbers::Plain(x) => {
+                let from = &x[(rows.start * shape.kv_heads + kv_head) * cols..];
+                let $head = Head::new(from, shape.kv_heads * cols, rows.len(), cols, &[]);
+                $body
+            }
             Numbers::F32(x) => {
-                let $head = Head::new(&x[at..], next, rows.len(), cols, &[]);
+                let $head = Head::new(&x[block][slot * cols..], cols, rows.len(), cols, &[]);
                 $body
             }
-            Numbers::F16 { halves, factors } => {
-                let factors = if factors.is_empty() { factors } else { &factors[at / cols..] };
-                let $head = Head::new(&halves[at..], next, rows.len(), cols, factors);
+            Numbers::F16 { halves, .. } => {
+                let factors = view.scales(rows.clone(), kv_head);
+                let $head = Head::new(&halves[block][slot * cols..], cols, rows.len(), cols, factors);
                 $body
             }
-            Numbers::Int8 { codes, scales } => {
-                let $head = Head::new(&codes[at..], next, rows.len(), cols, &scales[at / cols..]);
+            Numbers::Int8 { codes, .. } => {
+                let scales = view.scales(rows.clone(), kv_head);
+                let $head = Head::new(&codes[block][slot * cols..], cols, rows.len(), cols, scales);
                 $body
             }
         }
