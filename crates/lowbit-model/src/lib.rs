@@ -8,6 +8,7 @@ pub mod chat;
 pub mod checkpoint;
 pub mod container;
 pub mod cpu;
+pub mod engine;
 pub mod exec;
 pub mod generate;
 pub mod input;

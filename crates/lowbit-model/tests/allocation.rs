@@ -2,6 +2,7 @@
 
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
+use lowbit_model::engine::{LanguageModel, Logits, Piece};
 use lowbit_model::source::{Init, ParamSpec};
 use lowbit_model::{Checkpoint, Config, Sequences, Session, checkpoint, listing::Listing, recipe};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -68,10 +69,11 @@ fn a_decoded_token_allocates_nothing() {
             }
             assert_eq!(COUNT.get() - before, 0, "allocations of 40 tokens under {name}, {kind:?}");
         }
-        let mut sequences = Sequences::new(model, cpu(), 3, 64, CacheKind::F16);
+        let mut sequences = Sequences::new(model, cpu(), 64, CacheKind::F16);
+        let slots = [sequences.open(), sequences.open(), sequences.open()];
         let mut step = |token: u32| {
-            let piece = [token];
-            sequences.feed(&[(0, &piece), (1, &piece), (2, &piece)]).unwrap();
+            let pieces = slots.map(|slot| Piece { slot, tokens: std::slice::from_ref(&token), logits: Logits::All });
+            sequences.pass(&pieces, None).unwrap();
         };
         (0..4).for_each(&mut step);
         let before = COUNT.get();

@@ -1,15 +1,15 @@
 //! The interpreter for inference on the CPU: kernels of `lowbit-kernels` on recycled buffers.
 
+use crate::engine::unknown_token;
 use crate::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Pooling};
 use crate::source::Role;
 use crate::{Error, Model};
 use arena::Arena;
 use lowbit_kernels::{Bf16Rows, Cpu, Int8Rows, Packed, Rows, ops};
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 mod arena;
+mod cache;
 mod calibrate;
 mod session;
 
@@ -17,8 +17,8 @@ pub use arena::Tensor;
 pub use calibrate::calibrate;
 pub use session::{PIECE, Sequences, Session};
 
+use cache::Cache;
 use calibrate::Peaks;
-use session::Cache;
 
 /// A parameter of the inference interpreter.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ impl Param {
 /// The interpreter for inference. One forward pass at a time; buffers are kept from pass to pass.
 pub struct CpuExec {
     cpu: Cpu,
-    arena: Rc<RefCell<Arena>>,
+    arena: Arena,
     /// The current batch.
     batch: Batch,
     /// What each of its sequences held before.
@@ -77,12 +77,12 @@ pub struct CpuExec {
     bf16: Bf16Rows,
     bf16_stamp: Option<u64>,
     logsumexp: Vec<f32>,
-    /// Keys and values of earlier tokens; none when whole sequences are given.
-    caches: Vec<Cache>,
-    /// Which cache each sequence of the batch continues.
+    /// Keys and values of earlier tokens by slot.
+    caches: Vec<Option<Cache>>,
+    /// Which cache each sequence of the batch continues; none when whole sequences are given.
     slots: Vec<usize>,
-    /// Whether the head computes the last row of each sequence alone.
-    last_only: bool,
+    /// Rows whose logits are wanted, ascending; all, if none.
+    wanted: Option<Vec<usize>>,
     /// How many of the largest logits of a single row are wanted, if not all.
     largest: Option<usize>,
     /// Bytes of the head's weights read for them so far.
@@ -96,7 +96,7 @@ impl CpuExec {
     pub fn new(cpu: Cpu) -> Self {
         CpuExec {
             cpu,
-            arena: Rc::default(),
+            arena: Arena::default(),
             batch: Batch::default(),
             past: Vec::new(),
             positions: Vec::new(),
@@ -109,7 +109,7 @@ impl CpuExec {
             logsumexp: Vec::new(),
             caches: Vec::new(),
             slots: Vec::new(),
-            last_only: false,
+            wanted: None,
             largest: None,
             largest_bytes: 0,
             peaks: None,
@@ -124,7 +124,7 @@ impl CpuExec {
 
     /// Times a buffer of activations was made or enlarged; constant while shapes repeat.
     pub fn buffer_growths(&self) -> u64 {
-        self.arena.borrow().growths
+        self.arena.growths
     }
 
     /// Logits of whole sequences: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
@@ -138,7 +138,7 @@ impl CpuExec {
         }
         self.batch.clone_from(batch);
         self.past.clear();
-        let past = |i| self.slots.get(i).map_or(Past::default(), |slot: &usize| self.caches[*slot].past());
+        let past = |i| self.slots.get(i).map_or(Past::default(), |slot: &usize| held(&self.caches, *slot).past());
         self.past.extend((0..batch.sequences()).map(past));
         self.batch.rows(Index::Positions { offset: 0 }, |i| self.past[i], &mut self.positions);
         (self.fault, self.attentions) = (None, 0);
@@ -155,17 +155,17 @@ impl CpuExec {
     fn force(&mut self, x: &Tensor) -> Tensor {
         let Some(f) = x.pending else { return x.clone() };
         let (rows, width) = (x.rows(), x.width());
-        Tensor::make(&self.arena, rows, width, |a, y| ops::activate(&self.cpu, f.function(), a.values(x), y))
+        self.arena.make(rows, width, |y| ops::activate(&self.cpu, f.function(), x.values(), y))
     }
 
-    /// Copies the row of each sequence, `[sequences, width]`, where pooling takes that of one token.
-    fn pick(&mut self, x: &Tensor, how: Pooling) -> Option<Tensor> {
-        let (width, picked) = (x.width(), how.picked(&self.batch.starts)?);
-        Some(Tensor::make(&self.arena, picked.len(), width, |a, y| {
+    /// Copies rows, `[picked, width]`.
+    fn pick(&mut self, x: &Tensor, picked: impl ExactSizeIterator<Item = usize>) -> Tensor {
+        let width = x.width();
+        self.arena.make(picked.len(), width, |y| {
             for (row, y) in picked.zip(y.chunks_exact_mut(width)) {
-                y.copy_from_slice(&a.values(x)[row * width..][..width]);
+                y.copy_from_slice(&x.values()[row * width..][..width]);
             }
-        }))
+        })
     }
 
     /// The tensor with rotary positions.
@@ -176,9 +176,9 @@ impl CpuExec {
         let (sequences, caches, slots) = ((&self.positions[..], &self.batch.starts[..]), &self.caches, &self.slots);
         // A sequence that is continued has the frequencies of what it may become: its earlier keys stay as they are.
         let own = |i: usize| sequences.1[i + 1] - sequences.1[i];
-        let length = |i: usize| slots.get(i).map_or_else(|| own(i), |slot| caches[*slot].context());
-        Tensor::make(&self.arena, x.rows(), x.width(), |a, y| {
-            y.copy_from_slice(a.values(x));
+        let length = |i: usize| slots.get(i).map_or_else(|| own(i), |slot| held(caches, *slot).context());
+        self.arena.make(x.rows(), x.width(), |y| {
+            y.copy_from_slice(x.values());
             rope.rotate(&self.cpu, y, heads, sequences, length, false);
         })
     }
@@ -187,7 +187,7 @@ impl CpuExec {
     fn quantize(&mut self, x: &Tensor) {
         let stamp = Some(x.stamp());
         if self.int8_stamp != stamp {
-            self.int8.quantize(&self.cpu, self.arena.borrow().values(x), x.width());
+            self.int8.quantize(&self.cpu, x.values(), x.width());
             self.int8_stamp = stamp;
         }
     }
@@ -196,7 +196,7 @@ impl CpuExec {
     fn round(&mut self, x: &Tensor) {
         let stamp = Some(x.stamp());
         if self.bf16_stamp != stamp {
-            self.bf16.round(&self.cpu, self.arena.borrow().values(x), x.width());
+            self.bf16.round(&self.cpu, x.values(), x.width());
             self.bf16_stamp = stamp;
         }
     }
@@ -214,7 +214,7 @@ impl Exec for CpuExec {
             self.fault.get_or_insert(outside(index, *row, table.rows()));
         }
         let width = table.cols();
-        Tensor::make(&self.arena, rows.len(), width, |_, y| {
+        self.arena.make(rows.len(), width, |y| {
             self.cpu.pool.for_rows(rows.len(), 64, [(y, width)], |range, [y]| {
                 for (&row, y) in rows[range].iter().zip(y.chunks_exact_mut(width)) {
                     match (row as usize) < table.rows() {
@@ -233,10 +233,10 @@ impl Exec for CpuExec {
         };
         if let Err(e) = self.cpu.stop.check() {
             self.fault.get_or_insert(e);
-            return Tensor::make(&self.arena, x.rows(), packed.rows(), |_, y| y.fill(0.0));
+            return self.arena.make(x.rows(), packed.rows(), |y| y.fill(0.0));
         }
         if let Some(peaks) = &mut self.peaks {
-            peaks.record(name, packed.cols(), self.arena.borrow().values(&x));
+            peaks.record(name, packed.cols(), x.values());
         }
         let bf16 = !int8_activations && packed.format().takes_bf16(&self.cpu, x.rows());
         let both = !int8_activations && packed.format().takes_int8(packed);
@@ -245,12 +245,12 @@ impl Exec for CpuExec {
         } else if bf16 {
             self.round(&x);
         }
-        Tensor::make(&self.arena, x.rows(), packed.rows(), |a, y| {
+        self.arena.make(x.rows(), packed.rows(), |y| {
             let rows = match (*int8_activations, bf16) {
                 (true, _) => Rows::Int8(&self.int8),
                 (_, true) => Rows::Bf16(&self.bf16),
-                _ if both => Rows::Both(a.values(&x), &self.int8),
-                _ => Rows::F32(a.values(&x)),
+                _ if both => Rows::Both(x.values(), &self.int8),
+                _ => Rows::F32(x.values()),
             };
             packed.matmul(&self.cpu, rows, y);
             if let Some(bias) = bias {
@@ -261,14 +261,18 @@ impl Exec for CpuExec {
 
     fn logits(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
         let mut x = self.force(x);
-        if self.last_only && x.rows() > self.batch.sequences() {
-            x = self.pick(&x, Pooling::Last).unwrap_or(x);
+        if let Some(wanted) = self.wanted.take_if(|wanted| wanted.len() < x.rows()) {
+            x = self.pick(&x, wanted.iter().copied());
+            self.wanted = Some(wanted);
+        }
+        if x.rows() == 0 {
+            return self.arena.make(0, weight.matrix().rows(), |_| {});
         }
         match (self.largest, weight) {
             (Some(k), Param::Matrix { packed, int8_activations: false, .. }) if x.rows() == 1 && bias.is_none() => {
                 let read = &mut self.largest_bytes;
-                Tensor::make(&self.arena, 1, packed.rows(), |a, y| {
-                    *read += packed.largest(&self.cpu, a.values(&x), k, y);
+                self.arena.make(1, packed.rows(), |y| {
+                    *read += packed.largest(&self.cpu, x.values(), k, y);
                 })
             }
             _ => self.linear(&x, weight, bias),
@@ -278,9 +282,9 @@ impl Exec for CpuExec {
     fn norm(&mut self, x: &Tensor, kind: NormKind, weight: &Param, bias: Option<&Param>, eps: f32) -> Tensor {
         let x = self.force(x);
         let (cpu, weight) = (&self.cpu, weight.vector());
-        Tensor::make(&self.arena, x.rows(), x.width(), |a, y| match kind {
-            NormKind::Rms => ops::rms_norm(cpu, a.values(&x), weight, eps, y),
-            NormKind::Layer => ops::layer_norm(cpu, a.values(&x), weight, bias.map(Param::vector), eps, y),
+        self.arena.make(x.rows(), x.width(), |y| match kind {
+            NormKind::Rms => ops::rms_norm(cpu, x.values(), weight, eps, y),
+            NormKind::Layer => ops::layer_norm(cpu, x.values(), weight, bias.map(Param::vector), eps, y),
         })
     }
 
@@ -290,27 +294,23 @@ impl Exec for CpuExec {
         let (shape, layer) = (spec.shape(), self.attentions);
         self.attentions += 1;
         let (rows, width) = (q.rows(), q.width());
-        if !self.caches.is_empty() {
-            if !spec.causal {
-                let text = "this model looks both ways and cannot continue a text; use it as a classifier";
-                self.fault.get_or_insert(Error::usage(text));
-            }
-            let (arena, kv_width) = (self.arena.borrow(), spec.kv_heads * spec.head_dim);
+        if !self.slots.is_empty() {
+            let kv_width = spec.kv_heads * spec.head_dim;
             for (span, slot) in self.batch.starts.windows(2).zip(&self.slots) {
-                let new = span[0] * kv_width..span[1] * kv_width;
-                self.caches[*slot].append(layer, spec, &arena.values(&k)[new.clone()], &arena.values(&v)[new]);
+                let (new, cache) = (span[0] * kv_width..span[1] * kv_width, &mut self.caches[*slot]);
+                let cache = cache.as_mut().expect("the sequence is open");
+                cache.append(layer, &k.values()[new.clone()], &v.values()[new]);
             }
-            drop(arena);
             let (caches, slots, starts) = (&self.caches, &self.slots, &self.batch.starts);
-            let cached = |i: usize| caches[slots[i]].layer(layer, starts[i + 1] - starts[i]);
-            return Tensor::make(&self.arena, rows, width, |a, y| {
-                ops::attention_caches(&self.cpu, shape, a.values(&q), slots.len(), &cached, y);
+            let cached = |i: usize| held(caches, slots[i]).layer(layer, starts[i + 1] - starts[i]);
+            return self.arena.make(rows, width, |y| {
+                ops::attention_caches(&self.cpu, shape, q.values(), slots.len(), &cached, y);
             });
         }
         self.logsumexp.resize(rows * spec.heads, 0.0);
         let (starts, logsumexp) = (&self.batch.starts, &mut self.logsumexp);
-        Tensor::make(&self.arena, rows, width, |a, y| {
-            let (q, k, v) = (a.values(&q), a.values(&k), a.values(&v));
+        self.arena.make(rows, width, |y| {
+            let (q, k, v) = (q.values(), k.values(), v.values());
             ops::attention(&self.cpu, shape, starts, q, k, v, y, logsumexp);
         })
     }
@@ -325,29 +325,31 @@ impl Exec for CpuExec {
     fn mul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let b = self.force(b);
         let cpu = &self.cpu;
-        Tensor::make(&self.arena, b.rows(), b.width(), |arena, y| match a.pending {
-            Some(f) => ops::gate(cpu, f.function(), arena.values(a), arena.values(&b), y),
-            None => ops::mul(cpu, arena.values(a), arena.values(&b), y),
+        self.arena.make(b.rows(), b.width(), |y| match a.pending {
+            Some(f) => ops::gate(cpu, f.function(), a.values(), b.values(), y),
+            None => ops::mul(cpu, a.values(), b.values(), y),
         })
     }
 
     fn add(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let (a, b) = (self.force(a), self.force(b));
         let cpu = &self.cpu;
-        Tensor::make(&self.arena, a.rows(), a.width(), |arena, y| {
-            ops::add(cpu, arena.values(&a), arena.values(&b), y);
+        self.arena.make(a.rows(), a.width(), |y| {
+            ops::add(cpu, a.values(), b.values(), y);
         })
     }
 
     fn pool(&mut self, x: &Tensor, how: Pooling) -> Tensor {
         let x = self.force(x);
-        let picked = self.pick(&x, how);
-        picked.unwrap_or_else(|| {
-            let (width, starts) = (x.width(), &self.batch.starts);
-            Tensor::make(&self.arena, self.batch.sequences(), width, |a, y| {
-                ops::pool_mean(&self.cpu, a.values(&x), width, starts, y);
-            })
-        })
+        let starts = std::mem::take(&mut self.batch.starts);
+        let pooled = match how.picked(&starts) {
+            Some(rows) => self.pick(&x, rows),
+            None => self.arena.make(starts.len() - 1, x.width(), |y| {
+                ops::pool_mean(&self.cpu, x.values(), x.width(), &starts, y);
+            }),
+        };
+        self.batch.starts = starts;
+        pooled
     }
 
     fn dropout(&mut self, x: &Tensor, _: f32) -> Tensor {
@@ -355,12 +357,17 @@ impl Exec for CpuExec {
     }
 }
 
+/// The cache of an open sequence.
+fn held(caches: &[Option<Cache>], slot: usize) -> &Cache {
+    caches[slot].as_ref().expect("the sequence is open")
+}
+
 /// The error about a row that a table does not have.
 fn outside(index: Index, row: u32, rows: usize) -> Error {
     let entries = format!("is outside the table of {rows} entries");
-    Error::usage(match index {
-        Index::Tokens | Index::Bigrams(_) => format!("token {row} {entries}; use the model's own tokenizer"),
-        Index::TokenTypes => format!("token type {row} {entries}; use fewer segments"),
-        Index::Positions { offset } => format!("position {} {entries}; shorten the text", row - offset),
-    })
+    match index {
+        Index::Tokens | Index::Bigrams(_) => unknown_token(row, rows),
+        Index::TokenTypes => Error::usage(format!("token type {row} {entries}; use fewer segments")),
+        Index::Positions { offset } => Error::usage(format!("position {} {entries}; shorten the text", row - offset)),
+    }
 }

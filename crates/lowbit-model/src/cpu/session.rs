@@ -1,162 +1,200 @@
 //! Decoding: sequences whose keys and values are kept.
 
+use super::cache::{Cache, Layout};
 use super::{CpuExec, Param};
-use crate::exec::{Attention, Batch, Past};
+use crate::engine::{LanguageModel, Logits, Piece};
+use crate::exec::{Batch, Index};
+use crate::trace::{Op, Per, trace};
 use crate::{Error, Model};
 use lowbit_kernels::Cpu;
-use lowbit_kernels::ops::{CacheKind, CacheRows, Cached};
+use lowbit_kernels::ops::CacheKind;
 use std::sync::Arc;
 
 /// Tokens of one forward pass; longer prompts are fed in pieces, which bounds the memory for activations.
 pub const PIECE: usize = 256;
 
-/// Keys (with their rotary positions) and values of every layer of one sequence.
-#[derive(Debug)]
-pub(super) struct Cache {
-    kind: CacheKind,
-    layers: Vec<[CacheRows; 2]>,
-    /// Tokens whose keys and values are in all layers.
-    tokens: Vec<u32>,
-    context: usize,
-}
-
-impl Cache {
-    fn new(kind: CacheKind, context: usize) -> Self {
-        Cache { kind, layers: Vec::new(), tokens: Vec::with_capacity(context), context }
-    }
-
-    pub fn past(&self) -> Past {
-        Past { tokens: self.tokens.len(), last: self.tokens.last().copied() }
-    }
-
-    /// Most tokens it can hold.
-    pub fn context(&self) -> usize {
-        self.context
-    }
-
-    /// Adds the rows of new tokens to a layer. A layer's first call makes room for the whole context.
-    pub fn append(&mut self, layer: usize, spec: &Attention, keys: &[f32], values: &[f32]) {
-        while self.layers.len() <= layer {
-            let mut rows = CacheRows::new(self.kind, spec.kv_heads, spec.head_dim);
-            rows.reserve(self.context);
-            let mut more = CacheRows::new(self.kind, spec.kv_heads, spec.head_dim);
-            more.reserve(self.context);
-            self.layers.push([rows, more]);
-        }
-        for (rows, new) in self.layers[layer].iter_mut().zip([keys, values]) {
-            rows.truncate(self.tokens.len());
-            rows.push(new);
-        }
-    }
-
-    /// The rows of a layer, the last `new` of which were just added.
-    pub fn layer(&self, layer: usize, new: usize) -> Cached<'_> {
-        let [keys, values] = &self.layers[layer];
-        Cached { keys, values, new }
-    }
-
-    fn bytes(&self) -> usize {
-        let rows = |rows: &CacheRows| rows.bytes() / rows.rows().max(1) * self.tokens.len();
-        self.layers.iter().flatten().map(rows).sum()
-    }
-}
-
-/// Continues several sequences of a causal language model together: one forward pass for all.
+/// Sequences of a causal language model on the CPU.
 pub struct Sequences {
     model: Arc<Model<Param>>,
     exec: CpuExec,
+    layout: Layout,
+    vocabulary: usize,
+    /// Why the model cannot continue a text, if it cannot.
+    refusal: Option<&'static str>,
     batch: Batch,
     logits: Vec<f32>,
 }
 
 impl Sequences {
-    /// `count` empty sequences of at most `context` tokens each.
-    pub fn new(model: Arc<Model<Param>>, cpu: Cpu, count: usize, context: usize, kind: CacheKind) -> Self {
-        let mut exec = CpuExec::new(cpu);
-        exec.caches.extend((0..count).map(|_| Cache::new(kind, context)));
-        exec.last_only = true;
-        Sequences { model, exec, batch: Batch::default(), logits: Vec::new() }
+    /// No sequence yet; each will hold at most `context` tokens, keys and values stored as `kind`.
+    pub fn new(model: Arc<Model<Param>>, cpu: Cpu, context: usize, kind: CacheKind) -> Self {
+        let (mut heads, mut vocabulary, mut refusal) = (Vec::new(), 0, None);
+        trace(&model, |op| match op {
+            Op::Embed { table, index: Index::Tokens } => vocabulary = table.matrix().rows(),
+            Op::Attend(spec) => {
+                heads.push((spec.kv_heads, spec.head_dim));
+                if !spec.causal {
+                    refusal = Some("this model looks both ways and cannot continue a text; use it as a classifier");
+                }
+            }
+            Op::Logits { per: Per::Sequence, .. } => {
+                refusal.get_or_insert("this model is a classifier and cannot continue a text");
+            }
+            _ => {}
+        });
+        if heads.is_empty() {
+            refusal = Some("this model has no attention and cannot continue a text; use it as a classifier");
+        }
+        let layout = Layout { kind, heads: heads.into(), context };
+        let (exec, batch) = (CpuExec::new(cpu), Batch::default());
+        Sequences { model, exec, layout, vocabulary, refusal, batch, logits: Vec::new() }
     }
 
-    /// Number of sequences.
-    pub fn count(&self) -> usize {
-        self.exec.caches.len()
+    /// How keys and values are stored.
+    pub fn kind(&self) -> CacheKind {
+        self.layout.kind
     }
 
-    /// Number of tokens of a sequence so far.
-    ///
-    /// # Panics
-    /// When there is no such sequence; so do the other functions that take one.
-    pub fn tokens(&self, sequence: usize) -> usize {
-        self.exec.caches[sequence].tokens.len()
-    }
-
-    /// Most tokens a sequence can hold.
-    pub fn context(&self) -> usize {
-        self.exec.caches.first().map_or(0, |cache| cache.context)
+    /// The network.
+    pub fn model(&self) -> &Arc<Model<Param>> {
+        &self.model
     }
 
     /// Bytes of the keys and values of all tokens so far.
     pub fn cache_bytes(&self) -> usize {
-        self.exec.caches.iter().map(Cache::bytes).sum()
+        self.exec.caches.iter().flatten().map(Cache::bytes).sum()
     }
 
-    /// Keeps the first `tokens` tokens of a sequence (all, when there are fewer).
-    pub fn truncate(&mut self, sequence: usize, tokens: usize) {
-        self.exec.caches[sequence].tokens.truncate(tokens);
+    /// Bytes of memory taken for keys and values: whole blocks of 256 tokens.
+    pub fn cache_allocated(&self) -> usize {
+        self.exec.caches.iter().flatten().map(Cache::allocated).sum()
     }
 
-    /// Appends tokens to some sequences, given as (sequence, tokens); returns the logits after the last of each,
-    /// `[pieces, vocabulary]`. Give at most [`PIECE`] tokens in all to bound the memory for activations.
+    /// Bytes of the head's weights read so far while only the largest logits were wanted.
+    pub fn largest_bytes(&self) -> u64 {
+        self.exec.largest_bytes
+    }
+
+    /// Times a buffer was made or enlarged; constant once decoding is under way.
+    pub fn buffer_growths(&self) -> u64 {
+        self.exec.buffer_growths()
+    }
+
+    /// Appends the keys and values of all tokens of a sequence, as they are stored, layer after layer.
     ///
-    /// # Errors
-    /// When a sequence gets none, is named twice or would exceed the context, a token is outside the vocabulary, or the model
-    /// is not a causal language model; all sequences are then as before.
-    pub fn feed(&mut self, pieces: &[(usize, &[u32])]) -> Result<&[f32], Error> {
-        self.exec.last_only = true;
-        self.logits.clear();
-        self.step(pieces)?;
-        Ok(&self.logits)
+    /// # Panics
+    /// When there is no such sequence.
+    pub fn write_cache(&self, slot: usize, out: &mut Vec<u8>) {
+        self.cache(slot).write(out);
     }
 
-    /// One forward pass; its logits are appended.
-    fn step(&mut self, pieces: &[(usize, &[u32])]) -> Result<(), Error> {
-        self.check(pieces)?;
-        self.batch.refill(pieces.iter().map(|(_, new)| *new));
-        self.exec.slots.clear();
-        self.exec.slots.extend(pieces.iter().map(|(sequence, _)| *sequence));
-        let logits = self.exec.forward(&self.model, &self.batch)?;
-        if self.exec.caches[pieces[0].0].layers.is_empty() {
-            return Err(Error::usage("this model has no attention and cannot continue a text; use it as a classifier"));
-        }
-        for (sequence, new) in pieces {
-            self.exec.caches[*sequence].tokens.extend_from_slice(new);
-        }
-        logits.append_to(&mut self.logits);
-        Ok(())
+    /// Replaces a sequence by tokens whose keys and values [`Sequences::write_cache`] wrote; `false`, and the sequence is
+    /// empty, when they are not of this model, kind and context.
+    pub fn read_cache(&mut self, slot: usize, tokens: &[u32], bytes: &[u8]) -> bool {
+        let read = Cache::read(&self.layout, tokens, bytes);
+        let fits = read.is_some();
+        self.exec.caches[slot] = Some(read.unwrap_or_else(|| Cache::new(&self.layout)));
+        fits
     }
 
-    fn check(&self, pieces: &[(usize, &[u32])]) -> Result<(), Error> {
-        if pieces.is_empty() || pieces.iter().any(|(_, new)| new.is_empty()) {
+    fn cache(&self, slot: usize) -> &Cache {
+        self.exec.caches[slot].as_ref().expect("the sequence is open")
+    }
+
+    fn check(&self, pieces: &[Piece<'_>]) -> Result<(), Error> {
+        if let Some(refusal) = self.refusal {
+            return Err(Error::usage(refusal));
+        }
+        if pieces.is_empty() || pieces.iter().any(|piece| piece.tokens.is_empty()) {
             return Err(Error::usage("nothing to continue: give at least one token"));
         }
-        for (i, (sequence, new)) in pieces.iter().enumerate() {
-            if *sequence >= self.count() || pieces[..i].iter().any(|(earlier, _)| earlier == sequence) {
-                let text = format!("sequence {sequence} of {}", self.count());
-                return Err(Error::usage(format!("{text} is named twice or is not there; name each once")));
+        for (i, piece) in pieces.iter().enumerate() {
+            let slot = piece.slot;
+            let Some(Some(cache)) = self.exec.caches.get(slot) else {
+                return Err(Error::usage(format!("sequence {slot} is not open")));
+            };
+            if pieces[..i].iter().any(|earlier| earlier.slot == slot) {
+                return Err(Error::usage(format!("sequence {slot} is named twice; name each once")));
             }
-            let (before, context) = (self.tokens(*sequence), self.context());
-            if new.len() > context - before {
-                let text = format!("{before} + {} tokens exceed the context of {context}", new.len());
+            let (before, new, context) = (cache.tokens().len(), piece.tokens.len(), self.layout.context);
+            if new > context - before {
+                let text = format!("{before} + {new} tokens exceed the context of {context}");
                 return Err(Error::usage(format!("{text}; shorten the text or raise the context")));
             }
         }
         Ok(())
     }
+
+    /// One forward pass; its logits are appended to `self.logits`.
+    fn append(&mut self, pieces: &[Piece<'_>], largest: Option<usize>) -> Result<(), Error> {
+        self.check(pieces)?;
+        self.batch.refill(pieces.iter().map(|piece| piece.tokens));
+        let exec = &mut self.exec;
+        exec.slots.clear();
+        exec.slots.extend(pieces.iter().map(|piece| piece.slot));
+        let rows = exec.wanted.get_or_insert_default();
+        rows.clear();
+        for (piece, span) in pieces.iter().zip(self.batch.starts.windows(2)) {
+            rows.extend(match piece.logits {
+                Logits::None => span[1]..span[1],
+                Logits::Last => span[1] - 1..span[1],
+                Logits::All => span[0]..span[1],
+            });
+        }
+        exec.largest = largest;
+        let logits = exec.forward(&self.model, &self.batch)?;
+        for piece in pieces {
+            exec.caches[piece.slot].as_mut().expect("checked").extend(piece.tokens);
+        }
+        logits.append_to(&mut self.logits);
+        Ok(())
+    }
+}
+
+impl LanguageModel for Sequences {
+    fn context(&self) -> usize {
+        self.layout.context
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    fn open(&mut self) -> usize {
+        let caches = &mut self.exec.caches;
+        let slot = caches.iter().position(Option::is_none).unwrap_or_else(|| {
+            caches.push(None);
+            caches.len() - 1
+        });
+        caches[slot] = Some(Cache::new(&self.layout));
+        slot
+    }
+
+    fn close(&mut self, slot: usize) {
+        self.exec.caches[slot] = None;
+    }
+
+    fn tokens(&self, slot: usize) -> &[u32] {
+        self.cache(slot).tokens()
+    }
+
+    fn truncate(&mut self, slot: usize, tokens: usize) {
+        self.exec.caches[slot].as_mut().expect("the sequence is open").truncate(tokens);
+    }
+
+    fn pass(&mut self, pieces: &[Piece<'_>], largest: Option<usize>) -> Result<&[f32], Error> {
+        self.logits.clear();
+        self.append(pieces, largest)?;
+        Ok(&self.logits)
+    }
 }
 
 /// Continues one sequence of a causal language model token by token.
-pub struct Session(Sequences);
+pub struct Session {
+    sequences: Sequences,
+    slot: usize,
+    largest: Option<usize>,
+}
 
 impl Session {
     /// An empty sequence of at most `context` tokens, keys and values in f32.
@@ -166,43 +204,45 @@ impl Session {
 
     /// An empty sequence of at most `context` tokens, keys and values stored as `kind`.
     pub fn with_cache(model: Arc<Model<Param>>, cpu: Cpu, context: usize, kind: CacheKind) -> Self {
-        Session(Sequences::new(model, cpu, 1, context, kind))
+        let mut sequences = Sequences::new(model, cpu, context, kind);
+        let slot = sequences.open();
+        Session { sequences, slot, largest: None }
     }
 
     /// Number of tokens so far.
     pub fn tokens(&self) -> usize {
-        self.0.tokens(0)
+        self.sequences.tokens(self.slot).len()
     }
 
     /// Most tokens it can hold.
     pub fn context(&self) -> usize {
-        self.0.context()
+        self.sequences.context()
     }
 
     /// Bytes of the keys and values of all tokens so far.
     pub fn cache_bytes(&self) -> usize {
-        self.0.cache_bytes()
+        self.sequences.cache_bytes()
     }
 
     /// Says that only the `k` largest logits of a token fed alone are wanted from now on, if not all: the others may be minus
     /// infinity. Heads in some formats are then read in part (`bf16_scan`).
     pub fn want(&mut self, k: Option<usize>) {
-        self.0.exec.largest = k;
+        self.largest = k;
     }
 
     /// Bytes of the head's weights read so far while only the largest logits were wanted.
     pub fn largest_bytes(&self) -> u64 {
-        self.0.exec.largest_bytes
+        self.sequences.largest_bytes()
     }
 
     /// Times a buffer was made or enlarged; constant once decoding is under way.
     pub fn buffer_growths(&self) -> u64 {
-        self.0.exec.buffer_growths()
+        self.sequences.buffer_growths()
     }
 
     /// Keeps the first `tokens` tokens (all, when there are fewer).
     pub fn truncate(&mut self, tokens: usize) {
-        self.0.truncate(0, tokens);
+        self.sequences.truncate(self.slot, tokens);
     }
 
     /// Appends tokens; returns the logits after the last, `[vocabulary]`.
@@ -211,8 +251,7 @@ impl Session {
     /// When there are none, they exceed the context, one is outside the vocabulary, or the model is not a causal
     /// language model; the sequence is then as before.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
-        self.0.exec.last_only = true;
-        self.append(tokens)
+        self.append(tokens, [Logits::None, Logits::Last])
     }
 
     /// Appends tokens; returns the logits after each, `[tokens, vocabulary]`.
@@ -220,89 +259,34 @@ impl Session {
     /// # Errors
     /// As for [`Session::feed`].
     pub fn feed_all(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
-        self.0.exec.last_only = false;
-        self.append(tokens)
+        self.append(tokens, [Logits::All, Logits::All])
     }
 
-    fn append(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
-        self.0.check(&[(0, tokens)])?;
-        let before = self.tokens();
-        self.0.logits.clear();
-        for piece in tokens.chunks(PIECE) {
-            if self.0.exec.last_only {
-                self.0.logits.clear();
-            }
-            if let Err(e) = self.0.step(&[(0, piece)]) {
+    /// Appends tokens in pieces; `of` tells which logits of a piece are wanted, and which of the last one.
+    fn append(&mut self, tokens: &[u32], of: [Logits; 2]) -> Result<&[f32], Error> {
+        let (slot, before) = (self.slot, self.tokens());
+        self.sequences.check(&[Piece { slot, tokens, logits: Logits::Last }])?;
+        self.sequences.logits.clear();
+        let count = tokens.len().div_ceil(PIECE);
+        for (i, piece) in tokens.chunks(PIECE).enumerate() {
+            let piece = Piece { slot, tokens: piece, logits: of[usize::from(i + 1 == count)] };
+            if let Err(e) = self.sequences.append(&[piece], self.largest) {
                 self.truncate(before);
                 return Err(e);
             }
         }
-        Ok(&self.0.logits)
+        Ok(&self.sequences.logits)
     }
 
     /// Appends the keys and values of all tokens, as they are stored, layer after layer; then, for those whose numbers have
     /// factors, which they are (u32, counted over layers) and the factors.
     pub fn write_cache(&self, out: &mut Vec<u8>) {
-        let cache = &self.0.exec.caches[0];
-        cache.layers.iter().flatten().for_each(|rows| rows.write(cache.tokens.len(), out));
-        for (i, rows) in cache.layers.iter().flatten().enumerate() {
-            let mut factors = Vec::new();
-            rows.write_factors(cache.tokens.len(), &mut factors);
-            if !factors.is_empty() {
-                out.extend((i as u32).to_le_bytes());
-                out.append(&mut factors);
-            }
-        }
+        self.sequences.write_cache(self.slot, out);
     }
 
-    /// Bytes that [`Session::write_cache`] appends for a token, per list of rows, once the layers are known.
-    fn row_bytes(&self) -> Vec<usize> {
-        self.0.exec.caches[0].layers.iter().flatten().map(|rows| rows.bytes() / rows.rows().max(1)).collect()
-    }
-
-    /// Replaces the sequence by tokens whose keys and values [`Session::write_cache`] wrote; `false`, and the
-    /// sequence is empty, when they are not of this model, kind and context.
-    ///
-    /// # Errors
-    /// When the model is not a causal language model.
-    pub fn read_cache(&mut self, tokens: &[u32], mut bytes: &[u8]) -> Result<bool, Error> {
-        // A pass makes the layers, whose shapes only the model knows.
-        self.truncate(0);
-        self.feed(&[0])?;
-        self.truncate(0);
-        if tokens.len() > self.context() {
-            return Ok(false);
-        }
-        let lengths: Vec<usize> = self.row_bytes().into_iter().map(|row| row * tokens.len()).collect();
-        if lengths.iter().sum::<usize>() > bytes.len() {
-            return Ok(false);
-        }
-        let cache = &mut self.0.exec.caches[0];
-        for (rows, len) in cache.layers.iter_mut().flatten().zip(lengths) {
-            let (mine, rest) = bytes.split_at(len);
-            if !rows.read(tokens.len(), mine) {
-                return Ok(false);
-            }
-            bytes = rest;
-        }
-        let mut all: Vec<_> = cache.layers.iter_mut().flatten().collect();
-        let mut next = 0;
-        while let Some((at, rest)) = bytes.split_first_chunk::<4>() {
-            let at = u32::from_le_bytes(*at) as usize;
-            let Some(rows) = all.get_mut(at).filter(|_| at >= next) else { return Ok(false) };
-            let Some((factors, rest)) = rest.split_at_checked(rows.factor_bytes(tokens.len())) else {
-                return Ok(false);
-            };
-            if !rows.read_factors(factors) {
-                return Ok(false);
-            }
-            (bytes, next) = (rest, at + 1);
-        }
-        if !bytes.is_empty() {
-            return Ok(false);
-        }
-        all.into_iter().for_each(|rows| rows.reserve(cache.context));
-        cache.tokens.extend_from_slice(tokens);
-        Ok(true)
+    /// Replaces the sequence by tokens whose keys and values [`Session::write_cache`] wrote; `false`, and the sequence is
+    /// empty, when they are not of this model, kind and context.
+    pub fn read_cache(&mut self, tokens: &[u32], bytes: &[u8]) -> bool {
+        self.sequences.read_cache(self.slot, tokens, bytes)
     }
 }

@@ -1,6 +1,6 @@
 //! Guessing the next tokens: what followed the last time the text ended like this (prompt lookup decoding).
 
-/// Tokens guessed at most: a pass of one token more gives the bits of passes of one token.
+/// Tokens guessed at most: a wrong guess takes as long as a right one.
 const MOST: usize = 7;
 /// Tokens guessed at first.
 const FIRST: usize = 3;
@@ -8,7 +8,7 @@ const FIRST: usize = 3;
 const LENGTHS: [usize; 3] = [4, 3, 2];
 
 /// Looks up guesses; guesses more where that went well.
-pub(super) struct Lookup {
+pub(crate) struct Lookup {
     length: usize,
 }
 

@@ -62,7 +62,7 @@ impl Sampling {
 }
 
 /// Draws tokens under one [`Sampling`]; keeps its buffers.
-pub(super) struct Sampler {
+pub(crate) struct Sampler {
     sampling: Sampling,
     random: SplitMix64,
     /// Tokens under the penalty, the last at the back; each once where all of the text counts.

@@ -5,6 +5,7 @@
 //! SHA-256 of all before. Little-endian.
 
 use super::Generator;
+use crate::engine::LanguageModel;
 use crate::listing::cache_bytes;
 use crate::trace::{Op, trace};
 use crate::{Error, Model, Param};
@@ -27,12 +28,16 @@ impl Generator {
     /// # Errors
     /// When writing fails.
     pub fn save_prompt(&self, path: &Path) -> Result<(), Error> {
+        let (sequences, kept) = (self.engine.model(), self.engine.kept().last());
+        let tokens = kept.map_or(&[][..], |slot| sequences.tokens(*slot));
         let mut out = MAGIC.to_vec();
-        out.extend(format!("{:8}", self.kind.name()).bytes());
-        out.extend(fingerprint(&self.model, self.session.context()));
-        out.extend((self.fed.len() as u64).to_le_bytes());
-        out.extend(self.fed.iter().flat_map(|token| token.to_le_bytes()));
-        self.session.write_cache(&mut out);
+        out.extend(format!("{:8}", sequences.kind().name()).bytes());
+        out.extend(fingerprint(sequences.model(), sequences.context()));
+        out.extend((tokens.len() as u64).to_le_bytes());
+        out.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
+        if let Some(slot) = kept {
+            sequences.write_cache(*slot, &mut out);
+        }
         let sum = Sha256::digest(&out);
         out.extend_from_slice(&sum);
         file::replace(path, &out)
@@ -45,9 +50,11 @@ impl Generator {
     /// When the file is of another model, kind of cache or program, longer than the context, or damaged; names the remedy.
     pub fn load_prompt(&mut self, path: &Path) -> Result<usize, Error> {
         let at = |text: &str| Error::input(path, format!("{text}; delete the file to begin anew"));
-        let token = 4 + cache_bytes(&self.model, self.kind) as usize;
+        let sequences = self.engine.model();
+        let (kind, context) = (sequences.kind(), sequences.context());
+        let token = 4 + cache_bytes(sequences.model(), kind) as usize;
         // Factors take no more than what they belong to.
-        let most = HEADER + SUM + 2 * token * (self.session.context() + 1);
+        let most = HEADER + SUM + 2 * token * (context + 1);
         let bytes = file::read(path, most as u64)?;
         let Some((content, sum)) = bytes.split_last_chunk::<SUM>().filter(|(content, _)| content.starts_with(MAGIC))
         else {
@@ -56,18 +63,18 @@ impl Generator {
         if Sha256::digest(content)[..] != sum[..] || content.len() < HEADER {
             return Err(at("is a damaged prompt cache"));
         }
-        let (kind, rest) = content[MAGIC.len()..].split_at(8);
-        if kind != format!("{:8}", self.kind.name()).as_bytes() {
-            let kind = String::from_utf8_lossy(kind);
-            return Err(at(&format!("keeps keys and values as {}, not {}", kind.trim(), self.kind.name())));
+        let (name, rest) = content[MAGIC.len()..].split_at(8);
+        if name != format!("{:8}", kind.name()).as_bytes() {
+            let name = String::from_utf8_lossy(name);
+            return Err(at(&format!("keeps keys and values as {}, not {}", name.trim(), kind.name())));
         }
         let (model, rest) = rest.split_at(SUM);
-        if model != fingerprint(&self.model, self.session.context()) {
+        if model != fingerprint(sequences.model(), context) {
             return Err(at("is the prompt cache of another model or context"));
         }
         let (count, rest) = rest.split_at(8);
         let count = u64::from_le_bytes(count.try_into().expect("eight bytes")) as usize;
-        if count > self.session.context() {
+        if count > context {
             return Err(at("is no prompt cache that fits the context of this model"));
         }
         if rest.len() < count * token {
@@ -75,11 +82,13 @@ impl Generator {
         }
         let (tokens, cache) = rest.split_at(4 * count);
         let tokens: Vec<u32> = tokens.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
-        self.fed.clear();
-        if !self.session.read_cache(&tokens, cache)? {
+        let sequences = self.engine.model_mut();
+        let slot = sequences.open();
+        if !sequences.read_cache(slot, &tokens, cache) {
+            sequences.close(slot);
             return Err(at("is a damaged prompt cache"));
         }
-        self.fed = tokens;
+        self.engine.keep(slot);
         Ok(count)
     }
 }

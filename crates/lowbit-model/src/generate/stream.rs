@@ -1,7 +1,7 @@
 //! Bytes of tokens to text as it comes: whole characters, and nothing of a stop string.
 
 /// Collects the text of an answer.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     stops: Vec<String>,
     /// Bytes that began a character and do not end it.
     bytes: Vec<u8>,

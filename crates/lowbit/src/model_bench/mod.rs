@@ -9,10 +9,13 @@ use lowbit_kernels::Cpu;
 use lowbit_kernels::limits::{self, Limits};
 use lowbit_kernels::ops::CacheKind;
 use lowbit_model::cpu::PIECE;
+use lowbit_model::engine::{Engine, Event, Passes, Settings};
+use lowbit_model::generate::Request;
 use lowbit_model::work::{self, Pass, Work};
-use lowbit_model::{Sequences, Session};
+use lowbit_model::{Sequences, Session, Tokenizer};
 use serde::Serialize;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 mod subject;
@@ -101,7 +104,7 @@ pub struct Speeds {
 struct Machine {
     cpu: Cpu,
     session: Session,
-    sequences: Option<Sequences>,
+    engine: Option<Engine>,
     limits: Vec<Limits>,
     /// `[test][round]`: seconds, and joules where they can be read.
     samples: Vec<Vec<(f64, Option<f64>)>>,
@@ -119,7 +122,7 @@ impl Machine {
         Machine {
             cpu: cpu.clone(),
             session,
-            sequences: together.map(|n| Sequences::new(model(), cpu.clone(), n, context, plan.cache)),
+            engine: together.map(|n| engine(Sequences::new(model(), cpu.clone(), context + 1, plan.cache), n)),
             limits: Vec::new(),
             samples: vec![Vec::new(); plan.tests.len()],
             head_bytes: vec![0; plan.tests.len()],
@@ -130,8 +133,10 @@ impl Machine {
     /// arbitrary; choosing them is not part of either, nor are those before the test.
     fn run(&mut self, test: Test, tokens: &[u32]) -> Result<(f64, u64), Failure> {
         let ((before, tokens), (prompt, _)) = (tokens[..test.length()].split_at(test.depth), test.steps());
-        if let (Kind::Answers { .. }, Some(sequences)) = (test.kind, &mut self.sequences) {
-            return Ok((together(sequences, before, tokens)?, 0));
+        if let (Kind::Answers { tokens: new, sequences }, Some(engine)) = (test.kind, &mut self.engine) {
+            let prompt: Vec<u32> = before.iter().chain(&tokens[..1]).copied().collect();
+            answers(engine, sequences, &prompt, 1)?;
+            return Ok((answers(engine, sequences, &prompt, new)?, 0));
         }
         self.session.truncate(before.len());
         for piece in before[self.session.tokens()..].chunks(PIECE) {
@@ -149,20 +154,25 @@ impl Machine {
     }
 }
 
-/// Seconds that all sequences take to get the same tokens one by one, `before` being there already.
-fn together(sequences: &mut Sequences, before: &[u32], tokens: &[u32]) -> Result<f64, Failure> {
-    for i in 0..sequences.count() {
-        sequences.truncate(i, before.len());
-        for piece in before[sequences.tokens(i)..].chunks(PIECE) {
-            sequences.feed(&[(i, piece)])?;
-        }
-    }
+/// An engine that answers so many requests together and keeps their sequences.
+fn engine(model: Sequences, sequences: usize) -> Engine {
+    let settings = Settings { sequences, keep: sequences, passes: Passes::Together, ..Settings::default() };
+    Engine::new(model, Arc::new(Tokenizer::bytes()), settings)
+}
+
+/// Seconds of greedy answers of so many tokens to the same prompt, given `sequences` times together. A prompt that was answered
+/// before is there but for its last token, so that each pass has one token of each sequence.
+fn answers(engine: &mut Engine, sequences: usize, prompt: &[u32], tokens: usize) -> Result<f64, Failure> {
     let start = Instant::now();
-    let mut pieces = Vec::with_capacity(sequences.count());
-    for token in tokens.chunks(1) {
-        pieces.clear();
-        pieces.extend((0..sequences.count()).map(|i| (i, token)));
-        black_box(sequences.feed(&pieces)?);
+    for _ in 0..sequences {
+        engine.open(Request { prompt: prompt.to_vec(), max_tokens: tokens, ..Request::default() })?;
+    }
+    while engine.requests() > 0 {
+        for event in engine.step() {
+            if let Event::End { outcome, .. } = event {
+                black_box(outcome?);
+            }
+        }
     }
     Ok(start.elapsed().as_secs_f64())
 }

@@ -1,0 +1,218 @@
+//! One request under way.
+
+use super::{Event, Id, Logits, Piece};
+use crate::generate::{Finish, Lookup, Outcome, Request, Sampler, Stats, Stream};
+use crate::{Error, Tokenizer};
+use std::slice::ChunksExact;
+use std::time::Instant;
+
+/// An answer that is being made.
+pub(super) struct Answer {
+    pub id: Id,
+    /// The slot of its sequence.
+    pub slot: usize,
+    /// Tokens of the sequence that are right: those of the prompt and of the answer that were fed.
+    pub held: usize,
+    request: Request,
+    sampler: Sampler,
+    stream: Stream,
+    tokens: Vec<u32>,
+    /// The last token, which is to be fed; none while the prompt is read.
+    next: Option<u32>,
+    /// What the next pass feeds: a piece of the prompt, or the last token and guesses of those behind it.
+    pass: Vec<u32>,
+    logits: Logits,
+    lookup: Lookup,
+    /// Prompt and answer, where tokens are guessed.
+    text: Vec<u32>,
+    finish: Option<Result<Finish, Error>>,
+    stats: Stats,
+    /// When the request came, was begun, and had its first token.
+    since: Instant,
+    begun: Instant,
+    first: Option<Instant>,
+}
+
+impl Answer {
+    /// A request in a slot that holds the first `cached` tokens of its prompt; it came at `since`.
+    pub fn new(id: Id, request: Request, (slot, cached): (usize, usize), since: Instant) -> Self {
+        let mut sampler = Sampler::new(request.sampling.clone());
+        sampler.observe(&request.prompt);
+        Answer {
+            id,
+            slot,
+            held: cached,
+            sampler,
+            stream: Stream::new(request.stop.clone()),
+            tokens: Vec::new(),
+            next: None,
+            pass: Vec::new(),
+            logits: Logits::None,
+            lookup: Lookup::new(),
+            text: if request.draft.is_some() { request.prompt.clone() } else { Vec::new() },
+            finish: None,
+            stats: Stats { prompt_tokens: request.prompt.len(), cached_tokens: cached, ..Stats::default() },
+            since,
+            begun: Instant::now(),
+            first: None,
+            request,
+        }
+    }
+
+    /// Whether the prompt has been read.
+    pub fn is_decoding(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Whether it ended.
+    pub fn is_complete(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// How many of the largest logits decide, if not all.
+    pub fn wanted(&self) -> Option<usize> {
+        self.sampler.wanted()
+    }
+
+    /// Decides what the next pass feeds, of a prompt at most `room` tokens; returns how many tokens.
+    pub fn plan(&mut self, room: usize) -> usize {
+        self.pass.clear();
+        match self.next {
+            Some(next) => {
+                if self.request.draft.is_some() {
+                    self.text.push(next);
+                    // The last token of the answer is not worth a guess: it is drawn in any case.
+                    let room = self.request.max_tokens - self.tokens.len() - 1;
+                    self.lookup.guess(&self.text, room, &mut self.pass);
+                }
+                self.pass.insert(0, next);
+                self.sampler.observe(&[next]);
+                self.logits = Logits::All;
+            }
+            None => {
+                let rest = &self.request.prompt[self.held..];
+                self.pass.extend_from_slice(&rest[..rest.len().min(room)]);
+                self.logits = if self.pass.len() == rest.len() { Logits::Last } else { Logits::None };
+            }
+        }
+        self.pass.len()
+    }
+
+    /// What the next pass feeds, if anything.
+    pub fn piece(&self) -> Option<Piece<'_>> {
+        let piece = Piece { slot: self.slot, tokens: &self.pass, logits: self.logits };
+        (!self.pass.is_empty()).then_some(piece)
+    }
+
+    /// Takes the logits of the pass, row by row.
+    pub fn take(&mut self, logits: &mut ChunksExact<f32>, tokenizer: &Tokenizer, events: &mut Vec<Event>) {
+        let mut rows = logits.by_ref().take(self.piece().map_or(0, |piece| piece.rows()));
+        let taken = match self.is_decoding() {
+            true => self.verify(&mut rows, tokenizer, events),
+            false => self.read(&mut rows, tokenizer, events),
+        };
+        // Rows behind a wrong guess belong to no token.
+        rows.for_each(drop);
+        if let Err(error) = taken {
+            self.fail(error);
+        }
+    }
+
+    /// Ends with an error.
+    pub fn fail(&mut self, error: Error) {
+        self.finish.get_or_insert(Err(error));
+    }
+
+    /// After a piece of the prompt; behind the last one comes the first token.
+    fn read<'a>(
+        &mut self,
+        rows: &mut impl Iterator<Item = &'a [f32]>,
+        tokenizer: &Tokenizer,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        self.held += self.pass.len();
+        let Some(row) = rows.next() else {
+            events.push(Event::Prompt { id: self.id, done: self.held, of: self.request.prompt.len() });
+            return Ok(());
+        };
+        let first = self.sampler.pick(row)?;
+        let now = Instant::now();
+        self.stats.prompt_seconds = (now - self.begun).as_secs_f64();
+        self.stats.ttft_seconds = (now - self.since).as_secs_f64();
+        self.first = Some(now);
+        self.accept(first, tokenizer, events);
+        Ok(())
+    }
+
+    /// After the last token and guesses: takes the guesses that are right, and the token behind them.
+    fn verify<'a>(
+        &mut self,
+        rows: &mut impl Iterator<Item = &'a [f32]>,
+        tokenizer: &Tokenizer,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        let (guesses, mut right) = (self.pass.len() - 1, 0);
+        self.held += 1;
+        for row in rows {
+            let next = self.sampler.pick(row)?;
+            let guessed = self.pass.get(1 + right) == Some(&next);
+            self.held += usize::from(guessed);
+            right += usize::from(guessed);
+            self.accept(next, tokenizer, events);
+            if !guessed || self.is_complete() {
+                break;
+            }
+            self.text.push(next);
+            self.sampler.observe(&[next]);
+        }
+        if guesses > 0 {
+            self.lookup.learn(right);
+        }
+        self.stats.drafted += guesses;
+        self.stats.accepted += right;
+        Ok(())
+    }
+
+    /// Takes the next token; ends with it where it is the last.
+    fn accept(&mut self, token: u32, tokenizer: &Tokenizer, events: &mut Vec<Event>) {
+        self.next = Some(token);
+        if self.request.stop_tokens.contains(&token) {
+            return self.end(Finish::Stop, events);
+        }
+        self.tokens.push(token);
+        let (text, stopped) = self.stream.push(tokenizer.token_bytes(token).unwrap_or_default());
+        events.push(Event::Text { id: self.id, text: text.into(), tokens: self.tokens.len() });
+        if stopped {
+            self.finish = Some(Ok(Finish::Stop));
+        } else if self.tokens.len() >= self.request.max_tokens {
+            self.end(Finish::Length, events);
+        }
+    }
+
+    /// Releases what was held back.
+    fn end(&mut self, finish: Finish, events: &mut Vec<Event>) {
+        let text = self.stream.finish();
+        if !text.is_empty() {
+            events.push(Event::Text { id: self.id, text: text.into(), tokens: self.tokens.len() });
+        }
+        self.finish = Some(Ok(finish));
+    }
+
+    /// What there is of an answer that nobody waits for any more.
+    pub fn cancelled(mut self) -> Outcome {
+        self.finish = None;
+        self.into_outcome(Finish::Cancelled)
+    }
+
+    /// The complete answer, or why there is none.
+    pub fn outcome(mut self) -> Result<Outcome, Error> {
+        let finish = self.finish.take().unwrap_or(Ok(Finish::Cancelled))?;
+        Ok(self.into_outcome(finish))
+    }
+
+    fn into_outcome(mut self, finish: Finish) -> Outcome {
+        self.stats.decode_seconds = self.first.map_or(0.0, |first| first.elapsed().as_secs_f64());
+        self.stats.decoded_tokens = self.tokens.len().saturating_sub(1);
+        Outcome { tokens: self.tokens, text: self.stream.into_text(), finish, stats: self.stats }
+    }
+}

@@ -1,0 +1,308 @@
+//! Requests answered together: each has a sequence in a slot of a language model, and joins and leaves between steps.
+//!
+//! A step is one forward pass: the next token of every answer under way (with guesses of the tokens behind it, where a request
+//! asked for them), and a piece of a prompt. A request gets the bits it would get alone.
+
+use crate::generate::{Outcome, Request};
+use crate::{Error, Sequences, Tokenizer};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+mod answer;
+mod model;
+
+pub use model::{LanguageModel, Logits, Piece};
+
+use answer::Answer;
+pub(crate) use model::unknown_token;
+
+/// Names a request of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(u64);
+
+/// How requests share a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Requests answered at a time; others wait, first come, first served.
+    pub sequences: usize,
+    /// Ended sequences whose keys and values are kept, so that a prompt with the same begin goes on from there.
+    pub keep: usize,
+    /// Tokens of prompts in a step in which answers go on: fewer let answers wait less.
+    pub chunk: usize,
+    /// What passes of several sequences do where a model's formats round them differently from passes of one.
+    pub passes: Passes,
+}
+
+/// Which sequences share a forward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Passes {
+    /// All, if each then has the bits it has alone; otherwise each has a pass of its own.
+    #[default]
+    Exact,
+    /// All.
+    Together,
+}
+
+impl Default for Settings {
+    /// One request at a time, whose sequence is kept.
+    fn default() -> Self {
+        Settings { sequences: 1, keep: 1, chunk: 64, passes: Passes::Exact }
+    }
+}
+
+/// What a step brought.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A piece of a prompt was processed, and more of it is left.
+    Prompt {
+        /// Whose.
+        id: Id,
+        /// Tokens of the prompt that are processed.
+        done: usize,
+        /// Tokens of the prompt.
+        of: usize,
+    },
+    /// A token came, or text that was held back is released.
+    Text {
+        /// Whose.
+        id: Id,
+        /// Whole characters, often none.
+        text: String,
+        /// Tokens of the answer so far.
+        tokens: usize,
+    },
+    /// The answer ended; the request is closed.
+    End {
+        /// Whose.
+        id: Id,
+        /// The answer, or why there is none.
+        outcome: Result<Outcome, Error>,
+    },
+}
+
+/// A request that waits for its turn.
+struct Waiting {
+    id: Id,
+    request: Request,
+    since: Instant,
+}
+
+/// Tokens of the passes that are compared before passes of several tokens are trusted.
+const PROBE: usize = 33;
+
+/// Answers requests with one language model.
+pub struct Engine<M = Sequences> {
+    model: M,
+    tokenizer: Arc<Tokenizer>,
+    settings: Settings,
+    waiting: VecDeque<Waiting>,
+    answers: Vec<Answer>,
+    /// Slots of ended sequences that are kept, the last one at the end.
+    kept: Vec<usize>,
+    next: u64,
+    /// Whether passes of several tokens give the bits of passes of one; known once it was asked.
+    exact: Option<bool>,
+}
+
+impl<M: LanguageModel> Engine<M> {
+    /// An engine without requests.
+    pub fn new(model: M, tokenizer: Arc<Tokenizer>, settings: Settings) -> Self {
+        let (waiting, answers, kept) = (VecDeque::new(), Vec::new(), Vec::new());
+        Engine { model, tokenizer, settings, waiting, answers, kept, next: 0, exact: None }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// The model, to give it sequences to [`keep`](Engine::keep).
+    pub fn model_mut(&mut self) -> &mut M {
+        &mut self.model
+    }
+
+    /// Requests that are answered or wait.
+    pub fn requests(&self) -> usize {
+        self.waiting.len() + self.answers.len()
+    }
+
+    /// Slots of ended sequences that are kept, the last one at the end.
+    pub fn kept(&self) -> &[usize] {
+        &self.kept
+    }
+
+    /// Keeps a sequence of the model as if a request had ended with it.
+    pub fn keep(&mut self, slot: usize) {
+        self.kept.push(slot);
+        while self.kept.len() > self.settings.keep {
+            self.model.close(self.kept.remove(0));
+        }
+    }
+
+    /// Takes a request; its answer comes with the next steps.
+    ///
+    /// # Errors
+    /// When the prompt is empty or does not fit the context together with the answer, a token is outside the vocabulary, a
+    /// value of the request has no meaning, or guesses would change the answer.
+    pub fn open(&mut self, request: Request) -> Result<Id, Error> {
+        request.check(self.model.context())?;
+        let vocabulary = self.model.vocabulary();
+        if let Some(token) = request.prompt.iter().find(|token| **token as usize >= vocabulary) {
+            return Err(unknown_token(*token, vocabulary));
+        }
+        if request.draft.is_some() && !self.is_exact()? {
+            let text = "guesses would change the answer: products of several tokens are rounded differently from products of \
+                        one in this model's formats";
+            return Err(Error::usage(format!("{text}; use an integer recipe, or no draft")));
+        }
+        let id = Id(self.next);
+        self.next += 1;
+        self.waiting.push_back(Waiting { id, request, since: Instant::now() });
+        Ok(id)
+    }
+
+    /// Ends a request before its answer is complete; none, when there is no such request (any more).
+    pub fn close(&mut self, id: Id) -> Option<Outcome> {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.id == id) {
+            let Waiting { id, request, since } = self.waiting.remove(at)?;
+            return Some(Answer::new(id, request, (0, 0), since).cancelled());
+        }
+        let at = self.answers.iter().position(|answer| answer.id == id)?;
+        let answer = self.answers.remove(at);
+        self.keep(answer.slot);
+        Some(answer.cancelled())
+    }
+
+    /// Makes one step for all requests: at most one forward pass, or one for each where they cannot share it.
+    pub fn step(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.admit();
+        let apart = self.answers.len() > 1 && !self.is_joint();
+        self.plan(apart);
+        match apart {
+            true => (0..self.answers.len()).for_each(|i| self.pass(i..i + 1, &mut events)),
+            false => self.pass(0..self.answers.len(), &mut events),
+        }
+        self.retire(&mut events);
+        events
+    }
+
+    /// Gives waiting requests a sequence, as long as there is room.
+    fn admit(&mut self) {
+        while self.answers.len() < self.settings.sequences.max(1) {
+            let Some(Waiting { id, request, since }) = self.waiting.pop_front() else { return };
+            let place = self.place(&request.prompt);
+            self.answers.push(Answer::new(id, request, place, since));
+        }
+    }
+
+    /// A slot for a prompt, and how many of its tokens are there.
+    fn place(&mut self, prompt: &[u32]) -> (usize, usize) {
+        let common = |slot: usize| self.model.tokens(slot).iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let best = self.kept.iter().enumerate().map(|(i, slot)| (common(*slot), i)).max();
+        let full = self.answers.len() + self.kept.len() >= self.settings.sequences.max(self.settings.keep);
+        // Where there is room, a sequence of which most would be lost is left to a later prompt.
+        let worth = |(common, i): &(usize, usize)| *common > 0 && 2 * common >= self.model.tokens(self.kept[*i]).len();
+        match best.filter(|best| full || worth(best)) {
+            Some((common, i)) => {
+                let (slot, cached) = (self.kept.remove(i), common.min(prompt.len() - 1));
+                self.model.truncate(slot, cached);
+                (slot, cached)
+            }
+            None => (self.model.open(), 0),
+        }
+    }
+
+    /// Decides which tokens each sequence is fed; where sequences have passes of their own, prompts are cut as they are alone.
+    fn plan(&mut self, apart: bool) {
+        let decoding = self.answers.iter().any(Answer::is_decoding);
+        let mut room = if decoding && !apart { self.settings.chunk.max(1) } else { crate::cpu::PIECE };
+        for answer in &mut self.answers {
+            let prompt = !answer.is_decoding();
+            let fed = answer.plan(room);
+            if prompt {
+                room = if apart { 0 } else { room - fed };
+            }
+        }
+    }
+
+    /// Feeds some answers what was planned.
+    fn pass(&mut self, which: std::ops::Range<usize>, events: &mut Vec<Event>) {
+        let answers = &mut self.answers[which];
+        let pieces: Vec<Piece> = answers.iter().filter_map(Answer::piece).collect();
+        let rows: usize = pieces.iter().map(Piece::rows).sum();
+        let largest = match (&pieces[..], rows) {
+            ([], _) => return,
+            ([piece], 1) => answers.iter().find(|a| a.slot == piece.slot).and_then(Answer::wanted),
+            _ => None,
+        };
+        match self.model.pass(&pieces, largest) {
+            Ok(logits) => {
+                let width = logits.len() / rows.max(1);
+                let mut logits = logits.chunks_exact(width.max(1));
+                for answer in answers.iter_mut().filter(|answer| answer.piece().is_some()) {
+                    answer.take(&mut logits, &self.tokenizer, events);
+                }
+            }
+            Err(error) => answers.iter_mut().for_each(|answer| answer.fail(error.clone())),
+        }
+    }
+
+    /// Cuts sequences to what is right of them, and ends answers that are complete.
+    fn retire(&mut self, events: &mut Vec<Event>) {
+        let mut i = 0;
+        while let Some(answer) = self.answers.get(i) {
+            self.model.truncate(answer.slot, answer.held);
+            if !answer.is_complete() {
+                i += 1;
+                continue;
+            }
+            let answer = self.answers.remove(i);
+            self.keep(answer.slot);
+            events.push(Event::End { id: answer.id, outcome: answer.outcome() });
+        }
+    }
+
+    /// Whether sequences share passes.
+    fn is_joint(&mut self) -> bool {
+        // Where asking fails, the pass will tell why.
+        self.settings.passes == Passes::Together || self.is_exact().unwrap_or(true)
+    }
+
+    /// Whether passes of several tokens give the bits of passes of one.
+    ///
+    /// # Errors
+    /// When the model cannot continue a text.
+    pub fn is_exact(&mut self) -> Result<bool, Error> {
+        if let Some(exact) = self.exact {
+            return Ok(exact);
+        }
+        let (together, single) = (self.model.open(), self.model.open());
+        let exact = self.probe(together, single);
+        self.model.close(together);
+        self.model.close(single);
+        self.exact = exact.as_ref().ok().copied();
+        exact
+    }
+
+    /// Compares a pass of many tokens with passes of one at its begin and its end.
+    fn probe(&mut self, together: usize, single: usize) -> Result<bool, Error> {
+        let (count, vocabulary) = (PROBE.min(self.model.context()), self.model.vocabulary());
+        let tokens: Vec<u32> = (0..count).map(|i| (i * 7 % vocabulary) as u32).collect();
+        let piece = |slot, tokens, logits| [Piece { slot, tokens, logits }];
+        let many = self.model.pass(&piece(together, &tokens, Logits::All), None)?.to_vec();
+        let rows: Vec<&[f32]> = many.chunks_exact(many.len() / count).collect();
+        let mut exact = true;
+        for i in 0..count {
+            let one = std::slice::from_ref(&tokens[i]);
+            if i < 2 || i + 1 == count {
+                let alone = self.model.pass(&piece(single, one, Logits::All), None)?;
+                exact &= alone.iter().zip(rows[i]).all(|(a, b)| a.to_bits() == b.to_bits());
+            } else if i == 2 {
+                self.model.pass(&piece(single, &tokens[2..count - 1], Logits::None), None)?;
+            }
+        }
+        Ok(exact)
+    }
+}
