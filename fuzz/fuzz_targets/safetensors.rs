@@ -1,7 +1,7 @@
 //! Safetensors files: the header and every tensor.
 #![no_main]
 
-use lowbit_kernels::Bytes;
+use lowbit_kernels::{Bytes, Pool};
 use lowbit_model::container::Tensors;
 use std::path::Path;
 
@@ -13,5 +13,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let rows = tensors.entry(name).and_then(|entry| entry.shape.first().copied()).unwrap_or(1);
         let _ = (tensors.floats(name), tensors.bytes(name), tensors.row_floats(name, rows / 2..rows));
     }
-    let _ = tensors.verify();
+    let _ = tensors.verify(&Pool::new(1));
 });

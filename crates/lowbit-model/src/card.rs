@@ -77,8 +77,16 @@ impl Card {
     /// # Errors
     /// Names file and field; an unknown architecture lists the known ones.
     pub fn load(path: &Path) -> Result<(Card, Vec<String>), Error> {
-        let (map, notices) = read_map(path)?;
-        let card = Card::from_map(map).map_err(|e| Error { path: Some(path.into()), ..e })?;
+        Card::parse(path, &read_small(path, MAX_BYTES)?)
+    }
+
+    /// Reads the content of such a file; `path` is what errors name.
+    ///
+    /// # Errors
+    /// As [`Card::load`].
+    pub fn parse(path: &Path, text: &[u8]) -> Result<(Card, Vec<String>), Error> {
+        let (map, notices) = parse_map(path, text)?;
+        let card = Card::from_map(map).map_err(|e| e.in_file(path))?;
         Ok((card, notices))
     }
 
@@ -158,8 +166,11 @@ impl Card {
 /// # Errors
 /// When the file is not regular, too large, or holds something else.
 pub(crate) fn read_map(path: &Path) -> Result<(Map<String, Value>, Vec<String>), Error> {
-    let text = read_small(path, MAX_BYTES)?;
-    let mut map: Map<String, Value> = serde_json::from_slice(&quoted(&text))
+    parse_map(path, &read_small(path, MAX_BYTES)?)
+}
+
+fn parse_map(path: &Path, text: &[u8]) -> Result<(Map<String, Value>, Vec<String>), Error> {
+    let mut map: Map<String, Value> = serde_json::from_slice(&quoted(text))
         .map_err(|e| Error::input(path, format!("not a JSON object of a model: {e}")))?;
     let ignored = CODE_KEYS.iter().filter(|key| map.remove(**key).is_some());
     let notices = ignored.map(|key| format!("{}: `{key}` names code to load; ignored", path.display())).collect();

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use lowbit_kernels::Pool;
 use lowbit_model::checkpoint::{Options, quantize};
 use lowbit_model::container::Tensors;
 use lowbit_model::{Card, Checkpoint, Kind, Tokenizer, recipe};
@@ -242,7 +243,7 @@ fn truncated_and_damaged_data_is_found() {
     let out = packed(directory.path(), "int8");
     damage(&out, "model.layers.0.mlp.up_proj.weight.codes", 5, |b| b ^ 1);
     let weights = Tensors::open(&out.join("model.safetensors")).expect("the header is fine");
-    let error = weights.verify().expect_err("one bit");
+    let error = weights.verify(&Pool::new(1)).expect_err("one bit");
     assert!(error.to_string().contains("`model.layers.0.mlp.up_proj.weight.codes`: checksum"), "{error}");
     let path = out.join("model.safetensors");
     let file = std::fs::read(&path).expect("readable");

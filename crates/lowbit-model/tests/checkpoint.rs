@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use lowbit_kernels::{FORMATS, QuantizeOptions};
+use lowbit_kernels::{FORMATS, Pool, QuantizeOptions};
 use lowbit_model::checkpoint::{Options, WEIGHTS_FILE, ledger, quantize};
 use lowbit_model::container::{Dtype, Tensors, Writer};
 use lowbit_model::recipe::{self, RECIPES};
@@ -37,7 +37,7 @@ fn masters_come_back_bit_for_bit() {
             assert_eq!(&checkpoint.master(spec).expect("stored"), values, "{}", spec.name);
         }
         let weights = Tensors::open(&directory.path().join(WEIGHTS_FILE)).expect("valid");
-        assert!(weights.verify().expect("undamaged"));
+        assert!(weights.verify(&Pool::new(1)).expect("undamaged"));
         assert_eq!(weights.sha256().len(), 64);
         let from_file = Checkpoint::open(&directory.path().join(WEIGHTS_FILE)).expect("a file is accepted, too");
         assert_eq!(from_file.directory(), directory.path());
@@ -57,7 +57,7 @@ fn round_trip(recipe: &'static Recipe, config: &Config) {
     let packed = Checkpoint::open(&target).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
     assert_eq!(packed.recipe().body, recipe::find(packed.recipe().name).expect("listed").body);
     let weights = Tensors::open(&target.join(WEIGHTS_FILE)).expect("valid");
-    assert!(weights.verify().expect("undamaged"));
+    assert!(weights.verify(&Pool::new(1)).expect("undamaged"));
     assert_eq!(packed.tokenizer().expect("copied").vocab_size(), 258);
     let run = |model| CpuExec::new(cpu()).forward(&model, &batch()).expect("runs").to_vec();
     let stored = run(packed.model().expect("loads"));
@@ -162,7 +162,7 @@ fn the_safetensors_crate_reads_ours_and_we_read_its() {
     std::fs::write(&path, written).expect("written");
     let again = Tensors::open(&path).expect("valid");
     assert_eq!(again.names().len(), masters.len());
-    assert!(!again.verify().expect("nothing to compare"), "without checksums it is unverified");
+    assert!(!again.verify(&Pool::new(1)).expect("nothing to compare"), "without checksums it is unverified");
 }
 
 #[test]

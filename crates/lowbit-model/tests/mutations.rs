@@ -2,6 +2,7 @@
 
 mod common;
 
+use lowbit_kernels::Pool;
 use lowbit_model::checkpoint::TOKENIZER_FILE;
 use lowbit_model::container::Tensors;
 use lowbit_model::{Error, Tokenizer};
@@ -79,7 +80,7 @@ fn safetensors() {
         for name in tensors.names() {
             let _ = (tensors.floats(name), tensors.bytes(name).expect("it has data"));
         }
-        tensors.verify().map(|_| ())
+        tensors.verify(&Pool::new(1)).map(|_| ())
     };
     let (good, bad) = run(&directory.path().join("x.safetensors"), &[file], 4000, read);
     assert!(good > 100 && bad > 1000, "{good} read, {bad} refused");

@@ -6,6 +6,7 @@ use lowbit_base::escaped;
 use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, Tool};
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -159,6 +160,11 @@ pub fn quoted(word: &str) -> String {
         true => word.into(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
+}
+
+/// What is said of a model whose weights have no checksums.
+pub fn unverified(path: &Path) -> String {
+    format!("{}: unverified: the file holds no checksums", path.display())
 }
 
 /// Bytes in decimal units, three digits.

@@ -56,7 +56,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if is_at(&self.file, &self.path) {
+        // Once more where the first attempt fails.
+        if is_at(&self.file, &self.path) && std::fs::remove_file(&self.path).is_err() {
             let _ = std::fs::remove_file(&self.path);
         }
         let _ = self.file.unlock();

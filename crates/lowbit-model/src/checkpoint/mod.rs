@@ -108,7 +108,18 @@ impl Checkpoint {
     /// [`Kind::Input`](crate::Kind) naming file, tensor or field, value and remedy; [`Kind::Io`](crate::Kind) when a file
     /// cannot be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let origin = origin::open(path)?;
+        Self::of(origin::open(path)?)
+    }
+
+    /// Opens the files of a directory of the project's own layout that lie in memory; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn embedded(name: &str, files: &[(&str, &'static [u8])]) -> Result<Self, Error> {
+        Self::of(origin::embedded(Path::new(name), files)?)
+    }
+
+    fn of(origin: Box<dyn Origin>) -> Result<Self, Error> {
         let parent = origin.path().parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = parent.to_path_buf();
         let listing = Listing::new(&origin.card().config)?;
@@ -133,6 +144,15 @@ impl Checkpoint {
             let _ = self.pool.set(Arc::new(Pool::new(threads.count)));
         }
         Ok(self.pool.get().expect("just set"))
+    }
+
+    /// Compares the weights with the checksums that lie beside them: `false` when there are none, as in the files of other
+    /// programs.
+    ///
+    /// # Errors
+    /// Names the tensor whose data changed.
+    pub fn verify(&self) -> Result<bool, Error> {
+        self.origin.verify(self.pool()?)
     }
 
     /// The directory it lies in.

@@ -3,11 +3,12 @@
 use super::header::{Header, MAX_HEADER};
 use super::{Dtype, show};
 use crate::Error;
-use lowbit_kernels::Bytes;
+use lowbit_kernels::{Bytes, Pool};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One tensor of a file.
 #[derive(Clone, Debug)]
@@ -153,11 +154,12 @@ impl Tensors {
         hex(&self.bytes)
     }
 
-    /// Compares every tensor with the checksums [`Writer`](super::Writer) stored: `false` when the file has none.
+    /// Compares every tensor with the checksums [`Writer`](super::Writer) stored, on the threads of a pool: `false` when the
+    /// file has none.
     ///
     /// # Errors
-    /// Names the tensor whose data changed.
-    pub fn verify(&self) -> Result<bool, Error> {
+    /// Names the first tensor whose data changed.
+    pub fn verify(&self, pool: &Pool) -> Result<bool, Error> {
         let Some(sums) = self.metadata.get(super::write::CHECKSUMS) else {
             return Ok(false);
         };
@@ -166,13 +168,22 @@ impl Tensors {
             let text = format!("metadata `{}` has {} sums", super::write::CHECKSUMS, sums.len());
             return Err(Error::input(&self.path, format!("{text} for {} tensors", self.order.len())));
         }
-        for (name, sum) in self.order.iter().zip(sums) {
-            if hex(&self.bytes[self.entries[name].range.clone()]) != sum {
-                let text = format!("tensor `{}`: checksum differs, its data is damaged", show(name));
-                return Err(Error::input(&self.path, format!("{text}; fetch or write the file again")));
+        let first = AtomicUsize::new(usize::MAX);
+        pool.run(sums.len(), &|i| {
+            let data = self.bytes(&self.order[i]).expect("one of the file");
+            if hex(&data) != sums[i] {
+                first.fetch_min(i, Ordering::Relaxed);
+            }
+            // What is needed is read again; large files need not be in memory as a whole.
+            data.release();
+        });
+        match self.order.get(first.into_inner()) {
+            None => Ok(true),
+            Some(name) => {
+                let text = format!("tensor `{}`: its checksum differs, so its data is damaged", show(name));
+                Err(Error::input(&self.path, format!("{text}; fetch or write the file again")))
             }
         }
-        Ok(true)
     }
 }
 

@@ -49,6 +49,13 @@ pub trait Origin: Send + Sync {
     fn rows(&self, _spec: &ParamSpec, _rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
         Ok(None)
     }
+    /// Compares the weights with checksums that lie beside them: `false` when there are none.
+    ///
+    /// # Errors
+    /// Names the tensor whose data changed.
+    fn verify(&self, _pool: &Pool) -> Result<bool, Error> {
+        Ok(false)
+    }
     /// Gives up the memory of a parameter's data in a mapped file, after it was read in another form.
     fn release(&self, _spec: &ParamSpec) {}
     /// The tokenizer beside the weights or among them.
@@ -93,6 +100,14 @@ pub fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     }
     let layout = ORIGINS.iter().find(|layout| (layout.has)(path)).expect("the last layout takes every path");
     (layout.open)(path)
+}
+
+/// Opens the files of the project's own layout that lie in memory; `name` is what errors call their directory.
+///
+/// # Errors
+/// As [`open`].
+pub fn embedded(name: &Path, files: &[(&str, &'static [u8])]) -> Result<Box<dyn Origin>, Error> {
+    own::embedded(name, files)
 }
 
 /// Sees that a configuration does not contradict itself; `path` is its file.

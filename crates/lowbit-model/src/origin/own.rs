@@ -21,6 +21,8 @@ struct Own {
     recipe: &'static Recipe,
     formats: BTreeMap<String, Stored>,
     notices: Vec<String>,
+    /// The file of the tokenizer, where it lies in memory.
+    tokenizer: Option<&'static [u8]>,
 }
 
 /// Opens a directory, or the weights file inside one.
@@ -28,23 +30,45 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
     let (directory, weights) = locate(path)?;
     lowbit_base::file::settle(&directory);
     let tensors = Tensors::open(&weights)?;
-    let config_path = directory.join(CONFIG_FILE);
-    let (card, notices) = Card::load(&config_path)?;
-    super::validate(&card.config, &config_path)?;
-    let at = |text: String| Error::input(&weights, text);
-    let metadata = tensors.metadata();
-    if let Some(version) = metadata.get(VERSION_KEY).filter(|v| *v != VERSION) {
-        let text = format!("metadata `{VERSION_KEY}` is `{}`; this program reads {VERSION}", show(version));
-        return Err(at(text));
+    let card = Card::load(&directory.join(CONFIG_FILE))?;
+    Ok(Box::new(Own::new(directory, tensors, card, None)?))
+}
+
+/// Opens the files of a directory that lie in memory; `name` is what errors call it.
+pub(super) fn embedded(name: &Path, files: &[(&str, &'static [u8])]) -> Result<Box<dyn Origin>, Error> {
+    let file = |wanted: &str| {
+        let found = files.iter().find(|(name, _)| *name == wanted).map(|(_, bytes)| *bytes);
+        found.ok_or_else(|| Error::input(name, format!("holds no {wanted}")))
+    };
+    let tensors = Tensors::parse(&name.join(WEIGHTS_FILE), Bytes::new(file(WEIGHTS_FILE)?))?;
+    let card = Card::parse(&name.join(CONFIG_FILE), file(CONFIG_FILE)?)?;
+    Ok(Box::new(Own::new(name.into(), tensors, card, Some(file(TOKENIZER_FILE)?))?))
+}
+
+impl Own {
+    /// Checks configuration and metadata; `tokenizer` is its file, where that lies in memory.
+    fn new(
+        directory: PathBuf,
+        tensors: Tensors,
+        (card, notices): (Card, Vec<String>),
+        tokenizer: Option<&'static [u8]>,
+    ) -> Result<Self, Error> {
+        super::validate(&card.config, &directory.join(CONFIG_FILE))?;
+        let at = |text: String| Error::input(tensors.path(), text);
+        let metadata = tensors.metadata();
+        if let Some(version) = metadata.get(VERSION_KEY).filter(|v| *v != VERSION) {
+            let text = format!("metadata `{VERSION_KEY}` is `{}`; this program reads {VERSION}", show(version));
+            return Err(at(text));
+        }
+        let recipe = metadata.get(RECIPE_KEY).map_or("f32", |name| name.as_str());
+        let recipe = recipe::find(recipe).map_err(|e| at(format!("metadata `{RECIPE_KEY}`: {e}")))?;
+        let formats = metadata.get(FORMATS_KEY).map_or(Ok(BTreeMap::new()), |json| serde_json::from_str(json));
+        let formats: BTreeMap<String, Stored> = formats.map_err(|e| at(format!("metadata `{FORMATS_KEY}`: {e}")))?;
+        // Masters are the network they were trained to become.
+        let trained_for = card.trained_for.as_deref().filter(|_| formats.is_empty());
+        let recipe = trained_for.map_or(Ok(recipe), recipe::find)?;
+        Ok(Own { directory, tensors, card, recipe, formats, notices, tokenizer })
     }
-    let recipe = metadata.get(RECIPE_KEY).map_or("f32", |name| name.as_str());
-    let recipe = recipe::find(recipe).map_err(|e| at(format!("metadata `{RECIPE_KEY}`: {e}")))?;
-    let formats = metadata.get(FORMATS_KEY).map_or(Ok(BTreeMap::new()), |json| serde_json::from_str(json));
-    let formats: BTreeMap<String, Stored> = formats.map_err(|e| at(format!("metadata `{FORMATS_KEY}`: {e}")))?;
-    // Masters are the network they were trained to become.
-    let trained_for = card.trained_for.as_deref().filter(|_| formats.is_empty());
-    let recipe = trained_for.map_or(Ok(recipe), recipe::find)?;
-    Ok(Box::new(Own { directory, tensors, card, recipe, formats, notices }))
 }
 
 impl Origin for Own {
@@ -69,6 +93,7 @@ impl Origin for Own {
                 Some(stored) => {
                     self.check_shape(spec, &[stored.rows, stored.cols])?;
                     let format = stored.format().map_err(|e| at(format!("tensor `{}`: {e}", spec.name)))?;
+                    self.check_format(spec, format)?;
                     let parts = format.parts(stored.rows, stored.cols, &[]);
                     expected.extend(parts.iter().map(|part| part_name(&spec.name, part.name)));
                 }
@@ -110,7 +135,14 @@ impl Origin for Own {
         self.formats.get(&spec.name).map(|stored| self.unpack(&spec.name, stored)).transpose()
     }
 
+    fn verify(&self, pool: &Pool) -> Result<bool, Error> {
+        self.tensors.verify(pool)
+    }
+
     fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        if let Some(file) = self.tokenizer {
+            return Tokenizer::read(&self.directory.join(TOKENIZER_FILE), file);
+        }
         Tokenizer::load(&Tokenizer::find(&self.directory).unwrap_or_else(|| self.directory.join(TOKENIZER_FILE)))
     }
 
@@ -131,6 +163,17 @@ impl Own {
         });
         let bytes = bytes.collect::<Result<_, _>>()?;
         Packed::from_parts(format, stored.rows, stored.cols, bytes).map_err(|e| at(e.to_string()))
+    }
+
+    /// Sees that a matrix is stored as the recipe says, which also tells how activations are treated.
+    fn check_format(&self, spec: &ParamSpec, format: &'static dyn Format) -> Result<(), Error> {
+        let expected = self.recipe.format(spec.role)?.map_or("f32", |format| format.name());
+        if format.name() == expected {
+            return Ok(());
+        }
+        let (name, recipe) = (&spec.name, self.recipe.name);
+        let text = format!("tensor `{name}` is stored as {}, but its recipe {recipe} says {expected}", format.name());
+        Err(Error::input(self.path(), format!("metadata `{RECIPE_KEY}`: {text}; write the model again")))
     }
 
     fn check_shape(&self, spec: &ParamSpec, shape: &[usize]) -> Result<(), Error> {

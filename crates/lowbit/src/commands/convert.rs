@@ -67,7 +67,7 @@ impl Convert {
                 "--table is for GGUF files; in a directory the recipe tells the type of the table",
             ));
         }
-        let model = model::open(path, self.recipe.get()?, &cpu)?;
+        let model = model::open_verified(path, self.recipe.get()?, &cpu)?;
         let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
         if same(path, out) {
             return Err(Failure::usage(format!("{}: the output would replace the input", out.display())));

@@ -56,7 +56,7 @@ impl Eval {
         let (path, recipe) = (self.model.path()?, self.recipe.get()?);
         let (name, cpu) = (model::name_of(path), machine.cpu()?);
         let language = self.task.as_deref().map(language::find).transpose()?.flatten();
-        let checkpoint = model::open(path, recipe, &cpu)?;
+        let checkpoint = model::open_verified(path, recipe, &cpu)?;
         machine.signals.defer();
         let records = match (&self.task, &language) {
             (Some(task), None) => vec![self.classify(&name, task, &checkpoint, &cpu)?],

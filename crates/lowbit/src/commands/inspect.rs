@@ -34,7 +34,7 @@ pub struct Inspect {
 impl Inspect {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let checkpoint = model::open(self.model.path()?, self.recipe.get()?, &machine.cpu()?)?;
+        let checkpoint = model::open_verified(self.model.path()?, self.recipe.get()?, &machine.cpu()?)?;
         let rows = ledger(&checkpoint)?;
         let card = checkpoint.card();
         let listing = checkpoint.listing();

@@ -44,7 +44,7 @@ impl Quantize {
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
         let (path, cpu) = (self.model.path()?, machine.cpu()?);
-        let masters = model::open(path, None, &cpu)?;
+        let masters = model::open_verified(path, None, &cpu)?;
         let recipe = recipe.map_or_else(|| trained_for(&masters), Ok)?;
         output::notes(masters.departure(recipe)?);
         let options = match &self.calibrate {

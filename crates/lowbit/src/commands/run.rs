@@ -106,6 +106,9 @@ pub struct Run {
     /// Keep the processed prompt in this file, for the next run.
     #[arg(long)]
     prompt_cache: Option<PathBuf>,
+    /// Compare the weights with their checksums first.
+    #[arg(long)]
+    verify: bool,
     /// How keys and values are stored.
     #[arg(long, default_value = "f16", value_parser = CacheKind::ALL.map(|(name, _)| name))]
     #[arg(aliases = ["cache-type", "cache-type-k", "cache-type-v"], action = clap::ArgAction::Append)]
@@ -137,18 +140,14 @@ impl Run {
         if machine.json && (prompt.is_none() || self.interactive) {
             return Err(Failure::usage("--json is for one answer; give --prompt, --file or a pipe"));
         }
-        let path = match self.model.get() {
-            Some(path) => path.to_path_buf(),
-            None => {
-                output::note("the model inside this program only continues film reviews; name another: lowbit run MODEL");
-                run::default_model()?
-            }
-        };
+        if self.model.get().is_none() {
+            output::note("the model inside this program only continues film reviews; name another: lowbit run MODEL");
+        }
         let system = match &self.system_file {
             Some(file) => Some(run::prompt::read(file)?),
             None => self.system.take(),
         };
-        let mut speaker = Speaker::load(&path, self.settings()?, cpu.clone())?;
+        let mut speaker = Speaker::load(self.model.get(), self.settings()?, cpu.clone())?;
         for notice in &speaker.notices {
             output::note(notice);
         }
@@ -255,6 +254,7 @@ impl Run {
                 .map_or_else(CacheKind::default, |(_, kind)| kind),
             chat: !self.no_chat,
             parse_special: self.parse_special,
+            verify: self.verify,
             prompt_cache: self.prompt_cache.clone(),
         })
     }

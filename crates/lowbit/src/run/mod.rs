@@ -12,6 +12,5 @@ mod statistics;
 
 pub use chat::Chat;
 pub use screen::Screen;
-pub use shipped::default_model;
 pub use speaker::{Answer, Settings, Speaker};
 pub use statistics::{Total, line, measures};

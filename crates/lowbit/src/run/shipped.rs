@@ -1,10 +1,9 @@
-//! The model inside the program, for `lowbit run` without a model.
+//! The model inside the program, for `lowbit run` without a model. It runs from memory: nothing is unpacked.
 
-use super::lines::directory;
-use crate::failure::Failure;
-use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use lowbit_model::{Checkpoint, Error};
 
+/// Its name in messages and records.
+pub const NAME: &str = "lowbit";
 /// Name and content of each file of the model.
 const FILES: &[(&str, &[u8])] = &[
     ("config.json", include_bytes!("../../models/default/config.json")),
@@ -12,54 +11,23 @@ const FILES: &[(&str, &[u8])] = &[
     ("tokenizer.json", include_bytes!("../../models/default/tokenizer.json")),
 ];
 
-/// The directory of the model that this program carries; its files are unpacked when first asked for.
+/// Opens the model.
 ///
 /// # Errors
-/// When it carries none, or the files cannot be written.
-pub fn default_model() -> Result<PathBuf, Failure> {
-    if FILES.is_empty() {
-        return Err(Failure::usage("no model is shipped with this program; name one: lowbit run MODEL"));
-    }
-    let cache = directory("XDG_CACHE_HOME").or_else(|| Some(directory("HOME")?.join(".cache")));
-    let cache = cache.or_else(|| directory("LOCALAPPDATA")).unwrap_or_else(std::env::temp_dir);
-    unpack(FILES, &cache.join("lowbit"))
-}
-
-/// Writes files into a directory of `cache` named after their content; files that are there already stay.
-fn unpack(files: &[(&str, &[u8])], cache: &Path) -> Result<PathBuf, Failure> {
-    let mut hash = Sha256::new();
-    for (name, bytes) in files {
-        hash.update(name.as_bytes());
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    }
-    let hash = lowbit_base::hex(&hash.finalize()[..8]);
-    let directory = cache.join(format!("default-{hash}"));
-    std::fs::create_dir_all(&directory).map_err(|e| Failure::io(&directory, &e))?;
-    for (name, bytes) in files {
-        let path = directory.join(name);
-        if std::fs::read(&path).is_ok_and(|found| found == *bytes) {
-            continue;
-        }
-        lowbit_base::file::replace(&path, bytes)?;
-    }
-    Ok(directory)
+/// When the program's own files are damaged.
+pub fn open() -> Result<Checkpoint, Error> {
+    Checkpoint::embedded("the model inside this program", FILES)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::unpack;
+    use lowbit_kernels::Cpu;
 
     #[test]
-    fn files_are_unpacked_once_and_repaired() {
-        let cache = tempfile::tempdir().expect("a directory");
-        let files: &[(&str, &[u8])] = &[("a", b"one"), ("b", b"two")];
-        let directory = unpack(files, cache.path()).expect("unpacked");
-        let written = |name: &str| std::fs::metadata(directory.join(name)).and_then(|m| m.modified()).expect("a file");
-        let before = written("a");
-        std::fs::write(directory.join("b"), "tw").expect("damaged");
-        assert_eq!(unpack(files, cache.path()).expect("unpacked again"), directory);
-        assert_eq!((written("a"), std::fs::read(directory.join("b")).expect("read")), (before, b"two".to_vec()));
-        assert_ne!(unpack(&files[..1], cache.path()).expect("another model"), directory);
+    fn the_model_inside_the_program_is_whole() {
+        let checkpoint = super::open().expect("valid").on(&Cpu::new(None, Some(1)).expect("a CPU"));
+        assert!(checkpoint.verify().expect("undamaged"), "it holds checksums");
+        checkpoint.tokenizer().expect("there");
+        checkpoint.model().expect("built");
     }
 }

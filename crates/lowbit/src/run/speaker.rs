@@ -1,8 +1,9 @@
 //! A model that answers.
 
+use super::shipped;
 use crate::failure::Failure;
 use crate::memory::Need;
-use crate::output;
+use crate::output::{self, unverified};
 use lowbit_base::Stop;
 use lowbit_eval::meter::{EnergyMeter, Rapl};
 use lowbit_kernels::Cpu;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub chat: bool,
     /// Whether names of control tokens in a text that is continued are these tokens.
     pub parse_special: bool,
+    /// Whether the weights are compared with their checksums first.
+    pub verify: bool,
     /// Where the processed prompt is kept between runs.
     pub prompt_cache: Option<PathBuf>,
 }
@@ -76,13 +79,15 @@ pub struct Speaker {
 }
 
 impl Speaker {
-    /// Loads a model.
+    /// Loads a model, without a path the one inside this program.
     ///
     /// # Errors
     /// When it is malformed, no language model, its template is wrong, or the context is longer than it was trained for.
-    pub fn load(path: &Path, settings: Settings, cpu: Cpu) -> Result<Self, Failure> {
+    pub fn load(path: Option<&Path>, settings: Settings, cpu: Cpu) -> Result<Self, Failure> {
         let start = Instant::now();
-        let checkpoint = Checkpoint::open(path)?.on(&cpu).under(settings.recipe);
+        let checkpoint = path.map_or_else(shipped::open, Checkpoint::open)?.on(&cpu).under(settings.recipe);
+        let path = path.unwrap_or(Path::new(shipped::NAME));
+        let unverified = (settings.verify && !checkpoint.verify()?).then(|| unverified(path));
         let card = checkpoint.card();
         if card.config.classes().is_some() {
             return Err(Failure::input(path, "is a classifier; `lowbit run` needs a language model"));
@@ -129,7 +134,13 @@ impl Speaker {
             recipe,
             params: checkpoint.listing().count(),
             load_seconds: start.elapsed().as_secs_f64(),
-            notices: [checkpoint.notices(), tokenizer.notices(), checkpoint.departure(recipe)?.as_slice()].concat(),
+            notices: [
+                checkpoint.notices(),
+                tokenizer.notices(),
+                checkpoint.departure(recipe)?.as_slice(),
+                unverified.as_slice(),
+            ]
+            .concat(),
             tokenizer,
             settings,
         })
