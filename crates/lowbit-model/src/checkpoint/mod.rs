@@ -351,3 +351,23 @@ impl Source<Param> for Quantizing<'_> {
 pub(crate) fn part_name(matrix: &str, part: &str) -> String {
     format!("{matrix}.{part}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Stored;
+
+    #[test]
+    fn layouts_are_told_where_they_are_not_the_first() {
+        let read = |text: &str| serde_json::from_str::<Stored>(text).expect("an object");
+        let first = read(r#"{"format": "int4", "rows": 2, "cols": 3}"#);
+        assert_eq!((first.layout, first.format().expect("known").name()), (1, "int4"));
+        assert!(!serde_json::to_string(&first).expect("plain data").contains("layout"));
+        let later = read(r#"{"format": "int4", "rows": 2, "cols": 3, "layout": 2}"#);
+        let refused = later.format().expect_err("unknown");
+        assert!(
+            refused.starts_with("layout 2 of format `int4` is not known, this program has 1; quantize"),
+            "{refused}"
+        );
+        assert!(serde_json::to_string(&later).expect("plain data").contains("\"layout\":2"));
+    }
+}
