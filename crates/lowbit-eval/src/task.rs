@@ -350,8 +350,8 @@ impl Task {
     }
 
     fn table(&self, dir: &Path, layout: &Layout, path: &Path) -> Table {
-        let labels = layout.label_paths.iter().map(|path| dir.join(path));
-        let labels = labels.clone().find(|path| path.exists()).or_else(|| labels.last());
+        let mut labels = layout.label_paths.iter().map(|path| dir.join(path));
+        let labels = labels.clone().find(|path| path.exists()).or_else(|| labels.next_back());
         let (input, columns) = match () {
             () if labels.is_some() => (Input::Image, Vec::new()),
             () if layout.features.is_empty() => (Input::Text, layout.text.clone()),

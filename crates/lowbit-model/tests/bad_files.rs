@@ -311,6 +311,6 @@ fn entries_of_a_tokenizer_beyond_the_table_fail_when_they_are_used() {
     let model = checkpoint.model().expect("valid");
     let mut run = |ids: &[u32]| exec.forward(&model, &lowbit_model::exec::Batch::new([ids]));
     run(&tokenizer.encode("xyz", 10).expect("encodes")).expect("all within the table");
-    let error = run(&[259]).err().expect("beyond the table").to_string();
+    let error = run(&[259]).expect_err("beyond the table").to_string();
     assert!(error.contains("token 259 is outside the table of 258 entries"), "{error}");
 }

@@ -114,7 +114,8 @@ fn keys_count() {
 #[test]
 fn prefixes_are_those_of_the_body() {
     let want = expected().floats("yarn").unwrap();
-    let renamings: [(&str, fn(&str) -> String); 5] = [
+    type Renaming = (&'static str, fn(&str) -> String);
+    let renamings: [Renaming; 5] = [
         ("none", |name| name.trim_start_matches("model.").into()),
         ("language model", |name| format!("language_model.{name}")),
         ("text model", |name| match name.strip_prefix("model.") {

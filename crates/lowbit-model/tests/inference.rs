@@ -175,7 +175,7 @@ fn the_listing_counts_what_is_there() {
 fn bad_requests_are_one_clear_line() {
     let decoder_model = Arc::new(model(&configs()[0], "f32"));
     let mut exec = CpuExec::new(cpu());
-    let mut fails = |batch: &Batch| exec.forward(&decoder_model, batch).err().expect("refused").to_string();
+    let mut fails = |batch: &Batch| exec.forward(&decoder_model, batch).expect_err("refused").to_string();
     assert!(fails(&Batch::new([&[1, 258][..]])).contains("token 258 is outside the table of 258 entries"));
     assert!(fails(&Batch::new([&[1][..], &[]])).contains("none may be empty"));
     assert!(fails(&Batch::default()).contains("at least one sequence"));

@@ -50,7 +50,7 @@ impl Windows {
         &self.tokens
     }
 
-    /// Mean bits that a network needs per token of at most [`WATCHED`] windows, spread evenly over the stream.
+    /// Mean bits that a network needs per token of at most `WATCHED` windows, spread evenly over the stream.
     pub fn bits(&self, network: &mut Network) -> f64 {
         let count = self.len().min(WATCHED);
         let rows: Vec<usize> = (0..count).map(|i| i * self.len() / count).collect();

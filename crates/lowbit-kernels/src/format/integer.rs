@@ -153,7 +153,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
             // Counted over all panels, without factors.
             let index = |at: usize| panel * halves.len() + at;
             let value = |at: usize| f16::from_le_bytes(halves[at]);
-            let is_scale = |at: usize| at / LANES % vectors == 0;
+            let is_scale = |at: usize| (at / LANES).is_multiple_of(vectors);
             if let Some(at) = super::first(halves, |half| u16::from_le_bytes(half) & 0x7c00 == 0x7c00) {
                 let (what, at, value) = (if is_scale(at) { "scale" } else { "offset" }, index(at), value(at));
                 return Err(Error::Corrupt(format!("{name}: {what} {at} is {value}, not a finite number")));

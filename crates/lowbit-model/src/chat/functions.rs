@@ -30,7 +30,7 @@ pub(super) fn add(env: &mut Environment<'_>, shades: &Arc<Shades>, clock: Clock)
         bounded(format.len().saturating_mul(25))?;
         Ok(clock.written(format))
     });
-    env.add_function("cycler", |items: Rest<Value>| Cycler::new(items.0));
+    env.add_function("cycler", |items: Rest<Value>| Cycler::over(items.0));
     env.add_function("joiner", |joiner: Option<Value>, named: Kwargs| -> Result<Value> {
         let joiner = argument(joiner.as_slice(), &named, 0, "sep")?.unwrap_or_else(|| ", ".into());
         named.assert_all_used()?;
@@ -477,7 +477,7 @@ struct Cycler {
 }
 
 impl Cycler {
-    fn new(items: Vec<Value>) -> Result<Value> {
+    fn over(items: Vec<Value>) -> Result<Value> {
         match items.is_empty() {
             true => Err(refuse("at least one item has to be provided")),
             false => Ok(Value::from_object(Cycler { items, at: AtomicUsize::new(0) })),

@@ -128,13 +128,10 @@ pub(super) fn float(number: f64) -> String {
 pub(super) fn json(value: &Value, options: &Kwargs, shades: &Shades) -> Result<String> {
     let indent: Option<Value> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;
-    let indent = match indent.filter(|indent| !indent.is_none()) {
-        None => None,
-        Some(indent) => Some(match indent.as_str() {
-            Some(text) => text.chars().take(16).collect(),
-            None => " ".repeat(indent.as_usize().unwrap_or(0).min(16)),
-        }),
-    };
+    let indent = indent.filter(|indent| !indent.is_none()).map(|indent| match indent.as_str() {
+        Some(text) => text.chars().take(16).collect(),
+        None => " ".repeat(indent.as_usize().unwrap_or(0).min(16)),
+    });
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
         Some(_) => return Err(refuse("tojson: `separators` is not a pair of texts")),

@@ -22,7 +22,7 @@ pub fn iq4_xs(block: &[u8], out: &mut [f32]) {
     let (scale, upper) = (half(block), u16::from_le_bytes([block[2], block[3]]));
     for (j, (bytes, out)) in block[8..].chunks_exact(16).zip(out.chunks_exact_mut(32)).enumerate() {
         let low = block[4 + j / 2] >> (j % 2 * 4) & 15;
-        let s = scale * f32::from((low | (upper >> (2 * j) & 3) as u8 * 16) as i8 - 32);
+        let s = scale * f32::from((low | ((upper >> (2 * j) & 3) as u8 * 16)) as i8 - 32);
         nibbles(bytes, out, |_, code| s * pick(&NON_LINEAR, code));
     }
 }
