@@ -17,7 +17,7 @@ impl Threads {
     /// Most threads of a pool.
     pub const MOST: usize = 1024;
 
-    /// As many as asked for; else as `LOWBIT_THREADS` says; else the physical cores, but no more than the affinity mask and
+    /// As many as asked for; else as `LOWBIT_THREADS` says (not when empty or -1); else the physical cores, but no more than the affinity mask and
     /// the CPU quota of this process allow.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl Threads {
         if let Some(count) = asked {
             return given("number of threads", &count.to_string(), "asked for");
         }
-        if let Some(text) = std::env::var_os("LOWBIT_THREADS").filter(|text| !text.is_empty()) {
+        if let Some(text) = std::env::var_os("LOWBIT_THREADS").filter(|text| !text.is_empty() && text != "-1") {
             return given("LOWBIT_THREADS", &text.to_string_lossy(), "LOWBIT_THREADS");
         }
         let available = std::thread::available_parallelism().map_or(1, |n| n.get());

@@ -244,7 +244,7 @@ fn truncated_and_damaged_data_is_found() {
     damage(&out, "model.layers.0.mlp.up_proj.weight.codes", 5, |b| b ^ 1);
     let weights = Tensors::open(&out.join("model.safetensors")).expect("the header is fine");
     let error = weights.verify(&Pool::new(1)).expect_err("one bit");
-    assert!(error.to_string().contains("`model.layers.0.mlp.up_proj.weight.codes`: checksum"), "{error}");
+    assert!(error.to_string().contains("`model.layers.0.mlp.up_proj.weight.codes`: its checksum differs"), "{error}");
     let path = out.join("model.safetensors");
     let file = std::fs::read(&path).expect("readable");
     std::fs::write(&path, &file[..file.len() - 1]).expect("written");

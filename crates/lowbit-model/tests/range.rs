@@ -51,13 +51,13 @@ fn outliers() -> lowbit_kernels::QuantizeOptions {
 #[test]
 fn the_size_of_weights_changes_nothing() {
     let (_plain, base) = opened(1.0);
-    for factor in [1e6, 3e6, 1e-7, 2f32.powi(-40)] {
+    for factor in [1e6, 1e-7, 2f32.powi(21), 2f32.powi(-40)] {
         let (_scaled, changed) = opened(factor);
         for recipe in RECIPES {
             for (name, kind) in CacheKind::ALL {
                 let [wanted, found] = [&base, &changed].map(|checkpoint| logits(checkpoint, recipe, kind));
-                // What is no power of two rounds otherwise: that moves a few codes.
-                let most = if factor.to_bits() << 9 == 0 { 1e-5 } else { 0.05 };
+                // What is no power of two rounds otherwise: that moves a few codes, where lost range leaves nothing.
+                let most = if factor.to_bits() << 9 == 0 { 1e-5 } else { 0.25 };
                 let off = distance(&wanted, &found);
                 assert!(off <= most, "{} with {name} keys and values, x {factor:e}: {off}", recipe.name);
             }

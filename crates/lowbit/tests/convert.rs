@@ -88,13 +88,19 @@ fn a_file_that_ends_early_leaves_no_output() {
     refused(at, &["convert", "cut.gguf", "out.gguf", "--type", "f32"], 3, &["cut.gguf", "truncated"]);
     refused(at, &["convert", "model", "out.gguf", "--type", "f32"], 3, &["model.safetensors", "truncated"]);
     refused(at, &["quantize", "model", "--recipe", "int8", "--out", "out"], 3, &["model.safetensors", "truncated"]);
-    // A value that is found only when it is read.
+    // A value that is found only when it is read: in a file with checksums, and in one without.
     let mut bytes = bytes;
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(&weights, bytes).unwrap();
-    refused(at, &["quantize", "model", "--recipe", "int8", "--out", "out"], 3, &["model.safetensors", "NaN"]);
-    refused(at, &["convert", "model", "out.gguf", "--type", "f32"], 3, &["model.safetensors", "NaN"]);
+    refused(at, &["quantize", "model", "--recipe", "int8", "--out", "out"], 3, &["model.safetensors", "checksum"]);
+    refused(at, &["convert", "model", "out.gguf", "--type", "f32"], 3, &["model.safetensors", "checksum"]);
+    let mut gguf = gguf;
+    let inside = gguf.len() - 36;
+    gguf[inside..inside + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(at.join("nan.gguf"), gguf).unwrap();
+    refused(at, &["quantize", "nan.gguf", "--recipe", "int8", "--out", "out"], 3, &["nan.gguf", "NaN"]);
+    refused(at, &["convert", "nan.gguf", "out.gguf", "--type", "f32"], 3, &["nan.gguf", "NaN"]);
     let found: Vec<_> = std::fs::read_dir(at.join("out")).map_or(Vec::new(), |found| found.collect());
     assert!(found.is_empty() && !at.join("out.gguf").exists(), "{found:?}");
 }

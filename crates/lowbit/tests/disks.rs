@@ -220,7 +220,8 @@ fn attempt(
         assert!(matches!(output.status.code(), Some(0 | 5)), "{told}");
         let wrote = writer.wrote(at);
         assert!(wrote == *old || wrote == *new, "{told}: {:?}", wrote.keys());
-        assert!(!output.status.success() || wrote == *new, "{told}");
+        // A chat goes on after a file that could not be written, and says so.
+        assert!(!output.status.success() || wrote == *new || told.contains("\nerror: "), "{told}");
     }
     assert_eq!(leftovers(at), Vec::<PathBuf>::new(), "{told}");
     true

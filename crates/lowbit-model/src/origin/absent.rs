@@ -25,7 +25,9 @@ const OTHERS: &[(&str, &str)] = &[
 
 /// Why a path is refused behind which there is nothing: a link whose target is missing is told apart.
 pub(crate) fn dangling(path: &Path) -> Option<Error> {
-    let target = std::fs::read_link(path).ok().filter(|_| !path.exists())?;
+    // A link that leads back to itself is another failure (ELOOP).
+    let missing = std::fs::metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    let target = std::fs::read_link(path).ok().filter(|_| missing)?;
     let text = format!(
         "is a link to `{}`, which is missing: the download was interrupted or cleaned up",
         show(&target.to_string_lossy())
