@@ -33,11 +33,11 @@ pub struct Machine {
     pub signals: Signals,
 }
 
-/// A number of threads, of `--threads` or `LOWBIT_THREADS`; 0, written -1, for as many as there are by default.
+/// A number of threads, of `--threads` or `LOWBIT_THREADS`; 0, also written -1, for as many as there are by default.
 fn threads(text: &str) -> Result<usize, String> {
     let most = Threads::MOST;
     let found = match text {
-        "-1" => Some(0),
+        "0" | "-1" => Some(0),
         _ => text.parse().ok().filter(|n| (1..=most).contains(n)),
     };
     found.ok_or(format!("not a number from 1 to {most}, nor -1 (--threads, else the variable LOWBIT_THREADS)"))
