@@ -56,8 +56,10 @@ fn the_size_of_weights_changes_nothing() {
         for recipe in RECIPES {
             for (name, kind) in CacheKind::ALL {
                 let [wanted, found] = [&base, &changed].map(|checkpoint| logits(checkpoint, recipe, kind));
-                // What is no power of two rounds otherwise: that moves a few codes, where lost range leaves nothing.
-                let most = if factor.to_bits() << 9 == 0 { 1e-5 } else { 0.25 };
+                // What is no power of two rounds otherwise, and LLM.int8() has other outliers: that moves a few codes, where lost
+                // range leaves nothing.
+                let exact = factor.to_bits() << 9 == 0 && !recipe.keeps_outliers().expect("known");
+                let most = if exact { 1e-5 } else { 0.25 };
                 let off = distance(&wanted, &found);
                 assert!(off <= most, "{} with {name} keys and values, x {factor:e}: {off}", recipe.name);
             }
