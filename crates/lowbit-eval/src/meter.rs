@@ -15,19 +15,19 @@ pub fn latency<E>(warmup: usize, samples: usize, mut f: impl FnMut() -> Result<(
 }
 
 /// A piece of work that is compared with others by [`alternate`].
-pub type Contender<'a, E> = &'a mut dyn FnMut() -> Result<(), E>;
+pub type Workload<'a, E> = &'a mut dyn FnMut() -> Result<(), E>;
 
-/// Runs all contenders `rounds` times after one unmeasured round, forwards in even rounds and backwards in odd ones, so that
-/// drift of the machine meets all alike. Returns the seconds of each run, `[contender][round]`. The first error ends it.
-pub fn alternate<E>(contenders: &mut [Contender<'_, E>], rounds: usize) -> Result<Vec<Vec<f64>>, E> {
-    for contender in contenders.iter_mut() {
-        contender()?;
+/// Runs all workloads `rounds` times after one unmeasured round, forwards in even rounds and backwards in odd ones, so that
+/// drift of the machine meets all alike. Returns the seconds of each run, `[workload][round]`. The first error ends it.
+pub fn alternate<E>(workloads: &mut [Workload<'_, E>], rounds: usize) -> Result<Vec<Vec<f64>>, E> {
+    for workload in workloads.iter_mut() {
+        workload()?;
     }
-    let mut seconds = vec![Vec::with_capacity(rounds); contenders.len()]; // [contender, round]
+    let mut seconds = vec![Vec::with_capacity(rounds); workloads.len()]; // [workload, round]
     for round in 0..rounds {
-        for place in 0..contenders.len() {
-            let index = if round % 2 == 0 { place } else { contenders.len() - 1 - place };
-            seconds[index].push(timed(&mut contenders[index])?);
+        for place in 0..workloads.len() {
+            let index = if round % 2 == 0 { place } else { workloads.len() - 1 - place };
+            seconds[index].push(timed(&mut workloads[index])?);
         }
     }
     Ok(seconds)
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn contenders_alternate() {
+    fn workloads_alternate() {
         let order = RefCell::new(String::new());
         let run = |name: char| {
             order.borrow_mut().push(name);

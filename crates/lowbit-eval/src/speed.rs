@@ -13,19 +13,19 @@ use std::process::{Command, Stdio};
 
 /// Unmeasured rounds before latencies count.
 const WARM_ROUNDS: usize = 20;
-/// Timed single examples per contender.
+/// Timed single examples per variant.
 const LATENCY_ROUNDS: usize = 300;
-/// Timed batches per contender and batch size.
+/// Timed batches per variant and batch size.
 const THROUGHPUT_ROUNDS: usize = 24;
 /// Batch sizes of the throughput.
 const BATCHES: [usize; 2] = [8, 32];
-/// Fresh processes per contender.
+/// Fresh processes per variant.
 const PROBES: usize = 3;
 /// Examples a fresh process answers.
 const PROBE_ROWS: usize = 64;
 
 /// A classifier that is measured, and the record that gets the measures.
-pub struct Contender<'a> {
+pub struct TimedVariant<'a> {
     /// The model.
     pub checkpoint: &'a Checkpoint,
     /// Gets the measures.
@@ -38,31 +38,31 @@ pub struct Contender<'a> {
 ///
 /// # Errors
 /// When a model cannot be opened, or a fresh process fails.
-pub fn speeds(test: &Rows, contenders: &mut [Contender], cpu: &Cpu) -> Result<(), Error> {
+pub fn speeds(test: &Rows, variants: &mut [TimedVariant], cpu: &Cpu) -> Result<(), Error> {
     let mut classifiers = Vec::new();
-    for contender in contenders.iter() {
-        classifiers.push(Classifier::of(contender.checkpoint, cpu.clone())?);
+    for variant in variants.iter() {
+        classifiers.push(Classifier::of(variant.checkpoint, cpu.clone())?);
     }
     let rounds = alternate(test, &mut classifiers, 1, WARM_ROUNDS)?.len();
-    debug_assert_eq!(rounds, contenders.len());
+    debug_assert_eq!(rounds, variants.len());
     let samples = alternate(test, &mut classifiers, 1, LATENCY_ROUNDS)?;
-    for (contender, samples) in contenders.iter_mut().zip(samples) {
-        contender.record.measures.extend(meter::latency_measures(&samples));
-        contender.record.detail.samples.insert("latency".into(), samples);
+    for (variant, samples) in variants.iter_mut().zip(samples) {
+        variant.record.measures.extend(meter::latency_measures(&samples));
+        variant.record.detail.samples.insert("latency".into(), samples);
     }
     for batch in BATCHES {
         let samples = alternate(test, &mut classifiers, batch, THROUGHPUT_ROUNDS)?;
-        for (contender, samples) in contenders.iter_mut().zip(samples) {
+        for (variant, samples) in variants.iter_mut().zip(samples) {
             let rates: Vec<f64> = samples.iter().map(|seconds| batch as f64 / seconds).collect();
             let name = format!("throughput/{batch}");
-            contender.record.measures.extend(spread(&rates, "per_second").map(|m| (name.clone(), m)));
-            contender.record.detail.samples.insert(name, rates);
+            variant.record.measures.extend(spread(&rates, "per_second").map(|m| (name.clone(), m)));
+            variant.record.detail.samples.insert(name, rates);
         }
     }
     drop(classifiers);
     let texts: Vec<&str> = test.texts().iter().take(PROBE_ROWS).map(String::as_str).collect();
     for _ in 0..PROBES {
-        for Contender { record, probe, .. } in contenders.iter_mut() {
+        for TimedVariant { record, probe, .. } in variants.iter_mut() {
             let probe = fresh_process(probe, &texts, &cpu.stop)?;
             let mut keep = |name: &str, value: Option<f64>| {
                 if let Some(value) = value {
@@ -73,7 +73,7 @@ pub fn speeds(test: &Rows, contenders: &mut [Contender], cpu: &Cpu) -> Result<()
             keep("peak_rss_bytes", probe.peak_rss_bytes.map(|b| b as f64));
         }
     }
-    for Contender { record, .. } in contenders.iter_mut() {
+    for TimedVariant { record, .. } in variants.iter_mut() {
         for (name, unit) in [("load_seconds", "seconds"), ("peak_rss_bytes", "bytes")] {
             let measure = record.detail.samples.get(name).and_then(|samples| spread(samples, unit));
             record.measures.extend(measure.map(|m| (name.to_string(), m)));
@@ -104,7 +104,7 @@ fn alternate(test: &Rows, classifiers: &mut [Classifier], batch: usize, rounds: 
             }
         })
         .collect();
-    let mut work: Vec<meter::Contender<Error>> = work.iter_mut().map(|w| w as meter::Contender<Error>).collect();
+    let mut work: Vec<meter::Workload<Error>> = work.iter_mut().map(|w| w as meter::Workload<Error>).collect();
     meter::alternate(&mut work, rounds)
 }
 

@@ -1,9 +1,9 @@
-//! `compare`: every contender of a suite is made, scored and timed, and the report is written.
+//! `compare`: every variant of a suite is made, scored and timed, and the report is written.
 //!
-//! Each contender has a directory; what is finished in it is kept, so that an interrupted comparison goes on where it was.
+//! Each variant has a directory; what is finished in it is kept, so that an interrupted comparison goes on where it was.
 
 use crate::failure::{Code, Failure};
-use crate::suite::{self, Contender, Suite};
+use crate::suite::{self, Suite, Variant};
 use crate::{host, output, training};
 use lowbit_base::file::{self, Lock};
 use lowbit_eval::baseline::BASELINES;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Largest record of a contender that is kept, bytes.
+/// Largest record of a variant that is kept, bytes.
 const MAX_KEPT: u64 = 256 << 20;
 /// Training rows that show which activations are outliers.
 const CALIBRATION_ROWS: usize = 128;
@@ -35,7 +35,7 @@ struct Stamp {
     version: String,
 }
 
-/// A finished contender, as kept on disk.
+/// A finished variant, as kept on disk.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     stamp: Stamp,
@@ -56,7 +56,7 @@ struct Comparison<'a> {
     _lock: Lock,
 }
 
-/// Makes, scores and times every contender and writes the report; returns its directory and the records.
+/// Makes, scores and times every variant and writes the report; returns its directory and the records.
 ///
 /// # Errors
 /// Wrong data, failed training, failed writing; a signal ends it with everything finished kept.
@@ -68,7 +68,7 @@ pub fn run(suite: &Suite, data: Option<&Path>, out: Option<&Path>, cpu: &Cpu) ->
     done.map_err(|failure| if failure.code == Code::Interrupted { Failure::interrupted(&out) } else { failure })
 }
 
-/// Every contender, then the report, in a directory that is locked.
+/// Every variant, then the report, in a directory that is locked.
 fn all(
     suite: &Suite,
     task: Task,
@@ -87,9 +87,9 @@ fn all(
     };
     let mut comparison = Comparison { suite, task, splits, tokenizer, rows: None, stamp, out, cpu, _lock: lock };
     let mut records = Vec::new();
-    for (i, contender) in suite.contender.iter().enumerate() {
-        output::note(format!("[{}/{}] {}", i + 1, suite.contender.len(), contender.name));
-        records.push(comparison.contender(contender)?);
+    for (i, variant) in suite.variant.iter().enumerate() {
+        output::note(format!("[{}/{}] {}", i + 1, suite.variant.len(), variant.name));
+        records.push(comparison.variant(variant)?);
     }
     comparison.finish(records)
 }
@@ -111,9 +111,9 @@ fn directory(suite: &Suite, asked: Option<&Path>) -> Result<(PathBuf, Lock), Fai
     if out.join("suite.toml").exists() && !same(&out) {
         return Err(Failure::input(&out, "holds the comparison of another suite; name another directory with --out"));
     }
-    let contenders = out.join("contenders");
-    file::make(&contenders)?;
-    let lock = Lock::acquire(&contenders)?;
+    let variants = out.join("variants");
+    file::make(&variants)?;
+    let lock = Lock::acquire(&variants)?;
     file::replace(&out.join("suite.toml"), suite.text.as_bytes())?;
     Ok((out, lock))
 }
@@ -136,17 +136,17 @@ fn utc() -> String {
 
 impl Comparison<'_> {
     fn home(&self, name: &str) -> PathBuf {
-        self.out.join("contenders").join(name)
+        self.out.join("variants").join(name)
     }
 
     fn model(&self, name: &str) -> PathBuf {
         self.home(name).join("model")
     }
 
-    /// The record of one contender without speeds: kept from before, or made now.
-    fn contender(&mut self, contender: &Contender) -> Result<Record, Failure> {
+    /// The record of one variant without speeds: kept from before, or made now.
+    fn variant(&mut self, variant: &Variant) -> Result<Record, Failure> {
         self.cpu.stop.check()?;
-        let kept = self.home(&contender.name).join("record.json");
+        let kept = self.home(&variant.name).join("record.json");
         if let Ok(bytes) = file::read(&kept, MAX_KEPT)
             && let Ok(Kept { stamp, record }) = serde_json::from_slice(&bytes)
             && stamp == self.stamp
@@ -155,13 +155,13 @@ impl Comparison<'_> {
             output::note("  kept from before");
             return Ok(record);
         }
-        let mut record = match &contender.from {
-            None => self.trained(contender)?,
-            Some(parent) => self.quantized(contender, parent)?,
+        let mut record = match &variant.from {
+            None => self.trained(variant)?,
+            Some(parent) => self.quantized(variant, parent)?,
         };
-        record.detail.expected_to_fail = contender.expected_to_fail;
-        record.detail.note = contender.note.clone();
-        record.detail.about = Some(contender.recipe()?.summary.into());
+        record.detail.expected_to_fail = variant.expected_to_fail;
+        record.detail.note = variant.note.clone();
+        record.detail.about = Some(variant.recipe()?.summary.into());
         let bytes = serde_json::to_vec(&Kept { stamp: self.stamp.clone(), record: record.clone() });
         file::replace(&kept, &bytes.map_err(|e| Failure::input(&kept, e))?)?;
         Ok(record)
@@ -173,16 +173,16 @@ impl Comparison<'_> {
         found.is_some() && found == record.detail.model_sha256
     }
 
-    fn trained(&mut self, contender: &Contender) -> Result<Record, Failure> {
-        let run = self.home(&contender.name).join("training");
-        let card = self.suite.card(&self.task, &self.tokenizer, contender)?;
-        let config = self.suite.train_config(contender)?;
+    fn trained(&mut self, variant: &Variant) -> Result<Record, Failure> {
+        let run = self.home(&variant.name).join("training");
+        let card = self.suite.card(&self.task, &self.tokenizer, variant)?;
+        let config = self.suite.train_config(variant)?;
         if self.rows.is_none() {
             self.rows = Some(training::labelled(&self.splits.train, &self.tokenizer, self.suite.max_length)?);
         }
         let rows = self.rows.as_ref().expect("just made");
         let job = training::Work {
-            name: &contender.name,
+            name: &variant.name,
             card: &card,
             tokenizer: &self.tokenizer,
             data: rows,
@@ -191,7 +191,7 @@ impl Comparison<'_> {
         };
         let outcome = training::run(&job, &run, self.cpu)?;
         let masters = Checkpoint::open(&run)?.on(self.cpu);
-        let mut record = self.stored(contender, &masters)?;
+        let mut record = self.stored(variant, &masters)?;
         record.measures.extend(training::measures(outcome.seconds));
         record.detail.made = "trained".into();
         record.detail.seed = Some(config.seed);
@@ -199,25 +199,25 @@ impl Comparison<'_> {
         Ok(record)
     }
 
-    fn quantized(&mut self, contender: &Contender, parent: &str) -> Result<Record, Failure> {
+    fn quantized(&mut self, variant: &Variant, parent: &str) -> Result<Record, Failure> {
         let masters = Checkpoint::open(&self.home(parent).join("training"))?.on(self.cpu);
-        let mut record = self.stored(contender, &masters)?;
+        let mut record = self.stored(variant, &masters)?;
         record.detail.made = "quantized".into();
         record.detail.parent = Some(parent.into());
         Ok(record)
     }
 
-    /// Stores masters under the contender's recipe and scores the result.
-    fn stored(&self, contender: &Contender, masters: &Checkpoint) -> Result<Record, Failure> {
-        let recipe = contender.recipe()?;
+    /// Stores masters under the variant's recipe and scores the result.
+    fn stored(&self, variant: &Variant, masters: &Checkpoint) -> Result<Record, Failure> {
+        let recipe = variant.recipe()?;
         let options = match recipe.keeps_outliers()? {
             true => calibrated(masters, self.splits.train.texts(), self.cpu)?,
             false => Options::default(),
         };
-        let model = self.model(&contender.name);
+        let model = self.model(&variant.name);
         checkpoint::quantize(masters, recipe, &options, &model)?;
         let record =
-            classify::quality(&self.task, &self.splits.test, &contender.name, &Checkpoint::open(&model)?, self.cpu)?;
+            classify::quality(&self.task, &self.splits.test, &variant.name, &Checkpoint::open(&model)?, self.cpu)?;
         let told = record.measures.get("accuracy").map_or(0.0, |m| m.value);
         let bytes = record.measures.get("weight_bytes").map_or(0.0, |m| m.value);
         output::note(format!("  accuracy {:.2} %, {}", told * 100.0, output::bytes(bytes as u64)));
@@ -226,7 +226,7 @@ impl Comparison<'_> {
 
     /// Baselines, speeds, report.
     fn finish(self, mut records: Vec<Record>) -> Result<(PathBuf, Results), Failure> {
-        output::note("timing all contenders in alternating order");
+        output::note("timing all variants in alternating order");
         let open = |r: &Record| Checkpoint::open(&self.model(&r.model));
         let checkpoints: Vec<Checkpoint> = records.iter().map(open).collect::<Result<_, _>>()?;
         speeds(&self.splits.test, checkpoints.iter().zip(&mut records), self.cpu)?;
@@ -254,13 +254,13 @@ impl Comparison<'_> {
         Ok(facts)
     }
 
-    /// What the hashes of a report cover: all that is kept of every contender but states of training.
+    /// What the hashes of a report cover: all that is kept of every variant but states of training.
     fn files(&self) -> Vec<String> {
         let mut files = vec!["suite.toml".to_string()];
-        for contender in &self.suite.contender {
-            let home = format!("contenders/{}", contender.name);
+        for variant in &self.suite.variant {
+            let home = format!("variants/{}", variant.name);
             files.extend([format!("{home}/record.json"), format!("{home}/model")]);
-            files.extend(contender.from.is_none().then(|| format!("{home}/training")));
+            files.extend(variant.from.is_none().then(|| format!("{home}/training")));
         }
         files
     }
@@ -290,9 +290,9 @@ pub fn speeds<'a>(
         })
         .collect();
     let parts = models.drain(..).zip(records.drain(..)).zip(&mut probes);
-    let mut contenders: Vec<_> =
-        parts.map(|((checkpoint, record), probe)| speed::Contender { checkpoint, record, probe }).collect();
-    Ok(speed::speeds(test, &mut contenders, cpu)?)
+    let mut variants: Vec<_> =
+        parts.map(|((checkpoint, record), probe)| speed::TimedVariant { checkpoint, record, probe }).collect();
+    Ok(speed::speeds(test, &mut variants, cpu)?)
 }
 
 /// Which input features hold outliers, from the first training texts.

@@ -1,4 +1,4 @@
-//! A suite: a task, a network, and contenders that are trained or made from one another.
+//! A suite: a task, a network, and variants that are trained or made from one another.
 
 use crate::failure::Failure;
 use lowbit_base::file;
@@ -14,7 +14,7 @@ use std::path::Path;
 /// The built-in suites.
 pub static SUITES: &[&str] = &[include_str!("../suites/quickstart.toml"), include_str!("../suites/ag_news.toml")];
 
-/// Contenders of a suite at most: each is a directory with a model.
+/// Variants of a suite at most: each is a directory with a model.
 const MOST: usize = 1000;
 
 /// How texts become tokens.
@@ -33,15 +33,15 @@ pub enum TokenizerSpec {
     },
 }
 
-/// One contender.
+/// One variant.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Contender {
+pub struct Variant {
     /// Name in the report and of its directory.
     pub name: String,
     /// The recipe its weights are stored under.
     pub recipe: String,
-    /// The trained contender whose weights it takes; trained itself when absent.
+    /// The trained variant whose weights it takes; trained itself when absent.
     pub from: Option<String>,
     /// Training settings that differ from the suite's.
     #[serde(default)]
@@ -61,7 +61,7 @@ pub struct Suite {
     pub name: String,
     /// Name of a task or path of its TOML file.
     pub task: String,
-    /// The contender all others are compared with.
+    /// The variant all others are compared with.
     pub baseline: String,
     /// Longest text, tokens.
     pub max_length: usize,
@@ -71,8 +71,9 @@ pub struct Suite {
     pub model: toml::Table,
     /// Training settings.
     pub train: toml::Table,
-    /// The contenders, in the order of the report.
-    pub contender: Vec<Contender>,
+    /// The variants, in the order of the report.
+    #[serde(alias = "contender")]
+    pub variant: Vec<Variant>,
     /// The text it was parsed from.
     #[serde(skip)]
     pub text: String,
@@ -111,40 +112,38 @@ fn parse(text: &str, path: &Path) -> Result<Suite, Failure> {
 impl Suite {
     fn check(&self) -> Result<(), String> {
         check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
-        if self.contender.len() > MOST {
-            return Err(format!("{} contenders: a suite has {MOST} at most; split it", self.contender.len()));
+        if self.variant.len() > MOST {
+            return Err(format!("{} variants: a suite has {MOST} at most; split it", self.variant.len()));
         }
         let mut trained = HashMap::new();
-        for contender in &self.contender {
-            let name = &contender.name;
-            check_part(name).map_err(|e| format!("contender {e}"))?;
+        for variant in &self.variant {
+            let name = &variant.name;
+            check_part(name).map_err(|e| format!("variant {e}"))?;
             if trained.contains_key(name) {
-                return Err(format!("contender `{name}` stands twice"));
+                return Err(format!("variant `{name}` stands twice"));
             }
-            recipe::find(&contender.recipe).map_err(|e| format!("contender `{name}`: {e}"))?;
-            if let Some(from) = &contender.from
+            recipe::find(&variant.recipe).map_err(|e| format!("variant `{name}`: {e}"))?;
+            if let Some(from) = &variant.from
                 && trained.get(from) != Some(&true)
             {
-                return Err(format!(
-                    "contender `{name}`: `from` names `{from}`, which is no trained contender before it"
-                ));
+                return Err(format!("variant `{name}`: `from` names `{from}`, which is no trained variant before it"));
             }
-            trained.insert(name, contender.from.is_none());
+            trained.insert(name, variant.from.is_none());
         }
-        match self.contender.iter().any(|c| c.name == self.baseline) {
+        match self.variant.iter().any(|c| c.name == self.baseline) {
             true => Ok(()),
-            false => Err(format!("`baseline` is `{}`, which is no contender", self.baseline)),
+            false => Err(format!("`baseline` is `{}`, which is no variant", self.baseline)),
         }
     }
 
-    /// A contender by name.
+    /// A variant by name.
     ///
     /// # Errors
     /// When there is none; lists them.
-    pub fn contender(&self, name: &str) -> Result<&Contender, Failure> {
-        self.contender.iter().find(|c| c.name == name).ok_or_else(|| {
-            let names: Vec<_> = self.contender.iter().map(|c| c.name.as_str()).collect();
-            Failure::usage(format!("unknown contender `{name}`; suite {} has {}", self.name, names.join(", ")))
+    pub fn variant(&self, name: &str) -> Result<&Variant, Failure> {
+        self.variant.iter().find(|c| c.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.variant.iter().map(|c| c.name.as_str()).collect();
+            Failure::usage(format!("unknown variant `{name}`; suite {} has {}", self.name, names.join(", ")))
         })
     }
 
@@ -174,7 +173,7 @@ impl Suite {
     ///
     /// # Errors
     /// When a dimension is missing or wrong.
-    pub fn card(&self, task: &Task, tokenizer: &Tokenizer, contender: &Contender) -> Result<Card, Failure> {
+    pub fn card(&self, task: &Task, tokenizer: &Tokenizer, variant: &Variant) -> Result<Card, Failure> {
         let mut table = self.model.clone();
         let number = |n: usize| toml::Value::Integer(n as i64);
         table.insert("vocab_size".into(), number(tokenizer.vocab_size()));
@@ -183,18 +182,18 @@ impl Suite {
             None => table.insert("classes".into(), number(task.classes.len())),
         };
         let config: Config = table.try_into().map_err(|e| self.wrong("model", &e))?;
-        let trained = self.train_config(contender)?.qat.is_some();
-        let trained_for = trained.then(|| contender.recipe.clone());
+        let trained = self.train_config(variant)?.qat.is_some();
+        let trained_for = trained.then(|| variant.recipe.clone());
         Ok(Card { labels: task.classes.clone(), trained_for, ..Card::new(config, self.max_length) })
     }
 
-    /// Training settings of a contender.
+    /// Training settings of a variant.
     ///
     /// # Errors
     /// When a field is unknown or of the wrong type.
-    pub fn train_config(&self, contender: &Contender) -> Result<TrainConfig, Failure> {
+    pub fn train_config(&self, variant: &Variant) -> Result<TrainConfig, Failure> {
         let mut table = self.train.clone();
-        table.extend(contender.train.clone());
+        table.extend(variant.train.clone());
         table.try_into().map_err(|e| self.wrong("train", &e))
     }
 
@@ -206,7 +205,7 @@ impl Suite {
     }
 }
 
-impl Contender {
+impl Variant {
     /// Its recipe.
     pub fn recipe(&self) -> Result<&'static Recipe, Failure> {
         Ok(recipe::find(&self.recipe)?)
@@ -233,9 +232,9 @@ mod tests {
         for text in SUITES {
             let suite = parse(text, Path::new("built-in suite")).unwrap();
             let task = suite.task().unwrap();
-            for contender in &suite.contender {
-                suite.train_config(contender).unwrap().validate(30_000).unwrap();
-                suite.card(&task, &Tokenizer::bytes(), contender).unwrap();
+            for variant in &suite.variant {
+                suite.train_config(variant).unwrap().validate(30_000).unwrap();
+                suite.card(&task, &Tokenizer::bytes(), variant).unwrap();
             }
         }
     }
@@ -253,11 +252,10 @@ mod tests {
             let refused = parse(&good.replacen(from, to, 1), Path::new("x.toml")).unwrap_err().to_string();
             assert!(refused.contains(word) && refused.starts_with("x.toml: "), "{refused}");
         }
-        let header = good.split("[[contender]]").next().unwrap();
-        let many =
-            (0..60_000).map(|i| format!("[[contender]]\nname = \"v{i}\"\nrecipe = \"f32\"\n")).collect::<String>();
+        let header = good.split("[[variant]]").next().unwrap();
+        let many = (0..60_000).map(|i| format!("[[variant]]\nname = \"v{i}\"\nrecipe = \"f32\"\n")).collect::<String>();
         let refused = parse(&format!("{header}{many}"), Path::new("x.toml")).unwrap_err().to_string();
-        assert!(refused.contains("60000 contenders: a suite has 1000 at most"), "{refused}");
+        assert!(refused.contains("60000 variants: a suite has 1000 at most"), "{refused}");
         assert!(find("quickstrat").unwrap_err().to_string().contains("did you mean `quickstart`"));
     }
 }

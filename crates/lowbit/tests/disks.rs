@@ -150,7 +150,7 @@ learning_rate = 1e-3
     fs::write(at.join("text"), "abcdefgh ".repeat(100)).expect("written");
     good(at, &["train", "tiny.toml", "--text", "text", "-o", "l"]);
     let suite = fs::read_to_string(at.join("small.toml")).expect("written");
-    let [first, second] = ["name = \"llm_int8\"", "[[contender]]"];
+    let [first, second] = ["name = \"llm_int8\"", "[[variant]]"];
     let cut = suite[..suite.find(first).expect("there")].rfind(second).expect("there");
     fs::write(at.join("two.toml"), &suite[..cut]).expect("written");
     good(at, &["compare", "two.toml", "-o", "r"]);

@@ -20,8 +20,8 @@ fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Once the first contender is stored, the second training is under way soon.
-    let qat = at.join("out/contenders/ternary_qat/training");
+    // Once the first variant is stored, the second training is under way soon.
+    let qat = at.join("out/variants/ternary_qat/training");
     for _ in 0..6000 {
         if qat.join("metrics.jsonl").exists() {
             break;
@@ -68,7 +68,7 @@ fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
     refused(at, &["report", "out", "--verify"], 7, &["out", "1 of"]);
     good(at, &["report", "out"]);
     good(at, &["report", "out", "--verify"]);
-    let weights = at.join("out/contenders/int8/model/model.safetensors");
+    let weights = at.join("out/variants/int8/model/model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&weights, bytes).unwrap();
@@ -85,7 +85,7 @@ fn training_killed_at_twenty_moments_ends_with_the_same_weights() {
     small_suite(at, 300, 3);
     let train = |out: &str, threads: &str| {
         let mut command = lowbit();
-        command.current_dir(at).args(["train", "small.toml", "--contender", "ternary_qat", "--out", out]);
+        command.current_dir(at).args(["train", "small.toml", "--variant", "ternary_qat", "--out", out]);
         command.args(["--threads", threads]).stdout(Stdio::null()).stderr(Stdio::null());
         command
     };

@@ -103,7 +103,7 @@ fn no_name_or_path_is_a_command_to_a_terminal() {
         &["--threads", strange, "doctor"],
         &["compare", strange],
         &["compare", &out],
-        &["train", &suite, "--contender", strange, "--out", "x"],
+        &["train", &suite, "--variant", strange, "--out", "x"],
         &["train", "--text", strange, "--out", "x"],
         &["train", &suite, "--out", &out, "--steps", "2"],
         &["quantize", &out, "--recipe", "int8", "--out", &path("-int8")],

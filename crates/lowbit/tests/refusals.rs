@@ -19,8 +19,8 @@ fn unknown_names_are_refused_with_the_nearest_one() {
     let at = home.path();
     trained(at);
     refused(at, &["compare", "quikstart"], 2, &["quikstart", "did you mean `quickstart`", "ag_news"]);
-    refused(at, &["train", "small.toml", "--contender", "nobody", "--out", "x"], 2, &["nobody", "ternary_qat"]);
-    refused(at, &["train", "small.toml", "--contender", "int8", "--out", "x"], 2, &["made from `f32`", "quantize"]);
+    refused(at, &["train", "small.toml", "--variant", "nobody", "--out", "x"], 2, &["nobody", "ternary_qat"]);
+    refused(at, &["train", "small.toml", "--variant", "int8", "--out", "x"], 2, &["made from `f32`", "quantize"]);
     refused(at, &["eval", "model", "--task", "agnews"], 2, &["agnews", "ag_news", "quickstart"]);
     refused(at, &["quantize", "model", "--recipe", "nf5", "--out", "x"], 2, &["nf5", "did you mean `nf4`", "llm_int8"]);
     refused(at, &["doctor", "--isa", "sse9"], 2, &["sse9", "scalar"]);

@@ -130,7 +130,7 @@ fn a_comparison_stops_while_it_measures_and_goes_on_later() {
     for name in ["INT", "TERM"] {
         let mut child = spawn(at, &["compare", "small.toml", "--out", "out"]);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        while !lines.next().expect("a line more").unwrap().starts_with("timing all contenders") {}
+        while !lines.next().expect("a line more").unwrap().starts_with("timing all variants") {}
         child.stderr = None;
         std::thread::sleep(Duration::from_millis(100));
         signal(&child, name);

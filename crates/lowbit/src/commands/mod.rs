@@ -129,8 +129,8 @@ mod model;
 mod probe;
 
 commands! {
-    compare::Compare, "Make, score and time every contender of a suite, and write the report (the main job)";
-    train::Train, "Train one contender of a suite";
+    compare::Compare, "Make, score and time every variant of a suite, and write the report (the main job)";
+    train::Train, "Train one variant of a suite";
     quantize::Quantize, "Store a trained model under a recipe";
     convert::Convert, "Convert a model between safetensors, Hub directories and GGUF";
     eval::Eval, "Score a model on a task";

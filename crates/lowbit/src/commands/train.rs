@@ -21,7 +21,7 @@ const MANY: usize = usize::MAX >> 16;
 /// Beside the flags.
 const EXAMPLES: &str = "\
 Examples:
-  lowbit train ag_news --contender ternary_qat --out models/ternary
+  lowbit train ag_news --variant ternary_qat --out models/ternary
   lowbit train --text book.txt --out models/book
   lowbit train --text book.txt --steps 3 --out models/try    # a trial of a few seconds
   lowbit train my-model.toml --data ../shared/data --out models/mine";
@@ -34,11 +34,11 @@ pub struct Train {
     /// or the language model `text` with --text].
     suite: Option<String>,
     /// Train a language model on these files, plain or compressed, instead of its own texts.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "contender")]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "variant")]
     text: Vec<PathBuf>,
-    /// Which trained contender of the suite, e.g. `f32` or `ternary_qat`.
-    #[arg(long, default_value = "f32")]
-    contender: String,
+    /// Which trained variant of the suite, e.g. `f32` or `ternary_qat`.
+    #[arg(long, alias = "contender", default_value = "f32")]
+    variant: String,
     /// Where the model goes; a run that was interrupted there is resumed.
     #[arg(short, long, visible_alias = "output-dir")]
     out: PathBuf,
@@ -80,30 +80,30 @@ impl Train {
         let name = self.suite.as_deref().unwrap_or(if self.text.is_empty() { "quickstart" } else { "text" });
         match language::find(name)? {
             Some(language) => self.language(language, machine),
-            None if self.text.is_empty() => self.contender(name, machine),
+            None if self.text.is_empty() => self.variant(name, machine),
             None => Err(Failure::usage(format!("`{name}` is no language model: --text has no use there"))),
         }
     }
 
-    /// Trains a contender of a suite.
-    fn contender(&self, suite: &str, machine: &Machine) -> Result<(), Failure> {
+    /// Trains a variant of a suite.
+    fn variant(&self, suite: &str, machine: &Machine) -> Result<(), Failure> {
         let suite = suite::find(suite)?;
-        let contender = suite.contender(&self.contender)?;
-        if let Some(parent) = &contender.from {
-            let (name, recipe) = (&contender.name, &contender.recipe);
+        let variant = suite.variant(&self.variant)?;
+        if let Some(parent) = &variant.from {
+            let (name, recipe) = (&variant.name, &variant.recipe);
             return Err(Failure::usage(format!(
-                "contender `{name}` is not trained but made from `{parent}`: train that and run `lowbit quantize --recipe {recipe}`"
+                "variant `{name}` is not trained but made from `{parent}`: train that and run `lowbit quantize --recipe {recipe}`"
             )));
         }
         let cpu = machine.cpu()?;
         machine.signals.defer();
-        let config = self.settings(suite.train_config(contender)?)?;
+        let config = self.settings(suite.train_config(variant)?)?;
         let (task, splits) = suite::load(&suite, self.data.as_deref())?;
         let tokenizer = suite.make_tokenizer(&splits.train)?;
-        let card = suite.card(&task, &tokenizer, contender)?;
+        let card = suite.card(&task, &tokenizer, variant)?;
         let rows = training::labelled(&splits.train, &tokenizer, suite.max_length)?;
         let work = Work {
-            name: &contender.name,
+            name: &variant.name,
             card: &card,
             tokenizer: &tokenizer,
             data: &rows,

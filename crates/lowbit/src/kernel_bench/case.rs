@@ -107,8 +107,8 @@ pub(super) fn time(
             })
         });
         let mut work: Vec<_> = kernels.chain(machines).collect();
-        let mut work: Vec<meter::Contender<Failure>> =
-            work.iter_mut().map(|w| &mut **w as meter::Contender<Failure>).collect();
+        let mut work: Vec<meter::Workload<Failure>> =
+            work.iter_mut().map(|w| &mut **w as meter::Workload<Failure>).collect();
         meter::alternate(&mut work, rounds)?
     };
     // The first round of all is not counted.

@@ -54,7 +54,7 @@ rms_norm_eps = 1e-5
 sub_norm = true
 "#;
 
-/// A suite small enough for a test: two trained contenders and a few made from the first.
+/// A suite small enough for a test: two trained variants and a few made from the first.
 pub fn small_suite(directory: &Path, steps: u64, save_every: u64) {
     let text = format!(
         r#"
@@ -76,27 +76,27 @@ warmup_steps = 5
 token_dropout = 0.1
 seed = 7
 save_every = {save_every}
-[[contender]]
+[[variant]]
 name = "f32"
 recipe = "f32"
-[[contender]]
+[[variant]]
 name = "int8"
 recipe = "int8"
 from = "f32"
-[[contender]]
+[[variant]]
 name = "llm_int8"
 recipe = "llm_int8"
 from = "f32"
-[[contender]]
+[[variant]]
 name = "nf4"
 recipe = "nf4"
 from = "f32"
-[[contender]]
+[[variant]]
 name = "ternary_ptq"
 recipe = "ternary"
 from = "f32"
 expected_to_fail = true
-[[contender]]
+[[variant]]
 name = "ternary_qat"
 recipe = "bitnet"
 train = {{ qat = {{}} }}
