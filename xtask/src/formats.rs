@@ -1,7 +1,7 @@
 //! Formats are told apart by what they state of themselves: no code compares their names but their own files, recipes and
 //! tests.
 
-use crate::source::{Kind, Tree, line_of, only};
+use crate::source::{Tree, before_tests, line_of, literals};
 
 /// Where formats state their properties.
 const FORMATS: &str = "crates/lowbit-kernels/src/format/";
@@ -39,7 +39,7 @@ pub fn check(tree: &Tree) -> Result<String, Vec<String>> {
 }
 
 /// The names that the files of formats give.
-fn names(tree: &Tree) -> Vec<String> {
+pub fn names(tree: &Tree) -> Vec<String> {
     let mut names = Vec::new();
     for file in tree.all("rs").filter(|file| file.path.starts_with(FORMATS)) {
         for (at, literal) in literals(before_tests(&file.text)) {
@@ -51,23 +51,6 @@ fn names(tree: &Tree) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-/// The text before its tests.
-fn before_tests(text: &str) -> &str {
-    text.find("#[cfg(test)]\nmod ").map_or(text, |at| &text[..at])
-}
-
-/// Where strings begin, and what they hold.
-fn literals(text: &str) -> Vec<(usize, &str)> {
-    let only = only(Kind::Literal, text);
-    let (mut found, mut at) = (Vec::new(), 0);
-    while let Some(start) = only[at..].find('"').map(|n| at + n) {
-        let Some(end) = only[start + 1..].find('"').map(|n| start + 1 + n) else { break };
-        found.push((start, &text[start + 1..end]));
-        at = end + 1;
-    }
-    found
 }
 
 /// Names in comparisons, and where they stand.

@@ -73,7 +73,8 @@ pub fn check(tree: &Tree, lists: &[List]) -> Result<String, Vec<String>> {
     Ok(format!("{} lists name all of their {seen} files", lists.len()))
 }
 
-fn members<'a>(tree: &'a Tree, list: &'a List) -> impl Iterator<Item = &'a File> {
+/// The files that a list has to name.
+pub fn members<'a>(tree: &'a Tree, list: &'a List) -> impl Iterator<Item = &'a File> {
     let all = tree.all(list.extension);
     all.filter(|f| f.folder() == list.folder && f.stem() != "mod" && f.path != list.list)
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask check`: what a compiler does not check in this workspace.
 #![forbid(unsafe_code)]
 
+mod copies;
 mod floors;
 mod formats;
 mod guards;
@@ -10,6 +11,7 @@ mod metadata;
 mod modules;
 mod sizes;
 mod source;
+mod titles;
 
 use metadata::Workspace;
 use source::Tree;
@@ -36,10 +38,12 @@ struct Check {
 static CHECKS: &[Check] = &[
     Check { name: "floors", slow: false, run: |house| floors::check(&house.workspace.packages, floors::FLOORS) },
     Check { name: "lists", slow: false, run: |house| lists::check(&house.tree, lists::LISTS) },
+    Check { name: "copies", slow: false, run: |house| copies::check(&house.tree, lists::LISTS) },
     Check { name: "modules", slow: false, run: |house| modules::check(&house.tree) },
     Check { name: "unsafe", slow: false, run: |house| guards::check(&house.tree, &house.workspace.packages) },
     Check { name: "formats", slow: false, run: |house| formats::check(&house.tree) },
     Check { name: "text", slow: false, run: |house| hygiene::check(&house.tree) },
+    Check { name: "titles", slow: false, run: |house| titles::check(Path::new(&house.workspace.root)) },
     Check { name: "format", slow: false, run: |house| cargo(house, "fmt --all --check", &[]) },
     Check {
         name: "clippy",

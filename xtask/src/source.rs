@@ -117,6 +117,23 @@ pub fn only(kind: Kind, text: &str) -> String {
     out
 }
 
+/// The text before its tests.
+pub fn before_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod ").map_or(text, |at| &text[..at])
+}
+
+/// Where strings begin, and what they hold.
+pub fn literals(text: &str) -> Vec<(usize, &str)> {
+    let only = only(Kind::Literal, text);
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(start) = only[at..].find('"').map(|n| at + n) {
+        let Some(end) = only[start + 1..].find('"').map(|n| start + 1 + n) else { break };
+        found.push((start, &text[start + 1..end]));
+        at = end + 1;
+    }
+    found
+}
+
 /// Kind and length of the piece that begins at `at`: a whole comment or literal, or one word or character of code.
 fn piece(text: &str, at: usize) -> (Kind, usize) {
     let rest = &text[at..];

@@ -157,13 +157,16 @@ fn stored_sizes_are_what_the_formats_promise() {
         ("bf16_scan", 24.0 + 4.0 * 32.0 / 1280.0),
         ("int8", 8.0),
         ("int8_channel", 8.03125),
+        ("llm_int8", 8.03125),
         ("nf4", 4.5),
         ("nf4_dq", 4.0 + 8.0 / 64.0 + 64.0 / (64.0 * 256.0)),
         ("int4", 4.5),
         ("int2", 2.5),
         ("ternary", 2.0),
+        ("ternary_channel", 2.0 + 32.0 / 1280.0),
         ("ternary_g128", 2.0 + 16.0 / 128.0),
         ("ternary_b3", 1.6),
+        ("ternary_b3_channel", 1.6 + 32.0 / 1280.0),
     ] {
         assert!((bits(name) - expected).abs() < 0.02, "{name}: {} bits, expected {expected}", bits(name));
     }
