@@ -11,6 +11,7 @@ mod metadata;
 mod modules;
 mod sizes;
 mod source;
+mod supply;
 mod titles;
 
 use metadata::Workspace;
@@ -18,7 +19,8 @@ use source::Tree;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-const USAGE: &str = "usage: cargo xtask check [--quick]   (--quick leaves out clippy and the documentation)";
+const USAGE: &str = "usage: cargo xtask check [--quick]   (--quick leaves out clippy and the documentation)
+       cargo xtask notices           (writes the licences of all crates in the binary)";
 
 /// What a check looks at.
 struct House {
@@ -44,6 +46,7 @@ static CHECKS: &[Check] = &[
     Check { name: "formats", slow: false, run: |house| formats::check(&house.tree) },
     Check { name: "text", slow: false, run: |house| hygiene::check(&house.tree) },
     Check { name: "titles", slow: false, run: |house| titles::check(Path::new(&house.workspace.root)) },
+    Check { name: "supply", slow: false, run: |house| supply::check(Path::new(&house.workspace.root)) },
     Check { name: "format", slow: false, run: |house| cargo(house, "fmt --all --check", &[]) },
     Check {
         name: "clippy",
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
     let quick = match arguments[..] {
         ["check"] => false,
         ["check", "--quick"] => true,
+        ["notices"] => return notices(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -77,6 +81,19 @@ fn main() -> ExitCode {
     match open() {
         Ok(house) if run(&house, quick) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn notices() -> ExitCode {
+    match open().and_then(|house| supply::write_notices(Path::new(&house.workspace.root))) {
+        Ok(crates) => {
+            println!("{}: {crates} crates", supply::NOTICES);
+            ExitCode::SUCCESS
+        }
         Err(message) => {
             eprintln!("error: {message}");
             ExitCode::FAILURE
@@ -108,14 +125,7 @@ fn run(house: &House, quick: bool) -> bool {
 }
 
 fn open() -> Result<House, String> {
-    let output = Command::new(program())
-        .args(["metadata", "--format-version", "1", "--no-deps"])
-        .output()
-        .map_err(|e| format!("cargo metadata: {e}"))?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-    }
-    let workspace = Workspace::parse(&String::from_utf8_lossy(&output.stdout))?;
+    let workspace = Workspace::parse(&cargo_output(Path::new("."), "metadata --format-version 1 --no-deps")?)?;
     let root = Path::new(&workspace.root);
     let tree = Tree::read(root).map_err(|e| format!("{}: {e}", root.display()))?;
     Ok(House { workspace, tree })
@@ -124,6 +134,17 @@ fn open() -> Result<House, String> {
 /// The cargo that runs this program.
 fn program() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
+}
+
+/// What cargo prints in a folder.
+fn cargo_output(folder: &Path, arguments: &str) -> Result<String, String> {
+    let what = || format!("cargo {}", arguments.split(' ').next().unwrap_or_default());
+    let output = Command::new(program()).args(arguments.split(' ')).current_dir(folder).output();
+    let output = output.map_err(|e| format!("{}: {e}", what()))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(format!("{}: {}", what(), String::from_utf8_lossy(&output.stderr).trim())),
+    }
 }
 
 /// Runs cargo in the workspace; its own messages go to the terminal.
