@@ -1,27 +1,29 @@
 //! CSV and TSV.
 
-use super::rows::Sink;
 use super::source::Lines;
-use super::{Column, Limits, Table, abridged};
+use super::{Column, First, Limits, Source, Visitor, Wanted, abridged};
 use crate::error::Error;
+use serde_json::Value;
 
 pub(super) fn read(
-    table: &Table,
+    source: &Source,
     delimiter: char,
     quoting: bool,
     limits: &Limits,
-    sink: &mut Sink<'_>,
+    visitor: &mut dyn Visitor,
 ) -> Result<(), Error> {
-    let mut records = Records { table, lines: Lines::open(&table.path, limits)?, delimiter, quoting };
+    let mut records = Records { source, lines: Lines::open(source, limits)?, delimiter, quoting };
     let Some((mut line, mut fields)) = records.next()? else {
         return Ok(());
     };
     let width = fields.len();
-    let header = if table.header { std::mem::take(&mut fields) } else { Vec::new() };
-    let place = |column: &Column| place(table, column, line, &header, width);
-    let text: Vec<usize> = table.columns.iter().map(place).collect::<Result<_, _>>()?;
-    let label = place(&table.target_column)?;
-    if table.header {
+    let first = First { fields, is_line: true };
+    let Wanted { columns, header: has_header, .. } = visitor.begin(&first)?;
+    fields = first.fields;
+    let header = if has_header { std::mem::take(&mut fields) } else { Vec::new() };
+    let place = |column: &Column| place(source, column, line, &header, width);
+    let places: Vec<usize> = columns.iter().map(place).collect::<Result<_, _>>()?;
+    if has_header {
         match records.next()? {
             Some(first) => (line, fields) = first,
             None => return Ok(()),
@@ -30,10 +32,9 @@ pub(super) fn read(
     loop {
         if fields.len() != width {
             let message = format!("{} columns where the first line has {width}: check the separators", fields.len());
-            return Err(Error::input(&table.path, message).on_line(line));
+            return Err(Error::input(source.name(), message).on_line(line));
         }
-        let parts: Vec<&str> = text.iter().map(|&column| fields[column].as_str()).collect();
-        sink.push(Some(line), &parts, &fields[label])?;
+        visitor.row(Some(line), places.iter().map(|&column| Value::String(fields[column].clone())).collect())?;
         match records.next()? {
             Some(next) => (line, fields) = next,
             None => return Ok(()),
@@ -42,8 +43,8 @@ pub(super) fn read(
 }
 
 /// Index of a column among `width`, given the header or (without one) an empty slice.
-fn place(table: &Table, column: &Column, line: u64, header: &[String], width: usize) -> Result<usize, Error> {
-    let fail = |message: String| Err(Error::input(&table.path, message).on_line(line));
+fn place(source: &Source, column: &Column, line: u64, header: &[String], width: usize) -> Result<usize, Error> {
+    let fail = |message: String| Err(Error::input(source.name(), message).on_line(line));
     match column {
         Column::Index(index) if *index < width => Ok(*index),
         Column::Index(index) => fail(format!("no column {index}: the line has {width}, counted from 0")),
@@ -59,7 +60,7 @@ fn place(table: &Table, column: &Column, line: u64, header: &[String], width: us
 
 /// Splits lines into records.
 struct Records<'a> {
-    table: &'a Table,
+    source: &'a Source,
     lines: Lines<'a>,
     delimiter: char,
     quoting: bool,
@@ -89,14 +90,14 @@ impl Records<'_> {
                         "{found:?} after the closing quote of column {}: double a quote inside a field",
                         splitter.fields.len()
                     );
-                    return Err(Error::input(&self.table.path, message).on_line(self.lines.line));
+                    return Err(Error::input(self.source.name(), message).on_line(self.lines.line));
                 }
                 Progress::Open => {}
             }
             used += text.len() as u64 + 1;
             text = self.lines.next(used).map_err(|error| self.unclosed(begin, error))?.ok_or_else(|| {
                 let message = format!("quote of column {} is never closed", splitter.fields.len());
-                Error::input(&self.table.path, message).on_line(begin)
+                Error::input(self.source.name(), message).on_line(begin)
             })?;
         }
     }

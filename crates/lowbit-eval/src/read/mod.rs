@@ -1,4 +1,4 @@
-//! Rows with what is right from CSV, TSV, JSON lines, Parquet and IDX files, optionally compressed.
+//! Rows with or without what is right from CSV, TSV, JSON lines, Parquet, IDX and text files, optionally compressed.
 //!
 //! Every refusal names the file, the line (the row in Parquet), the value, and what would be right.
 
@@ -16,6 +16,7 @@ pub use text::bytes;
 use crate::error::Error;
 use rows::Sink;
 use serde::Deserialize;
+use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,8 @@ pub enum Format {
     Parquet,
     /// Arrays of bytes as MNIST has them: images in one file, their labels in another.
     Idx,
+    /// Plain text: one column, `text`, and a row a line.
+    Text,
 }
 
 /// Every format with the file name extensions that stand for it.
@@ -42,6 +45,7 @@ pub static FORMATS: &[(Format, &[&str])] = &[
     (Format::Jsonl, &["jsonl", "ndjson", "json"]),
     (Format::Parquet, &["parquet"]),
     (Format::Idx, &["idx3-ubyte"]),
+    (Format::Text, &["txt"]),
 ];
 
 /// One column of a table.
@@ -61,6 +65,67 @@ impl fmt::Display for Column {
             Column::Name(name) => write!(f, "`{name}`"),
         }
     }
+}
+
+/// Where records are and how they are laid out, whatever their columns mean.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file; standard input when absent.
+    pub path: Option<PathBuf>,
+    /// Layout; by extension (before one of `.gz`, `.zst`, `.xz`) when absent.
+    pub format: Option<Format>,
+    /// Fields of a delimited file may be quoted; by default they are in CSV and not in TSV.
+    pub quoting: Option<bool>,
+}
+
+impl Source {
+    /// What messages call it.
+    pub fn name(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new("standard input"))
+    }
+
+    /// Its layout.
+    ///
+    /// # Errors
+    /// When neither the name nor the caller tells.
+    pub fn format(&self) -> Result<Format, Error> {
+        self.format.map_or_else(|| format_of(self.name()), Ok)
+    }
+}
+
+/// What is known of the columns before the first row.
+#[derive(Clone, Debug)]
+pub struct First {
+    /// Names in an object or a schema, or the fields of the first line of a delimited file.
+    pub fields: Vec<String>,
+    /// Whether the fields are the first line of a delimited file, a header or a row.
+    pub is_line: bool,
+}
+
+/// Which columns are wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The columns, in the order of the values of a row.
+    pub columns: Vec<Column>,
+    /// Whether the first line of a delimited file names the columns.
+    pub header: bool,
+    /// Whether a field that an object lacks is null, instead of a fault.
+    pub optional: bool,
+}
+
+/// Takes the records of a source.
+pub trait Visitor {
+    /// Chooses columns.
+    ///
+    /// # Errors
+    /// An error ends the reading; so it does for rows.
+    fn begin(&mut self, first: &First) -> Result<Wanted, Error>;
+
+    /// Takes the values of the wanted columns of a record. `line` is where it begins (`None`: the format has no lines).
+    ///
+    /// # Errors
+    /// See [`Visitor::begin`].
+    fn row(&mut self, line: Option<u64>, values: Vec<Value>) -> Result<(), Error>;
 }
 
 /// One file and the meaning of its columns.
@@ -128,6 +193,10 @@ impl Default for Limits {
 }
 
 impl Table {
+    fn source(&self) -> Source {
+        Source { path: Some(self.path.clone()), format: self.format, quoting: self.quoting }
+    }
+
     /// Whether fields of the input are numbers, which may be missing.
     fn is_numeric(&self) -> bool {
         self.input != Input::Text
@@ -136,7 +205,38 @@ impl Table {
 
 /// Reads a whole table. A file that has no rows is refused.
 pub fn read(table: &Table, limits: &Limits) -> Result<Rows, Error> {
-    read_rows(table, limits).map_err(|error| Error { message: one_line(&error.message), ..error })
+    let read = || {
+        let mut sink = Sink::new(table, limits)?;
+        match table.source().format()? {
+            Format::Idx => idx::read(table, limits, &mut sink)?,
+            _ => records(&table.source(), limits, &mut sink)?,
+        }
+        sink.finish()
+    };
+    read().map_err(printable)
+}
+
+/// Shows all records of a source to a visitor.
+///
+/// # Errors
+/// Names file, line (row in Parquet) and value; those of the visitor.
+pub fn visit(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Result<(), Error> {
+    records(source, limits, visitor).map_err(printable)
+}
+
+fn records(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Result<(), Error> {
+    match source.format()? {
+        Format::Csv => delimited::read(source, ',', source.quoting.unwrap_or(true), limits, visitor),
+        Format::Tsv => delimited::read(source, '\t', source.quoting.unwrap_or(false), limits, visitor),
+        Format::Jsonl => jsonl::read(source, limits, visitor),
+        Format::Parquet => parquet::read(source, limits, visitor),
+        Format::Text => text::read(source, limits, visitor),
+        Format::Idx => Err(Error::input(source.name(), "holds images, no table of columns")),
+    }
+}
+
+fn printable(error: Error) -> Error {
+    Error { message: one_line(&error.message), ..error }
 }
 
 /// Control characters, which a message may quote from the file, escaped.
@@ -154,22 +254,6 @@ fn abridged<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let shown = names.take(SHOWN).map(|name| format!("{:?}", name.chars().take(40).collect::<String>()));
     let shown = shown.collect::<Vec<_>>().join(", ");
     if more == 0 { shown } else { format!("{shown} and {more} more") }
-}
-
-fn read_rows(table: &Table, limits: &Limits) -> Result<Rows, Error> {
-    let mut sink = Sink::new(table, limits)?;
-    let format = match table.format {
-        Some(format) => format,
-        None => format_of(&table.path)?,
-    };
-    match format {
-        Format::Csv => delimited::read(table, ',', table.quoting.unwrap_or(true), limits, &mut sink)?,
-        Format::Tsv => delimited::read(table, '\t', table.quoting.unwrap_or(false), limits, &mut sink)?,
-        Format::Jsonl => jsonl::read(table, limits, &mut sink)?,
-        Format::Parquet => parquet::read(table, limits, &mut sink)?,
-        Format::Idx => idx::read(table, limits, &mut sink)?,
-    }
-    sink.finish()
 }
 
 /// Layout by extension, below the extension of a compression.

@@ -1,9 +1,10 @@
 //! Rows, their fingerprint, and the sink that readers fill.
 
-use super::{Input, Limits, Table, Target, abridged};
+use super::{Column, First, Input, Limits, Table, Target, Visitor, Wanted, abridged};
 use crate::error::Error;
 use lowbit_base::hex;
 use lowbit_model::Inputs;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -186,6 +187,60 @@ pub(super) struct Sink<'a> {
     rows: Rows,
 }
 
+/// What a column may hold.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// A text, an integer or a truth value.
+    Word,
+    /// Any number too.
+    Number,
+    /// That, or nothing.
+    Optional,
+}
+
+/// A value as text.
+fn plain(value: Value, column: &Column, kind: Kind) -> Result<String, String> {
+    let found = match value {
+        Value::String(text) => return Ok(text),
+        Value::Bool(value) => return Ok(value.to_string()),
+        Value::Number(number) if kind != Kind::Word || !number.is_f64() => return Ok(number.to_string()),
+        Value::Null if kind == Kind::Optional => return Ok(String::new()),
+        Value::Null => return Err(format!("column {column} is null: fill it or drop the row")),
+        Value::Number(number) => number.to_string(),
+        Value::Array(_) => "an array".into(),
+        Value::Object(_) => "an object".into(),
+    };
+    Err(format!("column {column} holds {found}, not a text, an integer or a truth value"))
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+impl Visitor for Sink<'_> {
+    fn begin(&mut self, _: &First) -> Result<Wanted, Error> {
+        let columns = self.table.columns.iter().chain([&self.table.target_column]).cloned().collect();
+        Ok(Wanted { columns, header: self.table.header, optional: false })
+    }
+
+    /// Adds a row: the values of its input, and its target.
+    fn row(&mut self, line: Option<u64>, mut values: Vec<Value>) -> Result<(), Error> {
+        let row = self.rows.targets.len();
+        let place = if line.is_none() { format!("row {row}: ") } else { String::new() };
+        let fail = |message: String| Error::input(&self.table.path, format!("{place}{message}")).on_line(line);
+        if row as u64 >= self.limits.rows {
+            return Err(fail(format!("more than {} rows, the limit for one table", self.limits.rows)));
+        }
+        let (input, of_target) = (if self.table.is_numeric() { Kind::Optional } else { Kind::Word }, self.kind());
+        let column = &self.table.target_column;
+        let target = plain(values.pop().unwrap_or_default(), column, of_target);
+        let fields = values.into_iter().zip(&self.table.columns).map(|(value, column)| plain(value, column, input));
+        let fields: Vec<String> = fields.collect::<Result<_, _>>().map_err(fail)?;
+        self.target(&target.map_err(fail)?).map_err(fail)?;
+        self.input(fields).map_err(fail)
+    }
+}
+
 impl<'a> Sink<'a> {
     pub(super) fn new(table: &'a Table, limits: &'a Limits) -> Result<Self, Error> {
         let mut classes = HashMap::new();
@@ -213,53 +268,41 @@ impl<'a> Sink<'a> {
         Ok(Sink { table, classes, limits, rows: Rows { inputs, targets } })
     }
 
-    /// Adds a row: the fields of its input, and its target. `line` is where the row begins (`None`: the format has no lines, and
-    /// the row number is named instead).
-    pub(super) fn push<T: AsRef<str>>(&mut self, line: Option<u64>, fields: &[T], target: &str) -> Result<(), Error> {
-        let row = self.len();
-        let place = if line.is_none() { format!("row {row}: ") } else { String::new() };
-        let fail = |message: String| Error::input(&self.table.path, format!("{place}{message}")).on_line(line);
-        if row as u64 >= self.limits.rows {
-            return Err(fail(format!("more than {} rows, the limit for one table", self.limits.rows)));
-        }
-        let shown = |text: &str| text.chars().take(40).collect::<String>();
+    fn kind(&self) -> Kind {
+        if self.table.target == Target::Value { Kind::Number } else { Kind::Word }
+    }
+
+    fn target(&mut self, target: &str) -> Result<(), String> {
         let column = &self.table.target_column;
         match (&mut self.rows.targets, &self.table.target) {
             (Targets::Classes(classes), Target::Class { labels }) => match self.classes.get(target.trim()) {
                 Some(class) => classes.push(*class),
                 None => {
                     let known = abridged(labels.iter().map(String::as_str));
-                    return Err(fail(format!("label {:?} in column {column} is none of {known}", shown(target))));
+                    return Err(format!("label {:?} in column {column} is none of {known}", shown(target)));
                 }
             },
             (Targets::Values(values), _) => match target.trim().parse::<f64>() {
                 Ok(value) if value.is_finite() => values.push(value),
-                _ => return Err(fail(format!("value {:?} in column {column} is no number", shown(target)))),
+                _ => return Err(format!("value {:?} in column {column} is no number", shown(target))),
             },
             (Targets::Classes(_), Target::Value) => unreachable!("made for the target of the table"),
         }
+        Ok(())
+    }
+
+    fn input(&mut self, fields: Vec<String>) -> Result<(), String> {
         match &mut self.rows.inputs {
-            Inputs::Texts(texts) => {
-                let parts: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
-                texts.push(parts.join(" "));
-            }
+            Inputs::Texts(texts) => texts.push(fields.join(" ")),
             Inputs::Features { values, .. } => {
                 for (field, column) in fields.iter().zip(&self.table.columns) {
-                    let field = field.as_ref().trim();
-                    let value = if field.is_empty() {
-                        Some(f32::NAN)
-                    } else {
-                        field.parse().ok().filter(|v: &f32| v.is_finite())
-                    };
-                    let value =
-                        value.ok_or_else(|| fail(format!("{:?} in column {column} is no number", shown(field))))?;
-                    values.push(value);
+                    let field = field.trim();
+                    let number = || field.parse().ok().filter(|v: &f32| v.is_finite());
+                    let value = if field.is_empty() { Some(f32::NAN) } else { number() };
+                    values.push(value.ok_or_else(|| format!("{:?} in column {column} is no number", shown(field)))?);
                 }
                 if values.len() as u64 * 4 > self.limits.bytes {
-                    return Err(fail(format!(
-                        "more than {} bytes of numbers, the limit for one table",
-                        self.limits.bytes
-                    )));
+                    return Err(format!("more than {} bytes of numbers, the limit for one table", self.limits.bytes));
                 }
             }
         }
@@ -269,11 +312,6 @@ impl<'a> Sink<'a> {
     /// Adds rows of pixels, `[rows, width]`, with their classes.
     pub(super) fn images(&mut self, width: usize, pixels: Vec<f32>, classes: Vec<u16>) {
         self.rows = Rows { inputs: Inputs::Features { width, values: pixels }, targets: Targets::Classes(classes) };
-    }
-
-    /// Rows so far.
-    pub(super) fn len(&self) -> usize {
-        self.rows.targets.len()
     }
 
     pub(super) fn finish(self) -> Result<Rows, Error> {

@@ -1,6 +1,6 @@
 //! Opening a file: compression by extension and magic bytes, a cap on the decompressed size, and bounded lines.
 
-use super::Limits;
+use super::{Limits, Source};
 use crate::error::{Error, Kind};
 use flate2::bufread::MultiGzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
@@ -17,7 +17,7 @@ pub(super) struct Compression {
     name: &'static str,
     pub(super) extension: &'static str,
     magic: &'static [u8],
-    decode: fn(BufReader<File>) -> io::Result<Box<dyn Read>>,
+    decode: fn(Box<dyn BufRead>) -> io::Result<Box<dyn Read>>,
 }
 
 /// Every compression that is read.
@@ -72,11 +72,15 @@ pub(super) fn compression(path: &Path, start: &[u8]) -> Result<Option<&'static C
 
 /// The content of a file, decompressed, up to the limit on bytes.
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<Capped<Box<dyn Read>>, Error> {
-    let mut file = BufReader::new(regular_file(path)?);
-    let start = file.fill_buf().map_err(|cause| Error::io(path, &cause))?;
-    let inner: Box<dyn Read> = match compression(path, start)? {
+    decompressed(path, Box::new(BufReader::new(regular_file(path)?)), limits)
+}
+
+/// The content behind a name, decompressed, up to the limit on bytes.
+fn decompressed(name: &Path, mut file: Box<dyn BufRead>, limits: &Limits) -> Result<Capped<Box<dyn Read>>, Error> {
+    let start = file.fill_buf().map_err(|cause| Error::io(name, &cause))?;
+    let inner: Box<dyn Read> = match compression(name, start)? {
         None => Box::new(file),
-        Some(found) => (found.decode)(file).map_err(|cause| Error::io(path, &cause))?,
+        Some(found) => (found.decode)(file).map_err(|cause| Error::io(name, &cause))?,
     };
     Ok(Capped { inner, left: limits.bytes, cap: limits.bytes })
 }
@@ -91,8 +95,12 @@ pub(super) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn open(path: &'a Path, limits: &Limits) -> Result<Self, Error> {
-        Ok(Lines { path, reader: BufReader::new(open(path, limits)?), limit: limits.line, line: 0 })
+    pub(super) fn open(source: &'a Source, limits: &Limits) -> Result<Self, Error> {
+        let content = match &source.path {
+            Some(path) => open(path, limits)?,
+            None => decompressed(source.name(), Box::new(io::stdin().lock()), limits)?,
+        };
+        Ok(Lines { path: source.name(), reader: BufReader::new(content), limit: limits.line, line: 0 })
     }
 
     /// The next line without its end (`\n` or `\r\n`); `None` at the end of the file. `used` bytes of the limit on a line

@@ -1,7 +1,9 @@
-//! Plain text: all bytes of a file, optionally compressed.
+//! Plain text: all bytes of a file, or its lines as rows, optionally compressed.
 
-use super::{Limits, source};
+use super::source::Lines;
+use super::{Column, First, Limits, Source, Visitor, source};
 use crate::error::Error;
+use serde_json::Value;
 use std::io::Read;
 use std::path::Path;
 
@@ -17,6 +19,26 @@ pub fn bytes(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
         true => Err(Error::input(path, "is empty: give a file that holds text")),
         false => Ok(content),
     }
+}
+
+/// Name of the column of plain text.
+const TEXT: &str = "text";
+
+/// Every line is a row of one column, also an empty one.
+pub(super) fn read(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Result<(), Error> {
+    let mut lines = Lines::open(source, limits)?;
+    let wanted = visitor.begin(&First { fields: vec![TEXT.into()], is_line: false })?;
+    let own = |column: &Column| match column {
+        Column::Index(index) => *index == 0,
+        Column::Name(name) => name == TEXT,
+    };
+    if let Some(other) = wanted.columns.iter().find(|column| !own(column)) {
+        return Err(Error::input(source.name(), format!("no column {other}: plain text has one, `{TEXT}`")));
+    }
+    while let Some(line) = lines.next(0)? {
+        visitor.row(Some(lines.line), vec![Value::String(line); wanted.columns.len()])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

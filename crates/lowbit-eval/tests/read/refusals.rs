@@ -76,8 +76,8 @@ fn delimited_refusals() {
     let latin = file(&dir, "x.csv", b"a,0\ngr\xfcn,1\n");
     assert_eq!(refusal(&table(latin)), "x.csv:2: byte 2 of the line, 0xfc, is not UTF-8: convert the file to UTF-8");
     assert_eq!(
-        refusal(&table(file(&dir, "x.txt", "a"))),
-        "x.txt: cannot tell the format by the name: expected .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .idx3-ubyte, or set `format`"
+        refusal(&table(file(&dir, "x.dat", "a"))),
+        "x.dat: cannot tell the format by the name: expected .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .idx3-ubyte, .txt, or set `format`"
     );
 }
 
@@ -86,9 +86,15 @@ fn json_refusals() {
     let dir = TempDir::new().unwrap();
     let json = |content: &str| refusal(&named(file(&dir, "x.jsonl", content), &["text"], "label"));
     assert_eq!(json("{\"text\":\"a\"}"), "x.jsonl:1: no field `label`: the object has \"text\"");
-    assert_eq!(json("{\"text\":null,\"label\":0}"), "x.jsonl:1: field `text` is null: fill it or drop the row");
-    assert_eq!(json("{\"text\":[1],\"label\":0}"), "x.jsonl:1: field `text` is an array, not a text or a number");
-    assert_eq!(json("{\"text\":{},\"label\":0}"), "x.jsonl:1: field `text` is an object, not a text or a number");
+    assert_eq!(json("{\"text\":null,\"label\":0}"), "x.jsonl:1: column `text` is null: fill it or drop the row");
+    assert_eq!(
+        json("{\"text\":[1],\"label\":0}"),
+        "x.jsonl:1: column `text` holds an array, not a text, an integer or a truth value"
+    );
+    assert_eq!(
+        json("{\"text\":{},\"label\":0}"),
+        "x.jsonl:1: column `text` holds an object, not a text, an integer or a truth value"
+    );
     assert!(json("{\"text\":\"a\",\"label\":0}\n[1]\n").starts_with("x.jsonl:2: not one JSON object a line: "));
     assert!(json(&"[".repeat(100_000)).starts_with("x.jsonl:1: not one JSON object a line: "));
     assert!(json(&format!("{{\"text\":{}", "[".repeat(100_000))).starts_with("x.jsonl:1: not one JSON"));
