@@ -16,14 +16,18 @@ use std::sync::Arc;
 mod clock;
 mod functions;
 mod guard;
+mod model;
 mod prompt;
 mod python;
 mod rewrite;
+mod session;
 mod shades;
 mod slice;
 mod text;
 
+pub use model::{AnswerOptions, ChatError, ChatModel, PromptFormat, context};
 pub use prompt::{raw_tokens, tokens};
+pub use session::ChatSession;
 
 /// Longest template, bytes.
 const MAX_SOURCE: usize = 64 << 10;

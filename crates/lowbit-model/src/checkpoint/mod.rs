@@ -91,6 +91,7 @@ pub type Options = BTreeMap<String, QuantizeOptions>;
 
 /// An opened model; the weights are mapped, nothing is copied before it is asked for.
 pub struct Checkpoint {
+    path: PathBuf,
     directory: PathBuf,
     origin: Box<dyn Origin>,
     listing: Listing,
@@ -108,7 +109,7 @@ impl Checkpoint {
     /// [`Kind::Input`](crate::Kind) naming file, tensor or field, value and remedy; [`Kind::Io`](crate::Kind) when a file
     /// cannot be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::of(origin::open(path)?)
+        Self::of(path, origin::open(path)?)
     }
 
     /// Opens the files of a directory of the project's own layout that lie in memory; `name` is what errors call it.
@@ -116,15 +117,17 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn embedded(name: &str, files: &[(&str, &'static [u8])]) -> Result<Self, Error> {
-        Self::of(origin::embedded(Path::new(name), files)?)
+        let name = Path::new(name);
+        Self::of(name, origin::embedded(name, files)?)
     }
 
-    fn of(origin: Box<dyn Origin>) -> Result<Self, Error> {
+    fn of(path: &Path, origin: Box<dyn Origin>) -> Result<Self, Error> {
         let parent = origin.path().parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = parent.to_path_buf();
         let listing = Listing::new(&origin.card().config)?;
         origin.check(&listing)?;
-        Ok(Checkpoint { directory, origin, listing, pool: OnceLock::new(), stop: Stop::default(), asked: None })
+        let (path, pool) = (path.to_path_buf(), OnceLock::new());
+        Ok(Checkpoint { path, directory, origin, listing, pool, stop: Stop::default(), asked: None })
     }
 
     /// The same, whose matrices are made on the threads of a CPU, until its work is to end.
@@ -153,6 +156,11 @@ impl Checkpoint {
     /// Names the tensor whose data changed.
     pub fn verify(&self) -> Result<bool, Error> {
         self.origin.verify(self.pool()?)
+    }
+
+    /// The path it was opened by, which errors about the whole model name.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The directory it lies in.

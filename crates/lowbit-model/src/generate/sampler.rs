@@ -41,6 +41,19 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// What chats draw by where nothing else is asked for, as llama.cpp does; seed 0.
+    pub const fn chat() -> Self {
+        Sampling {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repetition_penalty: 1.0,
+            repetition_window: 64,
+            seed: 0,
+        }
+    }
+
     /// Whether any token is penalized.
     fn penalizes(&self) -> bool {
         self.repetition_penalty != 1.0 && self.repetition_window > 0

@@ -10,7 +10,7 @@ use lowbit_eval::meter;
 use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
-use lowbit_model::chat::{Message, Role};
+use lowbit_model::chat::{AnswerOptions, PromptFormat};
 use lowbit_model::generate::{Draft, Finish, Sampling};
 use lowbit_model::recipe;
 use serde_json::json;
@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Tokens of a plain continuation when no number is asked for.
 const CONTINUATION: usize = 256;
+/// How tokens are drawn when nothing else is asked for.
+const CHAT: Sampling = Sampling::chat();
 
 /// Beside the flags.
 const EXAMPLES: &str = "\
@@ -65,22 +67,22 @@ pub struct Run {
     #[arg(short, long, visible_alias = "ctx-size")]
     context: Option<usize>,
     /// Randomness of the answer; 0 takes the most likely token.
-    #[arg(long, visible_alias = "temperature", default_value_t = 0.8, allow_negative_numbers = true)]
+    #[arg(long, visible_alias = "temperature", default_value_t = CHAT.temperature, allow_negative_numbers = true)]
     temp: f32,
     /// Draw from this many tokens; 0 or less from all.
-    #[arg(long, default_value_t = 40, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = CHAT.top_k as i64, allow_negative_numbers = true)]
     top_k: i64,
     /// Draw from the fewest tokens that have this much probability together.
-    #[arg(long, default_value_t = 0.95, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = CHAT.top_p, allow_negative_numbers = true)]
     top_p: f32,
     /// Draw from tokens that have at least this share of the best one's probability.
-    #[arg(long, default_value_t = 0.05, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = CHAT.min_p, allow_negative_numbers = true)]
     min_p: f32,
     /// Divide the logits of tokens that occurred by this.
-    #[arg(long, visible_alias = "repetition-penalty", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(long, visible_alias = "repetition-penalty", default_value_t = CHAT.repetition_penalty, allow_negative_numbers = true)]
     repeat_penalty: f32,
     /// How many of the last tokens the penalty looks at; -1 for all, 0 for none.
-    #[arg(long, default_value_t = 64, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
+    #[arg(long, default_value_t = CHAT.repetition_window as i64, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     repeat_last_n: i64,
     /// Seed of the draws; -1 for another one each time [default: -1].
     #[arg(short, long, allow_negative_numbers = true, value_parser = seed, value_name = "SEED")]
@@ -236,24 +238,29 @@ impl Run {
         Ok(Settings {
             recipe: self.recipe.as_deref().map(recipe::find).transpose()?,
             context: self.context,
-            max_tokens: self.max_tokens.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-            sampling: Sampling {
-                temperature: self.temp,
-                top_k: usize::try_from(self.top_k).unwrap_or(0),
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repetition_penalty: self.repeat_penalty,
-                repetition_window: usize::try_from(self.repeat_last_n).unwrap_or(usize::MAX),
-                seed: self.seed.and_then(|seed| seed.0).unwrap_or_else(another_seed),
+            options: AnswerOptions {
+                max_tokens: self.max_tokens.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+                sampling: Sampling {
+                    temperature: self.temp,
+                    top_k: usize::try_from(self.top_k).unwrap_or(0),
+                    top_p: self.top_p,
+                    min_p: self.min_p,
+                    repetition_penalty: self.repeat_penalty,
+                    repetition_window: usize::try_from(self.repeat_last_n).unwrap_or(usize::MAX),
+                    seed: self.seed.and_then(|seed| seed.0).unwrap_or_else(another_seed),
+                },
+                stop: self.stop.clone(),
+                draft: self.draft.as_ref().map(|_| Draft::Ngram),
             },
-            stop: self.stop.clone(),
-            draft: self.draft.as_ref().map(|_| Draft::Ngram),
             cache: CacheKind::ALL
                 .into_iter()
                 .find(|(name, _)| *name == self.kv[0])
                 .map_or_else(CacheKind::default, |(_, kind)| kind),
-            chat: !self.no_chat,
-            parse_special: self.parse_special,
+            format: match (self.no_chat, self.parse_special) {
+                (false, _) => PromptFormat::Chat,
+                (true, false) => PromptFormat::Text,
+                (true, true) => PromptFormat::TextWithControls,
+            },
             verify: self.verify,
             prompt_cache: self.prompt_cache.clone(),
         })
@@ -268,16 +275,15 @@ impl Run {
         json: Option<&Cpu>,
     ) -> Result<(), Failure> {
         if !speaker.chats() {
-            speaker.limit(CONTINUATION);
+            speaker.session.options_mut().max_tokens.get_or_insert(CONTINUATION);
             if !self.no_chat {
                 output::note("no chat template: the model continues the text");
             }
         }
-        let mut messages: Vec<Message> = system.map(|text| Message::new(Role::System, text)).into_iter().collect();
-        messages.push(Message::new(Role::User, prompt));
+        speaker.session.instruct(system);
         let mut screen = Screen::default();
         let streams = json.is_none();
-        let answer = speaker.answer(&messages, 0, stop, &mut |piece| {
+        let answer = speaker.say(prompt, stop, &mut |piece| {
             if streams {
                 screen.write(piece);
             }
@@ -307,7 +313,7 @@ fn print_json(speaker: &Speaker, answer: &Answer, total: &Total, cpu: &Cpu) -> R
     if let Some(bytes) = meter::peak_rss_bytes() {
         measures.insert("peak_rss_bytes".into(), Measure::measured(bytes as f64, "bytes", 1));
     }
-    let seed = speaker.settings().sampling.seed;
+    let seed = speaker.session.options().sampling.seed;
     let record = Record {
         task: "run".into(),
         model: speaker.name.clone(),

@@ -8,24 +8,20 @@ use super::{Screen, Speaker};
 use crate::failure::Failure;
 use crate::output;
 use lowbit_base::Stop;
-use lowbit_model::chat::{Message, Role};
 use lowbit_model::generate::Finish;
 use std::path::Path;
 
 /// A person, a model, and what they said.
 pub struct Chat<'a> {
     speaker: &'a mut Speaker,
-    conversation: Conversation,
     total: Total,
-    turn: u64,
 }
 
 impl<'a> Chat<'a> {
     /// A chat in which nothing was said yet.
     pub fn new(speaker: &'a mut Speaker, system: Option<String>) -> Self {
-        let mut conversation = Conversation { model: speaker.name.clone(), messages: Vec::new() };
-        conversation.instruct(system);
-        Chat { speaker, conversation, total: Total::default(), turn: 0 }
+        speaker.session.instruct(system);
+        Chat { speaker, total: Total::default() }
     }
 
     /// Answers `first`, if it is given, then reads lines and answers them until the person leaves. Answers go to stdout, all
@@ -61,7 +57,7 @@ impl<'a> Chat<'a> {
             "{} ({}), context {} tokens; /help lists commands",
             speaker.name,
             speaker.recipe.name,
-            speaker.context()
+            speaker.session.context()
         );
         match speaker.chats() {
             true => told,
@@ -79,7 +75,7 @@ impl<'a> Chat<'a> {
                 rows.chain([quotes.to_string()]).collect::<Vec<_>>().join("\n")
             }
             Input::Reset => {
-                self.conversation.reset();
+                self.speaker.session.reset();
                 "a new conversation".into()
             }
             Input::System(_) if !self.speaker.chats() => {
@@ -87,17 +83,20 @@ impl<'a> Chat<'a> {
             }
             Input::System(text) => {
                 let told = if text.is_some() { "the system message is set" } else { "no system message" };
-                self.conversation.instruct(text);
+                self.speaker.session.instruct(text);
                 told.into()
             }
             Input::Save(path) => {
-                self.conversation.save(Path::new(&path))?;
-                format!("{} messages in {path}", self.conversation.messages.len())
+                let messages = self.speaker.session.messages().to_vec();
+                let told = format!("{} messages in {path}", messages.len());
+                Conversation { model: self.speaker.name.clone(), messages }.save(Path::new(&path))?;
+                told
             }
             Input::Load(path) => {
-                let loaded = Conversation::load(Path::new(&path))?;
-                self.conversation.messages = loaded.messages;
-                format!("{} messages from {path}", self.conversation.messages.len())
+                let Conversation { messages, .. } = Conversation::load(Path::new(&path))?;
+                let told = format!("{} messages from {path}", messages.len());
+                self.speaker.session.resume(messages);
+                told
             }
             Input::Stats => statistics::line(&self.total),
             Input::Wrong(text) => return Err(Failure::usage(text)),
@@ -108,18 +107,14 @@ impl<'a> Chat<'a> {
     /// Answers; what fails leaves the conversation as it was.
     fn say(&mut self, text: String, stop: &Stop, terminal: bool) {
         stop.clear();
-        self.conversation.messages.push(Message::new(Role::User, text));
         let mut screen = Screen::default();
-        let answer =
-            self.speaker.answer(&self.conversation.messages, self.turn, stop, &mut |piece| screen.write(piece));
+        let answer = self.speaker.say(text, stop, &mut |piece| screen.write(piece));
         screen.end();
         stop.clear();
-        self.turn += 1;
         match answer {
             Ok(answer) => {
                 self.total.add(&answer);
-                let full = answer.outcome.stats.prompt_tokens + answer.outcome.tokens.len() >= self.speaker.context();
-                if answer.outcome.finish == Finish::Length && full {
+                if self.speaker.session.is_full(&answer.outcome) {
                     output::note(
                         "the context is full: /reset begins anew, --context N makes room where the model has it",
                     );
@@ -127,16 +122,8 @@ impl<'a> Chat<'a> {
                 if answer.outcome.finish == Finish::Cancelled && terminal {
                     output::note("stopped");
                 }
-                if answer.outcome.text.is_empty() {
-                    self.conversation.messages.pop();
-                } else {
-                    self.conversation.messages.push(Message::new(Role::Assistant, answer.outcome.text));
-                }
             }
-            Err(failure) => {
-                self.conversation.messages.pop();
-                output::note(format!("error: {failure}"));
-            }
+            Err(failure) => output::note(format!("error: {failure}")),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use lowbit_base::file;
-use lowbit_model::chat::{Message, Role};
+use lowbit_model::chat::Message;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -37,19 +37,6 @@ impl Conversation {
         let text = serde_json::to_string_pretty(self).map_err(|e| Failure::input(path, e))?;
         Ok(file::replace(path, format!("{text}\n").as_bytes())?)
     }
-
-    /// Sets the system message, or removes it.
-    pub fn instruct(&mut self, text: Option<String>) {
-        self.messages.retain(|m| m.role != Role::System);
-        if let Some(text) = text {
-            self.messages.insert(0, Message::new(Role::System, text));
-        }
-    }
-
-    /// Forgets the turns but the system message.
-    pub fn reset(&mut self) {
-        self.messages.retain(|m| m.role == Role::System);
-    }
 }
 
 #[cfg(test)]
@@ -62,19 +49,13 @@ mod tests {
     fn round_trip() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("chat.json");
-        let mut saved =
-            Conversation { model: "m".into(), messages: vec![Message::new(Role::User, "a\n\"\u{1b}\u{1f600}")] };
-        saved.messages.push(Message::new(Role::Assistant, ""));
-        saved.instruct(Some("first".into()));
-        saved.instruct(Some("be brief".into()));
+        let turns = [(Role::System, "be brief"), (Role::User, "a\n\"\u{1b}\u{1f600}"), (Role::Assistant, "")];
+        let messages = turns.into_iter().map(|(role, text)| Message::new(role, text)).collect();
+        let saved = Conversation { model: "m".into(), messages };
         saved.save(&path).expect("saved");
         saved.save(&path).expect("saved again");
         assert_eq!(Conversation::load(&path).expect("loaded"), saved);
         assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 1);
-        saved.reset();
-        assert_eq!(saved.messages, [Message::new(Role::System, "be brief")]);
-        saved.instruct(None);
-        assert!(saved.messages.is_empty());
     }
 
     #[test]

@@ -1,25 +1,19 @@
-//! A model that answers.
+//! A model that answers: loaded as the command line asks, its energy measured.
 
 use super::shipped;
 use crate::failure::Failure;
 use crate::memory::Need;
 use crate::output::{self, unverified};
-use lowbit_base::Stop;
+use lowbit_base::{Error, Stop};
 use lowbit_eval::meter::{EnergyMeter, Rapl};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
-use lowbit_model::chat::{self, Message, Template};
-use lowbit_model::generate::{Draft, Generator, Outcome, Request, Sampling};
-use lowbit_model::{Checkpoint, Recipe, Tokenizer};
+use lowbit_model::chat::{self, AnswerOptions, ChatError, ChatModel, ChatSession, PromptFormat};
+use lowbit_model::generate::Outcome;
+use lowbit_model::{Checkpoint, Recipe};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
-
-/// Longest context when none is asked for, tokens.
-const CONTEXT: usize = 4096;
-/// Tokens that end a turn, whether or not the configuration of a model says so.
-const TURN_ENDS: &[&str] = &["<|eot_id|>", "<|im_end|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>", "<|eom_id|>"];
 
 /// How a model is to answer.
 #[derive(Debug)]
@@ -28,20 +22,12 @@ pub struct Settings {
     pub recipe: Option<&'static Recipe>,
     /// Tokens of prompt and answer together; 0 for all that the model was trained for.
     pub context: Option<usize>,
-    /// Tokens of an answer at most.
-    pub max_tokens: Option<usize>,
-    /// How tokens are drawn.
-    pub sampling: Sampling,
-    /// Texts that end an answer.
-    pub stop: Vec<String>,
-    /// How tokens are guessed ahead.
-    pub draft: Option<Draft>,
+    /// How answers are made.
+    pub options: AnswerOptions,
     /// How keys and values are stored.
     pub cache: CacheKind,
-    /// Whether the model's chat template is used, if it has one.
-    pub chat: bool,
-    /// Whether names of control tokens in a text that is continued are these tokens.
-    pub parse_special: bool,
+    /// How prompts become tokens.
+    pub format: PromptFormat,
     /// Whether the weights are compared with their checksums first.
     pub verify: bool,
     /// Where the processed prompt is kept between runs.
@@ -56,15 +42,11 @@ pub struct Answer {
     pub joules: Option<f64>,
 }
 
-/// A loaded model with its settings.
+/// A chat with a loaded model.
 pub struct Speaker {
-    generator: Generator,
-    tokenizer: Arc<Tokenizer>,
-    template: Option<Template>,
-    settings: Settings,
-    stop_tokens: Vec<u32>,
-    context: usize,
-    trained: usize,
+    /// What was said, and the model that answers.
+    pub session: ChatSession,
+    prompt_cache: Option<PathBuf>,
     rapl: Option<Rapl>,
     /// Last part of the model's path.
     pub name: String,
@@ -88,121 +70,54 @@ impl Speaker {
         let checkpoint = path.map_or_else(shipped::open, Checkpoint::open)?.on(&cpu).under(settings.recipe);
         let path = path.unwrap_or(Path::new(shipped::NAME));
         let unverified = (settings.verify && !checkpoint.verify()?).then(|| unverified(path));
-        let card = checkpoint.card();
-        if card.config.classes().is_some() {
-            return Err(Failure::input(path, "is a classifier; `lowbit run` needs a language model"));
-        }
-        let trained = card.max_length;
-        let context = match settings.context {
-            None => trained.min(CONTEXT),
-            Some(0) => trained,
-            Some(context) => context,
-        };
-        if context > trained {
-            return Err(Failure::usage(format!(
-                "--context is {context}, but the model was trained for {trained} tokens"
-            )));
-        }
+        let context = chat::context(&checkpoint, settings.context).map_err(|error| match error.path {
+            Some(_) => error.into(),
+            None => Failure::usage(format!("--{error}")),
+        })?;
         let recipe = checkpoint.recipe();
-        Need::of(&card.config, recipe, settings.cache, context)?.check()?;
-        let (tokenizer, model) = std::thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| checkpoint.tokenizer());
-            let model = checkpoint.model();
-            (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), model)
-        });
-        let (tokenizer, model) = (Arc::new(tokenizer?), model?);
-        let template = match card.chat_template.as_deref().filter(|_| settings.chat) {
-            Some(source) => Some(template(source, &checkpoint, &tokenizer).map_err(|e| match e.path {
-                Some(_) => e.into(),
-                None => Failure::input(path, e),
-            })?),
-            None => None,
-        };
-        let mut generator = Generator::with_cache(Arc::new(model), tokenizer.clone(), cpu, context, settings.cache);
+        Need::of(&checkpoint.card().config, recipe, settings.cache, context)?.check()?;
+        let model = ChatModel::load(&checkpoint, settings.format)?;
+        let notices = [
+            checkpoint.notices(),
+            model.tokenizer().notices(),
+            checkpoint.departure(recipe)?.as_slice(),
+            unverified.as_slice(),
+        ]
+        .concat();
+        let mut session = model.session(cpu, context, settings.cache, settings.options);
         if let Some(cache) = settings.prompt_cache.as_deref().filter(|cache| cache.exists()) {
-            generator.load_prompt(cache)?;
+            session.load_prompt(cache)?;
         }
         let name = path.canonicalize().unwrap_or_else(|_| path.into());
         Ok(Speaker {
-            stop_tokens: stop_tokens(&checkpoint, &tokenizer),
-            generator,
-            template,
-            context,
-            trained,
+            session,
+            prompt_cache: settings.prompt_cache,
             rapl: Rapl::open(&Rapl::root()),
             name: name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned()),
             recipe,
             params: checkpoint.listing().count(),
             load_seconds: start.elapsed().as_secs_f64(),
-            notices: [
-                checkpoint.notices(),
-                tokenizer.notices(),
-                checkpoint.departure(recipe)?.as_slice(),
-                unverified.as_slice(),
-            ]
-            .concat(),
-            tokenizer,
-            settings,
+            notices,
         })
     }
 
     /// Whether turns of a chat reach the model as such.
     pub fn chats(&self) -> bool {
-        self.template.is_some()
+        self.session.model().has_template()
     }
 
-    /// Bounds an answer where no bound was asked for.
-    pub fn limit(&mut self, tokens: usize) {
-        self.settings.max_tokens.get_or_insert(tokens);
-    }
-
-    /// The settings.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Tokens of prompt and answer together.
-    pub fn context(&self) -> usize {
-        self.context
-    }
-
-    /// Answers a chat, or continues the last thing said where the model has no chat template. `turn` varies the draws of
-    /// the turns of a chat; `on_text` gets the text as it comes.
+    /// Says something in the chat and returns the answer; `on_text` gets its text as it comes.
     ///
     /// # Errors
-    /// When the template refuses the chat or the context is full.
-    pub fn answer(
-        &mut self,
-        messages: &[Message],
-        turn: u64,
-        stop: &Stop,
-        on_text: &mut dyn FnMut(&str),
-    ) -> Result<Answer, Failure> {
-        let prompt = match self.settings.parse_special {
-            true => chat::raw_tokens(&self.tokenizer, chat::plain(messages))?,
-            false => chat::tokens(&self.tokenizer, self.template.as_ref(), messages)?,
-        };
-        if prompt.len() >= self.context {
-            return Err(self.full(prompt.len()));
-        }
-        let sampling =
-            Sampling { seed: self.settings.sampling.seed.wrapping_add(turn), ..self.settings.sampling.clone() };
-        let room = self.context - prompt.len();
-        let request = Request {
-            prompt,
-            max_tokens: self.settings.max_tokens.unwrap_or(room).min(room),
-            sampling,
-            stop: self.settings.stop.clone(),
-            stop_tokens: self.stop_tokens.clone(),
-            draft: self.settings.draft,
-        };
+    /// When the template refuses the chat or the context is full; the chat is then as before.
+    pub fn say(&mut self, text: String, stop: &Stop, on_text: &mut dyn FnMut(&str)) -> Result<Answer, Failure> {
         let mut meter = self.rapl.as_ref().and_then(EnergyMeter::start);
-        let outcome = self.generator.generate(&request, &mut |piece| {
+        let outcome = self.session.say(text, &mut |piece| {
             on_text(piece);
             if stop.is_set() || !output::is_open() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
+        });
         let joules = meter.as_mut().and_then(EnergyMeter::joules);
-        Ok(Answer { outcome, joules })
+        Ok(Answer { outcome: outcome.map_err(told)?, joules })
     }
 
     /// Keeps the processed prompt for the next run, where that was asked for.
@@ -210,43 +125,20 @@ impl Speaker {
     /// # Errors
     /// When writing fails.
     pub fn keep_prompt(&self) -> Result<(), Failure> {
-        match &self.settings.prompt_cache {
-            Some(path) => Ok(self.generator.save_prompt(path)?),
+        match &self.prompt_cache {
+            Some(path) => Ok(self.session.save_prompt(path)?),
             None => Ok(()),
         }
     }
-
-    fn full(&self, tokens: usize) -> Failure {
-        let larger = match self.trained > self.context {
-            true => format!(", or start with --context up to {}", self.trained),
-            false => String::new(),
-        };
-        let text = format!("the context of {} tokens is full: this takes {tokens}", self.context);
-        Failure::usage(format!("{text}; say less, or begin anew with /reset{larger}"))
-    }
 }
 
-fn template(source: &str, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Template, lowbit_model::Error> {
-    let card = checkpoint.card();
-    let mut settings = card.chat.clone();
-    // Where nothing names the tokens, their ids do.
-    if settings.tokens.is_empty() {
-        let controls = tokenizer.controls();
-        let name = |id: Option<u32>| controls.iter().find(|(_, known)| Some(*known) == id).map(|(name, _)| *name);
-        let (bos, eos) = (card.bos_token_id.or_else(|| tokenizer.bos()), card.eos_token_ids.first().copied());
-        let known = [("bos_token", name(bos)), ("eos_token", name(eos))].into_iter();
-        settings.tokens = known.filter_map(|(variable, name)| Some((variable.into(), name?.into()))).collect();
-    }
-    Template::of_file(source, &settings, checkpoint.template_file())
-}
-
-/// Tokens that end an answer.
-fn stop_tokens(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Vec<u32> {
-    let mut ids = checkpoint.card().eos_token_ids.clone();
-    ids.extend(tokenizer.end().filter(|_| ids.is_empty()));
-    let named = tokenizer.controls().into_iter().filter(|(name, _)| TURN_ENDS.contains(name));
-    ids.extend(named.map(|(_, id)| id));
-    ids.sort_unstable();
-    ids.dedup();
-    ids
+/// Why there is no answer, with the commands and flags that help.
+fn told(error: ChatError) -> Failure {
+    let ChatError::ContextFull { prompt, context, trained } = error else { return Error::from(error).into() };
+    let larger = match trained > context {
+        true => format!(", or start with --context up to {trained}"),
+        false => String::new(),
+    };
+    let text = format!("the context of {context} tokens is full: this takes {prompt}");
+    Failure::usage(format!("{text}; say less, or begin anew with /reset{larger}"))
 }

@@ -1,0 +1,235 @@
+//! A loaded language model and how chats reach it: the choice of its template, the tokens that end its turns, its context.
+
+use super::{Message, Template, plain, raw_tokens, tokens};
+use crate::generate::{Draft, Request, Sampling};
+use crate::{Checkpoint, Error, Model, Param, Tokenizer};
+use lowbit_kernels::Cpu;
+use lowbit_kernels::ops::CacheKind;
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest context when none is asked for, tokens.
+const CONTEXT: usize = 4096;
+/// Tokens that end a turn, whether or not the configuration of a model says so.
+const TURN_ENDS: &[&str] = &["<|eot_id|>", "<|im_end|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>", "<|eom_id|>"];
+
+/// How what is said becomes tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PromptFormat {
+    /// By the model's chat template; without one the last message is continued.
+    #[default]
+    Chat,
+    /// The last message is continued.
+    Text,
+    /// The last message is continued, and names of control tokens in it are these tokens.
+    TextWithControls,
+}
+
+/// How an answer is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnswerOptions {
+    /// Tokens at most; all that the context has room for, if none are given.
+    pub max_tokens: Option<usize>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Texts that end it.
+    pub stop: Vec<String>,
+    /// How tokens are guessed ahead.
+    pub draft: Option<Draft>,
+}
+
+impl Default for AnswerOptions {
+    /// Drawn as [`Sampling::chat`] says, until the model ends it or the context is full.
+    fn default() -> Self {
+        AnswerOptions { max_tokens: None, sampling: Sampling::chat(), stop: Vec::new(), draft: None }
+    }
+}
+
+/// Why a chat got no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChatError {
+    /// The prompt leaves no room for an answer.
+    ContextFull {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of prompt and answer together.
+        context: usize,
+        /// Tokens that the model was trained for.
+        trained: usize,
+    },
+    /// Any other reason.
+    Other(Error),
+}
+
+impl fmt::Display for ChatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChatError::Other(error) => error.fmt(f),
+            ChatError::ContextFull { prompt, context, trained } => {
+                write!(f, "the context of {context} tokens is full: this takes {prompt}; say less, or begin anew")?;
+                if trained > context { write!(f, ", or take a context of up to {trained}") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+impl std::error::Error for ChatError {}
+
+impl From<Error> for ChatError {
+    fn from(error: Error) -> Self {
+        ChatError::Other(error)
+    }
+}
+
+impl From<ChatError> for Error {
+    /// A full context is a fault of the request.
+    fn from(error: ChatError) -> Self {
+        match error {
+            ChatError::Other(error) => error,
+            full @ ChatError::ContextFull { .. } => Error::usage(full.to_string()),
+        }
+    }
+}
+
+/// A loaded language model that can chat; clones share its weights.
+#[derive(Clone)]
+pub struct ChatModel {
+    network: Arc<Model<Param>>,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<Template>,
+    format: PromptFormat,
+    stop_tokens: Vec<u32>,
+    trained: usize,
+}
+
+impl ChatModel {
+    /// Loads network and tokenizer of a checkpoint, and its chat template where the format of prompts takes one.
+    ///
+    /// # Errors
+    /// When the model is a classifier or malformed, or its template is wrong.
+    pub fn load(checkpoint: &Checkpoint, format: PromptFormat) -> Result<Self, Error> {
+        refuse_classifier(checkpoint)?;
+        let (tokenizer, network) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| checkpoint.tokenizer());
+            let network = checkpoint.model();
+            (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), network)
+        });
+        let (tokenizer, network, card) = (Arc::new(tokenizer?), Arc::new(network?), checkpoint.card());
+        let source = card.chat_template.as_deref().filter(|_| format == PromptFormat::Chat);
+        let template = source.map(|source| template(source, checkpoint, &tokenizer)).transpose()?;
+        let stop_tokens = stop_tokens(checkpoint, &tokenizer);
+        Ok(ChatModel { network, tokenizer, template, format, stop_tokens, trained: card.max_length })
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Arc<Model<Param>> {
+        &self.network
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Whether turns of a chat reach the model as such; else the last message is continued.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Tokens that the model was trained for.
+    pub fn trained(&self) -> usize {
+        self.trained
+    }
+
+    /// Tokens that end an answer.
+    pub fn stop_tokens(&self) -> &[u32] {
+        &self.stop_tokens
+    }
+
+    /// The tokens of a chat up to where the model answers.
+    ///
+    /// # Errors
+    /// When the template refuses the chat, or the tokenizer a text.
+    pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
+        match self.format {
+            PromptFormat::TextWithControls => raw_tokens(&self.tokenizer, plain(messages)),
+            _ => tokens(&self.tokenizer, self.template.as_ref(), messages),
+        }
+    }
+
+    /// What an engine whose sequences have `context` tokens is asked for a chat.
+    ///
+    /// # Errors
+    /// As [`ChatModel::prompt`], and when the context is full.
+    pub fn request(&self, messages: &[Message], options: &AnswerOptions, context: usize) -> Result<Request, ChatError> {
+        let prompt = self.prompt(messages)?;
+        if prompt.len() >= context {
+            return Err(ChatError::ContextFull { prompt: prompt.len(), context, trained: self.trained });
+        }
+        let room = context - prompt.len();
+        Ok(Request {
+            max_tokens: options.max_tokens.unwrap_or(room).min(room),
+            prompt,
+            sampling: options.sampling.clone(),
+            stop: options.stop.clone(),
+            stop_tokens: self.stop_tokens.clone(),
+            draft: options.draft,
+        })
+    }
+
+    /// A chat in which nothing was said yet, whose prompts and answers have `context` tokens together.
+    pub fn session(&self, cpu: Cpu, context: usize, cache: CacheKind, options: AnswerOptions) -> super::ChatSession {
+        super::ChatSession::new(self.clone(), cpu, context, cache, options)
+    }
+}
+
+/// Tokens of prompt and answer together: those asked for (0 for all that the model was trained for), else as many as it was
+/// trained for, at most 4096.
+///
+/// # Errors
+/// When they are more than the model was trained for, or it is a classifier.
+pub fn context(checkpoint: &Checkpoint, asked: Option<usize>) -> Result<usize, Error> {
+    refuse_classifier(checkpoint)?;
+    let trained = checkpoint.card().max_length;
+    match asked {
+        None => Ok(trained.min(CONTEXT)),
+        Some(0) => Ok(trained),
+        Some(context) if context <= trained => Ok(context),
+        Some(context) => {
+            Err(Error::usage(format!("context is {context}, but the model was trained for {trained} tokens")))
+        }
+    }
+}
+
+fn refuse_classifier(checkpoint: &Checkpoint) -> Result<(), Error> {
+    match checkpoint.card().config.classes() {
+        None => Ok(()),
+        Some(_) => Err(Error::input(checkpoint.path(), "is a classifier; only a language model answers")),
+    }
+}
+
+fn template(source: &str, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Template, Error> {
+    let card = checkpoint.card();
+    let mut settings = card.chat.clone();
+    // Where nothing names the tokens, their ids do.
+    if settings.tokens.is_empty() {
+        let controls = tokenizer.controls();
+        let name = |id: Option<u32>| controls.iter().find(|(_, known)| Some(*known) == id).map(|(name, _)| *name);
+        let (bos, eos) = (card.bos_token_id.or_else(|| tokenizer.bos()), card.eos_token_ids.first().copied());
+        let known = [("bos_token", name(bos)), ("eos_token", name(eos))].into_iter();
+        settings.tokens = known.filter_map(|(variable, name)| Some((variable.into(), name?.into()))).collect();
+    }
+    let file = checkpoint.template_file().unwrap_or(checkpoint.path());
+    Template::of_file(source, &settings, Some(file))
+}
+
+/// Tokens that end an answer.
+fn stop_tokens(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Vec<u32> {
+    let mut ids = checkpoint.card().eos_token_ids.clone();
+    ids.extend(tokenizer.end().filter(|_| ids.is_empty()));
+    let named = tokenizer.controls().into_iter().filter(|(name, _)| TURN_ENDS.contains(name));
+    ids.extend(named.map(|(_, id)| id));
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
