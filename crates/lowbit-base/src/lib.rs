@@ -1,10 +1,11 @@
 //! What every crate needs, once: the error with its place, files that are replaced as a whole, small files that are read with
-//! a limit, locks of folders, the nearest name, hexadecimal, random numbers, the request to stop.
+//! a limit, locks of folders, the memory there is, the nearest name, hexadecimal, random numbers, the request to stop.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod error;
 pub mod file;
+pub mod memory;
 pub mod name;
 mod random;
 mod stop;
