@@ -1,10 +1,12 @@
 //! What a configuration alone tells: names, shapes and roles of parameters, operations of a forward pass, bytes under a
 //! recipe. Nothing is loaded.
 
+use crate::cpu::PIECE;
 use crate::exec::Batch;
 use crate::source::{ParamSpec, Role, Source};
 use crate::trace::{Op, Per, trace};
 use crate::{Config, Error, Model, Recipe};
+use lowbit_base::memory::Need;
 use lowbit_kernels::ops::CacheKind;
 
 /// The parameters of a network that nobody has loaded.
@@ -76,6 +78,34 @@ impl Listing {
     /// Bytes of the keys and values of a token in all layers.
     pub fn cache_bytes(&self, kind: CacheKind) -> u64 {
         cache_bytes(&self.model, kind)
+    }
+
+    /// Bytes of the f32 activations of one pass over `tokens` tokens, `logits` of which get logits: the outputs of all
+    /// operations of the widest block, which is more than is ever alive at once.
+    pub fn pass_bytes(&self, tokens: usize, logits: usize) -> u64 {
+        let (mut width, mut block, mut widest, mut classes) = (0u64, 0u64, 0u64, 0u64);
+        trace(&self.model, |op| {
+            width = match op {
+                Op::Embed { table, .. } => table.cols as u64,
+                Op::Linear { weight, .. } => weight.rows as u64,
+                Op::Attend(spec) => (spec.heads * spec.head_dim) as u64,
+                _ => width,
+            };
+            match op {
+                Op::Block(_) => block = 0,
+                Op::Logits { weight, .. } => classes = weight.rows as u64,
+                _ => block += width,
+            }
+            widest = widest.max(block);
+        });
+        let floats = (tokens as u64).saturating_mul(widest).saturating_add((logits as u64).saturating_mul(classes));
+        floats.saturating_mul(4)
+    }
+
+    /// The same need and that of sequences of `tokens` tokens in all: keys and values, and the activations of a pass.
+    pub fn with_sequences(&self, need: Need, kind: CacheKind, tokens: usize) -> Need {
+        let cache = self.cache_bytes(kind).saturating_mul(tokens as u64);
+        need.and("keys and values", cache).and("activations", self.pass_bytes(tokens.min(PIECE), 1))
     }
 }
 

@@ -12,7 +12,6 @@ pub mod failure;
 pub mod host;
 pub mod kernel_bench;
 pub mod language;
-pub mod memory;
 pub mod model_bench;
 pub mod output;
 pub mod run;

@@ -3,6 +3,7 @@
 use crate::failure::{Code, Failure};
 use clap::builder::StyledStr;
 use lowbit_base::escaped;
+pub use lowbit_base::memory::bytes;
 use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, Tool};
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -165,18 +166,6 @@ pub fn quoted(word: &str) -> String {
 /// What is said of a model whose weights have no checksums.
 pub fn unverified(path: &Path) -> String {
     format!("{}: unverified: the file holds no checksums", path.display())
-}
-
-/// Bytes in decimal units, three digits.
-pub fn bytes(n: u64) -> String {
-    let (value, unit) = match n {
-        0..1_000 => return format!("{n} B"),
-        1_000..1_000_000 => (n as f64 / 1e3, "kB"),
-        1_000_000..1_000_000_000 => (n as f64 / 1e6, "MB"),
-        _ => (n as f64 / 1e9, "GB"),
-    };
-    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.digits$} {unit}")
 }
 
 /// Seconds as a person would say them.

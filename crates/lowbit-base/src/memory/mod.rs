@@ -270,7 +270,10 @@ mod tests {
                 ("proc/self/mountinfo", V1),
                 (&format!("{at}/memory.limit_in_bytes"), limit),
                 (&format!("{at}/memory.usage_in_bytes"), "900000\n"),
-                (&format!("{at}/memory.stat"), "inactive_file 1\ntotal_inactive_file 300000\ntotal_active_file 100000\n"),
+                (
+                    &format!("{at}/memory.stat"),
+                    "inactive_file 1\ntotal_inactive_file 300000\ntotal_active_file 100000\n",
+                ),
                 ("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", parent),
                 ("sys/fs/cgroup/memory/jobs/memory.usage_in_bytes", "900000\n"),
             ])

@@ -12,6 +12,7 @@ use crate::recipe::Activations;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
 use lowbit_base::Stop;
+use lowbit_base::memory::Need;
 use lowbit_kernels::{Cpu, Format, Packed, Pool, QuantizeOptions, Threads};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -204,6 +205,19 @@ impl Checkpoint {
     /// Names, shapes and roles of the parameters.
     pub fn listing(&self) -> &Listing {
         &self.listing
+    }
+
+    /// Memory that the network of [`Checkpoint::recipe`] takes: its weights, as pages of the mapped file where they are used as
+    /// they lie there. `remedy` tells what takes less.
+    ///
+    /// # Errors
+    /// When the kernels lack a format.
+    pub fn need(&self, remedy: &str) -> Result<Need, Error> {
+        let (need, weights) = (Need::new(remedy), self.listing.bytes(self.recipe())?);
+        Ok(match self.asked.is_none() && self.origin.is_mapped() {
+            true => need.and_mapped("weights", weights),
+            false => need.and("weights", weights),
+        })
     }
 
     /// The file of the chat template, where it has one of its own.

@@ -49,6 +49,10 @@ pub trait Origin: Send + Sync {
     fn rows(&self, _spec: &ParamSpec, _rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
         Ok(None)
     }
+    /// Whether the matrices of [`Origin::recipe`] are used as they lie in the mapped file, without a copy.
+    fn is_mapped(&self) -> bool {
+        false
+    }
     /// Compares the weights with checksums that lie beside them: `false` when there are none.
     ///
     /// # Errors

@@ -135,6 +135,10 @@ impl Origin for Own {
         self.formats.get(&spec.name).map(|stored| self.unpack(&spec.name, stored)).transpose()
     }
 
+    fn is_mapped(&self) -> bool {
+        !self.formats.is_empty()
+    }
+
     fn verify(&self, pool: &Pool) -> Result<bool, Error> {
         self.tensors.verify(pool)
     }

@@ -4,6 +4,7 @@ use super::Machine;
 use crate::failure::Failure;
 use crate::kernel_bench::ternary::{self, Way};
 use crate::{host, output};
+use lowbit_base::memory;
 use lowbit_eval::meter::{self, Rapl};
 use lowbit_eval::task;
 use lowbit_kernels::{Isa, Threads};
@@ -29,19 +30,24 @@ impl Doctor {
         let ternary = ternary::ways(&cpu)?;
         let energy = Rapl::open(&Rapl::root()).is_some();
         let data = task::data_dir(None);
+        let room = memory::available();
         let isas: Vec<(&str, bool)> = Isa::ALL.iter().map(|i| (i.name(), i.is_available())).collect();
         if machine.json {
             let isas: serde_json::Map<String, serde_json::Value> =
                 isas.iter().map(|(name, there)| (name.to_string(), json!(there))).collect();
             return output::json(&json!({
                 "schema_version": 1, "tool": output::tool(), "command": output::command(), "host": host,
+                "memory": room.as_ref().map(|room| json!({"available_bytes": room.bytes, "limit": room.limit.to_string()})),
                 "threads": {"count": threads.count, "why": threads.why}, "isas": isas, "ternary": ternary, "energy_meter": energy, "data": data.ok().map(|d| d.display().to_string()),
             }));
         }
         output::line(format!("cpu        {}, {} cores", host.cpu, host.cores));
         output::line(format!("threads    {} ({})", threads.count, threads.why));
-        let free = meter::rss_bytes().map_or(String::new(), |b| format!(", this process {}", output::bytes(b)));
-        output::line(format!("memory     {}{free}", output::bytes(host.ram_bytes)));
+        let own = meter::rss_bytes().map_or(String::new(), |b| format!(", this process {}", output::bytes(b)));
+        output::line(format!("memory     {}{own}", output::bytes(host.ram_bytes)));
+        if let Some(room) = &room {
+            output::line(format!("           {} available ({})", output::bytes(room.bytes), room.limit));
+        }
         let why = if machine.has_isa() { "asked for" } else { "the last in the list that this CPU has" };
         output::line(format!("isa        {} ({why})", host.isa));
         for (name, there) in isas {

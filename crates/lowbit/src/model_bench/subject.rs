@@ -2,7 +2,7 @@
 
 use super::Plan;
 use crate::failure::Failure;
-use crate::memory::Need;
+use lowbit_base::memory::Need;
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint;
 use lowbit_model::listing::Listing;
@@ -17,6 +17,9 @@ use std::time::Instant;
 const SEED: u64 = 1;
 /// Longest sequence of a synthetic model that is written, tokens.
 const CONTEXT: usize = 4096;
+
+/// What takes less memory.
+const REMEDY: &str = "take fewer tokens or threads, --cache-type int8, or a recipe with fewer bits";
 
 /// A model to measure.
 pub struct Subject {
@@ -53,7 +56,8 @@ impl Subject {
             return Err(Failure::input(checkpoint.directory(), text));
         }
         let (config, recipe) = (&checkpoint.card().config, checkpoint.recipe());
-        Need::of(config, recipe, plan.cache, plan.tokens() * cpus.len())?.check()?;
+        let need = checkpoint.need(REMEDY)?;
+        checkpoint.listing().with_sequences(need, plan.cache, plan.tokens() * cpus.len()).check()?;
         Self::new(name, recipe, config, checkpoint.model()?, start)
     }
 
@@ -64,7 +68,9 @@ impl Subject {
     pub fn synthetic(name: &str, recipe: Option<&'static Recipe>, plan: &Plan, cpus: &[Cpu]) -> Result<Self, Failure> {
         let start = Instant::now();
         let (shape, recipe) = shape(name, recipe)?;
-        Need::of(&shape.config(), recipe, plan.cache, plan.tokens() * cpus.len())?.check()?;
+        let listing = Listing::new(&shape.config())?;
+        let need = Need::new(REMEDY).and("weights", listing.bytes(recipe)?);
+        listing.with_sequences(need, plan.cache, plan.tokens() * cpus.len()).check()?;
         let model = synthetic::model(&shape.config(), recipe, SEED)?;
         Self::new(format!("{name} (synthetic)"), recipe, &shape.config(), model, start)
     }

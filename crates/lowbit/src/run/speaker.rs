@@ -2,7 +2,6 @@
 
 use super::shipped;
 use crate::failure::Failure;
-use crate::memory::Need;
 use crate::output::{self, unverified};
 use lowbit_base::{Error, Stop};
 use lowbit_eval::meter::{EnergyMeter, Rapl};
@@ -75,7 +74,8 @@ impl Speaker {
             None => Failure::usage(format!("--{error}")),
         })?;
         let recipe = checkpoint.recipe();
-        Need::of(&checkpoint.card().config, recipe, settings.cache, context)?.check()?;
+        let need = checkpoint.need("take a smaller --context, --kv int8, or a recipe with fewer bits")?;
+        checkpoint.listing().with_sequences(need, settings.cache, context).check()?;
         let model = ChatModel::load(&checkpoint, settings.format)?;
         let notices = [
             checkpoint.notices(),
