@@ -1,7 +1,7 @@
 //! IDX, the format of MNIST (yann.lecun.com/exdb/mnist): a magic number, sizes as 32-bit big-endian numbers, then bytes.
 
 use super::rows::Sink;
-use super::{Input, Limits, Table, Target, source};
+use super::{Budget, Input, Limits, Table, Target, source};
 use crate::error::Error;
 use std::io::Read;
 use std::path::Path;
@@ -29,8 +29,9 @@ pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Resul
             format!("label {} of image {row} is not below the number of classes, {}", classes[row], names.len());
         return Err(Error::input(labels, message));
     }
-    let pixels = pixels.into_iter().map(|pixel| f32::from(pixel) / 255.0).collect();
-    sink.images((sizes[1] * sizes[2]) as usize, pixels, classes.into_iter().map(u16::from).collect());
+    let budget = Budget::of_file(&table.path, limits.bytes);
+    budget.take(4 * pixels.len() as u64).map_err(|e| Error::from(e).in_file(&table.path))?;
+    sink.images((sizes[1] * sizes[2]) as usize, &pixels, &classes);
     Ok(())
 }
 

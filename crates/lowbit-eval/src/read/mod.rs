@@ -2,6 +2,7 @@
 //!
 //! Every refusal names the file, the line (the row in Parquet), the value, and what would be right.
 
+mod budget;
 mod delimited;
 mod idx;
 mod jsonl;
@@ -10,6 +11,7 @@ mod rows;
 mod source;
 mod text;
 
+pub use budget::{Budget, Exceeded};
 pub use rows::{Rows, Targets, overlap};
 pub use text::bytes;
 
@@ -17,6 +19,7 @@ use crate::error::Error;
 use rows::Sink;
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +52,7 @@ pub static FORMATS: &[(Format, &[&str])] = &[
 ];
 
 /// One column of a table.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(untagged)]
 pub enum Column {
     /// Position, from 0.
@@ -177,7 +180,7 @@ pub enum Target {
 /// Bounds on what one file may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes after decompression.
+    /// Bytes of content, and of the rows that are made of it.
     pub bytes: u64,
     /// Bytes of one line, or of one quoted record over several lines.
     pub line: u64,
@@ -206,7 +209,7 @@ impl Table {
 /// Reads a whole table. A file that has no rows is refused.
 pub fn read(table: &Table, limits: &Limits) -> Result<Rows, Error> {
     let read = || {
-        let mut sink = Sink::new(table, limits)?;
+        let mut sink = Sink::new(table)?;
         match table.source().format()? {
             Format::Idx => idx::read(table, limits, &mut sink)?,
             _ => records(&table.source(), limits, &mut sink)?,
@@ -225,6 +228,11 @@ pub fn visit(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Res
 }
 
 fn records(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Result<(), Error> {
+    let budget = match &source.path {
+        Some(path) => Budget::of_file(path, limits.bytes),
+        None => Budget::of_stream(limits.bytes),
+    };
+    let visitor = &mut Counted { visitor, name: source.name(), budget, limits, rows: 0 };
     match source.format()? {
         Format::Csv => delimited::read(source, ',', source.quoting.unwrap_or(true), limits, visitor),
         Format::Tsv => delimited::read(source, '\t', source.quoting.unwrap_or(false), limits, visitor),
@@ -232,6 +240,50 @@ fn records(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Resul
         Format::Parquet => parquet::read(source, limits, visitor),
         Format::Text => text::read(source, limits, visitor),
         Format::Idx => Err(Error::input(source.name(), "holds images, no table of columns")),
+    }
+}
+
+/// Bytes that a row takes beside its values, and a value beside its text.
+const ROW: u64 = 48;
+const VALUE: u64 = 4;
+
+/// Times that a column may be wanted: as input and as target.
+const TIMES: u32 = 2;
+
+/// Counts what a visitor is shown.
+struct Counted<'a> {
+    visitor: &'a mut dyn Visitor,
+    name: &'a Path,
+    budget: Budget,
+    limits: &'a Limits,
+    rows: u64,
+}
+
+impl Visitor for Counted<'_> {
+    fn begin(&mut self, first: &First) -> Result<Wanted, Error> {
+        let wanted = self.visitor.begin(first)?;
+        let mut times = HashMap::new();
+        for column in &wanted.columns {
+            let times = times.entry(column).or_insert(0);
+            *times += 1;
+            if *times > TIMES {
+                return Err(Error::usage(format!("column {column} is named {times} times: name it once")));
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn row(&mut self, line: Option<u64>, values: Vec<Value>) -> Result<(), Error> {
+        let text = |value: &Value| value.as_str().map_or(0, |text| text.len() as u64);
+        let bytes = values.iter().map(|value| VALUE + text(value)).sum::<u64>();
+        let taken = self.budget.take(ROW + bytes).map_err(Error::from);
+        self.rows += 1;
+        let taken = taken.and_then(|()| match self.rows > self.limits.rows {
+            true => Err(Error::memory(format!("more than {} rows, the limit for one table", self.limits.rows))),
+            false => Ok(()),
+        });
+        taken.map_err(|error| error.in_file(self.name).on_line(line))?;
+        self.visitor.row(line, values)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rows, their fingerprint, and the sink that readers fill.
 
-use super::{Column, First, Input, Limits, Table, Target, Visitor, Wanted, abridged};
+use super::{Column, First, Input, Table, Target, Visitor, Wanted, abridged};
 use crate::error::Error;
 use lowbit_base::hex;
 use lowbit_model::Inputs;
@@ -183,13 +183,12 @@ fn squeeze(text: &str) -> String {
 pub(super) struct Sink<'a> {
     table: &'a Table,
     classes: HashMap<&'a str, u16>,
-    limits: &'a Limits,
     rows: Rows,
 }
 
 /// What a column may hold.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum Admitted {
     /// A text, an integer or a truth value.
     Word,
     /// Any number too.
@@ -199,12 +198,12 @@ enum Kind {
 }
 
 /// A value as text.
-fn plain(value: Value, column: &Column, kind: Kind) -> Result<String, String> {
+fn plain(value: Value, column: &Column, admitted: Admitted) -> Result<String, String> {
     let found = match value {
         Value::String(text) => return Ok(text),
         Value::Bool(value) => return Ok(value.to_string()),
-        Value::Number(number) if kind != Kind::Word || !number.is_f64() => return Ok(number.to_string()),
-        Value::Null if kind == Kind::Optional => return Ok(String::new()),
+        Value::Number(number) if admitted != Admitted::Word || !number.is_f64() => return Ok(number.to_string()),
+        Value::Null if admitted == Admitted::Optional => return Ok(String::new()),
         Value::Null => return Err(format!("column {column} is null: fill it or drop the row")),
         Value::Number(number) => number.to_string(),
         Value::Array(_) => "an array".into(),
@@ -228,10 +227,8 @@ impl Visitor for Sink<'_> {
         let row = self.rows.targets.len();
         let place = if line.is_none() { format!("row {row}: ") } else { String::new() };
         let fail = |message: String| Error::input(&self.table.path, format!("{place}{message}")).on_line(line);
-        if row as u64 >= self.limits.rows {
-            return Err(fail(format!("more than {} rows, the limit for one table", self.limits.rows)));
-        }
-        let (input, of_target) = (if self.table.is_numeric() { Kind::Optional } else { Kind::Word }, self.kind());
+        let (input, of_target) =
+            (if self.table.is_numeric() { Admitted::Optional } else { Admitted::Word }, self.of_target());
         let column = &self.table.target_column;
         let target = plain(values.pop().unwrap_or_default(), column, of_target);
         let fields = values.into_iter().zip(&self.table.columns).map(|(value, column)| plain(value, column, input));
@@ -242,7 +239,7 @@ impl Visitor for Sink<'_> {
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(table: &'a Table, limits: &'a Limits) -> Result<Self, Error> {
+    pub(super) fn new(table: &'a Table) -> Result<Self, Error> {
         let mut classes = HashMap::new();
         let targets = match &table.target {
             Target::Value => Targets::Values(Vec::new()),
@@ -265,11 +262,11 @@ impl<'a> Sink<'a> {
             Input::Text => Inputs::default(),
             Input::Features | Input::Image => Inputs::Features { width: table.columns.len(), values: Vec::new() },
         };
-        Ok(Sink { table, classes, limits, rows: Rows { inputs, targets } })
+        Ok(Sink { table, classes, rows: Rows { inputs, targets } })
     }
 
-    fn kind(&self) -> Kind {
-        if self.table.target == Target::Value { Kind::Number } else { Kind::Word }
+    fn of_target(&self) -> Admitted {
+        if self.table.target == Target::Value { Admitted::Number } else { Admitted::Word }
     }
 
     fn target(&mut self, target: &str) -> Result<(), String> {
@@ -301,17 +298,16 @@ impl<'a> Sink<'a> {
                     let value = if field.is_empty() { Some(f32::NAN) } else { number() };
                     values.push(value.ok_or_else(|| format!("{:?} in column {column} is no number", shown(field)))?);
                 }
-                if values.len() as u64 * 4 > self.limits.bytes {
-                    return Err(format!("more than {} bytes of numbers, the limit for one table", self.limits.bytes));
-                }
             }
         }
         Ok(())
     }
 
-    /// Adds rows of pixels, `[rows, width]`, with their classes.
-    pub(super) fn images(&mut self, width: usize, pixels: Vec<f32>, classes: Vec<u16>) {
-        self.rows = Rows { inputs: Inputs::Features { width, values: pixels }, targets: Targets::Classes(classes) };
+    /// Takes rows of pixels, `[rows, width]`, 0 to 255, with their classes.
+    pub(super) fn images(&mut self, width: usize, pixels: &[u8], classes: &[u8]) {
+        let values = pixels.iter().map(|pixel| f32::from(*pixel) / 255.0).collect();
+        let classes = classes.iter().map(|class| u16::from(*class)).collect();
+        self.rows = Rows { inputs: Inputs::Features { width, values }, targets: Targets::Classes(classes) };
     }
 
     pub(super) fn finish(self) -> Result<Rows, Error> {

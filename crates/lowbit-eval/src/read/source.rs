@@ -1,10 +1,9 @@
-//! Opening a file: compression by extension and magic bytes, a cap on the decompressed size, and bounded lines.
+//! Opening a file: compression by extension and magic bytes, a budget of decompressed bytes, and bounded lines.
 
-use super::{Limits, Source};
+use super::{Budget, Exceeded, Limits, Source};
 use crate::error::{Error, Kind};
 use flate2::bufread::MultiGzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
-use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -17,8 +16,10 @@ pub(super) struct Compression {
     name: &'static str,
     pub(super) extension: &'static str,
     magic: &'static [u8],
-    decode: fn(Box<dyn BufRead>) -> io::Result<Box<dyn Read>>,
+    decode: Decode,
 }
+
+type Decode = fn(Box<dyn BufRead>) -> io::Result<Box<dyn Read>>;
 
 /// Every compression that is read.
 pub(super) static COMPRESSIONS: &[Compression] = &[
@@ -70,19 +71,20 @@ pub(super) fn compression(path: &Path, start: &[u8]) -> Result<Option<&'static C
     }
 }
 
-/// The content of a file, decompressed, up to the limit on bytes.
+/// The content of a file, decompressed, within a budget.
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<Capped<Box<dyn Read>>, Error> {
-    decompressed(path, Box::new(BufReader::new(regular_file(path)?)), limits)
+    let budget = Budget::of_file(path, limits.bytes);
+    decompressed(path, Box::new(BufReader::new(regular_file(path)?)), budget)
 }
 
-/// The content behind a name, decompressed, up to the limit on bytes.
-fn decompressed(name: &Path, mut file: Box<dyn BufRead>, limits: &Limits) -> Result<Capped<Box<dyn Read>>, Error> {
+/// The content behind a name, decompressed, within a budget.
+fn decompressed(name: &Path, mut file: Box<dyn BufRead>, budget: Budget) -> Result<Capped<Box<dyn Read>>, Error> {
     let start = file.fill_buf().map_err(|cause| Error::io(name, &cause))?;
     let inner: Box<dyn Read> = match compression(name, start)? {
         None => Box::new(file),
         Some(found) => (found.decode)(file).map_err(|cause| Error::io(name, &cause))?,
     };
-    Ok(Capped { inner, left: limits.bytes, cap: limits.bytes })
+    Ok(Capped { inner, budget })
 }
 
 /// The lines of a file, decompressed.
@@ -98,7 +100,7 @@ impl<'a> Lines<'a> {
     pub(super) fn open(source: &'a Source, limits: &Limits) -> Result<Self, Error> {
         let content = match &source.path {
             Some(path) => open(path, limits)?,
-            None => decompressed(source.name(), Box::new(io::stdin().lock()), limits)?,
+            None => decompressed(source.name(), Box::new(io::stdin().lock()), Budget::of_stream(limits.bytes))?,
         };
         Ok(Lines { path: source.name(), reader: BufReader::new(content), limit: limits.line, line: 0 })
     }
@@ -143,9 +145,10 @@ pub(super) fn decode_error(path: &Path, line: Option<u64>, cause: &io::Error) ->
     if cause.raw_os_error().is_some() {
         return Error::io(path, cause);
     }
-    let message = if cause.get_ref().is_some_and(|inner| inner.is::<CapExceeded>()) {
-        cause.to_string()
-    } else if cause.kind() == io::ErrorKind::UnexpectedEof {
+    if let Some(exceeded) = Exceeded::of(cause) {
+        return Error::from(exceeded).in_file(path).on_line(line);
+    }
+    let message = if cause.kind() == io::ErrorKind::UnexpectedEof {
         "compressed stream ends too early: the file is truncated, fetch it again".into()
     } else {
         format!("compressed stream is damaged ({cause}): fetch the file again")
@@ -153,31 +156,16 @@ pub(super) fn decode_error(path: &Path, line: Option<u64>, cause: &io::Error) ->
     Error::input(path, message).on_line(line)
 }
 
-/// Lets at most `cap` bytes through, then fails.
+/// Lets bytes through while a budget lasts, then fails.
 pub(super) struct Capped<R> {
     inner: R,
-    left: u64,
-    cap: u64,
+    budget: Budget,
 }
 
 impl<R: Read> Read for Capped<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
-        match self.left.checked_sub(n as u64) {
-            Some(left) => self.left = left,
-            None => return Err(io::Error::other(CapExceeded(self.cap))),
-        }
+        self.budget.take(n as u64).map_err(io::Error::other)?;
         Ok(n)
     }
 }
-
-#[derive(Debug)]
-struct CapExceeded(u64);
-
-impl fmt::Display for CapExceeded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "more than {} bytes after decompression, the limit for one file", self.0)
-    }
-}
-
-impl std::error::Error for CapExceeded {}

@@ -2,6 +2,7 @@
 
 mod damage;
 mod numbers;
+mod parquet;
 mod refusals;
 mod visits;
 
@@ -136,30 +137,4 @@ fn columns_are_joined_and_labels_mapped() {
     let path = file(&dir, "z.data", "a,0\n");
     let forced = Table { format: Some(Format::Csv), ..table(&path) };
     assert_eq!(read(&forced, &Limits::default()).unwrap(), rows(&[("a", 0)]));
-}
-
-#[test]
-fn parquet_of_the_reference_implementation() {
-    let texts = [("one", 0), ("zwei — two", 3), ("", 2), ("four\nlines", 1), ("five", 0)];
-    for name in ["snappy.parquet", "zstd.parquet", "lz4.parquet"] {
-        let got = read(&named(golden(name), &["text"], "label"), &Limits::default()).unwrap();
-        assert_eq!(got, rows(&texts), "{name}");
-        let joined = Table {
-            columns: vec![Column::Index(2), Column::Index(1)],
-            target_column: Column::Index(3),
-            ..table(golden(name))
-        };
-        let joined = read(&joined, &Limits::default()).unwrap();
-        assert_eq!((joined.texts()[1].as_str(), joined.labels()), ("b zwei — two", &[0, 3, 2, 1, 0][..]), "{name}");
-    }
-    let strings = Table {
-        target: Target::Class { labels: vec!["n".into(), "y".into()] },
-        ..named(golden("strings.parquet"), &["text"], "label")
-    };
-    assert_eq!(read(&strings, &Limits::default()).unwrap().labels(), [0, 1, 0, 1, 0]);
-    let truth = Table {
-        target: Target::Class { labels: vec!["false".into(), "true".into()] },
-        ..named(golden("odd.parquet"), &["label"], "label")
-    };
-    assert_eq!(read(&truth, &Limits::default()).unwrap(), rows(&[("true", 1), ("false", 0)]));
 }
