@@ -6,7 +6,7 @@
 
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd, TileOp, Tiling, tile_panels};
-use crate::{Cpu, Op, scratch};
+use crate::{Cpu, Op, Products, scratch};
 use std::ops::Range;
 
 /// Length of a chunk of k: two panels of it and a tile of `A` fit the first-level cache.
@@ -153,6 +153,7 @@ struct Tiles(usize);
 
 impl Op for Tiles {
     type Out = Tiling;
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, _: S) -> Tiling {
         Tiling::new(self.0, S::TILE_ROWS)
@@ -182,6 +183,7 @@ struct Block<'a> {
 
 impl Op for Block<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

@@ -10,12 +10,28 @@ use std::sync::OnceLock;
 pub trait Op {
     /// What the kernel returns.
     type Out;
+    /// The products of narrow numbers it uses. Where it uses fewer than an instruction set is about, the kernel of a smaller
+    /// set with the same instructions for the rest serves, and is compiled once for both.
+    const PRODUCTS: Products = Products::Bf16;
     /// Runs the kernel on one instruction set.
     fn eval<S: Simd>(self, s: S) -> Self::Out;
 }
 
+/// Products of narrow numbers, [`Simd::dot`] and [`Simd::dot_bf16`]: what a kernel uses, and what an instruction set adds to
+/// the set it extends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Products {
+    /// None.
+    None,
+    /// Of bytes.
+    Int8,
+    /// Of bytes and of bf16.
+    Bf16,
+}
+
 macro_rules! isas {
-    ($($(#[cfg($cfg:meta)])? $name:ident = $label:literal, $simd:path, [$($feature:tt),*];)*) => {
+    ($($(#[cfg($cfg:meta)])? $name:ident = $label:literal, $simd:path, [$($feature:tt),*]
+        $(, $base:ident with $adds:ident)?;)*) => {
         /// An instruction set that kernels exist for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Isa {
@@ -61,6 +77,9 @@ macro_rules! isas {
             pub fn run<O: Op>(self, op: O) -> O::Out {
                 match self {
                     $($(#[cfg($cfg)])? Isa::$name => {
+                        $(if const { (O::PRODUCTS as u8) < Products::$adds as u8 } {
+                            return Isa::$base.run(op);
+                        })?
                         $(#[target_feature(enable = $feature)])*
                         fn wrapper<O: Op>(s: $simd, op: O) -> O::Out {
                             op.eval(s)
@@ -94,13 +113,13 @@ macro_rules! detected {
 isas! {
     Scalar = "scalar", simd::Scalar, [];
     #[cfg(target_arch = "x86_64")] Avx2 = "avx2", simd::Avx2, ["avx2", "fma", "f16c"];
-    #[cfg(target_arch = "x86_64")] AvxVnni = "avx-vnni", simd::AvxVnni, ["avx2", "fma", "f16c", "avxvnni"];
+    #[cfg(target_arch = "x86_64")] AvxVnni = "avx-vnni", simd::AvxVnni, ["avx2", "fma", "f16c", "avxvnni"], Avx2 with Int8;
     #[cfg(target_arch = "x86_64")] Avx512Vnni = "avx512-vnni", simd::Avx512Vnni,
         ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"];
     #[cfg(target_arch = "x86_64")] Avx512Bf16 = "avx512-bf16", simd::Avx512Bf16,
-        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16"];
+        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16"], Avx512Vnni with Bf16;
     #[cfg(target_arch = "aarch64")] Neon = "neon", simd::Neon, ["neon"];
-    #[cfg(target_arch = "aarch64")] Dotprod = "neon-dotprod", simd::Dotprod, ["neon", "dotprod"];
+    #[cfg(target_arch = "aarch64")] Dotprod = "neon-dotprod", simd::Dotprod, ["neon", "dotprod"], Neon with Int8;
 }
 
 impl Isa {

@@ -31,7 +31,7 @@ pub use error::Error;
 pub use format::ways::{Way, Ways};
 pub use format::{FORMATS, Format, Packed, Part, QuantizeOptions, Spec};
 pub use gemm::{Mat, gemm};
-pub use isa::{Isa, Op};
+pub use isa::{Isa, Op, Products};
 pub use pool::Pool;
 pub use rows::{Bf16Rows, GROUP, Int8Rows, Rows};
 pub use simd::Simd;

@@ -4,7 +4,7 @@ use crate::format::SMALLEST;
 use crate::pool::SharedMut;
 use crate::scratch::Line;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op, scratch};
+use crate::{Cpu, Op, Products, scratch};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -300,6 +300,7 @@ impl QuantizeRow<'_> {
 
 impl Op for QuantizeRow<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -388,6 +389,7 @@ struct RoundRow<'a> {
 
 impl Op for RoundRow<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, _: S) {

@@ -17,7 +17,7 @@ use super::{
 use crate::pool::SharedMut;
 use crate::rows::ROW;
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Int8Rows, Isa, Op, Rows, scratch};
+use crate::{Bytes, Cpu, Error, Int8Rows, Isa, Op, Products, Rows, scratch};
 use std::ops::Range;
 
 /// Codes of a byte.
@@ -253,6 +253,7 @@ struct Block<'a> {
 
 impl Op for Block<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::Int8;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

@@ -10,7 +10,7 @@ use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, first, f
 use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Bf16Rows, Bytes, Cpu, Error, Isa, Op, Rows};
+use crate::{Bf16Rows, Bytes, Cpu, Error, Isa, Op, Products, Rows};
 use half::bf16;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -272,6 +272,7 @@ struct OneToken<'a> {
 
 impl Op for OneToken<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for panel in self.panels.clone() {

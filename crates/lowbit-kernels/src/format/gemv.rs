@@ -7,7 +7,7 @@ use super::view::View;
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, Products};
 use std::ops::Range;
 
 /// `y = x W^T` of one token.
@@ -38,6 +38,7 @@ struct OneToken<'a, C, const Q: usize> {
 
 impl<C: Codec<Q>, const Q: usize> Op for OneToken<'_, C, Q> {
     type Out = ();
+    const PRODUCTS: Products = Products::Int8;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

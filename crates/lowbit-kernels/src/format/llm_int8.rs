@@ -14,7 +14,7 @@ use super::ways::Way;
 use super::{Format, Packed, Part, QuantizeOptions, check_factors, check_finite, floats, round, size};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Int8Rows, Mat, Op, Rows, gemm, scratch};
+use crate::{Bytes, Cpu, Error, Int8Rows, Mat, Op, Products, Rows, gemm, scratch};
 use half::f16;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -63,6 +63,7 @@ struct Weights<'a> {
 
 impl Op for Weights<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let Weights { p, features, panel, out } = self;
@@ -281,6 +282,7 @@ struct Peaks<'a> {
 
 impl Op for Peaks<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for row in self.x.chunks_exact(self.cols) {

@@ -14,7 +14,7 @@ use super::{
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Isa, Op, Rows};
+use crate::{Bytes, Cpu, Error, Isa, Op, Products, Rows};
 use std::ops::Range;
 
 /// Columns of a unit.
@@ -248,6 +248,7 @@ struct Decode<'a> {
 
 impl Op for Decode<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let Decode { view, panel, span, out } = self;
@@ -304,6 +305,7 @@ struct Columns<'a> {
 
 impl Op for Columns<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let table = s.load_part(&LEVELS, 0.0);
@@ -330,6 +332,7 @@ struct OneToken<'a> {
 
 impl Op for OneToken<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for panel in self.panels.clone() {

@@ -2,13 +2,13 @@
 //! registers and meet a tile of tokens there, so that packed weights are read once and decoded ones are never stored.
 
 use super::codec::Codec;
-use super::tiles::{After, Epilogue, Groups, Quads, finish, fold};
+use super::tiles::{After, Groups, Quads, finish, fold};
 use super::view::View;
 use super::ways::Job;
 use crate::pool::SharedMut;
 use crate::rows::{GROUP, ROW};
 use crate::simd::{LANES, Simd, TileOp, Tiling};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, Products};
 use std::ops::Range;
 
 /// Tokens up to which decoding units again for each tile costs less than storing them, where groups have scales.
@@ -32,6 +32,7 @@ struct Shape {
 
 impl Op for Shape {
     type Out = (Tiling, usize);
+    const PRODUCTS: Products = Products::Int8;
     #[inline(always)]
     fn eval<S: Simd>(self, _: S) -> Self::Out {
         let tiling = Tiling::new(self.tokens, MOST);
@@ -77,6 +78,7 @@ struct Strip<'a, C, const Q: usize> {
 
 impl<C: Codec<Q>, const Q: usize> Op for Strip<'_, C, Q> {
     type Out = ();
+    const PRODUCTS: Products = Products::Int8;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -103,7 +105,10 @@ impl<C: Codec<Q>, const Q: usize> TileOp for Part<'_, '_, C, Q> {
         let Part { strip, first, count } = self;
         let view = strip.view;
         assert!(strip.panels.end * view.units * 64 <= view.codes.len() && strip.panels.len() == P);
-        let epilogues: [Epilogue; P] = std::array::from_fn(|p| view.epilogue(strip.panels.start + p));
+        let mut epilogues = [view.epilogue(strip.panels.start); P];
+        for p in 1..P {
+            epilogues[p] = view.epilogue(strip.panels.start + p);
+        }
         for token in (0..count).map(|i| first + i * T) {
             let bits = match view.group {
                 Some(_) => strip.grouped::<S, T, P>(s, token),
@@ -165,7 +170,14 @@ impl<C: Codec<Q>, const Q: usize> Strip<'_, C, Q> {
                 }
             }
         }
-        total.map(|total| total.map(|v| s.as_i(v)))
+        // Loops: a closure for each size of a tile costs time to compile.
+        let mut bits = [[s.splat_i(0); P]; T];
+        for t in 0..T {
+            for p in 0..P {
+                bits[t][p] = s.as_i(total[t][p]);
+            }
+        }
+        bits
     }
 
     /// Adds units that lie in one chunk of the activations.

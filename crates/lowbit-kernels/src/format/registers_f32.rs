@@ -8,7 +8,7 @@ use super::ways::Job;
 use crate::pool::SharedMut;
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op, scratch};
+use crate::{Cpu, Op, Products, scratch};
 use std::ops::Range;
 
 /// Whether this is faster for so many tokens than to store the weights of a few panels as f32: with few registers each token
@@ -21,6 +21,7 @@ struct MostTokens;
 
 impl Op for MostTokens {
     type Out = usize;
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, _: S) -> usize {
         if S::MANY_REGISTERS { 16 } else { 2 }
@@ -63,19 +64,16 @@ struct Panels<'a, C, const Q: usize> {
 
 impl<C: Codec<Q>, const Q: usize> Op for Panels<'_, C, Q> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) {
         let most = if S::MANY_REGISTERS { STRIP } else { 2 };
         while !self.panels.is_empty() {
             let wide = if self.panels.len() >= most { most } else { 1 };
-            match (self.view.group.is_some(), wide) {
-                (true, STRIP) => self.tokens::<S, true, STRIP>(s),
-                (true, 2) => self.tokens::<S, true, 2>(s),
-                (true, _) => self.tokens::<S, true, 1>(s),
-                (false, STRIP) => self.tokens::<S, false, STRIP>(s),
-                (false, 2) => self.tokens::<S, false, 2>(s),
-                (false, _) => self.tokens::<S, false, 1>(s),
+            match self.view.group.is_some() {
+                true => self.some::<S, true>(s, wide > 1),
+                false => self.some::<S, false>(s, wide > 1),
             }
             self.panels.start += wide;
         }
@@ -83,16 +81,33 @@ impl<C: Codec<Q>, const Q: usize> Op for Panels<'_, C, Q> {
 }
 
 impl<C: Codec<Q>, const Q: usize> Panels<'_, C, Q> {
+    /// The first panels, a strip or one, times all tokens. What an instruction set does not use is not compiled for it.
+    #[inline(always)]
+    fn some<S: Simd, const G: bool>(&self, s: S, strip: bool) {
+        if !strip {
+            return self.tokens::<S, G, 1>(s);
+        }
+        if S::MANY_REGISTERS {
+            self.tokens::<S, G, STRIP>(s);
+        } else {
+            self.tokens::<S, G, 2>(s);
+        }
+    }
+
     /// The first `P` panels times all tokens.
     #[inline(always)]
     fn tokens<S: Simd, const G: bool, const P: usize>(&self, s: S) {
         let tokens = self.x.len() / (self.view.units * 4 * Q);
         let mut token = 0;
         while token < tokens {
-            token += match (tokens - token, S::MANY_REGISTERS) {
-                (4.., true) => self.strip::<S, G, P, 4>(s, token),
-                (2.., true) => self.strip::<S, G, P, 2>(s, token),
-                _ => self.strip::<S, G, P, 1>(s, token),
+            token += if S::MANY_REGISTERS {
+                match tokens - token {
+                    4.. => self.strip::<S, G, P, 4>(s, token),
+                    2.. => self.strip::<S, G, P, 2>(s, token),
+                    _ => self.strip::<S, G, P, 1>(s, token),
+                }
+            } else {
+                self.strip::<S, G, P, 1>(s, token)
             };
         }
     }

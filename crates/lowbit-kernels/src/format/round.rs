@@ -2,7 +2,7 @@
 
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
-use crate::{Isa, Op};
+use crate::{Isa, Op, Products};
 use half::f16;
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -62,6 +62,7 @@ struct Measure<'a> {
 
 impl Op for Measure<'_> {
     type Out = Magnitude;
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> Magnitude {
         let mut sums = [0.0f64; LANES];
@@ -183,6 +184,7 @@ struct Symmetric<'a> {
 
 impl Op for Symmetric<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let (factor, low, high) = (s.splat(self.factor), s.splat(-self.limit), s.splat(self.limit));
@@ -225,6 +227,7 @@ struct MinMax<'a, F> {
 
 impl<F: FnMut(usize, f16, f16)> Op for MinMax<'_, F> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) {
         for (g, (w, codes)) in self.weights.chunks(GROUP).zip(self.codes.chunks_mut(GROUP)).enumerate() {
@@ -311,6 +314,7 @@ struct Rank<'a> {
 
 impl Op for Rank<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let bounds = s.load_part(self.bounds, 0.0);

@@ -6,7 +6,7 @@ use super::tiles::{Epilogue, Kind, Layout, Quads};
 use super::{Packed, size};
 use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
-use crate::{Isa, Op};
+use crate::{Isa, Op, Products};
 use half::f16;
 use std::ops::Range;
 
@@ -197,6 +197,7 @@ struct Widen<'a, 'v, C, const Q: usize> {
 
 impl<C: Codec<Q>, const Q: usize> Op for Widen<'_, '_, C, Q> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -217,6 +218,7 @@ struct Decode<'a, C, const Q: usize> {
 
 impl<C: Codec<Q>, const Q: usize> Op for Decode<'_, C, Q> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -261,6 +263,7 @@ impl<'a, C: Codec<Q>, const Q: usize> Columns<'a, C, Q> {
 
 impl<C: Codec<Q>, const Q: usize> Op for Columns<'_, C, Q> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

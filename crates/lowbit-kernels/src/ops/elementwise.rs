@@ -3,7 +3,7 @@
 use super::GRAIN;
 use super::math::{Extent, Part, Whole, exp, polynomial, positive, select, sigmoid, vectors};
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, Products};
 
 /// A function of `N` inputs and the old values of `M` outputs that yields the new values of the outputs.
 pub(super) trait Elementwise<const N: usize, const M: usize>: Copy + Sync {
@@ -33,6 +33,7 @@ struct Apply<'a, E, const N: usize, const M: usize> {
 
 impl<E: Elementwise<N, M>, const N: usize, const M: usize> Op for Apply<'_, E, N, M> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -257,6 +258,7 @@ pub(super) struct AddScaled<'a> {
 
 impl Op for AddScaled<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -274,6 +276,7 @@ struct AddBias<'a> {
 
 impl Op for AddBias<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

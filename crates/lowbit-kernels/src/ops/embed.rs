@@ -5,7 +5,7 @@ use super::math::{Extent, Part, Whole, vectors};
 use super::{check_starts, row_grain};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, Products};
 
 /// Columns of one task of [`scatter_add`].
 const COLUMNS: usize = 64;
@@ -32,6 +32,7 @@ pub fn scatter_add(cpu: &Cpu, dy: &[f32], width: usize, ids: &[u32], dtable: &mu
     }
     impl Op for Columns<'_> {
         type Out = ();
+        const PRODUCTS: Products = Products::None;
 
         #[inline(always)]
         fn eval<S: Simd>(self, s: S) {

@@ -4,7 +4,7 @@ use super::math::{Extent, Part, Whole, exp, first, in_fours, max4, sum4, vectors
 use super::row_grain;
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, Products};
 
 /// Largest element of a row, in each lane.
 #[inline(always)]
@@ -23,6 +23,7 @@ struct Softmax<'a> {
 
 impl Op for Softmax<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -58,6 +59,7 @@ struct CrossEntropy<'a> {
 
 impl Op for CrossEntropy<'_> {
     type Out = f64;
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) -> f64 {

@@ -6,7 +6,7 @@ use super::row_grain;
 use crate::pool::SharedMut;
 use crate::rows::absmax;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op, scratch};
+use crate::{Cpu, Op, Products, scratch};
 
 /// Which normalization, as constants: whether the mean is subtracted.
 const RMS: bool = false;
@@ -41,6 +41,7 @@ struct Normalize<'a, const CENTER: bool> {
 
 impl<const CENTER: bool> Op for Normalize<'_, CENTER> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -101,6 +102,7 @@ struct NormalizeBackward<'a, const CENTER: bool> {
 
 impl<const CENTER: bool> Op for NormalizeBackward<'_, CENTER> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     /// With `n = (x - mean) * scale` and `g = dy * weight`: `dx = scale * (g - mean(g) - n * mean(g * n))`, without the
     /// means of `x` and `g` unless `CENTER`.
@@ -210,6 +212,7 @@ struct FakeQuantize<'a> {
 
 impl Op for FakeQuantize<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

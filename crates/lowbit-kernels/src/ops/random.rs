@@ -3,7 +3,7 @@
 use super::GRAIN;
 use super::math::{Extent, Part, Whole, not, ramp};
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, Products};
 use lowbit_base::SplitMix64;
 
 /// Rounds of the generator.
@@ -52,6 +52,7 @@ struct Dropout<'a> {
 
 impl Op for Dropout<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

@@ -5,7 +5,7 @@ use super::row_grain;
 use crate::pool::SharedMut;
 use crate::scratch;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, Products};
 use std::ops::Range;
 
 /// Most chunks whose partial sums one reduction keeps.
@@ -49,6 +49,7 @@ struct AddRows<'a> {
 
 impl Op for AddRows<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -79,6 +80,7 @@ struct SumSquares<'a>(&'a [f32]);
 
 impl Op for SumSquares<'_> {
     type Out = f64;
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> f64 {
@@ -99,6 +101,7 @@ struct AllFinite<'a>(&'a [f32]);
 
 impl Op for AllFinite<'_> {
     type Out = bool;
+    const PRODUCTS: Products = Products::None;
 
     /// `0 * x` is 0 for a finite `x`, else NaN.
     #[inline(always)]

@@ -3,7 +3,7 @@
 use super::AttentionShape;
 use crate::format::power_of_two;
 use crate::simd::{LANES, Simd};
-use crate::{Isa, Op};
+use crate::{Isa, Op, Products};
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use std::ops::Range;
@@ -407,6 +407,7 @@ struct Widen<'a> {
 
 impl Op for Widen<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

@@ -7,7 +7,7 @@ use super::{AttentionShape, Parts, SMALL, stored};
 use crate::ops::math::{Extent, Part, Whole, exp2, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op, scratch};
+use crate::{Cpu, Op, Products, scratch};
 use std::ops::Range;
 
 /// Most new tokens for which a vector holds elements of a key instead of queries.
@@ -22,6 +22,7 @@ struct Softmax<'a>(&'a mut [f32]);
 
 impl Op for Softmax<'_> {
     type Out = (f32, f32);
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> (f32, f32) {
@@ -55,6 +56,7 @@ pub(super) struct Join<'a> {
 
 impl Op for Join<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

@@ -8,7 +8,7 @@ use super::{AttentionShape, KEYS, PANEL, Parts, panels, run};
 use crate::ops::math::{Extent, Whole, exp2, tree};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op, scratch};
+use crate::{Cpu, Op, Products, scratch};
 use std::ops::Range;
 
 /// Queries of one task.
@@ -262,6 +262,7 @@ struct Softmax<'a> {
 
 impl Op for Softmax<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

@@ -3,7 +3,7 @@
 use crate::ops::math::{Extent, Part, Whole, sin_cos, vectors};
 use crate::ops::row_grain;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op};
+use crate::{Cpu, Op, Products};
 use std::sync::Arc;
 
 struct Rotate<'a> {
@@ -18,6 +18,7 @@ struct Rotate<'a> {
 
 impl Op for Rotate<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {

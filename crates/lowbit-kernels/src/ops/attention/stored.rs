@@ -5,7 +5,7 @@ use super::cache::{Numbers, RowsView, place};
 use super::{AttentionShape, TILE};
 use crate::ops::math::{Extent, Part, Whole, sums};
 use crate::simd::{LANES, Simd};
-use crate::{Isa, Op};
+use crate::{Isa, Op, Products};
 use half::f16;
 use std::ops::Range;
 
@@ -161,6 +161,7 @@ struct Scores<'a, T> {
 
 impl<T: Number> Op for Scores<'_, T> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) {
@@ -271,6 +272,7 @@ struct Values<'a, T> {
 
 impl<T: Number> Op for Values<'_, T> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) {

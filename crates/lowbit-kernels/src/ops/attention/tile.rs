@@ -3,7 +3,7 @@
 use crate::ops::math::{Extent, Part, Whole, exp2, ln, not, ramp, select, sums, transpose, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Isa, Op};
+use crate::{Isa, Op, Products};
 use std::ops::Range;
 
 /// A matrix view: element `(i, j)` is `data[i * row + j * col]`.
@@ -32,6 +32,7 @@ pub(super) struct Product<'a, const SPLIT: bool> {
 
 impl<const SPLIT: bool> Op for Product<'_, SPLIT> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -215,6 +216,7 @@ pub(super) struct Pack<'a> {
 
 impl Op for Pack<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -236,6 +238,7 @@ pub(super) struct PackTransposed<'a> {
 
 impl Op for PackTransposed<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -338,6 +341,7 @@ pub(super) struct SoftmaxTile<'a> {
 
 impl Op for SoftmaxTile<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -368,6 +372,7 @@ pub(super) struct ScaleRows<'a> {
 
 impl Op for ScaleRows<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -387,6 +392,7 @@ pub(super) struct LogSumExp<'a> {
 
 impl Op for LogSumExp<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -412,6 +418,7 @@ pub(super) struct Probabilities<'a> {
 
 impl Op for Probabilities<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -441,6 +448,7 @@ pub(super) struct RowDots<'a> {
 
 impl Op for RowDots<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -497,6 +505,7 @@ struct UnpackRows<'a>(Unpack<'a>);
 
 impl Op for UnpackRows<'_> {
     type Out = ();
+    const PRODUCTS: Products = Products::None;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
