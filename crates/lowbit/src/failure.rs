@@ -79,6 +79,23 @@ impl From<lowbit_kernels::Error> for Failure {
     }
 }
 
+impl From<crate::Error> for Failure {
+    fn from(e: crate::Error) -> Self {
+        use crate::Error as E;
+        let code = match &e {
+            E::Request(_) | E::UnknownName { .. } | E::Unsupported(_) | E::ContextFull { .. } => Code::Usage,
+            E::Input(_) => Code::Input,
+            E::Memory(_) => Code::Memory,
+            E::Io(_) => Code::Io,
+            E::NotFinite(_) => Code::Numeric,
+            E::Check(_) => Code::Check,
+            E::Stopped => Code::Interrupted,
+            E::Internal(_) => Code::Internal,
+        };
+        Failure { code, message: e.to_string() }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(e: Error) -> Self {
         let code = match e.kind {

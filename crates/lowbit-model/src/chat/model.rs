@@ -114,7 +114,24 @@ impl ChatModel {
             let network = checkpoint.model();
             (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), network)
         });
-        let (tokenizer, network, card) = (Arc::new(tokenizer?), Arc::new(network?), checkpoint.card());
+        Self::of(checkpoint, Arc::new(network?), Arc::new(tokenizer?), format)
+    }
+
+    /// The same network of a checkpoint with another format of prompts.
+    ///
+    /// # Errors
+    /// When the chat template is wrong.
+    pub fn taking(&self, checkpoint: &Checkpoint, format: PromptFormat) -> Result<Self, Error> {
+        Self::of(checkpoint, self.network.clone(), self.tokenizer.clone(), format)
+    }
+
+    fn of(
+        checkpoint: &Checkpoint,
+        network: Arc<Model<Param>>,
+        tokenizer: Arc<Tokenizer>,
+        format: PromptFormat,
+    ) -> Result<Self, Error> {
+        let card = checkpoint.card();
         let source = card.chat_template.as_deref().filter(|_| format == PromptFormat::Chat);
         let template = source.map(|source| template(source, checkpoint, &tokenizer)).transpose()?;
         let stop_tokens = stop_tokens(checkpoint, &tokenizer);

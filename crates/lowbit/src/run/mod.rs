@@ -6,7 +6,6 @@ mod input;
 mod lines;
 pub mod prompt;
 mod screen;
-mod shipped;
 mod speaker;
 mod statistics;
 

@@ -1,8 +1,8 @@
 //! A model that answers: loaded as the command line asks, its energy measured.
 
-use super::shipped;
 use crate::failure::Failure;
 use crate::output::{self, unverified};
+use crate::shipped;
 use lowbit_base::{Error, Stop};
 use lowbit_eval::meter::{EnergyMeter, Rapl};
 use lowbit_kernels::Cpu;

@@ -1,14 +1,16 @@
-//! The model inside the program, for `lowbit run` without a model. It runs from memory: nothing is unpacked.
+//! The model that the crate brings along: it continues film reviews. It runs from memory: nothing is unpacked.
 
 use lowbit_model::{Checkpoint, Error};
 
+/// Its path for [`Model::open`](crate::Model::open).
+pub const SHIPPED: &str = "lowbit:shipped";
 /// Its name in messages and records.
 pub const NAME: &str = "lowbit";
 /// Name and content of each file of the model.
 const FILES: &[(&str, &[u8])] = &[
-    ("config.json", include_bytes!("../../models/default/config.json")),
-    ("model.safetensors", include_bytes!("../../models/default/model.safetensors")),
-    ("tokenizer.json", include_bytes!("../../models/default/tokenizer.json")),
+    ("config.json", include_bytes!("../models/default/config.json")),
+    ("model.safetensors", include_bytes!("../models/default/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../models/default/tokenizer.json")),
 ];
 
 /// Opens the model.

@@ -1,0 +1,25 @@
+//! What programs use: models, answers, matrices, and errors they can match.
+
+mod answer;
+mod error;
+mod matrix;
+mod model;
+
+pub use answer::{Answer, Ask};
+pub use error::Error;
+pub use matrix::{Matrix, quantize};
+pub use model::{Classification, Model};
+
+use lowbit_kernels::Cpu;
+use std::sync::{Mutex, PoisonError};
+
+/// The CPU of all that was not given another: the best instruction set, the physical cores this process may use, or what
+/// `LOWBIT_ISA` and `LOWBIT_THREADS` say. Its threads are shared.
+fn cpu() -> Result<Cpu, Error> {
+    static CPU: Mutex<Option<Cpu>> = Mutex::new(None);
+    let mut cpu = CPU.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(cpu) = &*cpu {
+        return Ok(cpu.clone());
+    }
+    Ok(cpu.insert(Cpu::new(None, None)?).clone())
+}

@@ -1,0 +1,240 @@
+//! The library as a program meets it, on tiny models and the one that the crate brings along.
+
+use lowbit::base::Kind;
+use lowbit::model::arch::{Head, decoder, mlp};
+use lowbit::model::checkpoint::save_masters;
+use lowbit::model::exec::Activation;
+use lowbit::model::listing::Listing;
+use lowbit::model::{Card, Config, Tokenizer};
+use lowbit::{Error, Model, Stop, quantize};
+use std::path::{Path, PathBuf};
+
+const CHAT: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>";
+
+/// Writes seeded random masters.
+fn masters(directory: &Path, name: &str, card: &Card) -> PathBuf {
+    let listing = Listing::new(&card.config).expect("a listing");
+    let mut random = lowbit::base::SplitMix64::new(3);
+    let mut noise = |len: usize| -> Vec<f32> { (0..len).map(|_| random.unit() as f32 - 0.5).collect() };
+    let weights: Vec<Vec<f32>> = listing.params().iter().map(|p| noise(p.rows * p.cols)).collect();
+    let params = listing.params().iter().zip(&weights).map(|(spec, values)| (spec, &values[..]));
+    let path = directory.join(name);
+    save_masters(&path, card, Some(&Tokenizer::bytes()), params).expect("written");
+    path
+}
+
+fn language_model(directory: &Path) -> PathBuf {
+    let json = r#"{"vocab_size": 258, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 48, "hidden_act": "relu2", "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true, "head": {"lm": {"tied": false}}}"#;
+    let config: decoder::Config = serde_json::from_str(json).expect("a configuration");
+    assert_eq!(config.head, Head::Lm { tied: false });
+    let card = Card { chat_template: Some(CHAT.into()), ..Card::new(Config::Decoder(config), 120) };
+    masters(directory, "talker", &card)
+}
+
+fn classifier(directory: &Path, labels: &[&str]) -> PathBuf {
+    let config = mlp::Config {
+        vocab_size: 258,
+        hidden_size: 16,
+        layers: vec![12],
+        hidden_act: Activation::Relu2,
+        classes: 3,
+        bigram_buckets: 0,
+        dropout: 0.0,
+    };
+    let labels = labels.iter().map(|label| label.to_string()).collect();
+    let card = Card { labels, ..Card::new(Config::Mlp(config), 120) };
+    masters(directory, "judge", &card)
+}
+
+fn here() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+#[test]
+fn a_matrix_multiplies_as_its_weights_do() {
+    let (rows, cols) = (5, 70);
+    let weights: Vec<f32> = (0..rows * cols).map(|i| (i * 7 % 13) as f32 / 6.0 - 1.0).collect();
+    let x: Vec<f32> = (0..2 * cols).map(|i| (i * 5 % 11) as f32 / 5.0 - 1.0).collect();
+    for format in lowbit::kernels::FORMATS {
+        let w = quantize(format.name(), &weights, rows, cols).expect("packed");
+        assert_eq!((w.rows(), w.cols(), w.format()), (rows, cols, format.name()));
+        let (y, own) = (w.matmul(&x).expect("a product"), w.dequantize());
+        assert_eq!(y.len(), 2 * rows);
+        for (at, y) in y.iter().enumerate() {
+            let (token, row) = (at / rows, at % rows);
+            let terms = x[token * cols..][..cols].iter().zip(&own[row * cols..][..cols]);
+            let want: f32 = terms.map(|(a, b)| a * b).sum();
+            assert!((y - want).abs() < 0.6, "{} [{token}, {row}]: {y}, not {want}", format.name());
+        }
+        assert!(w.matmul(&[]).expect("nothing").is_empty());
+    }
+}
+
+#[test]
+fn refusals_are_kinds_to_match() {
+    let unknown = quantize("nf5", &[0.0], 1, 1).expect_err("no such format");
+    assert!(
+        matches!(&unknown, Error::UnknownName { what: "format", name, nearest: Some("nf4"), .. } if name == "nf5"),
+        "{unknown:?}"
+    );
+    assert!(unknown.to_string().contains("did you mean `nf4`?"), "{unknown}");
+    for (weights, rows, cols) in [(5, 2, 3), (0, 4, 0), (1, usize::MAX, 2)] {
+        let error = quantize("int8", &vec![0.0; weights], rows, cols).expect_err("no such shape");
+        assert!(matches!(error, Error::Request(_)), "{error:?}");
+    }
+    let error = quantize("int8", &[0.0, f32::NAN], 1, 2).expect_err("NaN");
+    assert!(matches!(&error, Error::NotFinite(fault) if fault.kind == Kind::Numeric), "{error:?}");
+    assert!(error.to_string().contains("row 0, column 1"), "{error}");
+    let w = quantize("int8", &[0.0; 6], 2, 3).expect("packed");
+    let error = w.matmul(&[0.0; 4]).expect_err("no whole token");
+    assert!(matches!(&error, Error::Request(text) if text.contains("[tokens, 3]")), "{error:?}");
+
+    let absent = Model::open("no/such/model").err().expect("absent");
+    assert!(matches!(&absent, Error::Io(fault) if fault.path.is_some()), "{absent:?}");
+    let at = here();
+    std::fs::write(at.path().join("x.gguf"), "nonsense").expect("written");
+    let broken = Model::open(at.path().join("x.gguf")).err().expect("no model");
+    assert!(matches!(&broken, Error::Input(fault) if fault.path.is_some()), "{broken:?}");
+}
+
+#[test]
+fn recipes_are_names_or_put_together() {
+    let at = here();
+    let path = language_model(at.path());
+    let open = || Model::open(&path).expect("opened");
+    let error = open().recipe("ternry+head=int8").err().expect("unknown");
+    assert!(
+        matches!(&error, Error::UnknownName { what: "recipe", name, nearest: Some("ternary"), .. } if name == "ternry"),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("did you mean `ternary`?"), "{error}");
+    let error = open().recipe("ternary+hed=int8").err().expect("unknown");
+    assert!(matches!(&error, Error::Request(text) if text.contains("did you mean `head`?")), "{error:?}");
+    let model = open().recipe("ternary+head=int8").expect("known");
+    assert_eq!(model.checkpoint().recipe().head, "int8");
+    assert!(!model.generate("x").max_tokens(4).temperature(0.0).text().expect("answered").is_empty());
+    // The last recipe counts, and what was loaded under another is not kept.
+    let [packed, again] = ["ternary", "f32"].map(|recipe| {
+        let model = open().recipe(recipe).expect("known");
+        let ask = |model: &Model| model.generate("Once").max_tokens(20).temperature(0.0).text().expect("answered");
+        (ask(&model), ask(&model.recipe("f32").expect("known")))
+    });
+    assert_ne!(packed.0, again.0);
+    assert_eq!(packed.1, again.1);
+}
+
+#[test]
+fn an_answer_comes_in_pieces_and_ends_once() {
+    let at = here();
+    let model = Model::open(language_model(at.path())).expect("opened");
+    let whole = model.chat("Hello").max_tokens(20).seed(5).text().expect("answered");
+    let mut answer = model.chat("Hello").max_tokens(20).seed(5).stream().expect("begun");
+    let pieces: Vec<String> = answer.by_ref().collect::<Result<_, _>>().expect("goes on");
+    assert!(pieces.iter().all(|piece| !piece.is_empty()) && pieces.len() > 1);
+    assert_eq!(pieces.concat(), whole);
+    assert!(answer.next().is_none());
+    let outcome = answer.outcome().expect("complete");
+    assert!(outcome.text == whole && outcome.tokens.len() <= 20, "{outcome:?}");
+    assert_eq!(answer.into_session().messages().len(), 2);
+    // The template makes another prompt of it than the text alone.
+    let first = |mut answer: lowbit::Answer| {
+        answer.by_ref().for_each(|piece| drop(piece.expect("goes on")));
+        answer.outcome().expect("complete").stats.prompt_tokens
+    };
+    let told = |ask: lowbit::Ask<'_>| first(ask.max_tokens(1).stream().expect("begun"));
+    assert_eq!(told(model.generate("Hello")), 5);
+    assert_eq!(told(model.chat("Hello")), "<user>Hello<assistant>".len());
+    assert_eq!(told(model.chat("Hello").system("Be")), "<system>Be<user>Hello<assistant>".len());
+    let error = model.generate("Hello").system("Be").stream().err().expect("no place");
+    assert!(matches!(error, Error::Unsupported(_)), "{error:?}");
+}
+
+#[test]
+fn what_does_not_fit_or_makes_no_sense_is_refused() {
+    let at = here();
+    let path = language_model(at.path());
+    let model = Model::open(&path).expect("opened");
+    let full = model.generate("x".repeat(130)).stream().err().expect("full");
+    assert_eq!(full, Error::ContextFull { prompt: 130, context: 120, trained: 120 });
+    let hot = model.generate("x").temperature(-1.0).stream().err().expect("no temperature");
+    assert!(matches!(&hot, Error::Request(text) if text.contains("temperature is -1")), "{hot:?}");
+    let long = Model::open(&path).expect("opened").context(121).chat("x").stream().err().expect("too long");
+    assert!(matches!(&long, Error::Request(text) if text.contains("trained for 120")), "{long:?}");
+    let error = model.classify("x").expect_err("no classes");
+    assert!(matches!(&error, Error::Unsupported(text) if text.contains("talker")), "{error:?}");
+}
+
+#[test]
+fn a_stop_of_the_caller_ends_an_answer() {
+    let at = here();
+    let stop = Stop::default();
+    let model = Model::open(language_model(at.path())).expect("opened").until(stop.clone());
+    let mut answer = model.generate("Hello").stream().expect("begun");
+    let first = answer.next().expect("a piece").expect("goes on");
+    stop.set();
+    assert_eq!(answer.next(), Some(Err(Error::Stopped)));
+    assert_eq!(answer.next(), None);
+    assert_eq!(answer.outcome().expect("what was received").text, first);
+    stop.clear();
+    assert!(model.generate("Hello").max_tokens(1).text().is_ok());
+}
+
+#[test]
+fn classes_have_names_and_probabilities() {
+    let at = here();
+    let labels = ["low", "middle", "high"];
+    let model = Model::open(classifier(at.path(), &labels)).expect("opened");
+    let texts = ["a", "something longer", ""];
+    let all = model.classify_all(&texts).expect("classified");
+    for (text, answer) in texts.iter().zip(&all) {
+        assert_eq!(model.classify(text).expect("classified"), *answer);
+        assert!((answer.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!(answer.probabilities.iter().all(|p| *p <= answer.probability));
+        assert_eq!(answer.label, labels[answer.class]);
+        assert_eq!(answer.probability, answer.probabilities[answer.class]);
+    }
+    assert!(model.classify_all(&[""; 0]).expect("nothing").is_empty());
+    let error = model.chat("Hello").stream().err().expect("no language model");
+    assert!(matches!(&error, Error::Unsupported(text) if text.contains("is a classifier")), "{error:?}");
+    let at = here();
+    let nameless = Model::open(classifier(at.path(), &[])).expect("opened").classify("a").expect("classified");
+    assert_eq!(nameless.label, nameless.class.to_string());
+}
+
+#[test]
+fn a_model_is_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Model>();
+    shared::<lowbit::Matrix>();
+    fn sent<T: Send>() {}
+    sent::<lowbit::Answer>();
+    let at = here();
+    let model = Model::open(language_model(at.path())).expect("opened");
+    let ask = || model.generate("Hello").max_tokens(12).text().expect("answered");
+    let alone = ask();
+    let together = std::thread::scope(|scope| [scope.spawn(ask), scope.spawn(ask)].map(|t| t.join().expect("ends")));
+    assert_eq!(together, [alone.clone(), alone]);
+}
+
+#[test]
+fn errors_have_the_exit_codes_of_the_binary() {
+    use lowbit::failure::{Code, Failure};
+    let code = |error: Error| Failure::from(error).code;
+    let fault = |kind| lowbit::Fault::new(kind, "x");
+    assert_eq!(code(Error::Request("x".into())), Code::Usage);
+    assert_eq!(code(Error::Stopped), Code::Interrupted);
+    for kind in [
+        Kind::Internal,
+        Kind::Usage,
+        Kind::Input,
+        Kind::Memory,
+        Kind::Io,
+        Kind::Numeric,
+        Kind::Check,
+        Kind::Interrupted,
+    ] {
+        assert_eq!(code(fault(kind).into()), Failure::from(fault(kind)).code, "{kind:?}");
+    }
+}
