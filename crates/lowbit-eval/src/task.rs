@@ -105,6 +105,8 @@ pub struct Layout {
     /// See [`Table::header`].
     #[serde(default)]
     pub header: bool,
+    /// See [`Table::delimiter`].
+    pub delimiter: Option<char>,
     /// See [`Table::quoting`].
     pub quoting: Option<bool>,
     /// Columns that make the text, joined with one space.
@@ -139,6 +141,8 @@ pub struct Splits {
     pub test: Rows,
     /// Training rows dropped because their text is in the test split.
     pub excluded: u64,
+    /// What was assumed of the files, a sentence each.
+    pub notes: Vec<String>,
     /// Facts for the report; `baseline` and what depends on a tokenizer are for the caller to fill.
     pub facts: TaskFacts,
 }
@@ -278,6 +282,9 @@ impl Task {
                 (Question::Classify, ..) => return Err(format!("[[{split}]] needs a `label` column and no `value`")),
                 (Question::Regress, ..) => return Err(format!("[[{split}]] needs a `value` column and no `label`")),
             }
+            if let Some(delimiter) = layout.delimiter.filter(|c| c.is_alphanumeric() || "\"\r\n".contains(*c)) {
+                return Err(format!("[[{split}]] delimiter {delimiter:?} cannot separate fields: give e.g. \";\""));
+            }
             if let Some(labels) = layout.labels.as_ref().filter(|labels| labels.len() != self.classes.len()) {
                 return Err(format!("[[{split}]] has {} labels for {} classes", labels.len(), self.classes.len()));
             }
@@ -287,16 +294,17 @@ impl Task {
 
     /// Reads or generates the rows. `data_dir` is as in [`data_dir`], and not needed by a generated task.
     pub fn load(&self, data_dir: Option<&Path>) -> Result<Splits, Error> {
+        let mut notes = Vec::new();
         let (mut train, test, ceiling) = match (&self.generator, self.hold_out) {
             (Some(generator), _) => generator.rows(),
             (None, Some(share)) => {
-                let all = self.read(&self::data_dir(data_dir)?, &self.train)?;
+                let all = self.read(&self::data_dir(data_dir)?, &self.train, &mut notes)?;
                 let (train, test) = all.hold_out(share, HOLD_OUT_SEED)?;
                 (train, test, None)
             }
             (None, None) => {
                 let dir = self::data_dir(data_dir)?;
-                (self.read(&dir, &self.train)?, self.read(&dir, &self.test)?, None)
+                (self.read(&dir, &self.train, &mut notes)?, self.read(&dir, &self.test, &mut notes)?, None)
             }
         };
         let excluded = if self.exclude_test_from_train { train.drop_inputs_of(&test) } else { 0 };
@@ -327,7 +335,7 @@ impl Task {
             ceiling,
             baseline: String::new(),
         };
-        Ok(Splits { train, test, excluded, facts })
+        Ok(Splits { train, test, excluded, notes, facts })
     }
 
     fn split_facts(&self, rows: &Rows) -> SplitFacts {
@@ -335,7 +343,7 @@ impl Task {
         SplitFacts { empty, truncated: None, classes: rows.counts(self.classes.len()) }
     }
 
-    fn read(&self, dir: &Path, layouts: &[Layout]) -> Result<Rows, Error> {
+    fn read(&self, dir: &Path, layouts: &[Layout], notes: &mut Vec<String>) -> Result<Rows, Error> {
         let candidates = || layouts.iter().flat_map(|layout| layout.paths.iter().map(move |path| (layout, path)));
         let Some((layout, path)) = candidates().find(|(_, path)| dir.join(path).exists()) else {
             let names: Vec<_> = candidates().map(|(_, path)| path.display().to_string()).collect();
@@ -346,7 +354,9 @@ impl Task {
             );
             return Err(Error::new(Kind::Io, message).in_file(dir));
         };
-        read::read(&self.table(dir, layout, path), &Limits::default())
+        let (rows, said) = read::read_with_notes(&self.table(dir, layout, path), &Limits::default())?;
+        notes.extend(said);
+        Ok(rows)
     }
 
     fn table(&self, dir: &Path, layout: &Layout, path: &Path) -> Table {
@@ -366,6 +376,7 @@ impl Task {
             path: dir.join(path),
             format: layout.format,
             header: layout.header,
+            delimiter: layout.delimiter,
             quoting: layout.quoting,
             input,
             columns,
@@ -379,7 +390,7 @@ impl Task {
         let counts = train.counts(self.classes.len());
         let present: Vec<_> = self.classes.iter().zip(counts).filter(|(_, count)| *count > 0).collect();
         match present.as_slice() {
-            [(only, count)] => Err(Error::usage(format!(
+            [(only, count)] => Err(Error::data(format!(
                 "task {}: all {count} training rows are of class {only}: at least two classes are needed",
                 self.name
             ))),

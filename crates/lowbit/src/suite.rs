@@ -1,6 +1,7 @@
 //! A suite: a task, a network, and variants that are trained or made from one another.
 
 use crate::failure::Failure;
+use crate::output;
 use lowbit_base::file;
 use lowbit_base::name::check_part;
 use lowbit_eval::read::Rows;
@@ -219,6 +220,7 @@ impl Variant {
 pub fn load(suite: &Suite, data: Option<&Path>) -> Result<(Task, Splits), Failure> {
     let task = suite.task()?;
     let mut splits = task.load(data)?;
+    output::notes(&splits.notes);
     splits.facts.baseline = suite.baseline.clone();
     Ok((task, splits))
 }

@@ -1,18 +1,15 @@
-//! CSV and TSV.
+//! CSV and TSV, and tables with other delimiters.
 
-use super::source::Lines;
+use super::source::{Head, Lines, SAMPLE};
 use super::{Column, First, Limits, Source, Visitor, Wanted, abridged};
 use crate::error::Error;
 use serde_json::Value;
 
-pub(super) fn read(
-    source: &Source,
-    delimiter: char,
-    quoting: bool,
-    limits: &Limits,
-    visitor: &mut dyn Visitor,
-) -> Result<(), Error> {
-    let mut records = Records { source, lines: Lines::open(source, limits)?, delimiter, quoting };
+pub(super) fn read(source: &Source, usual: char, limits: &Limits, visitor: &mut dyn Visitor) -> Result<(), Error> {
+    let head = Head::open(source, limits, SAMPLE)?;
+    let delimiter = source.delimiter.unwrap_or_else(|| sniffed(source, usual, head.sample(), visitor));
+    let quoting = quoting(source, delimiter);
+    let mut records = Records { source, lines: Lines::new(source, head, limits), delimiter, quoting };
     let Some((mut line, mut fields)) = records.next()? else {
         return Ok(());
     };
@@ -40,6 +37,66 @@ pub(super) fn read(
             None => return Ok(()),
         }
     }
+}
+
+/// Whether fields may be quoted.
+fn quoting(source: &Source, delimiter: char) -> bool {
+    source.quoting.unwrap_or(delimiter != '\t')
+}
+
+/// Characters that separate fields.
+const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
+/// Records that tell the delimiter.
+const SNIFFED: usize = 100;
+
+/// The delimiter of a file: the usual one where it cuts every record of the sample into as many fields, at least two; else the one that
+/// does so and makes most of them, which the visitor is told; the usual one when there is none.
+fn sniffed(source: &Source, usual: char, sample: &[u8], visitor: &mut dyn Visitor) -> char {
+    let whole = (sample.len() as u64) < SAMPLE;
+    let fields = |delimiter: char| width(sample, whole, delimiter, quoting(source, delimiter));
+    if fields(usual).is_some() {
+        return usual;
+    }
+    let others = DELIMITERS.iter().filter_map(|delimiter| Some((fields(*delimiter)?, *delimiter)));
+    // The first among equals.
+    let Some((fields, found)) = others.reduce(|best, other| if other.0 > best.0 { other } else { best }) else {
+        return usual;
+    };
+    let name = source.name().display();
+    visitor
+        .note(format!("{name}: fields are taken to be separated by {found:?}, which cuts each record into {fields}"));
+    found
+}
+
+/// Fields of every record of a sample, when all have as many and more than one, and there is more than one record.
+fn width(sample: &[u8], whole: bool, delimiter: char, quoting: bool) -> Option<usize> {
+    // Bytes that are not UTF-8 are told with their line when they are read.
+    let text = String::from_utf8_lossy(sample);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let (mut splitter, mut width, mut records) = (Splitter::new(delimiter), None, 0);
+    let mut lines = text.split('\n').peekable();
+    while let Some(line) = lines.next() {
+        if records == SNIFFED || (lines.peek().is_none() && !whole) {
+            break;
+        }
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if line.is_empty() && splitter.is_new() {
+            continue;
+        }
+        let fields = match quoting {
+            false => line.split(delimiter).count(),
+            true => match splitter.feed(line) {
+                Progress::Complete => std::mem::replace(&mut splitter, Splitter::new(delimiter)).fields.len(),
+                Progress::Open => continue,
+                Progress::Stray(_) => return None,
+            },
+        };
+        if *width.get_or_insert(fields) != fields {
+            return None;
+        }
+        records += 1;
+    }
+    width.filter(|width| *width > 1 && records > 1)
 }
 
 /// Index of a column among `width`, given the header or (without one) an empty slice.
@@ -136,6 +193,11 @@ struct Splitter {
 impl Splitter {
     fn new(delimiter: char) -> Self {
         Splitter { delimiter, state: State::Begin, field: String::new(), fields: Vec::new() }
+    }
+
+    /// Whether no line of a record was fed.
+    fn is_new(&self) -> bool {
+        self.fields.is_empty() && self.field.is_empty() && matches!(self.state, State::Begin)
     }
 
     fn feed(&mut self, line: &str) -> Progress {

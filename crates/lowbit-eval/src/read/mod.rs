@@ -5,7 +5,7 @@
 mod budget;
 mod delimited;
 mod idx;
-mod jsonl;
+mod json;
 mod parquet;
 mod rows;
 mod source;
@@ -27,11 +27,11 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// Comma-separated, quoted with `"` (RFC 4180).
+    /// Comma-separated, quoted with `"` (RFC 4180); another delimiter is found.
     Csv,
-    /// Tab-separated, not quoted.
+    /// Tab-separated, not quoted; another delimiter is found.
     Tsv,
-    /// One JSON object a line.
+    /// JSON objects: one a line, or in an array.
     Jsonl,
     /// Apache Parquet, flat columns.
     Parquet,
@@ -77,7 +77,9 @@ pub struct Source {
     pub path: Option<PathBuf>,
     /// Layout; by extension (before one of `.gz`, `.zst`, `.xz`) when absent.
     pub format: Option<Format>,
-    /// Fields of a delimited file may be quoted; by default they are in CSV and not in TSV.
+    /// What separates the fields of a delimited file; by default a comma or a tab, or what the beginning of the file shows.
+    pub delimiter: Option<char>,
+    /// Fields of a delimited file may be quoted; by default they are, but where tabs separate them.
     pub quoting: Option<bool>,
 }
 
@@ -129,6 +131,9 @@ pub trait Visitor {
     /// # Errors
     /// See [`Visitor::begin`].
     fn row(&mut self, line: Option<u64>, values: Vec<Value>) -> Result<(), Error>;
+
+    /// Takes what was assumed of the source, one sentence.
+    fn note(&mut self, _text: String) {}
 }
 
 /// One file and the meaning of its columns.
@@ -140,7 +145,9 @@ pub struct Table {
     pub format: Option<Format>,
     /// The first line of a delimited file names the columns.
     pub header: bool,
-    /// Fields of a delimited file may be quoted; by default they are in CSV and not in TSV.
+    /// What separates the fields of a delimited file; by default a comma or a tab, or what the beginning of the file shows.
+    pub delimiter: Option<char>,
+    /// Fields of a delimited file may be quoted; by default they are, but where tabs separate them.
     pub quoting: Option<bool>,
     /// What the input is made of.
     pub input: Input,
@@ -197,7 +204,7 @@ impl Default for Limits {
 
 impl Table {
     fn source(&self) -> Source {
-        Source { path: Some(self.path.clone()), format: self.format, quoting: self.quoting }
+        Source { path: Some(self.path.clone()), format: self.format, delimiter: self.delimiter, quoting: self.quoting }
     }
 
     /// Whether fields of the input are numbers, which may be missing.
@@ -207,7 +214,18 @@ impl Table {
 }
 
 /// Reads a whole table. A file that has no rows is refused.
+///
+/// # Errors
+/// Names file, line (row in Parquet), value and remedy.
 pub fn read(table: &Table, limits: &Limits) -> Result<Rows, Error> {
+    read_with_notes(table, limits).map(|(rows, _)| rows)
+}
+
+/// [`read`], and what was assumed of the file, a sentence each.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_notes(table: &Table, limits: &Limits) -> Result<(Rows, Vec<String>), Error> {
     let read = || {
         let mut sink = Sink::new(table)?;
         match table.source().format()? {
@@ -234,9 +252,9 @@ fn records(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Resul
     };
     let visitor = &mut Counted { visitor, name: source.name(), budget, limits, rows: 0 };
     match source.format()? {
-        Format::Csv => delimited::read(source, ',', source.quoting.unwrap_or(true), limits, visitor),
-        Format::Tsv => delimited::read(source, '\t', source.quoting.unwrap_or(false), limits, visitor),
-        Format::Jsonl => jsonl::read(source, limits, visitor),
+        Format::Csv => delimited::read(source, ',', limits, visitor),
+        Format::Tsv => delimited::read(source, '\t', limits, visitor),
+        Format::Jsonl => json::read(source, limits, visitor),
         Format::Parquet => parquet::read(source, limits, visitor),
         Format::Text => text::read(source, limits, visitor),
         Format::Idx => Err(Error::input(source.name(), "holds images, no table of columns")),
@@ -284,6 +302,10 @@ impl Visitor for Counted<'_> {
         });
         taken.map_err(|error| error.in_file(self.name).on_line(line))?;
         self.visitor.row(line, values)
+    }
+
+    fn note(&mut self, text: String) {
+        self.visitor.note(one_line(&text));
     }
 }
 

@@ -184,6 +184,7 @@ pub(super) struct Sink<'a> {
     table: &'a Table,
     classes: HashMap<&'a str, u16>,
     rows: Rows,
+    notes: Vec<String>,
 }
 
 /// What a column may hold.
@@ -236,6 +237,10 @@ impl Visitor for Sink<'_> {
         self.target(&target.map_err(fail)?).map_err(fail)?;
         self.input(fields).map_err(fail)
     }
+
+    fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
 }
 
 impl<'a> Sink<'a> {
@@ -262,7 +267,7 @@ impl<'a> Sink<'a> {
             Input::Text => Inputs::default(),
             Input::Features | Input::Image => Inputs::Features { width: table.columns.len(), values: Vec::new() },
         };
-        Ok(Sink { table, classes, rows: Rows { inputs, targets } })
+        Ok(Sink { table, classes, rows: Rows { inputs, targets }, notes: Vec::new() })
     }
 
     fn of_target(&self) -> Admitted {
@@ -310,12 +315,12 @@ impl<'a> Sink<'a> {
         self.rows = Rows { inputs: Inputs::Features { width, values }, targets: Targets::Classes(classes) };
     }
 
-    pub(super) fn finish(self) -> Result<Rows, Error> {
+    pub(super) fn finish(self) -> Result<(Rows, Vec<String>), Error> {
         if self.rows.is_empty() {
             let message = "no rows: the file is empty or holds only a header";
             return Err(Error::input(&self.table.path, message));
         }
-        Ok(self.rows)
+        Ok((self.rows, self.notes))
     }
 }
 

@@ -11,6 +11,9 @@ use std::path::Path;
 /// Memory that an xz decoder may use: twice what `xz -9` asks for, rounded up.
 const XZ_MEMORY: u64 = 256 << 20;
 
+/// First bytes that tell encoding and separators.
+pub(super) const SAMPLE: u64 = 1 << 16;
+
 /// A compression: extension, first bytes, and decoder.
 pub(super) struct Compression {
     name: &'static str,
@@ -87,10 +90,81 @@ fn decompressed(name: &Path, mut file: Box<dyn BufRead>, budget: Budget) -> Resu
     Ok(Capped { inner, budget })
 }
 
+/// A text file, decompressed, whose first bytes are known.
+pub(super) struct Head {
+    sample: Vec<u8>,
+    /// Bytes of the sample that were given out.
+    at: usize,
+    /// Why there is no more of the sample.
+    failed: Option<io::Error>,
+    rest: Capped<Box<dyn Read>>,
+}
+
+impl Head {
+    /// Opens a source and reads its first bytes. A text that is not in UTF-8 by its first bytes is refused.
+    pub(super) fn open(source: &Source, limits: &Limits, sample: u64) -> Result<Self, Error> {
+        let mut rest = match &source.path {
+            Some(path) => open(path, limits)?,
+            None => decompressed(source.name(), Box::new(io::stdin().lock()), Budget::of_stream(limits.bytes))?,
+        };
+        let mut bytes = Vec::new();
+        let failed = (&mut rest).take(sample).read_to_end(&mut bytes).err();
+        if let Some(encoding) = foreign_encoding(&bytes) {
+            let message =
+                format!("is text in {encoding}, not UTF-8: convert the file to UTF-8 (iconv -f {encoding} -t UTF-8)");
+            return Err(Error::input(source.name(), message).on_line(1));
+        }
+        Ok(Head { sample: bytes, at: 0, failed, rest })
+    }
+
+    /// The first bytes.
+    pub(super) fn sample(&self) -> &[u8] {
+        &self.sample
+    }
+
+    /// The same after a byte order mark.
+    pub(super) fn without_mark(mut self) -> Self {
+        if self.sample.starts_with(MARK) {
+            self.at = MARK.len();
+        }
+        self
+    }
+}
+
+impl Read for Head {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = (&self.sample[self.at..]).read(buffer)?;
+        self.at += n;
+        match (n, self.failed.take()) {
+            (0, Some(failed)) => Err(failed),
+            (0, None) => self.rest.read(buffer),
+            (n, failed) => {
+                self.failed = failed;
+                Ok(n)
+            }
+        }
+    }
+}
+
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// The encoding that a byte order mark, or zeros between the letters, give away.
+fn foreign_encoding(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [1..=255, 0, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] | [0, 0, 0, 1..=255, ..] => {
+            Some("UTF-32")
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [1..=255, 0, 1..=255, 0, ..] | [0, 1..=255, 0, 1..=255, ..] => {
+            Some("UTF-16")
+        }
+        _ => None,
+    }
+}
+
 /// The lines of a file, decompressed.
 pub(super) struct Lines<'a> {
     path: &'a Path,
-    reader: BufReader<Capped<Box<dyn Read>>>,
+    reader: BufReader<Head>,
     limit: u64,
     /// Number of the last line given out, from 1.
     pub(super) line: u64,
@@ -98,11 +172,11 @@ pub(super) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(super) fn open(source: &'a Source, limits: &Limits) -> Result<Self, Error> {
-        let content = match &source.path {
-            Some(path) => open(path, limits)?,
-            None => decompressed(source.name(), Box::new(io::stdin().lock()), Budget::of_stream(limits.bytes))?,
-        };
-        Ok(Lines { path: source.name(), reader: BufReader::new(content), limit: limits.line, line: 0 })
+        Ok(Lines::new(source, Head::open(source, limits, SAMPLE)?, limits))
+    }
+
+    pub(super) fn new(source: &'a Source, head: Head, limits: &Limits) -> Self {
+        Lines { path: source.name(), reader: BufReader::new(head.without_mark()), limit: limits.line, line: 0 }
     }
 
     /// The next line without its end (`\n` or `\r\n`); `None` at the end of the file. `used` bytes of the limit on a line
@@ -126,9 +200,6 @@ impl<'a> Lines<'a> {
             if bytes.ends_with(b"\r") {
                 bytes.pop();
             }
-        }
-        if self.line == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
-            bytes.drain(..3);
         }
         let text = String::from_utf8(bytes).map_err(|cause| {
             let at = cause.utf8_error().valid_up_to();

@@ -1,6 +1,7 @@
 //! Files of every format and compression, whole and damaged.
 
 mod damage;
+mod layouts;
 mod numbers;
 mod parquet;
 mod refusals;
@@ -18,6 +19,7 @@ fn table(path: impl AsRef<Path>) -> Table {
         path: path.as_ref().into(),
         format: None,
         header: false,
+        delimiter: None,
         quoting: None,
         input: Input::Text,
         columns: vec![Column::Index(0)],

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::{comparison, host, language, output};
 use lowbit_eval::language::{self as scoring, Cut, Text};
 use lowbit_eval::record::Record;
+use lowbit_eval::task::Splits;
 use lowbit_eval::{classify, task};
 use lowbit_kernels::Cpu;
 use lowbit_model::Checkpoint;
@@ -79,12 +80,13 @@ impl Eval {
     /// A classifier on the test rows of a task.
     fn classify(&self, name: &str, task: &str, checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Record, Failure> {
         let task = task::find(task)?;
-        let mut test = task.load(self.data.as_deref())?.test;
+        let Splits { mut test, notes, .. } = task.load(self.data.as_deref())?;
         if let Some(limit) = self.limit {
             test.truncate(limit as usize);
         }
         let mut record = classify::quality(&task, &test, name, checkpoint, cpu)?;
         record.detail.notices = classify::notices(&task, &test, checkpoint)?;
+        record.detail.notices.extend(notes);
         if self.speed {
             comparison::speeds(&test, [(checkpoint, &mut record)], cpu)?;
         }
