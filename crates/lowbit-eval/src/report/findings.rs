@@ -1,7 +1,7 @@
 //! The findings: what the records of one task say, as sentences made of queries.
 
 use super::compare::{Comparison, Row, Standing, Verdict, WITHIN, measured};
-use super::document::Card;
+use super::document::SummaryCard;
 use super::noise::Pace;
 use super::query::What;
 use super::sentence::{ClaimKind, Finding, Sentence, Tone};
@@ -361,7 +361,7 @@ fn finding(c: &Comparison, tone: Tone, sentence: Sentence, recommends: Option<&s
 }
 
 /// The cards at the top: the reference, the recommendations, the first failure.
-pub(crate) fn cards(c: &Comparison) -> Vec<Card> {
+pub(crate) fn cards(c: &Comparison) -> Vec<SummaryCard> {
     let mut out = Vec::new();
     if let Some(reference) = c.reference() {
         let (title, tone) = match c.standing {
@@ -371,17 +371,17 @@ pub(crate) fn cards(c: &Comparison) -> Vec<Card> {
             }
             _ => (Sentence::default().text("Reference"), Tone::Neutral),
         };
-        out.push(Card { title, name: reference.name().into(), tone, lines: reference_lines(c, reference) });
+        out.push(SummaryCard { title, name: reference.name().into(), tone, lines: reference_lines(c, reference) });
     }
     for (kind, row) in picks(c) {
         let Some(title) = pick_title(c, kind, row) else {
             continue;
         };
-        out.push(Card { title, name: row.name().into(), tone: Tone::Good, lines: gain_lines(c, row) });
+        out.push(SummaryCard { title, name: row.name().into(), tone: Tone::Good, lines: gain_lines(c, row) });
     }
     if let Some(row) = c.networks().find(|r| r.verdict == Verdict::Fails) {
         let title = Sentence::default().claim(ClaimKind::Fails, row.name());
-        out.push(Card { title, name: row.name().into(), tone: Tone::Bad, lines: gain_lines(c, row) });
+        out.push(SummaryCard { title, name: row.name().into(), tone: Tone::Bad, lines: gain_lines(c, row) });
     }
     out
 }

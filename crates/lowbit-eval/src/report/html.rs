@@ -2,7 +2,7 @@
 
 use super::charts::{Chart, escape};
 use super::checks::{CheckResult, Outcome};
-use super::document::{Block, Card, Cell, Document, Fact, Section, Table};
+use super::document::{Block, Cell, Document, Fact, Section, SummaryCard, Table};
 use super::json;
 use super::sentence::{Part, Sentence, Tone};
 use crate::record::Results;
@@ -165,7 +165,7 @@ impl Page<'_> {
         out
     }
 
-    fn card(&mut self, card: &Card) {
+    fn card(&mut self, card: &SummaryCard) {
         self.line(format_args!("<article class=\"card {}\">", class(card.tone)));
         let title = self.sentence(&card.title);
         self.line(format_args!("<p class=\"card-title\">{title}</p>"));

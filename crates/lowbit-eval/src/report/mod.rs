@@ -4,6 +4,7 @@
 //! `findings`, `tables` and `charts` ask it and build a `document`, which `html` and `markdown` print; `checks` look at
 //! records and document. [`verify`] does all of it again and compares files byte by byte.
 
+mod assembly;
 mod charts;
 mod checks;
 mod compare;
