@@ -12,8 +12,12 @@ use lowbit_model::{Checkpoint, Tokenizer};
 
 /// Most likely class of each row of logits.
 fn answers(logits: &[f32], classes: usize) -> Vec<u16> {
-    let best = |row: &[f32]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap_or(0);
     logits.chunks_exact(classes).map(|row| best(row) as u16).collect()
+}
+
+/// The most likely class by its logits; of equal ones the first.
+pub(crate) fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap_or(0)
 }
 
 /// The record of answers to all test rows: quality, and nothing about speed.
@@ -32,9 +36,14 @@ pub fn scored(task: &Task, test: &Rows, model: &str, recipe: &str, given: Answer
 pub fn longer(rows: &Rows, tokenizer: &Tokenizer, most: usize) -> Result<u64, Error> {
     let mut longer = 0;
     for text in rows.texts() {
-        longer += u64::from(tokenizer.encode(text, most.saturating_add(1))?.len() > most);
+        longer += u64::from(is_longer(tokenizer, text, most)?);
     }
     Ok(longer)
+}
+
+/// Whether a text has more than `most` tokens.
+pub(crate) fn is_longer(tokenizer: &Tokenizer, text: &str, most: usize) -> Result<bool, Error> {
+    Ok(tokenizer.encode(text, most.saturating_add(1))?.len() > most)
 }
 
 /// What a reader must know of the rows before trusting measures of them: texts that were cut, classes without rows.

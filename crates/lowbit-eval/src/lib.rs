@@ -1,7 +1,8 @@
 //! Tasks, metrics, measurements and the report that checks itself.
 //!
 //! `task` + `read` + `quickstart` give labelled rows; `metrics` and `stats` turn answers into measures; `meter` takes
-//! times, memory and energy; `classify`, `language` and `speed` score and time models; `record` is what all of them fill; `report` renders records and nothing else.
+//! times, memory and energy; `classify`, `language` and `speed` score and time models, `predict` answers rows without labels;
+//! `record` is what all of them fill; `report` renders records and nothing else.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -11,6 +12,7 @@ pub mod facts;
 pub mod language;
 pub mod meter;
 pub mod metrics;
+pub mod predict;
 pub mod quickstart;
 pub mod read;
 pub mod record;

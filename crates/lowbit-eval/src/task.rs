@@ -7,6 +7,7 @@ use crate::read::{self, Column, Format, Input, Limits, Rows, Table, Target, Targ
 use crate::record::{Detail, Measure, SplitFacts, TaskFacts};
 use lowbit_base::name::check_part;
 use lowbit_base::{alternatives, file};
+use lowbit_model::InputColumns;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -143,6 +144,8 @@ pub struct Splits {
     pub excluded: u64,
     /// What was assumed of the files, a sentence each.
     pub notes: Vec<String>,
+    /// The columns of the text in the training files; none where the rows come from no table of text.
+    pub columns: Option<InputColumns>,
     /// Facts for the report; `baseline` and what depends on a tokenizer are for the caller to fill.
     pub facts: TaskFacts,
 }
@@ -335,7 +338,7 @@ impl Task {
             ceiling,
             baseline: String::new(),
         };
-        Ok(Splits { train, test, excluded, notes, facts })
+        Ok(Splits { train, test, excluded, notes, columns: self.columns(data_dir), facts })
     }
 
     fn split_facts(&self, rows: &Rows) -> SplitFacts {
@@ -343,10 +346,16 @@ impl Task {
         SplitFacts { empty, truncated: None, classes: rows.counts(self.classes.len()) }
     }
 
+    /// The columns of the text in the training files that are there; none where the rows come from no table of text.
+    fn columns(&self, data_dir: Option<&Path>) -> Option<InputColumns> {
+        let (layout, _) = present(&self::data_dir(data_dir).ok()?, &self.train)?;
+        let columns = InputColumns { columns: layout.text.clone(), header: layout.header };
+        Some(columns).filter(|columns| !columns.columns.is_empty())
+    }
+
     fn read(&self, dir: &Path, layouts: &[Layout], notes: &mut Vec<String>) -> Result<Rows, Error> {
-        let candidates = || layouts.iter().flat_map(|layout| layout.paths.iter().map(move |path| (layout, path)));
-        let Some((layout, path)) = candidates().find(|(_, path)| dir.join(path).exists()) else {
-            let names: Vec<_> = candidates().map(|(_, path)| path.display().to_string()).collect();
+        let Some((layout, path)) = present(dir, layouts) else {
+            let names: Vec<_> = candidates(layouts).map(|(_, path)| path.display().to_string()).collect();
             let message = format!(
                 "the task {} needs one of {} in this directory: add it, or pass another --data DIR",
                 self.name,
@@ -417,6 +426,16 @@ impl Task {
             (Answers::Values(_), _) => Err(Error::usage(format!("{}: values answered, classes asked for", self.name))),
         }
     }
+}
+
+/// Every layout with each of its files.
+fn candidates(layouts: &[Layout]) -> impl Iterator<Item = (&Layout, &PathBuf)> {
+    layouts.iter().flat_map(|layout| layout.paths.iter().map(move |path| (layout, path)))
+}
+
+/// The first layout with a file that exists in a directory.
+fn present<'a>(dir: &Path, layouts: &'a [Layout]) -> Option<(&'a Layout, &'a PathBuf)> {
+    candidates(layouts).find(|(_, path)| dir.join(path).exists())
 }
 
 impl Generator {

@@ -3,7 +3,7 @@
 use crate::arch::family::keys::NOT_FINITE;
 use crate::arch::{ARCHITECTURES, FORMER_NAMES};
 use crate::container::{read_small, show};
-use crate::{Config, Error};
+use crate::{Config, Error, InputColumns};
 use lowbit_base::{alternatives, file};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -27,6 +27,8 @@ pub struct Card {
     pub labels: Vec<String>,
     /// Longest sequence, tokens; longer texts are cut.
     pub max_length: usize,
+    /// The columns of the training rows, where they came from a table.
+    pub input: Option<InputColumns>,
     /// Name of the recipe the weights were trained under, if it was not full precision.
     pub trained_for: Option<String>,
     /// The token that begins every text, if the model was trained with one.
@@ -64,6 +66,7 @@ impl Card {
             config,
             labels: Vec::new(),
             max_length,
+            input: None,
             trained_for: None,
             bos_token_id: None,
             eos_token_ids: Vec::new(),
@@ -104,6 +107,9 @@ impl Card {
         let map = value.as_object_mut().expect("a configuration is an object");
         map.insert("labels".into(), json!(self.labels));
         map.insert("max_length".into(), json!(self.max_length));
+        if let Some(input) = &self.input {
+            map.insert("input".into(), json!(input));
+        }
         if let Some(recipe) = &self.trained_for {
             map.insert("trained_for".into(), json!(recipe));
         }
@@ -125,6 +131,7 @@ impl Card {
     fn from_map(mut map: Map<String, Value>) -> Result<Card, Error> {
         let labels: Vec<String> = take(&mut map, "labels")?.unwrap_or_default();
         let max_length = take(&mut map, "max_length")?.unwrap_or(512);
+        let input = take(&mut map, "input")?;
         let trained_for: Option<String> = take(&mut map, "trained_for")?;
         let bos_token_id = take(&mut map, "bos_token_id")?;
         let eos_token_ids = take(&mut map, "eos_token_ids")?.unwrap_or_default();
@@ -157,7 +164,7 @@ impl Card {
         if let Some(classes) = config.classes().filter(|n| !labels.is_empty() && labels.len() != *n) {
             return Err(Error::config("labels", format!("has {} names for {classes} classes", labels.len())));
         }
-        Ok(Card { config, labels, max_length, trained_for, bos_token_id, eos_token_ids, chat_template, chat })
+        Ok(Card { config, labels, max_length, input, trained_for, bos_token_id, eos_token_ids, chat_template, chat })
     }
 }
 

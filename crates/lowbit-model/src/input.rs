@@ -1,6 +1,44 @@
 //! What a model is asked about: rows of texts, or of numbers.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One column of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Column {
+    /// Position, from 0.
+    Index(usize),
+    /// Name in the header, the object or the schema.
+    Name(String),
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Column::Index(index) => write!(f, "{index}"),
+            Column::Name(name) => write!(f, "`{name}`"),
+        }
+    }
+}
+
+/// The columns of a table that a model was trained on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputColumns {
+    /// Columns of the input, in their order.
+    pub columns: Vec<Column>,
+    /// Whether the first line of the file named the columns.
+    #[serde(default)]
+    pub header: bool,
+}
+
+impl InputColumns {
+    /// Whether all columns are named.
+    pub fn has_names(&self) -> bool {
+        self.columns.iter().all(|column| matches!(column, Column::Name(_)))
+    }
+}
 
 /// Rows of one kind.
 #[derive(Clone, Debug, PartialEq)]

@@ -28,7 +28,7 @@ pub use arch::{Config, Model};
 pub use card::Card;
 pub use checkpoint::Checkpoint;
 pub use cpu::{CpuExec, Param, Sequences, Session};
-pub use input::Inputs;
+pub use input::{Column, InputColumns, Inputs};
 pub use lowbit_base::{Error, Kind};
 pub use recipe::Recipe;
 pub use tokenizer::Tokenizer;

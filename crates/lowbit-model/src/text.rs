@@ -35,11 +35,27 @@ impl Classifier {
         refuse_language_model(checkpoint)?;
         let card = checkpoint.card();
         let tokenizer = checkpoint.tokenizer()?;
-        let (labels, max_length) = (card.labels.clone(), card.max_length);
+        let classes = card.config.classes().unwrap_or_default();
+        let named = if card.labels.is_empty() {
+            (0..classes).map(|class| class.to_string()).collect()
+        } else {
+            card.labels.clone()
+        };
+        let (labels, max_length) = (named, card.max_length);
         Ok(Classifier { model, tokenizer, exec: CpuExec::new(cpu), labels, max_length })
     }
 
-    /// Names of the classes, in the order of the logits.
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Tokens of a text that the network sees, at most.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// Names of the classes, in the order of the logits; their numbers where the model has none.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }

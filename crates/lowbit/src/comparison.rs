@@ -14,7 +14,7 @@ use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
-use lowbit_model::{Checkpoint, Tokenizer, cpu as interpreter, recipe};
+use lowbit_model::{Card, Checkpoint, Tokenizer, cpu as interpreter, recipe};
 use lowbit_train::Labelled;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -176,6 +176,7 @@ impl Comparison<'_> {
     fn trained(&mut self, variant: &Variant) -> Result<Record, Failure> {
         let run = self.home(&variant.name).join("training");
         let card = self.suite.card(&self.task, &self.tokenizer, variant)?;
+        let card = Card { input: self.splits.columns.clone(), ..card };
         let config = self.suite.train_config(variant)?;
         if self.rows.is_none() {
             self.rows = Some(training::labelled(&self.splits.train, &self.tokenizer, self.suite.max_length)?);

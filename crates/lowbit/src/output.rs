@@ -2,6 +2,7 @@
 
 use crate::failure::{Code, Failure};
 use clap::builder::StyledStr;
+use indicatif::{ProgressBar, ProgressStyle};
 use lowbit_base::escaped;
 pub use lowbit_base::memory::bytes;
 use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, Tool};
@@ -10,6 +11,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// A stream of this process, and what became of it.
 struct Stream {
@@ -59,6 +61,66 @@ pub fn line(text: impl AsRef<str>) {
 /// Prints a part of a result as it is, at once.
 pub fn text(text: &str) {
     RESULTS.write(io::stdout().lock(), text);
+}
+
+/// Prints lines of data: as they are where a program or a file takes them, else without what a terminal would take for a
+/// command.
+pub fn data(lines: &str) {
+    match io::stdout().is_terminal() {
+        true => text(&shown(lines)),
+        false => text(lines),
+    }
+}
+
+/// Seconds between two lines of progress where no terminal shows a bar.
+const EVERY: f64 = 10.0;
+
+/// How far work of unknown length has come.
+pub struct Progress {
+    what: &'static str,
+    bar: Option<ProgressBar>,
+    start: Instant,
+    /// Seconds at the last line.
+    last: f64,
+}
+
+impl Progress {
+    /// Of work that counts in `what`.
+    pub fn new(what: &'static str) -> Self {
+        let style = ProgressStyle::with_template("  {human_pos} {msg}").expect("a valid template");
+        let bar = has_terminal().then(|| ProgressBar::no_length().with_style(style));
+        Progress { what, bar, start: Instant::now(), last: 0.0 }
+    }
+
+    /// So many are done.
+    pub fn at(&mut self, done: u64) {
+        let now = self.start.elapsed().as_secs_f64();
+        let rate = format!("{}, {:.0} {}/s", self.what, done as f64 / now.max(1e-9), self.what);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(rate);
+                bar.set_position(done);
+            }
+            None if now - self.last >= EVERY => {
+                self.last = now;
+                note(format!("  {done} {rate}"));
+            }
+            None => {}
+        }
+    }
+
+    /// The work is done.
+    pub fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Whether what is printed is still read: long work may end when it is not.

@@ -42,6 +42,11 @@ static WRITERS: &[Writer] = &[
     },
     writer(&["report", "r"], &["report", "r", "-o", "s"], "s"),
     writer(
+        &["predict", "m", "text.txt", "-o", "o.csv"],
+        &["predict", "m", "text.txt", "--top", "1", "-o", "o.csv"],
+        "o.csv",
+    ),
+    writer(
         &["run", "l", "-p", "ab", "-n", "2", "--temp", "0", "--prompt-cache", "p"],
         &["run", "l", "-p", "abcdef", "-n", "2", "--temp", "0", "--prompt-cache", "p"],
         "p",
@@ -148,6 +153,7 @@ learning_rate = 1e-3
     );
     fs::write(at.join("tiny.toml"), text).expect("written");
     fs::write(at.join("text"), "abcdefgh ".repeat(100)).expect("written");
+    fs::write(at.join("text.txt"), "a payment\na refund\n").expect("written");
     good(at, &["train", "tiny.toml", "--text", "text", "-o", "l"]);
     let suite = fs::read_to_string(at.join("small.toml")).expect("written");
     let [first, second] = ["name = \"llm_int8\"", "[[variant]]"];

@@ -12,6 +12,8 @@ mod source;
 mod text;
 
 pub use budget::{Budget, Exceeded};
+pub use lowbit_model::Column;
+pub(crate) use rows::{Admitted, plain};
 pub use rows::{Rows, Targets, overlap};
 pub use text::bytes;
 
@@ -20,7 +22,6 @@ use rows::Sink;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// How a file is laid out inside its compression.
@@ -50,25 +51,6 @@ pub static FORMATS: &[(Format, &[&str])] = &[
     (Format::Idx, &["idx3-ubyte"]),
     (Format::Text, &["txt"]),
 ];
-
-/// One column of a table.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(untagged)]
-pub enum Column {
-    /// Position, from 0.
-    Index(usize),
-    /// Name in the header, the object or the schema.
-    Name(String),
-}
-
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Column::Index(index) => write!(f, "{index}"),
-            Column::Name(name) => write!(f, "`{name}`"),
-        }
-    }
-}
 
 /// Where records are and how they are laid out, whatever their columns mean.
 #[derive(Clone, Debug, Default)]
@@ -322,7 +304,7 @@ fn one_line(message: &str) -> String {
 }
 
 /// The first names of a list, quoted and cut to 40 characters each, and how many more there are.
-fn abridged<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+pub(crate) fn abridged<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 20;
     let more = names.len().saturating_sub(SHOWN);
     let shown = names.take(SHOWN).map(|name| format!("{:?}", name.chars().take(40).collect::<String>()));

@@ -189,7 +189,7 @@ pub(super) struct Sink<'a> {
 
 /// What a column may hold.
 #[derive(Clone, Copy, PartialEq)]
-enum Admitted {
+pub(crate) enum Admitted {
     /// A text, an integer or a truth value.
     Word,
     /// Any number too.
@@ -199,7 +199,7 @@ enum Admitted {
 }
 
 /// A value as text.
-fn plain(value: Value, column: &Column, admitted: Admitted) -> Result<String, String> {
+pub(crate) fn plain(value: Value, column: &Column, admitted: Admitted) -> Result<String, String> {
     let found = match value {
         Value::String(text) => return Ok(text),
         Value::Bool(value) => return Ok(value.to_string()),

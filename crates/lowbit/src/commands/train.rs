@@ -9,7 +9,7 @@ use lowbit_eval::facts;
 use lowbit_eval::language::{self as scoring, Cut};
 use lowbit_eval::record::{Detail, Record};
 use lowbit_kernels::Cpu;
-use lowbit_model::{Tokenizer, recipe};
+use lowbit_model::{Card, Tokenizer, recipe};
 use lowbit_train::{Outcome, TrainConfig};
 use std::path::PathBuf;
 
@@ -100,7 +100,7 @@ impl Train {
         let config = self.settings(suite.train_config(variant)?)?;
         let (task, splits) = suite::load(&suite, self.data.as_deref())?;
         let tokenizer = suite.make_tokenizer(&splits.train)?;
-        let card = suite.card(&task, &tokenizer, variant)?;
+        let card = Card { input: splits.columns.clone(), ..suite.card(&task, &tokenizer, variant)? };
         let rows = training::labelled(&splits.train, &tokenizer, suite.max_length)?;
         let work = Work {
             name: &variant.name,

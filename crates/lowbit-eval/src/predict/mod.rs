@@ -1,0 +1,178 @@
+//! Predictions for rows of a table, in batches of bounded memory.
+
+mod columns;
+mod output;
+
+pub use output::Output;
+
+use crate::Error;
+use crate::classify;
+use crate::read::{self, Column, First, Limits, Source, Visitor, Wanted};
+use columns::{Choice, Table};
+use lowbit_model::InputColumns;
+use lowbit_model::text::Classifier;
+use serde_json::Value;
+
+/// Rows of a batch at most.
+const ROWS: usize = 1024;
+/// Bytes of the texts of a batch, about.
+const BYTES: usize = 4 << 20;
+/// Rows by which a column of text is recognised.
+const SAMPLE: usize = 100;
+
+/// What is read and what is written.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Columns that make the text, joined with one space; when empty those the model was trained on, else the only column of
+    /// text.
+    pub text: Vec<Column>,
+    /// Whether the first line of a delimited file names the columns; when absent it does, unless the training data had none.
+    pub header: Option<bool>,
+    /// Copy the columns of the input.
+    pub keep: bool,
+    /// Write so many classes of a row, the most likely ones, instead of the probabilities of all.
+    pub top: Option<usize>,
+    /// Layout of what is written.
+    pub output: Output,
+}
+
+/// What was predicted so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// Rows.
+    pub rows: u64,
+    /// Rows without text.
+    pub empty: u64,
+    /// Rows whose text has more tokens than the network sees.
+    pub truncated: u64,
+    /// Rows of each predicted class.
+    pub classes: Vec<u64>,
+}
+
+/// Takes the lines for a batch of rows, and says whether to go on.
+pub type Emit<'a> = &'a mut dyn FnMut(&str, &Summary) -> Result<bool, Error>;
+
+/// Predicts a class for each row of a source; `told` takes remarks about what was chosen. The predictions are those of
+/// [`classify::quality`], whatever the batch.
+///
+/// # Errors
+/// Names file, line (row in Parquet) and column of what is wrong; those of `emit`.
+pub fn predict(
+    classifier: &mut Classifier,
+    trained_on: Option<&InputColumns>,
+    source: &Source,
+    options: &Options,
+    told: &mut dyn FnMut(String),
+    emit: Emit<'_>,
+) -> Result<Summary, Error> {
+    let summary = Summary { classes: vec![0; classifier.classes()], ..Summary::default() };
+    let choice = Choice { trained_on, options };
+    let mut rows = Rows {
+        classifier,
+        choice,
+        source,
+        told,
+        emit,
+        table: None,
+        pending: Vec::new(),
+        bytes: 0,
+        summary,
+        ended: false,
+    };
+    let limits = Limits { bytes: u64::MAX, rows: u64::MAX, ..Limits::default() };
+    match read::visit(source, &limits, &mut rows) {
+        Err(_) if rows.ended => return Ok(rows.summary),
+        read => read?,
+    }
+    rows.flush()?;
+    if rows.summary.rows == 0 {
+        return Err(Error::input(source.name(), "no rows: it is empty or holds only a header"));
+    }
+    Ok(rows.summary)
+}
+
+/// A row that waits for its batch.
+struct Row {
+    line: Option<u64>,
+    values: Vec<Value>,
+}
+
+/// The rows of a source on their way.
+struct Rows<'a> {
+    classifier: &'a mut Classifier,
+    choice: Choice<'a>,
+    source: &'a Source,
+    told: &'a mut dyn FnMut(String),
+    emit: Emit<'a>,
+    table: Option<Table>,
+    pending: Vec<Row>,
+    bytes: usize,
+    summary: Summary,
+    /// Nobody takes more lines.
+    ended: bool,
+}
+
+impl Visitor for Rows<'_> {
+    fn begin(&mut self, first: &First) -> Result<Wanted, Error> {
+        let table = self.choice.table(first, self.source)?;
+        let (columns, header) = (table.columns(), table.header);
+        self.table = Some(table);
+        Ok(Wanted { columns, header, optional: true })
+    }
+
+    fn row(&mut self, line: Option<u64>, values: Vec<Value>) -> Result<(), Error> {
+        self.bytes += values.iter().map(|value| value.as_str().map_or(8, str::len)).sum::<usize>();
+        self.pending.push(Row { line, values });
+        let undecided = self.table.as_ref().is_some_and(|table| table.text.is_empty());
+        let most = if undecided { SAMPLE } else { ROWS };
+        if self.pending.len() >= most || self.bytes >= BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn note(&mut self, text: String) {
+        (self.told)(text);
+    }
+}
+
+impl Rows<'_> {
+    /// Predicts and emits what waits.
+    fn flush(&mut self) -> Result<(), Error> {
+        let Some(table) = self.table.as_mut().filter(|_| !self.pending.is_empty()) else { return Ok(()) };
+        let begins = self.summary.rows == 0;
+        if begins {
+            let labels = self.classifier.labels();
+            let values = self.pending.iter().map(|row| row.values.as_slice());
+            table.choose(values, labels, self.source)?;
+            (self.told)(format!("{}: {}", self.source.name().display(), table.remark(self.choice.trained_on)));
+        }
+        let rows = std::mem::take(&mut self.pending);
+        self.bytes = 0;
+        let row = |at: usize| self.summary.rows + at as u64;
+        let text = |(at, line): (usize, &Row)| {
+            let place = if line.line.is_none() { format!("row {}: ", row(at)) } else { String::new() };
+            let fail = |message| Error::input(self.source.name(), format!("{place}{message}")).on_line(line.line);
+            table.text_of(&line.values).map_err(fail)
+        };
+        let texts: Vec<String> = rows.iter().enumerate().map(text).collect::<Result<_, _>>()?;
+        let logits = self.classifier.logits(&texts)?;
+        let classes = self.classifier.classes();
+        if let Some(bad) = logits.iter().position(|v| !v.is_finite()) {
+            let message = format!("row {}: the logits are not finite", row(bad / classes));
+            return Err(Error::numeric(message).in_file(self.source.name()));
+        }
+        let mut writer = output::Writer::new(self.choice.options, table, self.classifier.labels(), begins)?;
+        for ((row, text), logits) in rows.iter().zip(&texts).zip(logits.chunks_exact(classes)) {
+            let empty = text.trim().is_empty();
+            let truncated = classify::is_longer(self.classifier.tokenizer(), text, self.classifier.max_length())?;
+            let class = writer.row(&row.values, logits, (empty, truncated));
+            self.summary.classes[class] += 1;
+            self.summary.empty += u64::from(empty);
+            self.summary.truncated += u64::from(truncated);
+        }
+        self.summary.rows += rows.len() as u64;
+        if !(self.emit)(&writer.finish(), &self.summary)? {
+            self.ended = true;
+            return Err(Error::usage("nobody reads on"));
+        }
+        Ok(())
+    }
+}

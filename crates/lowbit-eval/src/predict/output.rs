@@ -1,0 +1,197 @@
+//! What is written for each row, as CSV or JSON lines.
+
+use super::Options;
+use super::columns::Table;
+use crate::Error;
+use crate::classify;
+use serde::Deserialize;
+use serde_json::{Map, Number, Value, json};
+use std::collections::HashSet;
+
+/// Layout of predictions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Output {
+    /// Comma-separated with a header (RFC 4180).
+    #[default]
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// Column of the predicted class.
+const PREDICTION: &str = "prediction";
+/// Column of its probability; with a class behind it that of the class.
+const PROBABILITY: &str = "probability";
+/// Column of what is particular about a row.
+const REMARK: &str = "remark";
+
+/// The lines of one batch.
+pub(super) struct Writer<'a> {
+    options: &'a Options,
+    labels: &'a [String],
+    kept: Vec<&'a str>,
+    csv: csv::Writer<Vec<u8>>,
+    json: String,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer for rows of a table; the first batch begins with the header.
+    ///
+    /// # Errors
+    /// When a column that is copied has the name of one that is written.
+    pub(super) fn new(
+        options: &'a Options,
+        table: &'a Table,
+        labels: &'a [String],
+        begins: bool,
+    ) -> Result<Self, Error> {
+        let kept: Vec<&str> = table.kept().collect();
+        let csv = csv::WriterBuilder::new().from_writer(Vec::new());
+        let mut writer = Writer { options, labels, kept, csv, json: String::new() };
+        if begins {
+            writer.check()?;
+            if options.output == Output::Csv {
+                let header: Vec<String> =
+                    writer.kept.iter().map(|name| name.to_string()).chain(writer.names()).collect();
+                // Writing to memory cannot fail, here and below.
+                let _ = writer.csv.write_record(&header);
+            }
+        }
+        Ok(writer)
+    }
+
+    /// How many classes of a row are named.
+    fn top(&self) -> usize {
+        self.options.top.unwrap_or(1).clamp(1, self.labels.len())
+    }
+
+    /// Names of the columns that are written beside those of the input.
+    fn names(&self) -> Vec<String> {
+        let mut names = vec![PREDICTION.to_string(), PROBABILITY.to_string()];
+        match self.options.top {
+            None => names.extend(self.labels.iter().map(|label| format!("{PROBABILITY}/{label}"))),
+            Some(_) => {
+                names.extend((2..=self.top()).flat_map(|n| [format!("{PREDICTION}/{n}"), format!("{PROBABILITY}/{n}")]))
+            }
+        }
+        names.push(REMARK.into());
+        names
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let own: HashSet<String> = match self.options.output {
+            Output::Csv => self.names().into_iter().collect(),
+            Output::Jsonl => [PREDICTION, PROBABILITY, "probabilities", "top", REMARK].map(String::from).into(),
+        };
+        match self.kept.iter().find(|name| own.contains(**name)) {
+            None => Ok(()),
+            Some(name) => {
+                let text =
+                    format!("the input has a column `{name}`, as the output has: rename it, or leave out --keep");
+                Err(Error::usage(text))
+            }
+        }
+    }
+
+    /// Adds a row by its values and logits, and whether it is empty or truncated; returns the class.
+    pub(super) fn row(&mut self, values: &[Value], logits: &[f32], (empty, truncated): (bool, bool)) -> usize {
+        let probabilities = softmax(logits);
+        let class = classify::best(logits);
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        if self.options.top.is_some() {
+            // As `best` has it: of equal ones the first.
+            order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        }
+        let remark = if empty {
+            "empty"
+        } else if truncated {
+            "truncated"
+        } else {
+            ""
+        };
+        match self.options.output {
+            Output::Csv => self.csv_row(values, class, (&order, &probabilities), remark),
+            Output::Jsonl => self.json_row(values, class, (&order, &probabilities), remark),
+        }
+        class
+    }
+
+    fn csv_row(&mut self, values: &[Value], class: usize, (order, all): (&[usize], &[f32]), remark: &str) {
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        let mut fields: Vec<String> = values.iter().take(self.kept.len()).map(text).collect();
+        match self.options.top {
+            None => {
+                fields.extend([self.labels[class].clone(), all[class].to_string()]);
+                fields.extend(all.iter().map(f32::to_string));
+            }
+            Some(_) => {
+                let best = order.iter().take(self.top());
+                fields.extend(best.flat_map(|&class| [self.labels[class].clone(), all[class].to_string()]));
+            }
+        }
+        fields.push(remark.into());
+        let _ = self.csv.write_record(&fields);
+    }
+
+    fn json_row(&mut self, values: &[Value], class: usize, (order, all): (&[usize], &[f32]), remark: &str) {
+        let mut object: Map<String, Value> =
+            self.kept.iter().zip(values).map(|(name, value)| (name.to_string(), value.clone())).collect();
+        object.insert(PREDICTION.into(), json!(self.labels[class]));
+        object.insert(PROBABILITY.into(), number(all[class]));
+        match self.options.top {
+            None => {
+                let each = self.labels.iter().zip(all).map(|(label, value)| (label.clone(), number(*value)));
+                object.insert("probabilities".into(), Value::Object(each.collect()));
+            }
+            Some(_) => {
+                let best = order.iter().take(self.top());
+                let best = best.map(|&class| json!({"label": self.labels[class], "probability": number(all[class])}));
+                object.insert("top".into(), best.collect());
+            }
+        }
+        if !remark.is_empty() {
+            object.insert(REMARK.into(), json!(remark));
+        }
+        self.json.push_str(&Value::Object(object).to_string());
+        self.json.push('\n');
+    }
+
+    /// The lines.
+    pub(super) fn finish(self) -> String {
+        match self.options.output {
+            Output::Csv => String::from_utf8(self.csv.into_inner().unwrap_or_default()).unwrap_or_default(),
+            Output::Jsonl => self.json,
+        }
+    }
+}
+
+/// A probability with the digits of its type.
+fn number(value: f32) -> Value {
+    value.to_string().parse::<Number>().map_or(Value::Null, Value::Number)
+}
+
+/// Probabilities of finite logits.
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|v| (f64::from(*v) - f64::from(most)).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|v| (v / sum) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::softmax;
+
+    #[test]
+    fn probabilities_as_scipy() {
+        // scipy.special.softmax([1.0, -2.0, 0.5, 0.25])
+        let got = softmax(&[1.0, -2.0, 0.5, 0.25]);
+        let want = [0.469_773_75, 0.023_388_66, 0.284_932_18, 0.221_905_41];
+        assert!(got.iter().zip(want).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-7), "{got:?}");
+        assert_eq!(softmax(&[1000.0, -1000.0]), [1.0, 0.0]);
+    }
+}

@@ -1,0 +1,204 @@
+//! `lowbit predict`
+
+use super::Machine;
+use super::model::{self, ModelRecipe};
+use crate::failure::Failure;
+use crate::output::{self, Progress};
+use crate::host;
+use lowbit_base::file::Replacement;
+use lowbit_eval::predict::{self, Options, Output, Summary};
+use lowbit_eval::read::{Column, Format, Source};
+use lowbit_eval::record::{Detail, Measure, Record};
+use lowbit_eval::{Error, facts};
+use lowbit_model::Checkpoint;
+use lowbit_model::text::Classifier;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit predict models/sst2 reviews.csv > predictions.csv
+  lowbit predict models/sst2 reviews.jsonl --text review --keep --format jsonl --out predictions.jsonl
+  zcat lines.txt.gz | lowbit predict models/sst2 -             # a text a line
+  psql --csv -c 'select id, body from mail' | lowbit predict models/mail - --input-format csv --keep
+  lowbit predict models/ag_news news.parquet --top 2
+
+Columns written: those of the input with --keep, `prediction`, `probability`, `probability/CLASS` for every class, and `remark`, which
+is `empty` for a row without text and `truncated` where the text has more tokens than the model sees.";
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Predict {
+    /// The classifier, and the rows: CSV, TSV, JSON lines, Parquet or plain text (.txt), also compressed; `-` for standard
+    /// input.
+    #[arg(value_names = ["MODEL", "FILE"], num_args = 1..=2, required = true)]
+    paths: Vec<PathBuf>,
+    /// The model, in place of the first path.
+    #[arg(short = 'm', long = "model", value_name = "MODEL")]
+    named: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: ModelRecipe,
+    /// Columns of the text by name or position from 0, joined with a space [default: those the model was trained on, else the
+    /// only column that holds text].
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    text: Vec<String>,
+    /// Layout of the input [default: by its name; of standard input: text, a row a line].
+    #[arg(long, value_enum)]
+    input_format: Option<Layout>,
+    /// The first line of CSV or TSV names the columns, as it does unless the training data had no such line.
+    #[arg(long, overrides_with = "no_header")]
+    header: bool,
+    /// The first line of CSV or TSV is a row.
+    #[arg(long)]
+    no_header: bool,
+    /// Layout of what is written.
+    #[arg(long, value_enum, default_value = "csv")]
+    format: Written,
+    /// Where it goes [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write the K most likely classes of a row instead of the probabilities of all.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
+    /// Copy the columns of the input.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Layouts of inputs.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Layout {
+    Csv,
+    Tsv,
+    Jsonl,
+    Parquet,
+    Text,
+}
+
+impl From<Layout> for Format {
+    fn from(layout: Layout) -> Format {
+        match layout {
+            Layout::Csv => Format::Csv,
+            Layout::Tsv => Format::Tsv,
+            Layout::Jsonl => Format::Jsonl,
+            Layout::Parquet => Format::Parquet,
+            Layout::Text => Format::Text,
+        }
+    }
+}
+
+/// Layouts of what is written.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Written {
+    Csv,
+    Jsonl,
+}
+
+impl Predict {
+    /// Runs the command.
+    pub fn run(self, machine: &Machine) -> Result<(), Failure> {
+        let (recipe, cpu) = (self.recipe.get()?, machine.cpu()?);
+        let (path, input) = self.paths()?;
+        let (source, options) = (self.source(input), self.options());
+        let format = source.format()?;
+        let checkpoint = model::open_verified(path, recipe, &cpu)?;
+        let mut classifier = Classifier::of(&checkpoint, cpu.clone())?;
+        let trained_on = checkpoint.card().input.as_ref().filter(|_| format != Format::Text);
+        machine.signals.defer();
+        let mut target = self.out.as_deref().map(Replacement::create).transpose()?;
+        let (start, mut progress) = (Instant::now(), Progress::new("rows"));
+        let mut emit = |lines: &str, summary: &Summary| -> Result<bool, Error> {
+            cpu.stop.check()?;
+            match (&mut target, &self.out) {
+                (Some(file), Some(path)) => file.write_all(lines.as_bytes()).map_err(|e| Error::io(path, &e))?,
+                _ if machine.json => {}
+                _ => output::data(lines),
+            }
+            progress.at(summary.rows);
+            Ok(self.out.is_some() || output::is_open())
+        };
+        let mut told = |remark: String| output::note(remark);
+        let summary = predict::predict(&mut classifier, trained_on, &source, &options, &mut told, &mut emit)?;
+        progress.end();
+        target.map_or(Ok(()), Replacement::commit)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let notices = notices(&summary, classifier.max_length());
+        if machine.json {
+            let record = self.record(&summary, seconds, notices, &checkpoint, classifier.labels());
+            return output::json(&output::results(host::facts(&cpu), vec![record?]));
+        }
+        if self.out.is_some() || output::is_open() {
+            self.tell(&summary, seconds, &notices);
+        }
+        Ok(())
+    }
+
+    /// The model and the rows, however they were given.
+    fn paths(&self) -> Result<(&Path, &Path), Failure> {
+        match (&self.named, &self.paths[..]) {
+            (None, [model, input]) | (Some(model), [input]) => Ok((model, input)),
+            _ => Err(Failure::usage("give a model and a file of rows: `lowbit predict MODEL FILE` (`-` for standard input)")),
+        }
+    }
+
+    fn source(&self, input: &Path) -> Source {
+        let path = Some(input).filter(|path| *path != Path::new("-")).map(PathBuf::from);
+        let piped = path.is_none().then_some(Format::Text);
+        Source { format: self.input_format.map(Format::from).or(piped), path, ..Source::default() }
+    }
+
+    fn options(&self) -> Options {
+        let column = |text: &String| text.parse().map_or_else(|_| Column::Name(text.clone()), Column::Index);
+        Options {
+            text: self.text.iter().map(column).collect(),
+            header: (self.header || self.no_header).then_some(self.header),
+            keep: self.keep,
+            top: self.top.map(|top| top as usize),
+            output: match self.format {
+                Written::Csv => Output::Csv,
+                Written::Jsonl => Output::Jsonl,
+            },
+        }
+    }
+
+    fn tell(&self, summary: &Summary, seconds: f64, notices: &[String]) {
+        let rate = summary.rows as f64 / seconds.max(1e-9);
+        let place = self.out.as_ref().map_or(String::new(), |path| format!(": {}", path.display()));
+        output::note(format!("{} rows in {}, {rate:.0} rows/s{place}", summary.rows, output::duration(seconds)));
+        notices.iter().for_each(|notice| output::note(format!("Note: {notice}.")));
+    }
+
+    fn record(
+        &self,
+        summary: &Summary,
+        seconds: f64,
+        notices: Vec<String>,
+        checkpoint: &Checkpoint,
+        labels: &[String],
+    ) -> Result<Record, Failure> {
+        let share = |count: &u64| Measure::measured(*count as f64 / summary.rows.max(1) as f64, "fraction", summary.rows);
+        let rate = Measure::measured(summary.rows as f64 / seconds.max(1e-9), "per_second", summary.rows);
+        let mut record = Record {
+            task: String::new(),
+            model: model::name_of(checkpoint.directory()),
+            recipe: checkpoint.recipe().name.into(),
+            params: 0,
+            measures: labels.iter().zip(&summary.classes).map(|(name, n)| (format!("share/{name}"), share(n))).collect(),
+            detail: Detail { classes: labels.to_vec(), notices, ..Detail::default() },
+        };
+        facts::describe(&mut record, checkpoint)?;
+        record.measures.insert("throughput".into(), rate);
+        Ok(record)
+    }
+}
+
+/// What a reader of the predictions must know.
+fn notices(summary: &Summary, max_length: usize) -> Vec<String> {
+    let (rows, cut, empty) = (summary.rows, summary.truncated, summary.empty);
+    let cut_text = format!("{cut} of {rows} texts are longer than the {max_length} tokens the model sees, and were cut");
+    let empty_text = format!("{empty} of {rows} rows have no text");
+    [(cut, cut_text), (empty, empty_text)].into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect()
+}

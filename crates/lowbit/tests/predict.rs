@@ -1,0 +1,218 @@
+//! `lowbit predict`: the answers of `eval`, for rows of any table.
+
+mod common;
+
+use common::{good, lowbit, refused, run, small_suite};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+const CLASSES: [&str; 4] = ["delivery", "return", "payment", "refund"];
+const TASK: &str = r#"
+name = "mine"
+version = 1
+about = "A test."
+question = "classify"
+classes = ["delivery", "return", "payment", "refund"]
+[[train]]
+paths = ["train.csv"]
+header = true
+text = ["title", "body"]
+label = "kind"
+labels = ["delivery", "return", "payment", "refund"]
+[[test]]
+paths = ["test.csv"]
+header = true
+text = ["title", "body"]
+label = "kind"
+labels = ["delivery", "return", "payment", "refund"]
+"#;
+
+/// Rows `title, body, kind`; the words tell the class.
+fn rows(n: usize) -> Vec<[String; 3]> {
+    let row = |i: usize| {
+        let class = CLASSES[i * 7 % 4];
+        let body = format!("the \"{}\" of {} by row {i},\nin full", &class[..3], class.to_uppercase());
+        [format!("no {i}"), if i == 5 { String::new() } else { body }, class.to_string()]
+    };
+    (0..n).map(row).collect()
+}
+
+fn csv(rows: &[[String; 3]]) -> String {
+    let quoted = |field: &String| format!("\"{}\"", field.replace('"', "\"\""));
+    let line = |row: &[String; 3]| row.iter().map(quoted).collect::<Vec<_>>().join(",");
+    format!("title,body,kind\n{}\n", rows.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// A directory with a task, its data, and a model `m` trained on them.
+fn home(at: &Path) -> Vec<[String; 3]> {
+    small_suite(at, 30, 0);
+    let suite =
+        fs::read_to_string(at.join("small.toml")).unwrap().replace("task = \"quickstart\"", "task = \"mine.toml\"");
+    fs::write(at.join("small.toml"), suite).unwrap();
+    fs::write(at.join("mine.toml"), TASK).unwrap();
+    fs::create_dir(at.join("data")).unwrap();
+    let rows = rows(2500);
+    fs::write(at.join("data/train.csv"), csv(&rows[..400])).unwrap();
+    fs::write(at.join("data/test.csv"), csv(&rows)).unwrap();
+    good(at, &["train", "small.toml", "--data", "data", "--out", "m"]);
+    good(at, &["quantize", "m", "--recipe", "ternary", "--out", "q"]);
+    rows
+}
+
+/// Fields of a CSV without line breaks in fields.
+fn table(text: &str) -> Vec<Vec<String>> {
+    text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
+}
+
+fn piped(at: &Path, args: &[&str], input: &str) -> Output {
+    let mut command = lowbit();
+    command.current_dir(at).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // The program writes before it has read all.
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input.as_bytes()));
+        child.wait_with_output().unwrap()
+    })
+}
+
+#[test]
+fn predictions_are_those_of_eval_whatever_the_layout() {
+    let home_dir = tempfile::tempdir().unwrap();
+    let at = home_dir.path();
+    let rows = home(at);
+    for model in ["m", "q"] {
+        let scored = good(at, &["eval", model, "--task", "mine.toml", "--data", "data", "--json"]);
+        let scored: Value = serde_json::from_str(&scored).unwrap();
+        let answers = scored["records"][0]["detail"]["answers"].as_array().unwrap().clone();
+        let want: Vec<&str> = answers.iter().map(|a| CLASSES[a.as_u64().unwrap() as usize]).collect();
+        assert!(CLASSES.iter().filter(|class| want.contains(class)).count() > 1, "more than one class is predicted");
+        let csv = table(&good(at, &["predict", model, "data/test.csv"]));
+        assert_eq!(csv[0][..3], ["prediction", "probability", "probability/delivery"]);
+        assert!(csv[1..].iter().map(|row| row[0].as_str()).eq(want.iter().copied()), "{model}");
+        for row in &csv[1..] {
+            let all: Vec<f64> = row[2..6].iter().map(|p| p.parse().unwrap()).collect();
+            assert!((all.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{row:?}");
+            let best = all.iter().copied().fold(0.0, f64::max);
+            assert_eq!(row[1].parse::<f64>().unwrap(), best);
+        }
+        // The same rows in other layouts, with other columns, from a pipe.
+        let mut lines = String::new();
+        for (i, [title, body, kind]) in rows.iter().enumerate() {
+            let row = serde_json::json!({"id": i, "kind": kind, "body": body, "title": title});
+            writeln!(lines, "{row}").unwrap();
+        }
+        fs::write(at.join("x.jsonl"), &lines).unwrap();
+        let kept = good(at, &["predict", model, "x.jsonl", "--keep", "--format", "jsonl", "--top", "2"]);
+        let kept: Vec<Value> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for (i, row) in kept.iter().enumerate() {
+            assert_eq!((row["id"].as_u64(), row["prediction"].as_str()), (Some(i as u64), Some(want[i])));
+            assert_eq!((&row["top"][0]["label"], row["top"].as_array().unwrap().len()), (&row["prediction"], 2));
+            assert_eq!(row["probability"].to_string(), csv[i + 1][1], "the digits of an f32");
+        }
+        let output = piped(at, &["predict", model, "-", "--input-format", "jsonl"], &lines);
+        assert!(output.status.success() && table(&String::from_utf8(output.stdout).unwrap()) == csv);
+    }
+}
+
+#[test]
+fn what_is_particular_about_rows_is_marked_counted_and_said() {
+    let home_dir = tempfile::tempdir().unwrap();
+    let at = home_dir.path();
+    home(at);
+    let long = "word ".repeat(100);
+    let output = piped(at, &["predict", "m", "-", "--keep"], &format!("a payment\n\n{long}\n"));
+    let (told, out) = (String::from_utf8(output.stderr).unwrap(), table(&String::from_utf8(output.stdout).unwrap()));
+    assert_eq!(
+        out[0],
+        [
+            "text",
+            "prediction",
+            "probability",
+            "probability/delivery",
+            "probability/return",
+            "probability/payment",
+            "probability/refund",
+            "remark"
+        ]
+    );
+    assert_eq!(out.iter().skip(1).map(|row| row[7].as_str()).collect::<Vec<_>>(), ["", "empty", "truncated"]);
+    assert!(
+        told.contains("1 of 3 rows have no text") && told.contains("1 of 3 texts are longer than the 32 tokens"),
+        "{told}"
+    );
+    let json = piped(at, &["predict", "m", "-", "--json", "--out", "o.csv"], "a payment\n\n").stdout;
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    let record = &json["records"][0];
+    assert_eq!(record["measures"]["share/payment"]["n"], 2);
+    assert_eq!(record["detail"]["notices"][0], "1 of 2 rows have no text");
+    assert_eq!(fs::read_to_string(at.join("o.csv")).unwrap().lines().count(), 3);
+    // Without the columns of the training data the only column of text is taken: no number, no name of a class.
+    fs::write(at.join("r.csv"), "id,text,stars,kind\n1,a payment,3,refund\n2,,4,return\n").unwrap();
+    let output = run(at, &["predict", "m", "r.csv", "--keep"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("text: column `text`") && told.contains("--no-header"), "{told}");
+    assert_eq!(
+        table(&String::from_utf8(output.stdout).unwrap())[0][..5],
+        ["id", "text", "stars", "kind", "prediction"]
+    );
+    let by_place = good(at, &["predict", "m", "r.csv", "--text", "1", "--no-header"]);
+    assert_eq!(by_place.lines().count(), 4, "the first line is a row");
+}
+
+#[test]
+fn what_cannot_be_predicted_is_refused_and_nothing_is_left() {
+    let home_dir = tempfile::tempdir().unwrap();
+    let at = home_dir.path();
+    home(at);
+    let write = |name: &str, text: &str| fs::write(at.join(name), text).unwrap();
+    write("two.csv", "a,b\nsome text,other text\n");
+    write("none.csv", "a,b\n1,2\n");
+    write("cut.csv", "a,b\nsome text,1\nmore\n");
+    write("list.jsonl", "{\"text\": \"x\"}\n{\"text\": [1]}\n");
+    write("bad.jsonl", "{\"text\": \"x\"}\n{\"text\": \n");
+    write("clash.csv", "text,prediction\nsome text,1\n");
+    write("empty.csv", "");
+    write("x.dat", "text");
+    for (args, code, words) in [
+        (&["two.csv"][..], 3, &["two.csv: several columns hold text", "--text", "\"a\", \"b\""][..]),
+        (&["none.csv"], 3, &["none.csv: no column holds text", "--text"]),
+        (&["two.csv", "--text", "c"], 2, &["two.csv", "`c`", "\"a\", \"b\""]),
+        (&["cut.csv"], 3, &["cut.csv:3: 1 columns"]),
+        (&["list.jsonl"], 3, &["list.jsonl:2: column `text` holds an array"]),
+        (&["bad.jsonl"], 3, &["bad.jsonl:2: not one JSON object a line"]),
+        (&["clash.csv", "--text", "text", "--keep"], 2, &["`prediction`", "--keep"]),
+        (&["empty.csv"], 3, &["empty.csv: no rows"]),
+        (&["x.dat"], 3, &["x.dat: cannot tell the format"]),
+        (&["absent.csv"], 5, &["absent.csv: no such file"]),
+        (&[], 2, &["lowbit predict MODEL FILE"]),
+    ] {
+        let all = [&["predict", "-m", "m", "--out", "o.csv"], args].concat();
+        if args.is_empty() {
+            assert_eq!(run(at, &all).status.code(), Some(2));
+            continue;
+        }
+        refused(at, &all, code, words);
+        assert!(!at.join("o.csv").exists(), "{args:?}");
+    }
+    good(at, &["predict", "m", "x.dat", "--input-format", "text"]);
+    refused(at, &["predict", "m", "-", "--input-format", "parquet"], 3, &["standard input", "not a pipe"]);
+    // A reader that has seen enough is no failure, and ends the work.
+    let mut command = lowbit();
+    command
+        .current_dir(at)
+        .args(["predict", "m", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let _ = child.stdin.take().unwrap().write_all("a payment\n".repeat(100_000).as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.lines().count() == 1 && !told.contains("rows"), "{told}");
+}
