@@ -9,6 +9,8 @@ mod hygiene;
 mod lists;
 mod metadata;
 mod modules;
+mod publish;
+mod quiet;
 mod sizes;
 mod source;
 mod supply;
@@ -43,6 +45,8 @@ static CHECKS: &[Check] = &[
     Check { name: "copies", slow: false, run: |house| copies::check(&house.tree, lists::LISTS) },
     Check { name: "modules", slow: false, run: |house| modules::check(&house.tree) },
     Check { name: "unsafe", slow: false, run: |house| guards::check(&house.tree, &house.workspace.packages) },
+    Check { name: "quiet", slow: false, run: |house| quiet::check(&house.tree, &house.workspace.packages) },
+    Check { name: "publish", slow: false, run: |house| publish::check(&house.tree, &house.workspace.packages) },
     Check { name: "formats", slow: false, run: |house| formats::check(&house.tree) },
     Check { name: "text", slow: false, run: |house| hygiene::check(&house.tree) },
     Check { name: "titles", slow: false, run: |house| titles::check(Path::new(&house.workspace.root)) },

@@ -1,5 +1,4 @@
-//! What every crate needs, once: the error with its place, files that are replaced as a whole, small files that are read with
-//! a limit, locks of folders, the memory there is, the nearest name, hexadecimal, random numbers, the request to stop.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

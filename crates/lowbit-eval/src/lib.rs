@@ -1,4 +1,4 @@
-//! Tasks, metrics, measurements and the report that checks itself.
+#![doc = include_str!("../README.md")]
 //!
 //! `task` + `read` + `quickstart` give labelled rows; `metrics` and `stats` turn answers into measures; `meter` takes
 //! times, memory and energy; `classify`, `language` and `speed` score and time models, `predict` answers rows without labels;

@@ -1,4 +1,4 @@
-//! Low-bit matrix formats and the CPU kernels that multiply with them.
+#![doc = include_str!("../README.md")]
 //!
 //! * [`Isa`] and [`Simd`]: a kernel is a struct of its arguments with `impl Op`; its text is written once over [`Simd`] and
 //!   [`Isa::run`] instantiates it for each instruction set. Every vector has 16 lanes of 32 bits on every instruction set,

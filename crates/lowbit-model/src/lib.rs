@@ -1,4 +1,4 @@
-//! Architectures written once, their interpreters for inference and listing, checkpoints and tokenizers.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

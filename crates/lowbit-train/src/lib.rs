@@ -1,4 +1,4 @@
-//! Quantization-aware training of the architectures of `lowbit-model` on the CPU.
+#![doc = include_str!("../README.md")]
 //!
 //! * [`Tape`] is the training interpreter: it runs an architecture, records it, and runs it backwards.
 //! * [`Qat`] makes body weights ternary and their activations int8 by straight-through estimators.

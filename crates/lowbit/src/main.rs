@@ -1,10 +1,13 @@
 //! The `lowbit` command.
 #![forbid(unsafe_code)]
 
+mod handler;
+
 use lowbit::failure::{Code, Failure};
-use lowbit::signals::Signals;
+use lowbit::output::Sink;
 use lowbit::{arguments, output};
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io;
 use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -13,10 +16,11 @@ use std::sync::Mutex;
 static PANIC: Mutex<String> = Mutex::new(String::new());
 
 fn main() -> ExitCode {
+    output::connect(Sink::new(io::stdout()), Sink::new(io::stderr()));
     // Panics of other crates that are caught are answers, and say nothing by themselves.
     panic::set_hook(Box::new(remember));
     let work = || match arguments::parse(std::env::args_os())? {
-        Some(cli) => cli.run(Signals::listen()?),
+        Some(cli) => cli.run(handler::listen()?),
         None => Ok(()),
     };
     let outcome = panic::catch_unwind(work).unwrap_or_else(|_| Err(internal()));

@@ -1,4 +1,4 @@
-//! Results on stdout, everything else on stderr.
+//! Results and remarks; the program sends the ones to stdout, the others to stderr.
 
 use crate::failure::{Code, Failure};
 use clap::builder::StyledStr;
@@ -7,15 +7,29 @@ use lowbit_base::escaped;
 pub use lowbit_base::memory::bytes;
 use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, Tool};
 use std::borrow::Cow;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-/// A stream of this process, and what became of it.
+/// Where one of the two streams goes.
+pub struct Sink {
+    write: Box<dyn Write + Send>,
+    is_terminal: bool,
+}
+
+impl Sink {
+    /// A stream of this process.
+    pub fn new(to: impl Write + IsTerminal + Send + 'static) -> Self {
+        Sink { is_terminal: to.is_terminal(), write: Box::new(to) }
+    }
+}
+
+/// Results or remarks, where they go, and what became of them. Nothing is printed before [`connect`].
 struct Stream {
     name: &'static str,
+    to: Mutex<Option<Sink>>,
     /// A reader like `head` has seen enough, which is no failure.
     closed: AtomicBool,
     failure: OnceLock<String>,
@@ -26,7 +40,15 @@ static REMARKS: Stream = Stream::new("standard error");
 
 impl Stream {
     const fn new(name: &'static str) -> Self {
-        Stream { name, closed: AtomicBool::new(false), failure: OnceLock::new() }
+        Stream { name, to: Mutex::new(None), closed: AtomicBool::new(false), failure: OnceLock::new() }
+    }
+
+    fn sink(&self) -> MutexGuard<'_, Option<Sink>> {
+        self.to.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_terminal(&self) -> bool {
+        self.sink().as_ref().is_some_and(|sink| sink.is_terminal)
     }
 
     fn is_open(&self) -> bool {
@@ -34,11 +56,10 @@ impl Stream {
     }
 
     /// Writes, unless that failed before.
-    fn write(&self, mut to: impl Write, text: &str) {
-        if !self.is_open() {
-            return;
-        }
-        match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+    fn write(&self, text: &str) {
+        let mut sink = self.sink();
+        let Some(Sink { write, .. }) = sink.as_mut().filter(|_| self.is_open()) else { return };
+        match write.write_all(text.as_bytes()).and_then(|()| write.flush()) {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::BrokenPipe => self.closed.store(true, Ordering::Relaxed),
             Err(e) => drop(self.failure.set(e.to_string())),
@@ -53,20 +74,26 @@ impl Stream {
     }
 }
 
+/// Says where results and remarks go; before, both are dropped.
+pub fn connect(results: Sink, remarks: Sink) {
+    *RESULTS.sink() = Some(results);
+    *REMARKS.sink() = Some(remarks);
+}
+
 /// Prints one line of a result, or several; what a terminal would take for a command is escaped.
 pub fn line(text: impl AsRef<str>) {
-    RESULTS.write(io::stdout().lock(), &format!("{}\n", shown(text.as_ref())));
+    RESULTS.write(&format!("{}\n", shown(text.as_ref())));
 }
 
 /// Prints a part of a result as it is, at once.
 pub fn text(text: &str) {
-    RESULTS.write(io::stdout().lock(), text);
+    RESULTS.write(text);
 }
 
 /// Prints lines of data: as they are where a program or a file takes them, else without what a terminal would take for a
 /// command.
 pub fn data(lines: &str) {
-    match io::stdout().is_terminal() {
+    match RESULTS.is_terminal() {
         true => text(&shown(lines)),
         false => text(lines),
     }
@@ -138,7 +165,7 @@ pub fn finish() -> Result<(), Failure> {
 
 /// Prints what is going on; what a terminal would take for a command is escaped.
 pub fn note(text: impl AsRef<str>) {
-    REMARKS.write(io::stderr().lock(), &format!("{}\n", shown(text.as_ref())));
+    REMARKS.write(&format!("{}\n", shown(text.as_ref())));
 }
 
 /// A text of several lines without what a terminal would take for a command.
@@ -159,15 +186,15 @@ fn without_end(part: &str) -> String {
 /// Prints help or a refusal of the command line, in colours where a terminal takes them and nothing in it is escaped.
 pub fn styled(text: &StyledStr, is_result: bool) {
     let plain = text.to_string();
-    let terminal = if is_result { io::stdout().is_terminal() } else { io::stderr().is_terminal() };
+    let terminal = if is_result { RESULTS.is_terminal() } else { REMARKS.is_terminal() };
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let told = match colours && shown(&plain) == plain {
         true => text.ansi().to_string(),
         false => shown(&plain).into_owned(),
     };
     match is_result {
-        true => RESULTS.write(io::stdout().lock(), &told),
-        false => REMARKS.write(io::stderr().lock(), &told),
+        true => RESULTS.write(&told),
+        false => REMARKS.write(&told),
     }
 }
 
@@ -178,7 +205,7 @@ pub fn notes(texts: impl IntoIterator<Item = impl AsRef<str>>) {
 
 /// Whether progress bars have a reader.
 pub fn has_terminal() -> bool {
-    io::stderr().is_terminal()
+    REMARKS.is_terminal()
 }
 
 /// The version of this program.
@@ -275,20 +302,25 @@ mod tests {
     fn a_stream_that_fails_is_told_and_one_that_is_closed_is_not() {
         struct Broken(ErrorKind);
         impl Write for Broken {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
                 Err(self.0.into())
             }
-            fn flush(&mut self) -> io::Result<()> {
+            fn flush(&mut self) -> std::io::Result<()> {
                 Ok(())
             }
         }
         let stream = Stream::new("standard output");
-        stream.write(Vec::new(), "x");
+        let to = |write: Box<dyn Write + Send>| *stream.sink() = Some(Sink { write, is_terminal: false });
+        stream.write("dropped");
+        to(Box::<Vec<u8>>::default());
+        stream.write("x");
         assert!(stream.is_open() && stream.check().is_ok());
-        stream.write(Broken(ErrorKind::BrokenPipe), "x");
+        to(Box::new(Broken(ErrorKind::BrokenPipe)));
+        stream.write("x");
         assert!(!stream.is_open() && stream.check().is_ok());
         let stream = Stream::new("standard output");
-        stream.write(Broken(ErrorKind::StorageFull), "x");
+        *stream.sink() = Some(Sink { write: Box::new(Broken(ErrorKind::StorageFull)), is_terminal: false });
+        stream.write("x");
         let failure = stream.check().expect_err("failed");
         assert!(failure.code == Code::Io && failure.message.starts_with("standard output: "), "{failure}");
         assert!(!stream.is_open());

@@ -1,11 +1,17 @@
-//! What SIGINT and SIGTERM do to this process.
+//! What SIGINT and SIGTERM are to do; the program alone handles them.
 
-use crate::failure::{Code, Failure};
-use lowbit_base::{Stop, file};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals as Incoming;
+use lowbit_base::Stop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One of the signals that ask for an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT, Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
 
 /// At first a signal ends the process, with exit code 130 and without what is being written. Once it is deferred, the first
 /// one asks for a clean end by way of a [`Stop`], and the second ends the process.
@@ -17,31 +23,17 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on, on a thread of its own.
-    ///
-    /// # Errors
-    /// When the operating system refuses the handlers or the thread.
-    pub fn listen() -> Result<Self, Failure> {
-        let failed = |e| Failure { code: Code::Internal, message: format!("signal handler: {e}") };
-        let mut incoming = Incoming::new([SIGINT, SIGTERM]).map_err(failed)?;
-        let signals = Signals::default();
-        let own = signals.clone();
-        let answer = move || {
-            for signal in incoming.forever() {
-                own.answer(signal);
-            }
+    /// Takes a signal; whether it ends the process.
+    pub fn ends(&self, signal: Signal) -> bool {
+        let deferred = match signal {
+            Signal::Interrupt => &self.interrupt,
+            Signal::Terminate => &self.terminate,
         };
-        std::thread::Builder::new().name("signals".into()).spawn(answer).map_err(failed)?;
-        Ok(signals)
-    }
-
-    fn answer(&self, signal: i32) {
-        let deferred = if signal == SIGINT { &self.interrupt } else { &self.terminate };
-        if !deferred.load(Ordering::Relaxed) || self.stop.is_set() {
-            file::abandon();
-            std::process::exit(Code::Interrupted as i32);
+        let ends = !deferred.load(Ordering::Relaxed) || self.stop.is_set();
+        if !ends {
+            self.stop.set();
         }
-        self.stop.set();
+        ends
     }
 
     /// Set by the first deferred signal.
@@ -58,5 +50,23 @@ impl Signals {
     /// Defers SIGINT alone: it ends an answer, and not the program.
     pub fn defer_interrupt(&self) {
         self.interrupt.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Signal, Signals};
+
+    #[test]
+    fn the_first_deferred_signal_asks_and_the_second_ends() {
+        let signals = Signals::default();
+        assert!(signals.ends(Signal::Interrupt) && signals.ends(Signal::Terminate) && !signals.stop().is_set());
+        signals.defer_interrupt();
+        assert!(signals.ends(Signal::Terminate));
+        assert!(!signals.ends(Signal::Interrupt) && signals.stop().is_set());
+        assert!(signals.ends(Signal::Interrupt));
+        signals.stop().clear();
+        signals.defer();
+        assert!(!signals.ends(Signal::Terminate) && signals.ends(Signal::Interrupt));
     }
 }
