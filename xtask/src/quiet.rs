@@ -16,8 +16,9 @@ const LOUD: &[&str] = &[
     "stdout()",
     "stderr()",
 ];
-/// The root of a program, and the modules that only it has.
-const PROGRAM: &[&str] = &["crates/lowbit/src/main.rs", "crates/lowbit/src/handler.rs"];
+/// The root of a program, the modules that only it has, and what a program alone installs.
+const PROGRAM: &[&str] =
+    &["crates/lowbit/src/main.rs", "crates/lowbit/src/handler.rs", "crates/lowbit-kernels/src/fatal.rs"];
 /// Tells why a test could not run.
 const TESTING: &str = "crates/lowbit-base/src/testing.rs";
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod both;
 pub mod error;
 pub mod file;
 pub mod memory;
@@ -11,6 +12,7 @@ mod stop;
 pub mod testing;
 mod text;
 
+pub use both::both;
 pub use error::{Error, Kind};
 pub use name::{alternatives, did_you_mean, nearest};
 pub use random::{SplitMix64, mix};

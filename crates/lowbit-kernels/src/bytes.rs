@@ -152,8 +152,8 @@ impl Bytes {
 
     /// Maps a file for reading; its pages are shared between processes.
     pub fn map(file: &File) -> std::io::Result<Self> {
-        // SAFETY: the map is read-only and private; a file truncated by another process while mapped is outside what
-        // any mapping reader can defend against, and model files are replaced by rename, never truncated in place.
+        // SAFETY: the map is read-only and private, and files of models are replaced by rename, never written in place. Where
+        // another process cuts one short all the same, reading it ends the process: see [`crate::fatal::on_lost_pages`].
         let map = unsafe { memmap2::Mmap::map(file)? };
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);

@@ -14,6 +14,7 @@ mod bytes;
 mod choice;
 mod cpu;
 mod error;
+pub mod fatal;
 pub mod format;
 mod gemm;
 mod isa;

@@ -1,22 +1,27 @@
-//! The signal handler of the program.
+//! The signal handlers of the program.
 
 use lowbit::base::file;
 use lowbit::failure::{Code, Failure};
+use lowbit::output;
 use lowbit::signals::{Signal, Signals};
+use lowbit_kernels::fatal;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Incoming;
 
-/// Listens from now on, on a thread of its own.
+/// Listens from now on, on a thread of its own; where none can be started, signals end the process as they do by default, and
+/// a notice says so. Pages of a mapped file that are gone end the process with code io.
 ///
 /// # Errors
-/// When the operating system refuses the handlers or the thread.
+/// When the operating system refuses the handlers.
 pub fn listen() -> Result<Signals, Failure> {
     let failed = |e| Failure { code: Code::Internal, message: format!("signal handler: {e}") };
-    let mut incoming = Incoming::new([SIGINT, SIGTERM]).map_err(failed)?;
+    #[cfg(unix)]
+    fatal::on_lost_pages(Code::Io as i32).map_err(failed)?;
     let signals = Signals::default();
     let own = signals.clone();
+    let (send, receive) = std::sync::mpsc::channel::<Incoming>();
     let answer = move || {
-        for signal in incoming.forever() {
+        for signal in receive.recv().iter_mut().flat_map(Incoming::forever) {
             let signal = if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate };
             if own.ends(signal) {
                 file::abandon();
@@ -24,6 +29,13 @@ pub fn listen() -> Result<Signals, Failure> {
             }
         }
     };
-    std::thread::Builder::new().name("signals".into()).spawn(answer).map_err(failed)?;
+    // Once there is a handler the default is gone, so that the threads come first.
+    let threads = std::thread::Builder::new().name("signals".into()).spawn(answer).map(|_| ());
+    #[cfg(unix)]
+    let threads = threads.and_then(|()| fatal::tidy_with(file::abandon));
+    match threads {
+        Ok(()) => drop(send.send(Incoming::new([SIGINT, SIGTERM]).map_err(failed)?)),
+        Err(e) => output::note(format!("no thread to listen for signals ({e}): an interruption ends the work at once")),
+    }
     Ok(signals)
 }

@@ -6,11 +6,16 @@ mod handler;
 use lowbit::failure::{Code, Failure};
 use lowbit::output::Sink;
 use lowbit::{arguments, output};
+use lowbit_kernels::fatal::Allocator;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
 use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 use std::sync::Mutex;
+
+/// Where no estimate foresaw that there is no memory, the program ends with a sentence in place of an abort.
+#[global_allocator]
+static ALLOCATOR: Allocator<{ Code::Memory as i32 }> = Allocator;
 
 /// What the last panic of any thread said.
 static PANIC: Mutex<String> = Mutex::new(String::new());

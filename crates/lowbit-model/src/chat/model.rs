@@ -109,11 +109,7 @@ impl ChatModel {
     /// When the model is a classifier or malformed, or its template is wrong.
     pub fn load(checkpoint: &Checkpoint, format: PromptFormat) -> Result<Self, Error> {
         refuse_classifier(checkpoint)?;
-        let (tokenizer, network) = std::thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| checkpoint.tokenizer());
-            let network = checkpoint.model();
-            (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), network)
-        });
+        let (tokenizer, network) = lowbit_base::both(|| checkpoint.tokenizer(), || checkpoint.model());
         Self::of(checkpoint, Arc::new(network?), Arc::new(tokenizer?), format)
     }
 

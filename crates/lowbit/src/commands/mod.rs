@@ -1,6 +1,7 @@
 //! The command line. Each command is one file and one line in the list `commands!` below.
 
 use crate::failure::Failure;
+use crate::output;
 use crate::signals::Signals;
 use clap::{Args, Parser, Subcommand};
 use lowbit_kernels::{Cpu, Threads};
@@ -92,7 +93,16 @@ impl Machine {
         };
         let all = isas.iter().flat_map(|isa| threads.iter().map(|threads| Cpu::new(*isa, *threads)));
         let all = all.map(|cpu| cpu.map(|cpu| cpu.until(self.signals.stop().clone())));
-        Ok(all.collect::<Result<_, _>>()?)
+        let all: Vec<Cpu> = all.collect::<Result<_, _>>()?;
+        for (cpu, asked) in all.iter().zip(threads.iter().cycle()) {
+            let (asked, begun) = (Threads::choose(*asked)?.count, cpu.pool.threads());
+            if begun < asked {
+                output::note(format!(
+                    "{begun} of {asked} threads: the system starts no more for this process (ulimit -u, -v)"
+                ));
+            }
+        }
+        Ok(all)
     }
 }
 
