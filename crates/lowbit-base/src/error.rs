@@ -59,9 +59,10 @@ impl Error {
         Error::new(Kind::Input, message)
     }
 
-    /// The operating system refused.
+    /// The operating system refused: of kind memory where it has none, as for a map beyond `ulimit -v`.
     pub fn io(path: &Path, cause: &std::io::Error) -> Self {
-        Error::new(Kind::Io, cause.to_string()).in_file(path)
+        let kind = if cause.kind() == std::io::ErrorKind::OutOfMemory { Kind::Memory } else { Kind::Io };
+        Error::new(kind, cause.to_string()).in_file(path)
     }
 
     /// More memory is needed than there is.

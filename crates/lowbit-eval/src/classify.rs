@@ -71,6 +71,9 @@ pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<
 /// When the model has other classes than the task, or its logits are not finite.
 pub fn quality(task: &Task, test: &Rows, name: &str, checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Record, Error> {
     let directory = checkpoint.directory();
+    let logits = 4 * test.len() as u64 * task.classes.len() as u64;
+    let need = checkpoint.need("score fewer rows with --limit, or take a recipe with fewer bits")?;
+    Classifier::with_pass(need, checkpoint).and("logits of all rows", logits).check()?;
     let mut classifier = Classifier::of(checkpoint, cpu.clone())?;
     if classifier.labels() != task.classes {
         let (have, want) = (classifier.labels().join(", "), task.classes.join(", "));

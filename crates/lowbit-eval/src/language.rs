@@ -1,9 +1,10 @@
 //! Scoring a language model on text: bits per byte and what goes with them.
 
-use crate::Error;
 use crate::read::{self, Limits};
 use crate::record::{How, Measure, Record};
+use crate::{Error, error::Kind};
 use crate::{facts, stats};
+use lowbit_base::memory::Need;
 use lowbit_kernels::Cpu;
 use lowbit_model::language::{Prediction, Scorer};
 use lowbit_model::{Checkpoint, Tokenizer};
@@ -56,7 +57,12 @@ impl Text {
         if asked < whole && !takes_bytes(&tokenizer) {
             content.truncate(character_end(&content));
         }
-        let mut tokens = encode(&content, &tokenizer).map_err(|message| Error::input(path, message))?;
+        let tokens = content.len() as u64 * if takes_bytes(&tokenizer) { 4 } else { 2 };
+        Need::new("score a part of it with --limit BYTES")
+            .and("tokens of the text", tokens)
+            .check()
+            .map_err(|e| e.in_file(path))?;
+        let mut tokens = encode(&content, &tokenizer).map_err(|e| e.in_file(path))?;
         let begin = checkpoint.card().bos_token_id.or(tokenizer.end());
         if let Some(begin) = begin.filter(|begin| tokens.first() != Some(begin)) {
             tokens.insert(0, begin);
@@ -97,13 +103,16 @@ fn character_end(content: &[u8]) -> usize {
 }
 
 /// Tokens of a text; bytes that are not UTF-8 pass where every byte is a token.
-fn encode(content: &[u8], tokenizer: &Tokenizer) -> Result<Vec<u32>, String> {
+fn encode(content: &[u8], tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
     if takes_bytes(tokenizer) {
         return Ok(content.iter().map(|byte| u32::from(*byte)).collect());
     }
-    let text = std::str::from_utf8(content)
-        .map_err(|e| format!("byte {} is not UTF-8, which this model's tokenizer needs", e.valid_up_to()))?;
-    tokenizer.encode(text, usize::MAX).map_err(|e| e.to_string())
+    let text = std::str::from_utf8(content).map_err(|e| {
+        Error::data(format!("byte {} is not UTF-8, which this model's tokenizer needs", e.valid_up_to()))
+    })?;
+    tokenizer
+        .encode(text, usize::MAX)
+        .map_err(|e| Error { kind: if e.kind == Kind::Memory { e.kind } else { Kind::Input }, ..e })
 }
 
 fn sha256(content: &[u8]) -> String {
@@ -122,6 +131,9 @@ pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &C
         return Err(Error::usage(format!("{name}: {text}: beyond that its predictions mean nothing")));
     }
     let stride = cut.stride.unwrap_or(context.div_ceil(2));
+    let need = checkpoint.need("take a smaller --context, a --limit of the text, or a recipe with fewer bits")?;
+    let need = Scorer::with_pass(need, checkpoint.listing(), context);
+    need.and("predictions", (text.tokens.len() * size_of::<Prediction>()) as u64).check()?;
     let model = Arc::new(checkpoint.model()?);
     let predictions = Scorer::new(model, cpu.clone(), context, stride)?.score(&text.tokens)?;
     if let Some(at) = predictions.iter().position(|p| !p.nats.is_finite()) {

@@ -19,7 +19,7 @@ pub struct Limits {
 }
 
 /// Bytes read for the bandwidth: larger than any last-level cache in reach.
-const BYTES: usize = 256 << 20;
+pub const BYTES: usize = 256 << 20;
 /// Independent chains at most, enough to fill the pipelines.
 const CHAINS: usize = 16;
 /// Steps of each chain.
@@ -27,7 +27,10 @@ const STEPS: usize = 1 << 18;
 /// Runs of each measurement; the best counts.
 const RUNS: usize = 3;
 
-/// Measures the limits: about half a second.
+/// Measures the limits: about half a second, and [`BYTES`] of memory.
+///
+/// # Panics
+/// When there is less memory.
 pub fn measure(cpu: &Cpu) -> Limits {
     let threads = cpu.pool.threads();
     let mut data = large_pages(BYTES).expect("memory for measuring its bandwidth");

@@ -1,7 +1,9 @@
 //! Scoring a language model on a text: what it gave to each token that came.
 
 use crate::exec::Batch;
+use crate::listing::Listing;
 use crate::{CpuExec, Error, Model, Param};
+use lowbit_base::memory::Need;
 use lowbit_kernels::Cpu;
 use std::sync::Arc;
 
@@ -38,6 +40,13 @@ impl Scorer {
             return Err(Error::usage(format!("stride {stride} must lie in 1..={context}, the tokens of a window")));
         }
         Ok(Scorer { model, exec: CpuExec::new(cpu), context, stride })
+    }
+
+    /// Memory that scoring takes beside the weights: logits of a pass, and their copy, of windows of `context` tokens.
+    pub fn with_pass(need: Need, listing: &Listing, context: usize) -> Need {
+        let classes = listing.pass_bytes(0, 1) / 4;
+        let at_once = BATCH_TOKENS.min(BATCH_LOGITS / (classes as usize).max(1)).max(context);
+        need.and("activations", listing.pass_bytes(at_once, at_once.saturating_mul(2)))
     }
 
     /// One prediction for each token but the first.

@@ -47,14 +47,7 @@ impl Listing {
     /// # Errors
     /// When the kernels lack a format of the recipe.
     pub fn bytes(&self, recipe: &Recipe) -> Result<u64, Error> {
-        let mut sum = 0;
-        for p in &self.params {
-            sum += match recipe.format(p.role)? {
-                Some(format) => format.parts(p.rows, p.cols, &[]).iter().map(|part| part.bytes as u64).sum(),
-                None => 4 * p.cols as u64,
-            };
-        }
-        Ok(sum)
+        self.params.iter().try_fold(0u64, |sum, p| Ok(sum.saturating_add(bytes_of(p, recipe)?)))
     }
 
     /// Floating-point operations (a multiplication and an addition count as two) of one forward pass over a batch:
@@ -83,7 +76,19 @@ impl Listing {
     /// Bytes of the f32 activations of one pass over `tokens` tokens, `logits` of which get logits: the outputs of all
     /// operations of the widest block, which is more than is ever alive at once.
     pub fn pass_bytes(&self, tokens: usize, logits: usize) -> u64 {
-        let (mut width, mut block, mut widest, mut classes) = (0u64, 0u64, 0u64, 0u64);
+        let widths = self.widths();
+        bytes_of_floats([(tokens, widths.block), (logits, widths.classes)])
+    }
+
+    /// Bytes of the f32 activations that a backward pass reads, of `tokens` tokens with `logits` rows of logits and of their
+    /// gradients: the outputs of all operations.
+    pub fn recorded_bytes(&self, tokens: usize, logits: usize) -> u64 {
+        let widths = self.widths();
+        bytes_of_floats([(tokens, widths.all), (logits, 2 * widths.classes)])
+    }
+
+    fn widths(&self) -> Widths {
+        let (mut widths, mut width, mut block) = (Widths::default(), 0, 0);
         trace(&self.model, |op| {
             width = match op {
                 Op::Embed { table, .. } => table.cols as u64,
@@ -93,13 +98,12 @@ impl Listing {
             };
             match op {
                 Op::Block(_) => block = 0,
-                Op::Logits { weight, .. } => classes = weight.rows as u64,
-                _ => block += width,
+                Op::Logits { weight, .. } => widths.classes = weight.rows as u64,
+                _ => (block, widths.all) = (block + width, widths.all + width),
             }
-            widest = widest.max(block);
+            widths.block = widths.block.max(block);
         });
-        let floats = (tokens as u64).saturating_mul(widest).saturating_add((logits as u64).saturating_mul(classes));
-        floats.saturating_mul(4)
+        widths
     }
 
     /// The same need and that of sequences of `tokens` tokens in all: keys and values, and the activations of a pass.
@@ -107,6 +111,31 @@ impl Listing {
         let cache = self.cache_bytes(kind).saturating_mul(tokens as u64);
         need.and("keys and values", cache).and("activations", self.pass_bytes(tokens.min(PIECE), 1))
     }
+}
+
+/// Outputs of the operations of a token.
+#[derive(Default)]
+struct Widths {
+    /// Of the widest block together.
+    block: u64,
+    /// Of all operations but the logits.
+    all: u64,
+    /// Of the logits.
+    classes: u64,
+}
+
+/// Bytes of f32 matrices, `(rows, columns)`.
+fn bytes_of_floats(matrices: [(usize, u64); 2]) -> u64 {
+    let bytes = matrices.map(|(rows, columns)| (rows as u64).saturating_mul(columns).saturating_mul(4));
+    bytes[0].saturating_add(bytes[1])
+}
+
+/// Bytes of a parameter under a recipe.
+pub(crate) fn bytes_of(spec: &ParamSpec, recipe: &Recipe) -> Result<u64, Error> {
+    Ok(match recipe.format(spec.role)? {
+        Some(format) => format.parts(spec.rows, spec.cols, &[]).iter().map(|part| part.bytes as u64).sum(),
+        None => 4 * spec.cols as u64,
+    })
 }
 
 /// Bytes of the keys and values of a token in all layers of a network.

@@ -2,6 +2,7 @@
 
 use crate::exec::Batch;
 use crate::{Checkpoint, CpuExec, Error, Model, Param, Tokenizer};
+use lowbit_base::memory::Need;
 use lowbit_kernels::Cpu;
 use std::sync::Arc;
 
@@ -53,6 +54,12 @@ impl Classifier {
     /// Tokens of a text that the network sees, at most.
     pub fn max_length(&self) -> usize {
         self.max_length
+    }
+
+    /// Memory that classifying takes beside the weights: the activations of a pass.
+    pub fn with_pass(need: Need, checkpoint: &Checkpoint) -> Need {
+        let tokens = BATCH_TOKENS + checkpoint.card().max_length.min(BATCH_TOKENS);
+        need.and("activations", checkpoint.listing().pass_bytes(tokens, tokens))
     }
 
     /// Names of the classes, in the order of the logits; their numbers where the model has none.

@@ -13,6 +13,11 @@ pub trait Data {
         self.len() == 0
     }
 
+    /// Tokens of all examples, for an estimate of memory; `None` where they are not counted.
+    fn tokens(&self) -> Option<u64> {
+        None
+    }
+
     /// Fills a batch with one sequence per row, and its targets: one per sequence for a classifier, one per token for a
     /// language model (`u32::MAX` where there is none). Both arrive with the content of an earlier batch.
     fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>);

@@ -34,6 +34,10 @@ impl Data for Labelled {
         self.sequences.len()
     }
 
+    fn tokens(&self) -> Option<u64> {
+        Some(self.sequences.iter().map(|sequence| sequence.len() as u64).sum())
+    }
+
     fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
         batch.tokens.clear();
         batch.starts.clear();

@@ -34,5 +34,5 @@ pub use network::Network;
 pub use params::{Param, ParamId, Params};
 pub use qat::{Activations, Granularity, Qat, Scale};
 pub use tape::{Pass, Tape, Tensor};
-pub use trainer::{Control, Job, Observer, Outcome, Status, train};
+pub use trainer::{Control, Job, Observer, Outcome, Status, need, train};
 pub use windows::Windows;

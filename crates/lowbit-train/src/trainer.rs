@@ -1,6 +1,6 @@
 //! The training loop.
 
-use crate::config::{FREE_FIELDS, TrainConfig};
+use crate::config::{FREE_FIELDS, Optimizer, TrainConfig};
 use crate::data::Data;
 use crate::divergence::Divergence;
 use crate::feed::Feed;
@@ -11,7 +11,9 @@ use crate::random::hash;
 use crate::state::{Identity, Plan, Progress, States};
 use crate::tape::Pass;
 use crate::{Error, Params};
+use lowbit_base::memory::Need;
 use lowbit_kernels::{Cpu, ops};
+use lowbit_model::listing::Listing;
 use lowbit_model::source::Role;
 use lowbit_model::{Card, Checkpoint, Tokenizer, checkpoint};
 use sha2::{Digest, Sha256};
@@ -109,6 +111,24 @@ pub fn train(job: &Job, directory: &Path, cpu: &Cpu, observer: &mut dyn Observer
     Session::open(job, directory, cpu, observer)?.run(observer)
 }
 
+/// Memory that a run takes: masters, gradients, moments and quantized weights, and the activations of a pass that the
+/// backward pass reads.
+///
+/// # Errors
+/// When the configuration contradicts itself.
+pub fn need(job: &Job) -> Result<Need, Error> {
+    let (config, listing) = (job.config, Listing::new(&job.card.config)?);
+    let moments = if config.optimizer == Optimizer::Adamw { 2 } else { 1 };
+    let quantized = if config.qat.is_some() { listing.count_of(|role| role == Role::Body) } else { 0 };
+    let weights = listing.count().saturating_mul(2 + moments).saturating_add(quantized).saturating_mul(4);
+    let mean = job.data.tokens().map_or(1, |tokens| tokens.div_ceil(job.data.len().max(1) as u64));
+    let tokens = (config.batch_size as u64).saturating_mul(mean) as usize;
+    let rows = if job.card.config.classes().is_some() { config.batch_size } else { tokens };
+    let need = Need::new("take a smaller network, `batch_size` or window, and more `accumulation`");
+    let need = need.and("weights, gradients and moments", weights);
+    Ok(need.and("activations", listing.recorded_bytes(tokens, rows)))
+}
+
 /// A run in progress.
 struct Session<'a> {
     job: Job<'a>,
@@ -130,6 +150,7 @@ impl<'a> Session<'a> {
     fn open(job: &Job<'a>, directory: &'a Path, cpu: &Cpu, observer: &mut dyn Observer) -> Result<Self, Error> {
         let config = job.config;
         config.validate(job.data.len())?;
+        need(job)?.check()?;
         let mut network = Network::new(cpu, &job.card.config, config.seed, config.qat)?;
         let feed = Feed::new(job.data, config, vocabulary(network.params()))?;
         let from = job.from.map(|checkpoint| begin_from(checkpoint, &mut network.tape.params)).transpose()?;

@@ -72,6 +72,10 @@ impl Data for Windows {
         (self.tokens.len() - 1) / self.context
     }
 
+    fn tokens(&self) -> Option<u64> {
+        Some((self.len() * self.context) as u64)
+    }
+
     fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
         batch.refill([]);
         targets.clear();

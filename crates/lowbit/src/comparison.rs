@@ -238,7 +238,7 @@ impl Comparison<'_> {
             record.detail.note = Some((*about).into());
             records.push(record);
         }
-        let mut results = output::results(host::describe(self.cpu), records);
+        let mut results = output::results(host::describe(self.cpu)?, records);
         results.tasks.push(self.facts()?);
         results.files = report::hashes(&self.out, &self.files())?;
         report::write(&self.out, &results)?;

@@ -1,11 +1,15 @@
-//! Work that does not fit into memory is refused with exit code 4 and one sentence.
+//! Work that does not fit into memory is refused with exit code 4 and one sentence; a file cut short in use ends it with 5.
 #![cfg(target_os = "linux")]
 
 mod common;
 
-use common::lowbit;
+use common::{NETWORK, lowbit};
+use lowbit_model::listing::Listing;
+use lowbit_model::synthetic::Synthetic;
+use lowbit_model::{Card, Config, Tokenizer, checkpoint, recipe};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Runs the program with so much address space, KiB.
 fn limited(directory: &Path, kibibytes: u64, args: &[&str]) -> Output {
@@ -50,4 +54,107 @@ fn a_model_with_its_sequences_is_refused_in_parts() {
     // The model inside the program, with the context it was trained for.
     let output = limited(directory.path(), 200_000, &["run", "--threads", "1", "-p", "Hello", "-n", "1"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn absurd_training_is_refused_before_it_starts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("book.txt"), "All work and no play. ".repeat(200)).expect("written");
+    let describe = |hidden: usize, batch: usize| {
+        let network = NETWORK.replace("hidden_size = 32", &format!("hidden_size = {hidden}"));
+        let text = format!(
+            "kind = \"language\"\nname = \"absurd\"\ntexts = []\ndocuments = \"files\"\nheld_out = 0.1\n\
+             context = 64\nrecipe = \"bitnet\"\n[model]\n{network}causal = true\nhead = {{ lm = {{ tied = true }} }}\n\
+             [train]\nsteps = 1\nbatch_size = {batch}\nlearning_rate = 1e-3\n"
+        );
+        std::fs::write(directory.path().join("absurd.toml"), text).expect("written");
+    };
+    let train = ["train", "absurd.toml", "--text", "book.txt", "--out", "model", "--threads", "1"];
+    for (hidden, batch) in [(100_000_000, 1), (32, 1 << 20)] {
+        describe(hidden, batch);
+        let output = limited(directory.path(), 16_000_000, &train);
+        refused(&output, &["weights, gradients and moments ", "activations ", "take a smaller network"]);
+        assert!(!directory.path().join("model").exists(), "nothing is begun");
+    }
+    describe(32, 2);
+    let output = limited(directory.path(), 16_000_000, &train);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn shapes_of_kernels_are_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let bench = ["bench", "kernels", "--threads", "1", "--shape", "16384x16384", "--rounds", "1"];
+    refused(&limited(directory.path(), 2_000_000, &bench), &["weights ", "take smaller shapes"]);
+}
+
+fn config(vocabulary: usize, hidden: usize) -> Config {
+    serde_json::from_str(&format!(
+        r#"{{"architecture": "decoder", "vocab_size": {vocabulary}, "hidden_size": {hidden}, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 512,
+            "hidden_act": "silu", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": false, "causal": true,
+            "head": {{"lm": {{"tied": true}}}}}}"#
+    ))
+    .expect("a configuration")
+}
+
+/// Masters that are all 0, and take no room on the disk.
+fn sparse(directory: &Path, config: &Config) {
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for spec in Listing::new(config).expect("valid").params() {
+        let shape = if spec.rows == 1 { vec![spec.cols] } else { vec![spec.rows, spec.cols] };
+        let start = end;
+        end += 4 * spec.rows * spec.cols;
+        header.insert(
+            spec.name.clone(),
+            serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}),
+        );
+    }
+    let mut header = serde_json::to_vec(&header).expect("JSON");
+    header.resize(header.len().next_multiple_of(8), b' ');
+    std::fs::create_dir_all(directory).expect("made");
+    let mut file = std::fs::File::create(directory.join("model.safetensors")).expect("created");
+    file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header)).expect("written");
+    file.set_len((8 + header.len() + end) as u64).expect("as long");
+    std::fs::write(directory.join("config.json"), Card::new(config.clone(), 64).to_json()).expect("written");
+    Tokenizer::bytes().save(&directory.join("tokenizer.json")).expect("written");
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("text"), "All work and no play.").expect("written");
+    // A table of 2 GB, mapped, of which 512 MB are made.
+    sparse(&directory.path().join("model"), &config(2_000_000, 256));
+    let at = |kibibytes, args: &[&str]| limited(directory.path(), kibibytes, &[args, &["--threads", "1"]].concat());
+    let quantize = ["quantize", "model", "--recipe", "int8", "--out", "packed"];
+    refused(&at(2_400_000, &quantize), &["tensor `", "its largest tensor must fit"]);
+    assert!(!directory.path().join("packed").exists(), "nothing is begun");
+    refused(&at(2_400_000, &["convert", "model", "packed", "--type", "int8"]), &["tensor `"]);
+    refused(&at(2_400_000, &["inspect", "model"]), &["tensor `"]);
+    refused(&at(2_400_000, &["eval", "model", "--text", "text", "--recipe", "int8"]), &["weights 5", "available are"]);
+    refused(&at(2_400_000, &["run", "model", "-p", "x", "--recipe", "int8"]), &["weights 5", "keys and values"]);
+    refused(&at(2_400_000, &["bench", "model", "--recipe", "int8"]), &["weights 5", "keys and values"]);
+    refused(&at(1_500_000, &quantize), &["model.safetensors: ", "cannot be mapped", "ulimit -v"]);
+}
+
+#[test]
+fn a_model_cut_short_in_use_ends_a_chat_with_a_sentence() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let model = directory.path().join("model");
+    let (card, recipe) = (Card::new(config(258, 256), 64), recipe::find("int8").expect("a recipe"));
+    checkpoint::save(&model, &card, Some(&Tokenizer::bytes()), recipe, &mut Synthetic::new(recipe, 1))
+        .expect("written");
+    let mut chat = lowbit();
+    chat.args(["run", "model", "-cnv", "--threads", "1"]).current_dir(directory.path());
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut told = BufReader::new(chat.stderr.take().expect("piped")).lines();
+    while !told.next().expect("a greeting").expect("UTF-8").contains("/help lists commands") {}
+    let weights = std::fs::File::options().write(true).open(model.join("model.safetensors")).expect("there");
+    weights.set_len(4096).expect("cut");
+    chat.stdin.take().expect("piped").write_all(b"Hello\n").expect("read");
+    let rest: Vec<String> = told.map(|line| line.expect("UTF-8")).collect();
+    assert_eq!(chat.wait().expect("ended").code(), Some(5), "{rest:?}");
+    let last = rest.last().expect("a sentence");
+    assert!(last.starts_with("error: ") && last.contains("model.safetensors: cannot be read any more"), "{rest:?}");
 }

@@ -4,6 +4,7 @@ use super::Checkpoint;
 use crate::arch::decoder::gguf as keys;
 use crate::arch::family::GgufHeader;
 use crate::container::gguf::{Field, GgufWriter, Planned, Type, find};
+use crate::listing::bytes_of;
 use crate::source::{ParamSpec, Role};
 use crate::tokenizer::special_keys;
 use crate::{Error, Kind};
@@ -93,6 +94,13 @@ fn write(
     metadata: &[(String, Field)],
     plan: Vec<(Planned, Part)>,
 ) -> Result<Vec<Written>, Error> {
+    let rows_apart = |spec: &ParamSpec| Ok::<_, Error>(checkpoint.origin.rows(spec, 0..0)?.is_some());
+    let taken = |spec: &ParamSpec| match spec.role != Role::Body && rows_apart(spec)? {
+        true => Ok(0),
+        // As it is stored, its values, and a copy in another order.
+        false => Ok(bytes_of(spec, checkpoint.recipe())?.saturating_add(2 * Checkpoint::master_bytes(spec))),
+    };
+    checkpoint.need_of_largest(taken)?.check()?;
     let mut writer = GgufWriter::create(path, metadata, plan.iter().map(|(planned, _)| planned.clone()).collect())?;
     let mut totals: BTreeMap<&str, Written> = BTreeMap::new();
     let mut scale = 1.0;

@@ -2,7 +2,8 @@
 
 use super::Checkpoint;
 use crate::Error;
-use crate::source::Role;
+use crate::listing::bytes_of;
+use crate::source::{ParamSpec, Role};
 use lowbit_kernels::Packed;
 use std::collections::{BTreeMap, HashSet};
 
@@ -35,6 +36,9 @@ pub struct Row {
 /// # Errors
 /// When the data of a tensor is corrupt.
 pub fn ledger(checkpoint: &Checkpoint) -> Result<Vec<Row>, Error> {
+    let recipe = checkpoint.recipe();
+    let taken = |spec: &ParamSpec| Ok(bytes_of(spec, recipe)?.saturating_add(Checkpoint::master_bytes(spec)));
+    checkpoint.need_of_largest(taken)?.check()?;
     let mut rows = Vec::new();
     for spec in checkpoint.listing().params() {
         let values;

@@ -47,6 +47,9 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// Ranges of rows that are read before their part of a mapped file is given up.
 const RELEASE: usize = 64;
 
+/// What takes less memory.
+const FEWER_BITS: &str = "take a recipe with fewer bits";
+
 /// How a packed matrix is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -220,6 +223,24 @@ impl Checkpoint {
         })
     }
 
+    /// Memory that work on one parameter after another takes: the most that `bytes` tells for one.
+    fn need_of_largest(&self, bytes: impl Fn(&ParamSpec) -> Result<u64, Error>) -> Result<Need, Error> {
+        let mut largest = ("", 0);
+        for spec in self.listing.params() {
+            let taken = bytes(spec)?;
+            if taken >= largest.1 {
+                largest = (&spec.name, taken);
+            }
+        }
+        let remedy = "its largest tensor must fit; take a machine with more";
+        Ok(Need::new(remedy).and(format!("tensor `{}`", largest.0), largest.1))
+    }
+
+    /// Bytes of a parameter as f32.
+    fn master_bytes(spec: &ParamSpec) -> u64 {
+        4 * spec.rows as u64 * spec.cols as u64
+    }
+
     /// The file of the chat template, where it has one of its own.
     pub fn template_file(&self) -> Option<&Path> {
         self.origin.template_file()
@@ -244,6 +265,7 @@ impl Checkpoint {
     /// When the data of a tensor is corrupt, or a matrix is stored packed where the recipe asked for needs masters; names
     /// tensor, part and index.
     pub fn model(&self) -> Result<Model<Param>, Error> {
+        self.need(FEWER_BITS)?.check()?;
         let mut source = self;
         Model::build(&self.card().config, &mut source)
     }
@@ -253,6 +275,7 @@ impl Checkpoint {
     /// # Errors
     /// When a matrix is stored packed, or a weight is NaN or infinite; names tensor and index.
     pub fn model_as(&self, recipe: &'static Recipe, options: &Options) -> Result<Model<Param>, Error> {
+        Need::new(FEWER_BITS).and("weights", self.listing.bytes(recipe)?).check()?;
         Model::build(&self.card().config, &mut Quantizing { checkpoint: self, recipe, options })
     }
 

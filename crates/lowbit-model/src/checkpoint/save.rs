@@ -6,7 +6,7 @@ use super::{
 };
 use crate::card::Card;
 use crate::container::{Dtype, Planned, Writer};
-use crate::listing::Listing;
+use crate::listing::{Listing, bytes_of};
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Kind, Param, Recipe, Tokenizer};
 use lowbit_base::file::{Part, Set};
@@ -50,6 +50,11 @@ pub fn quantize(
     if same(checkpoint.directory(), directory) {
         return Err(Error::usage(format!("{}: the output would replace its own masters", directory.display())));
     }
+    let taken = |spec: &ParamSpec| {
+        let whole = recipe.format(spec.role)?.is_some() && checkpoint.origin.rows(spec, 0..0)?.is_none();
+        Ok(bytes_of(spec, recipe)?.saturating_add(if whole { Checkpoint::master_bytes(spec) } else { 0 }))
+    };
+    checkpoint.need_of_largest(taken)?.check()?;
     let tokenizer = match checkpoint.origin.tokenizer() {
         Ok(tokenizer) => Some(tokenizer),
         // Absent where texts are not needed.

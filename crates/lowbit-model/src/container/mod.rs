@@ -7,9 +7,10 @@ mod header;
 mod read;
 mod write;
 
-use crate::Error;
 use crate::origin::absent::dangling;
+use crate::{Error, Kind};
 use lowbit_base::file;
+use lowbit_base::memory::bytes as bytes_text;
 use lowbit_kernels::Bytes;
 use std::path::Path;
 
@@ -37,7 +38,17 @@ fn map(path: &Path) -> Result<Bytes, Error> {
         0 => Ok(Bytes::new([])),
         _ => Bytes::map(&file),
     };
-    map().map_err(|e| Error::io(path, &e))
+    map().map_err(|e| match Error::io(path, &e) {
+        Error { kind: Kind::Memory, .. } => {
+            let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+            let text = format!(
+                "{} cannot be mapped: the limit of address space, ulimit -v, leaves too little",
+                bytes_text(bytes)
+            );
+            Error::memory(format!("{text}; raise it")).in_file(path)
+        }
+        e => e,
+    })
 }
 
 /// The first value that is NaN or infinite. Others are passed many at a time.

@@ -9,6 +9,7 @@
 
 use super::names::{Found, Name, Names, Said, is_text};
 use crate::Error;
+use lowbit_base::memory::Need;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +26,8 @@ const PIECE: usize = 64 << 10;
 const AROUND: usize = 512;
 /// Cuts that are tried in a piece.
 const TRIES: usize = 32;
+/// Bytes of memory that the library takes for a byte of text.
+const TAKEN: u64 = 200;
 /// Most tokens around a text.
 const MAX_AROUND: usize = 64;
 /// No character of any text: part of the name of what must not be found.
@@ -115,7 +118,10 @@ impl Hub {
             let part = Part { text: &text[at..next.start], offset: at, place, said };
             let tokens = catch_unwind(AssertUnwindSafe(|| self.part(part, limit.saturating_sub(ids.len()))));
             let tokens = tokens.map_err(|_| fault("a pattern backtracks too often"))?;
-            ids.extend(tokens.map_err(|e| fault(&e.to_string()))?);
+            ids.extend(tokens.map_err(|e| match e.downcast::<Error>() {
+                Ok(own) => *own,
+                Err(e) => fault(&e.to_string()),
+            })?);
             if i < found.len() {
                 ids.push(next.id);
             }
@@ -137,6 +143,11 @@ impl Hub {
             part = rest;
         }
         if ids.len() < limit {
+            let taken = (part.text.len() as u64).saturating_mul(TAKEN);
+            if part.text.len() > 2 * PIECE {
+                let need = Need::new("put white space into it, or give it in parts");
+                need.and("tokens of a text that can be cut nowhere", taken).check()?;
+            }
             ids.extend(self.piece(part)?);
         }
         Ok(ids)

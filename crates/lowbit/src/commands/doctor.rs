@@ -26,7 +26,7 @@ impl Doctor {
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         let cpu = machine.cpu()?;
         let threads = Threads::choose(machine.threads())?;
-        let host = host::describe(&cpu);
+        let host = host::describe(&cpu)?;
         let ternary = ternary::ways(&cpu)?;
         let energy = Rapl::open(&Rapl::root()).is_some();
         let data = task::data_dir(None);

@@ -3,7 +3,8 @@
 
 use crate::failure::Failure;
 use crate::host;
-use lowbit_kernels::limits::Limits;
+use lowbit_base::memory::Need;
+use lowbit_kernels::limits::{self, Limits};
 use lowbit_kernels::{Cpu, Format};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -103,6 +104,24 @@ pub struct Speeds {
 }
 
 impl Plan {
+    /// Memory that the largest shape takes, on so many machines.
+    fn need(&self, machines: usize) -> Need {
+        let most = self.tokens.iter().copied().max().unwrap_or(1);
+        let (weights, rest) = match &self.kernels {
+            Kernels::Products(formats, shapes) => {
+                let of = |shape: &Shape| product::memory(formats, shape, &self.tokens);
+                shapes.iter().map(of).max_by_key(|(weights, rest)| weights.saturating_add(*rest)).unwrap_or_default()
+            }
+            Kernels::Attention(all) => {
+                let rows = all.iter().map(|heads| heads.count * heads.width).max().unwrap_or(0) as u64 * most as u64;
+                // Queries, keys, values and outputs in f32, keys and values in f16.
+                (0, rows.saturating_mul(16 + 4 * machines as u64))
+            }
+        };
+        let need = Need::new("take smaller shapes, fewer formats or fewer tokens").and("weights", weights);
+        need.and("inputs and outputs", rest).and("measuring the limits", limits::BYTES as u64)
+    }
+
     /// Format and shape of every case.
     pub fn cases(&self) -> Vec<(&'static str, String)> {
         match &self.kernels {
@@ -120,6 +139,7 @@ impl Plan {
 /// # Errors
 /// When outputs of a kernel are not what its definition says.
 pub fn run(cpus: &[Cpu], plan: &Plan) -> Result<Speeds, Failure> {
+    plan.need(cpus.len()).check()?;
     let mut limits = vec![Vec::new(); cpus.len()];
     let mut speeds = Vec::new();
     match &plan.kernels {

@@ -35,6 +35,25 @@ pub(super) struct Weights {
     copies: Vec<Vec<Packed>>,
 }
 
+/// Bytes that a shape takes in some formats: weights, as f32 and with their copies; inputs and outputs of products.
+pub(super) fn memory(formats: &[&'static dyn Format], shape: &Shape, tokens: &[usize]) -> (u64, u64) {
+    let master = shape.matrices.iter().map(|(rows, cols)| 4 * rows * cols).max().unwrap_or(0);
+    let packed = |format: &&'static dyn Format| {
+        let parts = shape.matrices.iter().flat_map(|(rows, cols)| format.parts(*rows, *cols, &[]));
+        let bytes = parts.map(|part| part.bytes).sum::<usize>();
+        if tokens.contains(&1) { bytes.max(budget(formats)) } else { bytes }
+    };
+    let weights = formats.iter().map(packed).fold(master, usize::saturating_add);
+    let (all, most) = (tokens.iter().sum::<usize>(), tokens.iter().copied().max().unwrap_or(0));
+    let rest = shape.matrices.iter().map(|(rows, cols)| 5 * all * cols + 4 * most * rows).sum::<usize>();
+    (weights as u64, rest as u64)
+}
+
+/// Packed bytes that the copies of a shape have in one of some formats.
+fn budget(formats: &[&'static dyn Format]) -> usize {
+    COPIES_BYTES.min(ALL_COPIES_BYTES / formats.len().max(1))
+}
+
 impl Weights {
     /// The shape in every format; one copy, unless the weights shall come `from_memory`.
     pub fn all(formats: &[&'static dyn Format], shape: &Shape, from_memory: bool) -> Result<Vec<Self>, Failure> {
@@ -45,7 +64,7 @@ impl Weights {
                 packed.push(format.quantize(&weights, *rows, *cols, &QuantizeOptions::default())?);
             }
         }
-        let budget = COPIES_BYTES.min(ALL_COPIES_BYTES / formats.len().max(1));
+        let budget = budget(formats);
         let grow = |matrices: Vec<Packed>| {
             let wanted = (budget / bytes(&matrices).max(1)).clamp(1, MAX_COPIES);
             let more = if from_memory { wanted - 1 } else { 0 };

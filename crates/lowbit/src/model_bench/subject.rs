@@ -3,7 +3,7 @@
 use super::Plan;
 use crate::failure::Failure;
 use lowbit_base::memory::Need;
-use lowbit_kernels::Cpu;
+use lowbit_kernels::{Cpu, limits};
 use lowbit_model::checkpoint;
 use lowbit_model::listing::Listing;
 use lowbit_model::source::Role;
@@ -20,6 +20,9 @@ const CONTEXT: usize = 4096;
 
 /// What takes less memory.
 const REMEDY: &str = "take fewer tokens or threads, --cache-type int8, or a recipe with fewer bits";
+
+/// What measuring the limits of the machine is called.
+const LIMITS: &str = "measuring the limits";
 
 /// A model to measure.
 pub struct Subject {
@@ -57,7 +60,8 @@ impl Subject {
         }
         let (config, recipe) = (&checkpoint.card().config, checkpoint.recipe());
         let need = checkpoint.need(REMEDY)?;
-        checkpoint.listing().with_sequences(need, plan.cache, plan.tokens() * cpus.len()).check()?;
+        let need = checkpoint.listing().with_sequences(need, plan.cache, plan.tokens() * cpus.len());
+        need.and(LIMITS, limits::BYTES as u64).check()?;
         Self::new(name, recipe, config, checkpoint.model()?, start)
     }
 
@@ -70,7 +74,8 @@ impl Subject {
         let (shape, recipe) = shape(name, recipe)?;
         let listing = Listing::new(&shape.config())?;
         let need = Need::new(REMEDY).and("weights", listing.bytes(recipe)?);
-        listing.with_sequences(need, plan.cache, plan.tokens() * cpus.len()).check()?;
+        let need = listing.with_sequences(need, plan.cache, plan.tokens() * cpus.len());
+        need.and(LIMITS, limits::BYTES as u64).check()?;
         let model = synthetic::model(&shape.config(), recipe, SEED)?;
         Self::new(format!("{name} (synthetic)"), recipe, &shape.config(), model, start)
     }
