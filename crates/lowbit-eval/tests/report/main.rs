@@ -4,5 +4,6 @@ use lowbit_eval::{metrics, record, stats};
 
 mod files;
 mod fixture;
+mod forged;
 mod misleading;
 mod shapes;
