@@ -4,7 +4,7 @@ use crate::text::escaped;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What sort of fault an error is; a program that ends with one derives its exit code from it.
+/// The kind of fault an error is; the binary derives its exit code from the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A failure without a better kind.
@@ -28,7 +28,7 @@ pub enum Kind {
 /// One line naming the place, the value, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What sort of fault it is.
+    /// The kind of fault.
     pub kind: Kind,
     /// File, when one is to blame.
     pub path: Option<PathBuf>,
@@ -90,7 +90,7 @@ impl Error {
         Error { path: Some(path.into()), ..self }
     }
 
-    /// The same in this line of the file, from 1, where it is known.
+    /// The same error with a line of the file, counted from 1, where known.
     pub fn on_line(self, line: impl Into<Option<u64>>) -> Self {
         Error { line: line.into(), ..self }
     }

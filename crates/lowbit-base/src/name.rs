@@ -1,4 +1,4 @@
-//! Names: the one somebody meant, and those that may become a part of a path.
+//! Names: the nearest known name for a misspelt one, and the check for names that become part of a path.
 
 use crate::text::escaped;
 
@@ -9,7 +9,7 @@ const MAX_PART: usize = 200;
 /// Names that are devices on Windows, whatever their extension.
 const DEVICES: &[&str] = &["con", "prn", "aux", "nul"];
 
-/// The known name closest to one that is not, if it is close (Jaro-Winkler similarity above 0.7).
+/// The known name nearest to an unknown name (Jaro-Winkler similarity above 0.7), if any.
 pub fn nearest<'a, N: AsRef<str> + ?Sized + 'a>(name: &str, known: impl IntoIterator<Item = &'a N>) -> Option<&'a str> {
     if name.len() > MAX_COMPARED {
         return None;

@@ -191,7 +191,7 @@ pub fn of_classes(
     Ok(chosen.flat_map(|(_, compute)| compute(confusion, classes)).collect())
 }
 
-/// Computes a metric from numbers that are right and as many that were predicted.
+/// Computes a metric from expected and predicted values of equal length.
 pub type OfValues = fn(&[f64], &[f64]) -> Measure;
 
 /// Every metric of numbers.

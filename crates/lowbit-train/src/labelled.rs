@@ -12,10 +12,10 @@ pub struct Labelled {
 }
 
 impl Labelled {
-    /// Sequences and their classes, as many of the one as of the other.
+    /// Sequences and one class per sequence.
     ///
     /// # Panics
-    /// When they are not as many.
+    /// When the numbers of sequences and classes differ.
     pub fn new(sequences: Vec<Vec<u32>>, labels: Vec<u16>) -> Self {
         assert_eq!(sequences.len(), labels.len(), "one class per sequence");
         let mut hash = Sha256::new();

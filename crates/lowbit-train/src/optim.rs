@@ -14,7 +14,7 @@ pub(crate) fn clip_factor(clip_norm: f32, norm: f64) -> f32 {
     if clip_norm > 0.0 && norm > clip_norm as f64 { (clip_norm as f64 / (norm + 1e-6)) as f32 } else { 1.0 }
 }
 
-/// Applies the gradients of an update, counted from 0, and forgets them.
+/// Applies the gradients of one update (counted from 0) to the parameters, and clears the gradients.
 pub(crate) fn update(cpu: &Cpu, params: &mut Params, config: &TrainConfig, step: u64, rate: f32, factor: f32) {
     for param in params.iter_mut().filter(|p| p.touched) {
         let weight_decay = if config.decay.contains(&param.spec.role) { config.weight_decay } else { 0.0 };

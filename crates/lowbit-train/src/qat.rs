@@ -41,7 +41,7 @@ pub enum Activations {
     /// Int8 by absmax per token.
     #[default]
     Int8,
-    /// As they are.
+    /// Activations stay in f32.
     F32,
 }
 

@@ -34,7 +34,7 @@ struct Node {
     rows: usize,
     width: usize,
     value: OnceCell<Rc<Buffer>>,
-    /// What the value is computed from when something asks for it.
+    /// The inputs from which the value is computed on demand.
     lazy: Option<(Function, Tensor)>,
     /// The value after int8 quantization, shared by the linear layers that read it.
     quantized: OnceCell<Rc<Buffer>>,
@@ -125,7 +125,7 @@ impl Tape {
         self.give(x.slot(), Rc::new(buffer));
     }
 
-    /// The value of a tensor, computed now if it was put off.
+    /// The value of a tensor, computed now if it was deferred.
     pub(crate) fn value(&mut self, x: &Tensor) -> Rc<Buffer> {
         if let Some(value) = x.0.value.get() {
             return value.clone();

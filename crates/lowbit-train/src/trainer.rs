@@ -74,20 +74,20 @@ impl Observer for () {}
 pub enum Status {
     /// All updates are done and `model.safetensors` is written.
     Finished,
-    /// The observer stopped it; the same call resumes it.
+    /// The observer stopped the run; the same call resumes the run.
     Interrupted,
 }
 
 /// What a run did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// How it ended.
+    /// How the run ended.
     pub status: Status,
     /// Updates done, those of earlier parts included.
     pub step: u64,
     /// Updates of the whole run.
     pub steps: u64,
-    /// The update it resumed after, if it did.
+    /// The update after which the run was resumed; `None` for a run from the start.
     pub resumed_from: Option<u64>,
     /// Loss of the last update of this part, nats per target; none when there was nothing left to do.
     pub loss: Option<f64>,
@@ -283,7 +283,7 @@ impl<'a> Session<'a> {
         Error::numeric(format!("{text}; {}", self.remedy()))
     }
 
-    /// What makes training stable, with the values there are; the run must then begin anew, as settings are part of it.
+    /// Settings that would make training stable, with their present values; changed settings need a new run.
     fn remedy(&self) -> String {
         let TrainConfig { learning_rate, clip_norm, .. } = self.job.config;
         let clip = match *clip_norm > 0.0 {

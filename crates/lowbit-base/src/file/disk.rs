@@ -24,7 +24,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A second name for a file, or a copy where the file system has no such.
+/// A hard link to a file, or a copy where the file system has no hard links.
 pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
     step()?;
     fs::hard_link(from, to).or_else(|_| {
@@ -87,7 +87,7 @@ pub mod faults {
     pub enum Fault {
         /// One.
         Only(usize),
-        /// One and all after it.
+        /// This operation and all after it.
         From(usize),
     }
 

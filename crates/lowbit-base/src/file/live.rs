@@ -1,4 +1,4 @@
-//! What this process has not finished: an end by a signal removes it.
+//! Temporary files and locks of this process: removed when a signal ends the process.
 
 use crate::{Error, Kind};
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ pub(super) fn made(folders: &[PathBuf]) {
     unfinished().folders.extend_from_slice(folders);
 }
 
-/// Forgets them.
+/// Unregisters folders that will stay.
 pub(super) fn kept(folders: &[PathBuf]) {
     unfinished().folders.retain(|folder| !folders.contains(folder));
 }

@@ -42,7 +42,7 @@ impl Replacement {
             let sink = BufWriter::with_capacity(BUFFER, sink);
             let replacement = Replacement { target: target.into(), temporary, sink, done: false, _live: live };
             let file = &replacement.sink.get_ref().0;
-            // The lock tells those who sweep that its process lives. One of them may have been faster.
+            // The lock tells a process that sweeps that this process lives. Such a process may have been faster.
             let kept = try_lock(file).map(|locked| locked && is_at(file, &replacement.temporary));
             if !kept.map_err(|e| Error::io(target, &e))? {
                 continue;

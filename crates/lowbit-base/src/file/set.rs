@@ -166,7 +166,7 @@ impl Set {
         }
         drop(lock);
         if !self.done {
-            // Those that are not empty stay.
+            // Folders that are not empty stay.
             self.made.iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
         }
     }

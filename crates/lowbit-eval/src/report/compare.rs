@@ -16,15 +16,15 @@ pub(crate) const HIDDEN: f64 = 0.02;
 pub(crate) struct Ledger {
     /// Sum of all parts, bytes.
     pub(crate) bytes: u64,
-    /// Bytes among them that hold no weight.
+    /// Bytes of padding, which hold no weight.
     pub(crate) padding: u64,
     /// Stored weights over all tensors.
     pub(crate) weights: u64,
     /// Share of weights in tensors stored below 16 bits.
     pub(crate) share: f64,
-    /// Bits per weight over those tensors, padding left out, where there are any.
+    /// Bits per weight over the tensors stored below 16 bits, padding left out; `None` without such tensors.
     pub(crate) bits_quantized: Option<f64>,
-    /// Share of zeros over those tensors, where it was recorded.
+    /// Share of zero weights over the tensors stored below 16 bits, where recorded.
     pub(crate) zeros: Option<f64>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Verdict {
     Lower,
     /// Lost more than half of what the reference has above chance.
     Fails,
-    /// The reference learnt nothing, so that being as accurate means nothing.
+    /// The reference learnt nothing: an accuracy equal to the reference means nothing.
     Void,
     /// No paired answers.
     Unknown,
@@ -189,7 +189,7 @@ impl<'a> Comparison<'a> {
         QUALITIES.into_iter().find(|name| self.has(name))
     }
 
-    /// What is measured so, in words.
+    /// The quality measure in words.
     pub(crate) fn noun(&self) -> &'static str {
         if self.quality() == Some("r2") { "explained variance" } else { "accuracy" }
     }
@@ -217,7 +217,7 @@ impl<'a> Comparison<'a> {
         self.networks().filter(|r| matches!(r.verdict, Verdict::Same | Verdict::Higher)).collect()
     }
 
-    /// Networks of which the records say something against a reference that is worth it.
+    /// Networks that can be compared with the reference: neither the reference itself, nor failed, nor void.
     fn compared(&self) -> impl Iterator<Item = &Row<'a>> {
         self.networks().filter(|r| !matches!(r.verdict, Verdict::Reference | Verdict::Fails | Verdict::Void))
     }
@@ -259,7 +259,7 @@ pub(crate) fn measured(record: &Record, name: &str) -> Option<f64> {
     record.measures.get(name).filter(|m| m.how == How::Measured).map(|m| m.value)
 }
 
-/// What the others are compared with.
+/// The reference: the record all other records are compared with.
 struct Reference<'a> {
     name: &'a str,
     accuracy: Option<f64>,

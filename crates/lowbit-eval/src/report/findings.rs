@@ -9,7 +9,7 @@ use super::sentence::{ClaimKind, Finding, Sentence, Tone};
 /// A threshold says something only where the widest gap is at least this share of it (check 28).
 pub(crate) const VACUOUS: f64 = 0.2;
 
-/// What a reader must know first: what takes the others' meaning away, else the first recommendation or that there is none.
+/// The headline: a fault that makes the other findings meaningless, else the first recommendation, or that there is none.
 pub(crate) fn headline(c: &Comparison) -> Vec<Finding> {
     let mut out: Vec<Finding> =
         [nothing_learnt(c), too_few_rows(c), below_baselines(c)].into_iter().flatten().collect();

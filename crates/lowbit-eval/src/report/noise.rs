@@ -44,13 +44,13 @@ impl Change {
 pub(crate) enum Pace {
     /// The intervals of the medians are apart, and this one is lower.
     Faster,
-    /// They are apart, and this one is higher.
+    /// The two intervals do not overlap, and the one of this record is the higher one.
     Slower,
-    /// They overlap, or the medians are closer than [`SAME_SPEED`].
+    /// The two intervals overlap, or the medians are closer than [`SAME_SPEED`].
     Same,
 }
 
-/// What comparisons need of one record, prepared once, so that each of many pairs is cheap.
+/// The part of one record that comparisons need, prepared once, so that each of many pairs is cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
     network: bool,
@@ -301,7 +301,7 @@ mod tests {
     fn many_records_are_compared_in_no_time() {
         let all: Vec<Evidence> = (0..3000u64).map(|i| network(2048 + i % 30 * 64, 1e6 - i as f64, 1.0)).collect();
         let start = std::time::Instant::now();
-        // Those of the highest of 30 accuracies differ in size by less than noise; all others have one of them above.
+        // Records of the highest of 30 accuracies differ in size by less than noise; every other record has one of these above.
         assert_eq!(dominators(&all).iter().filter(|d| d.is_some()).count(), 2900);
         assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     }

@@ -46,7 +46,7 @@ fn drawn<'c, 'a>(c: &'c Comparison<'a>) -> impl Iterator<Item = &'c Row<'a>> {
     c.rows.iter().take(DRAWN)
 }
 
-/// Those of them that are networks.
+/// The networks among the rows.
 fn networks<'c, 'a>(c: &'c Comparison<'a>) -> impl Iterator<Item = &'c Row<'a>> {
     c.networks().take(DRAWN)
 }
@@ -75,7 +75,7 @@ pub(crate) fn all(c: &Comparison) -> Vec<Chart> {
 pub(super) struct Name {
     /// What is drawn: the name, cut to [`NAME`] characters.
     pub(super) short: String,
-    /// What a pointer resting on it shows: the whole name and what it stands for.
+    /// Text shown while a pointer rests on the mark: the whole name of the variant and its meaning.
     pub(super) title: String,
 }
 
