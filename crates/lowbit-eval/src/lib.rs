@@ -9,6 +9,7 @@
 pub mod baseline;
 pub mod classify;
 pub mod facts;
+pub mod infer;
 pub mod language;
 pub mod meter;
 pub mod metrics;

@@ -68,6 +68,9 @@ pub struct Task {
     /// Where the test rows may be, likewise.
     #[serde(default)]
     pub test: Vec<Layout>,
+    /// The directory of the file it was parsed from, where rows that are not among the data sets may lie.
+    #[serde(skip)]
+    pub home: Option<PathBuf>,
 }
 
 /// A source of generated rows.
@@ -164,7 +167,8 @@ pub fn find(name_or_path: &str) -> Result<Task, Error> {
     let path = Path::new(name_or_path);
     if path.extension() == Some(OsStr::new("toml")) {
         let text = file::read_text(path, file::DESCRIPTION)?;
-        return Task::parse(&text, path);
+        let home = path.parent().map(PathBuf::from);
+        return Ok(Task { home, ..Task::parse(&text, path)? });
     }
     let known = alternatives(name_or_path, tasks.iter().map(|task| task.name.as_str()));
     Err(Error::usage(format!("unknown task `{name_or_path}`{known}; or name a .toml file")))
@@ -173,6 +177,11 @@ pub fn find(name_or_path: &str) -> Result<Task, Error> {
 /// The directory of the data sets: `explicit` (`--data`), else `LOWBIT_DATA`, else `../shared/data`.
 pub fn data_dir(explicit: Option<&Path>) -> Result<PathBuf, Error> {
     choose_dir(explicit, std::env::var_os("LOWBIT_DATA").as_deref(), Path::new("../shared/data"))
+}
+
+/// Whether somebody said where the data sets are.
+fn is_named(explicit: Option<&Path>) -> bool {
+    explicit.is_some() || std::env::var_os("LOWBIT_DATA").is_some_and(|value| !value.is_empty())
 }
 
 fn choose_dir(explicit: Option<&Path>, variable: Option<&OsStr>, fallback: &Path) -> Result<PathBuf, Error> {
@@ -301,13 +310,13 @@ impl Task {
         let (mut train, test, ceiling) = match (&self.generator, self.hold_out) {
             (Some(generator), _) => generator.rows(),
             (None, Some(share)) => {
-                let all = self.read(&self::data_dir(data_dir)?, &self.train, &mut notes)?;
+                let all = self.read(data_dir, &self.train, &mut notes)?;
                 let (train, test) = all.hold_out(share, HOLD_OUT_SEED)?;
                 (train, test, None)
             }
             (None, None) => {
-                let dir = self::data_dir(data_dir)?;
-                (self.read(&dir, &self.train, &mut notes)?, self.read(&dir, &self.test, &mut notes)?, None)
+                let train = self.read(data_dir, &self.train, &mut notes)?;
+                (train, self.read(data_dir, &self.test, &mut notes)?, None)
             }
         };
         let excluded = if self.exclude_test_from_train { train.drop_inputs_of(&test) } else { 0 };
@@ -348,12 +357,23 @@ impl Task {
 
     /// The columns of the text in the training files that are there; none where the rows come from no table of text.
     fn columns(&self, data_dir: Option<&Path>) -> Option<InputColumns> {
-        let (layout, _) = present(&self::data_dir(data_dir).ok()?, &self.train)?;
+        let (layout, _) = present(&self.directory(data_dir, &self.train).ok()?, &self.train)?;
         let columns = InputColumns { columns: layout.text.clone(), header: layout.header };
         Some(columns).filter(|columns| !columns.columns.is_empty())
     }
 
-    fn read(&self, dir: &Path, layouts: &[Layout], notes: &mut Vec<String>) -> Result<Rows, Error> {
+    /// Where the files are: in the directory of the data sets, or beside the description.
+    fn directory(&self, data_dir: Option<&Path>, layouts: &[Layout]) -> Result<PathBuf, Error> {
+        let beside = self.home.clone().filter(|home| present(home, layouts).is_some());
+        match (self::data_dir(data_dir), beside) {
+            (Ok(dir), Some(home)) if present(&dir, layouts).is_none() => Ok(home),
+            (Err(_), Some(home)) if !is_named(data_dir) => Ok(home),
+            (dir, _) => dir,
+        }
+    }
+
+    fn read(&self, data_dir: Option<&Path>, layouts: &[Layout], notes: &mut Vec<String>) -> Result<Rows, Error> {
+        let dir = &self.directory(data_dir, layouts)?;
         let Some((layout, path)) = present(dir, layouts) else {
             let names: Vec<_> = candidates(layouts).map(|(_, path)| path.display().to_string()).collect();
             let message = format!(

@@ -73,16 +73,21 @@ pub struct Texts {
     pub held_out: Vec<u32>,
 }
 
+/// The built-in language models, parsed.
+///
+/// # Errors
+/// When one of them is wrong.
+pub fn all() -> Result<Vec<Language>, Failure> {
+    LANGUAGES.iter().map(|text| parse(text, Path::new("built-in language model"))).collect()
+}
+
 /// The built-in language model of a name, or the one a TOML file describes; none when it is neither.
 ///
 /// # Errors
 /// When the file describes a language model wrongly; names file, line and field.
 pub fn find(name_or_path: &str) -> Result<Option<Language>, Failure> {
-    for text in LANGUAGES {
-        let language = parse(text, Path::new("built-in language model"))?;
-        if language.name == name_or_path {
-            return Ok(Some(language));
-        }
+    if let Some(language) = all()?.into_iter().find(|language| language.name == name_or_path) {
+        return Ok(Some(language));
     }
     let path = Path::new(name_or_path);
     if path.extension().is_none_or(|e| e != "toml") {

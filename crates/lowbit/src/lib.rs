@@ -21,6 +21,7 @@ pub mod output;
 pub mod run;
 mod shipped;
 pub mod signals;
+pub mod start;
 pub mod suite;
 pub mod training;
 

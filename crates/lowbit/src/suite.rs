@@ -2,15 +2,16 @@
 
 use crate::failure::Failure;
 use crate::output;
+use crate::start::{self, Start};
 use lowbit_base::file;
 use lowbit_base::name::check_part;
-use lowbit_eval::read::Rows;
-use lowbit_eval::task::{self, Splits, Task};
+use lowbit_eval::read::{Rows, Source};
+use lowbit_eval::task::{self, Question, Splits, Task};
 use lowbit_model::{Card, Config, Recipe, Tokenizer, recipe};
 use lowbit_train::TrainConfig;
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The built-in suites.
 pub static SUITES: &[&str] = &[include_str!("../suites/quickstart.toml"), include_str!("../suites/ag_news.toml")];
@@ -78,26 +79,82 @@ pub struct Suite {
     /// The text it was parsed from.
     #[serde(skip)]
     pub text: String,
+    /// The directory of its file, where a task that is not found otherwise may lie.
+    #[serde(skip)]
+    pub home: Option<PathBuf>,
 }
 
-/// The built-in suite of a name, or the one a TOML file describes.
+/// The built-in suites, parsed.
 ///
 /// # Errors
-/// An unknown name lists the suites, with the nearest; a wrong file names line and field.
-pub fn find(name_or_path: &str) -> Result<Suite, Failure> {
-    let suites: Vec<Suite> =
-        SUITES.iter().map(|text| parse(text, Path::new("built-in suite"))).collect::<Result<_, _>>()?;
-    let names: Vec<String> = suites.iter().map(|s| s.name.clone()).collect();
+/// When one of them is wrong.
+pub fn all() -> Result<Vec<Suite>, Failure> {
+    SUITES.iter().map(|text| parse(text, Path::new("built-in suite"))).collect()
+}
+
+/// The built-in suite of a name, or the one a TOML file describes; for a task a suite of default networks, sized by its rows
+/// in the directory of the data sets.
+///
+/// # Errors
+/// An unknown name lists suites and tasks, with the nearest; a wrong file names line and field; of a file of rows, how to
+/// describe them.
+pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Failure> {
+    let suites = all()?;
+    let mut names: Vec<String> = suites.iter().map(|s| s.name.clone()).collect();
     if let Some(suite) = suites.into_iter().find(|s| s.name == name_or_path) {
         return Ok(suite);
     }
     let path = Path::new(name_or_path);
     if path.extension().is_some_and(|e| e == "toml") {
         let text = file::read_text(path, file::DESCRIPTION)?;
-        return parse(&text, path);
+        let is_task = toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("question"));
+        if !is_task {
+            let suite = parse(&text, path)?;
+            return Ok(Suite { home: path.parent().map(PathBuf::from), ..suite });
+        }
+    } else if !task::all().iter().any(|task| task.name == name_or_path) {
+        if path.is_file() && (Source { path: Some(path.into()), ..Source::default() }).format().is_ok() {
+            return Err(undescribed(path));
+        }
+        names.extend(
+            task::all().into_iter().map(|task| task.name).filter(|task| !names.contains(task)).collect::<Vec<_>>(),
+        );
+        let known = lowbit_base::alternatives(name_or_path, &names);
+        return Err(Failure::usage(format!("unknown suite or task `{name_or_path}`{known}; or name a .toml file")));
     }
-    let known = lowbit_base::alternatives(name_or_path, &names);
-    Err(Failure::usage(format!("unknown suite `{name_or_path}`{known}; or name a .toml file")))
+    default(&task::find(name_or_path)?, name_or_path, data)
+}
+
+/// A suite of default networks for a task, which is said.
+fn default(task: &Task, spelled: &str, data: Option<&Path>) -> Result<Suite, Failure> {
+    let columns = task.train.iter().any(|layout| layout.text.is_empty());
+    if task.question != Question::Classify || columns {
+        let text = "the default suite is for classes of texts; write a suite of your own";
+        return Err(Failure::usage(format!("task {}: {text}", task.name)));
+    }
+    let rows = task.load(data)?.train.len();
+    let suite = parse(&start::suite(&task.name, spelled, rows), Path::new("default suite"))?;
+    let steps = suite.train.get("steps").map_or(String::new(), |steps| format!(", {steps} updates each"));
+    let trained: Vec<&str> = suite.variant.iter().filter(|v| v.from.is_none()).map(|v| v.name.as_str()).collect();
+    output::note(format!(
+        "a default suite for the task {}: {} trained on {rows} rows{steps}, {} variants in all; suite.toml in the directory of the comparison has it",
+        task.name,
+        trained.join(" and "),
+        suite.variant.len()
+    ));
+    Ok(suite)
+}
+
+/// What to do with a file of rows.
+fn undescribed(path: &Path) -> Failure {
+    let shown = output::quoted(&path.display().to_string());
+    let begin = format!("{}: holds rows, and is no suite: run `lowbit init --data {shown}`", path.display());
+    match Start::of(path, Path::new("."), &[], None) {
+        Ok(start) => {
+            Failure::usage(format!("{begin}, which finds {}, then `lowbit compare ./suite.toml`", start.about))
+        }
+        Err(failure) => Failure::usage(format!("{begin}; without more it says: {failure}")),
+    }
 }
 
 fn parse(text: &str, path: &Path) -> Result<Suite, Failure> {
@@ -153,7 +210,11 @@ impl Suite {
     /// # Errors
     /// When there is no such task.
     pub fn task(&self) -> Result<Task, Failure> {
-        Ok(task::find(&self.task)?)
+        let beside = self.home.as_ref().map(|home| home.join(&self.task));
+        match beside.filter(|path| !Path::new(&self.task).exists() && path.is_file()) {
+            Some(path) => Ok(task::find(&path.to_string_lossy())?),
+            None => Ok(task::find(&self.task)?),
+        }
     }
 
     /// The tokenizer, trained on the training rows where that is asked for.
@@ -258,6 +319,6 @@ mod tests {
         let many = (0..60_000).map(|i| format!("[[variant]]\nname = \"v{i}\"\nrecipe = \"f32\"\n")).collect::<String>();
         let refused = parse(&format!("{header}{many}"), Path::new("x.toml")).unwrap_err().to_string();
         assert!(refused.contains("60000 variants: a suite has 1000 at most"), "{refused}");
-        assert!(find("quickstrat").unwrap_err().to_string().contains("did you mean `quickstart`"));
+        assert!(find("quickstrat", None).unwrap_err().to_string().contains("did you mean `quickstart`"));
     }
 }

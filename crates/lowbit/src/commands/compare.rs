@@ -1,6 +1,7 @@
 //! `lowbit compare`
 
 use super::Machine;
+use super::list::{self, List};
 use crate::failure::Failure;
 use crate::{comparison, output, suite};
 use lowbit_eval::report;
@@ -11,13 +12,15 @@ const EXAMPLES: &str = "\
 Examples:
   lowbit compare                                   # the suite `quickstart`: needs no data, minutes
   lowbit compare ag_news --data ../shared/data     # real data
+  lowbit compare sst2                              # any task, with default networks
+  lowbit compare --list
   lowbit compare my-suite.toml --out runs/mine     # a suite of your own; the same command resumes it";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Compare {
-    /// Name of a suite, or path of its TOML file.
+    /// Name of a suite or a task, or path of the TOML file of one; a task alone is compared by a suite of default networks.
     #[arg(default_value = "quickstart")]
     suite: String,
     /// Directory of the data sets [default: ../shared/data].
@@ -26,6 +29,9 @@ pub struct Compare {
     /// Directory of the comparison [default: runs/<suite>-<UTC time>, or an unfinished one].
     #[arg(short, long)]
     out: Option<PathBuf>,
+    /// List suites, tasks and recipes, and end.
+    #[arg(long)]
+    list: bool,
     /// Print the whole report instead of its summary.
     #[arg(long)]
     full: bool,
@@ -37,7 +43,10 @@ const LINES: usize = 25;
 impl Compare {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let suite = suite::find(&self.suite)?;
+        if self.list {
+            return list::print(machine, &[List::Suites, List::Tasks, List::Recipes]);
+        }
+        let suite = suite::find(&self.suite, self.data.as_deref())?;
         let cpu = machine.cpu()?;
         machine.signals.defer();
         let (out, results) = comparison::run(&suite, self.data.as_deref(), self.out.as_deref(), &cpu)?;

@@ -1,6 +1,7 @@
 //! `lowbit eval`
 
 use super::Machine;
+use super::list::{self, List};
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
 use crate::{comparison, host, language, output};
@@ -29,7 +30,7 @@ pub struct Eval {
     #[command(flatten)]
     recipe: ModelRecipe,
     /// Name of a task, or path of its TOML file; of a language model: its held-out text.
-    #[arg(long, visible_alias = "tasks", required_unless_present = "text", conflicts_with = "text")]
+    #[arg(long, visible_alias = "tasks", required_unless_present_any = ["text", "list"], conflicts_with = "text")]
     task: Option<String>,
     /// Score a language model on these files, plain or compressed: bits per byte, perplexity.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "speed")]
@@ -46,6 +47,9 @@ pub struct Eval {
     /// Tokens by which a window moves on [default: half a window].
     #[arg(long)]
     stride: Option<usize>,
+    /// List tasks and recipes, and end.
+    #[arg(long)]
+    list: bool,
     /// Also measure latency, throughput, load time and memory.
     #[arg(long)]
     speed: bool,
@@ -54,6 +58,9 @@ pub struct Eval {
 impl Eval {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
+        if self.list {
+            return list::print(machine, &[List::Tasks, List::Recipes]);
+        }
         let (path, recipe) = (self.model.path()?, self.recipe.get()?);
         let (name, cpu) = (model::name_of(path), machine.cpu()?);
         let language = self.task.as_deref().map(language::find).transpose()?.flatten();

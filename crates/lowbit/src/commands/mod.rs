@@ -135,11 +135,13 @@ macro_rules! commands {
     };
 }
 
+mod list;
 mod model;
 mod probe;
 
 commands! {
     compare::Compare, "Make, score and time every variant of a suite, and write the report (the main job)";
+    init::Init, "Write a task and a suite to start from";
     train::Train, "Train one variant of a suite";
     quantize::Quantize, "Store a trained model under a recipe";
     convert::Convert, "Convert a model between safetensors, Hub directories and GGUF";

@@ -1,6 +1,7 @@
 //! `lowbit quantize`
 
 use super::Machine;
+use super::list::{self, List};
 use super::model::{self, ModelPath};
 use crate::failure::Failure;
 use crate::{comparison, host, output, suite};
@@ -29,8 +30,11 @@ pub struct Quantize {
     #[arg(short, long)]
     recipe: Option<String>,
     /// Where the quantized model goes.
-    #[arg(short, long)]
-    out: PathBuf,
+    #[arg(short, long, required_unless_present = "list")]
+    out: Option<PathBuf>,
+    /// List recipes, and end.
+    #[arg(long)]
+    list: bool,
     /// Find outlier features for `llm_int8` with training texts of this suite.
     #[arg(long, value_name = "SUITE")]
     calibrate: Option<String>,
@@ -42,6 +46,9 @@ pub struct Quantize {
 impl Quantize {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
+        if self.list {
+            return list::print(machine, &[List::Recipes]);
+        }
         let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
         let (path, cpu) = (self.model.path()?, machine.cpu()?);
         let masters = model::open_verified(path, None, &cpu)?;
@@ -50,19 +57,19 @@ impl Quantize {
         let options = match &self.calibrate {
             None => Options::default(),
             Some(name) => {
-                let (_, splits) = suite::load(&suite::find(name)?, self.data.as_deref())?;
+                let (_, splits) = suite::load(&suite::find(name, self.data.as_deref())?, self.data.as_deref())?;
                 comparison::calibrated(&masters, splits.train.texts(), &cpu)?
             }
         };
         machine.signals.defer();
-        checkpoint::quantize(&masters, recipe, &options, &self.out)?;
-        let stored = self.out.join("model.safetensors");
+        checkpoint::quantize(&masters, recipe, &options, self.out())?;
+        let stored = self.out().join("model.safetensors");
         let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
         let (before, after) = (masters.files().into_iter().map(size).sum(), size(&stored));
         if machine.json {
             let record = Record {
                 task: String::new(),
-                model: self.out.display().to_string(),
+                model: self.out().display().to_string(),
                 recipe: recipe.name.into(),
                 params: masters.listing().count(),
                 measures: BTreeMap::from([("weight_bytes".into(), Measure::measured(after as f64, "bytes", 1))]),
@@ -76,8 +83,15 @@ impl Quantize {
             return output::json(&output::results(host::facts(&cpu), vec![record]));
         }
         let (name, from, to) = (recipe.name, output::bytes(before), output::bytes(after));
-        output::line(format!("{name}: {from} -> {to} on disk: {}", self.out.display()));
+        output::line(format!("{name}: {from} -> {to} on disk: {}", self.out().display()));
         Ok(())
+    }
+}
+
+impl Quantize {
+    /// Where the model goes; the command line demands it.
+    fn out(&self) -> &Path {
+        self.out.as_deref().unwrap_or(Path::new(""))
     }
 }
 

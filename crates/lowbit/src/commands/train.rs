@@ -1,5 +1,6 @@
 //! `lowbit train`
 
+use super::list::{self, List};
 use super::{Machine, model};
 use crate::failure::{Code, Failure};
 use crate::language::{self, Language};
@@ -11,7 +12,7 @@ use lowbit_eval::record::{Detail, Record};
 use lowbit_kernels::Cpu;
 use lowbit_model::{Card, Tokenizer, recipe};
 use lowbit_train::{Outcome, TrainConfig};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Stands for the trained model in the commands to go on with.
 const OUT: &str = "\0";
@@ -40,8 +41,11 @@ pub struct Train {
     #[arg(long, alias = "contender", default_value = "f32")]
     variant: String,
     /// Where the model goes; a run that was interrupted there is resumed.
-    #[arg(short, long, visible_alias = "output-dir")]
-    out: PathBuf,
+    #[arg(short, long, visible_alias = "output-dir", required_unless_present = "list")]
+    out: Option<PathBuf>,
+    /// List suites, language models and recipes, and end.
+    #[arg(long)]
+    list: bool,
     /// Directory of the data sets [default: ../shared/data].
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
@@ -77,6 +81,9 @@ pub struct Train {
 impl Train {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
+        if self.list {
+            return list::print(machine, &[List::Suites, List::LanguageModels, List::Recipes]);
+        }
         let name = self.suite.as_deref().unwrap_or(if self.text.is_empty() { "quickstart" } else { "text" });
         match language::find(name)? {
             Some(language) => self.language(language, machine),
@@ -85,9 +92,14 @@ impl Train {
         }
     }
 
+    /// Where the model goes; the command line demands it.
+    fn out(&self) -> &Path {
+        self.out.as_deref().unwrap_or(Path::new(""))
+    }
+
     /// Trains a variant of a suite.
     fn variant(&self, suite: &str, machine: &Machine) -> Result<(), Failure> {
-        let suite = suite::find(suite)?;
+        let suite = suite::find(suite, self.data.as_deref())?;
         let variant = suite.variant(&self.variant)?;
         if let Some(parent) = &variant.from {
             let (name, recipe) = (&variant.name, &variant.recipe);
@@ -110,7 +122,7 @@ impl Train {
             held_out: None,
             config: &config,
         };
-        let outcome = training::run(&work, &self.out, &cpu)?;
+        let outcome = training::run(&work, self.out(), &cpu)?;
         let record = self.record(&task.id(), &work, &outcome, &cpu)?;
         let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
         self.tell(machine, &cpu, record, &outcome, &next)
@@ -139,8 +151,8 @@ impl Train {
             held_out: held_out.as_ref(),
             config: &config,
         };
-        let outcome = training::run(&work, &self.out, &cpu)?;
-        let description = self.out.join(language::FILE);
+        let outcome = training::run(&work, self.out(), &cpu)?;
+        let description = self.out().join(language::FILE);
         language.save(&description)?;
         let mut record = self.record(&language.name, &work, &outcome, &cpu)?;
         if held_out.is_some() {
@@ -153,7 +165,7 @@ impl Train {
 
     /// Adds what `eval --task` says of the held-out text.
     fn score(&self, language: &Language, record: &mut Record, cpu: &Cpu) -> Result<(), Failure> {
-        let checkpoint = model::open(&self.out, None, cpu)?;
+        let checkpoint = model::open(self.out(), None, cpu)?;
         let text = language.held_out(self.data.as_deref(), None, &checkpoint)?;
         output::note(format!("scoring the held-out text, {}", output::bytes(text.bytes())));
         let scored = scoring::score(&text, &record.model, &checkpoint, Cut::default(), cpu)?;
@@ -164,7 +176,7 @@ impl Train {
 
     /// A stop after training leaves a whole model.
     fn unscored(&self, failure: Failure) -> Failure {
-        let message = format!("interrupted; the model in {} is whole, but was not scored", self.out.display());
+        let message = format!("interrupted; the model in {} is whole, but was not scored", self.out().display());
         if failure.code == Code::Interrupted { Failure { message, ..failure } } else { failure }
     }
 
@@ -191,14 +203,14 @@ impl Train {
         let detail = Detail {
             made: "trained".into(),
             seed: Some(work.config.seed),
-            curve: training::curve(&self.out)?,
-            model_sha256: Some(facts::sha256(&self.out.join("model.safetensors"))?),
+            curve: training::curve(self.out())?,
+            model_sha256: Some(facts::sha256(&self.out().join("model.safetensors"))?),
             ..Detail::default()
         };
         Ok(Record {
             task: task.into(),
             model: work.name.into(),
-            recipe: model::open(&self.out, None, cpu)?.recipe().name.into(),
+            recipe: model::open(self.out(), None, cpu)?.recipe().name.into(),
             params: outcome.parameters as u64,
             measures: training::measures(outcome.seconds),
             detail,
@@ -207,7 +219,7 @@ impl Train {
 
     /// Commands to go on with, as a shell takes them; [`OUT`] stands for the model.
     fn next(&self, commands: &[&[&str]], record: &Record) -> Vec<String> {
-        let out = self.out.display().to_string();
+        let out = self.out().display().to_string();
         let masters = recipe::find(&record.recipe).is_ok_and(|recipe| recipe.is_lossless());
         let recipe = if masters { "int8" } else { &record.recipe };
         let packed = format!("{out}-{recipe}");
@@ -239,7 +251,7 @@ impl Train {
         }
         let loss = outcome.loss.map_or(String::new(), |l| format!(", last loss {l:.4}"));
         let time = output::duration(outcome.seconds);
-        output::line(format!("{} updates in {time}{loss}: {}", outcome.step, self.out.display()));
+        output::line(format!("{} updates in {time}{loss}: {}", outcome.step, self.out().display()));
         if let Some(bits) = record.measures.get("bits_per_byte") {
             output::line(format!("held-out text: {:.4} bits per byte under recipe {}", bits.value, record.recipe));
         }

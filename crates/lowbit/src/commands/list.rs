@@ -1,0 +1,103 @@
+//! `--list`: what a command can be given, from the lists that the program goes by.
+
+use super::Machine;
+use crate::failure::Failure;
+use crate::{language, output, suite};
+use lowbit_eval::task;
+use lowbit_model::source::Role;
+use lowbit_model::{Recipe, recipe};
+use serde_json::{Map, Value, json};
+
+/// Rows and columns of the matrix that tells the bits of a weight: whole blocks and groups of every format.
+const SIDE: usize = 3840;
+
+/// One of the lists.
+#[derive(Clone, Copy, Debug)]
+pub enum List {
+    /// Suites, for `compare` and `train`.
+    Suites,
+    /// Tasks.
+    Tasks,
+    /// Language models, for `train`.
+    LanguageModels,
+    /// Recipes.
+    Recipes,
+}
+
+impl List {
+    fn title(self) -> &'static str {
+        match self {
+            List::Suites => "suites",
+            List::Tasks => "tasks",
+            List::LanguageModels => "language_models",
+            List::Recipes => "recipes",
+        }
+    }
+
+    /// Its entries as JSON objects.
+    fn entries(self) -> Result<Vec<Value>, Failure> {
+        match self {
+            List::Suites => suite::all()?
+                .iter()
+                .map(|suite| {
+                    let variants: Vec<&str> = suite.variant.iter().map(|variant| variant.name.as_str()).collect();
+                    let about = suite.task()?.about;
+                    Ok(json!({"name": suite.name, "about": about, "task": suite.task, "variants": variants}))
+                })
+                .collect(),
+            List::Tasks => Ok(task::all()
+                .iter()
+                .map(|task| json!({"name": task.name, "about": task.about, "version": task.version, "classes": task.classes}))
+                .collect()),
+            List::LanguageModels => Ok(language::all()?
+                .iter()
+                .map(|model| {
+                    let about = format!("trained for {}, windows of {} tokens", model.recipe, model.context);
+                    json!({"name": model.name, "about": about, "recipe": model.recipe})
+                })
+                .collect()),
+            List::Recipes => recipe::RECIPES
+                .iter()
+                .map(|recipe| Ok(json!({"name": recipe.name, "bits": bits(recipe)?, "about": recipe.summary})))
+                .collect(),
+        }
+    }
+}
+
+/// Bits that a weight of the body takes, scales included.
+fn bits(recipe: &Recipe) -> Result<f64, Failure> {
+    let Some(format) = recipe.format(Role::Body)? else { return Ok(32.0) };
+    let bytes: usize = format.parts(SIDE, SIDE, &[]).iter().map(|part| part.bytes).sum();
+    Ok((bytes as f64 * 8.0 / (SIDE * SIDE) as f64 * 100.0).round() / 100.0)
+}
+
+/// Prints some of the lists.
+///
+/// # Errors
+/// When a built-in description is wrong.
+pub fn print(machine: &Machine, lists: &[List]) -> Result<(), Failure> {
+    if machine.json {
+        let mut object = Map::new();
+        object.insert("schema_version".into(), json!(1));
+        object.insert("tool".into(), json!(output::tool()));
+        object.insert("command".into(), json!(output::command()));
+        for list in lists {
+            object.insert(list.title().into(), Value::Array(list.entries()?));
+        }
+        return output::json(&object);
+    }
+    for (i, list) in lists.iter().enumerate() {
+        if i > 0 {
+            output::line("");
+        }
+        let bits = if matches!(list, List::Recipes) { " (bits of a weight of the body, scales included)" } else { "" };
+        output::line(format!("{}{bits}:", list.title().replace('_', " ")));
+        for entry in list.entries()? {
+            let text = |field: &str| entry[field].as_str().unwrap_or_default();
+            let bits = entry["bits"].as_f64().map_or(String::new(), |bits| format!("{bits:>6}  "));
+            let count = entry["variants"].as_array().map_or(String::new(), |all| format!("{} variants: ", all.len()));
+            output::line(format!("  {:16} {bits}{count}{}", text("name"), text("about")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! What a comparison starts from where nobody wrote a suite: a task from the columns of a file, and a suite for any task.
+
+use crate::failure::Failure;
+use lowbit_base::name;
+use lowbit_eval::infer::{self, Inferred};
+use lowbit_eval::quickstart;
+use lowbit_eval::read::Source;
+use lowbit_model::Column;
+use std::path::{Path, PathBuf};
+
+/// The file of the suite.
+pub const SUITE: &str = "suite.toml";
+/// The file of the task.
+pub const TASK: &str = "task.toml";
+/// The file of the example rows.
+const ROWS: &str = "rows.csv";
+
+/// Rows of the example, and their seed.
+const EXAMPLE: usize = 2000;
+const SEED: u64 = 1;
+
+/// Updates of a training: few passes over many rows, many over few.
+const UPDATES: std::ops::RangeInclusive<usize> = 600..=4000;
+/// Passes over the rows between these.
+const PASSES: usize = 5;
+/// Rows from which on a batch is larger.
+const MANY: usize = 20_000;
+
+/// The text of a suite for a task (its name, or the path of its file) with so many training rows.
+pub fn suite(name: &str, task: &str, rows: usize) -> String {
+    let batch = if rows < MANY { 32 } else { 64 };
+    let steps = (rows * PASSES / batch).clamp(*UPDATES.start(), *UPDATES.end());
+    let passes = (steps * batch) as f64 / rows.max(1) as f64;
+    filled(
+        include_str!("../templates/suite.toml"),
+        &[
+            ("name", name),
+            ("task", &basic(task)),
+            ("rows", &rows.to_string()),
+            ("batch", &batch.to_string()),
+            ("steps", &steps.to_string()),
+            ("passes", &format!("{passes:.1}")),
+            ("warmup", &(steps / 20).to_string()),
+        ],
+    )
+}
+
+/// A task and a suite for rows of one's own, or for an example.
+pub struct Start {
+    name: String,
+    /// Where the rows are, as the task has it.
+    path: String,
+    header: bool,
+    text: Vec<Column>,
+    label: Column,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// How many rows there are.
+    pub rows: usize,
+    /// One sentence about the choices.
+    pub about: String,
+    /// Rows that are written too.
+    example: Option<String>,
+}
+
+impl Start {
+    /// From a file of rows, for descriptions in a directory.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or does not tell which columns are text and class; lists them.
+    pub fn of(data: &Path, directory: &Path, text: &[Column], label: Option<&Column>) -> Result<Self, Failure> {
+        let source = Source { path: Some(data.into()), ..Source::default() };
+        let Inferred { text, label, classes, rows, header } = infer::infer(&source, text, label)?;
+        let path = place(data, directory).map_err(|e| Failure::io(data, &e))?;
+        let columns = text.iter().map(Column::to_string).collect::<Vec<_>>().join(", ");
+        let about = format!("{}: {rows} rows, text {columns}, class {label} ({})", data.display(), sample(&classes));
+        let name = named(data);
+        let path = path.display().to_string();
+        Ok(Start { name, path, header, text, label, classes, rows, about, example: None })
+    }
+
+    /// With rows of the generated task.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn example() -> Result<Self, Failure> {
+        let rows = quickstart::generate(SEED, EXAMPLE);
+        let mut content = String::from("text,label\n");
+        for (text, label) in rows.texts().iter().zip(rows.labels()) {
+            content.push_str(&format!(
+                "\"{}\",{}\n",
+                text.replace('"', "\"\""),
+                quickstart::CLASSES[usize::from(*label)]
+            ));
+        }
+        let column = |name: &str| Column::Name(name.into());
+        Ok(Start {
+            name: "example".into(),
+            path: ROWS.into(),
+            header: true,
+            text: vec![column("text")],
+            label: column("label"),
+            classes: quickstart::CLASSES.map(String::from).to_vec(),
+            rows: EXAMPLE,
+            about: format!("{EXAMPLE} example rows: put your own in {ROWS}, and their columns and classes in {TASK}"),
+            example: Some(content),
+        })
+    }
+
+    /// Names and contents of the files.
+    pub fn files(&self) -> Vec<(&'static str, String)> {
+        // A fifth of the rows is held out.
+        let suite = suite(&self.name, TASK, self.rows - self.rows / 5);
+        let rows = self.example.iter().map(|rows| (ROWS, rows.clone()));
+        [(TASK, self.task()), (SUITE, suite)].into_iter().chain(rows).collect()
+    }
+
+    fn task(&self) -> String {
+        let column = |column: &Column| match column {
+            Column::Index(index) => index.to_string(),
+            Column::Name(name) => format!("\"{}\"", basic(name)),
+        };
+        let list = |all: Vec<String>| format!("[{}]", all.join(", "));
+        let text = |text: &String| format!("\"{}\"", basic(text));
+        let classes = list(self.classes.iter().map(text).collect());
+        let about = match &self.example {
+            Some(_) => "Kind of a ledger entry, from generated sentences.".to_string(),
+            None => format!("Class of a row of {}.", self.path),
+        };
+        filled(
+            include_str!("../templates/task.toml"),
+            &[
+                ("name", &self.name),
+                ("about", &basic(&about)),
+                ("classes", &classes),
+                ("labels", &classes),
+                ("path", &text(&self.path)),
+                ("header", &self.header.to_string()),
+                ("text", &list(self.text.iter().map(column).collect())),
+                ("label", &column(&self.label)),
+            ],
+        )
+    }
+}
+
+/// A template with its fields, in one pass: what is filled in is not looked at again.
+fn filled(template: &str, fields: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some(open) = rest.find('{') {
+        let field = rest[open + 1..].split_once('}').and_then(|(name, after)| {
+            let found = fields.iter().find(|(field, _)| *field == name);
+            found.map(|(_, value)| (*value, after))
+        });
+        out.push_str(&rest[..open]);
+        match field {
+            Some((value, after)) => {
+                out.push_str(value);
+                rest = after;
+            }
+            None => {
+                out.push('{');
+                rest = &rest[open + 1..];
+            }
+        }
+    }
+    out + rest
+}
+
+/// A text as a basic string of TOML has it between its quotes.
+fn basic(text: &str) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\U{:08x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
+/// A name from that of a file.
+fn named(path: &Path) -> String {
+    let stem = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = stem.split('.').find(|part| !part.is_empty()).unwrap_or_default();
+    let plain: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let plain: String = plain.chars().take(40).collect();
+    if name::check_part(&plain).is_ok() { plain } else { "rows".into() }
+}
+
+/// A file as a description in a directory names it: relative when it lies there.
+fn place(file: &Path, directory: &Path) -> std::io::Result<PathBuf> {
+    let (file, directory) = (std::path::absolute(file)?, std::path::absolute(directory)?);
+    Ok(file.strip_prefix(&directory).map_or(file.clone(), PathBuf::from))
+}
+
+/// The first names of a list.
+fn sample(names: &[String]) -> String {
+    const SHOWN: usize = 6;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_comes_back_from_a_basic_string() {
+        for text in ["plain", "a \"b\" 'c'", "C:\\rows\\new", "line\nend\t\u{7f}\u{1}", "{name} grün"] {
+            let table: toml::Table = toml::from_str(&format!("x = \"{}\"", basic(text))).expect(text);
+            assert_eq!(table["x"].as_str(), Some(text));
+        }
+        assert_eq!(filled("{a}{b} {c} {", &[("a", "{b}"), ("b", "2")]), "{b}2 {c} {");
+    }
+
+    #[test]
+    fn a_suite_is_sized_by_its_rows() {
+        for (rows, want) in [(40, 600), (10_000, 1562), (67_000, 4000), (10_000_000, 4000)] {
+            let table: toml::Table = toml::from_str(&suite("x", "a \"b\".toml", rows)).expect("a suite");
+            assert_eq!(table["train"]["steps"].as_integer(), Some(want), "{rows}");
+            assert_eq!(table["task"].as_str(), Some("a \"b\".toml"));
+        }
+    }
+}
