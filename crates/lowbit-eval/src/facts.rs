@@ -16,8 +16,8 @@ pub fn describe(record: &mut Record, checkpoint: &Checkpoint) -> Result<(), Erro
     record.params = checkpoint.listing().count();
     record.detail.model_sha256 = Some(sha256_of(&checkpoint.files())?);
     record.detail.activations = Some(match checkpoint.recipe().activations {
-        recipe::Activations::F32 => "f32".into(),
-        recipe::Activations::Int8 => "int8".into(),
+        recipe::ActivationPrecision::F32 => "f32".into(),
+        recipe::ActivationPrecision::Int8 => "int8".into(),
     });
     record.detail.tensors = ledger(checkpoint)?.into_iter().map(tensor_bytes).collect();
     let bytes: u64 = record.detail.tensors.iter().map(TensorBytes::bytes).sum();

@@ -1,6 +1,6 @@
 //! Microseconds and GOP/s of each format for a few shapes and token counts; the best and the median of many runs.
-use lowbit_kernels::format::Activations;
-use lowbit_kernels::{Cpu, FORMATS, Int8Rows, QuantizeOptions, Rows};
+use lowbit_kernels::format::ActivationType;
+use lowbit_kernels::{Activations, Cpu, FORMATS, Int8Activations, QuantizeOptions};
 use std::time::Instant;
 
 fn main() {
@@ -15,8 +15,8 @@ fn main() {
     let mut y = vec![0.0; tokens * rows];
     for format in FORMATS {
         let p = format.quantize(&w, rows, cols, &QuantizeOptions::default()).expect("finite weights");
-        let mut q = Int8Rows::default();
-        let integer = format.spec().activations == Activations::Int8;
+        let mut q = Int8Activations::default();
+        let integer = format.spec().activations == ActivationType::Int8;
         let mut times = Vec::new();
         let mut quantizing = f64::INFINITY;
         for _ in 0..300 {
@@ -26,7 +26,7 @@ fn main() {
             }
             quantizing = quantizing.min(start.elapsed().as_secs_f64());
             let start = Instant::now();
-            p.matmul(&cpu, if integer { Rows::Int8(&q) } else { Rows::F32(&x) }, &mut y);
+            p.matmul(&cpu, if integer { Activations::Int8(&q) } else { Activations::F32(&x) }, &mut y);
             times.push(start.elapsed().as_secs_f64());
         }
         times.sort_by(f64::total_cmp);

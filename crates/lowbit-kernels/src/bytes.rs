@@ -96,8 +96,8 @@ thread_local! {
     static TEMPORARY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `make` returns; bytes it makes on this thread stay where they are, since they are not kept: pages of 2 MiB are
-/// given back only when all bytes in them are gone.
+/// Calls `make` and returns its result; bytes made by it on this thread are not copied into pages of 2 MiB, which are given
+/// back only when all bytes in them are gone.
 pub(crate) fn temporary<T>(make: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {

@@ -6,7 +6,7 @@
 
 use crate::format::ways::{self, Capability, Ways};
 use crate::format::{QuantizeOptions, find};
-use crate::{Cpu, Isa, Packed, Pool, Rows};
+use crate::{Activations, Cpu, Isa, Packed, Pool};
 use lowbit_base::file;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,7 +100,7 @@ fn seconds(cpus: &[Cpu; 2], packed: &Packed, x: &[f32], y: &mut [f32]) -> [f64; 
     for _ in 0..RUNS {
         for (cpu, best) in cpus.iter().zip(&mut best) {
             let start = Instant::now();
-            packed.matmul(cpu, Rows::F32(x), y);
+            packed.matmul(cpu, Activations::F32(x), y);
             *best = best.min(start.elapsed().as_secs_f64());
         }
     }

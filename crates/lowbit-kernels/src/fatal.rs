@@ -169,7 +169,7 @@ mod unix {
         // SAFETY: the path ends in 0; the buffer is written within its length.
         let file = unsafe { libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
         let mut buffer = [0u8; 1024];
-        let mut line = Line::default();
+        let mut line = MapLine::default();
         loop {
             // SAFETY: as above.
             let read = unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) };
@@ -184,7 +184,7 @@ mod unix {
 
     /// A line of `/proc/self/maps` on its way: `start-end rights offset device inode path`.
     #[derive(Default)]
-    struct Line {
+    struct MapLine {
         /// Fields that are complete, start and end of the addresses being one each.
         fields: usize,
         start: usize,
@@ -193,7 +193,7 @@ mod unix {
         len: usize,
     }
 
-    impl Line {
+    impl MapLine {
         /// Takes the next byte; true when the line is at its end and holds the address.
         fn take(&mut self, byte: u8, address: usize, path: &mut [u8; 512]) -> bool {
             let digit = || (byte as char).to_digit(16).unwrap_or(0) as usize;
@@ -201,7 +201,7 @@ mod unix {
                 (b'\n', _) => {
                     let found = (self.start..self.end).contains(&address);
                     let len = self.len;
-                    *self = Line::default();
+                    *self = MapLine::default();
                     self.len = if found { len } else { 0 };
                     return found;
                 }
@@ -230,7 +230,7 @@ mod unix {
                         7f0000000000-7f0000001000 rw-p 00000000 00:00 0 \n\
                         7f0000001000-7f0000003000 r--p 00000000 08:01 99                         /a b/m\u{1b}.bin\n";
             let of = |address: usize| {
-                let (mut line, mut path) = (Line::default(), [0; 512]);
+                let (mut line, mut path) = (MapLine::default(), [0; 512]);
                 let found = maps.bytes().any(|byte| line.take(byte, address, &mut path));
                 found.then(|| String::from_utf8_lossy(&path[..line.len]).into_owned())
             };

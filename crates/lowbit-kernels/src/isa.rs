@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 ///
 /// Mark `eval` `#[inline(always)]`, so that it is compiled inside the wrapper that enables the target features.
 pub trait Op {
-    /// What the kernel returns.
+    /// Result of the kernel.
     type Out;
     /// The products of narrow numbers it uses. Where it uses fewer than an instruction set is about, the kernel of a smaller
     /// set with the same instructions for the rest serves, and is compiled once for both.
@@ -23,9 +23,9 @@ pub trait Op {
 pub enum Products {
     /// None.
     None,
-    /// Of bytes.
+    /// Products of bytes.
     Int8,
-    /// Of bytes and of bf16.
+    /// Products of bytes and of bf16.
     Bf16,
 }
 

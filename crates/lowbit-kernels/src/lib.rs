@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 #![allow(clippy::needless_range_loop)] // register tiles read best by index
 
+mod activations;
 mod bytes;
 mod choice;
 mod cpu;
@@ -21,19 +22,18 @@ mod isa;
 pub mod limits;
 pub mod ops;
 mod pool;
-mod rows;
 mod scratch;
 pub mod simd;
 mod threads;
 
+pub use activations::{Activations, Bf16Activations, GROUP, Int8Activations};
 pub use bytes::Bytes;
 pub use cpu::Cpu;
 pub use error::Error;
 pub use format::ways::{Way, Ways};
-pub use format::{FORMATS, Format, Packed, Part, QuantizeOptions, Spec};
+pub use format::{FORMATS, Format, Packed, QuantizeOptions, Spec, StoredPart};
 pub use gemm::{Mat, gemm};
 pub use isa::{Isa, Op, Products};
 pub use pool::Pool;
-pub use rows::{Bf16Rows, GROUP, Int8Rows, Rows};
 pub use simd::Simd;
 pub use threads::Threads;

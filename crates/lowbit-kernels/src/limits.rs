@@ -1,4 +1,4 @@
-//! What the machine can do at most: the denominators of every speed.
+//! Measured limits of the machine, bandwidth and arithmetic: the denominators of every speed.
 
 use crate::bytes::large_pages;
 use crate::simd::{LANES, Simd};

@@ -16,11 +16,11 @@ const SPINS: u32 = 2_000;
 /// How often an idle worker then yields before it parks.
 const YIELDS: u32 = 1_000;
 
-/// What the threads do together; lives on the stack of the calling thread.
+/// Job of the threads; lives on the stack of the calling thread.
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
     tasks: usize,
-    /// Of all jobs of the pool, wrapping; 0 is preceded by a reset of all shares.
+    /// Number of the job among all of the pool, wrapping; before job 0 all counters are reset.
     number: u32,
 }
 
@@ -38,14 +38,14 @@ struct Shared {
     job: AtomicPtr<Job<'static>>,
     rare: Rare,
     /// One per thread, the calling one first.
-    shares: Vec<Share>,
+    counters: Vec<TaskCounter>,
 }
 
-/// How many tasks of a thread's range are taken, below the job they belong to.
+/// Count of the tasks taken from a thread's range (low 32 bits) and the job it is of (high 32 bits).
 #[repr(align(128))]
-struct Share(AtomicU64);
+struct TaskCounter(AtomicU64);
 
-impl Share {
+impl TaskCounter {
     /// Takes the next task of a range of `tasks`; what an earlier job left counts as nothing.
     fn take(&self, job: u32, tasks: usize) -> Option<usize> {
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -69,7 +69,7 @@ struct Rare {
     /// Workers that are parked, or about to be.
     asleep: AtomicUsize,
     stop: AtomicBool,
-    /// What the first task that panicked panicked with.
+    /// Payload of the first panic of a task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -102,12 +102,12 @@ fn wait_a_turn(turns: &mut u32) -> bool {
 impl Shared {
     /// Runs the tasks of one thread's range, then those that others have left.
     fn work(&self, job: &Job, thread: usize) {
-        let threads = self.shares.len();
+        let threads = self.counters.len();
         // No product here can overflow: `run` limits the tasks.
         let start = |owner: usize| (owner as u64 * job.tasks as u64 / threads as u64) as usize;
         for owner in (thread..threads).chain(0..thread) {
             let range = start(owner)..start(owner + 1);
-            while let Some(i) = self.shares[owner].take(job.number, range.len()) {
+            while let Some(i) = self.counters[owner].take(job.number, range.len()) {
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (job.task)(range.start + i))) {
                     self.keep(panic);
                 }
@@ -196,7 +196,7 @@ impl Pool {
             state: AtomicU64::new(0),
             job: AtomicPtr::new(ptr::null_mut()),
             rare: Rare { asleep: AtomicUsize::new(0), stop: AtomicBool::new(false), panic: Mutex::new(None) },
-            shares: (0..=begun.len()).map(|_| Share(AtomicU64::new(0))).collect(),
+            counters: (0..=begun.len()).map(|_| TaskCounter(AtomicU64::new(0))).collect(),
         });
         let share = |(worker, send): (JoinHandle<()>, std::sync::mpsc::SyncSender<_>)| {
             // One that is gone all the same leaves its tasks to the others.
@@ -242,7 +242,7 @@ impl Pool {
         // No job is open, hence no worker inside: the state changes here only.
         let number = (shared.state.load(Ordering::Relaxed) / STEP / 2) as u32;
         if number == 0 {
-            shared.shares.iter().for_each(|share| share.0.store(0, Ordering::Relaxed));
+            shared.counters.iter().for_each(|share| share.0.store(0, Ordering::Relaxed));
         }
         let job = Job { task, tasks, number };
         // The pointer outlives its lifetime in name only: see `Shared::worker`.
@@ -431,7 +431,7 @@ mod tests {
     fn numbers_of_jobs_begin_again() {
         let pool = pool(3);
         pool.run(9, &|_| {});
-        // As after 2^32 - 2 jobs; what the shares hold is of a job that will have the same number.
+        // As after 2^32 - 2 jobs; what the counters hold is of a job that will have the same number.
         pool.shared.state.store(STEP * 2 * ((1 << 32) - 2), Ordering::SeqCst);
         for _ in 0..4 {
             assert_eq!(counts(&pool, 9), [1; 9]);

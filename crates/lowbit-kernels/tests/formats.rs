@@ -1,7 +1,7 @@
 //! Every format x instruction set x awkward shape against `dequantize` in f64.
 
-use lowbit_kernels::format::Activations;
-use lowbit_kernels::{Cpu, Error, FORMATS, Format, Int8Rows, Isa, Packed, QuantizeOptions, Rows, format};
+use lowbit_kernels::format::ActivationType;
+use lowbit_kernels::{Activations, Cpu, Error, FORMATS, Format, Int8Activations, Isa, Packed, QuantizeOptions, format};
 
 const COLS: [usize; 7] = [1, 3, 63, 64, 65, 257, 700];
 const ROWS: [usize; 5] = [1, 2, 7, 33, 150];
@@ -38,15 +38,15 @@ fn oracle(w: &[f32], cols: usize, x: &[f32]) -> Vec<(f64, f64)> {
 /// Relative to the bound above; where activations become bf16, each has a relative error of 2^-8 at most.
 fn tolerance(format: &dyn Format, cpu: &Cpu, tokens: usize) -> f64 {
     match format.spec().activations {
-        Activations::Float if format.takes_bf16(cpu, tokens) => 8e-3, // weights may become bf16 too
-        Activations::Mixed => 1.01 / 254.0,                           // half a step of the activations
+        ActivationType::Float if format.takes_bf16(cpu, tokens) => 8e-3, // weights may become bf16 too
+        ActivationType::Mixed => 1.01 / 254.0,                           // half a step of the activations
         _ => 3e-6,
     }
 }
 
 /// The formats whose products with 8-bit activations are exact in integers.
 fn integers() -> impl Iterator<Item = &'static dyn Format> {
-    FORMATS.iter().copied().filter(|format| format.spec().activations == Activations::Int8)
+    FORMATS.iter().copied().filter(|format| format.spec().activations == ActivationType::Int8)
 }
 
 #[test]
@@ -59,13 +59,13 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
                 let w = p.dequantize();
                 for tokens in TOKENS {
                     let x = values(tokens * cols, 3);
-                    let mut q = Int8Rows::default();
+                    let mut q = Int8Activations::default();
                     let mut exact = None;
                     for isa in Isa::available() {
                         let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
                         q.quantize(&cpu, &x, cols);
                         for (label, input, seen) in
-                            [("f32", Rows::F32(&x), x.clone()), ("int8", Rows::Int8(&q), q.dequantize())]
+                            [("f32", Activations::F32(&x), x.clone()), ("int8", Activations::Int8(&q), q.dequantize())]
                         {
                             let mut y = vec![f32::NAN; tokens * rows];
                             p.matmul(&cpu, input, &mut y);
@@ -80,7 +80,7 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
                                     break;
                                 }
                             }
-                            let integer = format.spec().activations == Activations::Int8;
+                            let integer = format.spec().activations == ActivationType::Int8;
                             if label == "int8" && integer {
                                 let bits: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
                                 match &exact {
@@ -109,9 +109,9 @@ fn one_token_equals_the_same_token_in_a_batch_for_integer_formats_and_f32() {
     for format in integers().chain(FORMATS.iter().copied().filter(|format| format.spec().lossless)) {
         let p = packed(format, rows, cols);
         let product = |x: &[f32], int8: bool| {
-            let (mut q, mut y) = (Int8Rows::default(), vec![0.0; x.len() / cols * rows]);
+            let (mut q, mut y) = (Int8Activations::default(), vec![0.0; x.len() / cols * rows]);
             q.quantize(&cpu, x, cols);
-            p.matmul(&cpu, if int8 { Rows::Int8(&q) } else { Rows::F32(x) }, &mut y);
+            p.matmul(&cpu, if int8 { Activations::Int8(&q) } else { Activations::F32(x) }, &mut y);
             y
         };
         for int8 in [false, true] {
@@ -134,11 +134,11 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let p = packed(*format, rows, cols);
             let run = |threads| {
                 let cpu = Cpu::new(None, Some(threads)).unwrap();
-                let mut q = Int8Rows::default();
+                let mut q = Int8Activations::default();
                 q.quantize(&cpu, &x, cols);
                 let (mut a, mut b) = (vec![0.0; tokens * rows], vec![0.0; tokens * rows]);
-                p.matmul(&cpu, Rows::F32(&x), &mut a);
-                p.matmul(&cpu, Rows::Int8(&q), &mut b);
+                p.matmul(&cpu, Activations::F32(&x), &mut a);
+                p.matmul(&cpu, Activations::Int8(&q), &mut b);
                 (a, b)
             };
             let one = run(1);
@@ -261,7 +261,7 @@ fn matrices_made_in_ranges_are_those_made_at_once() {
             format.pack_ternary(part, 0.5, range.len(), 333).expect("a ternary format")
         };
         if format.spec().is_ternary() {
-            let made = Packed::stack(*format, 1000, 333, &pool, pack).expect("valid");
+            let made = Packed::from_row_ranges(*format, 1000, 333, &pool, pack).expect("valid");
             assert_eq!(made.dequantize(), pack(0..1000).expect("valid").dequantize(), "{}", format.name());
         }
     }
@@ -269,6 +269,6 @@ fn matrices_made_in_ranges_are_those_made_at_once() {
         0 => FORMATS[0].quantize(&vec![0.0; range.len() * 333], range.len(), 333, &QuantizeOptions::default()),
         at => Err(Error::NonFinite { row: at, col: 0 }),
     };
-    let error = Packed::stack(FORMATS[0], 1000, 333, &pool, fail).expect_err("the second range fails");
+    let error = Packed::from_row_ranges(FORMATS[0], 1000, 333, &pool, fail).expect_err("the second range fails");
     assert!(matches!(error, Error::NonFinite { col: 0, .. }), "{error}");
 }

@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use lowbit_kernels::format::find;
 use lowbit_kernels::ops::{self, Function};
-use lowbit_kernels::{Cpu, Int8Rows, Isa, Packed, QuantizeOptions, Rows};
+use lowbit_kernels::{Activations, Cpu, Int8Activations, Isa, Packed, QuantizeOptions};
 use safetensors::{Dtype, SafeTensors};
 
 struct Golden(Vec<u8>);
@@ -77,9 +77,9 @@ fn products(packed: &Packed, x: &[f32], int8: bool) -> Vec<(Isa, Vec<f32>)> {
     let run = |isa: Isa| {
         let cpu = Cpu::new(Some(isa.name()), Some(1)).unwrap();
         let mut y = vec![0.0; x.len() / packed.cols() * packed.rows()];
-        let mut rows = Int8Rows::default();
+        let mut rows = Int8Activations::default();
         rows.quantize(&cpu, x, packed.cols());
-        packed.matmul(&cpu, if int8 { Rows::Int8(&rows) } else { Rows::F32(x) }, &mut y);
+        packed.matmul(&cpu, if int8 { Activations::Int8(&rows) } else { Activations::F32(x) }, &mut y);
         (isa, y)
     };
     Isa::available().into_iter().map(run).collect()
@@ -157,7 +157,7 @@ fn int8_activations_are_those_of_bitsandbytes_and_of_bitnet() {
         let cpu = Cpu::new(Some(isa.name()), Some(1)).unwrap();
         for m in MATRICES {
             let (x, shape) = golden.get(&format!("{m}.x"));
-            let mut rows = Int8Rows::default();
+            let mut rows = Int8Activations::default();
             rows.quantize(&cpu, &x, shape[1]);
             let codes: Vec<f32> = (0..rows.tokens()).flat_map(|t| rows.codes(t)).map(|q| q as f32).collect();
             assert_eq!(codes, golden.values(&format!("{m}.int8.x_codes")), "{m} on {}", isa.name());

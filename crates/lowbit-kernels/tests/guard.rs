@@ -3,7 +3,9 @@
 #![cfg(unix)]
 
 use lowbit_kernels::ops::{self, AdamW, AttentionShape, Function};
-use lowbit_kernels::{Bytes, Cpu, FORMATS, Format, Int8Rows, Isa, Mat, Packed, QuantizeOptions, Rows, gemm};
+use lowbit_kernels::{
+    Activations, Bytes, Cpu, FORMATS, Format, Int8Activations, Isa, Mat, Packed, QuantizeOptions, gemm,
+};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -114,11 +116,11 @@ fn products_of_every_format_stay_inside() {
                 eprintln!("{} {} [{rows}, {cols}] {side:?}", format.name(), cpu.isa.name());
                 for tokens in [0, 1, 2, 15] {
                     let (x, mut y) = (values(side, tokens * cols), values(side, tokens * rows));
-                    p.matmul(cpu, Rows::F32(&x), &mut y);
+                    p.matmul(cpu, Activations::F32(&x), &mut y);
                     assert!(y.iter().all(|y| y.is_finite()));
-                    let mut q = Int8Rows::default();
+                    let mut q = Int8Activations::default();
                     q.quantize(cpu, &x, cols);
-                    p.matmul(cpu, Rows::Int8(&q), &mut y);
+                    p.matmul(cpu, Activations::Int8(&q), &mut y);
                     assert!(y.iter().all(|y| y.is_finite()));
                 }
             }

@@ -1,7 +1,7 @@
 //! Numbers that are not finite, or leave the range of what stores them: they are kept, or refused by name, never lost.
 
-use lowbit_kernels::format::{Activations, Holds, Scales, find};
-use lowbit_kernels::{Bytes, Cpu, Error, FORMATS, Format, Int8Rows, Isa, Packed, QuantizeOptions, Rows};
+use lowbit_kernels::format::{ActivationType, Holds, Scales, find};
+use lowbit_kernels::{Activations, Bytes, Cpu, Error, FORMATS, Format, Int8Activations, Isa, Packed, QuantizeOptions};
 
 fn values(n: usize, mut seed: u64) -> Vec<f32> {
     let mut uniform = || {
@@ -38,10 +38,10 @@ fn activations_that_are_not_finite_poison_their_token_on_every_instruction_set()
                 let mut first: Option<Vec<u32>> = None;
                 for isa in Isa::available() {
                     let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
-                    let (mut q, mut y) = (Int8Rows::default(), vec![0.0; tokens * rows]);
+                    let (mut q, mut y) = (Int8Activations::default(), vec![0.0; tokens * rows]);
                     q.quantize(&cpu, &x, cols);
                     assert!(q.scale()[token].is_nan() && q.codes(token).all(|code| code == 0));
-                    for input in [Rows::Int8(&q), Rows::F32(&x)] {
+                    for input in [Activations::Int8(&q), Activations::F32(&x)] {
                         p.matmul(&cpu, input, &mut y);
                         for (i, y) in y.chunks_exact(rows).enumerate() {
                             let what = format!("{} {} {bad} token {i} of {tokens}", format.name(), isa.name());
@@ -51,7 +51,7 @@ fn activations_that_are_not_finite_poison_their_token_on_every_instruction_set()
                                 false => assert!(y.iter().all(|y| y.is_finite()), "{what}"),
                             }
                         }
-                        if matches!(input, Rows::Int8(_)) && format.spec().activations == Activations::Int8 {
+                        if matches!(input, Activations::Int8(_)) && format.spec().activations == ActivationType::Int8 {
                             let bits: Vec<u32> = y.iter().map(|y| y.to_bits()).collect();
                             assert!(
                                 *first.get_or_insert_with(|| bits.clone()) == bits,
@@ -71,15 +71,15 @@ fn activations_that_are_not_finite_poison_their_token_on_every_instruction_set()
 fn sums_beyond_32_bits_are_exact() {
     // 127 * 127 * columns is more than 2^31.
     let (rows, cols) = (2, 140_000);
-    for format in FORMATS.iter().filter(|format| format.spec().activations != Activations::Float) {
+    for format in FORMATS.iter().filter(|format| format.spec().activations != ActivationType::Float) {
         let p = format.quantize(&vec![1.0; rows * cols], rows, cols, &QuantizeOptions::default()).expect("finite");
         let x = vec![1.0; 2 * cols];
         for isa in Isa::available() {
             let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
             for tokens in [1, 2] {
-                let (mut q, mut y) = (Int8Rows::default(), vec![0.0; tokens * rows]);
+                let (mut q, mut y) = (Int8Activations::default(), vec![0.0; tokens * rows]);
                 q.quantize(&cpu, &x[..tokens * cols], cols);
-                let inputs = [Rows::Int8(&q), Rows::F32(&x[..tokens * cols])];
+                let inputs = [Activations::Int8(&q), Activations::F32(&x[..tokens * cols])];
                 for input in inputs {
                     p.matmul(&cpu, input, &mut y);
                     let close = y.iter().all(|y| (y / cols as f32 - 1.0).abs() < 1e-2);
@@ -96,7 +96,7 @@ fn small_activations_keep_their_steps() {
     for isa in Isa::available() {
         let cpu = Cpu::new(Some(isa.name()), Some(1)).unwrap();
         let codes = |factor: f32| {
-            let (mut q, x) = (Int8Rows::default(), x.iter().map(|x| x * factor).collect::<Vec<_>>());
+            let (mut q, x) = (Int8Activations::default(), x.iter().map(|x| x * factor).collect::<Vec<_>>());
             q.quantize(&cpu, &x, cols);
             let codes: Vec<i8> = q.codes(0).collect();
             codes
@@ -135,9 +135,9 @@ fn weights_of_any_size_lose_no_more_than_others() {
             let cpu = Cpu::new(None, Some(2)).unwrap();
             for tokens in [1, 3] {
                 let (x, mut y) = (values(tokens * cols, 9), vec![0.0; tokens * rows]);
-                let mut q = Int8Rows::default();
+                let mut q = Int8Activations::default();
                 q.quantize(&cpu, &x, cols);
-                for input in [Rows::F32(&x), Rows::Int8(&q)] {
+                for input in [Activations::F32(&x), Activations::Int8(&q)] {
                     p.matmul(&cpu, input, &mut y);
                     let (seen, back) = (input.floats(), p.dequantize());
                     for (i, y) in y.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! Each way of each table, forced on awkward shapes on each instruction set that can take it, against `dequantize` in f64 and,
 //! where a table promises the same bits, against the other ways.
 
-use lowbit_kernels::format::{Activations, ways};
-use lowbit_kernels::{Cpu, Format, Int8Rows, Isa, Packed, QuantizeOptions, Rows, Ways};
+use lowbit_kernels::format::{ActivationType, ways};
+use lowbit_kernels::{Activations, Cpu, Format, Int8Activations, Isa, Packed, QuantizeOptions, Ways};
 
 const TOKENS: [usize; 7] = [1, 2, 3, 5, 16, 33, 70];
 const SHAPES: [(usize, usize); 7] = [(1, 1), (7, 63), (33, 64), (33, 65), (150, 257), (161, 130), (16, 1700)];
@@ -50,13 +50,13 @@ fn every_way_computes_every_shape_it_can() {
                 let mut first: Option<Vec<u32>> = None;
                 for isa in Isa::available().into_iter().filter(|isa| way.can(*isa, tokens)) {
                     let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap().preferring(prefer.clone());
-                    let (mut q, mut y) = (Int8Rows::default(), vec![f32::NAN; tokens * rows]);
+                    let (mut q, mut y) = (Int8Activations::default(), vec![f32::NAN; tokens * rows]);
                     q.quantize(&cpu, &x, cols);
-                    let int8 = way.activations == "int8" && spec.activations == Activations::Int8;
-                    p.matmul(&cpu, if int8 { Rows::Int8(&q) } else { Rows::F32(&x) }, &mut y);
+                    let int8 = way.activations == "int8" && spec.activations == ActivationType::Int8;
+                    p.matmul(&cpu, if int8 { Activations::Int8(&q) } else { Activations::F32(&x) }, &mut y);
                     let seen = if int8 { q.dequantize() } else { x.clone() };
                     let most = match spec.activations {
-                        Activations::Mixed => 1.01 / 254.0,
+                        ActivationType::Mixed => 1.01 / 254.0,
                         _ if way.name == "bf16_pairs" => 8e-3,
                         _ => 3e-6,
                     };
@@ -67,11 +67,11 @@ fn every_way_computes_every_shape_it_can() {
                     // The product of bf16 pairs is the instruction's own.
                     let same = first.get_or_insert_with(|| bits.clone());
                     assert!(way.name == "bf16_pairs" || *same == bits, "{what}: other bits");
-                    if spec.activations == Activations::Int8 {
+                    if spec.activations == ActivationType::Int8 {
                         // Any way has the bits of the one that is taken.
                         let plain = Cpu::with(isa, cpu.pool.clone());
                         let mut z = vec![f32::NAN; y.len()];
-                        p.matmul(&plain, if int8 { Rows::Int8(&q) } else { Rows::F32(&x) }, &mut z);
+                        p.matmul(&plain, if int8 { Activations::Int8(&q) } else { Activations::F32(&x) }, &mut z);
                         assert!(
                             y.iter().zip(&z).all(|(a, b)| a.to_bits() == b.to_bits()),
                             "{what}: not the bits of others"

@@ -1,7 +1,7 @@
 //! What a configuration alone tells: names, shapes and roles of parameters, operations of a forward pass, bytes under a
 //! recipe. Nothing is loaded.
 
-use crate::cpu::PIECE;
+use crate::cpu::PREFILL_CHUNK;
 use crate::exec::Batch;
 use crate::source::{ParamSpec, Role, Source};
 use crate::trace::{Op, Per, trace};
@@ -109,7 +109,7 @@ impl Listing {
     /// The same need and that of sequences of `tokens` tokens in all: keys and values, and the activations of a pass.
     pub fn with_sequences(&self, need: Need, kind: CacheKind, tokens: usize) -> Need {
         let cache = self.cache_bytes(kind).saturating_mul(tokens as u64);
-        need.and("keys and values", cache).and("activations", self.pass_bytes(tokens.min(PIECE), 1))
+        need.and("keys and values", cache).and("activations", self.pass_bytes(tokens.min(PREFILL_CHUNK), 1))
     }
 }
 

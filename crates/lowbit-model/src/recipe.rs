@@ -8,19 +8,19 @@ mod spelling;
 
 /// How the inputs of a matrix product are given to its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activations {
+pub enum ActivationPrecision {
     /// As they are.
     F32,
     /// Quantized to 8 bits per token by absmax (arXiv 2402.17764).
     Int8,
 }
 
-impl Activations {
+impl ActivationPrecision {
     /// The name in spellings of recipes.
     pub fn name(self) -> &'static str {
         match self {
-            Activations::F32 => "f32",
-            Activations::Int8 => "int8",
+            ActivationPrecision::F32 => "f32",
+            ActivationPrecision::Int8 => "int8",
         }
     }
 }
@@ -39,9 +39,9 @@ pub struct Recipe {
     /// Format of the matrix that yields the logits.
     pub head: &'static str,
     /// Inputs of the body's products.
-    pub activations: Activations,
+    pub activations: ActivationPrecision,
     /// Inputs of the head's product.
-    pub head_activations: Activations,
+    pub head_activations: ActivationPrecision,
 }
 
 impl Recipe {
@@ -84,7 +84,7 @@ impl Recipe {
     }
 
     /// How the inputs of a product with a parameter of this role are given; a table in a product is a tied head.
-    pub fn activations(&self, role: Role) -> Activations {
+    pub fn activations(&self, role: Role) -> ActivationPrecision {
         match role {
             Role::Body => self.activations,
             _ => self.head_activations,
@@ -92,14 +92,14 @@ impl Recipe {
     }
 }
 
-use Activations::{F32, Int8};
+use ActivationPrecision::{F32, Int8};
 
 /// The body in `body`, table and head in `wide`.
 const fn recipe(
     name: &'static str,
     body: &'static str,
     wide: [&'static str; 2],
-    activations: [Activations; 2],
+    activations: [ActivationPrecision; 2],
     summary: &'static str,
 ) -> Recipe {
     let [embedding, head] = wide;

@@ -1,7 +1,7 @@
 //! Seeded random networks of known shapes, made in the formats of a recipe without full-precision weights: for measuring
 //! speed where no download is at hand. They say nothing sensible.
 
-use crate::recipe::Activations;
+use crate::recipe::ActivationPrecision;
 use crate::source::{Init, ParamSpec, Role, Source};
 use crate::{Config, Error, Model, Param, Recipe};
 use lowbit_base::{SplitMix64, alternatives};
@@ -137,7 +137,7 @@ impl Synthetic {
     ) -> Result<Packed, lowbit_kernels::Error> {
         let (cols, seed) = (spec.cols, self.random.bits());
         let pool = Pool::new(Threads::choose(None).map_or(1, |threads| threads.count));
-        Packed::stack(format, spec.rows, cols, &pool, |rows| {
+        Packed::from_row_ranges(format, spec.rows, cols, &pool, |rows| {
             let mut random = SplitMix64::new(seed.wrapping_add((rows.start as u64) << 32));
             let weights: Vec<f32> = (0..rows.len() * cols).map(|_| std * normal(&mut random)).collect();
             format.quantize(&weights, rows.len(), cols, &QuantizeOptions::default())
@@ -183,7 +183,7 @@ impl Source<Param> for Synthetic {
                 packed.map_err(|e| Error::usage(format!("tensor `{}`: {e}", spec.name)))?
             }
         };
-        let int8_activations = self.recipe.activations(spec.role) == Activations::Int8;
+        let int8_activations = self.recipe.activations(spec.role) == ActivationPrecision::Int8;
         let role: Role = spec.role;
         Ok(Param::Matrix { name: spec.name.as_str().into(), role, packed, int8_activations })
     }

@@ -115,7 +115,7 @@ impl Classifier {
 pub fn tokens(tokenizer: &Tokenizer, text: &str, max_length: usize) -> Result<Vec<u32>, Error> {
     let mut ids = tokenizer.encode(text, max_length)?;
     if ids.is_empty() {
-        ids.push(tokenizer.filler());
+        ids.push(tokenizer.padding());
     }
     Ok(ids)
 }

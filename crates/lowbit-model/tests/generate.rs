@@ -5,7 +5,7 @@ mod common;
 use common::{LM, TIED, cpu, decoder};
 use lowbit_kernels::ops::CacheKind;
 use lowbit_model::arch::decoder;
-use lowbit_model::cpu::PIECE;
+use lowbit_model::cpu::PREFILL_CHUNK;
 use lowbit_model::generate::{Draft, Finish, Generator, Outcome, Request, Sampling};
 use lowbit_model::rope::{LongRope, RopeScaling};
 use lowbit_model::{Config, Error, Model, Param, Session, Tokenizer, recipe, synthetic};
@@ -218,7 +218,7 @@ fn the_receiver_can_stop_the_answer() {
     let outcome = generator_.generate(&long, &mut |_| ControlFlow::Break(())).expect("stops");
     assert_eq!((outcome.tokens.len(), outcome.finish), (0, Finish::Cancelled));
     let (outcome, pieces) = run(&mut generator_, &long).expect("answers");
-    assert_eq!((outcome.stats.cached_tokens, outcome.tokens.len()), (PIECE, 4));
+    assert_eq!((outcome.stats.cached_tokens, outcome.tokens.len()), (PREFILL_CHUNK, 4));
     assert_eq!(pieces[0], "");
     assert_eq!(outcome.tokens, answer(&mut generator("bitnet", 1, 1400), &long).tokens);
 }

@@ -5,7 +5,7 @@ use lowbit_kernels::{Cpu, Isa};
 use lowbit_model::checkpoint::{Options, ledger, quantize};
 use lowbit_model::container::{Dtype, Planned, Tensors, Writer};
 use lowbit_model::exec::Batch;
-use lowbit_model::recipe::{self, Activations};
+use lowbit_model::recipe::{self, ActivationPrecision};
 use lowbit_model::source::Role;
 use lowbit_model::{Checkpoint, CpuExec, Model, Param, Recipe, Session};
 use sha2::{Digest, Sha256};
@@ -42,7 +42,7 @@ fn cpus() -> impl Iterator<Item = Cpu> {
 /// The recipe of transformers: nothing but the body is quantized.
 fn as_trained() -> &'static Recipe {
     let base = recipe::find("f32").unwrap();
-    Box::leak(Box::new(Recipe { body: "ternary", activations: Activations::Int8, ..*base }))
+    Box::leak(Box::new(Recipe { body: "ternary", activations: ActivationPrecision::Int8, ..*base }))
 }
 
 fn argmax(row: &[f32]) -> usize {

@@ -6,7 +6,7 @@ use common::{LM, TIED, cpu, decoder};
 use lowbit_kernels::FORMATS;
 use lowbit_model::exec::Batch;
 use lowbit_model::listing::Listing;
-use lowbit_model::recipe::{Activations, RECIPES, Recipe};
+use lowbit_model::recipe::{ActivationPrecision, RECIPES, Recipe};
 use lowbit_model::{Config, CpuExec, Param, recipe, synthetic};
 
 fn logits(config: &Config, recipe: &'static Recipe, seed: u64) -> Vec<f32> {
@@ -40,8 +40,8 @@ fn every_format_gets_different_rows_of_the_spread_asked_for() {
             body: name,
             embedding: name,
             head: name,
-            activations: Activations::F32,
-            head_activations: Activations::F32,
+            activations: ActivationPrecision::F32,
+            head_activations: ActivationPrecision::F32,
         };
         let mut source = synthetic::Synthetic::new(Box::leak(Box::new(recipe)), 3);
         let listing = Listing::new(&Config::Decoder(decoder(LM))).expect("valid");

@@ -22,11 +22,11 @@ fn texts_come_back() {
         for text in samples {
             let ids = tokenizer.encode(text, usize::MAX).expect("encodes");
             assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()));
-            assert!(!ids.contains(&tokenizer.filler()), "text never becomes a special token");
+            assert!(!ids.contains(&tokenizer.padding()), "text never becomes a special token");
             assert_eq!(tokenizer.decode(&ids).expect("decodes"), text);
             assert_eq!(tokenizer.encode(text, 3).expect("encodes"), ids[..ids.len().min(3)]);
         }
-        assert_ne!(tokenizer.end().expect("has one"), tokenizer.filler());
+        assert_ne!(tokenizer.end().expect("has one"), tokenizer.padding());
     }
     let lower = trained(300, true);
     let ids = lower.encode("LOWEST Bits", 99).expect("encodes");
@@ -41,7 +41,7 @@ fn training_is_deterministic_and_bounded() {
     for i in 0..3 {
         let tokenizer = trained(290, true);
         assert!(tokenizer.vocab_size() <= 290 && tokenizer.vocab_size() > 258);
-        assert_eq!((tokenizer.filler(), tokenizer.end()), (0, Some(1)));
+        assert_eq!((tokenizer.padding(), tokenizer.end()), (0, Some(1)));
         tokenizer.save(&path(i)).expect("written");
     }
     let first = std::fs::read(path(0)).expect("readable");

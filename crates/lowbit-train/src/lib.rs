@@ -32,7 +32,7 @@ pub use lowbit_base::{Error, Kind};
 pub use metrics::StepMetrics;
 pub use network::Network;
 pub use params::{Param, ParamId, Params};
-pub use qat::{Activations, Granularity, Qat, Scale};
+pub use qat::{Granularity, Qat, QatActivations, Scale};
 pub use tape::{Pass, Tape, Tensor};
 pub use trainer::{Control, Job, Observer, Outcome, Status, need, train};
 pub use windows::Windows;

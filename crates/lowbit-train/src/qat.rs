@@ -37,7 +37,7 @@ pub enum Granularity {
 /// How activations enter a quantized layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Activations {
+pub enum QatActivations {
     /// Int8 by absmax per token.
     #[default]
     Int8,
@@ -54,7 +54,7 @@ pub struct Qat {
     /// What shares a ternary scale.
     pub granularity: Granularity,
     /// How activations enter.
-    pub activations: Activations,
+    pub activations: QatActivations,
 }
 
 /// `out = clamp(round(W * s), -1, 1) / s`, `s = 1 / scale(W)`, `W` being `[rows, cols]`. Published networks have at least 1e-5

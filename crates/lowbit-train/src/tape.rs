@@ -7,7 +7,7 @@
 use crate::arena::{Arena, Buffer};
 use crate::backward::Record;
 use crate::params::{ParamId, Params};
-use crate::qat::{Activations, Qat};
+use crate::qat::{Qat, QatActivations};
 use crate::random::hash;
 use lowbit_kernels::ops::{self, Function};
 use lowbit_kernels::{Cpu, Mat, gemm};
@@ -218,7 +218,7 @@ impl Exec for Tape {
 
     fn linear(&mut self, x: &Tensor, weight: &ParamId, bias: Option<&ParamId>) -> Tensor {
         let quantized = self.params.get(*weight).is_quantized(self.qat);
-        let int8 = quantized && self.qat.is_some_and(|q| q.activations == Activations::Int8);
+        let int8 = quantized && self.qat.is_some_and(|q| q.activations == QatActivations::Int8);
         let input = if int8 { self.quantized(x) } else { self.value(x) };
         let param = self.params.get_mut(*weight);
         let (rows, cols) = (param.spec.rows, param.spec.cols);

@@ -8,7 +8,7 @@ use lowbit_model::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Po
 use lowbit_model::rope::{Rope, RopeScaling, Yarn};
 use lowbit_model::source::{Init, ParamSpec, Role};
 use lowbit_model::{Config, arch::Head};
-use lowbit_train::{Activations, Network, ParamId, Params, Pass, Qat, Tape, Tensor};
+use lowbit_train::{Network, ParamId, Params, Pass, Qat, QatActivations, Tape, Tensor};
 use serde_json::json;
 
 /// `sum(weights * logits)` in f64.
@@ -263,7 +263,7 @@ fn int8(x: &[f64]) -> Vec<f64> {
 fn the_straight_through_layer_follows_its_formula() {
     let (width, out) = (40, 24);
     let batch = ragged(&[3, 2], 7, 4);
-    for activations in [Activations::Int8, Activations::F32] {
+    for activations in [QatActivations::Int8, QatActivations::F32] {
         let mut params = Params::default();
         let table = push(&mut params, "table", 7, width, Role::Embedding);
         let weight = push(&mut params, "weight", out, width, Role::Body);
@@ -279,7 +279,7 @@ fn the_straight_through_layer_follows_its_formula() {
 
         let w_hat = ternary(&w);
         let row = |token: u32| e[token as usize * width..][..width].iter().map(|&x| x as f64).collect::<Vec<_>>();
-        let quantize = |x: Vec<f64>| if activations == Activations::Int8 { int8(&x) } else { x };
+        let quantize = |x: Vec<f64>| if activations == QatActivations::Int8 { int8(&x) } else { x };
         let x_hat: Vec<Vec<f64>> = batch.tokens.iter().map(|&t| quantize(row(t))).collect();
         let (mut dw, mut de) = (vec![0.0; w.len()], vec![0.0; e.len()]);
         for (t, x) in x_hat.iter().enumerate() {

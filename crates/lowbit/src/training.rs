@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Labelled rows as tokens; a text without any becomes one filler token.
+/// Labelled rows as tokens; a text without any becomes one padding token.
 ///
 /// # Errors
 /// When the tokenizer cannot encode a text.

@@ -5,7 +5,7 @@ use lowbit_kernels::Cpu;
 use lowbit_model::arch::ARCHITECTURES;
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::Batch;
-use lowbit_model::recipe::Activations;
+use lowbit_model::recipe::ActivationPrecision;
 use lowbit_model::{Card, Checkpoint, Config, CpuExec, Model, Param, Recipe, Session};
 use lowbit_train::{Data, Error, Job, Network, Observer, Qat, TrainConfig, train};
 use serde_json::{Value, json};
@@ -17,11 +17,12 @@ static FLOAT: Recipe = Recipe {
     body: "f32",
     embedding: "f32",
     head: "f32",
-    activations: Activations::F32,
-    head_activations: Activations::F32,
+    activations: ActivationPrecision::F32,
+    head_activations: ActivationPrecision::F32,
 };
 /// What training computes with: a ternary body, everything else in f32.
-static TERNARY: Recipe = Recipe { name: "parity_ternary", body: "ternary", activations: Activations::Int8, ..FLOAT };
+static TERNARY: Recipe =
+    Recipe { name: "parity_ternary", body: "ternary", activations: ActivationPrecision::Int8, ..FLOAT };
 
 /// Words of a counting language: each token follows from the one before.
 struct Counting {

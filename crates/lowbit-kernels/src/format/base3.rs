@@ -5,19 +5,19 @@
 //! `r = byte * 3^q mod 256`, and `r'` the next of these, code `q` is `(3 r - r') / 256`; hence the outputs of five panels are
 //! differences of six sums `r x`, and no code is ever unpacked where a product with any byte is one instruction.
 
-use super::round::{self, Rule};
+use super::quantizer::{self, ScaleRule};
 use super::spec::{Scales, Spec};
-use super::tiles::{self, Epilogue, Groups, Kind, Layout, Quads, finish_rows};
+use super::tiles::{self, Epilogue, Groups, Layout, OperandKind, Quads, finish_rows};
 use super::view::{Columns, RowScales};
 use super::ways::{self, Capability, Entry, Job, Way};
 use super::{
-    AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, check_scales, codec, first, floats, one_scale, size,
-    vain_scale,
+    AHEAD, Format, Packed, QuantizeOptions, StoredPart, check_finite, check_scales, codec, first, floats, one_scale,
+    size, vain_scale,
 };
+use crate::activations::ROW;
 use crate::pool::SharedMut;
-use crate::rows::ROW;
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Int8Rows, Isa, Op, Products, Rows, scratch};
+use crate::{Activations, Bytes, Cpu, Error, Int8Activations, Isa, Op, Products, scratch};
 use std::ops::Range;
 
 /// Codes of a byte.
@@ -107,11 +107,11 @@ impl Format for Base3 {
         &self.spec
     }
 
-    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
+    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<StoredPart> {
         let scales = if self.spec.shares_scale() { 1 } else { rows };
         let codes = size(&[rows.div_ceil(BLOCK), units(cols), 64]);
         // Not `codes`: files of earlier versions, whose bytes hold five columns of a row, must not be taken for these.
-        vec![Part { name: "fives", ..Part::codes(codes) }, Part::scales(size(&[scales, 4]))]
+        vec![StoredPart { name: "fives", ..StoredPart::codes(codes) }, StoredPart::scales(size(&[scales, 4]))]
     }
 
     fn quantize_rows(
@@ -124,7 +124,7 @@ impl Format for Base3 {
         check_finite(w, rows, cols)?;
         let mut codes = vec![ZERO; rows * cols];
         let whole = self.spec.shares_scale().then(|| options.magnitude(w));
-        let scales = round::scales(Rule::Absmean, whole, w, cols, ZERO, &mut codes);
+        let scales = quantizer::scales(ScaleRule::Absmean, whole, w, cols, ZERO, &mut codes);
         self.packed(&codes, Bytes::from_f32(&scales), rows, cols)
     }
 
@@ -162,10 +162,10 @@ impl Format for Base3 {
         table().iter().map(|entry| entry.way).chain([ways::F32_PANELS]).collect()
     }
 
-    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         let view = self.view(p);
         match x {
-            Rows::Int8(q) if p.cols <= MOST_COLUMNS => view.product(cpu, q, y),
+            Activations::Int8(q) if p.cols <= MOST_COLUMNS => view.product(cpu, q, y),
             _ => tiles::product_f32(cpu, &view, p.rows, p.cols, &x.floats(), y),
         }
     }
@@ -223,7 +223,7 @@ impl View<'_> {
         &self.codes[block * self.units * 64..][..self.units * 64]
     }
 
-    fn product(&self, cpu: &Cpu, q: &Int8Rows, y: &mut [f32]) {
+    fn product(&self, cpu: &Cpu, q: &Int8Activations, y: &mut [f32]) {
         assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
         let job = Job { isa: cpu.isa, tokens: q.tokens, weights: self.p.rows * self.p.cols, grouped: false };
         (ways::choose(&table(), cpu, job).run)(cpu, self, q.into(), y);
@@ -389,7 +389,7 @@ fn leading<S: Simd>(s: S, r: S::I) -> S::I {
 
 impl Quads for View<'_> {
     fn layout(&self) -> Layout {
-        Layout { kind: Kind::Int, length: self.units, quads: 1, group: None }
+        Layout { kind: OperandKind::Int, length: self.units, quads: 1, group: None }
     }
 
     fn decode(&self, isa: Isa, panel: usize, units: Range<usize>, out: &mut [u8]) {

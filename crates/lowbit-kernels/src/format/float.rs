@@ -4,13 +4,13 @@
 //! token, activations stay f32.
 
 use super::spec::Spec;
-use super::tiles::{self, Epilogue, Kind, Layout, Quads};
+use super::tiles::{self, Epilogue, Layout, OperandKind, Quads};
 use super::ways::{self, Capability, Entry, Job, Way};
-use super::{AHEAD, Format, Packed, Part, QuantizeOptions, check_finite, first, floats, size};
+use super::{AHEAD, Format, Packed, QuantizeOptions, StoredPart, check_finite, first, floats, size};
 use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Bf16Rows, Bytes, Cpu, Error, Isa, Op, Products, Rows};
+use crate::{Activations, Bf16Activations, Bytes, Cpu, Error, Isa, Op, Products};
 use half::bf16;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -41,8 +41,8 @@ impl Format for F32 {
         &F32_SPEC
     }
 
-    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
-        vec![Part::codes(size(&[rows.div_ceil(LANES), LANES, cols, 4]))]
+    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<StoredPart> {
+        vec![StoredPart::codes(size(&[rows.div_ceil(LANES), LANES, cols, 4]))]
     }
 
     fn quantize_rows(&'static self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
@@ -67,7 +67,7 @@ impl Format for F32 {
         vec![Way::many("f32_gemm", "f32", 1, Capability::Any, "weights as they are stored")]
     }
 
-    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         let x = x.floats();
         gemm::multiply(cpu, x.len() / p.cols, p.rows, p.cols, Mat::new(&x, p.cols), &as_floats(&p.parts[0]), false, y);
     }
@@ -105,8 +105,8 @@ impl Format for BF16 {
         &BF16_SPEC
     }
 
-    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
-        vec![Part::codes(size(&[rows.div_ceil(LANES), pairs(cols), 64]))]
+    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<StoredPart> {
+        vec![StoredPart::codes(size(&[rows.div_ceil(LANES), pairs(cols), 64]))]
     }
 
     fn quantize_rows(&'static self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
@@ -139,7 +139,7 @@ impl Format for BF16 {
         ways()
     }
 
-    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         product(cpu, &Bf16View(p), &|panels, x, out| one_token(cpu, p, panels, x, out), p, x, y);
     }
 
@@ -156,25 +156,25 @@ impl Format for BF16 {
 
 /// One token times a range of bf16 panels, whose outputs nobody else touches.
 pub(super) fn one_token(cpu: &Cpu, p: &Packed, panels: Range<usize>, x: &[f32], out: &SharedMut<f32>) {
-    cpu.isa.run(OneToken { p, panels, x, out });
+    cpu.isa.run(FloatGemv { p, panels, x, out });
 }
 
 /// The kernel for one token: a range of panels, the activations, the outputs.
-pub(super) type ForOneToken<'a> = &'a (dyn Fn(Range<usize>, &[f32], &SharedMut<f32>) + Sync);
+pub(super) type GemvFn<'a> = &'a (dyn Fn(Range<usize>, &[f32], &SharedMut<f32>) + Sync);
 
 thread_local! {
-    static ROUNDED: RefCell<Bf16Rows> = RefCell::default();
+    static ROUNDED: RefCell<Bf16Activations> = RefCell::default();
 }
 
 /// A product of a format whose weights are floats.
 struct Floats<'a> {
     weights: &'a dyn Quads,
-    one: ForOneToken<'a>,
+    one: GemvFn<'a>,
     p: &'a Packed,
 }
 
 /// A way to multiply with floats.
-type Run<'a> = fn(&Cpu, &Floats<'a>, Rows, &mut [f32]);
+type Run<'a> = fn(&Cpu, &Floats<'a>, Activations, &mut [f32]);
 
 fn table<'a>() -> [Entry<Run<'a>>; 3] {
     let panels = Way::many(ways::FLOAT_PANELS, "f32", 2, Capability::Any, "panels widened to f32 in memory");
@@ -204,8 +204,8 @@ impl Floats<'_> {
     }
 
     /// Several tokens, rounded to bf16.
-    fn pairs(&self, cpu: &Cpu, x: Rows, y: &mut [f32]) {
-        if let Rows::Bf16(x) = x {
+    fn pairs(&self, cpu: &Cpu, x: Activations, y: &mut [f32]) {
+        if let Activations::Bf16(x) = x {
             return tiles::product(cpu, self.weights, self.p.rows, x.into(), y, &|_, _| {});
         }
         let mut rounded = ROUNDED.take();
@@ -222,7 +222,7 @@ pub(super) fn takes_bf16(cpu: &Cpu, tokens: usize) -> bool {
 }
 
 /// The product of a format whose weights are floats.
-pub(super) fn product(cpu: &Cpu, weights: &dyn Quads, one: ForOneToken, p: &Packed, x: Rows, y: &mut [f32]) {
+pub(super) fn product(cpu: &Cpu, weights: &dyn Quads, one: GemvFn, p: &Packed, x: Activations, y: &mut [f32]) {
     let job = Job { isa: cpu.isa, tokens: y.len() / p.rows, weights: p.rows * p.cols, grouped: false };
     (ways::choose(&table(), cpu, job).run)(cpu, &Floats { weights, one, p }, x, y);
 }
@@ -234,7 +234,7 @@ struct Bf16View<'a>(&'a Packed);
 
 impl Quads for Bf16View<'_> {
     fn layout(&self) -> Layout {
-        Layout { kind: Kind::Bf16, length: pairs(self.0.cols), quads: 1, group: None }
+        Layout { kind: OperandKind::Bf16, length: pairs(self.0.cols), quads: 1, group: None }
     }
 
     fn stored(&self, panels: Range<usize>) -> Option<&[u8]> {
@@ -263,14 +263,14 @@ impl Quads for Bf16View<'_> {
 }
 
 /// A range of bf16 panels times one token in f32.
-struct OneToken<'a> {
+struct FloatGemv<'a> {
     p: &'a Packed,
     panels: Range<usize>,
     x: &'a [f32],
     out: &'a SharedMut<'a, f32>,
 }
 
-impl Op for OneToken<'_> {
+impl Op for FloatGemv<'_> {
     type Out = ();
     const PRODUCTS: Products = Products::None;
     #[inline(always)]
@@ -284,7 +284,7 @@ impl Op for OneToken<'_> {
     }
 }
 
-impl OneToken<'_> {
+impl FloatGemv<'_> {
     #[inline(always)]
     fn panel<S: Simd>(&self, s: S, panel: usize) -> S::F {
         let units = pairs(self.p.cols);

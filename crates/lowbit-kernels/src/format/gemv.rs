@@ -4,8 +4,8 @@ use super::AHEAD;
 use super::codec::{Codec, UNITS};
 use super::tiles::{After, Groups, finish_rows, fold};
 use super::view::View;
+use crate::activations::GROUP;
 use crate::pool::SharedMut;
-use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products};
 use std::ops::Range;
@@ -23,20 +23,20 @@ pub(super) fn product<C: Codec<Q>, const Q: usize>(
     let out = SharedMut::new(y);
     cpu.pool.run(panels.div_ceil(grain), &|task| {
         let range = task * grain..((task + 1) * grain).min(panels);
-        cpu.isa.run(OneToken { view, x, panels: range.clone(), out: &out });
+        cpu.isa.run(IntegerGemv { view, x, panels: range.clone(), out: &out });
         after(range, &out);
     });
 }
 
-/// A range of panels times one token: one stream of codes, in the order of memory.
-struct OneToken<'a, C, const Q: usize> {
+/// Integer GEMV of a range of panels: reads their codes once, in the order of memory.
+struct IntegerGemv<'a, C, const Q: usize> {
     view: &'a View<'a, C, Q>,
     x: Groups<'a>,
     panels: Range<usize>,
     out: &'a SharedMut<'a, f32>,
 }
 
-impl<C: Codec<Q>, const Q: usize> Op for OneToken<'_, C, Q> {
+impl<C: Codec<Q>, const Q: usize> Op for IntegerGemv<'_, C, Q> {
     type Out = ();
     const PRODUCTS: Products = Products::Int8;
 
@@ -56,7 +56,7 @@ impl<C: Codec<Q>, const Q: usize> Op for OneToken<'_, C, Q> {
     }
 }
 
-impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
+impl<C: Codec<Q>, const Q: usize> IntegerGemv<'_, C, Q> {
     /// The sum of the products of some units of a panel.
     #[inline(always)]
     fn sums<S: Simd, const U: usize>(&self, s: S, codes: &[u8], x: &[u8]) -> S::I {
@@ -67,7 +67,7 @@ impl<C: Codec<Q>, const Q: usize> OneToken<'_, C, Q> {
         total
     }
 
-    /// The same for at most [`UNITS`] units. `U` units have sums of their own, so that products do not wait for each other.
+    /// Sum of the products of at most [`UNITS`] units, in `U` independent accumulators that hide the latency of additions.
     #[inline(always)]
     fn part<S: Simd, const U: usize>(&self, s: S, codes: &[u8], x: &[u8]) -> S::I {
         let units = codes.len() / 64;

@@ -5,19 +5,19 @@
 //! of two first; where a row of a matrix needs that, the scales of each panel end with 16 f32 factors of its rows.
 
 use super::codec::{self, Codec};
-use super::round::{self, Rule};
+use super::quantizer::{self, ScaleRule};
 use super::spec::{Scales, Spec};
 use super::tiles::{self, After, Groups};
 use super::view::{self, FACTORS, View};
 use super::ways::{self, Capability, Entry, Job, Way};
 use super::{
-    Format, Packed, Part, QuantizeOptions, check_factors, check_finite, check_scales, floats, gemv, registers,
+    Format, Packed, QuantizeOptions, StoredPart, check_factors, check_finite, check_scales, floats, gemv, registers,
     registers_f32, size,
 };
+use crate::activations::GROUP;
 use crate::pool::SharedMut;
-use crate::rows::GROUP;
 use crate::simd::LANES;
-use crate::{Bytes, Cpu, Error, Int8Rows, Rows};
+use crate::{Activations, Bytes, Cpu, Error, Int8Activations};
 use half::f16;
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ use std::ops::Range;
 pub(super) struct Integer<C, const Q: usize> {
     pub spec: Spec,
     pub codec: C,
-    pub rule: Rule,
+    pub rule: ScaleRule,
 }
 
 /// A way to multiply 8-bit activations.
@@ -57,7 +57,7 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
     }
 
     /// The product with 8-bit activations; each task ends with `after` on its panels.
-    fn multiply(&self, cpu: &Cpu, q: &Int8Rows, y: &mut [f32], after: After) {
+    fn multiply(&self, cpu: &Cpu, q: &Int8Activations, y: &mut [f32], after: After) {
         assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
         if self.sums_fit() {
             let ways = int8_ways();
@@ -76,7 +76,7 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
 
 impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
     /// The product with 8-bit activations; each task ends with `after` on its panels.
-    pub(super) fn product(&self, cpu: &Cpu, p: &Packed, q: &Int8Rows, y: &mut [f32], after: After) {
+    pub(super) fn product(&self, cpu: &Cpu, p: &Packed, q: &Int8Activations, y: &mut [f32], after: After) {
         self.view(p).multiply(cpu, q, y, after);
     }
 
@@ -100,9 +100,9 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
             factors.as_chunks_mut::<4>().0.fill(1f32.to_le_bytes());
             for row in panel * LANES..rows.min((panel + 1) * LANES) {
                 let (lane, range) = (row % LANES, row * cols..(row + 1) * cols);
-                let (factor, w) = round::normalized(&w[range.clone()]);
+                let (factor, w) = quantizer::normalized(&w[range.clone()]);
                 factors[lane * 4..][..4].copy_from_slice(&factor.to_le_bytes());
-                round::groups(self.rule, columns, &w, &mut codes[range], C::ZERO, |g, scale, offset| {
+                quantizer::groups(self.rule, columns, &w, &mut codes[range], C::ZERO, |g, scale, offset| {
                     let places = scales[g * per_group + lane * 2..].chunks_mut(2 * LANES).take(vectors);
                     places
                         .zip([scale, offset])
@@ -181,9 +181,9 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         &self.spec
     }
 
-    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<Part> {
+    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<StoredPart> {
         let units = view::units::<Q>(self.spec.scales, cols);
-        let codes = Part::codes(size(&[rows.div_ceil(LANES), units, 64]));
+        let codes = StoredPart::codes(size(&[rows.div_ceil(LANES), units, 64]));
         match self.spec.scales {
             Scales::Group(columns) => {
                 let panel = View::<C, Q>::panel_bytes(cols, columns);
@@ -193,10 +193,10 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
                     panels > 0 && found[1].len() == size(&[panels, panel.saturating_add(FACTORS)])
                 };
                 let factors = if found.len() == 2 && with(found) { FACTORS } else { 0 };
-                vec![codes, Part::scales(size(&[rows.div_ceil(LANES), panel.saturating_add(factors)]))]
+                vec![codes, StoredPart::scales(size(&[rows.div_ceil(LANES), panel.saturating_add(factors)]))]
             }
-            Scales::Row => vec![codes, Part::scales(size(&[rows, 4]))],
-            _ => vec![codes, Part::scales(4)],
+            Scales::Row => vec![codes, StoredPart::scales(size(&[rows, 4]))],
+            _ => vec![codes, StoredPart::scales(4)],
         }
     }
 
@@ -217,7 +217,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
             Scales::Group(columns) => self.quantize_groups(w, [rows, cols], columns, &mut codes),
             scales => {
                 let whole = (scales == Scales::Tensor).then(|| options.magnitude(w));
-                Bytes::from_f32(&round::scales(self.rule, whole, w, cols, C::ZERO, &mut codes))
+                Bytes::from_f32(&quantizer::scales(self.rule, whole, w, cols, C::ZERO, &mut codes))
             }
         };
         Packed::from_parts(self, rows, cols, vec![self.packed(&codes, rows, cols), scales])
@@ -301,10 +301,10 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
             .collect()
     }
 
-    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         let view = self.view(p);
         match x {
-            Rows::Int8(q) => view.multiply(cpu, q, y, &|_, _| {}),
+            Activations::Int8(q) => view.multiply(cpu, q, y, &|_, _| {}),
             _ => view.multiply_f32(cpu, &x.floats(), y),
         }
         self.multiply_rows(&view, y);

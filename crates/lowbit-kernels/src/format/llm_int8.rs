@@ -8,13 +8,13 @@
 use super::codec::Byte;
 use super::int8::INT8_CHANNEL;
 use super::integer::Integer;
-use super::spec::{Activations, Scales, Spec};
+use super::spec::{ActivationType, Scales, Spec};
 use super::view::FACTORS;
 use super::ways::Way;
-use super::{Format, Packed, Part, QuantizeOptions, check_factors, check_finite, floats, round, size};
+use super::{Format, Packed, QuantizeOptions, StoredPart, check_factors, check_finite, floats, quantizer, size};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Int8Rows, Mat, Op, Products, Rows, gemm, scratch};
+use crate::{Activations, Bytes, Cpu, Error, Int8Activations, Mat, Op, Products, gemm, scratch};
 use half::f16;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -28,7 +28,7 @@ pub(super) struct LlmInt8;
 
 const SPEC: Spec = Spec {
     levels: None,
-    activations: Activations::Mixed,
+    activations: ActivationType::Mixed,
     outliers: true,
     ..Spec::integers("llm_int8", 8.0, 256, Scales::Row)
 };
@@ -90,9 +90,9 @@ impl Op for Weights<'_> {
 /// Buffers that each thread keeps between calls.
 #[derive(Default)]
 struct Buffers {
-    q: Int8Rows,
+    q: Int8Activations,
     /// Largest magnitude of each feature, `[cols]`, padded.
-    peaks: Vec<f32>,
+    absmax: Vec<f32>,
     /// Outlier features, those kept in 16 bit first.
     features: Vec<usize>,
     /// `[tokens, features]`
@@ -106,17 +106,17 @@ thread_local! {
 impl Buffers {
     /// Splits activations into what is quantized, `q`, and the outliers.
     fn split(&mut self, cpu: &Cpu, p: &Packed, x: &[f32]) {
-        let Buffers { q, peaks, features, outliers } = self;
-        peaks.clear();
-        peaks.resize(p.cols.next_multiple_of(LANES), 0.0);
-        cpu.isa.run(Peaks { x, cols: p.cols, peaks });
+        let Buffers { q, absmax, features, outliers } = self;
+        absmax.clear();
+        absmax.resize(p.cols.next_multiple_of(LANES), 0.0);
+        cpu.isa.run(ColumnAbsmax { x, cols: p.cols, absmax });
         features.clear();
         features.extend(columns(p));
         let known = features.len();
         for &col in features.iter() {
-            peaks[col] = 0.0;
+            absmax[col] = 0.0;
         }
-        features.extend((0..p.cols).filter(|&col| peaks[col] > THRESHOLD));
+        features.extend((0..p.cols).filter(|&col| absmax[col] > THRESHOLD));
         let beyond = |v: &f32| v.abs() > THRESHOLD;
         let (tokens, n, cols) = (x.len() / p.cols, features.len(), p.cols);
         outliers.resize(tokens * n, 0.0);
@@ -140,7 +140,7 @@ impl Format for LlmInt8 {
         &SPEC
     }
 
-    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<Part> {
+    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<StoredPart> {
         let mut parts = INNER.parts(rows, cols, &[]);
         let outliers = found.get(2).map_or(0, |b| b.len() / 4);
         let panel = size(&[outliers, LANES, 2]);
@@ -150,8 +150,8 @@ impl Format for LlmInt8 {
             panels > 0 && outliers > 0 && found[3].len() == size(&[panels, panel.saturating_add(FACTORS)])
         };
         let factors = if found.len() == 4 && with(found) { FACTORS } else { 0 };
-        parts.push(Part::other("outliers", outliers * 4));
-        parts.push(Part::other("outlier_weights", size(&[rows.div_ceil(LANES), panel.saturating_add(factors)])));
+        parts.push(StoredPart::other("outliers", outliers * 4));
+        parts.push(StoredPart::other("outlier_weights", size(&[rows.div_ceil(LANES), panel.saturating_add(factors)])));
         parts
     }
 
@@ -178,7 +178,7 @@ impl Format for LlmInt8 {
             factors.as_chunks_mut::<4>().0.fill(1f32.to_le_bytes());
             for (lane, w) in w.chunks_exact_mut(cols).enumerate() {
                 let taken: Vec<f32> = outliers.iter().map(|&col| std::mem::take(&mut w[col as usize])).collect();
-                let (factor, taken) = round::normalized(&taken);
+                let (factor, taken) = quantizer::normalized(&taken);
                 factors[lane * 4..][..4].copy_from_slice(&factor.to_le_bytes());
                 for (place, weight) in halves[lane * 2..].chunks_mut(2 * LANES).zip(taken.iter()) {
                     place[..2].copy_from_slice(&f16::from_f32(*weight).to_le_bytes());
@@ -216,19 +216,19 @@ impl Format for LlmInt8 {
         INNER.ways().into_iter().filter(|way| way.activations == "int8").collect()
     }
 
-    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         let inner = inner(p);
         let mut buffers = BUFFERS.take();
         if self.takes_int8(p) {
             let q = match x {
-                Rows::Both(_, q) => q,
+                Activations::Both(_, q) => q,
                 _ => {
                     buffers.q.quantize(cpu, &x.floats(), p.cols);
                     &buffers.q
                 }
             };
             if q.scale[..q.tokens].iter().all(|step| step * 127.0 <= THRESHOLD) {
-                inner.matmul(cpu, Rows::Int8(q), y);
+                inner.matmul(cpu, Activations::Int8(q), y);
                 return BUFFERS.set(buffers);
             }
         }
@@ -273,24 +273,24 @@ impl Format for LlmInt8 {
     }
 }
 
-/// Largest magnitude of each feature over all tokens, on top of `peaks`.
-struct Peaks<'a> {
+/// Largest magnitude of each feature over all tokens, on top of `absmax`.
+struct ColumnAbsmax<'a> {
     x: &'a [f32],
     cols: usize,
-    peaks: &'a mut [f32],
+    absmax: &'a mut [f32],
 }
 
-impl Op for Peaks<'_> {
+impl Op for ColumnAbsmax<'_> {
     type Out = ();
     const PRODUCTS: Products = Products::None;
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for row in self.x.chunks_exact(self.cols) {
-            for (part, peaks) in row.chunks(LANES).zip(self.peaks.as_chunks_mut::<LANES>().0) {
-                // SAFETY: 16 peaks.
+            for (part, absmax) in row.chunks(LANES).zip(self.absmax.as_chunks_mut::<LANES>().0) {
+                // SAFETY: 16 columns.
                 unsafe {
-                    let peak = s.max(s.abs(s.load_part(part, 0.0)), s.load(peaks.as_ptr()));
-                    s.store(peaks.as_mut_ptr(), peak);
+                    let peak = s.max(s.abs(s.load_part(part, 0.0)), s.load(absmax.as_ptr()));
+                    s.store(absmax.as_mut_ptr(), peak);
                 }
             }
         }

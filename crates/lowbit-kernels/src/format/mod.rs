@@ -6,7 +6,7 @@
 //! same bytes for one token and for many. Rows are padded to whole panels, columns to whole units
 //! (base 3 has blocks of five panels: see there).
 
-use crate::{Bytes, Cpu, Error, Rows};
+use crate::{Activations, Bytes, Cpu, Error};
 use std::fmt::Debug;
 
 mod base3;
@@ -19,12 +19,12 @@ mod integer;
 mod llm_int8;
 mod nf4;
 mod packed;
+mod quantizer;
 mod registers;
 mod registers_f32;
-mod round;
+mod row_ranges;
 mod scan;
 mod spec;
-mod stack;
 mod ternary;
 mod ternary_g128;
 mod tiles;
@@ -32,9 +32,9 @@ mod view;
 pub mod ways;
 
 pub use packed::{Packed, QuantizeOptions};
-pub use round::Magnitude;
-pub(crate) use round::{SMALLEST, power_of_two};
-pub use spec::{Activations, Holds, Part, Scales, Spec};
+pub use quantizer::Magnitude;
+pub(crate) use quantizer::{SMALLEST, power_of_two};
+pub use spec::{ActivationType, Holds, Scales, Spec, StoredPart};
 use ways::Way;
 
 /// Every format.
@@ -74,7 +74,7 @@ pub trait Format: Debug + Send + Sync {
     }
     /// Name and size of each stored part for a shape; `found` are the parts at hand where a size is not fixed by the
     /// shape (the outlier columns of `llm_int8`), empty when none are.
-    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<Part>;
+    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<StoredPart>;
     /// Stores `weights`, `[rows, cols]`.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ pub trait Format: Debug + Send + Sync {
     /// not, so that those of other rows can follow.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Format::quantize`].
     fn quantize_rows(
         &'static self,
         weights: &[f32],
@@ -108,8 +108,8 @@ pub trait Format: Debug + Send + Sync {
     fn settle(&self, packed: Packed) -> Packed {
         packed
     }
-    /// Stores weights known to be -scale, 0 and scale, given as `codes` 0, 1 and 2, `[rows, cols]`, without rounding; `None`
-    /// where the format is not ternary.
+    /// Packs ternary weights without rounding: `codes` 0, 1 and 2, `[rows, cols]`, stand for -scale, 0 and scale. `None` where
+    /// the format is not ternary.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when a code is 3 or the scale is no positive number (or 0 where all weights are 0).
@@ -142,14 +142,14 @@ pub trait Format: Debug + Send + Sync {
     /// The ways its products can be computed, those of 8-bit activations first; a product takes the last that can and pays.
     fn ways(&self) -> Vec<Way>;
     /// The product of [`Packed::matmul`], whose checks have been made.
-    fn matmul(&self, cpu: &Cpu, packed: &Packed, x: Rows, y: &mut [f32]);
-    /// Whether a product of so many tokens rounds f32 activations to bf16; callers may then give [`Rows::Bf16`], once for
+    fn matmul(&self, cpu: &Cpu, packed: &Packed, x: Activations, y: &mut [f32]);
+    /// Whether a product of so many tokens rounds f32 activations to bf16; callers may then give [`Activations::Bf16`], once for
     /// several products.
     fn takes_bf16(&self, _cpu: &Cpu, _tokens: usize) -> bool {
         false
     }
     /// Whether a product of f32 activations begins by quantizing all of them to 8 bits; callers may then give
-    /// [`Rows::Both`], quantized once for several products.
+    /// [`Activations::Both`], quantized once for several products.
     fn takes_int8(&self, _packed: &Packed) -> bool {
         false
     }

@@ -4,17 +4,17 @@
 //! A unit holds 8 columns of 16 rows: nibble `j` of lane `r` is the code of row `r`, column `8 unit + j`.
 
 use super::float;
-use super::round;
+use super::quantizer;
 use super::spec::{Holds, Scales, Spec};
-use super::tiles::{Epilogue, Kind, Layout, Quads};
+use super::tiles::{Epilogue, Layout, OperandKind, Quads};
 use super::ways::Way;
 use super::{
-    AHEAD, Format, Magnitude, Packed, Part, QuantizeOptions, check_finite, check_scales, floats, size, vain_scale,
+    AHEAD, Format, Magnitude, Packed, QuantizeOptions, StoredPart, check_finite, check_scales, floats, size, vain_scale,
 };
+use crate::activations::GROUP;
 use crate::pool::SharedMut;
-use crate::rows::GROUP;
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Isa, Op, Products, Rows};
+use crate::{Activations, Bytes, Cpu, Error, Isa, Op, Products};
 use std::ops::Range;
 
 /// Columns of a unit.
@@ -86,16 +86,20 @@ impl Format for Nf4 {
         &self.spec
     }
 
-    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<Part> {
+    fn parts(&self, rows: usize, cols: usize, _: &[Bytes]) -> Vec<StoredPart> {
         let panels = rows.div_ceil(LANES);
-        let codes = Part::codes(size(&[panels, units(cols), 64]));
-        let absmax = |bytes| Part { name: "absmax", bytes, holds: Holds::Scales };
+        let codes = StoredPart::codes(size(&[panels, units(cols), 64]));
+        let absmax = |bytes| StoredPart { name: "absmax", bytes, holds: Holds::Scales };
         match self.double {
             false => vec![codes, absmax(size(&[panels, blocks(cols), LANES, 4]))],
             true => vec![
                 codes,
                 absmax(size(&[panels, blocks(cols), LANES])),
-                Part { name: "ranges", bytes: size(&[panels, blocks(cols).div_ceil(DOUBLE), 8]), holds: Holds::Scales },
+                StoredPart {
+                    name: "ranges",
+                    bytes: size(&[panels, blocks(cols).div_ceil(DOUBLE), 8]),
+                    holds: Holds::Scales,
+                },
             ],
         }
     }
@@ -113,7 +117,7 @@ impl Format for Nf4 {
             for (block, (w, codes)) in w.chunks(GROUP).zip(codes.chunks_mut(GROUP)).enumerate() {
                 let top = Magnitude::of(w).largest();
                 absmax[(panel * blocks(cols) + block) * LANES + lane] = top;
-                round::rank(&bounds, w, top, &mut codes[..w.len()]);
+                quantizer::rank(&bounds, w, top, &mut codes[..w.len()]);
             }
             let places = packed[panel * units(cols) * 64..].chunks_exact_mut(64);
             for (codes, unit) in codes.as_chunks::<COLS>().0.iter().zip(places) {
@@ -156,9 +160,9 @@ impl Format for Nf4 {
         float::ways()
     }
 
-    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         let view = View { p, double: self.double };
-        float::product(cpu, &view, &|panels, x, out| cpu.isa.run(OneToken { view, panels, x, out }), p, x, y);
+        float::product(cpu, &view, &|panels, x, out| cpu.isa.run(Nf4Gemv { view, panels, x, out }), p, x, y);
     }
 
     fn takes_bf16(&self, cpu: &Cpu, tokens: usize) -> bool {
@@ -222,7 +226,7 @@ impl View<'_> {
 
 impl Quads for View<'_> {
     fn layout(&self) -> Layout {
-        Layout { kind: Kind::Bf16, length: units(self.p.cols) * COLS / 2, quads: COLS / 2, group: None }
+        Layout { kind: OperandKind::Bf16, length: units(self.p.cols) * COLS / 2, quads: COLS / 2, group: None }
     }
 
     fn decode(&self, isa: Isa, panel: usize, span: Range<usize>, out: &mut [u8]) {
@@ -323,14 +327,14 @@ impl Op for Columns<'_> {
 }
 
 /// A range of panels times one token: exact levels from a register table, one fold per block.
-struct OneToken<'a> {
+struct Nf4Gemv<'a> {
     view: View<'a>,
     panels: Range<usize>,
     x: &'a [f32],
     out: &'a SharedMut<'a, f32>,
 }
 
-impl Op for OneToken<'_> {
+impl Op for Nf4Gemv<'_> {
     type Out = ();
     const PRODUCTS: Products = Products::None;
     #[inline(always)]
@@ -344,7 +348,7 @@ impl Op for OneToken<'_> {
     }
 }
 
-impl OneToken<'_> {
+impl Nf4Gemv<'_> {
     #[inline(always)]
     fn panel<S: Simd>(&self, s: S, panel: usize) -> S::F {
         let p = self.view.p;

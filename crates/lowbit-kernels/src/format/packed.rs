@@ -1,21 +1,21 @@
 //! One weight matrix in some format.
 
 use super::{Format, Magnitude};
-use crate::{Bytes, Cpu, Error, Rows};
+use crate::{Activations, Bytes, Cpu, Error};
 use std::ops::Range;
 
-/// What a quantizer may know beyond the weights.
+/// Facts for a quantizer that the weights alone do not hold: outlier columns, and the magnitude of the whole matrix.
 #[derive(Clone, Debug, Default)]
 pub struct QuantizeOptions {
     /// Input features whose activations hold outliers (`llm_int8` keeps their weights in 16 bit).
     pub outlier_columns: Vec<u32>,
-    /// Of all weights of a matrix, where rows of it are quantized by themselves in a format whose rows
-    /// [share](super::Spec::shares_scale) a scale.
+    /// Magnitude of the whole matrix, for quantizing some of its rows in a format with one scale per tensor
+    /// ([`Spec::shares_scale`](super::Spec::shares_scale)).
     pub whole: Option<Magnitude>,
 }
 
 impl QuantizeOptions {
-    /// That of the whole matrix, which these weights are unless more is known.
+    /// Magnitude of the whole matrix; that of `weights` where none is given.
     pub(super) fn magnitude(&self, weights: &[f32]) -> Magnitude {
         self.whole.unwrap_or_else(|| Magnitude::of(weights))
     }
@@ -86,7 +86,7 @@ impl Packed {
     ///
     /// # Panics
     /// When `x` or `y` do not fit the shape.
-    pub fn matmul(&self, cpu: &Cpu, x: Rows, y: &mut [f32]) {
+    pub fn matmul(&self, cpu: &Cpu, x: Activations, y: &mut [f32]) {
         let tokens = x.tokens(self.cols).expect("activations are [tokens, cols]");
         assert_eq!(Some(y.len()), tokens.checked_mul(self.rows), "output is [tokens, rows]");
         match self.cols {
@@ -96,9 +96,9 @@ impl Packed {
         }
     }
 
-    /// The product of one token `x`, `[cols]`, of whose outputs `y`, `[rows]`, only the `k` largest are wanted: they and
-    /// all that equal the last of them are as [`Packed::matmul`] of [`Rows::F32`] makes them, others too, or minus infinity.
-    /// Returns how many bytes of weights were read.
+    /// Top-k GEMV: the product of one token `x`, `[cols]`, whose `k` largest outputs (and outputs equal to the `k`-th) in `y`,
+    /// `[rows]`, are exactly those of [`Packed::matmul`] with [`Activations::F32`]; every other output is exact or minus infinity.
+    /// Returns the bytes of weights that were read.
     ///
     /// # Panics
     /// When `x` or `y` do not fit the shape.
@@ -106,7 +106,7 @@ impl Packed {
         assert_eq!((x.len(), y.len()), (self.cols, self.rows), "one token, all outputs");
         let found = if self.rows > 0 { self.format.largest(cpu, self, x, k, y) } else { None };
         found.unwrap_or_else(|| {
-            self.matmul(cpu, Rows::F32(x), y);
+            self.matmul(cpu, Activations::F32(x), y);
             self.product_bytes() as u64
         })
     }

@@ -5,8 +5,8 @@ use super::codec::Codec;
 use super::tiles::{After, Groups, Quads, finish, fold};
 use super::view::View;
 use super::ways::Job;
+use crate::activations::{GROUP, ROW};
 use crate::pool::SharedMut;
-use crate::rows::{GROUP, ROW};
 use crate::simd::{LANES, Simd, TileOp, Tiling};
 use crate::{Cpu, Op, Products};
 use std::ops::Range;
@@ -25,12 +25,12 @@ pub(super) fn pays(job: Job) -> bool {
 }
 
 /// Tiles for so many tokens of units of so many quads, and the panels of a strip.
-struct Shape {
+struct ChooseRegisters {
     tokens: usize,
     quads: usize,
 }
 
-impl Op for Shape {
+impl Op for ChooseRegisters {
     type Out = (Tiling, usize);
     const PRODUCTS: Products = Products::Int8;
     #[inline(always)]
@@ -51,7 +51,7 @@ pub(super) fn product<C: Codec<Q>, const Q: usize>(
     after: After,
 ) {
     let tokens = x.x.tokens();
-    let (tiling, wide) = cpu.isa.run(Shape { tokens, quads: Q });
+    let (tiling, wide) = cpu.isa.run(ChooseRegisters { tokens, quads: Q });
     let panels = view.p.rows.div_ceil(LANES);
     let grain = ((1 << 13) / (tokens * view.units * Q) + 1).max(panels.div_ceil(64)).next_multiple_of(wide);
     let out = SharedMut::new(y);
@@ -84,25 +84,25 @@ impl<C: Codec<Q>, const Q: usize> Op for Strip<'_, C, Q> {
     fn eval<S: Simd>(self, s: S) {
         let Tiling { rows, large, small } = self.tiling;
         let width = self.panels.len();
-        s.tile(rows, width, Part { strip: &self, first: 0, count: large });
+        s.tile(rows, width, RegisterTile { strip: &self, first: 0, count: large });
         if small > 0 {
-            s.tile(rows - 2, width, Part { strip: &self, first: large * rows, count: small });
+            s.tile(rows - 2, width, RegisterTile { strip: &self, first: large * rows, count: small });
         }
     }
 }
 
 /// Tiles of one size.
-struct Part<'t, 'a, C, const Q: usize> {
+struct RegisterTile<'t, 'a, C, const Q: usize> {
     strip: &'t Strip<'a, C, Q>,
     /// First token.
     first: usize,
     count: usize,
 }
 
-impl<C: Codec<Q>, const Q: usize> TileOp for Part<'_, '_, C, Q> {
+impl<C: Codec<Q>, const Q: usize> TileOp for RegisterTile<'_, '_, C, Q> {
     #[inline(always)]
     fn eval<S: Simd, const T: usize, const P: usize>(self, s: S) {
-        let Part { strip, first, count } = self;
+        let RegisterTile { strip, first, count } = self;
         let view = strip.view;
         assert!(strip.panels.end * view.units * 64 <= view.codes.len() && strip.panels.len() == P);
         let mut epilogues = [view.epilogue(strip.panels.start); P];

@@ -16,10 +16,10 @@ use super::codec::{self, Codec, Nibbles, UNITS};
 use super::float::{self, BF16};
 use super::spec::{Holds, Spec};
 use super::ways::Way;
-use super::{AHEAD, Format, Packed, Part, QuantizeOptions, size};
+use super::{AHEAD, Format, Packed, QuantizeOptions, StoredPart, size};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
-use crate::{Bytes, Cpu, Error, Op, Rows};
+use crate::{Activations, Bytes, Cpu, Error, Op};
 
 /// See the top of the file.
 #[derive(Debug)]
@@ -35,9 +35,9 @@ const RADIX: i32 = 254;
 const LARGEST: i32 = RADIX * 127 + 127;
 /// Largest length of a row, and of a token: products of two stay inside f32.
 const LONGEST: f32 = (1u64 << 62) as f32;
-/// What is kept of each row, as vectors of a panel.
+/// Vectors per panel that bound the outputs of its rows.
 const BOUNDS: usize = 4;
-/// Sums of their own, so that products do not wait for each other.
+/// Independent accumulators, which hide the latency of additions.
 const STREAMS: usize = 2;
 
 /// Units of a plane of a panel.
@@ -75,13 +75,13 @@ impl Format for Bf16Scan {
         &SPEC
     }
 
-    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<Part> {
+    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<StoredPart> {
         let panels = rows.div_ceil(LANES);
         let plane = size(&[panels, units(cols), 64]);
         let mut parts = BF16.parts(rows, cols, found);
-        parts.push(Part { name: "high", ..Part::codes(plane) });
-        parts.push(Part { name: "low", ..Part::codes(plane) });
-        parts.push(Part { name: "bounds", bytes: size(&[panels, BOUNDS * LANES, 4]), holds: Holds::Scales });
+        parts.push(StoredPart { name: "high", ..StoredPart::codes(plane) });
+        parts.push(StoredPart { name: "low", ..StoredPart::codes(plane) });
+        parts.push(StoredPart { name: "bounds", bytes: size(&[panels, BOUNDS * LANES, 4]), holds: Holds::Scales });
         parts
     }
 
@@ -121,7 +121,7 @@ impl Format for Bf16Scan {
         BF16.dequantize_row(p, row, out);
     }
 
-    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Rows, y: &mut [f32]) {
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         BF16.matmul(cpu, p, x, y);
     }
 
@@ -169,7 +169,7 @@ struct Query {
     length: f32,
     /// `|x - x'|`
     error: f32,
-    /// What rounding in f32 adds to an output at most, here and in the product of bf16, over `|w| |x|`: its longest chain of
+    /// Bound of the rounding error of an output in f32, here and in the product of bf16, over `|w| |x|`: its longest chain of
     /// additions is an eighth of the columns, and some.
     slack: f32,
 }
@@ -255,7 +255,7 @@ impl<'a> Scan<'a> {
         bytes(1, self.panels) + bytes(2, left.len()) + bytes(3, self.panels + left.len()) + bytes(0, last.len())
     }
 
-    /// Those panels that may hold one of the `k` largest outputs.
+    /// Panels that may hold one of the `k` largest outputs.
     fn left(&self, panels: &[u32], k: usize) -> Vec<u32> {
         // The k best panels have k outputs that are not below the least of their lower ends.
         let least = match k {
@@ -471,7 +471,7 @@ mod tests {
             for isa in Isa::available() {
                 let cpu = Cpu::new(Some(isa.name()), Some(3)).expect("there");
                 let mut whole = vec![0.0; rows];
-                p.matmul(&cpu, Rows::F32(&x), &mut whole);
+                p.matmul(&cpu, Activations::F32(&x), &mut whole);
                 let mut order = whole.clone();
                 order.sort_unstable_by(|a, b| b.total_cmp(a));
                 for k in [1, 2, 40, 63, 64, rows, rows + 1] {
@@ -502,7 +502,7 @@ mod tests {
             let (mut y, mut whole) = (vec![0.0; 50], vec![0.0; 50]);
             let x: Vec<f32> = x.iter().enumerate().map(|(i, x)| if i == 4 { bad } else { *x }).collect();
             p.largest(&cpu, &x, 1, &mut y);
-            p.matmul(&cpu, Rows::F32(&x), &mut whole);
+            p.matmul(&cpu, Activations::F32(&x), &mut whole);
             assert!(y.iter().zip(&whole).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
         }
         let mut y = vec![1.0; 50];

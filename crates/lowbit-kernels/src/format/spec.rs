@@ -1,10 +1,10 @@
-//! What formats state of themselves: nothing outside a format's file tells formats apart by name.
+//! Properties of a format: code outside of a format's own file asks for properties, and never for a name.
 
 use crate::simd::LANES;
 
 /// Which activations the products of a format multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activations {
+pub enum ActivationType {
     /// f32, or bf16 where that is fast.
     Float,
     /// 8-bit integers, exactly; with f32 the dequantized weights.
@@ -13,7 +13,7 @@ pub enum Activations {
     Mixed,
 }
 
-/// What has a scale of its own.
+/// Granularity of quantization scales: per tensor, per channel or per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scales {
     /// Nothing: weights are floats.
@@ -22,7 +22,7 @@ pub enum Scales {
     Tensor,
     /// Each row (output channel).
     Row,
-    /// So many columns of a row.
+    /// Groups of so many columns of a row.
     Group(usize),
 }
 
@@ -35,9 +35,9 @@ pub struct Spec {
     pub bits: f64,
     /// Distinct values that weights of one scale have at most; `None` where there is no limit.
     pub levels: Option<u64>,
-    /// What its products multiply.
-    pub activations: Activations,
-    /// What has a scale of its own.
+    /// Activations that its products multiply.
+    pub activations: ActivationType,
+    /// Granularity of its scales.
     pub scales: Scales,
     /// Whether every finite f32 matrix comes back as it was.
     pub lossless: bool,
@@ -46,7 +46,7 @@ pub struct Spec {
     pub outliers: bool,
     /// Whether parts tell the same weights twice, so that no part may be replaced alone.
     pub redundant: bool,
-    /// Rows that are stored together: ranges that are to be stacked begin at a multiple of it.
+    /// Rows that are stored together: ranges of rows that are packed apart begin at a multiple of it.
     pub block: usize,
     /// Version of the layout of its bytes; 1 where a file states none.
     pub layout: u32,
@@ -62,7 +62,7 @@ impl Spec {
             name,
             bits,
             levels: None,
-            activations: Activations::Float,
+            activations: ActivationType::Float,
             scales: Scales::None,
             lossless: false,
             outliers: false,
@@ -74,7 +74,7 @@ impl Spec {
 
     /// Integers of so many bits and values.
     pub(super) const fn integers(name: &'static str, bits: f64, levels: u64, scales: Scales) -> Self {
-        Spec { levels: Some(levels), activations: Activations::Int8, scales, ..Spec::floats(name, bits) }
+        Spec { levels: Some(levels), activations: ActivationType::Int8, scales, ..Spec::floats(name, bits) }
     }
 
     /// Whether weights are -1, 0 or 1 times their scale.
@@ -94,12 +94,12 @@ impl Spec {
     }
 }
 
-/// What a stored part holds.
+/// Content of a stored part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
     /// Codes of weights, in blocks of rows.
     Codes,
-    /// Their scales.
+    /// Scales of weights.
     Scales,
     /// Something else.
     Other,
@@ -107,28 +107,28 @@ pub enum Holds {
 
 /// One stored part of a packed matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct StoredPart {
     /// `codes`, `scales`, ...; the name of the tensor on disk is `<parameter>.<part>`.
     pub name: &'static str,
     /// Size in bytes; `usize::MAX`, which no part has, where a shape is too large.
     pub bytes: usize,
-    /// What it holds.
+    /// Its content.
     pub holds: Holds,
 }
 
-impl Part {
+impl StoredPart {
     /// Codes under their usual name.
     pub(super) fn codes(bytes: usize) -> Self {
-        Part { name: "codes", bytes, holds: Holds::Codes }
+        StoredPart { name: "codes", bytes, holds: Holds::Codes }
     }
 
     /// Scales under their usual name.
     pub(super) fn scales(bytes: usize) -> Self {
-        Part { name: "scales", bytes, holds: Holds::Scales }
+        StoredPart { name: "scales", bytes, holds: Holds::Scales }
     }
 
     /// Another part.
     pub(super) fn other(name: &'static str, bytes: usize) -> Self {
-        Part { name, bytes, holds: Holds::Other }
+        StoredPart { name, bytes, holds: Holds::Other }
     }
 }

@@ -2,13 +2,13 @@
 
 use super::codec::TwoBits;
 use super::integer::Integer;
-use super::round::Rule;
+use super::quantizer::ScaleRule;
 use super::spec::{Scales, Spec, TRIT};
 
 /// A scale per matrix.
 pub(super) static TERNARY: Integer<TwoBits<true>, 4> =
-    Integer { spec: Spec::integers("ternary", TRIT, 3, Scales::Tensor), codec: TwoBits, rule: Rule::Absmean };
+    Integer { spec: Spec::integers("ternary", TRIT, 3, Scales::Tensor), codec: TwoBits, rule: ScaleRule::Absmean };
 
 /// A scale per row.
 pub(super) static TERNARY_CHANNEL: Integer<TwoBits<true>, 4> =
-    Integer { spec: Spec::integers("ternary_channel", TRIT, 3, Scales::Row), codec: TwoBits, rule: Rule::Absmean };
+    Integer { spec: Spec::integers("ternary_channel", TRIT, 3, Scales::Row), codec: TwoBits, rule: ScaleRule::Absmean };

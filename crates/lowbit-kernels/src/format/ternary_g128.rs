@@ -2,9 +2,12 @@
 
 use super::codec::TwoBits;
 use super::integer::Integer;
-use super::round::Rule;
+use super::quantizer::ScaleRule;
 use super::spec::{Scales, Spec, TRIT};
 
 /// See the top of the file.
-pub(super) static TERNARY_G128: Integer<TwoBits<true>, 4> =
-    Integer { spec: Spec::integers("ternary_g128", TRIT, 3, Scales::Group(128)), codec: TwoBits, rule: Rule::Absmean };
+pub(super) static TERNARY_G128: Integer<TwoBits<true>, 4> = Integer {
+    spec: Spec::integers("ternary_g128", TRIT, 3, Scales::Group(128)),
+    codec: TwoBits,
+    rule: ScaleRule::Absmean,
+};

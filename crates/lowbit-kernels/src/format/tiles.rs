@@ -5,11 +5,11 @@
 //! chunk. Formats with one scale per row keep raw sums until the end; formats with group scales fold each group into f32
 //! totals.
 
+use crate::activations::{Blocked, ROW};
 use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
-use crate::rows::{Blocked, ROW};
 use crate::simd::{LANES, Simd, TileOp, Tiling, tile_panels};
-use crate::{Bf16Rows, Cpu, Int8Rows, Isa, Op, scratch};
+use crate::{Bf16Activations, Cpu, Int8Activations, Isa, Op, scratch};
 use std::ops::Range;
 
 /// Quads of a chunk at most.
@@ -17,9 +17,9 @@ const CHUNK: usize = ROW / 4;
 /// Panels of a strip at most.
 const WIDEST: usize = 8;
 
-/// What the 4-byte groups hold.
+/// Operands of a quad, the 4-byte group of one row: int8 codes or a pair of bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum OperandKind {
     /// Unsigned codes times signed activations, exact in i32.
     Int,
     /// Pairs of bf16, summed in f32.
@@ -29,8 +29,8 @@ pub(super) enum Kind {
 /// How the units of a format become quads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    /// What the quads hold.
-    pub kind: Kind,
+    /// Operands of a quad.
+    pub kind: OperandKind,
     /// Quads of a panel that meet activations.
     pub length: usize,
     /// Quads of a 64-byte unit.
@@ -65,13 +65,13 @@ pub(super) trait Quads: Sync {
     fn decode(&self, isa: Isa, panel: usize, units: Range<usize>, out: &mut [u8]);
     /// Writes scale and offset of each group of one panel: `out[g * step * 32..]` gets 16 scales, then 16 offsets.
     fn group_scales(&self, _isa: Isa, _panel: usize, _groups: Range<usize>, _step: usize, _out: &mut [f32]) {}
-    /// What turns the sums of one panel into outputs.
+    /// Epilogue of one panel: the scaling of its sums into outputs.
     fn epilogue(&self, panel: usize) -> Epilogue;
     /// All weights of one panel as f32, `[cols][16]`; those that [`Epilogue::Rows`] scales are not scaled yet.
     fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]);
 }
 
-/// Activations as 4-byte groups, with what integers need beside them.
+/// Activations as 4-byte groups, with their sums per group, which correct for the zero point of integer codes.
 #[derive(Clone, Copy)]
 pub(super) struct Groups<'a> {
     pub x: &'a Blocked,
@@ -84,15 +84,15 @@ pub(super) struct Groups<'a> {
     pub totals: &'a [i32],
 }
 
-impl<'a> From<&'a Int8Rows> for Groups<'a> {
-    fn from(q: &'a Int8Rows) -> Self {
+impl<'a> From<&'a Int8Activations> for Groups<'a> {
+    fn from(q: &'a Int8Activations) -> Self {
         let sums_stride = q.cols.div_ceil(crate::GROUP);
         Groups { x: &q.q, sums: &q.group_sums, sums_stride, scale: &q.scale, totals: &q.sums }
     }
 }
 
-impl<'a> From<&'a Bf16Rows> for Groups<'a> {
-    fn from(rows: &'a Bf16Rows) -> Self {
+impl<'a> From<&'a Bf16Activations> for Groups<'a> {
+    fn from(rows: &'a Bf16Activations) -> Self {
         Groups { x: &rows.x, sums: &[], sums_stride: 0, scale: &[], totals: &[] }
     }
 }
@@ -111,14 +111,14 @@ pub(super) fn fold<S: Simd>(s: S, total: S::F, products: S::I, sum: f32, scale: 
     s.fma(s.splat(sum), offset, s.fma(s.to_f(products), scale, total))
 }
 
-/// What a task does to its rows of the output after the product: `(isa, panels, out)`.
+/// Callback of a task after the product, over its rows of the output: `(panels, out)`.
 pub(super) type After<'a> = &'a (dyn Fn(Range<usize>, &SharedMut<f32>) + Sync);
 
 /// `y = x * W^T` for several tokens; `y` is `[tokens, rows]`.
 pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut [f32], after: After) {
     let layout = w.layout();
     let tokens = x.x.tokens();
-    let (tiling, wide) = cpu.isa.run(Shape { tokens, grouped: layout.group.is_some() });
+    let (tiling, wide) = cpu.isa.run(ChooseTiling { tokens, grouped: layout.group.is_some() });
     let panels = rows.div_ceil(LANES);
     // Strips of `wide` panels, then of one.
     let full = panels / wide;
@@ -304,12 +304,12 @@ pub(super) fn finish_rows<S: Simd>(s: S, sum: S::I, zero: i32, total: i32, scale
 }
 
 /// Register tiles for so many tokens, and the panels of a strip. With groups, totals stand beside the sums in registers.
-struct Shape {
+struct ChooseTiling {
     tokens: usize,
     grouped: bool,
 }
 
-impl Op for Shape {
+impl Op for ChooseTiling {
     type Out = (Tiling, usize);
     #[inline(always)]
     fn eval<S: Simd>(self, _: S) -> (Tiling, usize) {
@@ -322,7 +322,7 @@ impl Op for Shape {
 
 /// One chunk of a strip times all tiles of tokens.
 struct Tiles<'a> {
-    kind: Kind,
+    kind: OperandKind,
     /// Quads of the chunk.
     length: usize,
     group: Option<usize>,
@@ -348,26 +348,26 @@ impl Op for Tiles<'_> {
     #[inline(always)]
     fn eval<S: Simd>(mut self, s: S) {
         let (tiling, width) = (self.strip.tiling, self.strip.panels.len());
-        s.tile(tiling.rows, width, Part { tiles: &mut self, first: 0, count: tiling.large });
+        s.tile(tiling.rows, width, TileRun { tiles: &mut self, first: 0, count: tiling.large });
         if tiling.small > 0 {
             let first = tiling.large * tiling.rows;
-            s.tile(tiling.rows - 2, width, Part { tiles: &mut self, first, count: tiling.small });
+            s.tile(tiling.rows - 2, width, TileRun { tiles: &mut self, first, count: tiling.small });
         }
     }
 }
 
 /// Tiles of one size.
-struct Part<'t, 'a> {
+struct TileRun<'t, 'a> {
     tiles: &'t mut Tiles<'a>,
     /// First token.
     first: usize,
     count: usize,
 }
 
-impl TileOp for Part<'_, '_> {
+impl TileOp for TileRun<'_, '_> {
     #[inline(always)]
     fn eval<S: Simd, const T: usize, const P: usize>(self, s: S) {
-        let Part { tiles, first, count } = self;
+        let TileRun { tiles, first, count } = self;
         let step = tiles.group.unwrap_or(1);
         assert!(tiles.w.len() >= (P - 1) * tiles.across + tiles.length * 64 && tiles.length.is_multiple_of(step));
         assert!(tiles.rows.len() >= (first + count * T) * ROW && tiles.length * 4 <= ROW);
@@ -377,10 +377,12 @@ impl TileOp for Part<'_, '_> {
             // SAFETY: within the lengths asserted above.
             unsafe {
                 match (tiles.kind, tiles.group) {
-                    (Kind::Int, None) => tiles.run::<S, Ints, T, P>(s, token),
-                    (Kind::Int, Some(group)) => tiles.run_groups::<S, T, P>(s, token, group),
-                    (Kind::Bf16, None) if S::FAST_BF16 => tiles.run::<S, Halves, T, P>(s, token),
-                    (Kind::Bf16, _) => unreachable!("bf16 tiles run where one instruction multiplies bf16 pairs"),
+                    (OperandKind::Int, None) => tiles.run::<S, Ints, T, P>(s, token),
+                    (OperandKind::Int, Some(group)) => tiles.run_groups::<S, T, P>(s, token, group),
+                    (OperandKind::Bf16, None) if S::FAST_BF16 => tiles.run::<S, Halves, T, P>(s, token),
+                    (OperandKind::Bf16, _) => {
+                        unreachable!("bf16 tiles run where one instruction multiplies bf16 pairs")
+                    }
                 }
             }
         }

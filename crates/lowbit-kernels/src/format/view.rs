@@ -2,9 +2,9 @@
 
 use super::codec::{self, Codec};
 use super::spec::Scales;
-use super::tiles::{Epilogue, Kind, Layout, Quads};
+use super::tiles::{Epilogue, Layout, OperandKind, Quads};
 use super::{Packed, size};
-use crate::rows::GROUP;
+use crate::activations::GROUP;
 use crate::simd::{LANES, Simd};
 use crate::{Isa, Op, Products};
 use half::f16;
@@ -56,7 +56,7 @@ impl<'a, C: Codec<Q>, const Q: usize> View<'a, C, Q> {
         size(&[cols.div_ceil(columns), Self::HALVES])
     }
 
-    /// What each row of a panel is multiplied with in the end, where rows are.
+    /// Power of two that each row of a panel is multiplied with last; `None` where rows have none.
     pub fn factors(&self, panel: usize) -> Option<[f32; LANES]> {
         let bytes = Self::panel_bytes(self.p.cols, self.group?);
         let factors = &self.scales.scales[panel * self.stride..][bytes..self.stride];
@@ -152,8 +152,8 @@ impl RowScales<'_> {
 impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
     fn layout(&self) -> Layout {
         match self.group {
-            Some(_) => Layout { kind: Kind::Int, length: self.units * Q, quads: Q, group: Some(GROUP / 4) },
-            None => Layout { kind: Kind::Int, length: self.p.cols.div_ceil(4), quads: Q, group: None },
+            Some(_) => Layout { kind: OperandKind::Int, length: self.units * Q, quads: Q, group: Some(GROUP / 4) },
+            None => Layout { kind: OperandKind::Int, length: self.p.cols.div_ceil(4), quads: Q, group: None },
         }
     }
 
@@ -255,7 +255,7 @@ impl<'a, C: Codec<Q>, const Q: usize> Columns<'a, C, Q> {
         Columns { _codec: codec, bytes, zero: C::ZERO, groups, cols, out }
     }
 
-    /// The same of codes that begin elsewhere.
+    /// The decoder with another zero point: the code that means 0.
     pub fn from(self, zero: u8) -> Self {
         Columns { zero, ..self }
     }

@@ -5,14 +5,14 @@ use super::{FORMATS, Format};
 use crate::simd::Simd;
 use crate::{Cpu, Error, Isa, Op};
 
-/// What an instruction set must have for a way.
+/// Capability of an instruction set that a way needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
     /// Nothing beyond the others.
     Any,
     /// Registers for decoded weights beside the sums of a tile.
     ManyRegisters,
-    /// The same, and a product of four unsigned with four signed bytes as one instruction.
+    /// [`Capability::ManyRegisters`], and a dot product of four unsigned with four signed bytes as one instruction.
     DotAndRegisters,
     /// A product of pairs of bf16 as one instruction.
     Bf16Pairs,
@@ -54,9 +54,9 @@ pub struct Way {
     pub fewest: usize,
     /// Most tokens.
     pub most: usize,
-    /// What the instruction set must have.
+    /// Capability that the instruction set needs.
     pub needs: Capability,
-    /// What it does, in a few words.
+    /// Summary in a few words.
     pub summary: &'static str,
 }
 
@@ -83,7 +83,7 @@ impl Way {
     }
 }
 
-/// What the speed of a way depends on.
+/// Product whose fastest way is asked for: instruction set, tokens and size of the matrix.
 #[derive(Clone, Copy)]
 pub(super) struct Job {
     pub isa: Isa,
@@ -133,7 +133,7 @@ pub struct Ways {
     why: String,
 }
 
-/// What stands for no preference.
+/// Name that stands for no preference.
 const DEFAULT: &str = "default";
 
 impl Ways {

@@ -1,7 +1,7 @@
 //! Elementwise operations: activations, sums, products, gates, and the driver they share.
 
 use super::GRAIN;
-use super::math::{Extent, Part, Whole, exp, polynomial, positive, select, sigmoid, vectors};
+use super::math::{Extent, Partial, Whole, exp, polynomial, positive, select, sigmoid, vectors};
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products};
 

@@ -1,8 +1,8 @@
 //! Rows of tables, and means of sequences.
 
 use super::elementwise::AddScaled;
-use super::math::{Extent, Part, Whole, vectors};
-use super::{check_starts, row_grain};
+use super::math::{Extent, Partial, Whole, vectors};
+use super::{check_cu_seqlens, row_grain};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products};
@@ -56,14 +56,14 @@ pub fn scatter_add(cpu: &Cpu, dy: &[f32], width: usize, ids: &[u32], dtable: &mu
     });
 }
 
-/// `y[i]` = mean of the rows `starts[i]..starts[i + 1]` of `x`, `[rows, width]`.
-pub fn pool_mean(cpu: &Cpu, x: &[f32], width: usize, starts: &[usize], y: &mut [f32]) {
-    check_starts(starts, x.len() / width.max(1));
-    let (sequences, isa) = (starts.len() - 1, cpu.isa);
+/// `y[i]` = mean of the rows `cu_seqlens[i]..cu_seqlens[i + 1]` of `x`, `[rows, width]`.
+pub fn pool_mean(cpu: &Cpu, x: &[f32], width: usize, cu_seqlens: &[usize], y: &mut [f32]) {
+    check_cu_seqlens(cu_seqlens, x.len() / width.max(1));
+    let (sequences, isa) = (cu_seqlens.len() - 1, cpu.isa);
     let grain = (row_grain(width) * sequences / (x.len() / width.max(1)).max(1)).max(1);
     cpu.pool.for_rows(sequences, grain, [(y, width)], |range, [y]| {
         for (i, y) in range.zip(y.chunks_exact_mut(width)) {
-            let span = starts[i]..starts[i + 1];
+            let span = cu_seqlens[i]..cu_seqlens[i + 1];
             y.fill(0.0);
             for x in x[span.start * width..span.end * width].chunks_exact(width) {
                 isa.run(AddScaled { x, scale: 1.0, y });
@@ -74,17 +74,17 @@ pub fn pool_mean(cpu: &Cpu, x: &[f32], width: usize, starts: &[usize], y: &mut [
 }
 
 /// The gradient of [`pool_mean`]: `dx +=`.
-pub fn pool_mean_backward(cpu: &Cpu, dy: &[f32], width: usize, starts: &[usize], dx: &mut [f32]) {
+pub fn pool_mean_backward(cpu: &Cpu, dy: &[f32], width: usize, cu_seqlens: &[usize], dx: &mut [f32]) {
     let rows = dx.len() / width.max(1);
-    check_starts(starts, rows);
+    check_cu_seqlens(cu_seqlens, rows);
     let isa = cpu.isa;
     cpu.pool.for_rows(rows, row_grain(width), [(dx, width)], |range, [dx]| {
-        let mut i = starts.partition_point(|&start| start <= range.start) - 1;
+        let mut i = cu_seqlens.partition_point(|&start| start <= range.start) - 1;
         for (row, dx) in range.zip(dx.chunks_exact_mut(width)) {
-            if row == starts[i + 1] {
+            if row == cu_seqlens[i + 1] {
                 i += 1;
             }
-            let scale = 1.0 / (starts[i + 1] - starts[i]) as f32;
+            let scale = 1.0 / (cu_seqlens[i + 1] - cu_seqlens[i]) as f32;
             isa.run(AddScaled { x: &dy[i * width..][..width], scale, y: dx });
         }
     });

@@ -1,6 +1,6 @@
 //! Softmax and cross-entropy.
 
-use super::math::{Extent, Part, Whole, exp, first, in_fours, max4, sum4, vectors};
+use super::math::{Extent, Partial, Whole, exp, first, in_fours, max4, sum4, vectors};
 use super::row_grain;
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};

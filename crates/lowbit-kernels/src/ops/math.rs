@@ -16,7 +16,7 @@ pub(super) struct Whole;
 
 /// Some elements may be missing. Slow, and its calls push vectors out of registers: keep it out of loops.
 #[derive(Clone, Copy)]
-pub(super) struct Part;
+pub(super) struct Partial;
 
 impl Extent for Whole {
     #[inline(always)]
@@ -33,7 +33,7 @@ impl Extent for Whole {
     }
 }
 
-impl Extent for Part {
+impl Extent for Partial {
     #[inline(always)]
     fn get<S: Simd>(self, s: S, x: &[f32], i: usize, fill: f32) -> S::F {
         s.load_part(&x[i..], fill)
@@ -54,15 +54,15 @@ macro_rules! vectors {
             at += LANES;
         }
         if at < len {
-            let ($i, $w) = (at, Part);
+            let ($i, $w) = (at, Partial);
             $body
         }
     };
 }
 pub(super) use vectors;
 
-/// The same with `$j` going round 0, 1, 2, 3 (0 behind the last whole round): four chains of dependent operations instead
-/// of one.
+/// As `vectors!`, with a counter `$j` that cycles through 0, 1, 2, 3 (0 behind the last whole cycle) for four independent
+/// accumulators, which hide the latency of dependent additions.
 macro_rules! in_fours {
     ($len:expr, |$i:ident, $j:ident, $w:ident| $body:block) => {
         let (len, mut at) = ($len, 0);
@@ -78,7 +78,7 @@ macro_rules! in_fours {
             at += LANES;
         }
         if at < len {
-            in_fours!(@ $i = at, $j = 0, $w = Part, $body);
+            in_fours!(@ $i = at, $j = 0, $w = Partial, $body);
         }
     };
     (@ $i:ident = $at:expr, $j:ident = $chain:expr, $w:ident = $extent:expr, $body:block) => {{
@@ -304,7 +304,7 @@ mod tests {
 
     /// Which function to apply to all elements.
     #[derive(Clone, Copy)]
-    enum Kind {
+    enum Tested {
         Exp2,
         Exp,
         Sigmoid,
@@ -313,7 +313,7 @@ mod tests {
         Cos,
     }
 
-    struct Apply<'a>(Kind, &'a mut [f32]);
+    struct Apply<'a>(Tested, &'a mut [f32]);
 
     impl Op for Apply<'_> {
         type Out = ();
@@ -321,28 +321,28 @@ mod tests {
         #[inline(always)]
         fn eval<S: Simd>(self, s: S) {
             for i in (0..self.1.len()).step_by(LANES) {
-                let x = Part.get(s, self.1, i, 0.5);
+                let x = Partial.get(s, self.1, i, 0.5);
                 let y = match self.0 {
-                    Kind::Exp2 => exp2(s, x),
-                    Kind::Exp => exp(s, x),
-                    Kind::Sigmoid => sigmoid(s, x),
-                    Kind::Ln => ln(s, x),
-                    Kind::Sin => sin_cos(s, x, s.splat(0.0)).0,
-                    Kind::Cos => sin_cos(s, x, s.splat(0.0)).1,
+                    Tested::Exp2 => exp2(s, x),
+                    Tested::Exp => exp(s, x),
+                    Tested::Sigmoid => sigmoid(s, x),
+                    Tested::Ln => ln(s, x),
+                    Tested::Sin => sin_cos(s, x, s.splat(0.0)).0,
+                    Tested::Cos => sin_cos(s, x, s.splat(0.0)).1,
                 };
-                Part.put(s, self.1, i, y);
+                Partial.put(s, self.1, i, y);
             }
         }
     }
 
-    fn apply(kind: Kind, x: &[f32]) -> Vec<f32> {
+    fn apply(kind: Tested, x: &[f32]) -> Vec<f32> {
         let mut y = x.to_vec();
         Isa::choose(None).unwrap().run(Apply(kind, &mut y));
         y
     }
 
     /// Largest `|y - f(x)| / scale(x)` over evenly spaced `x`.
-    fn worst(kind: Kind, (low, high): (f64, f64), f: impl Fn(f64) -> f64, scale: impl Fn(f64) -> f64) -> f64 {
+    fn worst(kind: Tested, (low, high): (f64, f64), f: impl Fn(f64) -> f64, scale: impl Fn(f64) -> f64) -> f64 {
         let x: Vec<f32> = (0..200_001).map(|i| (low + (high - low) * i as f64 / 200_000.0) as f32).collect();
         let errors = apply(kind, &x).into_iter().zip(&x).map(|(y, &x)| {
             let x = x as f64;
@@ -353,16 +353,16 @@ mod tests {
 
     #[test]
     fn errors_are_as_stated() {
-        assert!(worst(Kind::Exp2, (-125.9, 127.4), f64::exp2, f64::exp2) < 2e-7);
-        assert!(worst(Kind::Exp, (-87.3, 88.3), f64::exp, f64::exp) < 2e-7);
+        assert!(worst(Tested::Exp2, (-125.9, 127.4), f64::exp2, f64::exp2) < 2e-7);
+        assert!(worst(Tested::Exp, (-87.3, 88.3), f64::exp, f64::exp) < 2e-7);
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        assert!(worst(Kind::Sigmoid, (-87.0, 100.0), sigmoid, sigmoid) < 4e-7);
+        assert!(worst(Tested::Sigmoid, (-87.0, 100.0), sigmoid, sigmoid) < 4e-7);
         for range in [(1e-30, 1e-28), (0.4, 1.2), (0.99, 1.01), (1.0, 5e4), (1.0, 1e30)] {
-            assert!(worst(Kind::Ln, range, f64::ln, |x| 1.0 + x.ln().abs()) < 1e-7, "{range:?}");
+            assert!(worst(Tested::Ln, range, f64::ln, |x| 1.0 + x.ln().abs()) < 1e-7, "{range:?}");
         }
         for range in [(-7.0, 7.0), (1e3, 1.001e3), (-65_536.0, 65_536.0)] {
-            assert!(worst(Kind::Sin, range, f64::sin, |_| 1.0) < 2e-7, "{range:?}");
-            assert!(worst(Kind::Cos, range, f64::cos, |_| 1.0) < 2e-7, "{range:?}");
+            assert!(worst(Tested::Sin, range, f64::sin, |_| 1.0) < 2e-7, "{range:?}");
+            assert!(worst(Tested::Cos, range, f64::cos, |_| 1.0) < 2e-7, "{range:?}");
         }
     }
 
@@ -370,10 +370,10 @@ mod tests {
     fn ends_of_the_range() {
         let wide = [f32::NEG_INFINITY, -1e30, -127.0, 127.6, 1e30, f32::INFINITY, 0.0];
         let (zero, inf) = (0.0, f32::INFINITY);
-        assert_eq!(apply(Kind::Exp2, &wide), [zero, zero, zero, inf, inf, inf, 1.0]);
-        assert_eq!(apply(Kind::Exp, &wide), [zero, zero, zero, inf, inf, inf, 1.0]);
-        assert_eq!(apply(Kind::Sigmoid, &wide), [zero, zero, zero, 1.0, 1.0, 1.0, 0.5]);
-        assert!([Kind::Exp2, Kind::Exp, Kind::Sigmoid].iter().all(|&kind| apply(kind, &[f32::NAN])[0].is_nan()));
+        assert_eq!(apply(Tested::Exp2, &wide), [zero, zero, zero, inf, inf, inf, 1.0]);
+        assert_eq!(apply(Tested::Exp, &wide), [zero, zero, zero, inf, inf, inf, 1.0]);
+        assert_eq!(apply(Tested::Sigmoid, &wide), [zero, zero, zero, 1.0, 1.0, 1.0, 0.5]);
+        assert!([Tested::Exp2, Tested::Exp, Tested::Sigmoid].iter().all(|&kind| apply(kind, &[f32::NAN])[0].is_nan()));
     }
 
     struct Moves<'a>(&'a [f32], &'a mut [f32]);

@@ -2,7 +2,7 @@
 //!
 //! Matrices are row-major f32. Work is split into chunks that depend on shapes alone, so results have the same bits for
 //! any number of threads and any instruction set. A parameter marked `+=` is added to. Where sequences of different
-//! lengths are laid end to end, `starts` holds the first row of each and the number of rows at the end:
+//! lengths are laid end to end, `cu_seqlens` holds the first row of each and the number of rows at the end:
 //! `[sequences + 1]`, ascending; an empty sequence is not allowed.
 //!
 //! Functions panic when lengths do not fit together. Buffers that start at a multiple of 64 bytes are the fastest.
@@ -39,8 +39,12 @@ fn row_grain(width: usize) -> usize {
     (GRAIN / width.max(1)).max(1)
 }
 
-/// Checks `starts` against the number of rows.
-fn check_starts(starts: &[usize], rows: usize) {
-    assert_eq!((starts.first(), starts.last()), (Some(&0), Some(&rows)), "starts run from 0 to the number of rows");
-    assert!(starts.windows(2).all(|w| w[0] < w[1]), "no sequence is empty");
+/// Checks `cu_seqlens` against the number of rows.
+fn check_cu_seqlens(cu_seqlens: &[usize], rows: usize) {
+    assert_eq!(
+        (cu_seqlens.first(), cu_seqlens.last()),
+        (Some(&0), Some(&rows)),
+        "cu_seqlens run from 0 to the number of rows"
+    );
+    assert!(cu_seqlens.windows(2).all(|w| w[0] < w[1]), "no sequence is empty");
 }

@@ -1,10 +1,10 @@
 //! Normalization of rows, and their quantization to int8 steps.
 
-use super::math::{Extent, Part, Whole, first, in_fours, max4, sum4, vectors};
+use super::math::{Extent, Partial, Whole, first, in_fours, max4, sum4, vectors};
 use super::reduce::sum_chunks;
 use super::row_grain;
+use crate::activations::absmax;
 use crate::pool::SharedMut;
-use crate::rows::absmax;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products, scratch};
 
@@ -238,7 +238,7 @@ impl Op for FakeQuantize<'_> {
     }
 }
 
-/// `y = round(x / step) * step`, `step = max|x| / 127` of each row of `x`, `[rows, cols]`: what [`Int8Rows`](crate::Int8Rows)
+/// `y = round(x / step) * step`, `step = max|x| / 127` of each row of `x`, `[rows, cols]`: what [`Int8Activations`](crate::Int8Activations)
 /// keeps of `x` (arXiv 2402.17764), NaN where a value of the row is not finite. Its straight-through gradient is the identity.
 pub fn fake_quantize_rows(cpu: &Cpu, x: &[f32], cols: usize, y: &mut [f32]) {
     let isa = cpu.isa;

@@ -1,7 +1,7 @@
 //! Random masks from a counter: an element depends on the seed and its index alone.
 
 use super::GRAIN;
-use super::math::{Extent, Part, Whole, not, ramp};
+use super::math::{Extent, Partial, Whole, not, ramp};
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products};
 use lowbit_base::SplitMix64;
@@ -69,7 +69,7 @@ impl Op for Dropout<'_> {
                 continue;
             }
             for (half, at) in (0..x.len()).step_by(LANES).enumerate() {
-                apply(s, Part, keep[half], scale, x, y, at);
+                apply(s, Partial, keep[half], scale, x, y, at);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Reductions over rows and over everything, in chunks that depend on shapes alone.
 
-use super::math::{Extent, Part, Whole, in_fours, vectors};
+use super::math::{Extent, Partial, Whole, in_fours, vectors};
 use super::row_grain;
 use crate::pool::SharedMut;
 use crate::scratch;

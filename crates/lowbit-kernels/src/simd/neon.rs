@@ -44,7 +44,7 @@ fn dot_wide(acc: int32x4_t, u: int32x4_t, s: int32x4_t) -> int32x4_t {
     }
 }
 
-/// As above with 8-bit operands, exact while `u <= 128` and `s >= -127`: `-u` fits i8, two products stay within i16.
+/// `acc + dot4(u, s)` with 8-bit operands, exact while `u <= 128` and `s >= -127`: `-u` fits i8, two products stay within i16.
 #[inline(always)]
 fn dot_wide_small(acc: int32x4_t, u: int32x4_t, s: int32x4_t) -> int32x4_t {
     // SAFETY: NEON is the baseline.
@@ -82,10 +82,10 @@ unsafe fn dot_signed(acc: int32x4_t, u: int32x4_t, s: int32x4_t) -> int32x4_t {
     }
 }
 
-/// As above, exact while `u <= 128`: `-u` fits i8.
+/// `acc + dot4(u, s)`, exact while `u <= 128`: `-u` fits i8.
 ///
 /// # Safety
-/// As there.
+/// The CPU has the dot product instructions.
 #[inline(always)]
 unsafe fn dot_signed_small(acc: int32x4_t, u: int32x4_t, s: int32x4_t) -> int32x4_t {
     // SAFETY: by the contract.

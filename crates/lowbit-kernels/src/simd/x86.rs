@@ -42,7 +42,7 @@ unsafe fn dot_wide_256(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
     }
 }
 
-/// As above with 8-bit multiply-add, exact while `u <= 128` and `s >= -127`: two products stay within i16.
+/// `acc + dot4(u, s)` with 8-bit multiply-add, exact while `u <= 128` and `s >= -127`: two products stay within i16.
 #[inline(always)]
 unsafe fn dot_small_256(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
     // SAFETY: called with AVX2 available.
@@ -55,7 +55,7 @@ unsafe fn dot_vnni_256(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
     unsafe { _mm256_dpbusd_avx_epi32(acc, u, s) }
 }
 
-/// The same value, of which the compiler knows nothing.
+/// Identity that the optimizer cannot look through (256 bits).
 #[inline]
 #[target_feature(enable = "avx2")]
 fn unknown_256(mut v: __m256i) -> __m256i {
@@ -64,7 +64,7 @@ fn unknown_256(mut v: __m256i) -> __m256i {
     v
 }
 
-/// As above.
+/// Identity that the optimizer cannot look through (512 bits).
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn unknown_512(mut v: __m512i) -> __m512i {

@@ -1,5 +1,5 @@
 use crate::{ROWS, WIDTHS, assert_close, assert_same_everywhere, cpu, dot, f64s, gradient, noise};
-use lowbit_kernels::{Cpu, Int8Rows, Isa, ops};
+use lowbit_kernels::{Cpu, Int8Activations, Isa, ops};
 
 const EPS: f32 = 1e-5;
 
@@ -79,7 +79,7 @@ fn fake_quantization_is_what_int8_rows_keep() {
         x.iter_mut().take(width).for_each(|x| *x *= 1e-7);
         let mut y = vec![f32::NAN; x.len()];
         ops::fake_quantize_rows(&cpu, &x, width, &mut y);
-        let mut kept = Int8Rows::default();
+        let mut kept = Int8Activations::default();
         kept.quantize(&cpu, &x, width);
         assert_eq!(y, kept.dequantize(), "{rows} x {width}");
         for (x, y) in x.chunks_exact(width).zip(y.chunks_exact(width)) {

@@ -8,7 +8,7 @@
 use crate::card::Card;
 use crate::listing::Listing;
 use crate::origin::{self, Origin, ternary};
-use crate::recipe::Activations;
+use crate::recipe::ActivationPrecision;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
 use lowbit_base::Stop;
@@ -366,7 +366,7 @@ impl Checkpoint {
                 name: spec.name.as_str().into(),
                 role,
                 packed: packed()?,
-                int8_activations: recipe.activations(role) == Activations::Int8,
+                int8_activations: recipe.activations(role) == ActivationPrecision::Int8,
             }),
         }
     }

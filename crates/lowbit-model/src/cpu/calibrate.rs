@@ -13,16 +13,16 @@ const OUTLIER: f32 = 6.0;
 
 /// Largest magnitude of each input feature of each matrix.
 #[derive(Debug, Default)]
-pub(super) struct Peaks(BTreeMap<Arc<str>, Vec<f32>>);
+pub(super) struct ColumnAbsmax(BTreeMap<Arc<str>, Vec<f32>>);
 
-impl Peaks {
+impl ColumnAbsmax {
     pub fn record(&mut self, name: &Arc<str>, cols: usize, x: &[f32]) {
         if !self.0.contains_key(name) {
             self.0.insert(name.clone(), vec![0.0; cols]);
         }
-        let peaks = self.0.get_mut(name).expect("just inserted");
+        let absmax = self.0.get_mut(name).expect("just inserted");
         for row in x.chunks_exact(cols) {
-            for (peak, x) in peaks.iter_mut().zip(row) {
+            for (peak, x) in absmax.iter_mut().zip(row) {
                 *peak = peak.max(x.abs());
             }
         }
@@ -40,14 +40,14 @@ pub fn calibrate<'a>(
     batches: impl IntoIterator<Item = &'a Batch>,
 ) -> Result<Options, Error> {
     let mut exec = CpuExec::new(cpu);
-    exec.peaks = Some(Peaks::default());
+    exec.absmax = Some(ColumnAbsmax::default());
     for batch in batches {
         exec.forward(model, batch)?;
     }
-    let peaks = exec.peaks.take().unwrap_or_default();
-    let outliers = |peaks: Vec<f32>| {
-        let columns = peaks.iter().enumerate().filter(|(_, peak)| **peak > OUTLIER).map(|(i, _)| i as u32);
+    let absmax = exec.absmax.take().unwrap_or_default();
+    let outliers = |absmax: Vec<f32>| {
+        let columns = absmax.iter().enumerate().filter(|(_, peak)| **peak > OUTLIER).map(|(i, _)| i as u32);
         QuantizeOptions { outlier_columns: columns.collect(), ..Default::default() }
     };
-    Ok(peaks.0.into_iter().map(|(name, peaks)| (name.to_string(), outliers(peaks))).collect())
+    Ok(absmax.0.into_iter().map(|(name, absmax)| (name.to_string(), outliers(absmax))).collect())
 }

@@ -5,7 +5,7 @@ use crate::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Poo
 use crate::source::Role;
 use crate::{Error, Model};
 use arena::Arena;
-use lowbit_kernels::{Bf16Rows, Cpu, Int8Rows, Packed, Rows, ops};
+use lowbit_kernels::{Activations, Bf16Activations, Cpu, Int8Activations, Packed, ops};
 use std::sync::Arc;
 
 mod arena;
@@ -15,10 +15,10 @@ mod session;
 
 pub use arena::Tensor;
 pub use calibrate::calibrate;
-pub use session::{PIECE, Sequences, Session};
+pub use session::{PREFILL_CHUNK, Sequences, Session};
 
 use cache::Cache;
-use calibrate::Peaks;
+use calibrate::ColumnAbsmax;
 
 /// A parameter of the inference interpreter.
 #[derive(Clone, Debug)]
@@ -71,10 +71,10 @@ pub struct CpuExec {
     /// Attentions of the pass so far: the next one's keys and values are cached under this number.
     attentions: usize,
     /// Inputs of the last product with 8-bit activations, and the stamp of the tensor they were made from.
-    int8: Int8Rows,
+    int8: Int8Activations,
     int8_stamp: Option<u64>,
     /// The same for products with bf16 activations.
-    bf16: Bf16Rows,
+    bf16: Bf16Activations,
     bf16_stamp: Option<u64>,
     logsumexp: Vec<f32>,
     /// Keys and values of earlier tokens by slot.
@@ -82,12 +82,12 @@ pub struct CpuExec {
     /// Which cache each sequence of the batch continues; none when whole sequences are given.
     slots: Vec<usize>,
     /// Rows whose logits are wanted, ascending; all, if none.
-    wanted: Option<Vec<usize>>,
+    logit_rows: Option<Vec<usize>>,
     /// How many of the largest logits of a single row are wanted, if not all.
     largest: Option<usize>,
     /// Bytes of the head's weights read for them so far.
     largest_bytes: u64,
-    peaks: Option<Peaks>,
+    absmax: Option<ColumnAbsmax>,
     fault: Option<Error>,
 }
 
@@ -102,17 +102,17 @@ impl CpuExec {
             positions: Vec::new(),
             rows: Vec::new(),
             attentions: 0,
-            int8: Int8Rows::default(),
+            int8: Int8Activations::default(),
             int8_stamp: None,
-            bf16: Bf16Rows::default(),
+            bf16: Bf16Activations::default(),
             bf16_stamp: None,
             logsumexp: Vec::new(),
             caches: Vec::new(),
             slots: Vec::new(),
-            wanted: None,
+            logit_rows: None,
             largest: None,
             largest_bytes: 0,
-            peaks: None,
+            absmax: None,
             fault: None,
         }
     }
@@ -235,8 +235,8 @@ impl Exec for CpuExec {
             self.fault.get_or_insert(e);
             return self.arena.make(x.rows(), packed.rows(), |y| y.fill(0.0));
         }
-        if let Some(peaks) = &mut self.peaks {
-            peaks.record(name, packed.cols(), x.values());
+        if let Some(absmax) = &mut self.absmax {
+            absmax.record(name, packed.cols(), x.values());
         }
         let bf16 = !int8_activations && packed.format().takes_bf16(&self.cpu, x.rows());
         let both = !int8_activations && packed.format().takes_int8(packed);
@@ -247,10 +247,10 @@ impl Exec for CpuExec {
         }
         self.arena.make(x.rows(), packed.rows(), |y| {
             let rows = match (*int8_activations, bf16) {
-                (true, _) => Rows::Int8(&self.int8),
-                (_, true) => Rows::Bf16(&self.bf16),
-                _ if both => Rows::Both(x.values(), &self.int8),
-                _ => Rows::F32(x.values()),
+                (true, _) => Activations::Int8(&self.int8),
+                (_, true) => Activations::Bf16(&self.bf16),
+                _ if both => Activations::Both(x.values(), &self.int8),
+                _ => Activations::F32(x.values()),
             };
             packed.matmul(&self.cpu, rows, y);
             if let Some(bias) = bias {
@@ -261,9 +261,9 @@ impl Exec for CpuExec {
 
     fn logits(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
         let mut x = self.force(x);
-        if let Some(wanted) = self.wanted.take_if(|wanted| wanted.len() < x.rows()) {
-            x = self.pick(&x, wanted.iter().copied());
-            self.wanted = Some(wanted);
+        if let Some(logit_rows) = self.logit_rows.take_if(|logit_rows| logit_rows.len() < x.rows()) {
+            x = self.pick(&x, logit_rows.iter().copied());
+            self.logit_rows = Some(logit_rows);
         }
         if x.rows() == 0 {
             return self.arena.make(0, weight.matrix().rows(), |_| {});

@@ -11,7 +11,7 @@ use lowbit_kernels::ops::CacheKind;
 use std::sync::Arc;
 
 /// Tokens of one forward pass; longer prompts are fed in pieces, which bounds the memory for activations.
-pub const PIECE: usize = 256;
+pub const PREFILL_CHUNK: usize = 256;
 
 /// Sequences of a causal language model on the CPU.
 pub struct Sequences {
@@ -132,7 +132,7 @@ impl Sequences {
         let exec = &mut self.exec;
         exec.slots.clear();
         exec.slots.extend(pieces.iter().map(|piece| piece.slot));
-        let rows = exec.wanted.get_or_insert_default();
+        let rows = exec.logit_rows.get_or_insert_default();
         rows.clear();
         for (piece, span) in pieces.iter().zip(self.batch.starts.windows(2)) {
             rows.extend(match piece.logits {
@@ -267,8 +267,8 @@ impl Session {
         let (slot, before) = (self.slot, self.tokens());
         self.sequences.check(&[Piece { slot, tokens, logits: Logits::Last }])?;
         self.sequences.logits.clear();
-        let count = tokens.len().div_ceil(PIECE);
-        for (i, piece) in tokens.chunks(PIECE).enumerate() {
+        let count = tokens.len().div_ceil(PREFILL_CHUNK);
+        for (i, piece) in tokens.chunks(PREFILL_CHUNK).enumerate() {
             let piece = Piece { slot, tokens: piece, logits: of[usize::from(i + 1 == count)] };
             if let Err(e) = self.sequences.append(&[piece], self.largest) {
                 self.truncate(before);

@@ -217,7 +217,7 @@ impl<M: LanguageModel> Engine<M> {
     /// Decides which tokens each sequence is fed; where sequences have passes of their own, prompts are cut as they are alone.
     fn plan(&mut self, apart: bool) {
         let decoding = self.answers.iter().any(Answer::is_decoding);
-        let mut room = if decoding && !apart { self.settings.chunk.max(1) } else { crate::cpu::PIECE };
+        let mut room = if decoding && !apart { self.settings.chunk.max(1) } else { crate::cpu::PREFILL_CHUNK };
         for answer in &mut self.answers {
             let prompt = !answer.is_decoding();
             let fed = answer.plan(room);

@@ -57,7 +57,7 @@ pub(crate) fn recode(packed: &Packed, format: &'static dyn Format, pool: &Pool) 
     let Some(scale) = packed.format().ternary_scale(packed) else { return Ok(None) };
     let make =
         |rows: Range<usize>| pack(packed.dequantize_rows(rows.clone()), scale, rows.len(), packed.cols(), format);
-    Packed::stack(format, packed.rows(), packed.cols(), pool, make).map(Some)
+    Packed::from_row_ranges(format, packed.rows(), packed.cols(), pool, make).map(Some)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! The spelling that is stored and shown names the parts that differ from the base, in the order of [`PARTS`].
 
-use super::{Activations, RECIPES, Recipe, WIDE};
+use super::{ActivationPrecision, RECIPES, Recipe, WIDE};
 use crate::Error;
 use crate::container::show;
 use lowbit_base::alternatives;
@@ -59,18 +59,18 @@ fn known_format(name: &str) -> Result<&'static dyn Format, Vec<&'static str>> {
     format::find(name).map_err(|_| FORMATS.iter().map(|format| format.name()).collect())
 }
 
-fn known_activations(name: &str) -> Result<Activations, Vec<&'static str>> {
-    let all = [Activations::F32, Activations::Int8];
-    all.into_iter().find(|a| a.name() == name).ok_or_else(|| all.map(Activations::name).to_vec())
+fn known_activations(name: &str) -> Result<ActivationPrecision, Vec<&'static str>> {
+    let all = [ActivationPrecision::F32, ActivationPrecision::Int8];
+    all.into_iter().find(|a| a.name() == name).ok_or_else(|| all.map(ActivationPrecision::name).to_vec())
 }
 
 /// How a head of a format gets its activations: as 8 bits where its weights have fewer.
-fn head_activations(format: &dyn Format, otherwise: Activations) -> Activations {
+fn head_activations(format: &dyn Format, otherwise: ActivationPrecision) -> ActivationPrecision {
     let spec = format.spec();
     match spec.activations {
-        format::Activations::Int8 if spec.bits < 8.0 => Activations::Int8,
-        format::Activations::Int8 => otherwise,
-        format::Activations::Float | format::Activations::Mixed => Activations::F32,
+        format::ActivationType::Int8 if spec.bits < 8.0 => ActivationPrecision::Int8,
+        format::ActivationType::Int8 => otherwise,
+        format::ActivationType::Float | format::ActivationType::Mixed => ActivationPrecision::F32,
     }
 }
 
@@ -78,11 +78,11 @@ fn head_activations(format: &dyn Format, otherwise: Activations) -> Activations 
 fn of_format(format: &'static dyn Format) -> Recipe {
     let (spec, name) = (format.spec(), format.name());
     let activations = match spec.activations {
-        format::Activations::Int8 => Activations::Int8,
-        format::Activations::Float | format::Activations::Mixed => Activations::F32,
+        format::ActivationType::Int8 => ActivationPrecision::Int8,
+        format::ActivationType::Float | format::ActivationType::Mixed => ActivationPrecision::F32,
     };
     let [embedding, head] = if spec.is_low_bit() { WIDE } else { [name; 2] };
-    let head_activations = Activations::F32;
+    let head_activations = ActivationPrecision::F32;
     Recipe { name, summary: "put together", body: name, embedding, head, activations, head_activations }
 }
 

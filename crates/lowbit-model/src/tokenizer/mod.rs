@@ -448,7 +448,7 @@ impl Tokenizer {
     }
 
     /// The token that stands for an empty text: padding, else unknown, else 0.
-    pub fn filler(&self) -> u32 {
+    pub fn padding(&self) -> u32 {
         [PAD, "[PAD]", "<pad>", "<unk>", "[UNK]"].iter().find_map(|token| self.id(token)).unwrap_or(0)
     }
 

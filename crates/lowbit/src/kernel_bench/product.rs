@@ -4,8 +4,8 @@ use super::case::{Case, Facts, Limit};
 use super::shape::Shape;
 use super::values;
 use crate::failure::{Code, Failure};
-use lowbit_kernels::format::Activations;
-use lowbit_kernels::{Bytes, Cpu, Format, Int8Rows, Packed, QuantizeOptions, Rows};
+use lowbit_kernels::format::ActivationType;
+use lowbit_kernels::{Activations, Bytes, Cpu, Format, Int8Activations, Packed, QuantizeOptions};
 use std::cell::RefCell;
 use std::hint::black_box;
 
@@ -24,8 +24,8 @@ fn limit(cpu: &Cpu, format: &dyn Format, tokens: usize) -> Limit {
     match format.spec().activations {
         _ if tokens == 1 => Limit::Memory,
         _ if format.takes_bf16(cpu, tokens) => Limit::Bf16,
-        Activations::Float => Limit::F32,
-        Activations::Int8 | Activations::Mixed => Limit::Int8,
+        ActivationType::Float => Limit::F32,
+        ActivationType::Int8 | ActivationType::Mixed => Limit::Int8,
     }
 }
 
@@ -91,24 +91,24 @@ pub(super) fn copy(packed: &Packed) -> Packed {
 }
 
 /// Activations of some tokens, as wide as a matrix is, both ways.
-struct Row {
+struct Operands {
     cols: usize,
     x: Vec<f32>,
-    q: Int8Rows,
+    q: Int8Activations,
 }
 
-impl Row {
+impl Operands {
     fn new(cpu: &Cpu, tokens: usize, cols: usize) -> Self {
-        let (x, mut q) = (values(tokens * cols, 3), Int8Rows::default());
+        let (x, mut q) = (values(tokens * cols, 3), Int8Activations::default());
         q.quantize(cpu, &x, cols);
-        Row { cols, x, q }
+        Operands { cols, x, q }
     }
 
     /// What a format is given. Where it quantizes the activations itself, that is part of its product.
-    fn given(&self, format: &dyn Format) -> Rows<'_> {
+    fn given(&self, format: &dyn Format) -> Activations<'_> {
         match format.spec().activations {
-            Activations::Int8 => Rows::Int8(&self.q),
-            Activations::Float | Activations::Mixed => Rows::F32(&self.x),
+            ActivationType::Int8 => Activations::Int8(&self.q),
+            ActivationType::Float | ActivationType::Mixed => Activations::F32(&self.x),
         }
     }
 }
@@ -116,21 +116,21 @@ impl Row {
 /// Activations for all matrices of a shape.
 pub(super) struct Input {
     tokens: usize,
-    rows: Vec<Row>,
+    rows: Vec<Operands>,
 }
 
 impl Input {
     pub fn new(cpu: &Cpu, tokens: usize, shape: &Shape) -> Self {
-        let mut rows: Vec<Row> = Vec::new();
+        let mut rows: Vec<Operands> = Vec::new();
         for (_, cols) in &shape.matrices {
             if rows.iter().all(|row| row.cols != *cols) {
-                rows.push(Row::new(cpu, tokens, *cols));
+                rows.push(Operands::new(cpu, tokens, *cols));
             }
         }
         Input { tokens, rows }
     }
 
-    fn of(&self, packed: &Packed) -> Rows<'_> {
+    fn of(&self, packed: &Packed) -> Activations<'_> {
         let row = self.rows.iter().find(|row| row.cols == packed.cols()).expect("made for this shape");
         row.given(packed.format())
     }
@@ -181,14 +181,14 @@ pub(super) fn case<'a>(
 /// Largest error of an output, as a fraction of `max|x| * sum|w|`.
 fn tolerance(cpu: &Cpu, format: &dyn Format, tokens: usize) -> f64 {
     match format.spec().activations {
-        Activations::Mixed => 1.01 / 254.0, // half a step of the activations, which it quantizes itself
+        ActivationType::Mixed => 1.01 / 254.0, // half a step of the activations, which it quantizes itself
         _ if format.takes_bf16(cpu, tokens) => 4e-3, // activations become bf16
         _ => 3e-6,
     }
 }
 
 /// Compares some outputs `y`, `[tokens, rows]`, with products of the dequantized weights in f64.
-fn check(cpu: &Cpu, packed: &Packed, x: Rows, y: &[f32]) -> Result<(), Failure> {
+fn check(cpu: &Cpu, packed: &Packed, x: Activations, y: &[f32]) -> Result<(), Failure> {
     let (rows, cols) = (packed.rows(), packed.cols());
     let seen = x.floats();
     let (name, tokens) = (packed.format().name(), seen.len() / cols);
@@ -229,7 +229,7 @@ mod tests {
         for format in FORMATS {
             let packed =
                 format.quantize(&values(rows * cols, 7), rows, cols, &QuantizeOptions::default()).expect("finite");
-            let row = Row::new(&cpu, tokens, cols);
+            let row = Operands::new(&cpu, tokens, cols);
             let mut y = vec![f32::NAN; tokens * rows];
             packed.matmul(&cpu, row.given(*format), &mut y);
             check(&cpu, &packed, row.given(*format), &y).expect("the kernel is right");
@@ -248,7 +248,7 @@ mod tests {
         let (scalar, best) = (Cpu::new(Some("scalar"), Some(1)).unwrap(), Cpu::new(None, Some(1)).unwrap());
         for format in FORMATS {
             assert_eq!(limit(&scalar, *format, 1), Limit::Memory);
-            let float = format.spec().activations == Activations::Float;
+            let float = format.spec().activations == ActivationType::Float;
             let wanted = if float { Limit::F32 } else { Limit::Int8 };
             assert_eq!(limit(&scalar, *format, 2), wanted, "{}", format.name());
             let pairs =

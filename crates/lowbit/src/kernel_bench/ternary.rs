@@ -4,7 +4,7 @@ use super::product::copy;
 use super::values;
 use crate::failure::Failure;
 use lowbit_eval::stats;
-use lowbit_kernels::{Cpu, Int8Rows, Packed, QuantizeOptions, Rows, format};
+use lowbit_kernels::{Activations, Cpu, Int8Activations, Packed, QuantizeOptions, format};
 use serde::Serialize;
 use std::hint::black_box;
 use std::time::Instant;
@@ -42,14 +42,14 @@ pub fn ways(cpu: &Cpu) -> Result<Vec<Way>, Failure> {
         Ok((0..BYTES.div_ceil(packed.bytes())).map(|_| copy(&packed)).collect())
     });
     let stored = stored.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let (mut x, mut y) = (Int8Rows::default(), vec![0.0; SIDE]);
+    let (mut x, mut y) = (Int8Activations::default(), vec![0.0; SIDE]);
     x.quantize(cpu, &values(SIDE, 3), SIDE);
     let mut seconds = [const { Vec::new() }; WAYS.len()];
     for _ in 0..ROUNDS {
         for (copies, seconds) in stored.iter().zip(&mut seconds) {
             let start = Instant::now();
             for packed in copies {
-                packed.matmul(cpu, Rows::Int8(&x), &mut y);
+                packed.matmul(cpu, Activations::Int8(&x), &mut y);
                 black_box(&y);
             }
             seconds.push(start.elapsed().as_secs_f64() / copies.len() as f64);

@@ -1,7 +1,7 @@
 //! One weight matrix in a low-bit format.
 
 use super::{Error, cpu};
-use lowbit_kernels::{Cpu, Packed, QuantizeOptions, Rows, format};
+use lowbit_kernels::{Activations, Cpu, Packed, QuantizeOptions, format};
 
 /// A weight matrix `[rows, cols]` in a low-bit format, and the CPU its products run on.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl Matrix {
             return Err(Error::Request(format!("{text}, the columns of the matrix; give [tokens, {cols}]")));
         }
         let mut y = vec![0.0; x.len() / cols * rows]; // [tokens, rows]
-        self.packed.matmul(&self.cpu, Rows::F32(x), &mut y);
+        self.packed.matmul(&self.cpu, Activations::F32(x), &mut y);
         Ok(y)
     }
 

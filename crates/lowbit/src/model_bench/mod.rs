@@ -8,7 +8,7 @@ use lowbit_eval::stats;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::limits::{self, Limits};
 use lowbit_kernels::ops::CacheKind;
-use lowbit_model::cpu::PIECE;
+use lowbit_model::cpu::PREFILL_CHUNK;
 use lowbit_model::engine::{Engine, Event, Passes, Settings};
 use lowbit_model::generate::Request;
 use lowbit_model::work::{self, Pass, Work};
@@ -139,7 +139,7 @@ impl Machine {
             return Ok((answers(engine, sequences, &prompt, new)?, 0));
         }
         self.session.truncate(before.len());
-        for piece in before[self.session.tokens()..].chunks(PIECE) {
+        for piece in before[self.session.tokens()..].chunks(PREFILL_CHUNK) {
             self.session.feed(piece)?;
         }
         let (start, read) = (Instant::now(), self.session.largest_bytes());

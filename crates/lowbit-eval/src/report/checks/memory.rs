@@ -3,7 +3,7 @@
 use super::super::compare::{is_low_bit, is_network};
 use super::{Case, Outcome, Tally};
 use crate::record::{How, Record, TensorBytes};
-use lowbit_kernels::format::{Activations, FORMATS, Spec};
+use lowbit_kernels::format::{ActivationType, FORMATS, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Roles a stored tensor may have.
@@ -69,7 +69,9 @@ pub(super) fn bits(case: &Case) -> Outcome {
         });
     }
     for record in &case.results.records {
-        for format in FORMATS.iter().map(|f| f.spec()).filter(|f| f.bits == 8.0 && f.activations == Activations::Int8) {
+        for format in
+            FORMATS.iter().map(|f| f.spec()).filter(|f| f.bits == 8.0 && f.activations == ActivationType::Int8)
+        {
             let format = format.name;
             let of = || record.detail.tensors.iter().filter(|t| t.format == format);
             let (rows, weights) = (of().map(|t| t.rows).sum::<u64>(), of().map(|t| t.rows * t.cols).sum::<u64>());

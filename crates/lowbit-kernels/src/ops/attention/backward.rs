@@ -3,7 +3,7 @@
 
 use super::tile::{Factors, HeadRows, Pack, PackTransposed, Probabilities, Product, RowDots, SharedRows, Unpack, View};
 use super::{AttentionShape, KEYS, PANEL, Parts, panels, run, tiles};
-use crate::ops::check_starts;
+use crate::ops::check_cu_seqlens;
 use crate::pool::SharedMut;
 use crate::{Cpu, scratch};
 use std::f32::consts::LOG2_E;
@@ -200,7 +200,7 @@ impl Backward<'_> {
 pub fn attention_backward(
     cpu: &Cpu,
     shape: AttentionShape,
-    starts: &[usize],
+    cu_seqlens: &[usize],
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -212,13 +212,13 @@ pub fn attention_backward(
     dv: &mut [f32],
 ) {
     let tokens = logsumexp.len() / shape.heads.max(1);
-    check_starts(starts, tokens);
+    check_cu_seqlens(cu_seqlens, tokens);
     shape.check(tokens, q.len(), tokens, k.len(), v.len());
     shape.check(tokens, dq.len(), tokens, dk.len(), dv.len());
     assert_eq!((out.len(), dout.len()), (q.len(), q.len()), "out and dout are as long as q");
     let (dq, dk, dv) = (SharedMut::new(dq), SharedMut::new(dk), SharedMut::new(dv));
     let backward = Backward { cpu, shape, q, k, v, out, logsumexp, dout, dq, dk, dv };
-    let items = starts.windows(2).flat_map(|w| (0..shape.kv_heads).map(move |head| (w[0], w[1], head))).collect();
+    let items = cu_seqlens.windows(2).flat_map(|w| (0..shape.kv_heads).map(move |head| (w[0], w[1], head))).collect();
     let cost = |&(start, end, _): &(usize, usize, usize)| {
         let (len, window) = (end - start, shape.window.unwrap_or(usize::MAX));
         5 * shape.group() * len * len.min(window) * shape.head_dim / if shape.causal { 2 } else { 1 }

@@ -62,7 +62,7 @@ enum Data {
     F32(Blocks<f32>),
     F16 {
         halves: Blocks<u16>,
-        /// What each head of a token is multiplied with, `[heads][BLOCK]`; no blocks while that is 1 for all.
+        /// Power of two that each head of a token is multiplied with, `[heads][BLOCK]`; no blocks while all are 1.
         factors: Blocks<f32>,
     },
     Int8 {

@@ -4,14 +4,14 @@ use super::cache::{BLOCK, CacheRows, RowsView};
 use super::prefill::Prefill;
 use super::tile::{HeadRows, Pack};
 use super::{AttentionShape, Parts, SMALL, stored};
-use crate::ops::math::{Extent, Part, Whole, exp2, vectors};
+use crate::ops::math::{Extent, Partial, Whole, exp2, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products, scratch};
 use std::ops::Range;
 
 /// Most new tokens for which a vector holds elements of a key instead of queries.
-const FEW: usize = 8;
+const DECODE_QUERIES: usize = 8;
 /// Keys of one task.
 pub(super) const CHUNK: usize = BLOCK;
 /// Multiply-adds below which one thread does all.
@@ -109,8 +109,9 @@ impl Sequence<'_> {
 /// The sequence of an index.
 type Sequences<'f, 'a> = &'f (dyn Fn(usize) -> Sequence<'a> + Sync + 'f);
 
-/// A few new queries of each sequence; the queries of a key head are rows `(query, head of the group)`.
-struct Few<'a> {
+/// Decode attention: at most [`DECODE_QUERIES`] new queries of each sequence; the queries of a key head are rows
+/// `(query, head of the group)`.
+struct Decode<'a> {
     cpu: &'a Cpu,
     shape: AttentionShape,
     q: &'a [f32],
@@ -122,7 +123,7 @@ struct Few<'a> {
     partials: SharedMut<'a, f32>,
 }
 
-impl Few<'_> {
+impl Decode<'_> {
     /// A chunk of keys of one key head, counted from the first that is seen; `first` is the row of the first query of the
     /// sequence.
     fn chunk(&self, of: Sequence, first: usize, index: usize, kv_head: usize) {
@@ -172,8 +173,8 @@ impl Few<'_> {
     }
 }
 
-/// Attention of `rows` new queries of `count` sequences, at most [`FEW`] of each.
-fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Sequences<'_, '_>, out: &mut [f32]) {
+/// Attention of `rows` new queries of `count` sequences, at most [`DECODE_QUERIES`] of each.
+fn decode(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Sequences<'_, '_>, out: &mut [f32]) {
     let (rows, padded) = (q.len() / shape.width(), shape.padded());
     let all = || (0..count).map(sequences);
     let chunks = all().map(|of| of.chunks(shape).len()).max().unwrap_or(0);
@@ -182,7 +183,7 @@ fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Seq
     let mut parts = Parts(scratch.floats());
     let (tops, sums) = (parts.take(chunks * stride), parts.take(chunks * stride));
     let partials = parts.take(chunks * stride * padded);
-    let few = Few {
+    let decode = Decode {
         cpu,
         shape,
         q,
@@ -195,7 +196,7 @@ fn few(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: Seq
         let (kv_head, chunk, index) = (i % shape.kv_heads, i / shape.kv_heads % chunks, i / shape.kv_heads / chunks);
         let of = sequences(index);
         if chunk < of.chunks(shape).len() {
-            few.chunk(of, (0..index).map(|i| sequences(i).new).sum(), chunk, kv_head);
+            decode.chunk(of, (0..index).map(|i| sequences(i).new).sum(), chunk, kv_head);
         }
     };
     let tasks = count * chunks * shape.kv_heads;
@@ -224,8 +225,8 @@ fn attend(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: 
         (rows, most) = (rows + of.new, most.max(of.new));
     }
     assert_eq!(q.len(), rows * shape.width(), "q is [tokens, heads * head_dim]");
-    if most <= FEW && rows > 0 {
-        return few(cpu, shape, q, count, sequences, out);
+    if most <= DECODE_QUERIES && rows > 0 {
+        return decode(cpu, shape, q, count, sequences, out);
     }
     let mut row = 0;
     for of in (0..count).map(sequences) {
@@ -233,7 +234,7 @@ fn attend(cpu: &Cpu, shape: AttentionShape, q: &[f32], count: usize, sequences: 
         row += of.new;
         match of.new {
             0 => {}
-            1..=FEW => few(cpu, shape, &q[range.clone()], 1, &|_| of, &mut out[range]),
+            1..=DECODE_QUERIES => decode(cpu, shape, &q[range.clone()], 1, &|_| of, &mut out[range]),
             _ => Prefill { cpu, shape, q: &q[range.clone()], of, out: SharedMut::new(&mut out[range]) }.run(),
         }
     }

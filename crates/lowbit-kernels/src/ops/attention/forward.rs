@@ -4,7 +4,7 @@ use super::tile::{
     Factors, HeadRows, LogSumExp, Pack, PackTransposed, Product, ScaleRows, SharedRows, SoftmaxTile, Unpack, View,
 };
 use super::{AttentionShape, KEYS, PANEL, Parts, panels, run, tiles};
-use crate::ops::check_starts;
+use crate::ops::check_cu_seqlens;
 use crate::pool::SharedMut;
 use crate::simd::LANES;
 use crate::{Cpu, scratch};
@@ -38,7 +38,7 @@ struct Item {
     end: usize,
 }
 
-/// What a task keeps of its queries: transposed queries, sums of values, and per query the largest score, the sum of
+/// Online-softmax state of the queries of a task: transposed queries, sums of values, and per query the largest score, the sum of
 /// exponentials, and the factor of the last tile.
 struct State<'a> {
     transposed: &'a mut [f32],
@@ -63,8 +63,8 @@ impl Forward<'_> {
     }
 
     /// Runs all sequences.
-    fn run(&self, starts: &[usize]) {
-        let items = starts.windows(2).flat_map(|w| self.items(w[0]..w[1])).collect();
+    fn run(&self, cu_seqlens: &[usize]) {
+        let items = cu_seqlens.windows(2).flat_map(|w| self.items(w[0]..w[1])).collect();
         let cost = |item: &Item| 2 * item.queries * (item.end - item.first) * self.shape.head_dim;
         run(&self.cpu.pool, items, cost, |item| self.block(item));
     }
@@ -189,14 +189,14 @@ impl Forward<'_> {
 }
 
 /// Softmax attention within each sequence: `q` and `out` `[tokens, heads * head_dim]`, `k` and `v`
-/// `[tokens, kv_heads * head_dim]`, `starts` `[sequences + 1]`. Also yields the logarithm of the sum of the exponentials of
+/// `[tokens, kv_heads * head_dim]`, `cu_seqlens` `[sequences + 1]`. Also yields the logarithm of the sum of the exponentials of
 /// the scores, `logsumexp` `[tokens, heads]`, for [`attention_backward`](super::attention_backward). (arXiv 2205.14135;
 /// grouped heads: arXiv 2305.13245.)
 #[allow(clippy::too_many_arguments)]
 pub fn attention(
     cpu: &Cpu,
     shape: AttentionShape,
-    starts: &[usize],
+    cu_seqlens: &[usize],
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -204,9 +204,9 @@ pub fn attention(
     logsumexp: &mut [f32],
 ) {
     let tokens = logsumexp.len() / shape.heads.max(1);
-    check_starts(starts, tokens);
+    check_cu_seqlens(cu_seqlens, tokens);
     shape.check(tokens, q.len(), tokens, k.len(), v.len());
     assert_eq!(out.len(), q.len(), "out is as long as q");
     let forward = Forward { cpu, shape, q, k, v, out: SharedMut::new(out), logsumexp: SharedMut::new(logsumexp) };
-    forward.run(starts);
+    forward.run(cu_seqlens);
 }

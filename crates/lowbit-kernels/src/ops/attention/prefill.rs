@@ -40,12 +40,12 @@ struct Panel {
     queries: usize,
 }
 
-/// What a task keeps, `rows` being its queries rounded up to whole panels.
+/// Buffers of a task, `rows` being its queries rounded up to whole panels.
 struct State<'a> {
     rows: usize,
     /// Per panel `[head_dim, lanes]`.
     transposed: &'a mut [f32],
-    /// Of the keys of a chunk, per panel `[CHUNK, lanes]`.
+    /// Scores of the keys of a chunk, per panel `[CHUNK, lanes]`.
     scores: &'a mut [f32],
     /// Keys or values, `[KEYS, stride]`.
     tile: &'a mut [f32],

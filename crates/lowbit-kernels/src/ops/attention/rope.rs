@@ -1,6 +1,6 @@
 //! Rotary positions (RoPE, arXiv 2104.09864).
 
-use crate::ops::math::{Extent, Part, Whole, sin_cos, vectors};
+use crate::ops::math::{Extent, Partial, Whole, sin_cos, vectors};
 use crate::ops::row_grain;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products};

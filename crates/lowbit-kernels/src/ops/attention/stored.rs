@@ -3,7 +3,7 @@
 
 use super::cache::{Numbers, RowsView, place};
 use super::{AttentionShape, TILE};
-use crate::ops::math::{Extent, Part, Whole, sums};
+use crate::ops::math::{Extent, Partial, Whole, sums};
 use crate::simd::{LANES, Simd};
 use crate::{Isa, Op, Products};
 use half::f16;
@@ -14,10 +14,10 @@ const BATCH: usize = 4;
 
 /// A number of a cache.
 pub(super) trait Number: Copy {
-    /// 16 of them.
+    /// Loads 16 numbers as f32.
     ///
     /// # Safety
-    /// They are inside one allocation.
+    /// The 16 numbers from `p` on are inside one allocation.
     unsafe fn widen<S: Simd>(s: S, p: *const Self) -> S::F;
     fn float(self) -> f32;
 }
@@ -243,7 +243,7 @@ impl<T: Number> Scores<'_, T> {
         for (i, partial) in partial.into_iter().enumerate() {
             let mut sums = sums(s, partial);
             if !k.scales.is_empty() {
-                sums = s.mul(sums, Part.get(s, k.scales, first, 0.0));
+                sums = s.mul(sums, Partial.get(s, k.scales, first, 0.0));
             }
             Whole.put(s, self.scores, (query + i) * self.stride + first, sums);
         }

@@ -1,6 +1,6 @@
 //! The steps of attention on one tile of keys and one panel of queries.
 
-use crate::ops::math::{Extent, Part, Whole, exp2, ln, not, ramp, select, sums, transpose, vectors};
+use crate::ops::math::{Extent, Partial, Whole, exp2, ln, not, ramp, select, sums, transpose, vectors};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Isa, Op, Products};

@@ -161,7 +161,7 @@ impl File {
             let codes = self.file.row_codes(tensor, rows.clone())?.expect("rows are whole blocks");
             ternary::pack_codes(&codes, scale, rows.len(), spec.cols, format).map_err(at)
         };
-        Packed::stack(format, spec.rows, spec.cols, pool, pack).map(Some)
+        Packed::from_row_ranges(format, spec.rows, spec.cols, pool, pack).map(Some)
     }
 
     /// Values in the order of rows that this project has.

@@ -198,7 +198,7 @@ impl Origin for Hub {
                 let codes = codes(file, spec, &bytes, rows.clone())?;
                 ternary::pack_codes(&codes, scale, rows.len(), spec.cols, format).map_err(at)
             };
-            return Packed::stack(format, spec.rows, spec.cols, pool, pack).map(Some);
+            return Packed::from_row_ranges(format, spec.rows, spec.cols, pool, pack).map(Some);
         }
         let master = self.is_master(spec)?;
         let weights = if master { Vec::new() } else { self.floats(spec)? };

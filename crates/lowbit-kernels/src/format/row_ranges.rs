@@ -1,4 +1,4 @@
-//! Matrices made a few panels at a time, on all threads: no more of the weights is in memory in another form.
+//! Packing by ranges of rows on all threads: only a few panels of the weights are in memory in another form.
 
 use super::{Format, Magnitude, Packed, QuantizeOptions};
 use crate::bytes::temporary;
@@ -30,7 +30,7 @@ impl Ranges {
         (task * self.grain).min(self.rows)..((task + 1) * self.grain).min(self.rows)
     }
 
-    /// What `make` gives for each range but those before `first`, on the threads of a pool.
+    /// Calls `make` for each range from `first` on, on the threads of a pool.
     ///
     /// # Errors
     /// One that `make` gives; no range is begun after it.
@@ -62,7 +62,7 @@ impl Packed {
     ///
     /// # Panics
     /// When a packed range has not the parts of its shape.
-    pub fn stack<E: Send + Sync>(
+    pub fn from_row_ranges<E: Send + Sync>(
         format: &'static dyn Format,
         rows: usize,
         cols: usize,
@@ -124,7 +124,7 @@ impl Packed {
             })?;
             options.whole = Some(found.into_iter().fold(Magnitude::default(), Magnitude::and));
         }
-        let made = Packed::stack(format, rows, cols, pool, |range| {
+        let made = Packed::from_row_ranges(format, rows, cols, pool, |range| {
             let weights = read(range.clone())?;
             format.quantize_rows(&weights, range.len(), cols, &options).map_err(|e| {
                 fault(match e {

@@ -13,26 +13,26 @@ pub const GROUP: usize = 64;
 
 /// Activations `[tokens, cols]`, row-major.
 #[derive(Clone, Copy, Debug)]
-pub enum Rows<'a> {
-    /// As they are.
+pub enum Activations<'a> {
+    /// f32, unchanged.
     F32(&'a [f32]),
-    /// Quantized per token.
-    Int8(&'a Int8Rows),
+    /// int8 with one scale per token.
+    Int8(&'a Int8Activations),
     /// Rounded to bf16.
-    Bf16(&'a Bf16Rows),
-    /// As they are, and quantized per token.
-    Both(&'a [f32], &'a Int8Rows),
+    Bf16(&'a Bf16Activations),
+    /// f32, and beside it int8 per token.
+    Both(&'a [f32], &'a Int8Activations),
 }
 
-impl<'a> Rows<'a> {
+impl<'a> Activations<'a> {
     /// Number of tokens of `cols` columns; `None` where they are not.
     pub(crate) fn tokens(self, cols: usize) -> Option<usize> {
         let (values, width, tokens) = match self {
-            Rows::F32(x) => (x.len(), cols, x.len() / cols.max(1)),
-            Rows::Int8(q) | Rows::Both(_, q) if q.cols != cols => return None,
-            Rows::Both(x, q) => (x.len(), cols, q.tokens),
-            Rows::Int8(q) => return Some(q.tokens),
-            Rows::Bf16(x) => return (x.cols == cols).then_some(x.x.tokens()),
+            Activations::F32(x) => (x.len(), cols, x.len() / cols.max(1)),
+            Activations::Int8(q) | Activations::Both(_, q) if q.cols != cols => return None,
+            Activations::Both(x, q) => (x.len(), cols, q.tokens),
+            Activations::Int8(q) => return Some(q.tokens),
+            Activations::Bf16(x) => return (x.cols == cols).then_some(x.x.tokens()),
         };
         (tokens.checked_mul(width) == Some(values)).then_some(tokens)
     }
@@ -40,9 +40,9 @@ impl<'a> Rows<'a> {
     /// The values as f32, `[tokens, cols]`.
     pub fn floats(self) -> Cow<'a, [f32]> {
         match self {
-            Rows::F32(x) | Rows::Both(x, _) => Cow::Borrowed(x),
-            Rows::Int8(q) => Cow::Owned(q.dequantize()),
-            Rows::Bf16(x) => Cow::Owned(x.widen()),
+            Activations::F32(x) | Activations::Both(x, _) => Cow::Borrowed(x),
+            Activations::Int8(q) => Cow::Owned(q.dequantize()),
+            Activations::Bf16(x) => Cow::Owned(x.widen()),
         }
     }
 }
@@ -140,7 +140,7 @@ impl Blocked {
 /// Activations quantized to int8 per token by absmax: `x ~ q * scale`, `scale = max|x| / 127` (arXiv 2402.17764); NaN for a
 /// token with a value that is not finite.
 #[derive(Clone, Debug, Default)]
-pub struct Int8Rows {
+pub struct Int8Activations {
     pub(crate) tokens: usize,
     pub(crate) cols: usize,
     /// Step of each token, `[tokens]`.
@@ -155,7 +155,7 @@ pub struct Int8Rows {
 /// Values of a task below which rows are made by one thread, handing out work costing more.
 const SMALL: usize = 1 << 13;
 
-impl Int8Rows {
+impl Int8Activations {
     /// Quantizes `x`, `[tokens, cols]`, reusing the buffers of `self`.
     pub fn quantize(&mut self, cpu: &Cpu, x: &[f32], cols: usize) {
         self.resize(x.len() / cols.max(1), cols);
@@ -235,7 +235,7 @@ impl Int8Rows {
     }
 }
 
-/// Where the rows of [`Int8Rows`] go; each token is written by one task.
+/// Where the rows of [`Int8Activations`] go; each token is written by one task.
 struct Int8Writer<'a> {
     tokens: usize,
     chunk: usize,
@@ -344,12 +344,12 @@ impl Op for QuantizeRow<'_> {
 
 /// Activations rounded to bf16 (nearest even), `[tokens, cols]`.
 #[derive(Clone, Debug, Default)]
-pub struct Bf16Rows {
+pub struct Bf16Activations {
     cols: usize,
     pub(crate) x: Blocked,
 }
 
-impl Bf16Rows {
+impl Bf16Activations {
     /// Rounds `x`, `[tokens, cols]`, reusing the buffers of `self`.
     pub fn round(&mut self, cpu: &Cpu, x: &[f32], cols: usize) {
         let tokens = x.len() / cols.max(1);

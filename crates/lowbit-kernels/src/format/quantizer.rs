@@ -1,15 +1,15 @@
-//! Weights to codes. All of it runs on the best instruction set there is, with the same bits on each.
+//! Quantization: weights to codes and scales, on the best instruction set there is, with the same bits on each.
 
-use crate::rows::GROUP;
+use crate::activations::GROUP;
 use crate::simd::{LANES, Simd};
 use crate::{Isa, Op, Products};
 use half::f16;
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-/// Which codes and scale a slice of weights that share a scale gets.
+/// Rule that gives a slice of weights its scale and codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(super) enum ScaleRule {
     /// `scale = mean|w|`, codes -1, 0, 1 (arXiv 2402.17764).
     Absmean,
     /// `scale = max|w| / 127`.
@@ -21,7 +21,7 @@ pub(super) enum Rule {
     },
 }
 
-/// What a scale is made of.
+/// Statistics of weights that a scale is computed from: sum and largest of the absolute values, and their count.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Magnitude {
     sum: f64,
@@ -30,7 +30,7 @@ pub struct Magnitude {
 }
 
 impl Magnitude {
-    /// That of some weights.
+    /// Statistics of a slice of weights.
     pub fn of(weights: &[f32]) -> Self {
         best().run(Measure { weights })
     }
@@ -40,7 +40,7 @@ impl Magnitude {
         self.largest
     }
 
-    /// That of these weights and others.
+    /// Statistics of both sets of weights together.
     pub fn and(self, other: Magnitude) -> Self {
         Magnitude {
             sum: self.sum + other.sum,
@@ -84,7 +84,7 @@ impl Op for Measure<'_> {
 
 /// The scale of a matrix of this magnitude, or without it of each row, and the codes.
 pub(super) fn scales(
-    rule: Rule,
+    rule: ScaleRule,
     whole: Option<Magnitude>,
     w: &[f32],
     cols: usize,
@@ -98,12 +98,12 @@ pub(super) fn scales(
     rows.map(|(w, codes)| symmetric(rule, Magnitude::of(w), w, zero, codes)).collect()
 }
 
-/// The scale of weights of this magnitude, or that have it together with others, and their codes
-/// `zero + round(w / scale)`.
-fn symmetric(rule: Rule, magnitude: Magnitude, weights: &[f32], zero: u8, codes: &mut [u8]) -> f32 {
+/// Symmetric quantization: the scale that follows from `magnitude` (of `weights`, or of a whole matrix that holds them), and
+/// codes `zero + round(w / scale)`.
+fn symmetric(rule: ScaleRule, magnitude: Magnitude, weights: &[f32], zero: u8, codes: &mut [u8]) -> f32 {
     let (scale, divisor, limit) = match rule {
-        Rule::Absmean => (absmean(magnitude), absmean(magnitude), 1.0),
-        // What is not finite is refused with its place, once the rows that hold it are seen.
+        ScaleRule::Absmean => (absmean(magnitude), absmean(magnitude), 1.0),
+        // NaN and infinity are refused elsewhere, with row and column.
         _ if !magnitude.largest.is_finite() => (1.0, 1.0, 127.0),
         _ => (magnitude.largest / 127.0, magnitude.largest, 127.0),
     };
@@ -123,7 +123,7 @@ fn absmean(magnitude: Magnitude) -> f32 {
     if mean == 0.0 || !mean.is_finite() { 1e-5 } else { mean }
 }
 
-/// What is divided by a smaller number overflows.
+/// Smallest divisor whose reciprocal does not overflow f32.
 pub(crate) const SMALLEST: f32 = 1.0 / (1u128 << 120) as f32;
 
 /// Largest magnitudes of a row whose scales of groups f16 holds precisely.
@@ -155,14 +155,14 @@ pub(crate) fn power_of_two(top: f32) -> f32 {
 
 /// Scale, offset and codes of each group of `columns` columns of a row, whose largest magnitude is [`PRECISE`].
 pub(super) fn groups(
-    rule: Rule,
+    rule: ScaleRule,
     columns: usize,
     weights: &[f32],
     codes: &mut [u8],
     zero: u8,
     mut put: impl FnMut(usize, f16, f16),
 ) {
-    if let Rule::MinMax { max } = rule {
+    if let ScaleRule::MinMax { max } = rule {
         assert_eq!(columns, GROUP, "groups with offsets have {GROUP} columns");
         return min_max(weights, max, codes, put);
     }
