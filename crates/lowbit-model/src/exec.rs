@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Batch {
     /// Token ids of all sequences, `[tokens]`.
     pub tokens: Vec<u32>,
-    /// Where each sequence begins in `tokens`, plus the end: `[sequences + 1]`, first 0, last `tokens.len()`.
-    pub starts: Vec<usize>,
+    /// Cumulative lengths of the sequences: where each begins in `tokens`, and the end; `[sequences + 1]`, first 0.
+    pub cu_seqlens: Vec<usize>,
     /// Segment of each token, `[tokens]`; empty when all are 0.
     pub types: Vec<u32>,
 }
@@ -47,13 +47,13 @@ pub enum Index {
 
 impl Clone for Batch {
     fn clone(&self) -> Self {
-        Batch { tokens: self.tokens.clone(), starts: self.starts.clone(), types: self.types.clone() }
+        Batch { tokens: self.tokens.clone(), cu_seqlens: self.cu_seqlens.clone(), types: self.types.clone() }
     }
 
     /// Keeps the memory.
     fn clone_from(&mut self, other: &Self) {
         self.tokens.clone_from(&other.tokens);
-        self.starts.clone_from(&other.starts);
+        self.cu_seqlens.clone_from(&other.cu_seqlens);
         self.types.clone_from(&other.types);
     }
 }
@@ -70,8 +70,8 @@ impl Batch {
     pub fn refill<'a>(&mut self, sequences: impl IntoIterator<Item = &'a [u32]>) {
         self.tokens.clear();
         self.types.clear();
-        self.starts.clear();
-        self.starts.push(0);
+        self.cu_seqlens.clear();
+        self.cu_seqlens.push(0);
         for sequence in sequences {
             self.push(sequence);
         }
@@ -79,23 +79,23 @@ impl Batch {
 
     /// Adds a sequence to a batch without segments.
     pub fn push(&mut self, sequence: &[u32]) {
-        if self.starts.is_empty() {
-            self.starts.push(0);
+        if self.cu_seqlens.is_empty() {
+            self.cu_seqlens.push(0);
         }
         self.tokens.extend_from_slice(sequence);
-        self.starts.push(self.tokens.len());
+        self.cu_seqlens.push(self.tokens.len());
     }
 
     /// Number of sequences.
     pub fn sequences(&self) -> usize {
-        self.starts.len().saturating_sub(1)
+        self.cu_seqlens.len().saturating_sub(1)
     }
 
-    /// Whether `starts` and `types` fit the tokens and no sequence is empty.
+    /// Whether `cu_seqlens` and `types` fit the tokens and no sequence is empty.
     pub fn is_whole(&self) -> bool {
-        let ends = self.starts.first() == Some(&0) && self.starts.last() == Some(&self.tokens.len());
+        let ends = self.cu_seqlens.first() == Some(&0) && self.cu_seqlens.last() == Some(&self.tokens.len());
         let types = self.types.is_empty() || self.types.len() == self.tokens.len();
-        ends && types && self.sequences() > 0 && self.starts.windows(2).all(|w| w[0] < w[1])
+        ends && types && self.sequences() > 0 && self.cu_seqlens.windows(2).all(|w| w[0] < w[1])
     }
 
     /// Writes the row of a table that each token takes, `[tokens]`; `past` tells what each sequence held before.
@@ -106,13 +106,13 @@ impl Batch {
             Index::TokenTypes if self.types.is_empty() => rows.resize(self.tokens.len(), 0),
             Index::TokenTypes => rows.extend_from_slice(&self.types),
             Index::Positions { offset } => {
-                for (i, span) in self.starts.windows(2).enumerate() {
+                for (i, span) in self.cu_seqlens.windows(2).enumerate() {
                     let first = offset + past(i).tokens as u32;
                     rows.extend(first..first + (span[1] - span[0]) as u32);
                 }
             }
             Index::Bigrams(buckets) => {
-                for (i, span) in self.starts.windows(2).enumerate() {
+                for (i, span) in self.cu_seqlens.windows(2).enumerate() {
                     let mut previous = past(i).last.unwrap_or(u32::MAX);
                     for &token in &self.tokens[span[0]..span[1]] {
                         rows.push(bigram(previous, token) % buckets);
@@ -223,13 +223,13 @@ pub enum Pooling {
 
 impl Pooling {
     /// The row of each sequence, `[sequences]`, where it is that of one token.
-    pub fn picked(self, starts: &[usize]) -> Option<impl ExactSizeIterator<Item = usize> + '_> {
+    pub fn picked(self, cu_seqlens: &[usize]) -> Option<impl ExactSizeIterator<Item = usize> + '_> {
         let back = match self {
             Pooling::Mean => return None,
             Pooling::First => 0,
             Pooling::Last => 1,
         };
-        Some(starts[back..].iter().take(starts.len() - 1).map(move |row| row - back))
+        Some(cu_seqlens[back..].iter().take(cu_seqlens.len() - 1).map(move |row| row - back))
     }
 }
 

@@ -72,7 +72,7 @@ impl Scorer {
                 return Err(Error::usage("this model is a classifier; it does not predict the next token"));
             }
             let logits = logits.to_vec();
-            for (span, (skip, first, end)) in batch.starts.windows(2).zip(scored.drain(..)) {
+            for (span, (skip, first, end)) in batch.cu_seqlens.windows(2).zip(scored.drain(..)) {
                 let rows = logits[(span[0] + skip) * width..span[1] * width].chunks_exact(width);
                 out.extend(rows.zip(&tokens[first + 1..=end]).map(|(row, token)| predict(row, *token as usize)));
             }

@@ -60,7 +60,7 @@ impl Listing {
                 flops += 2 * (rows * weight.rows * weight.cols) as u64;
             }
             Op::Attend(spec) => {
-                let pairs: u64 = batch.starts.windows(2).map(|span| spec.pairs(0, span[1] - span[0])).sum();
+                let pairs: u64 = batch.cu_seqlens.windows(2).map(|span| spec.pairs(0, span[1] - span[0])).sum();
                 flops += 4 * pairs * (spec.heads * spec.head_dim) as u64;
             }
             _ => {}

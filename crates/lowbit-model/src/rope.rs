@@ -267,7 +267,7 @@ impl Rope {
         cpu: &Cpu,
         x: &mut [f32],
         heads: usize,
-        (positions, starts): (&[u32], &[usize]),
+        (positions, cu_seqlens): (&[u32], &[usize]),
         length: impl Fn(usize) -> usize,
         inverse: bool,
     ) {
@@ -275,7 +275,7 @@ impl Rope {
             return ops::rope(cpu, x, heads, &self.short, positions, inverse);
         }
         let width = heads * self.short.head_dim();
-        for (i, span) in starts.windows(2).enumerate() {
+        for (i, span) in cu_seqlens.windows(2).enumerate() {
             let (x, positions) = (&mut x[span[0] * width..span[1] * width], &positions[span[0]..span[1]]);
             ops::rope(cpu, x, heads, &self.frequencies(length(i)), positions, inverse);
         }

@@ -141,7 +141,7 @@ fn a_sequence_does_not_depend_on_its_batch() {
             let mut exec = CpuExec::new(cpu());
             let together = exec.forward(&model, &batch()).expect("runs").to_vec();
             let mut alone = Vec::new();
-            for span in batch().starts.windows(2) {
+            for span in batch().cu_seqlens.windows(2) {
                 let single = Batch::new([&batch().tokens[span[0]..span[1]]]);
                 exec.forward(&model, &single).expect("runs").append_to(&mut alone);
             }

@@ -24,8 +24,8 @@ impl Data for Noise {
 
     fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
         batch.tokens.clear();
-        batch.starts.clear();
-        batch.starts.push(0);
+        batch.cu_seqlens.clear();
+        batch.cu_seqlens.push(0);
         targets.clear();
         for &row in rows {
             let mut state = row as u64;
@@ -34,9 +34,9 @@ impl Data for Noise {
                 (state >> 56) as u32
             };
             batch.tokens.extend((0..self.context).map(|_| byte()));
-            targets.extend_from_slice(&batch.tokens[*batch.starts.last().expect("pushed")..][1..]);
+            targets.extend_from_slice(&batch.tokens[*batch.cu_seqlens.last().expect("pushed")..][1..]);
             targets.push(byte());
-            batch.starts.push(batch.tokens.len());
+            batch.cu_seqlens.push(batch.tokens.len());
         }
     }
 

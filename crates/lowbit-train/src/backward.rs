@@ -151,7 +151,7 @@ impl Tape {
             Record::Pool { how, width, x: (x, len), .. } => {
                 let mut dx = self.open_sum(x, len);
                 match self.picked(how) {
-                    None => ops::pool_mean_backward(&self.cpu, &dy, width, &self.batch.starts, &mut dx),
+                    None => ops::pool_mean_backward(&self.cpu, &dy, width, &self.batch.cu_seqlens, &mut dx),
                     Some(rows) => ops::scatter_add(&self.cpu, &dy, width, &rows, &mut dx),
                 }
                 self.close(x, dx);
@@ -213,11 +213,11 @@ impl Tape {
         dy: &[f32],
     ) {
         let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|saved| self.arena.zeroed(&self.cpu, saved.0.len()));
-        let (cpu, starts) = (&self.cpu, &self.batch.starts);
-        ops::attention_backward(cpu, shape, starts, &q.0, &k.0, &v.0, y, logsumexp, dy, &mut dq, &mut dk, &mut dv);
+        let (cpu, cu_seqlens) = (&self.cpu, &self.batch.cu_seqlens);
+        ops::attention_backward(cpu, shape, cu_seqlens, &q.0, &k.0, &v.0, y, logsumexp, dy, &mut dq, &mut dk, &mut dv);
         if let Some(rope) = rope {
-            let sequences = (&self.positions[..], &starts[..]);
-            let length = |i: usize| starts[i + 1] - starts[i];
+            let sequences = (&self.positions[..], &cu_seqlens[..]);
+            let length = |i: usize| cu_seqlens[i + 1] - cu_seqlens[i];
             rope.rotate(cpu, &mut dq, shape.heads, sequences, length, true);
             rope.rotate(cpu, &mut dk, shape.kv_heads, sequences, length, true);
         }

@@ -57,14 +57,18 @@ fn check(rows: &[usize], part: &Part, vocabulary: usize) -> Result<(), Error> {
     let Part { batch, targets } = part;
     let (tokens, sequences) = (batch.tokens.len(), batch.sequences());
     let types = batch.types.is_empty() || batch.types.len() == tokens;
-    if sequences != rows.len() || batch.starts.first() != Some(&0) || batch.starts.last() != Some(&tokens) || !types {
+    if sequences != rows.len()
+        || batch.cu_seqlens.first() != Some(&0)
+        || batch.cu_seqlens.last() != Some(&tokens)
+        || !types
+    {
         return Err(Error::data(format!("{} rows became a batch of {sequences} sequences", rows.len())));
     }
     if targets.len() != sequences && targets.len() != tokens {
         let text = format!("{} targets for {sequences} sequences of {tokens} tokens", targets.len());
         return Err(Error::data(format!("{text}; there must be one per sequence or one per token")));
     }
-    for (row, span) in rows.iter().zip(batch.starts.windows(2)) {
+    for (row, span) in rows.iter().zip(batch.cu_seqlens.windows(2)) {
         if span[0] >= span[1] {
             return Err(Error::data(format!("row {row} has no tokens; leave it out")));
         }
@@ -84,9 +88,9 @@ fn drop_tokens(part: &mut Part, p: f32, seed: u64) -> Result<(), Error> {
     }
     let (mut random, mut kept) = (SplitMix64::new(seed), 0);
     for i in 0..batch.sequences() {
-        let (start, end) = (batch.starts[i], batch.starts[i + 1]);
+        let (start, end) = (batch.cu_seqlens[i], batch.cu_seqlens[i + 1]);
         let survivor = start + random.below((end - start) as u64) as usize;
-        batch.starts[i] = kept;
+        batch.cu_seqlens[i] = kept;
         for token in start..end {
             if uniform(&mut random) >= p || token == survivor {
                 batch.tokens[kept] = batch.tokens[token];
@@ -99,7 +103,7 @@ fn drop_tokens(part: &mut Part, p: f32, seed: u64) -> Result<(), Error> {
     }
     batch.tokens.truncate(kept);
     batch.types.truncate(kept);
-    *batch.starts.last_mut().expect("starts hold the end") = kept;
+    *batch.cu_seqlens.last_mut().expect("starts hold the end") = kept;
     Ok(())
 }
 
@@ -114,9 +118,9 @@ mod tests {
         let mut part = Part { batch: Batch::new(sequences), targets: vec![0, 1, 2] };
         drop_tokens(&mut part, 0.3, 7).unwrap();
         let batch = &part.batch;
-        assert_eq!(batch.starts.len(), 4);
+        assert_eq!(batch.cu_seqlens.len(), 4);
         assert_eq!(batch.tokens[0], 0);
-        for (sequence, span) in sequences.iter().zip(batch.starts.windows(2)) {
+        for (sequence, span) in sequences.iter().zip(batch.cu_seqlens.windows(2)) {
             let left = &batch.tokens[span[0]..span[1]];
             assert!(left.is_sorted() && left.iter().all(|t| sequence.contains(t)) && !left.is_empty());
         }

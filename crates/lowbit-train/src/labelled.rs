@@ -40,12 +40,12 @@ impl Data for Labelled {
 
     fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
         batch.tokens.clear();
-        batch.starts.clear();
-        batch.starts.push(0);
+        batch.cu_seqlens.clear();
+        batch.cu_seqlens.push(0);
         targets.clear();
         for &row in rows {
             batch.tokens.extend_from_slice(&self.sequences[row]);
-            batch.starts.push(batch.tokens.len());
+            batch.cu_seqlens.push(batch.tokens.len());
             targets.push(self.labels[row].into());
         }
     }

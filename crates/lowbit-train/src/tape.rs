@@ -194,8 +194,8 @@ impl Tape {
         let value = self.value(x);
         let Some(rope) = spec.rope else { return value };
         let mut y = self.arena.copy(&self.cpu, &value);
-        let length = |i: usize| self.batch.starts[i + 1] - self.batch.starts[i];
-        rope.rotate(&self.cpu, &mut y, heads, (&self.positions, &self.batch.starts), length, false);
+        let length = |i: usize| self.batch.cu_seqlens[i + 1] - self.batch.cu_seqlens[i];
+        rope.rotate(&self.cpu, &mut y, heads, (&self.positions, &self.batch.cu_seqlens), length, false);
         Rc::new(y)
     }
 }
@@ -262,7 +262,7 @@ impl Exec for Tape {
         let values = self.value(v);
         let mut y = self.arena.take(queries.len());
         let mut logsumexp = self.arena.take(q.rows() * spec.heads);
-        ops::attention(&self.cpu, shape, &self.batch.starts, &queries, &keys, &values, &mut y, &mut logsumexp);
+        ops::attention(&self.cpu, shape, &self.batch.cu_seqlens, &queries, &keys, &values, &mut y, &mut logsumexp);
         let y = Rc::new(y);
         let out = self.tensor(q.rows(), q.width(), y.clone());
         self.record(|| Record::Attend {
@@ -310,7 +310,7 @@ impl Exec for Tape {
         let (sequences, width) = (self.batch.sequences(), x.width());
         let mut y = self.arena.take(sequences * width);
         match self.picked(how) {
-            None => ops::pool_mean(&self.cpu, &value, width, &self.batch.starts, &mut y),
+            None => ops::pool_mean(&self.cpu, &value, width, &self.batch.cu_seqlens, &mut y),
             Some(rows) => ops::gather(&self.cpu, &value, width, &rows, &mut y),
         }
         let out = self.tensor(sequences, width, y);
@@ -337,6 +337,6 @@ impl Exec for Tape {
 impl Tape {
     /// The row of each sequence, where pooling takes that of one token.
     pub(crate) fn picked(&self, how: Pooling) -> Option<Vec<u32>> {
-        Some(how.picked(&self.batch.starts)?.map(|row| row as u32).collect())
+        Some(how.picked(&self.batch.cu_seqlens)?.map(|row| row as u32).collect())
     }
 }

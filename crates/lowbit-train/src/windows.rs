@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(windows.len(), 3);
         let (mut batch, mut targets) = (Batch::default(), vec![9]);
         windows.fill(&[2, 0], &mut batch, &mut targets);
-        assert_eq!((&batch.tokens[..], &batch.starts[..]), (&[6, 7, 8, 0, 1, 2][..], &[0, 3, 6][..]));
+        assert_eq!((&batch.tokens[..], &batch.cu_seqlens[..]), (&[6, 7, 8, 0, 1, 2][..], &[0, 3, 6][..]));
         assert_eq!(targets, [7, 8, 9, 1, 2, 3]);
         assert_eq!(Windows::new((0..4).collect(), 3).unwrap().len(), 1);
     }

@@ -98,8 +98,8 @@ impl Golden {
     }
 
     fn batch(&self) -> Batch {
-        let starts = self.integers("starts").iter().map(|&s| s as usize).collect();
-        Batch { tokens: self.integers("tokens"), starts, types: Vec::new() }
+        let cu_seqlens = self.integers("starts").iter().map(|&s| s as usize).collect();
+        Batch { tokens: self.integers("tokens"), cu_seqlens, types: Vec::new() }
     }
 
     /// The network with the parameters of the case.
@@ -170,7 +170,7 @@ impl Data for Sequences {
     }
 
     fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
-        let span = |row: usize| self.batch.starts[row]..self.batch.starts[row + 1];
+        let span = |row: usize| self.batch.cu_seqlens[row]..self.batch.cu_seqlens[row + 1];
         *batch = Batch::new(rows.iter().map(|&row| &self.batch.tokens[span(row)]));
         targets.clear();
         for &row in rows {

@@ -173,7 +173,7 @@ impl CpuExec {
         let Some(rope) = spec.rope else {
             return x.clone();
         };
-        let (sequences, caches, slots) = ((&self.positions[..], &self.batch.starts[..]), &self.caches, &self.slots);
+        let (sequences, caches, slots) = ((&self.positions[..], &self.batch.cu_seqlens[..]), &self.caches, &self.slots);
         // A sequence that is continued has the frequencies of what it may become: its earlier keys stay as they are.
         let own = |i: usize| sequences.1[i + 1] - sequences.1[i];
         let length = |i: usize| slots.get(i).map_or_else(|| own(i), |slot| held(caches, *slot).context());
@@ -296,22 +296,22 @@ impl Exec for CpuExec {
         let (rows, width) = (q.rows(), q.width());
         if !self.slots.is_empty() {
             let kv_width = spec.kv_heads * spec.head_dim;
-            for (span, slot) in self.batch.starts.windows(2).zip(&self.slots) {
+            for (span, slot) in self.batch.cu_seqlens.windows(2).zip(&self.slots) {
                 let (new, cache) = (span[0] * kv_width..span[1] * kv_width, &mut self.caches[*slot]);
                 let cache = cache.as_mut().expect("the sequence is open");
                 cache.append(layer, &k.values()[new.clone()], &v.values()[new]);
             }
-            let (caches, slots, starts) = (&self.caches, &self.slots, &self.batch.starts);
-            let cached = |i: usize| held(caches, slots[i]).layer(layer, starts[i + 1] - starts[i]);
+            let (caches, slots, cu_seqlens) = (&self.caches, &self.slots, &self.batch.cu_seqlens);
+            let cached = |i: usize| held(caches, slots[i]).layer(layer, cu_seqlens[i + 1] - cu_seqlens[i]);
             return self.arena.make(rows, width, |y| {
                 ops::attention_caches(&self.cpu, shape, q.values(), slots.len(), &cached, y);
             });
         }
         self.logsumexp.resize(rows * spec.heads, 0.0);
-        let (starts, logsumexp) = (&self.batch.starts, &mut self.logsumexp);
+        let (cu_seqlens, logsumexp) = (&self.batch.cu_seqlens, &mut self.logsumexp);
         self.arena.make(rows, width, |y| {
             let (q, k, v) = (q.values(), k.values(), v.values());
-            ops::attention(&self.cpu, shape, starts, q, k, v, y, logsumexp);
+            ops::attention(&self.cpu, shape, cu_seqlens, q, k, v, y, logsumexp);
         })
     }
 
@@ -341,14 +341,14 @@ impl Exec for CpuExec {
 
     fn pool(&mut self, x: &Tensor, how: Pooling) -> Tensor {
         let x = self.force(x);
-        let starts = std::mem::take(&mut self.batch.starts);
-        let pooled = match how.picked(&starts) {
+        let cu_seqlens = std::mem::take(&mut self.batch.cu_seqlens);
+        let pooled = match how.picked(&cu_seqlens) {
             Some(rows) => self.pick(&x, rows),
-            None => self.arena.make(starts.len() - 1, x.width(), |y| {
-                ops::pool_mean(&self.cpu, x.values(), x.width(), &starts, y);
+            None => self.arena.make(cu_seqlens.len() - 1, x.width(), |y| {
+                ops::pool_mean(&self.cpu, x.values(), x.width(), &cu_seqlens, y);
             }),
         };
-        self.batch.starts = starts;
+        self.batch.cu_seqlens = cu_seqlens;
         pooled
     }
 

@@ -134,7 +134,7 @@ impl Sequences {
         exec.slots.extend(pieces.iter().map(|piece| piece.slot));
         let rows = exec.logit_rows.get_or_insert_default();
         rows.clear();
-        for (piece, span) in pieces.iter().zip(self.batch.starts.windows(2)) {
+        for (piece, span) in pieces.iter().zip(self.batch.cu_seqlens.windows(2)) {
             rows.extend(match piece.logits {
                 Logits::None => span[1]..span[1],
                 Logits::Last => span[1] - 1..span[1],
