@@ -14,7 +14,7 @@ pub mod generate;
 pub mod input;
 pub mod language;
 pub mod listing;
-pub mod origin;
+pub mod reader;
 pub mod recipe;
 pub mod rope;
 pub mod source;

@@ -5,6 +5,7 @@ use crate::arch::decoder::gguf as keys;
 use crate::arch::family::GgufHeader;
 use crate::container::gguf::{Field, GgufWriter, Planned, Type, find};
 use crate::listing::bytes_of;
+use crate::reader::Stored;
 use crate::source::{ParamSpec, Role};
 use crate::tokenizer::special_keys;
 use crate::{Error, Kind};
@@ -94,7 +95,7 @@ fn write(
     metadata: &[(String, Field)],
     plan: Vec<(Planned, Part)>,
 ) -> Result<Vec<Written>, Error> {
-    let rows_apart = |spec: &ParamSpec| Ok::<_, Error>(checkpoint.origin.rows(spec, 0..0)?.is_some());
+    let rows_apart = |spec: &ParamSpec| Ok::<_, Error>(!checkpoint.reads_whole(spec)?);
     let taken = |spec: &ParamSpec| match spec.role != Role::Body && rows_apart(spec)? {
         true => Ok(0),
         // As it is stored, its values, and a copy in another order.
@@ -118,7 +119,7 @@ fn write(
                         values = keys::unpair(&values, heads, keys::row_width(spec), true);
                     }
                     if signs {
-                        let found = crate::origin::ternary::scale_of(&values);
+                        let found = crate::reader::ternary::scale_of(&values);
                         scale = found.ok_or_else(|| not_ternary(spec, planned.kind))?;
                         let sign = |v: &mut f32| *v = if *v == 0.0 { 0.0 } else { v.signum() };
                         values.iter_mut().for_each(sign);
@@ -139,7 +140,7 @@ fn write(
 }
 
 /// Elements that are read at once, where rows can be read apart.
-const PIECE: usize = 1 << 20;
+const AT_ONCE: usize = 1 << 20;
 
 /// Calls `f` with the values of a parameter as the network computes with them: some rows at a time where that is possible and
 /// `apart` allows it, in their order.
@@ -152,30 +153,26 @@ fn each(
     if matches!(spec.role, Role::Norm | Role::Bias) {
         return f(checkpoint.master(spec)?);
     }
-    let origin = &checkpoint.origin;
     let format = checkpoint.recipe().format(spec.role)?.expect("matrices have a format");
-    let packed = match checkpoint.asked.is_some() || spec.role == Role::Body && format.spec().is_ternary() {
-        true => Some(checkpoint.packed(spec)?),
-        false => origin.packed(spec, format, checkpoint.pool()?)?,
+    let stored = match checkpoint.asked.is_some() || spec.role == Role::Body && format.spec().is_ternary() {
+        true => Stored::Packed(checkpoint.packed(spec)?),
+        false => checkpoint.reader.tensor(spec)?,
     };
-    let step = if apart { (PIECE / spec.cols).max(1) } else { spec.rows };
-    let pieces = (0..spec.rows).step_by(step).map(|start| start..(start + step).min(spec.rows));
-    match packed {
-        Some(packed) => {
-            for rows in pieces {
-                checkpoint.stop.check()?;
-                f(packed.dequantize_rows(rows))?;
-            }
-        }
-        None if apart && origin.rows(spec, 0..0)?.is_some() => {
-            for rows in pieces {
-                checkpoint.stop.check()?;
-                f(origin.rows(spec, rows)?.expect("rows can be read apart"))?;
-            }
-        }
-        None => f(checkpoint.master(spec)?)?,
+    let step = if apart { (AT_ONCE / spec.cols).max(1) } else { spec.rows };
+    let mut pieces = (0..spec.rows).step_by(step).map(|start| start..(start + step).min(spec.rows));
+    let mut give = |values: Result<Vec<f32>, Error>| {
+        checkpoint.stop.check()?;
+        f(values?)
+    };
+    let values = match stored {
+        Stored::Packed(packed) => return pieces.try_for_each(|rows| give(Ok(packed.dequantize_rows(rows)))),
+        Stored::Values(values) => values,
+    };
+    match values.read_rows.as_ref().filter(|_| apart) {
+        Some(read) => pieces.try_for_each(|rows| give(read(rows)))?,
+        None => give((values.read)())?,
     }
-    origin.release(spec);
+    (values.release)();
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 
 use crate::card::Card;
 use crate::listing::Listing;
-use crate::origin::{self, Origin, ternary};
+use crate::reader::{self, CheckpointReader, Stored, Values, ternary};
 use crate::recipe::ActivationPrecision;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
@@ -34,7 +34,7 @@ pub(crate) const VERSION_KEY: &str = "lowbit.format";
 pub(crate) const VERSION: &str = "1";
 /// Metadata pair: name of the recipe.
 pub(crate) const RECIPE_KEY: &str = "lowbit.recipe";
-/// Metadata pair: JSON object from matrix to [`Stored`].
+/// Metadata pair: JSON object from matrix to [`PackedEntry`].
 pub(crate) const FORMATS_KEY: &str = "lowbit.formats";
 
 /// File names of a model directory.
@@ -53,7 +53,7 @@ const FEWER_BITS: &str = "take a recipe with fewer bits";
 /// How a packed matrix is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Stored {
+pub(crate) struct PackedEntry {
     pub format: String,
     pub rows: usize,
     pub cols: usize,
@@ -71,7 +71,7 @@ fn is_first_layout(layout: &u32) -> bool {
     *layout == first_layout()
 }
 
-impl Stored {
+impl PackedEntry {
     /// The format.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ pub type Options = BTreeMap<String, QuantizeOptions>;
 pub struct Checkpoint {
     path: PathBuf,
     directory: PathBuf,
-    origin: Box<dyn Origin>,
+    reader: Box<dyn CheckpointReader>,
     listing: Listing,
     pool: OnceLock<Arc<Pool>>,
     stop: Stop,
@@ -106,14 +106,14 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a model of any layout of [`ORIGINS`](origin::ORIGINS), or the weights file inside one, and checks that every
+    /// Opens a model of any layout of [`READERS`](reader::READERS), or the weights file inside one, and checks that every
     /// tensor the configuration asks for is there with its shape, and no other.
     ///
     /// # Errors
     /// [`Kind::Input`](crate::Kind) naming file, tensor or field, value and remedy; [`Kind::Io`](crate::Kind) when a file
     /// cannot be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::of(path, origin::open(path)?)
+        Self::of(path, reader::open(path)?)
     }
 
     /// Opens the files of a directory of the project's own layout that lie in memory; `name` is what errors call it.
@@ -122,16 +122,16 @@ impl Checkpoint {
     /// As [`Checkpoint::open`].
     pub fn embedded(name: &str, files: &[(&str, &'static [u8])]) -> Result<Self, Error> {
         let name = Path::new(name);
-        Self::of(name, origin::embedded(name, files)?)
+        Self::of(name, reader::embedded(name, files)?)
     }
 
-    fn of(path: &Path, origin: Box<dyn Origin>) -> Result<Self, Error> {
-        let parent = origin.path().parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fn of(path: &Path, reader: Box<dyn CheckpointReader>) -> Result<Self, Error> {
+        let parent = reader.path().parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = parent.to_path_buf();
-        let listing = Listing::new(&origin.card().config)?;
-        origin.check(&listing)?;
+        let listing = Listing::new(&reader.card().config)?;
+        reader.check(&listing)?;
         let (path, pool) = (path.to_path_buf(), OnceLock::new());
-        Ok(Checkpoint { path, directory, origin, listing, pool, stop: Stop::default(), asked: None })
+        Ok(Checkpoint { path, directory, reader, listing, pool, stop: Stop::default(), asked: None })
     }
 
     /// The same, whose matrices are made on the threads of a CPU, until its work is to end.
@@ -141,7 +141,7 @@ impl Checkpoint {
 
     /// The same model under another recipe than its own, if one is given: its network is then made from masters.
     pub fn under(self, recipe: Option<&'static Recipe>) -> Self {
-        Checkpoint { asked: recipe.filter(|r| r.name != self.origin.recipe().name), ..self }
+        Checkpoint { asked: recipe.filter(|r| r.name != self.reader.recipe().name), ..self }
     }
 
     /// The threads given, else as many as [`Threads::choose`] says.
@@ -159,7 +159,7 @@ impl Checkpoint {
     /// # Errors
     /// Names the tensor whose data changed.
     pub fn verify(&self) -> Result<bool, Error> {
-        self.origin.verify(self.pool()?)
+        self.reader.verify(self.pool()?)
     }
 
     /// The path it was opened by, which errors about the whole model name.
@@ -174,18 +174,18 @@ impl Checkpoint {
 
     /// The files that hold the weights.
     pub fn files(&self) -> Vec<&Path> {
-        self.origin.files()
+        self.reader.files()
     }
 
     /// Everything about the model but its weights.
     pub fn card(&self) -> &Card {
-        self.origin.card()
+        self.reader.card()
     }
 
     /// The recipe of the network: the one asked for, else the one the weights are stored under, else, for masters, the one
     /// they were trained for; `f32` for masters trained in full precision.
     pub fn recipe(&self) -> &'static Recipe {
-        self.asked.unwrap_or(self.origin.recipe())
+        self.asked.unwrap_or(self.reader.recipe())
     }
 
     /// What to say when a recipe makes another network than the one these weights were trained to become; `None` when it
@@ -217,7 +217,7 @@ impl Checkpoint {
     /// When the kernels lack a format.
     pub fn need(&self, remedy: &str) -> Result<Need, Error> {
         let (need, weights) = (Need::new(remedy), self.listing.bytes(self.recipe())?);
-        Ok(match self.asked.is_none() && self.origin.is_mapped() {
+        Ok(match self.asked.is_none() && self.reader.is_mapped() {
             true => need.and_mapped("weights", weights),
             false => need.and("weights", weights),
         })
@@ -236,6 +236,14 @@ impl Checkpoint {
         Ok(Need::new(remedy).and(format!("tensor `{}`", largest.0), largest.1))
     }
 
+    /// Whether the numbers of a parameter cannot be read some rows at a time.
+    fn reads_whole(&self, spec: &ParamSpec) -> Result<bool, Error> {
+        Ok(match self.reader.tensor(spec)? {
+            Stored::Values(values) => values.read_rows.is_none(),
+            Stored::Packed(_) => true,
+        })
+    }
+
     /// Bytes of a parameter as f32.
     fn master_bytes(spec: &ParamSpec) -> u64 {
         4 * spec.rows as u64 * spec.cols as u64
@@ -243,12 +251,12 @@ impl Checkpoint {
 
     /// The file of the chat template, where it has one of its own.
     pub fn template_file(&self) -> Option<&Path> {
-        self.origin.template_file()
+        self.reader.template_file()
     }
 
     /// One line for each key of the configuration that was ignored.
     pub fn notices(&self) -> &[String] {
-        self.origin.notices()
+        self.reader.notices()
     }
 
     /// The tokenizer of the model. It may have more entries than the table of tokens: those fail when they are used.
@@ -256,7 +264,7 @@ impl Checkpoint {
     /// # Errors
     /// When it is missing or wrong.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
-        self.origin.tokenizer()
+        self.reader.tokenizer()
     }
 
     /// Loads the network of [`Checkpoint::recipe`].
@@ -285,7 +293,18 @@ impl Checkpoint {
     /// When it is stored packed, or a value is NaN or infinite; names tensor and index.
     pub fn master(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
         self.stop.check()?;
-        self.origin.floats(spec)
+        match self.reader.tensor(spec)? {
+            Stored::Values(values) => (values.read)(),
+            Stored::Packed(packed) => Err(self.no_master(spec, &packed)),
+        }
+    }
+
+    /// Why a matrix that is stored packed is refused where its values before packing are asked for.
+    fn no_master(&self, spec: &ParamSpec, packed: &Packed) -> Error {
+        let (format, recipe) = (packed.format().name(), self.reader.recipe().name);
+        let text = format!("tensor `{}` is stored as {format} (recipe {recipe})", spec.name);
+        let text = format!("{text}; training and quantizing start from a checkpoint with f32 masters");
+        Error::input(self.reader.path(), text)
     }
 
     /// A matrix in the format of [`Checkpoint::recipe`].
@@ -298,60 +317,81 @@ impl Checkpoint {
             return self.quantized(spec, recipe, &Options::new());
         }
         let format = self.recipe().format(spec.role)?.expect("matrices have a format");
-        let packed = match self.origin.packed(spec, format, self.pool()?)? {
-            Some(packed) => packed,
-            None => self.made_of_master(spec, format, &Options::new())?,
-        };
-        self.origin.release(spec);
-        Ok(packed)
+        match self.reader.tensor(spec)? {
+            Stored::Packed(packed) => Ok(packed),
+            Stored::Values(values) => self.pack(spec, &values, format, &Options::new()),
+        }
     }
 
     /// A matrix in the format a recipe has for it: what is ternary stays so, the rest is made from masters.
     fn quantized(&self, spec: &ParamSpec, recipe: &Recipe, options: &Options) -> Result<Packed, Error> {
         self.stop.check()?;
-        let (format, pool) = (recipe.format(spec.role)?.expect("matrices have a format"), self.pool()?);
-        let stored = match format.spec().is_ternary() {
-            true => self.origin.packed(spec, format, pool)?,
+        let format = recipe.format(spec.role)?.expect("matrices have a format");
+        let packed = match self.reader.tensor(spec)? {
+            Stored::Packed(packed) => packed,
+            Stored::Values(values) => return self.pack(spec, &values, format, options),
+        };
+        let kept = match format.spec().is_ternary() {
+            true => ternary::recode(&packed, format, self.pool()?).map_err(|e| self.fault(spec, &e))?,
             false => None,
         };
-        let kept = stored.map_or(Ok(None), |stored| ternary::recode(&stored, format, pool));
-        let packed = match kept.map_err(|e| self.fault(spec, &e))? {
-            Some(packed) => packed,
-            None => self.made_of_master(spec, format, options)?,
+        kept.ok_or_else(|| self.no_master(spec, &packed))
+    }
+
+    /// Numbers in a format: ternary ones without loss where they are, others by rounding.
+    fn pack(
+        &self,
+        spec: &ParamSpec,
+        values: &Values<'_>,
+        format: &'static dyn Format,
+        options: &Options,
+    ) -> Result<Packed, Error> {
+        let kept = match values.pack_ternary.as_ref().filter(|_| format.spec().is_ternary()) {
+            Some(pack) => pack(format, self.pool()?)?,
+            None => None,
         };
-        self.origin.release(spec);
+        let packed = match kept {
+            Some(packed) => packed,
+            None => self.round(spec, values, format, options)?,
+        };
+        (values.release)();
         Ok(packed)
     }
 
-    fn made_of_master(
+    fn round(
         &self,
         spec: &ParamSpec,
+        values: &Values<'_>,
         format: &'static dyn Format,
         options: &Options,
     ) -> Result<Packed, Error> {
         let default = QuantizeOptions::default();
         let options = options.get(&spec.name).unwrap_or(&default);
-        let master = match self.origin.rows(spec, 0..0)? {
-            Some(_) => None,
-            None => Some(self.master(spec)?),
+        let (shape, pool) = ([spec.rows, spec.cols], self.pool()?);
+        let fault = |e| self.fault(spec, &e);
+        let (Some(read_rows), release) = (&values.read_rows, &values.release) else {
+            self.stop.check()?;
+            let all = (values.read)()?;
+            let read = |rows: Range<usize>| {
+                self.stop.check()?;
+                Ok(Cow::Borrowed(&all[rows.start * spec.cols..rows.end * spec.cols]))
+            };
+            return Packed::quantize(format, shape, options, pool, read, fault);
         };
         let read = |rows: Range<usize>| {
             self.stop.check()?;
-            if let Some(master) = &master {
-                return Ok(Cow::Borrowed(&master[rows.start * spec.cols..rows.end * spec.cols]));
-            }
-            let weights = self.origin.rows(spec, rows.clone())?.expect("rows can be read apart");
+            let weights = read_rows(rows.clone())?;
             // Both forms of a large table are never in memory as a whole.
             if rows.start / rows.len().max(1) % RELEASE == RELEASE - 1 {
-                self.origin.release(spec);
+                release();
             }
             Ok(Cow::Owned(weights))
         };
-        Packed::quantize(format, [spec.rows, spec.cols], options, self.pool()?, read, |e| self.fault(spec, &e))
+        Packed::quantize(format, shape, options, pool, read, fault)
     }
 
     fn fault(&self, spec: &ParamSpec, cause: &lowbit_kernels::Error) -> Error {
-        Error::input(self.origin.path(), format!("tensor `{}`: {cause}", spec.name))
+        Error::input(self.reader.path(), format!("tensor `{}`: {cause}", spec.name))
     }
 
     fn param_of(
@@ -399,11 +439,11 @@ pub(crate) fn part_name(matrix: &str, part: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Stored;
+    use super::PackedEntry;
 
     #[test]
     fn layouts_are_told_where_they_are_not_the_first() {
-        let read = |text: &str| serde_json::from_str::<Stored>(text).expect("an object");
+        let read = |text: &str| serde_json::from_str::<PackedEntry>(text).expect("an object");
         let first = read(r#"{"format": "int4", "rows": 2, "cols": 3}"#);
         assert_eq!((first.layout, first.format().expect("known").name()), (1, "int4"));
         assert!(!serde_json::to_string(&first).expect("plain data").contains("layout"));

@@ -1,8 +1,8 @@
 //! Writing checkpoints: masters after training, and packed matrices under a recipe, tensor by tensor.
 
 use super::{
-    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, Quantizing, RECIPE_KEY, Stored, VERSION, VERSION_KEY, WEIGHTS_FILE,
-    part_name,
+    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, PackedEntry, Quantizing, RECIPE_KEY, VERSION, VERSION_KEY,
+    WEIGHTS_FILE, part_name,
 };
 use crate::card::Card;
 use crate::container::{Dtype, Planned, Writer};
@@ -51,11 +51,11 @@ pub fn quantize(
         return Err(Error::usage(format!("{}: the output would replace its own masters", directory.display())));
     }
     let taken = |spec: &ParamSpec| {
-        let whole = recipe.format(spec.role)?.is_some() && checkpoint.origin.rows(spec, 0..0)?.is_none();
+        let whole = recipe.format(spec.role)?.is_some() && checkpoint.reads_whole(spec)?;
         Ok(bytes_of(spec, recipe)?.saturating_add(if whole { Checkpoint::master_bytes(spec) } else { 0 }))
     };
     checkpoint.need_of_largest(taken)?.check()?;
-    let tokenizer = match checkpoint.origin.tokenizer() {
+    let tokenizer = match checkpoint.reader.tokenizer() {
         Ok(tokenizer) => Some(tokenizer),
         // Absent where texts are not needed.
         Err(e) if e.kind == Kind::Io => None,
@@ -85,7 +85,7 @@ pub fn save(
             continue;
         };
         let (name, layout) = (format.name().to_string(), format.spec().layout);
-        let stored = Stored { format: name, rows: spec.rows, cols: spec.cols, layout };
+        let stored = PackedEntry { format: name, rows: spec.rows, cols: spec.cols, layout };
         formats.insert(spec.name.clone(), stored);
         for part in format.parts(spec.rows, spec.cols, &[]) {
             plan.push(Planned { name: part_name(&spec.name, part.name), dtype: Dtype::U8, shape: vec![part.bytes] });
@@ -125,7 +125,7 @@ fn end(mut set: Set, weights: Writer<Part>, card: &Card, tokenizer: Option<&Toke
     set.commit()
 }
 
-fn metadata(recipe: &str, formats: Option<&BTreeMap<String, Stored>>) -> BTreeMap<String, String> {
+fn metadata(recipe: &str, formats: Option<&BTreeMap<String, PackedEntry>>) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::from([(VERSION_KEY.into(), VERSION.into()), (RECIPE_KEY.into(), recipe.into())]);
     if let Some(formats) = formats {
         pairs.insert(FORMATS_KEY.into(), serde_json::to_string(formats).expect("plain data"));

@@ -7,7 +7,7 @@ mod header;
 mod read;
 mod write;
 
-use crate::origin::absent::dangling;
+use crate::reader::absent::dangling;
 use crate::{Error, Kind};
 use lowbit_base::file;
 use lowbit_base::memory::bytes as bytes_text;

@@ -32,6 +32,12 @@ impl Tensor {
         self.len() == 0
     }
 
+    /// Whether each row, of the outermost dimension, is a whole number of blocks.
+    pub fn has_whole_rows(&self) -> bool {
+        let width: usize = self.shape.iter().skip(1).product();
+        width.is_multiple_of(self.kind.block)
+    }
+
     /// Bytes in the file.
     pub fn bytes(&self) -> usize {
         self.range.len()
@@ -241,7 +247,7 @@ impl Gguf {
     /// When the tensor has fewer rows.
     pub fn row_floats(&self, tensor: &Tensor, rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
         let width: usize = tensor.shape.iter().skip(1).product();
-        match width.is_multiple_of(tensor.kind.block) {
+        match tensor.has_whole_rows() {
             true => self.floats_from(tensor, rows.start * width, rows.len() * width).map(Some),
             false => Ok(None),
         }
@@ -281,7 +287,7 @@ impl Gguf {
     /// When the type is not ternary, or the tensor has fewer rows.
     pub fn row_codes(&self, tensor: &Tensor, rows: Range<usize>) -> Result<Option<Vec<u8>>, Error> {
         let (kind, width) = (tensor.kind, tensor.shape.iter().skip(1).product::<usize>());
-        if !width.is_multiple_of(kind.block) {
+        if !tensor.has_whole_rows() {
             return Ok(None);
         }
         let mut codes = vec![0; rows.len() * width];

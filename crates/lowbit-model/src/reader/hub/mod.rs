@@ -8,7 +8,7 @@ mod chat;
 mod config;
 mod shards;
 
-use super::{Origin, ternary};
+use super::{CheckpointReader, PackTernary, ReadRows, Stored, Values, ternary};
 use crate::arch::family::HEAD;
 use crate::checkpoint::CONFIG_FILE;
 use crate::container::Dtype;
@@ -51,7 +51,7 @@ pub(super) fn has(path: &Path) -> bool {
 }
 
 /// Opens a directory, or the one of a safetensors file.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
+pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let directory = directory_of(path);
     let mut shards = Shards::open(&directory)?;
     let read = {
@@ -117,7 +117,7 @@ fn ignorable(name: &str, card: &Card) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || card.config.is_tied() && name == HEAD
 }
 
-impl Origin for Hub {
+impl CheckpointReader for Hub {
     fn path(&self) -> &Path {
         self.shards.path()
     }
@@ -158,6 +158,32 @@ impl Origin for Hub {
         }
     }
 
+    fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error> {
+        let apart = self.has_plain_rows(spec)?;
+        let read_rows: ReadRows = Box::new(|rows| self.shards.row_floats(&spec.name, rows));
+        let pack: PackTernary = Box::new(|format, pool| self.pack_ternary(spec, format, pool));
+        Ok(Stored::Values(Values {
+            read_rows: Some(read_rows).filter(|_| apart),
+            pack_ternary: Some(pack).filter(|_| self.bitnet && spec.role == Role::Body),
+            release: Box::new(|| self.shards.bytes(&spec.name).iter().for_each(Bytes::release)),
+            ..Values::new(|| self.floats(spec))
+        }))
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        Tokenizer::of_directory(&self.directory, &self.settings)
+    }
+
+    fn template_file(&self) -> Option<&Path> {
+        Some(&self.template)
+    }
+
+    fn notices(&self) -> &[String] {
+        &self.notices
+    }
+}
+
+impl Hub {
     fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
         let (file, entry) =
             self.shards.entry(&spec.name).ok_or_else(|| super::missing(self.path(), spec, CONFIG_FILE))?;
@@ -174,22 +200,19 @@ impl Origin for Hub {
         Ok(values)
     }
 
-    fn rows(&self, spec: &ParamSpec, rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
+    /// Whether the values of a parameter are stored as they are.
+    fn has_plain_rows(&self, spec: &ParamSpec) -> Result<bool, Error> {
         let plain = self.shards.entry(&spec.name).is_some_and(|(_, entry)| entry.dtype != Dtype::U8);
-        match plain && self.scale_of(spec)?.is_none() {
-            true => self.shards.row_floats(&spec.name, rows).map(Some),
-            false => Ok(None),
-        }
+        Ok(plain && self.scale_of(spec)?.is_none())
     }
 
-    fn release(&self, spec: &ParamSpec) {
-        self.shards.bytes(&spec.name).iter().for_each(Bytes::release);
-    }
-
-    fn packed(&self, spec: &ParamSpec, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error> {
-        if !self.bitnet || spec.role != Role::Body || !format.spec().is_ternary() {
-            return Ok(None);
-        }
+    /// A matrix in a ternary format, if its values are -s, 0 and s.
+    fn pack_ternary(
+        &self,
+        spec: &ParamSpec,
+        format: &'static dyn Format,
+        pool: &Pool,
+    ) -> Result<Option<Packed>, Error> {
         let at = |e: lowbit_kernels::Error| Error::input(self.path(), format!("tensor `{}`: {e}", spec.name));
         if let Some((file, _)) = self.shards.entry(&spec.name).filter(|(_, entry)| entry.dtype == Dtype::U8) {
             let scale = self.scale_of(spec)?.unwrap_or(1.0);
@@ -214,20 +237,6 @@ impl Origin for Hub {
         ternary::pack(weights, scale, spec.rows, spec.cols, format).map(Some).map_err(at)
     }
 
-    fn tokenizer(&self) -> Result<Tokenizer, Error> {
-        Tokenizer::of_directory(&self.directory, &self.settings)
-    }
-
-    fn template_file(&self) -> Option<&Path> {
-        Some(&self.template)
-    }
-
-    fn notices(&self) -> &[String] {
-        &self.notices
-    }
-}
-
-impl Hub {
     /// Whether the body is not ternary yet, as its first row tells.
     fn holds_masters(&self) -> Result<bool, Error> {
         let listing = Listing::new(&self.card.config)?;
@@ -240,7 +249,11 @@ impl Hub {
 
     /// Whether the first row of a matrix is not ternary.
     fn is_master(&self, spec: &ParamSpec) -> Result<bool, Error> {
-        Ok(self.rows(spec, 0..spec.rows.min(1))?.is_some_and(|row| ternary::scale_of(&row).is_none()))
+        if !self.has_plain_rows(spec)? {
+            return Ok(false);
+        }
+        let row = self.shards.row_floats(&spec.name, 0..spec.rows.min(1))?;
+        Ok(ternary::scale_of(&row).is_none())
     }
 
     /// Why a tensor is refused that the configuration does not ask for.

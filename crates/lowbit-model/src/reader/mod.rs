@@ -1,4 +1,4 @@
-//! Where the weights of a model lie: one file per layout, listed in [`ORIGINS`].
+//! Readers of checkpoints: one file per layout of model files, listed in [`READERS`].
 
 use crate::listing::Listing;
 use crate::source::{ParamSpec, Role};
@@ -14,8 +14,8 @@ mod hub;
 mod own;
 pub(crate) mod ternary;
 
-/// Where the weights of a model lie: one implementation per layout of files.
-pub trait Origin: Send + Sync {
+/// An opened checkpoint: one implementation per layout of files.
+pub trait CheckpointReader: Send + Sync {
     /// The file that errors about its content name.
     fn path(&self) -> &Path;
     /// The files that hold the weights.
@@ -31,25 +31,12 @@ pub trait Origin: Send + Sync {
     /// # Errors
     /// Names file, tensor, the shape found and the fields that ask for another.
     fn check(&self, listing: &Listing) -> Result<(), Error>;
-    /// The values of a parameter, `[rows, cols]`.
+    /// How a parameter is stored; its numbers are read when they are asked for.
     ///
     /// # Errors
-    /// When its data is corrupt, holds NaN or infinity, or was stored packed and must not serve as a master.
-    fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error>;
-    /// A matrix that is stored in one of the project's formats, or, if `format` can hold it without loss, in a form of
-    /// others: in `format` then, made on the threads of a pool.
-    ///
-    /// # Errors
-    /// When its data is corrupt; names tensor, part and index.
-    fn packed(&self, spec: &ParamSpec, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error>;
-    /// [`Origin::floats`] of some rows, where they can be read apart from the others.
-    ///
-    /// # Errors
-    /// As [`Origin::floats`].
-    fn rows(&self, _spec: &ParamSpec, _rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
-        Ok(None)
-    }
-    /// Whether the matrices of [`Origin::recipe`] are used as they lie in the mapped file, without a copy.
+    /// When it is missing or its data is corrupt; names tensor, part and index.
+    fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error>;
+    /// Whether the matrices of [`CheckpointReader::recipe`] are used as they lie in the mapped file, without a copy.
     fn is_mapped(&self) -> bool {
         false
     }
@@ -60,8 +47,6 @@ pub trait Origin: Send + Sync {
     fn verify(&self, _pool: &Pool) -> Result<bool, Error> {
         Ok(false)
     }
-    /// Gives up the memory of a parameter's data in a mapped file, after it was read in another form.
-    fn release(&self, _spec: &ParamSpec) {}
     /// The tokenizer beside the weights or among them.
     ///
     /// # Errors
@@ -75,21 +60,53 @@ pub trait Origin: Send + Sync {
     fn notices(&self) -> &[String];
 }
 
-/// A layout of files.
-pub struct Layout {
+/// How a checkpoint stores a parameter.
+pub enum Stored<'a> {
+    /// A matrix in one of the project's formats.
+    Packed(Packed),
+    /// Numbers.
+    Values(Values<'a>),
+}
+
+/// Reads some rows of a matrix, `[rows, cols]`.
+pub type ReadRows<'a> = Box<dyn Fn(Range<usize>) -> Result<Vec<f32>, Error> + Sync + 'a>;
+/// Packs a matrix into a ternary format on the threads of a pool; none, when its numbers are not -s, 0 and s.
+pub type PackTernary<'a> = Box<dyn Fn(&'static dyn Format, &Pool) -> Result<Option<Packed>, Error> + 'a>;
+
+/// The numbers of a parameter, `[rows, cols]`. Reading them fails when they are corrupt, or hold NaN or infinity.
+pub struct Values<'a> {
+    /// Reads all of them.
+    pub read: Box<dyn Fn() -> Result<Vec<f32>, Error> + 'a>,
+    /// Reads some rows, where they can be read apart from the others.
+    pub read_rows: Option<ReadRows<'a>>,
+    /// Packs them without loss, where they may be ternary.
+    pub pack_ternary: Option<PackTernary<'a>>,
+    /// Gives up the memory of their data in a mapped file, after it was read in another form.
+    pub release: Box<dyn Fn() + Sync + 'a>,
+}
+
+impl<'a> Values<'a> {
+    /// Numbers that are read as a whole.
+    fn new(read: impl Fn() -> Result<Vec<f32>, Error> + 'a) -> Self {
+        Values { read: Box::new(read), read_rows: None, pack_ternary: None, release: Box::new(|| ()) }
+    }
+}
+
+/// A layout of model files.
+pub struct FileLayout {
     /// Its name.
     pub name: &'static str,
     /// Whether a path has this layout, at a glance.
     pub has: fn(&Path) -> bool,
     /// Opens it; only the headers of the weights are read.
-    pub open: fn(&Path) -> Result<Box<dyn Origin>, Error>,
+    pub open: fn(&Path) -> Result<Box<dyn CheckpointReader>, Error>,
 }
 
 /// Every layout, in the order they are tried; the last takes what no other has.
-pub static ORIGINS: &[Layout] = &[
-    Layout { name: "gguf", has: gguf::has, open: gguf::open },
-    Layout { name: "hub", has: hub::has, open: hub::open },
-    Layout { name: "lowbit", has: |_| true, open: own::open },
+pub static READERS: &[FileLayout] = &[
+    FileLayout { name: "gguf", has: gguf::has, open: gguf::open },
+    FileLayout { name: "hub", has: hub::has, open: hub::open },
+    FileLayout { name: "lowbit", has: |_| true, open: own::open },
 ];
 
 /// Opens the model at a path, or of an `org/name` that the Hub's own client has downloaded.
@@ -97,12 +114,12 @@ pub static ORIGINS: &[Layout] = &[
 /// # Errors
 /// [`Kind::Input`](crate::Kind) naming file, tensor or field, value and remedy; [`Kind::Io`](crate::Kind) when a file
 /// cannot be read.
-pub fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
+pub fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let path = &cache::resolve(path)?;
     if let Some(error) = absent::dangling(path) {
         return Err(error);
     }
-    let layout = ORIGINS.iter().find(|layout| (layout.has)(path)).expect("the last layout takes every path");
+    let layout = READERS.iter().find(|layout| (layout.has)(path)).expect("the last layout takes every path");
     (layout.open)(path)
 }
 
@@ -110,7 +127,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn embedded(name: &Path, files: &[(&str, &'static [u8])]) -> Result<Box<dyn Origin>, Error> {
+pub fn embedded(name: &Path, files: &[(&str, &'static [u8])]) -> Result<Box<dyn CheckpointReader>, Error> {
     own::embedded(name, files)
 }
 

@@ -1,8 +1,8 @@
 //! The project's own layout: a directory of `config.json`, `model.safetensors` and `tokenizer.json`.
 
-use super::Origin;
+use super::{CheckpointReader, ReadRows, Stored, Values};
 use crate::checkpoint::{
-    CONFIG_FILE, FORMATS_KEY, RECIPE_KEY, Stored, TOKENIZER_FILE, VERSION, VERSION_KEY, WEIGHTS_FILE, part_name,
+    CONFIG_FILE, FORMATS_KEY, PackedEntry, RECIPE_KEY, TOKENIZER_FILE, VERSION, VERSION_KEY, WEIGHTS_FILE, part_name,
 };
 use crate::container::{Tensors, show};
 use crate::listing::Listing;
@@ -10,7 +10,6 @@ use crate::source::{ParamSpec, Role};
 use crate::{Card, Error, Recipe, Tokenizer, recipe};
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// An opened directory; the weights are mapped.
@@ -19,14 +18,14 @@ struct Own {
     tensors: Tensors,
     card: Card,
     recipe: &'static Recipe,
-    formats: BTreeMap<String, Stored>,
+    formats: BTreeMap<String, PackedEntry>,
     notices: Vec<String>,
     /// The file of the tokenizer, where it lies in memory.
     tokenizer: Option<&'static [u8]>,
 }
 
 /// Opens a directory, or the weights file inside one.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
+pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let (directory, weights) = locate(path)?;
     lowbit_base::file::settle(&directory);
     let tensors = Tensors::open(&weights)?;
@@ -35,7 +34,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
 }
 
 /// Opens the files of a directory that lie in memory; `name` is what errors call it.
-pub(super) fn embedded(name: &Path, files: &[(&str, &'static [u8])]) -> Result<Box<dyn Origin>, Error> {
+pub(super) fn embedded(name: &Path, files: &[(&str, &'static [u8])]) -> Result<Box<dyn CheckpointReader>, Error> {
     let file = |wanted: &str| {
         let found = files.iter().find(|(name, _)| *name == wanted).map(|(_, bytes)| *bytes);
         found.ok_or_else(|| Error::input(name, format!("holds no {wanted}")))
@@ -63,7 +62,8 @@ impl Own {
         let recipe = metadata.get(RECIPE_KEY).map_or("f32", |name| name.as_str());
         let recipe = recipe::find(recipe).map_err(|e| at(format!("metadata `{RECIPE_KEY}`: {e}")))?;
         let formats = metadata.get(FORMATS_KEY).map_or(Ok(BTreeMap::new()), |json| serde_json::from_str(json));
-        let formats: BTreeMap<String, Stored> = formats.map_err(|e| at(format!("metadata `{FORMATS_KEY}`: {e}")))?;
+        let formats: BTreeMap<String, PackedEntry> =
+            formats.map_err(|e| at(format!("metadata `{FORMATS_KEY}`: {e}")))?;
         // Masters are the network they were trained to become.
         let trained_for = card.trained_for.as_deref().filter(|_| formats.is_empty());
         let recipe = trained_for.map_or(Ok(recipe), recipe::find)?;
@@ -71,7 +71,7 @@ impl Own {
     }
 }
 
-impl Origin for Own {
+impl CheckpointReader for Own {
     fn path(&self) -> &Path {
         self.tensors.path()
     }
@@ -113,26 +113,17 @@ impl Origin for Own {
         }
     }
 
-    fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
-        if let Some(stored) = self.formats.get(&spec.name) {
-            let text = format!("tensor `{}` is stored as {} (recipe {})", spec.name, stored.format, self.recipe.name);
-            let text = format!("{text}; training and quantizing start from a checkpoint with f32 masters");
-            return Err(Error::input(self.path(), text));
+    fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error> {
+        if let Some(entry) = self.formats.get(&spec.name) {
+            return self.unpack(&spec.name, entry).map(Stored::Packed);
         }
-        let values = self.tensors.floats(&spec.name)?;
-        self.check_shape(spec, &self.tensors.entry(&spec.name).expect("just read").shape)?;
-        Ok(values)
-    }
-
-    fn rows(&self, spec: &ParamSpec, rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
-        match self.formats.contains_key(&spec.name) {
-            true => Ok(None),
-            false => self.tensors.row_floats(&spec.name, rows).map(Some),
-        }
-    }
-
-    fn packed(&self, spec: &ParamSpec, _: &'static dyn Format, _: &Pool) -> Result<Option<Packed>, Error> {
-        self.formats.get(&spec.name).map(|stored| self.unpack(&spec.name, stored)).transpose()
+        let read = || {
+            let values = self.tensors.floats(&spec.name)?;
+            self.check_shape(spec, &self.tensors.entry(&spec.name).expect("just read").shape)?;
+            Ok(values)
+        };
+        let read_rows: ReadRows = Box::new(|rows| self.tensors.row_floats(&spec.name, rows));
+        Ok(Stored::Values(Values { read_rows: Some(read_rows), ..Values::new(read) }))
     }
 
     fn is_mapped(&self) -> bool {
@@ -156,7 +147,7 @@ impl Origin for Own {
 }
 
 impl Own {
-    fn unpack(&self, name: &str, stored: &Stored) -> Result<Packed, Error> {
+    fn unpack(&self, name: &str, stored: &PackedEntry) -> Result<Packed, Error> {
         let at = |text: String| Error::input(self.path(), format!("tensor `{name}`: {text}"));
         let format = stored.format().map_err(at)?;
         let parts = format.parts(stored.rows, stored.cols, &[]);

@@ -46,7 +46,7 @@ impl Shards {
         let (single, index) = (directory.join(WEIGHTS_FILE), directory.join(INDEX_FILE));
         if single.exists() || !index.exists() {
             if !single.exists() {
-                return Err(crate::origin::absent::weights(directory, WEIGHTS_FILE));
+                return Err(crate::reader::absent::weights(directory, WEIGHTS_FILE));
             }
             let file = Tensors::open(&single)?;
             let places = file.names().iter().map(|name| (name.clone(), 0)).collect();
@@ -218,7 +218,7 @@ fn open_shard(directory: &Path, index: &Path, name: &str) -> Result<Tensors, Err
         return Err(Error::input(index, text));
     }
     let path = directory.join(name);
-    if let Some(error) = crate::origin::absent::dangling(&path) {
+    if let Some(error) = crate::reader::absent::dangling(&path) {
         return Err(error);
     }
     if !path.exists() {

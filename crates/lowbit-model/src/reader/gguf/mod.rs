@@ -6,7 +6,7 @@
 
 mod known;
 
-use super::{Origin, ternary};
+use super::{CheckpointReader, PackTernary, ReadRows, Stored, Values, ternary};
 use crate::arch::decoder::gguf::{self as keys, Arch};
 use crate::arch::decoder::gguf_rope;
 use crate::card::ChatSettings;
@@ -52,7 +52,7 @@ fn only_file(directory: &Path) -> Option<PathBuf> {
 }
 
 /// Opens a file, or the one in a directory.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
+pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let file = Gguf::open(&only_file(path).filter(|_| path.is_dir()).unwrap_or_else(|| path.into()))?;
     let mut notices = known::survey(&file)?;
     let (arch, config) = keys::config(&file)?;
@@ -64,9 +64,9 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Origin>, Error> {
         notices.extend(special.notices);
     }
     card.chat_template = file.text("tokenizer.chat_template")?.map(String::from);
-    let mut origin = File { file, arch, card, recipe: recipe::find("f32")?, notices };
-    origin.choose()?;
-    Ok(Box::new(origin))
+    let mut reader = File { file, arch, card, recipe: recipe::find("f32")?, notices };
+    reader.choose()?;
+    Ok(Box::new(reader))
 }
 
 impl File {
@@ -110,7 +110,7 @@ impl File {
         Ok(())
     }
 
-    fn tensor(&self, spec: &ParamSpec) -> Result<&Tensor, Error> {
+    fn tensor_of(&self, spec: &ParamSpec) -> Result<&Tensor, Error> {
         let tensor = keys::tensor_name(&spec.name).and_then(|name| self.file.tensor(&name));
         tensor.ok_or_else(|| super::missing(self.path(), spec, "the metadata"))
     }
@@ -151,7 +151,7 @@ impl File {
         let Some(scale) = self.file.one_scale(tensor) else {
             return Ok(None);
         };
-        if self.is_paired(spec) || self.file.row_codes(tensor, 0..0)?.is_none() {
+        if self.is_paired(spec) || !tensor.has_whole_rows() {
             return Ok(None);
         }
         self.file.check_scale(tensor)?;
@@ -162,6 +162,43 @@ impl File {
             ternary::pack_codes(&codes, scale, rows.len(), spec.cols, format).map_err(at)
         };
         Packed::from_row_ranges(format, spec.rows, spec.cols, pool, pack).map(Some)
+    }
+
+    fn floats(&self, spec: &ParamSpec, tensor: &Tensor) -> Result<Vec<f32>, Error> {
+        let mut values = self.in_order(spec, self.file.floats(tensor)?);
+        let scale = self.scale(tensor)?;
+        if scale != 1.0 {
+            values.iter_mut().for_each(|v| *v *= scale);
+        }
+        Ok(values)
+    }
+
+    /// A matrix in a ternary format, if its values are -s, 0 and s.
+    fn pack_ternary(
+        &self,
+        spec: &ParamSpec,
+        tensor: &Tensor,
+        format: &'static dyn Format,
+        pool: &Pool,
+    ) -> Result<Option<Packed>, Error> {
+        if let Some(packed) = self.stack(spec, tensor, format, pool)? {
+            return Ok(Some(packed));
+        }
+        let (signs, scale) = match self.file.ternary(tensor)? {
+            Some(ternary) => {
+                let signs = self.in_order(spec, ternary.signs);
+                (signs.into_iter().map(f32::from).collect(), ternary.scale * self.scale(tensor)?)
+            }
+            None => {
+                let values = self.floats(spec, tensor)?;
+                match ternary::scale_of(&values) {
+                    Some(scale) => (values, scale),
+                    None => return Ok(None),
+                }
+            }
+        };
+        let packed = ternary::pack(signs, scale, spec.rows, spec.cols, format);
+        packed.map(Some).map_err(|e| Error::input(self.path(), format!("tensor `{}`: {e}", tensor.name)))
     }
 
     /// Values in the order of rows that this project has.
@@ -178,7 +215,7 @@ fn is_body(name: &str) -> bool {
     name.starts_with("blk.") && name.ends_with(".weight") && !name.ends_with("_norm.weight")
 }
 
-impl Origin for File {
+impl CheckpointReader for File {
     fn path(&self) -> &Path {
         self.file.path()
     }
@@ -194,7 +231,7 @@ impl Origin for File {
     fn check(&self, listing: &Listing) -> Result<(), Error> {
         let (mut expected, fields) = (BTreeSet::new(), super::fields(&self.card.config));
         for spec in listing.params().iter().filter(|spec| !self.is_absent_bias(spec)) {
-            let tensor = self.tensor(spec)?;
+            let tensor = self.tensor_of(spec)?;
             super::check_shape(self.path(), spec, &tensor.shape, "the metadata", &fields)?;
             let scale = keys::scale_name(&tensor.name);
             // Scales of quantized activations, which llama.cpp does not heed here.
@@ -212,56 +249,23 @@ impl Origin for File {
         }
     }
 
-    fn floats(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
+    fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error> {
         if self.is_absent_bias(spec) {
-            return Ok(vec![0.0; spec.cols]);
+            return Ok(Stored::Values(Values::new(|| Ok(vec![0.0; spec.cols]))));
         }
-        let tensor = self.tensor(spec)?;
-        let mut values = self.in_order(spec, self.file.floats(tensor)?);
-        let scale = self.scale(tensor)?;
-        if scale != 1.0 {
-            values.iter_mut().for_each(|v| *v *= scale);
-        }
-        Ok(values)
-    }
-
-    fn rows(&self, spec: &ParamSpec, rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
-        let tensor = self.tensor(spec)?;
-        if self.is_paired(spec) || self.scale(tensor)? != 1.0 {
-            return Ok(None);
-        }
-        self.file.row_floats(tensor, rows)
-    }
-
-    fn packed(&self, spec: &ParamSpec, format: &'static dyn Format, pool: &Pool) -> Result<Option<Packed>, Error> {
-        if self.card.trained_for.is_none() || spec.role != Role::Body || !format.spec().is_ternary() {
-            return Ok(None);
-        }
-        let tensor = self.tensor(spec)?;
-        if let Some(packed) = self.stack(spec, tensor, format, pool)? {
-            return Ok(Some(packed));
-        }
-        let (signs, scale) = match self.file.ternary(tensor)? {
-            Some(ternary) => {
-                let signs = self.in_order(spec, ternary.signs);
-                (signs.into_iter().map(f32::from).collect(), ternary.scale * self.scale(tensor)?)
-            }
-            None => {
-                let values = self.floats(spec)?;
-                match ternary::scale_of(&values) {
-                    Some(scale) => (values, scale),
-                    None => return Ok(None),
-                }
-            }
-        };
-        let packed = ternary::pack(signs, scale, spec.rows, spec.cols, format);
-        packed.map(Some).map_err(|e| Error::input(self.path(), format!("tensor `{}`: {e}", tensor.name)))
-    }
-
-    fn release(&self, spec: &ParamSpec) {
-        if let Ok(tensor) = self.tensor(spec) {
-            self.file.release(tensor);
-        }
+        let tensor = self.tensor_of(spec)?;
+        let apart = tensor.has_whole_rows() && !self.is_paired(spec) && self.scale(tensor)? == 1.0;
+        let read_rows: ReadRows = Box::new(|rows| {
+            let values = self.file.row_floats(tensor, rows)?;
+            Ok(values.expect("rows are whole blocks"))
+        });
+        let pack: PackTernary = Box::new(|format, pool| self.pack_ternary(spec, tensor, format, pool));
+        Ok(Stored::Values(Values {
+            read_rows: Some(read_rows).filter(|_| apart),
+            pack_ternary: Some(pack).filter(|_| self.card.trained_for.is_some() && spec.role == Role::Body),
+            release: Box::new(|| self.file.release(tensor)),
+            ..Values::new(|| self.floats(spec, tensor))
+        }))
     }
 
     fn tokenizer(&self) -> Result<Tokenizer, Error> {
