@@ -120,9 +120,11 @@ impl Tape {
     fn reverse(&mut self, record: Record, dy: Rc<Buffer>) {
         match record {
             Record::Embed { table, rows, .. } => {
-                let param = self.params.get_mut(table);
-                let width = param.spec.cols;
-                ops::scatter_add(&self.cpu, &dy, width, &rows, param.gradient_sum());
+                let param = self.params.get(table);
+                if param.master().is_some() {
+                    let sum = self.gradients_of_params.sum(table, param.len());
+                    ops::scatter_add(&self.cpu, &dy, param.spec.cols, &rows, sum);
+                }
             }
             Record::Linear { input, weight, bias, x, .. } => self.reverse_linear(&input, weight, bias, x, &dy),
             Record::Norm { kind, value, weight, bias, eps, x, .. } => {
@@ -167,16 +169,20 @@ impl Tape {
     /// `dW = dy^T x`, `dx = dy W`, straight through any quantization of `W` and `x`.
     fn reverse_linear(&mut self, input: &[f32], weight: ParamId, bias: Option<ParamId>, x: usize, dy: &[f32]) {
         if let Some(bias) = bias {
-            ops::sum_rows(&self.cpu, dy, self.params.get_mut(bias).gradient_sum());
+            let len = self.params.get(bias).len();
+            ops::sum_rows(&self.cpu, dy, self.gradients_of_params.sum(bias, len));
         }
         let (mut dx, holds) = self.open(x, input.len());
         let param = self.params.get_mut(weight);
         let (rows, cols) = (param.spec.rows, param.spec.cols);
         let tokens = dy.len() / rows;
-        let w = Mat::new(param.effective(&self.cpu, self.qat), cols);
-        gemm(&self.cpu, tokens, cols, rows, Mat::new(dy, rows), w, holds, &mut dx);
-        let (dw, holds) = param.gradient_slot();
-        gemm(&self.cpu, rows, cols, tokens, Mat::new(dy, rows).t(), Mat::new(input, cols), holds, dw);
+        let is_trained = param.master().is_some();
+        let effective = param.effective(&self.cpu, self.qat);
+        gemm(&self.cpu, tokens, cols, rows, Mat::new(dy, rows), Mat::new(&effective, cols), holds, &mut dx);
+        if is_trained {
+            let (dw, holds) = self.gradients_of_params.slot(weight, rows * cols);
+            gemm(&self.cpu, rows, cols, tokens, Mat::new(dy, rows).t(), Mat::new(input, cols), holds, dw);
+        }
         self.close(x, dx);
     }
 
@@ -191,11 +197,11 @@ impl Tape {
     ) {
         let mut dx = self.open_sum(x, value.len());
         if let Some(bias) = bias {
-            ops::sum_rows(&self.cpu, dy, self.params.get_mut(bias).gradient_sum());
+            let len = self.params.get(bias).len();
+            ops::sum_rows(&self.cpu, dy, self.gradients_of_params.sum(bias, len));
         }
-        let param = self.params.get_mut(weight);
-        param.gradient_sum();
-        let (w, dw) = (&param.value, &mut param.grad);
+        let param = self.params.get(weight);
+        let (w, dw) = (&param.values()[..], self.gradients_of_params.sum(weight, param.len()));
         match kind {
             NormKind::Rms => ops::rms_norm_backward(&self.cpu, value, w, eps, dy, &mut dx, dw),
             NormKind::Layer => ops::layer_norm_backward(&self.cpu, value, w, eps, dy, &mut dx, dw, None),

@@ -2,11 +2,76 @@
 
 use crate::config::{Optimizer, TrainConfig};
 use crate::params::Params;
-use lowbit_kernels::{Cpu, ops};
+use crate::tape::Tape;
+use lowbit_kernels::ops;
 
-/// Euclidean norm of all gradients together.
-pub(crate) fn gradient_norm(cpu: &Cpu, params: &Params) -> f64 {
-    params.iter().filter_map(|p| p.gradient()).map(|g| ops::sum_squares(cpu, g)).sum::<f64>().sqrt()
+/// What the optimizer keeps of each parameter, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct OptimizerState {
+    list: Vec<Moments>,
+}
+
+/// Of one parameter.
+#[derive(Debug, Default)]
+pub(crate) struct Moments {
+    /// First moment or momentum; empty before the first update.
+    pub(crate) first: Vec<f32>,
+    /// Second moment; empty before the first update, or when the optimizer has none.
+    pub(crate) second: Vec<f32>,
+}
+
+impl OptimizerState {
+    /// Nothing yet, for these parameters.
+    pub(crate) fn new(params: &Params) -> Self {
+        OptimizerState { list: params.iter().map(|_| Moments::default()).collect() }
+    }
+
+    /// Of all parameters.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Moments> {
+        self.list.iter()
+    }
+
+    /// Of all parameters.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Moments> {
+        self.list.iter_mut()
+    }
+
+    /// Applies the gradients of one update (counted from 0) to the parameters of a tape, and clears the gradients.
+    pub(crate) fn update(&mut self, tape: &mut Tape, config: &TrainConfig, step: u64, rate: f32, factor: f32) {
+        let Tape { params, gradients_of_params: gradients, cpu, .. } = tape;
+        let ids: Vec<_> = params.ids().collect();
+        for (id, Moments { first, second }) in ids.into_iter().zip(&mut self.list) {
+            let (param, Some(gradient)) = (params.get_mut(id), gradients.get(id)) else { continue };
+            let weight_decay = if config.decay.contains(&param.spec.role) { config.weight_decay } else { 0.0 };
+            let Some(values) = param.master_mut() else { continue };
+            first.resize(values.len(), 0.0);
+            match config.optimizer {
+                Optimizer::Adamw => {
+                    second.resize(values.len(), 0.0);
+                    let settings = ops::AdamW {
+                        lr: rate,
+                        beta1: config.beta1,
+                        beta2: config.beta2,
+                        eps: config.epsilon,
+                        weight_decay,
+                        step: step + 1,
+                        grad_scale: factor,
+                    };
+                    ops::adamw(cpu, values, gradient, first, second, settings);
+                }
+                Optimizer::Sgd => {
+                    ops::sgd(cpu, values, gradient, first, rate, config.momentum, weight_decay, factor);
+                }
+            }
+            param.changed();
+        }
+        gradients.clear();
+    }
+}
+
+/// Euclidean norm of the gradients of all parameters together.
+pub(crate) fn gradient_norm(tape: &Tape) -> f64 {
+    tape.gradients_of_params.iter().map(|g| ops::sum_squares(&tape.cpu, g)).sum::<f64>().sqrt()
 }
 
 /// What gradients of this norm are multiplied with.
@@ -14,38 +79,10 @@ pub(crate) fn clip_factor(clip_norm: f32, norm: f64) -> f32 {
     if clip_norm > 0.0 && norm > clip_norm as f64 { (clip_norm as f64 / (norm + 1e-6)) as f32 } else { 1.0 }
 }
 
-/// Applies the gradients of one update (counted from 0) to the parameters, and clears the gradients.
-pub(crate) fn update(cpu: &Cpu, params: &mut Params, config: &TrainConfig, step: u64, rate: f32, factor: f32) {
-    for param in params.iter_mut().filter(|p| p.touched) {
-        let weight_decay = if config.decay.contains(&param.spec.role) { config.weight_decay } else { 0.0 };
-        let len = param.value.len();
-        param.m.resize(len, 0.0);
-        match config.optimizer {
-            Optimizer::Adamw => {
-                param.v.resize(len, 0.0);
-                let settings = ops::AdamW {
-                    lr: rate,
-                    beta1: config.beta1,
-                    beta2: config.beta2,
-                    eps: config.epsilon,
-                    weight_decay,
-                    step: step + 1,
-                    grad_scale: factor,
-                };
-                ops::adamw(cpu, &mut param.value, &param.grad, &mut param.m, &mut param.v, settings);
-            }
-            Optimizer::Sgd => {
-                let buffer = &mut param.m;
-                ops::sgd(cpu, &mut param.value, &param.grad, buffer, rate, config.momentum, weight_decay, factor);
-            }
-        }
-        param.changed();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lowbit_kernels::Cpu;
     use lowbit_model::source::{Init, ParamSpec, Role};
 
     const START: [f32; 4] = [0.5, -1.25, 3.0, 0.0];
@@ -59,25 +96,33 @@ mod tests {
         params
     }
 
+    fn write_gradients(tape: &mut Tape, gradient: &[f32]) {
+        for id in tape.params.ids().collect::<Vec<_>>() {
+            tape.gradients_of_params.slot(id, gradient.len()).0.copy_from_slice(gradient);
+        }
+    }
+
     /// Three updates with gradients `[1, -2, 0.5, 0] * (step + 1)`, the closed form beside them in f64.
     fn check(config: &TrainConfig, decay: [f64; 2], mut reference: impl FnMut(f64, &mut [f64; 3], u64, f64) -> f64) {
         let cpu = Cpu::new(None, Some(1)).unwrap();
-        let (mut params, rate, factor) = (params(), 0.01f32, 0.5f32);
+        let (mut tape, rate, factor) = (Tape::new(&cpu, params(), None), 0.01f32, 0.5f32);
+        let mut state = OptimizerState::new(&tape.params);
         let mut want = [START.map(f64::from); 2];
         let mut moments = [[[0.0f64; 3]; 4]; 2];
         for step in 0..3 {
             let gradient = [1.0, -2.0, 0.5, 0.0].map(|g: f32| g * (step + 1) as f32);
-            params.iter_mut().for_each(|p| p.gradient_slot().0.copy_from_slice(&gradient));
-            update(&cpu, &mut params, config, step, rate, factor);
-            for (p, param) in params.iter().enumerate() {
+            write_gradients(&mut tape, &gradient);
+            state.update(&mut tape, config, step, rate, factor);
+            for (p, id) in tape.params.ids().enumerate() {
+                let param = tape.params.get(id);
                 for i in 0..4 {
-                    let state = &mut moments[p][i];
-                    state[2] = decay[p];
-                    want[p][i] -= reference(want[p][i], state, step + 1, gradient[i] as f64 * factor as f64);
-                    let got = param.value[i] as f64;
+                    let moments = &mut moments[p][i];
+                    moments[2] = decay[p];
+                    want[p][i] -= reference(want[p][i], moments, step + 1, gradient[i] as f64 * factor as f64);
+                    let got = param.values()[i] as f64;
                     assert!((got - want[p][i]).abs() < 2e-6, "{} {i}: {got}, not {}", param.spec.name, want[p][i]);
                 }
-                assert!(param.gradient().is_none(), "an update forgets the gradient");
+                assert!(tape.gradient(id).is_none(), "an update forgets the gradient");
             }
         }
     }
@@ -106,9 +151,9 @@ mod tests {
     #[test]
     fn clipping_limits_the_norm_of_all_gradients_together() {
         let cpu = Cpu::new(None, Some(1)).unwrap();
-        let mut params = params();
-        params.iter_mut().for_each(|p| p.gradient_slot().0.copy_from_slice(&[1.0, -2.0, 2.0, 0.0]));
-        let norm = gradient_norm(&cpu, &params);
+        let mut tape = Tape::new(&cpu, params(), None);
+        write_gradients(&mut tape, &[1.0, -2.0, 2.0, 0.0]);
+        let norm = gradient_norm(&tape);
         assert!((norm - 18f64.sqrt()).abs() < 1e-12);
         assert!((clip_factor(1.0, norm) as f64 * norm - 1.0).abs() < 1e-6);
         assert_eq!((clip_factor(5.0, norm), clip_factor(0.0, norm)), (1.0, 1.0));

@@ -1,32 +1,34 @@
-//! The parameter store: masters, gradients and moments of every parameter.
+//! The parameter store. Gradients lie on the tape, the optimizer's state with the optimizer.
 
 use crate::Error;
 use crate::qat::{Qat, ternary};
 use crate::random::{hash, normal};
 use lowbit_base::SplitMix64;
-use lowbit_kernels::Cpu;
+use lowbit_kernels::{Cpu, Packed};
 use lowbit_model::source::{Init, ParamSpec, Role, Source};
 use lowbit_model::{Config, Model};
+use std::borrow::Cow;
 
 /// Names a parameter of a [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParamId(usize);
+
+/// What a parameter holds, `[rows, cols]`.
+#[derive(Debug)]
+pub enum Weight {
+    /// f32 values that training changes.
+    Master(Vec<f32>),
+    /// A matrix in a low-bit format that stays as it is: gradients pass through it, and none is kept for it.
+    Frozen(Packed),
+}
 
 /// One parameter: `[spec.rows, spec.cols]`, row-major.
 #[derive(Debug)]
 pub struct Param {
     /// Name, shape and role.
     pub spec: ParamSpec,
-    /// The f32 master.
-    pub value: Vec<f32>,
-    /// Gradient of the loss; meaningful when `touched`, empty before the first backward pass.
-    pub(crate) grad: Vec<f32>,
-    /// Whether this step has written a gradient.
-    pub(crate) touched: bool,
-    /// First moment or momentum; empty before the first update.
-    pub(crate) m: Vec<f32>,
-    /// Second moment; empty before the first update, or when the optimizer has none.
-    pub(crate) v: Vec<f32>,
+    /// Its values.
+    pub weight: Weight,
     /// The quantized weights of this step.
     quantized: Vec<f32>,
     fresh: bool,
@@ -39,48 +41,63 @@ pub struct Params {
 }
 
 impl Param {
-    /// Gradient of the loss, or none when this step gave none.
-    pub fn gradient(&self) -> Option<&[f32]> {
-        self.touched.then_some(&self.grad[..])
+    /// The f32 master, `[rows, cols]`; none of a frozen parameter.
+    pub fn master(&self) -> Option<&[f32]> {
+        match &self.weight {
+            Weight::Master(values) => Some(values),
+            Weight::Frozen(_) => None,
+        }
     }
 
-    /// The gradient to write, and whether it holds a sum to add to.
-    pub(crate) fn gradient_slot(&mut self) -> (&mut [f32], bool) {
-        if self.grad.is_empty() {
-            self.grad = vec![0.0; self.value.len()];
+    pub(crate) fn master_mut(&mut self) -> Option<&mut Vec<f32>> {
+        match &mut self.weight {
+            Weight::Master(values) => Some(values),
+            Weight::Frozen(_) => None,
         }
-        (&mut self.grad, std::mem::replace(&mut self.touched, true))
     }
 
-    /// The gradient to add to; zero at first.
-    pub(crate) fn gradient_sum(&mut self) -> &mut [f32] {
-        let (grad, holds) = self.gradient_slot();
-        if !holds {
-            grad.fill(0.0);
+    /// The values as f32, `[rows, cols]`: the master, or what a frozen matrix stands for.
+    pub fn values(&self) -> Cow<'_, [f32]> {
+        match &self.weight {
+            Weight::Master(values) => Cow::Borrowed(values),
+            Weight::Frozen(packed) => Cow::Owned(packed.dequantize()),
         }
-        grad
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.spec.rows * self.spec.cols
+    }
+
+    /// Whether there are no values; never true of a parameter of a network.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether straight-through quantization applies.
     pub(crate) fn is_quantized(&self, qat: Option<Qat>) -> bool {
-        qat.is_some() && self.spec.role == Role::Body
+        qat.is_some() && self.spec.role == Role::Body && self.master().is_some()
     }
 
-    /// The weights the network sees: quantized once after each update, or the masters.
-    pub(crate) fn effective(&mut self, cpu: &Cpu, qat: Option<Qat>) -> &[f32] {
-        let Some(qat) = qat.filter(|_| self.spec.role == Role::Body) else { return &self.value };
+    /// The weights the network sees: quantized once after each update, the masters, or what a frozen matrix stands for, which
+    /// is made anew each time.
+    pub(crate) fn effective(&mut self, cpu: &Cpu, qat: Option<Qat>) -> Cow<'_, [f32]> {
+        let values = match &self.weight {
+            Weight::Master(values) => values,
+            Weight::Frozen(packed) => return Cow::Owned(packed.dequantize()),
+        };
+        let Some(qat) = qat.filter(|_| self.spec.role == Role::Body) else { return Cow::Borrowed(values) };
         if !self.fresh {
-            self.quantized.resize(self.value.len(), 0.0);
-            ternary(cpu, &self.value, self.spec.cols, qat, &mut self.quantized);
+            self.quantized.resize(values.len(), 0.0);
+            ternary(cpu, values, self.spec.cols, qat, &mut self.quantized);
             self.fresh = true;
         }
-        &self.quantized
+        Cow::Borrowed(&self.quantized)
     }
 
     /// Says that the masters have changed.
     pub(crate) fn changed(&mut self) {
         self.fresh = false;
-        self.touched = false;
     }
 }
 
@@ -101,16 +118,7 @@ impl Params {
     /// When the value does not fit the specification.
     pub fn push(&mut self, spec: ParamSpec, value: Vec<f32>) -> ParamId {
         assert_eq!(value.len(), spec.rows * spec.cols, "values of `{}`", spec.name);
-        self.list.push(Param {
-            spec,
-            value,
-            grad: Vec::new(),
-            touched: false,
-            m: Vec::new(),
-            v: Vec::new(),
-            quantized: Vec::new(),
-            fresh: false,
-        });
+        self.list.push(Param { spec, weight: Weight::Master(value), quantized: Vec::new(), fresh: false });
         ParamId(self.list.len() - 1)
     }
 
@@ -119,8 +127,18 @@ impl Params {
         &self.list[id.0]
     }
 
+    /// The place of a parameter among all.
+    pub(crate) fn place(id: ParamId) -> usize {
+        id.0
+    }
+
     pub(crate) fn get_mut(&mut self, id: ParamId) -> &mut Param {
         &mut self.list[id.0]
+    }
+
+    /// The ids of all parameters in order.
+    pub fn ids(&self) -> impl Iterator<Item = ParamId> {
+        (0..self.list.len()).map(ParamId)
     }
 
     /// All parameters in order.
@@ -145,18 +163,38 @@ impl Params {
         let Some(param) = self.list.iter_mut().find(|p| p.spec.name == name) else {
             return Err(Error::data(format!("the network has no tensor `{name}`")));
         };
-        if param.value.len() != value.len() {
+        if param.len() != value.len() {
             let (rows, cols) = (param.spec.rows, param.spec.cols);
             return Err(Error::data(format!("tensor `{name}` has {} values, not {rows} x {cols}", value.len())));
         }
-        param.value.copy_from_slice(value);
+        param.weight = Weight::Master(value.to_vec());
         param.changed();
+        Ok(())
+    }
+
+    /// Replaces the masters of a matrix by a packed one that training does not change.
+    ///
+    /// # Errors
+    /// When there is no such parameter, it has another shape, or is a vector.
+    pub fn freeze(&mut self, name: &str, packed: Packed) -> Result<(), Error> {
+        let Some(param) = self.list.iter_mut().find(|p| p.spec.name == name) else {
+            return Err(Error::data(format!("the network has no tensor `{name}`")));
+        };
+        let (want, found) = ([param.spec.rows, param.spec.cols], [packed.rows(), packed.cols()]);
+        if want != found {
+            return Err(Error::data(format!("tensor `{name}` is {found:?}, not {want:?}")));
+        }
+        if matches!(param.spec.role, Role::Norm | Role::Bias) {
+            return Err(Error::data(format!("tensor `{name}` is a vector, which stays f32; freeze matrices")));
+        }
+        param.weight = Weight::Frozen(packed);
+        (param.quantized, param.fresh) = (Vec::new(), false);
         Ok(())
     }
 
     /// Number of values of all parameters.
     pub fn count(&self) -> usize {
-        self.list.iter().map(|p| p.value.len()).sum()
+        self.list.iter().map(Param::len).sum()
     }
 }
 

@@ -2,6 +2,7 @@
 //! everything before it. A file is complete when the hash fits, so a torn or altered one is noticed and the one before is
 //! taken.
 
+use crate::optim::OptimizerState;
 use crate::params::Params;
 use crate::{Error, Kind};
 use lowbit_base::file::{self, Lock, Replacement};
@@ -99,10 +100,15 @@ impl States {
     }
 
     /// Saves a state, then removes all but the newest ones.
-    pub(crate) fn save(&self, params: &Params, progress: &Progress, identity: &Identity) -> Result<(), Error> {
+    pub(crate) fn save(
+        &self,
+        learnt: (&Params, &OptimizerState),
+        progress: &Progress,
+        identity: &Identity,
+    ) -> Result<(), Error> {
         let path = self.path(progress.step);
         let mut file = Replacement::create(&path)?;
-        write_state(&mut file, params, progress, identity).map_err(|e| Error::io(&path, &e))?;
+        write_state(&mut file, learnt, progress, identity).map_err(|e| Error::io(&path, &e))?;
         file.commit()?;
         for old in self.steps()?.into_iter().skip(KEEP) {
             let path = self.path(old);
@@ -126,7 +132,7 @@ impl States {
     /// When every state is damaged or holds what no run can reach, or the intact one belongs to another run.
     pub(crate) fn load(
         &self,
-        params: &mut Params,
+        (params, optimizer): (&mut Params, &mut OptimizerState),
         identity: &Identity,
         plan: Plan,
         warn: &mut dyn FnMut(&str),
@@ -146,7 +152,7 @@ impl States {
             let state = match verify(&path, &bytes) {
                 Ok(state) => {
                     same_run(&path, &state, identity)?;
-                    restore(&path, &state, params, step, plan)
+                    restore(&path, &state, (&mut *params, &mut *optimizer), step, plan)
                 }
                 Err(error) => Err(error),
             };
@@ -225,7 +231,13 @@ fn same_run(path: &Path, state: &State, identity: &Identity) -> Result<(), Error
 ///
 /// # Errors
 /// When a value is not finite, or the progress is none that the run can make.
-fn restore(path: &Path, state: &State, params: &mut Params, step: u64, plan: Plan) -> Result<Progress, Error> {
+fn restore(
+    path: &Path,
+    state: &State,
+    (params, optimizer): (&mut Params, &mut OptimizerState),
+    step: u64,
+    plan: Plan,
+) -> Result<Progress, Error> {
     let position = step.saturating_mul(plan.sequences);
     let progress = Progress {
         step: state.number(path, "step", |n| *n == step && step <= plan.steps, &of_run(step, plan))?,
@@ -236,13 +248,15 @@ fn restore(path: &Path, state: &State, params: &mut Params, step: u64, plan: Pla
             false => None,
         },
     };
-    for param in params.iter_mut() {
-        let name = param.spec.name.clone();
-        read_tensor(path, state, &format!("weights/{name}"), &mut param.value)?;
-        for (part, into) in [("m", &mut param.m), (SQUARES, &mut param.v)] {
+    for (param, moments) in params.iter_mut().zip(optimizer.iter_mut()) {
+        let (name, len) = (param.spec.name.clone(), param.len());
+        // What is frozen is not of the state: it does not change.
+        let Some(values) = param.master_mut() else { continue };
+        read_tensor(path, state, &format!("weights/{name}"), values)?;
+        for (part, into) in [("m", &mut moments.first), (SQUARES, &mut moments.second)] {
             let name = format!("{part}/{name}");
             if state.tensors.tensor(&name).is_ok() {
-                into.resize(param.value.len(), 0.0);
+                into.resize(len, 0.0);
                 read_tensor(path, state, &name, into)?;
             }
         }
@@ -294,7 +308,12 @@ fn difference(name: &str, saved: &str, now: &str) -> Option<String> {
     walk(name.into(), &parse(saved), &parse(now))
 }
 
-fn write_state(file: &mut dyn Write, params: &Params, progress: &Progress, identity: &Identity) -> io::Result<()> {
+fn write_state(
+    file: &mut dyn Write,
+    (params, optimizer): (&Params, &OptimizerState),
+    progress: &Progress,
+    identity: &Identity,
+) -> io::Result<()> {
     let mut header = Map::new();
     let mut metadata = json!({
         "format": FORMAT,
@@ -312,8 +331,9 @@ fn write_state(file: &mut dyn Write, params: &Params, progress: &Progress, ident
     header.insert("__metadata__".into(), metadata);
     let mut offset = 0;
     let mut parts: Vec<&[f32]> = Vec::new();
-    for param in params.iter() {
-        for (part, values) in [("weights", &param.value), ("m", &param.m), (SQUARES, &param.v)] {
+    for (param, moments) in params.iter().zip(optimizer.iter()) {
+        let master = param.master().unwrap_or_default();
+        for (part, values) in [("weights", master), ("m", &moments.first), (SQUARES, &moments.second)] {
             if values.is_empty() {
                 continue;
             }

@@ -6,7 +6,8 @@
 
 use crate::arena::{Arena, Buffer};
 use crate::backward::Record;
-use crate::params::{ParamId, Params};
+use crate::gradients::Gradients;
+use crate::params::{ParamId, Params, Weight};
 use crate::qat::{Qat, QatActivations};
 use crate::random::hash;
 use lowbit_kernels::ops::{self, Function};
@@ -50,11 +51,15 @@ pub struct Tape {
     pub(crate) records: Vec<Record>,
     /// Gradient of each slot, `[rows, width]`.
     pub(crate) gradients: Vec<Option<Rc<Buffer>>>,
+    pub(crate) gradients_of_params: Gradients,
     slots: usize,
     pub(crate) batch: Batch,
     pub(crate) positions: Vec<u32>,
     pass: Pass,
-    dropouts: u64,
+    /// The block under way, counted from 1; 0 outside of blocks.
+    layer: u64,
+    /// Dropouts so far in the block, or outside of blocks.
+    sites: [u64; 2],
 }
 
 impl Tensor {
@@ -83,11 +88,13 @@ impl Tape {
             arena: Rc::new(Arena::default()),
             records: Vec::new(),
             gradients: Vec::new(),
+            gradients_of_params: Gradients::default(),
             slots: 0,
             batch: Batch::default(),
             positions: Vec::new(),
             pass: Pass::Evaluate,
-            dropouts: 0,
+            layer: 0,
+            sites: [0; 2],
         }
     }
 
@@ -97,10 +104,15 @@ impl Tape {
         self.records.clear();
         self.gradients.clear();
         self.slots = 0;
-        self.dropouts = 0;
+        (self.layer, self.sites) = (0, [0; 2]);
         self.pass = pass;
         self.batch.clone_from(batch);
         batch.rows(Index::Positions { offset: 0 }, |_| Past::default(), &mut self.positions);
+    }
+
+    /// Gradient of the loss by a parameter, `[rows, cols]`; none when no backward pass since the last update gave one.
+    pub fn gradient(&self, id: ParamId) -> Option<&[f32]> {
+        self.gradients_of_params.get(id)
     }
 
     /// The values of a tensor, `[rows, width]`.
@@ -210,7 +222,14 @@ impl Exec for Tape {
         let mut rows = Vec::new();
         self.batch.rows(index, |_| Past::default(), &mut rows);
         let mut y = self.arena.take(rows.len() * width);
-        ops::gather(&self.cpu, &param.value, width, &rows, &mut y);
+        match &param.weight {
+            Weight::Master(values) => ops::gather(&self.cpu, values, width, &rows, &mut y),
+            Weight::Frozen(packed) => {
+                for (row, y) in rows.iter().zip(y.chunks_exact_mut(width)) {
+                    packed.format().dequantize_row(packed, *row as usize, y);
+                }
+            }
+        }
         let out = self.tensor(rows.len(), width, y);
         self.record(|| Record::Embed { table: *table, rows, y: out.slot() });
         out
@@ -224,10 +243,11 @@ impl Exec for Tape {
         let (rows, cols) = (param.spec.rows, param.spec.cols);
         assert_eq!(x.width(), cols, "input features of `{}`", param.spec.name);
         let mut y = self.arena.take(x.rows() * rows);
-        let w = Mat::new(param.effective(&self.cpu, self.qat), cols).t();
+        let effective = param.effective(&self.cpu, self.qat);
+        let w = Mat::new(&effective, cols).t();
         gemm(&self.cpu, x.rows(), rows, cols, Mat::new(&input, cols), w, false, &mut y);
         if let Some(bias) = bias {
-            ops::add_bias(&self.cpu, &mut y, &self.params.get(*bias).value);
+            ops::add_bias(&self.cpu, &mut y, &self.params.get(*bias).values());
         }
         let out = self.tensor(x.rows(), rows, y);
         let (weight, bias) = (*weight, bias.copied());
@@ -238,8 +258,9 @@ impl Exec for Tape {
     fn norm(&mut self, x: &Tensor, kind: NormKind, weight: &ParamId, bias: Option<&ParamId>, eps: f32) -> Tensor {
         let value = self.value(x);
         let mut y = self.arena.take(value.len());
-        let w = &self.params.get(*weight).value;
-        let b = bias.map(|b| &self.params.get(*b).value[..]);
+        let w = &self.params.get(*weight).values()[..];
+        let b = bias.map(|b| self.params.get(*b).values());
+        let b = b.as_deref();
         match kind {
             NormKind::Rms => {
                 ops::rms_norm(&self.cpu, &value, w, eps, &mut y);
@@ -318,13 +339,22 @@ impl Exec for Tape {
         out
     }
 
+    fn block(&mut self, index: usize, x: &Tensor, body: impl FnOnce(&mut Self, &Tensor) -> Tensor) -> Tensor {
+        (self.layer, self.sites[1]) = (index as u64 + 1, 0);
+        let y = body(self, x);
+        self.layer = 0;
+        y
+    }
+
     fn dropout(&mut self, x: &Tensor, p: f32) -> Tensor {
         let Pass::Train(seed) = self.pass else { return x.clone() };
         if p == 0.0 {
             return x.clone();
         }
-        let seed = hash(&[seed, self.dropouts]);
-        self.dropouts += 1;
+        // What a block draws does not depend on how often others draw.
+        let site = &mut self.sites[usize::from(self.layer > 0)];
+        let seed = hash(&[seed, self.layer, *site]);
+        *site += 1;
         let value = self.value(x);
         let mut y = self.arena.take(value.len());
         ops::dropout(&self.cpu, &value, p, seed, &mut y);

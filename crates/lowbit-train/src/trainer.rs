@@ -6,11 +6,11 @@ use crate::divergence::Divergence;
 use crate::feed::Feed;
 use crate::metrics::{Metrics, StepMetrics};
 use crate::network::Network;
-use crate::optim;
+use crate::optim::{self, OptimizerState};
 use crate::random::hash;
 use crate::state::{Identity, Plan, Progress, States};
 use crate::tape::Pass;
-use crate::{Error, Params};
+use crate::{Error, Params, Weight};
 use lowbit_base::memory::Need;
 use lowbit_kernels::{Cpu, ops};
 use lowbit_model::listing::Listing;
@@ -139,6 +139,7 @@ struct Session<'a> {
     metrics: Metrics,
     feed: Feed<'a>,
     network: Network,
+    optimizer: OptimizerState,
     progress: Progress,
     divergence: Divergence,
     saved: u64,
@@ -158,12 +159,14 @@ impl<'a> Session<'a> {
         let states = States::open(directory)?;
         let steps = config.total_steps(job.data.len());
         let plan = Plan { steps, sequences: config.sequences_per_step() as u64 };
-        let restored = states.load(&mut network.tape.params, &identity, plan, &mut |text| observer.warn(text))?;
+        let mut optimizer = OptimizerState::new(network.params());
+        let learnt = (&mut network.tape.params, &mut optimizer);
+        let restored = states.load(learnt, &identity, plan, &mut |text| observer.warn(text))?;
         let resumed_from = restored.as_ref().map(|progress| progress.step);
         let progress = restored.unwrap_or(Progress { step: 0, position: 0, seconds: 0.0, first_loss: None });
         if resumed_from.is_none() {
             // Finds out now, not after hours, whether the directory can hold a state.
-            states.save(network.params(), &progress, &identity)?;
+            states.save((network.params(), &optimizer), &progress, &identity)?;
         }
         let metrics = Metrics::open(directory, progress.step)?;
         let divergence = Divergence::new(steps, progress.first_loss);
@@ -177,6 +180,7 @@ impl<'a> Session<'a> {
             metrics,
             feed,
             network,
+            optimizer,
             progress,
             divergence,
             saved,
@@ -205,7 +209,8 @@ impl<'a> Session<'a> {
                 return Ok(self.outcome(Status::Interrupted, loss));
             }
         }
-        let params = self.network.params().iter().map(|p| (&p.spec, &p.value[..]));
+        let params: Vec<_> = self.network.params().iter().map(|p| (&p.spec, p.values())).collect();
+        let params = params.iter().map(|(spec, values)| (*spec, &values[..]));
         checkpoint::save_masters(self.directory, self.job.card, self.job.tokenizer, params)?;
         Ok(self.outcome(Status::Finished, loss))
     }
@@ -234,7 +239,7 @@ impl<'a> Session<'a> {
             tokens += part.batch.tokens.len();
         }
         let loss = loss / targets as f64;
-        let norm = optim::gradient_norm(&self.cpu, self.network.params());
+        let norm = optim::gradient_norm(&self.network.tape);
         if !(loss.is_finite() && norm.is_finite()) {
             return Err(self.not_finite(loss));
         }
@@ -243,7 +248,7 @@ impl<'a> Session<'a> {
         }
         self.progress.first_loss = self.divergence.first_loss;
         let factor = optim::clip_factor(config.clip_norm, norm);
-        optim::update(&self.cpu, &mut self.network.tape.params, config, step, rate, factor);
+        self.optimizer.update(&mut self.network.tape, config, step, rate, factor);
         let seconds = start.elapsed().as_secs_f64();
         self.progress.step += 1;
         self.progress.position += config.sequences_per_step() as u64;
@@ -262,9 +267,11 @@ impl<'a> Session<'a> {
     fn not_finite(&self, loss: f64) -> Error {
         let bad = |x: &[f32]| !ops::all_finite(&self.cpu, x);
         let params = || self.network.params().iter();
-        let weights = params().find(|p| bad(&p.value)).map(|p| format!("`{}`", p.spec.name));
-        let gradient = || params().find(|p| p.gradient().is_some_and(bad));
-        let name = weights.or_else(|| gradient().map(|p| format!("the gradient of `{}`", p.spec.name)));
+        let weights = params().find(|p| p.master().is_some_and(bad)).map(|p| format!("`{}`", p.spec.name));
+        let tape = &self.network.tape;
+        let gradient = || tape.params.ids().find(|id| tape.gradient(*id).is_some_and(bad));
+        let name =
+            weights.or_else(|| gradient().map(|id| format!("the gradient of `{}`", tape.params.get(id).spec.name)));
         let tensor = name.unwrap_or_else(|| "the logits".into());
         Error::numeric(format!(
             "step {}: loss {loss}, and {tensor} holds NaN or infinity; the step was not applied and the state of step {} \
@@ -294,7 +301,7 @@ impl<'a> Session<'a> {
     }
 
     fn save(&mut self) -> Result<(), Error> {
-        self.states.save(self.network.params(), &self.progress, &self.identity)?;
+        self.states.save((self.network.params(), &self.optimizer), &self.progress, &self.identity)?;
         self.saved = self.progress.step;
         Ok(())
     }
@@ -331,11 +338,12 @@ fn check_targets(targets: &[u32], rows: usize, classes: usize) -> Result<(), Err
 fn begin_from(checkpoint: &Checkpoint, params: &mut Params) -> Result<String, Error> {
     let mut hash = Sha256::new();
     for param in params.iter_mut() {
-        param.value = checkpoint.master(&param.spec)?;
-        param.changed();
-        for part in param.value.chunks(4096) {
+        let values = checkpoint.master(&param.spec)?;
+        for part in values.chunks(4096) {
             hash.update(part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
         }
+        param.weight = Weight::Master(values);
+        param.changed();
     }
     Ok(lowbit_base::hex(hash.finalize()))
 }

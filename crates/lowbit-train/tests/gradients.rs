@@ -19,11 +19,9 @@ fn weighted(values: &[f32], weights: &[f32]) -> f64 {
 /// Compares gradients with central differences of `loss` at a few elements of each parameter and along one random
 /// direction per parameter.
 fn compare(label: &str, tape: &mut Tape, loss: &mut dyn FnMut(&mut Tape) -> f64) {
-    let gradients: Vec<(String, Vec<f32>, Vec<f32>)> = tape
-        .params
-        .iter()
-        .map(|p| (p.spec.name.clone(), p.value.clone(), p.gradient().expect("every parameter is used").to_vec()))
-        .collect();
+    let params = tape.params.ids().map(|id| (tape.params.get(id), tape.gradient(id).expect("every parameter is used")));
+    let gradients: Vec<(String, Vec<f32>, Vec<f32>)> =
+        params.map(|(p, gradient)| (p.spec.name.clone(), p.values().to_vec(), gradient.to_vec())).collect();
     let mut numbers = Numbers(99);
     for (name, value, gradient) in &gradients {
         let norm = gradient.iter().map(|&g| g as f64 * g as f64).sum::<f64>().sqrt();
@@ -59,7 +57,7 @@ fn compare(label: &str, tape: &mut Tape, loss: &mut dyn FnMut(&mut Tape) -> f64)
 /// Moves every parameter away from special values (norms of 1, biases of 0).
 fn stir(params: &mut Params) {
     let mut numbers = Numbers(5);
-    let names: Vec<(String, Vec<f32>)> = params.iter().map(|p| (p.spec.name.clone(), p.value.clone())).collect();
+    let names: Vec<(String, Vec<f32>)> = params.iter().map(|p| (p.spec.name.clone(), p.values().to_vec())).collect();
     for (name, mut value) in names {
         value.iter_mut().for_each(|v| *v += 0.3 * numbers.float());
         params.set(&name, &value).unwrap();
@@ -267,7 +265,7 @@ fn the_straight_through_layer_follows_its_formula() {
         let mut params = Params::default();
         let table = push(&mut params, "table", 7, width, Role::Embedding);
         let weight = push(&mut params, "weight", out, width, Role::Body);
-        let (e, w) = (params.get(table).value.clone(), params.get(weight).value.clone());
+        let (e, w) = (params.get(table).values().to_vec(), params.get(weight).values().to_vec());
         let mut tape = Tape::new(&cpu(2), params, Some(Qat { activations, ..Qat::default() }));
         tape.begin(&batch, Pass::Train(0));
         let x = tape.embed(&table, Index::Tokens);
@@ -294,7 +292,7 @@ fn the_straight_through_layer_follows_its_formula() {
             }
         }
         for (id, want) in [(weight, &dw), (table, &de)] {
-            let gradient = tape.params.get(id).gradient().unwrap();
+            let gradient = tape.gradient(id).unwrap();
             for (i, (got, want)) in gradient.iter().zip(want).enumerate() {
                 assert!((*got as f64 - want).abs() < 2e-5, "gradient {i}: {got}, not {want}");
             }
@@ -339,7 +337,7 @@ fn evaluation_drops_nothing_and_records_nothing() {
     let logits = network.forward(&batch, Pass::Evaluate);
     network.tape.seed_gradient(&logits, &vec![1.0; logits.rows() * logits.width()]);
     network.tape.backward();
-    assert!(network.params().iter().all(|p| p.gradient().is_none()));
+    assert!(network.params().ids().all(|id| network.tape.gradient(id).is_none()));
 }
 
 /// Bits of all gradients after one pass.
@@ -349,7 +347,7 @@ fn gradient_bits(cpu: &Cpu, config: &Config, qat: Option<Qat>, batch: &Batch) ->
     let gradient: Vec<f32> = (0..logits.rows() * logits.width()).map(|i| (i % 13) as f32 - 6.0).collect();
     network.tape.seed_gradient(&logits, &gradient);
     network.tape.backward();
-    network.params().iter().flat_map(|p| p.gradient().unwrap()).map(|g| g.to_bits()).collect()
+    network.params().ids().flat_map(|id| network.tape.gradient(id).unwrap()).map(|g| g.to_bits()).collect()
 }
 
 #[test]
@@ -367,4 +365,115 @@ fn gradients_have_the_same_bits_on_every_number_of_threads_and_instruction_set()
             assert!(gradient_bits(&cpu, config, qat, &batch) == reference, "{}", isa.name());
         }
     }
+}
+
+/// A frozen matrix is a constant: logits and all other gradients are those of masters with its values.
+#[test]
+fn gradients_pass_through_frozen_matrices() {
+    let (cpu, batch) = (cpu(2), ragged(&[5, 3, 9], 19, 2));
+    let config = bitnet(Head::Lm { tied: false }, json!({"dropout": 0.1}));
+    let frozen = ["model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"];
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for format in ["int4", "nf4", "ternary"] {
+        let format = lowbit_kernels::format::find(format).unwrap();
+        let [packed, same] = [true, false].map(|freeze| {
+            let mut network = Network::new(&cpu, &config, 3, None).unwrap();
+            for name in frozen {
+                let param = network.params().by_name(name).unwrap();
+                let (rows, cols) = (param.spec.rows, param.spec.cols);
+                let packed = format.quantize(&param.values(), rows, cols, &Default::default()).unwrap();
+                match freeze {
+                    true => network.tape.params.freeze(name, packed).unwrap(),
+                    false => network.tape.params.set(name, &packed.dequantize()).unwrap(),
+                }
+            }
+            let logits = network.forward(&batch, Pass::Train(9));
+            let gradient: Vec<f32> = (0..logits.rows() * logits.width()).map(|i| (i % 13) as f32 - 6.0).collect();
+            network.tape.seed_gradient(&logits, &gradient);
+            network.tape.backward();
+            let logits = bits(&network.tape.read(&logits));
+            (network, logits)
+        });
+        assert_eq!(packed.1, same.1, "{}", format.name());
+        for id in packed.0.params().ids() {
+            let name = &*packed.0.params().get(id).spec.name;
+            let gradients = [&packed.0, &same.0].map(|network| network.tape.gradient(id).map(bits));
+            match frozen.contains(&name) {
+                true => assert!(gradients[0].is_none() && gradients[1].is_some(), "{name}"),
+                false => assert_eq!(gradients[0], gradients[1], "{} {name}", format.name()),
+            }
+        }
+    }
+}
+
+/// Quantization-aware training leaves a frozen matrix of the body as it is.
+#[test]
+fn a_frozen_matrix_is_not_quantized_again() {
+    let (width, out) = (32, 20);
+    let mut params = Params::default();
+    let table = push(&mut params, "table", 7, width, Role::Embedding);
+    let weight = push(&mut params, "weight", out, width, Role::Body);
+    let packed = lowbit_kernels::format::find("int4").unwrap();
+    let packed = packed.quantize(&params.get(weight).values(), out, width, &Default::default()).unwrap();
+    let logits = |params, qat| {
+        let mut tape = Tape::new(&cpu(1), params, qat);
+        tape.begin(&ragged(&[4], 7, 4), Pass::Evaluate);
+        let x = tape.embed(&table, Index::Tokens);
+        let y = tape.linear(&x, &weight, None);
+        (tape.read(&y), tape.params)
+    };
+    params.freeze("weight", packed).unwrap();
+    let (plain, params) = logits(params, None);
+    assert_eq!(logits(params, Some(Qat::default())).0, plain);
+}
+
+#[test]
+fn only_matrices_of_the_network_can_be_frozen() {
+    let mut network = Network::new(&cpu(1), &bitnet(CLASSIFY, json!({})), 3, None).unwrap();
+    let format = lowbit_kernels::format::find("int8").unwrap();
+    let packed = |rows, cols| format.quantize(&vec![0.5; rows * cols], rows, cols, &Default::default()).unwrap();
+    let params = &mut network.tape.params;
+    for (name, rows, cols, words) in [
+        ("absent", 2, 2, "no tensor `absent`"),
+        ("model.embed_tokens.weight", 2, 12, "is [2, 12], not [19, 12]"),
+        ("model.norm.weight", 1, 12, "is a vector"),
+    ] {
+        let error = params.freeze(name, packed(rows, cols)).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+/// What a site of a layer drops depends on the seed of the step, the layer and the site alone.
+#[test]
+fn dropout_is_drawn_by_step_layer_and_site() {
+    let mut params = Params::default();
+    let table = push(&mut params, "table", 7, 64, Role::Embedding);
+    let mut tape = Tape::new(&cpu(1), params, None);
+    let batch = ragged(&[4], 7, 4);
+    // What each dropout of the layers gives of the same input; `None` stands for outside of layers.
+    let mut run = |seed: u64, sites: &[(Option<usize>, usize)]| -> Vec<Vec<f32>> {
+        tape.begin(&batch, Pass::Train(seed));
+        let x = tape.embed(&table, Index::Tokens);
+        let mut dropped = Vec::new();
+        for &(layer, count) in sites {
+            match layer {
+                None => dropped.extend((0..count).map(|_| tape.dropout(&x, 0.5)).collect::<Vec<_>>()),
+                Some(layer) => {
+                    tape.block(layer, &x, |tape, x| {
+                        dropped.extend((0..count).map(|_| tape.dropout(x, 0.5)).collect::<Vec<_>>());
+                        x.clone()
+                    });
+                }
+            }
+        }
+        dropped.iter().map(|x| tape.read(x)).collect()
+    };
+    let all = run(1, &[(None, 1), (Some(0), 2), (Some(1), 2), (None, 1)]);
+    for (i, a) in all.iter().enumerate() {
+        assert!(all[..i].iter().all(|b| a != b), "site {i} has draws of its own");
+    }
+    assert_eq!(run(1, &[(Some(1), 2)]), all[3..5]);
+    assert_eq!(run(1, &[(Some(0), 5), (Some(1), 1)])[5], all[3]);
+    assert_eq!(run(1, &[(None, 2)]), [all[0].clone(), all[5].clone()]);
+    assert_ne!(run(2, &[(Some(1), 2)]), all[3..5]);
 }

@@ -47,7 +47,7 @@ impl Observer for Watch {
         self.evaluated.push(step);
         if self.spoil_after == Some(step) {
             let name = "layers.1.weight";
-            let mut value = network.params().iter().find(|p| p.spec.name == name).unwrap().value.clone();
+            let mut value = network.params().iter().find(|p| p.spec.name == name).unwrap().values().to_vec();
             value[7] = f32::NAN;
             network.tape.params.set(name, &value)?;
         }

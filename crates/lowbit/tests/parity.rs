@@ -170,7 +170,7 @@ fn untrained(config: &Config, qat: Option<Qat>, batch: &Batch) -> (tempfile::Tem
     let home = tempfile::tempdir().unwrap();
     let mut network = Network::new(&Cpu::new(None, Some(2)).unwrap(), config, 3, qat).unwrap();
     let logits = network.logits(batch).0;
-    let params = network.params().iter().map(|p| (&p.spec, &p.value[..]));
+    let params = network.params().iter().map(|p| (&p.spec, p.master().expect("nothing is frozen")));
     save_masters(home.path(), &Card::new(config.clone(), 1024), None, params).unwrap();
     (home, logits)
 }
