@@ -1,14 +1,14 @@
-//! Scoring a classifier on the test rows of a task.
+//! Scoring a model on the test rows of a task.
 
 use crate::Error;
 use crate::facts;
 use crate::meter::{EnergyMeter, Rapl};
 use crate::read::Rows;
 use crate::record::{Measure, Record};
-use crate::task::{Answers, Task};
+use crate::task::{Answers, Question, Task};
 use lowbit_kernels::Cpu;
-use lowbit_model::text::Classifier;
-use lowbit_model::{Checkpoint, Tokenizer};
+use lowbit_model::arch::OutputKind;
+use lowbit_model::{Checkpoint, Predictor, Tokenizer};
 
 /// Most likely class of each row of logits.
 fn answers(logits: &[f32], classes: usize) -> Vec<u16> {
@@ -36,14 +36,9 @@ pub fn scored(task: &Task, test: &Rows, model: &str, recipe: &str, given: Answer
 pub fn longer(rows: &Rows, tokenizer: &Tokenizer, most: usize) -> Result<u64, Error> {
     let mut longer = 0;
     for text in rows.texts() {
-        longer += u64::from(is_longer(tokenizer, text, most)?);
+        longer += u64::from(tokenizer.encode(text, most.saturating_add(1))?.len() > most);
     }
     Ok(longer)
-}
-
-/// Whether a text has more than `most` tokens.
-pub(crate) fn is_longer(tokenizer: &Tokenizer, text: &str, most: usize) -> Result<bool, Error> {
-    Ok(tokenizer.encode(text, most.saturating_add(1))?.len() > most)
 }
 
 /// What a reader must know of the rows before trusting measures of them: texts that were cut, classes without rows.
@@ -52,7 +47,7 @@ pub(crate) fn is_longer(tokenizer: &Tokenizer, text: &str, most: usize) -> Resul
 /// When the tokenizer cannot encode a text.
 pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<String>, Error> {
     let (most, all) = (checkpoint.card().max_length, test.len());
-    let cut = longer(test, &checkpoint.tokenizer()?, most)?;
+    let cut = if test.texts().is_empty() { 0 } else { longer(test, &checkpoint.tokenizer()?, most)? };
     let absent = test.counts(task.classes.len()).into_iter().filter(|rows| *rows == 0).count();
     let classes = task.classes.len();
     let told = [
@@ -68,27 +63,26 @@ pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<
 /// Quality and stored bytes of a model on the test rows of a task.
 ///
 /// # Errors
-/// When the model has other classes than the task, or its logits are not finite.
+/// When the model has other classes than the task or answers another question, or its outputs are not finite.
 pub fn quality(task: &Task, test: &Rows, name: &str, checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Record, Error> {
     let directory = checkpoint.directory();
-    let logits = 4 * test.len() as u64 * task.classes.len() as u64;
+    let outputs = 4 * test.len() as u64 * task.classes.len().max(1) as u64;
     let need = checkpoint.need("score fewer rows with --limit, or take a recipe with fewer bits")?;
-    Classifier::with_pass(need, checkpoint).and("logits of all rows", logits).check()?;
-    let mut classifier = Classifier::of(checkpoint, cpu.clone())?;
-    if classifier.labels() != task.classes {
-        let (have, want) = (classifier.labels().join(", "), task.classes.join(", "));
-        let message = format!("the model's labels are [{have}], the task's classes [{want}]");
-        return Err(Error::input(directory, message));
-    }
+    Predictor::with_pass(need, checkpoint).and("logits of all rows", outputs).check()?;
+    let mut predictor = Predictor::of(checkpoint, cpu.clone())?;
+    fits(task, &predictor).map_err(|message| Error::input(directory, message))?;
     let energy = Rapl::open(&Rapl::root());
     let mut meter = energy.as_ref().and_then(EnergyMeter::start);
-    let logits = classifier.logits(test.texts())?;
+    let outputs = predictor.outputs(&test.inputs, 0..test.len())?;
     let joules = meter.as_mut().and_then(EnergyMeter::joules);
-    if let Some(bad) = logits.iter().position(|v| !v.is_finite()) {
-        let message = format!("the logits of test row {} are not finite", bad / task.classes.len());
+    if let Some(bad) = outputs.iter().position(|v| !v.is_finite()) {
+        let message = format!("the logits of test row {} are not finite", bad / task.classes.len().max(1));
         return Err(Error::numeric(message).in_file(directory));
     }
-    let given = Answers::Classes(answers(&logits, task.classes.len()));
+    let given = match task.question {
+        Question::Classify => Answers::Classes(answers(&outputs, task.classes.len())),
+        Question::Regress => Answers::Values(predictor.values(&outputs)),
+    };
     let mut record = scored(task, test, name, checkpoint.recipe().name, given)?;
     facts::describe(&mut record, checkpoint)?;
     if let Some(joules) = joules {
@@ -96,4 +90,22 @@ pub fn quality(task: &Task, test: &Rows, name: &str, checkpoint: &Checkpoint, cp
         record.measures.insert("energy_joules".into(), Measure::measured(each, "joules", test.len() as u64));
     }
     Ok(record)
+}
+
+/// Whether a model answers the question of a task.
+fn fits(task: &Task, predictor: &Predictor) -> Result<(), String> {
+    match (task.question, predictor.output()) {
+        (Question::Classify, OutputKind::Classes(_)) if predictor.labels() == task.classes => Ok(()),
+        (Question::Classify, OutputKind::Classes(_)) => {
+            let (have, want) = (predictor.labels().join(", "), task.classes.join(", "));
+            Err(format!("the model's labels are [{have}], the task's classes [{want}]"))
+        }
+        (Question::Regress, OutputKind::Value) => Ok(()),
+        (Question::Classify, _) => {
+            Err(format!("the model answers with a value, and the task {} asks for a class", task.name))
+        }
+        (Question::Regress, _) => {
+            Err(format!("the model answers with a class, and the task {} asks for a value", task.name))
+        }
+    }
 }

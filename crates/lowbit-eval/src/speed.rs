@@ -1,12 +1,11 @@
-//! Measuring classifiers against each other: times in alternating order, memory and load time of a fresh process.
+//! Measuring predictors against each other: times in alternating order, memory and load time of a fresh process.
 
 use crate::read::Rows;
 use crate::record::{Measure, Record};
 use crate::{meter, stats};
 use lowbit_base::{Error, Kind, Stop};
 use lowbit_kernels::Cpu;
-use lowbit_model::Checkpoint;
-use lowbit_model::text::Classifier;
+use lowbit_model::{Checkpoint, Inputs, Predictor};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -30,7 +29,7 @@ pub struct TimedVariant<'a> {
     pub checkpoint: &'a Checkpoint,
     /// Gets the measures.
     pub record: &'a mut Record,
-    /// Starts a process that calls [`probe`] on the model with the texts on its stdin, and prints the result.
+    /// Starts a process that calls [`probe`] on the model with the rows on its stdin, and prints the result.
     pub probe: &'a mut dyn FnMut() -> std::io::Result<Command>,
 }
 
@@ -41,7 +40,7 @@ pub struct TimedVariant<'a> {
 pub fn speeds(test: &Rows, variants: &mut [TimedVariant], cpu: &Cpu) -> Result<(), Error> {
     let mut classifiers = Vec::new();
     for variant in variants.iter() {
-        classifiers.push(Classifier::of(variant.checkpoint, cpu.clone())?);
+        classifiers.push(Predictor::of(variant.checkpoint, cpu.clone())?);
     }
     let rounds = alternate(test, &mut classifiers, 1, WARM_ROUNDS)?.len();
     debug_assert_eq!(rounds, variants.len());
@@ -60,10 +59,11 @@ pub fn speeds(test: &Rows, variants: &mut [TimedVariant], cpu: &Cpu) -> Result<(
         }
     }
     drop(classifiers);
-    let texts: Vec<&str> = test.texts().iter().take(PROBE_ROWS).map(String::as_str).collect();
+    let rows: Vec<usize> = (0..test.len().min(PROBE_ROWS)).collect();
+    let inputs = test.inputs.select(&rows);
     for _ in 0..PROBES {
         for TimedVariant { record, probe, .. } in variants.iter_mut() {
-            let probe = fresh_process(probe, &texts, &cpu.stop)?;
+            let probe = fresh_process(probe, &inputs, &cpu.stop)?;
             let mut keep = |name: &str, value: Option<f64>| {
                 if let Some(value) = value {
                     record.detail.samples.entry(name.into()).or_default().push(value);
@@ -88,17 +88,16 @@ fn spread(samples: &[f64], unit: &str) -> Option<Measure> {
     Some(Measure::measured(stats::median(samples)?, unit, samples.len() as u64).between(at(0.0)?, at(100.0)?))
 }
 
-/// Seconds of each round for each classifier, `batch` texts a round, the same texts for all.
-fn alternate(test: &Rows, classifiers: &mut [Classifier], batch: usize, rounds: usize) -> Result<Vec<Vec<f64>>, Error> {
-    let mut work: Vec<_> = classifiers
+/// Seconds of each round for each classifier, `batch` rows a round, the same rows for all.
+fn alternate(test: &Rows, predictors: &mut [Predictor], batch: usize, rounds: usize) -> Result<Vec<Vec<f64>>, Error> {
+    let mut work: Vec<_> = predictors
         .iter_mut()
         .map(|classifier| {
             let mut round = 0;
             move || -> Result<(), Error> {
                 // A stride that is no divisor of usual sizes visits texts of all lengths.
-                let at = |i: usize| &test.texts()[(round * batch + i) * 37 % test.len()];
-                let texts: Vec<&String> = (0..batch).map(at).collect();
-                std::hint::black_box(classifier.logits(&texts)?);
+                let at = |i: usize| (round * batch + i) * 37 % test.len();
+                std::hint::black_box(classifier.outputs(&test.inputs, (0..batch).map(at))?);
                 round += 1;
                 Ok(())
             }
@@ -117,20 +116,20 @@ pub struct Probe {
     pub peak_rss_bytes: Option<u64>,
 }
 
-/// Opens a model and answers texts one by one, in this process.
+/// Opens a model and answers rows one by one, in this process.
 ///
 /// # Errors
 /// When the model cannot be opened.
 pub fn probe(
     open: impl FnOnce() -> Result<Checkpoint, lowbit_model::Error>,
-    texts: &[String],
+    inputs: &Inputs,
     cpu: &Cpu,
 ) -> Result<Probe, Error> {
     let start = std::time::Instant::now();
-    let mut classifier = Classifier::of(&open()?, cpu.clone())?;
+    let mut classifier = Predictor::of(&open()?, cpu.clone())?;
     let mut load_seconds = None;
-    for text in texts {
-        classifier.logits(&[text])?;
+    for row in 0..inputs.len() {
+        classifier.outputs(inputs, [row])?;
         load_seconds.get_or_insert_with(|| start.elapsed().as_secs_f64());
     }
     let load_seconds = load_seconds.unwrap_or_else(|| start.elapsed().as_secs_f64());
@@ -139,14 +138,14 @@ pub fn probe(
 
 fn fresh_process(
     command: &mut dyn FnMut() -> std::io::Result<Command>,
-    texts: &[&str],
+    inputs: &Inputs,
     stop: &Stop,
 ) -> Result<Probe, Error> {
     stop.check()?;
     let failed = |text: String| Error::new(Kind::Internal, format!("measuring in a fresh process: {text}"));
     let command = command().map(|mut c| c.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
     let mut child = command.flatten().map_err(|e| failed(e.to_string()))?;
-    let input = serde_json::to_vec(texts).map_err(|e| failed(e.to_string()))?;
+    let input = serde_json::to_vec(inputs).map_err(|e| failed(e.to_string()))?;
     let sent = child.stdin.take().map(|mut stdin| stdin.write_all(&input));
     let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
     // A signal to all processes of a terminal ends the other one, too.

@@ -220,6 +220,11 @@ impl Task {
         format!("{}@{}", self.name, self.version)
     }
 
+    /// Whether the rows are images.
+    pub fn has_images(&self) -> bool {
+        self.train.iter().any(|layout| !layout.label_paths.is_empty())
+    }
+
     fn check(&self) -> Result<(), String> {
         check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
         self.check_question()?;

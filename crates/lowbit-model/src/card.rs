@@ -1,8 +1,9 @@
 //! `config.json`: everything about a model but its weights.
 
 use crate::arch::family::keys::NOT_FINITE;
-use crate::arch::{ARCHITECTURES, FORMER_NAMES};
+use crate::arch::{ARCHITECTURES, FORMER_NAMES, OutputKind};
 use crate::container::{read_small, show};
+use crate::input::Scaling;
 use crate::{Config, Error, InputColumns};
 use lowbit_base::{alternatives, file};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,10 @@ pub struct Card {
     pub max_length: usize,
     /// The columns of the training rows, where they came from a table.
     pub input: Option<InputColumns>,
+    /// How the numbers of a row are scaled before the network reads them; absent where it reads tokens.
+    pub input_scaling: Option<Scaling>,
+    /// How the value it answers with was scaled, one column; absent where it answers with logits.
+    pub target_scaling: Option<Scaling>,
     /// Name of the recipe the weights were trained under, if it was not full precision.
     pub trained_for: Option<String>,
     /// The token that begins every text, if the model was trained with one.
@@ -67,6 +72,8 @@ impl Card {
             labels: Vec::new(),
             max_length,
             input: None,
+            input_scaling: None,
+            target_scaling: None,
             trained_for: None,
             bos_token_id: None,
             eos_token_ids: Vec::new(),
@@ -110,6 +117,11 @@ impl Card {
         if let Some(input) = &self.input {
             map.insert("input".into(), json!(input));
         }
+        for (key, scaling) in [("input_scaling", &self.input_scaling), ("target_scaling", &self.target_scaling)] {
+            if let Some(scaling) = scaling {
+                map.insert(key.into(), json!(scaling));
+            }
+        }
         if let Some(recipe) = &self.trained_for {
             map.insert("trained_for".into(), json!(recipe));
         }
@@ -132,6 +144,8 @@ impl Card {
         let labels: Vec<String> = take(&mut map, "labels")?.unwrap_or_default();
         let max_length = take(&mut map, "max_length")?.unwrap_or(512);
         let input = take(&mut map, "input")?;
+        let input_scaling: Option<Scaling> = take(&mut map, "input_scaling")?;
+        let target_scaling: Option<Scaling> = take(&mut map, "target_scaling")?;
         let trained_for: Option<String> = take(&mut map, "trained_for")?;
         let bos_token_id = take(&mut map, "bos_token_id")?;
         let eos_token_ids = take(&mut map, "eos_token_ids")?.unwrap_or_default();
@@ -164,7 +178,22 @@ impl Card {
         if let Some(classes) = config.classes().filter(|n| !labels.is_empty() && labels.len() != *n) {
             return Err(Error::config("labels", format!("has {} names for {classes} classes", labels.len())));
         }
-        Ok(Card { config, labels, max_length, input, trained_for, bos_token_id, eos_token_ids, chat_template, chat })
+        let values = usize::from(config.output() == OutputKind::Value);
+        check_scaling("input_scaling", input_scaling.as_ref(), config.features())?;
+        check_scaling("target_scaling", target_scaling.as_ref(), values)?;
+        Ok(Card {
+            config,
+            labels,
+            max_length,
+            input,
+            input_scaling,
+            target_scaling,
+            trained_for,
+            bos_token_id,
+            eos_token_ids,
+            chat_template,
+            chat,
+        })
     }
 }
 
@@ -208,6 +237,22 @@ fn quoted(text: &[u8]) -> Cow<'_, [u8]> {
     }
     out.extend(&text[done..]);
     Cow::Owned(out)
+}
+
+/// A scaling must be sound, and be there for as many numbers as the network has.
+fn check_scaling(field: &str, scaling: Option<&Scaling>, width: usize) -> Result<(), Error> {
+    match scaling {
+        None if width == 0 => Ok(()),
+        None => Err(Error::config(field, format!("is missing; the network has {width} numbers of that kind"))),
+        Some(scaling) if !scaling.is_sound() => Err(Error::config(
+            field,
+            "must hold as many means as deviations, all finite, and no deviation of 0 or less",
+        )),
+        Some(scaling) if scaling.width() != width => {
+            Err(Error::config(field, format!("is of {} numbers; the network has {width}", scaling.width())))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 fn take<T: for<'de> Deserialize<'de>>(map: &mut Map<String, Value>, field: &str) -> Result<Option<T>, Error> {

@@ -9,7 +9,7 @@ use lowbit_kernels::ops::{AttentionShape, Function};
 use serde::{Deserialize, Serialize};
 
 /// Sequences of tokens, laid end to end without padding.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Batch {
     /// Token ids of all sequences, `[tokens]`.
     pub tokens: Vec<u32>,
@@ -17,6 +17,8 @@ pub struct Batch {
     pub cu_seqlens: Vec<usize>,
     /// Segment of each token, `[tokens]`; empty when all are 0.
     pub types: Vec<u32>,
+    /// Numbers that stand in place of tokens, `[tokens, width]`; empty where tokens are what is read.
+    pub features: Vec<f32>,
 }
 
 /// What a sequence held before the tokens of a batch.
@@ -47,7 +49,13 @@ pub enum Index {
 
 impl Clone for Batch {
     fn clone(&self) -> Self {
-        Batch { tokens: self.tokens.clone(), cu_seqlens: self.cu_seqlens.clone(), types: self.types.clone() }
+        let Batch { tokens, cu_seqlens, types, features } = self;
+        Batch {
+            tokens: tokens.clone(),
+            cu_seqlens: cu_seqlens.clone(),
+            types: types.clone(),
+            features: features.clone(),
+        }
     }
 
     /// Keeps the memory.
@@ -55,6 +63,7 @@ impl Clone for Batch {
         self.tokens.clone_from(&other.tokens);
         self.cu_seqlens.clone_from(&other.cu_seqlens);
         self.types.clone_from(&other.types);
+        self.features.clone_from(&other.features);
     }
 }
 
@@ -70,6 +79,7 @@ impl Batch {
     pub fn refill<'a>(&mut self, sequences: impl IntoIterator<Item = &'a [u32]>) {
         self.tokens.clear();
         self.types.clear();
+        self.features.clear();
         self.cu_seqlens.clear();
         self.cu_seqlens.push(0);
         for sequence in sequences {
@@ -86,6 +96,12 @@ impl Batch {
         self.cu_seqlens.push(self.tokens.len());
     }
 
+    /// Adds a row of numbers: a sequence of one token, whose id is 0.
+    pub fn push_features(&mut self, row: impl IntoIterator<Item = f32>) {
+        self.push(&[0]);
+        self.features.extend(row);
+    }
+
     /// Number of sequences.
     pub fn sequences(&self) -> usize {
         self.cu_seqlens.len().saturating_sub(1)
@@ -95,7 +111,8 @@ impl Batch {
     pub fn is_whole(&self) -> bool {
         let ends = self.cu_seqlens.first() == Some(&0) && self.cu_seqlens.last() == Some(&self.tokens.len());
         let types = self.types.is_empty() || self.types.len() == self.tokens.len();
-        ends && types && self.sequences() > 0 && self.cu_seqlens.windows(2).all(|w| w[0] < w[1])
+        let features = self.features.is_empty() || self.features.len().is_multiple_of(self.tokens.len().max(1));
+        ends && types && features && self.sequences() > 0 && self.cu_seqlens.windows(2).all(|w| w[0] < w[1])
     }
 
     /// Writes the row of a table that each token takes, `[tokens]`; `past` tells what each sequence held before.
@@ -242,6 +259,8 @@ pub trait Exec {
 
     /// Rows of a table, one per token of the pass: `[tokens, width]`.
     fn embed(&mut self, table: &Self::Param, index: Index) -> Self::Tensor;
+    /// The numbers that stand in place of tokens, `[tokens, width]`.
+    fn features(&mut self, width: usize) -> Self::Tensor;
     /// `x * W^T + bias`, `W` being `[out, in]`: `[rows, out]`. Activation quantization happens in here.
     fn linear(&mut self, x: &Self::Tensor, weight: &Self::Param, bias: Option<&Self::Param>) -> Self::Tensor;
     /// The last product of a network, [`Exec::linear`] otherwise. An interpreter that was asked for fewer logits computes

@@ -40,8 +40,9 @@ impl InputColumns {
     }
 }
 
-/// Rows of one kind.
-#[derive(Clone, Debug, PartialEq)]
+/// Rows of one kind. As JSON a list of texts, or an object in which an unknown number is null.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Inputs {
     /// Texts, `[rows]`.
     Texts(Vec<String>),
@@ -50,6 +51,7 @@ pub enum Inputs {
         /// Numbers of a row.
         width: usize,
         /// All numbers.
+        #[serde(with = "nullable")]
         values: Vec<f32>,
     },
 }
@@ -121,6 +123,20 @@ impl Inputs {
     }
 }
 
+/// NaN as null.
+mod nullable {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(values: &[f32], to: S) -> Result<S::Ok, S::Error> {
+        values.iter().map(|v| (!v.is_nan()).then_some(*v)).collect::<Vec<_>>().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
+        let values = Vec::<Option<f32>>::deserialize(from)?;
+        Ok(values.into_iter().map(|v| v.unwrap_or(f32::NAN)).collect())
+    }
+}
+
 /// Mean and spread of numbers, by which they are brought to mean 0 and variance 1 before a network sees them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -137,6 +153,13 @@ impl Scaling {
         let width = inputs.width();
         let rows = |column: usize| (0..inputs.len()).map(move |row| inputs.features(row)[column]);
         (0..width).map(|column| moments(rows(column).filter(|v| !v.is_nan()).map(f64::from))).collect()
+    }
+
+    /// One mean and one deviation for all numbers, as pixels have them: a pixel that hardly varies is not blown up.
+    pub fn shared(inputs: &Inputs) -> Self {
+        let all = (0..inputs.len()).flat_map(|row| inputs.features(row)).filter(|v| !v.is_nan());
+        let one = moments(all.map(|v| f64::from(*v)));
+        (0..inputs.width()).map(|_| one).collect()
     }
 
     /// That of one number.
@@ -198,7 +221,22 @@ mod tests {
         assert_eq!(scaling.scaled(inputs.features(2)).collect::<Vec<_>>(), [0.0, 0.0]);
         let first: Vec<f32> = scaling.scaled(inputs.features(0)).collect();
         assert!((scaling.restored(0, first[0]) - 1.0).abs() < 1e-6);
+        let one = Scaling::shared(&inputs);
+        assert_eq!((one.mean[0], one.mean[1], one.deviation[0]), (one.mean[1], 32.0 / 7.0, one.deviation[1]));
         assert!(scaling.is_sound() && !Scaling { mean: vec![0.0], deviation: vec![0.0] }.is_sound());
+    }
+
+    #[test]
+    fn json_keeps_unknown_numbers() {
+        let inputs = Inputs::Features { width: 2, values: vec![1.5, f32::NAN] };
+        let text = serde_json::to_string(&inputs).expect("JSON");
+        assert_eq!(text, r#"{"width":2,"values":[1.5,null]}"#);
+        let Inputs::Features { width: 2, values } = serde_json::from_str(&text).expect("the same") else {
+            panic!("{text}")
+        };
+        assert!(values[0] == 1.5 && values[1].is_nan());
+        let texts = Inputs::Texts(vec!["a".into()]);
+        assert_eq!(serde_json::from_str::<Inputs>(r#"["a"]"#).expect("texts"), texts);
     }
 
     #[test]

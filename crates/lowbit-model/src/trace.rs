@@ -23,6 +23,8 @@ pub enum Op<'a, P> {
         /// Which of its rows.
         index: Index,
     },
+    /// [`Exec::features`], with their width.
+    Features(usize),
     /// [`Exec::linear`]
     Linear {
         /// Rows of the input.
@@ -82,6 +84,10 @@ impl<P> Exec for Trace<'_, P> {
 
     fn embed(&mut self, table: &P, index: Index) -> Per {
         (self.0)(Op::Embed { table, index });
+        Per::Token
+    }
+    fn features(&mut self, width: usize) -> Per {
+        (self.0)(Op::Features(width));
         Per::Token
     }
     fn linear(&mut self, x: &Per, weight: &P, bias: Option<&P>) -> Per {

@@ -66,7 +66,7 @@ impl Counter {
                 bias.into_iter().for_each(|bias| self.read(bias, |size, _| size));
             }
             Op::Attend(spec) => self.attention(spec),
-            Op::Activate(_) | Op::Mul | Op::Add | Op::Pool(_) | Op::Dropout(_) | Op::Block(_) => {}
+            Op::Features(_) | Op::Activate(_) | Op::Mul | Op::Add | Op::Pool(_) | Op::Dropout(_) | Op::Block(_) => {}
         }
     }
 

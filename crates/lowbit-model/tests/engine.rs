@@ -4,10 +4,10 @@ mod common;
 
 use common::{LM, TIED, cpu, decoder};
 use lowbit_kernels::ops::CacheKind;
+use lowbit_model::Predictor;
 use lowbit_model::arch::decoder;
 use lowbit_model::engine::{Engine, Event, Id, LanguageModel, Logits, Passes, Piece, Settings};
 use lowbit_model::generate::{Draft, Finish, Generator, Outcome, Request, Sampling};
-use lowbit_model::text::Classifier;
 use lowbit_model::{Config, Error, Model, Param, Sequences, Session, Tokenizer, recipe, synthetic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -305,7 +305,7 @@ fn handles_go_to_other_threads() {
     send::<Generator>();
     send::<Session>();
     send::<Sequences>();
-    send::<Classifier>();
+    send::<Predictor>();
     let model = model("bitnet");
     let expected = alone(&model, &request(0));
     let mut generator = Generator::new(model, Arc::new(Tokenizer::bytes()), cpu(), CONTEXT);

@@ -6,10 +6,11 @@ use common::*;
 use lowbit_model::checkpoint::Options;
 use lowbit_model::cpu::calibrate;
 use lowbit_model::exec::Batch;
+use lowbit_model::input::Scaling;
 use lowbit_model::listing::Listing;
+use lowbit_model::predict::Predictor;
 use lowbit_model::source::Role;
-use lowbit_model::text::Classifier;
-use lowbit_model::{Checkpoint, Config, CpuExec, Model, Param, Session, recipe};
+use lowbit_model::{Card, Checkpoint, Config, CpuExec, Inputs, Model, Param, Session, recipe};
 use std::sync::Arc;
 
 fn model(config: &Config, recipe: &str) -> Model<Param> {
@@ -199,19 +200,79 @@ fn bad_requests_are_one_clear_line() {
 fn a_classifier_takes_any_text() {
     let directory = tempfile::tempdir().expect("a directory");
     write(directory.path(), &configs()[2]);
-    let mut classifier = Classifier::of(&Checkpoint::open(directory.path()).expect("valid"), cpu()).expect("valid");
+    let mut classifier = Predictor::of(&Checkpoint::open(directory.path()).expect("valid"), cpu()).expect("valid");
     assert_eq!(classifier.labels(), ["class 0", "class 1", "class 2"]);
     let long = "x".repeat(100_000);
-    let texts = ["", "plain", "\0\u{202e}<|pad|>", &long];
-    let logits = classifier.logits(&texts).expect("runs");
-    assert_eq!(logits.len(), texts.len() * 3);
-    assert_eq!(classifier.tokens("").expect("encodes"), [256]);
-    assert_eq!(classifier.tokens(&long).expect("encodes").len(), 40);
-    let one = classifier.logits(&texts[1..2]).expect("runs");
+    let texts = Inputs::Texts(["", "plain", "\0\u{202e}<|pad|>", &long].map(String::from).into());
+    let logits = classifier.outputs(&texts, 0..4).expect("runs");
+    assert_eq!(logits.len(), 4 * 3);
+    let tokens = |row| {
+        let mut batch = Batch::default();
+        classifier.encoder().push(&texts, row, &mut batch).expect("encodes");
+        batch.tokens
+    };
+    assert_eq!((tokens(0), tokens(3).len()), (vec![256], 40));
+    let one = classifier.outputs(&texts, [1]).expect("runs");
     assert!(distance(&one, &logits[3..6]) < 1e-6);
-    let many = vec!["some text"; 1000];
-    let logits = classifier.logits(&many).expect("runs");
+    let many = Inputs::Texts(vec!["some text".into(); 1000]);
+    let logits = classifier.outputs(&many, 0..1000).expect("runs");
     assert!(logits.chunks_exact(3).all(|row| distance(row, &logits[..3]) < 1e-6), "pieces of a batch agree");
+}
+
+/// A network of numbers: one hidden unit for each, so that the answer can be told by hand.
+#[test]
+fn a_network_of_numbers_answers_with_values() {
+    let text = r#"{"architecture": "mlp", "features": 2, "hidden_act": "relu", "layers": [2], "classes": 1}"#;
+    let config: Config = serde_json::from_str(text).expect("valid");
+    let card = Card {
+        input_scaling: Some(Scaling { mean: vec![10.0, -1.0], deviation: vec![2.0, 4.0] }),
+        target_scaling: Some(Scaling { mean: vec![100.0], deviation: vec![50.0] }),
+        ..Card::new(config.clone(), 1)
+    };
+    let mut masters = masters(&config);
+    for (spec, values) in &mut masters {
+        match spec.name.as_str() {
+            "layers.0.weight" => values.copy_from_slice(&[1.0, 0.0, 0.0, 1.0]),
+            "classifier.weight" => values.copy_from_slice(&[3.0, -2.0]),
+            "classifier.bias" => values.fill(0.5),
+            _ => values.fill(0.0),
+        }
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
+    lowbit_model::checkpoint::save_masters(directory.path(), &card, None, params).expect("written");
+    let mut predictor = Predictor::of(&Checkpoint::open(directory.path()).expect("valid"), cpu()).expect("valid");
+    // Scaled (1, 2), (-1, 0), and (0, 0) for what is unknown.
+    let inputs = Inputs::Features { width: 2, values: vec![12.0, 7.0, 8.0, -1.0, f32::NAN, f32::NAN] };
+    let outputs = predictor.outputs(&inputs, 0..3).expect("runs");
+    assert_eq!(outputs, [3.0 - 4.0 + 0.5, 0.5, 0.5]);
+    assert_eq!(predictor.values(&outputs), [75.0, 125.0, 125.0]);
+    let refused =
+        |inputs: &Inputs, predictor: &mut Predictor| predictor.outputs(inputs, [0]).expect_err("refused").to_string();
+    let wide = Inputs::Features { width: 3, values: vec![0.0; 3] };
+    assert!(refused(&wide, &mut predictor).contains("rows of 3 numbers, and the model reads 2"));
+    assert!(refused(&Inputs::Texts(vec!["x".into()]), &mut predictor).contains("the model reads rows of numbers"));
+}
+
+#[test]
+fn scalings_that_do_not_fit_are_refused() {
+    let text = r#"{"architecture": "mlp", "features": 2, "hidden_act": "relu", "classes": 1}"#;
+    let config: Config = serde_json::from_str(text).expect("valid");
+    let scaling = |n: usize, deviation: f32| Some(Scaling { mean: vec![0.0; n], deviation: vec![deviation; n] });
+    for (input, target, said) in [
+        (None, scaling(1, 1.0), "`input_scaling` is missing"),
+        (scaling(3, 1.0), scaling(1, 1.0), "`input_scaling` is of 3 numbers; the network has 2"),
+        (scaling(2, 0.0), scaling(1, 1.0), "`input_scaling` must hold"),
+        (scaling(2, 1.0), None, "`target_scaling` is missing"),
+        (scaling(2, 1.0), scaling(1, -1.0), "`target_scaling` must hold"),
+    ] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let card = Card { input_scaling: input, target_scaling: target, ..Card::new(config.clone(), 1) };
+        let path = directory.path().join("config.json");
+        card.save(&path).expect("written");
+        let error = Card::load(&path).expect_err("refused").to_string();
+        assert!(error.contains(said) && error.contains("config.json"), "{said}: {error}");
+    }
 }
 
 #[test]
@@ -219,7 +280,7 @@ fn a_language_model_is_no_classifier() {
     let directory = tempfile::tempdir().expect("a directory");
     write(directory.path(), &configs()[0]);
     let error =
-        Classifier::of(&Checkpoint::open(directory.path()).expect("valid"), cpu()).err().expect("refused").to_string();
+        Predictor::of(&Checkpoint::open(directory.path()).expect("valid"), cpu()).err().expect("refused").to_string();
     assert!(error.contains("has no classes"), "{error}");
 }
 

@@ -9,7 +9,7 @@
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::Batch;
 use lowbit_model::{Card, Config};
-use lowbit_train::{Control, Data, Job, Observer, Qat, StepMetrics, TrainConfig, train};
+use lowbit_train::{BatchTargets, Control, Data, Job, Observer, Qat, StepMetrics, TrainConfig, train};
 use serde_json::json;
 
 /// Random bytes.
@@ -22,11 +22,11 @@ impl Data for Noise {
         1 << 16
     }
 
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
+    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
         batch.tokens.clear();
         batch.cu_seqlens.clear();
         batch.cu_seqlens.push(0);
-        targets.clear();
+        let targets = targets.classes();
         for &row in rows {
             let mut state = row as u64;
             let mut byte = || {

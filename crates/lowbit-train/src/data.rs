@@ -3,6 +3,65 @@
 use crate::random::{hash, permutation};
 use lowbit_model::exec::Batch;
 
+/// What is right for the rows of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BatchTargets {
+    /// Classes or next tokens: one per sequence for a classifier, one per token for a language model (`u32::MAX` where there
+    /// is none).
+    Classes(Vec<u32>),
+    /// Values, one per sequence.
+    Values(Vec<f32>),
+}
+
+impl Default for BatchTargets {
+    fn default() -> Self {
+        BatchTargets::Classes(Vec::new())
+    }
+}
+
+impl BatchTargets {
+    /// An empty list of classes to fill; the memory of an earlier one is kept.
+    pub fn classes(&mut self) -> &mut Vec<u32> {
+        if let BatchTargets::Values(_) = self {
+            *self = BatchTargets::Classes(Vec::new());
+        }
+        let BatchTargets::Classes(classes) = self else { unreachable!("just made") };
+        classes.clear();
+        classes
+    }
+
+    /// An empty list of values to fill; the memory of an earlier one is kept.
+    pub fn values(&mut self) -> &mut Vec<f32> {
+        if let BatchTargets::Classes(_) = self {
+            *self = BatchTargets::Values(Vec::new());
+        }
+        let BatchTargets::Values(values) = self else { unreachable!("just made") };
+        values.clear();
+        values
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            BatchTargets::Classes(classes) => classes.len(),
+            BatchTargets::Values(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many count in the loss.
+    pub(crate) fn counted(&self) -> usize {
+        match self {
+            BatchTargets::Classes(classes) => classes.iter().filter(|class| **class != u32::MAX).count(),
+            BatchTargets::Values(values) => values.len(),
+        }
+    }
+}
+
 /// Examples that can be asked for by row.
 pub trait Data {
     /// Number of examples.
@@ -18,9 +77,8 @@ pub trait Data {
         None
     }
 
-    /// Fills a batch with one sequence per row, and its targets: one per sequence for a classifier, one per token for a
-    /// language model (`u32::MAX` where there is none). Both arrive with the content of an earlier batch.
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>);
+    /// Fills a batch with one sequence per row, and its targets. Both arrive with the content of an earlier batch.
+    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets);
 
     /// A hash of all examples: a run is only resumed on the same data.
     fn fingerprint(&self) -> String;

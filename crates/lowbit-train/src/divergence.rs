@@ -1,5 +1,5 @@
-//! When training has diverged. The loss is measured against that of guessing, `ln(classes)`, or the first loss of the run if
-//! that is larger. A run has diverged
+//! When training has diverged. The loss is measured against that of guessing (`ln(classes)`, or 1 for scaled values), or the
+//! first loss of the run if that is larger. A run has diverged
 //!
 //! * when [`PATIENCE`] updates in a row (in a run of fewer than 40, a quarter of them) have a loss above [`LIMIT`] times
 //!   that, or
@@ -38,10 +38,9 @@ impl Divergence {
         self.above > 0
     }
 
-    /// Takes the loss of an update over `classes` classes; the rule in words, if the run has diverged. `last` says that no
+    /// Takes the loss of an update and that of guessing; the rule in words, if the run has diverged. `last` says that no
     /// update follows.
-    pub(crate) fn see(&mut self, loss: f64, classes: usize, last: bool) -> Option<String> {
-        let guessing = (classes as f64).ln();
+    pub(crate) fn see(&mut self, loss: f64, guessing: f64, last: bool) -> Option<String> {
         let reference = guessing.max(*self.first_loss.get_or_insert(loss));
         self.above = if loss > LIMIT * reference { self.above + 1 } else { 0 };
         self.recent.push_back(loss);
@@ -73,7 +72,7 @@ mod tests {
     fn end(losses: &[f64], steps: usize, classes: usize) -> Option<usize> {
         let mut watch = Divergence::new(steps as u64, None);
         let mut seen = losses.iter().enumerate();
-        seen.find_map(|(i, loss)| watch.see(*loss, classes, i + 1 == steps).map(|_| i + 1))
+        seen.find_map(|(i, loss)| watch.see(*loss, (classes as f64).ln(), i + 1 == steps).map(|_| i + 1))
     }
 
     #[test]
@@ -96,8 +95,8 @@ mod tests {
     #[test]
     fn a_resumed_run_keeps_its_reference() {
         let mut watch = Divergence::new(100, Some(1.0));
-        assert!((0..9).all(|_| watch.see(1e8, 4, false).is_none()) && watch.is_suspected());
-        let told = watch.see(1e8, 4, false).unwrap();
+        assert!((0..9).all(|_| watch.see(1e8, 4f64.ln(), false).is_none()) && watch.is_suspected());
+        let told = watch.see(1e8, 4f64.ln(), false).unwrap();
         assert!(told.contains("10 updates in a row") && told.contains("guessing 1.386"), "{told}");
     }
 }

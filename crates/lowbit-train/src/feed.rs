@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::config::TrainConfig;
-use crate::data::{Data, Order};
+use crate::data::{BatchTargets, Data, Order};
 use crate::random::{hash, uniform};
 use lowbit_base::SplitMix64;
 use lowbit_model::exec::Batch;
@@ -14,8 +14,7 @@ const TOKENS: u64 = 2;
 #[derive(Default)]
 pub(crate) struct Part {
     pub(crate) batch: Batch,
-    /// One per sequence or one per token; `u32::MAX` for none.
-    pub(crate) targets: Vec<u32>,
+    pub(crate) targets: BatchTargets,
 }
 
 /// The source of batches.
@@ -23,19 +22,32 @@ pub(crate) struct Feed<'a> {
     data: &'a dyn Data,
     config: &'a TrainConfig,
     vocabulary: usize,
+    /// Numbers of a row; 0 for tokens.
+    features: usize,
     order: Order,
     rows: Vec<usize>,
     parts: Vec<Part>,
 }
 
 impl<'a> Feed<'a> {
-    pub(crate) fn new(data: &'a dyn Data, config: &'a TrainConfig, vocabulary: usize) -> Result<Self, Error> {
+    /// Batches for a network with so many entries in its token table, that reads so many numbers of a row (0 for tokens).
+    pub(crate) fn new(
+        data: &'a dyn Data,
+        config: &'a TrainConfig,
+        vocabulary: usize,
+        features: usize,
+    ) -> Result<Self, Error> {
         if data.is_empty() {
             return Err(Error::data("the training data are empty"));
         }
+        if features > 0 && config.token_dropout > 0.0 {
+            return Err(Error::usage(
+                "train: `token_dropout` leaves out tokens, and this network reads numbers; set it to 0",
+            ));
+        }
         let parts = (0..config.accumulation).map(|_| Part::default()).collect();
         let order = Order::new(config.seed, data.len());
-        Ok(Feed { data, config, vocabulary, order, rows: Vec::new(), parts })
+        Ok(Feed { data, config, vocabulary, features, order, rows: Vec::new(), parts })
     }
 
     /// The parts of a step that begins at a position of the order.
@@ -44,7 +56,12 @@ impl<'a> Feed<'a> {
             let start = position as usize + i * self.config.batch_size;
             self.order.rows(start, self.config.batch_size, &mut self.rows);
             self.data.fill(&self.rows, &mut part.batch, &mut part.targets);
-            check(&self.rows, part, self.vocabulary)?;
+            check(&self.rows, part, self.vocabulary, self.features)?;
+            if matches!(part.targets, BatchTargets::Values(_)) && self.config.label_smoothing > 0.0 {
+                return Err(Error::usage(
+                    "train: `label_smoothing` is for classes, and these targets are values; set it to 0",
+                ));
+            }
             if self.config.token_dropout > 0.0 {
                 drop_tokens(part, self.config.token_dropout, hash(&[self.config.seed, TOKENS, start as u64]))?;
             }
@@ -53,7 +70,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-fn check(rows: &[usize], part: &Part, vocabulary: usize) -> Result<(), Error> {
+fn check(rows: &[usize], part: &Part, vocabulary: usize, features: usize) -> Result<(), Error> {
     let Part { batch, targets } = part;
     let (tokens, sequences) = (batch.tokens.len(), batch.sequences());
     let types = batch.types.is_empty() || batch.types.len() == tokens;
@@ -67,6 +84,10 @@ fn check(rows: &[usize], part: &Part, vocabulary: usize) -> Result<(), Error> {
     if targets.len() != sequences && targets.len() != tokens {
         let text = format!("{} targets for {sequences} sequences of {tokens} tokens", targets.len());
         return Err(Error::data(format!("{text}; there must be one per sequence or one per token")));
+    }
+    if batch.features.len() != tokens * features {
+        let found = batch.features.len() / tokens.max(1);
+        return Err(Error::data(format!("rows of {found} numbers for a network that reads {features}")));
     }
     for (row, span) in rows.iter().zip(batch.cu_seqlens.windows(2)) {
         if span[0] >= span[1] {
@@ -115,7 +136,7 @@ mod tests {
     fn dropping_tokens_keeps_order_and_one_of_each_sequence() {
         let tokens: Vec<u32> = (0..400).collect();
         let sequences = [&tokens[..1], &tokens[1..300], &tokens[300..400]];
-        let mut part = Part { batch: Batch::new(sequences), targets: vec![0, 1, 2] };
+        let mut part = Part { batch: Batch::new(sequences), targets: BatchTargets::Classes(vec![0, 1, 2]) };
         drop_tokens(&mut part, 0.3, 7).unwrap();
         let batch = &part.batch;
         assert_eq!(batch.cu_seqlens.len(), 4);
@@ -125,20 +146,29 @@ mod tests {
             assert!(left.is_sorted() && left.iter().all(|t| sequence.contains(t)) && !left.is_empty());
         }
         assert!((250..310).contains(&batch.tokens.len()), "{}", batch.tokens.len());
-        let mut part = Part { batch: Batch::new(sequences), targets: vec![0; 400] };
+        let mut part = Part { batch: Batch::new(sequences), targets: BatchTargets::Classes(vec![0; 400]) };
         assert_eq!(drop_tokens(&mut part, 0.3, 7).unwrap_err().kind, crate::Kind::Usage);
     }
 
     #[test]
     fn bad_batches_are_refused() {
-        let part = |targets| Part { batch: Batch::new([&[1u32, 2][..], &[9][..]]), targets };
-        assert!(check(&[4, 5], &part(vec![0, 0]), 10).is_ok());
-        assert!(check(&[4, 5], &part(vec![0, 0, 0]), 10).is_ok());
+        let batch = || Batch::new([&[1u32, 2][..], &[9][..]]);
+        let part = |classes| Part { batch: batch(), targets: BatchTargets::Classes(classes) };
+        assert!(check(&[4, 5], &part(vec![0, 0]), 10, 0).is_ok());
+        assert!(check(&[4, 5], &part(vec![0, 0, 0]), 10, 0).is_ok());
         let message = |result: Result<(), Error>| result.unwrap_err().message;
-        assert!(message(check(&[4, 5], &part(vec![0, 0]), 9)).contains("row 5 holds token 9"));
-        assert!(message(check(&[4, 5], &part(vec![0]), 10)).contains("1 targets"));
-        assert!(message(check(&[4], &part(vec![0]), 10)).contains("2 sequences"));
-        let empty = Part { batch: Batch::new([&[1u32][..], &[]]), targets: vec![0, 0] };
-        assert!(message(check(&[4, 5], &empty, 10)).contains("row 5 has no tokens"));
+        assert!(message(check(&[4, 5], &part(vec![0, 0]), 9, 0)).contains("row 5 holds token 9"));
+        assert!(message(check(&[4, 5], &part(vec![0]), 10, 0)).contains("1 targets"));
+        assert!(message(check(&[4], &part(vec![0]), 10, 0)).contains("2 sequences"));
+        let two = BatchTargets::Classes(vec![0, 0]);
+        let empty = Part { batch: Batch::new([&[1u32][..], &[]]), targets: two };
+        assert!(message(check(&[4, 5], &empty, 10, 0)).contains("row 5 has no tokens"));
+        let mut numbers = Part::default();
+        numbers.targets.values().extend([1.0, 2.0]);
+        [[1.0, 2.0], [3.0, 4.0]].into_iter().for_each(|row| numbers.batch.push_features(row));
+        assert!(check(&[4, 5], &numbers, usize::MAX, 2).is_ok());
+        assert!(
+            message(check(&[4, 5], &numbers, usize::MAX, 3)).contains("rows of 2 numbers for a network that reads 3")
+        );
     }
 }

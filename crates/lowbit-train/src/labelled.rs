@@ -1,52 +1,70 @@
-//! Labelled sequences as training examples: one target per sequence.
+//! Rows as training examples: one target per sequence.
 
-use crate::Data;
+use crate::{BatchTargets, Data};
 use lowbit_model::exec::Batch;
 use sha2::{Digest, Sha256};
 
-/// Sequences of tokens, each with its class.
+/// Sequences of tokens or rows of numbers, each with its class or value.
 pub struct Labelled {
-    sequences: Vec<Vec<u32>>,
-    labels: Vec<u16>,
+    rows: Batch,
+    /// Numbers of a row; 0 for tokens.
+    width: usize,
+    targets: BatchTargets,
     fingerprint: String,
 }
 
 impl Labelled {
-    /// Sequences and one class per sequence.
+    /// Sequences of tokens and their classes, as many of the one as of the other.
     ///
     /// # Panics
-    /// When the numbers of sequences and classes differ.
-    pub fn new(sequences: Vec<Vec<u32>>, labels: Vec<u16>) -> Self {
-        assert_eq!(sequences.len(), labels.len(), "one class per sequence");
+    /// When they are not as many.
+    pub fn of_tokens(sequences: impl IntoIterator<Item = Vec<u32>>, classes: Vec<u16>) -> Self {
+        let mut rows = Batch::default();
+        sequences.into_iter().for_each(|sequence| rows.push(&sequence));
+        Self::new(rows, BatchTargets::Classes(classes.into_iter().map(u32::from).collect()))
+    }
+
+    /// Rows and their targets, as many of the one as of the other.
+    ///
+    /// # Panics
+    /// When they are not as many.
+    pub fn new(rows: Batch, targets: BatchTargets) -> Self {
+        assert_eq!(rows.sequences(), targets.len(), "one target per row");
+        let width = rows.features.len() / rows.sequences().max(1);
         let mut hash = Sha256::new();
-        for (sequence, label) in sequences.iter().zip(&labels) {
-            hash.update((sequence.len() as u64).to_le_bytes());
-            sequence.iter().for_each(|id| hash.update(id.to_le_bytes()));
-            hash.update(label.to_le_bytes());
+        for row in 0..rows.sequences() {
+            let tokens = &rows.tokens[rows.cu_seqlens[row]..rows.cu_seqlens[row + 1]];
+            hash.update((tokens.len() as u64).to_le_bytes());
+            tokens.iter().for_each(|id| hash.update(id.to_le_bytes()));
+            rows.features[row * width..][..width].iter().for_each(|v| hash.update(v.to_le_bytes()));
+            match &targets {
+                BatchTargets::Classes(classes) => hash.update((classes[row] as u16).to_le_bytes()),
+                BatchTargets::Values(values) => hash.update(values[row].to_le_bytes()),
+            }
         }
         let fingerprint = lowbit_base::hex(hash.finalize());
-        Labelled { sequences, labels, fingerprint }
+        Labelled { rows, width, targets, fingerprint }
     }
 }
 
 impl Data for Labelled {
     fn len(&self) -> usize {
-        self.sequences.len()
+        self.rows.sequences()
     }
 
     fn tokens(&self) -> Option<u64> {
-        Some(self.sequences.iter().map(|sequence| sequence.len() as u64).sum())
+        Some(self.rows.tokens.len() as u64)
     }
 
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
-        batch.tokens.clear();
-        batch.cu_seqlens.clear();
-        batch.cu_seqlens.push(0);
-        targets.clear();
+    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
+        batch.refill([]);
         for &row in rows {
-            batch.tokens.extend_from_slice(&self.sequences[row]);
-            batch.cu_seqlens.push(batch.tokens.len());
-            targets.push(self.labels[row].into());
+            batch.push(&self.rows.tokens[self.rows.cu_seqlens[row]..self.rows.cu_seqlens[row + 1]]);
+            batch.features.extend_from_slice(&self.rows.features[row * self.width..][..self.width]);
+        }
+        match &self.targets {
+            BatchTargets::Classes(classes) => targets.classes().extend(rows.iter().map(|row| classes[*row])),
+            BatchTargets::Values(values) => targets.values().extend(rows.iter().map(|row| values[*row])),
         }
     }
 

@@ -27,7 +27,7 @@ mod trainer;
 mod windows;
 
 pub use config::{Optimizer, Schedule, TrainConfig};
-pub use data::Data;
+pub use data::{BatchTargets, Data};
 pub use labelled::Labelled;
 pub use lowbit_base::{Error, Kind};
 pub use metrics::StepMetrics;

@@ -6,6 +6,7 @@
 
 use crate::arena::{Arena, Buffer};
 use crate::backward::Record;
+use crate::data::BatchTargets;
 use crate::gradients::Gradients;
 use crate::params::{ParamId, Params, Weight};
 use crate::qat::{Qat, QatActivations};
@@ -131,6 +132,28 @@ impl Tape {
         loss
     }
 
+    /// Sum over rows of the squared errors of `[rows, 1]` values; seeds the backward pass with `scale` times its gradient.
+    pub fn squared_error(&mut self, values: &Tensor, targets: &[f32], scale: f32) -> f64 {
+        let found = self.value(values);
+        let mut gradient = self.arena.take(found.len());
+        let mut loss = 0.0;
+        for ((gradient, y), target) in gradient.iter_mut().zip(found.iter()).zip(targets) {
+            let error = y - target;
+            *gradient = 2.0 * error * scale;
+            loss += f64::from(error) * f64::from(error);
+        }
+        self.give(values.slot(), Rc::new(gradient));
+        loss
+    }
+
+    /// The loss that goes with the targets: [`Tape::cross_entropy`] for classes, [`Tape::squared_error`] for values.
+    pub fn loss(&mut self, output: &Tensor, targets: &BatchTargets, smoothing: f32, scale: f32) -> f64 {
+        match targets {
+            BatchTargets::Classes(classes) => self.cross_entropy(output, classes, smoothing, scale),
+            BatchTargets::Values(values) => self.squared_error(output, values, scale),
+        }
+    }
+
     /// Seeds the backward pass with the gradient of a tensor, `[rows, width]`.
     pub fn seed_gradient(&mut self, x: &Tensor, gradient: &[f32]) {
         let buffer = self.arena.copy(&self.cpu, gradient);
@@ -233,6 +256,13 @@ impl Exec for Tape {
         let out = self.tensor(rows.len(), width, y);
         self.record(|| Record::Embed { table: *table, rows, y: out.slot() });
         out
+    }
+
+    fn features(&mut self, width: usize) -> Tensor {
+        let rows = self.batch.tokens.len();
+        let y = self.arena.copy(&self.cpu, &self.batch.features);
+        assert_eq!(y.len(), rows * width, "numbers of the rows");
+        self.tensor(rows, width, y)
     }
 
     fn linear(&mut self, x: &Tensor, weight: &ParamId, bias: Option<&ParamId>) -> Tensor {

@@ -1,7 +1,7 @@
 //! The training loop.
 
 use crate::config::{FREE_FIELDS, Optimizer, TrainConfig};
-use crate::data::Data;
+use crate::data::{BatchTargets, Data};
 use crate::divergence::Divergence;
 use crate::feed::Feed;
 use crate::metrics::{Metrics, StepMetrics};
@@ -153,7 +153,7 @@ impl<'a> Session<'a> {
         config.validate(job.data.len())?;
         need(job)?.check()?;
         let mut network = Network::new(cpu, &job.card.config, config.seed, config.qat)?;
-        let feed = Feed::new(job.data, config, vocabulary(network.params()))?;
+        let feed = Feed::new(job.data, config, vocabulary(network.params()), job.card.config.features())?;
         let from = job.from.map(|checkpoint| begin_from(checkpoint, &mut network.tape.params)).transpose()?;
         let identity = identity(job, from.unwrap_or_default());
         let states = States::open(directory)?;
@@ -222,18 +222,17 @@ impl<'a> Session<'a> {
         let rate = config.rate(step, self.steps);
         let tape = &mut self.network;
         let parts = self.feed.step(self.progress.position)?;
-        let targets = parts.iter().flat_map(|p| &p.targets).filter(|&&t| t != u32::MAX).count();
+        let targets: usize = parts.iter().map(|p| p.targets.counted()).sum();
         if targets == 0 {
             return Err(Error::data(format!("step {}: no example of the batch has a target", step + 1)));
         }
-        let (mut loss, mut tokens, mut classes) = (0.0, 0, 0);
+        let (mut loss, mut tokens, mut guessing) = (0.0, 0, 0.0);
         for (i, part) in parts.iter().enumerate() {
             let seed = hash(&[config.seed, DROPOUT, step, i as u64]);
             let logits = tape.forward(&part.batch, Pass::Train(seed));
-            check_targets(&part.targets, logits.rows(), logits.width())?;
-            classes = logits.width();
+            guessing = check_targets(&part.targets, logits.rows(), logits.width())?;
             let scale = 1.0 / targets as f32;
-            loss += tape.tape.cross_entropy(&logits, &part.targets, config.label_smoothing, scale);
+            loss += tape.tape.loss(&logits, &part.targets, config.label_smoothing, scale);
             drop(logits);
             tape.tape.backward();
             tokens += part.batch.tokens.len();
@@ -243,7 +242,7 @@ impl<'a> Session<'a> {
         if !(loss.is_finite() && norm.is_finite()) {
             return Err(self.not_finite(loss));
         }
-        if let Some(rule) = self.divergence.see(loss, classes, step + 1 == self.steps) {
+        if let Some(rule) = self.divergence.see(loss, guessing, step + 1 == self.steps) {
             return Err(self.diverged(loss, &rule));
         }
         self.progress.first_loss = self.divergence.first_loss;
@@ -324,13 +323,21 @@ fn vocabulary(params: &Params) -> usize {
     params.iter().find(|p| p.spec.role == Role::Embedding).map_or(usize::MAX, |p| p.spec.rows)
 }
 
-fn check_targets(targets: &[u32], rows: usize, classes: usize) -> Result<(), Error> {
+/// Checks that targets fit an output `[rows, width]`; returns the loss of guessing: `ln(classes)`, or the variance of scaled
+/// values, which is 1.
+fn check_targets(targets: &BatchTargets, rows: usize, width: usize) -> Result<f64, Error> {
     if targets.len() != rows {
         return Err(Error::data(format!("{} targets for {rows} rows of logits", targets.len())));
     }
-    match targets.iter().find(|&&t| t != u32::MAX && t as usize >= classes) {
-        Some(t) => Err(Error::data(format!("target {t} is not below the number of classes, {classes}"))),
-        None => Ok(()),
+    match targets {
+        BatchTargets::Classes(classes) => match classes.iter().find(|&&t| t != u32::MAX && t as usize >= width) {
+            Some(t) => Err(Error::data(format!("target {t} is not below the number of classes, {width}"))),
+            None => Ok((width as f64).ln()),
+        },
+        BatchTargets::Values(_) if width != 1 => {
+            Err(Error::data(format!("values for a network that answers with {width} numbers; `classes` must be 1")))
+        }
+        BatchTargets::Values(_) => Ok(1.0),
     }
 }
 
@@ -371,9 +378,9 @@ mod tests {
             9
         }
 
-        fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
+        fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
             *batch = Batch::new(rows.iter().map(|&r| &[[0, 1], [1, 2], [2, 0]][r % 3][..]));
-            *targets = rows.iter().map(|&r| r as u32 % 3 % 2).collect();
+            targets.classes().extend(rows.iter().map(|&r| r as u32 % 3 % 2));
         }
 
         fn fingerprint(&self) -> String {

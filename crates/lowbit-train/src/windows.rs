@@ -1,6 +1,6 @@
 //! A stream of tokens as training examples: windows of one length, each token's target being the next one.
 
-use crate::{Data, Error, Network};
+use crate::{BatchTargets, Data, Error, Network};
 use lowbit_model::exec::Batch;
 use lowbit_model::language;
 use sha2::{Digest, Sha256};
@@ -54,12 +54,13 @@ impl Windows {
     pub fn bits(&self, network: &mut Network) -> f64 {
         let count = self.len().min(WATCHED);
         let rows: Vec<usize> = (0..count).map(|i| i * self.len() / count).collect();
-        let (mut batch, mut targets) = (Batch::default(), Vec::new());
+        let (mut batch, mut targets) = (Batch::default(), BatchTargets::default());
         let (mut nats, mut tokens) = (0.0, 0);
         for rows in rows.chunks(WATCHED_AT_ONCE) {
             self.fill(rows, &mut batch, &mut targets);
             let (logits, width) = network.logits(&batch);
-            let rows = logits.chunks_exact(width).zip(&targets);
+            let BatchTargets::Classes(targets) = &targets else { unreachable!("tokens are classes") };
+            let rows = logits.chunks_exact(width).zip(targets);
             nats += rows.map(|(row, target)| language::predict(row, *target as usize).nats).sum::<f64>();
             tokens += targets.len();
         }
@@ -76,9 +77,9 @@ impl Data for Windows {
         Some((self.len() * self.context) as u64)
     }
 
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
+    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
         batch.refill([]);
-        targets.clear();
+        let targets = targets.classes();
         for &row in rows {
             let (start, end) = (row * self.context, (row + 1) * self.context);
             batch.push(&self.tokens[start..end]);
@@ -100,10 +101,10 @@ mod tests {
     fn windows_lie_end_to_end_and_targets_are_the_next_token() {
         let windows = Windows::new((0..11).collect(), 3).unwrap();
         assert_eq!(windows.len(), 3);
-        let (mut batch, mut targets) = (Batch::default(), vec![9]);
+        let (mut batch, mut targets) = (Batch::default(), BatchTargets::Classes(vec![9]));
         windows.fill(&[2, 0], &mut batch, &mut targets);
         assert_eq!((&batch.tokens[..], &batch.cu_seqlens[..]), (&[6, 7, 8, 0, 1, 2][..], &[0, 3, 6][..]));
-        assert_eq!(targets, [7, 8, 9, 1, 2, 3]);
+        assert_eq!(targets, BatchTargets::Classes(vec![7, 8, 9, 1, 2, 3]));
         assert_eq!(Windows::new((0..4).collect(), 3).unwrap().len(), 1);
     }
 

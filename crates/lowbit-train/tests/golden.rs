@@ -6,7 +6,9 @@ use lowbit_kernels::Cpu;
 use lowbit_model::exec::Batch;
 use lowbit_model::source::{ParamSpec, Role};
 use lowbit_model::{Card, Checkpoint, Config, checkpoint};
-use lowbit_train::{Control, Data, Job, Network, Observer, Pass, Qat, Schedule, StepMetrics, TrainConfig, train};
+use lowbit_train::{
+    BatchTargets, Control, Data, Job, Network, Observer, Pass, Qat, Schedule, StepMetrics, TrainConfig, train,
+};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
@@ -99,7 +101,7 @@ impl Golden {
 
     fn batch(&self) -> Batch {
         let cu_seqlens = self.integers("starts").iter().map(|&s| s as usize).collect();
-        Batch { tokens: self.integers("tokens"), cu_seqlens, types: Vec::new() }
+        Batch { tokens: self.integers("tokens"), cu_seqlens, ..Batch::default() }
     }
 
     /// The network with the parameters of the case.
@@ -170,10 +172,10 @@ impl Data for Sequences {
         self.batch.sequences()
     }
 
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
+    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
         let span = |row: usize| self.batch.cu_seqlens[row]..self.batch.cu_seqlens[row + 1];
         *batch = Batch::new(rows.iter().map(|&row| &self.batch.tokens[span(row)]));
-        targets.clear();
+        let targets = targets.classes();
         for &row in rows {
             match self.targets.len() == self.len() {
                 true => targets.push(self.targets[row]),

@@ -224,6 +224,42 @@ fn each_operation_follows_finite_differences() {
     }
 }
 
+/// `torch.nn.functional.mse_loss(y, t, reduction="sum")` has the gradient `2 * (y - t)`; here through layers over numbers.
+#[test]
+fn squared_error_seeds_its_own_gradient() {
+    let mut params = Params::default();
+    let mut numbers = Numbers(4);
+    let mut push = |params: &mut Params, name: &str, rows, cols, role| {
+        let values = (0..rows * cols).map(|_| numbers.float()).collect();
+        params.push(ParamSpec { name: name.into(), rows, cols, role, init: Init::Constant(0.0) }, values)
+    };
+    let hidden = push(&mut params, "hidden", 5, 3, Role::Body);
+    let head = push(&mut params, "head", 1, 5, Role::Head);
+    let bias = push(&mut params, "bias", 1, 1, Role::Bias);
+    let mut tape = Tape::new(&Cpu::new(None, Some(1)).unwrap(), params, None);
+    let mut batch = Batch::default();
+    [[0.5, -1.0, 2.0], [1.5, 0.25, -0.5], [0.0, 0.0, 1.0]].into_iter().for_each(|row| batch.push_features(row));
+    let targets = [1.0f32, -2.0, 0.5];
+    let forward = |tape: &mut Tape, pass| {
+        tape.begin(&batch, pass);
+        let x = tape.features(3);
+        let x = tape.linear(&x, &hidden, None);
+        let x = tape.activate(&x, Activation::Silu);
+        tape.linear(&x, &head, Some(&bias))
+    };
+    let values = forward(&mut tape, Pass::Train(0));
+    let found = tape.read(&values);
+    let expected: f64 = found.iter().zip(&targets).map(|(y, t)| f64::from(y - t).powi(2)).sum();
+    let sum = tape.squared_error(&values, &targets, 0.5);
+    assert!((sum - expected).abs() < 1e-6 * expected, "{sum} {expected}");
+    drop(values);
+    tape.backward();
+    compare("squared error", &mut tape, &mut |tape| {
+        let values = forward(tape, Pass::Evaluate);
+        0.5 * tape.squared_error(&values, &targets, 0.5)
+    });
+}
+
 #[test]
 fn cross_entropy_seeds_its_own_gradient() {
     let config = mlp(json!({"layers": []}));

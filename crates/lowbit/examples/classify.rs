@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let card = Card { labels: vec!["animal".into(), "tool".into()], ..Card::new(serde_json::from_str(NETWORK)?, 64) };
     let config = TrainConfig { steps: Some(150), batch_size: 16, learning_rate: 1e-2, ..TrainConfig::default() };
-    let data = Labelled::new(sequences, labels);
+    let data = Labelled::of_tokens(sequences, labels);
     let job = Job { card: &card, tokenizer: Some(&tokenizer), from: None, data: &data, config: &config };
     let cpu = lowbit::kernels::Cpu::new(None, None)?;
     lowbit::train::train(&job, directory.path(), &cpu, &mut ())?;

@@ -14,7 +14,7 @@ use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
-use lowbit_model::{Card, Checkpoint, Tokenizer, cpu as interpreter, recipe};
+use lowbit_model::{Card, Checkpoint, Encoder, Inputs, cpu as interpreter, recipe};
 use lowbit_train::Labelled;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ struct Comparison<'a> {
     suite: &'a Suite,
     task: Task,
     splits: Splits,
-    tokenizer: Tokenizer,
+    encoder: Encoder,
     rows: Option<Labelled>,
     stamp: Stamp,
     out: PathBuf,
@@ -77,7 +77,7 @@ fn all(
     cpu: &Cpu,
 ) -> Result<(PathBuf, Results), Failure> {
     output::note(format!("{}: {}", suite.name, task.about));
-    let tokenizer = suite.make_tokenizer(&splits.train)?;
+    let encoder = suite.encoder(&task, &splits.train)?;
     let stamp = Stamp {
         suite: suite.text.clone(),
         train_sha256: splits.facts.train_sha256.clone(),
@@ -85,7 +85,7 @@ fn all(
         isa: cpu.isa.name().into(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let mut comparison = Comparison { suite, task, splits, tokenizer, rows: None, stamp, out, cpu, _lock: lock };
+    let mut comparison = Comparison { suite, task, splits, encoder, rows: None, stamp, out, cpu, _lock: lock };
     let mut records = Vec::new();
     for (i, variant) in suite.variant.iter().enumerate() {
         output::note(format!("[{}/{}] {}", i + 1, suite.variant.len(), variant.name));
@@ -175,17 +175,17 @@ impl Comparison<'_> {
 
     fn trained(&mut self, variant: &Variant) -> Result<Record, Failure> {
         let run = self.home(&variant.name).join("training");
-        let card = self.suite.card(&self.task, &self.tokenizer, variant)?;
+        let card = self.suite.card(&self.task, &self.encoder, &self.splits.train, variant)?;
         let card = Card { input: self.splits.columns.clone(), ..card };
         let config = self.suite.train_config(variant)?;
         if self.rows.is_none() {
-            self.rows = Some(training::labelled(&self.splits.train, &self.tokenizer, self.suite.max_length)?);
+            self.rows = Some(training::labelled(&self.splits.train, &self.encoder, &card)?);
         }
         let rows = self.rows.as_ref().expect("just made");
         let job = training::Work {
             name: &variant.name,
             card: &card,
-            tokenizer: &self.tokenizer,
+            tokenizer: self.encoder.tokenizer(),
             data: rows,
             held_out: None,
             config: &config,
@@ -212,16 +212,18 @@ impl Comparison<'_> {
     fn stored(&self, variant: &Variant, masters: &Checkpoint) -> Result<Record, Failure> {
         let recipe = variant.recipe()?;
         let options = match recipe.keeps_outliers()? {
-            true => calibrated(masters, self.splits.train.texts(), self.cpu)?,
+            true => calibrated(masters, &self.splits.train.inputs, self.cpu)?,
             false => Options::default(),
         };
         let model = self.model(&variant.name);
         checkpoint::quantize(masters, recipe, &options, &model)?;
         let record =
             classify::quality(&self.task, &self.splits.test, &variant.name, &Checkpoint::open(&model)?, self.cpu)?;
-        let told = record.measures.get("accuracy").map_or(0.0, |m| m.value);
+        let quality = [("accuracy", "accuracy"), ("r2", "explained variance")];
+        let told = quality.iter().find_map(|(name, word)| Some((word, record.measures.get(*name)?.value)));
+        let (word, told) = told.unwrap_or((&"accuracy", 0.0));
         let bytes = record.measures.get("weight_bytes").map_or(0.0, |m| m.value);
-        output::note(format!("  accuracy {:.2} %, {}", told * 100.0, output::bytes(bytes as u64)));
+        output::note(format!("  {word} {:.2} %, {}", told * 100.0, output::bytes(bytes as u64)));
         Ok(record)
     }
 
@@ -248,8 +250,9 @@ impl Comparison<'_> {
     /// What the report must know of the task, cut texts included.
     fn facts(&self) -> Result<TaskFacts, Failure> {
         let (mut facts, most) = (self.splits.facts.clone(), self.suite.max_length);
+        let Some(tokenizer) = self.encoder.tokenizer() else { return Ok(facts) };
         for (split, rows) in [(&mut facts.train, &self.splits.train), (&mut facts.test, &self.splits.test)] {
-            split.truncated = Some(classify::longer(rows, &self.tokenizer, most)?);
+            split.truncated = Some(classify::longer(rows, tokenizer, most)?);
         }
         facts.max_length = Some(most as u64);
         Ok(facts)
@@ -296,16 +299,20 @@ pub fn speeds<'a>(
     Ok(speed::speeds(test, &mut variants, cpu)?)
 }
 
-/// Which input features hold outliers, from the first training texts.
+/// Which input features hold outliers, from the first training rows.
 ///
 /// # Errors
 /// When the masters cannot be run.
-pub fn calibrated(masters: &Checkpoint, texts: &[String], cpu: &Cpu) -> Result<Options, Failure> {
+pub fn calibrated(masters: &Checkpoint, inputs: &Inputs, cpu: &Cpu) -> Result<Options, Failure> {
     let model = masters.model_as(recipe::find("f32")?, &Options::default())?;
-    let tokenizer = masters.tokenizer()?;
-    let length = masters.card().max_length;
-    let sequences: Vec<Vec<u32>> =
-        texts.iter().take(CALIBRATION_ROWS).map(|text| tokenizer.encode(text, length)).collect::<Result<_, _>>()?;
-    let batches: Vec<Batch> = sequences.iter().filter(|s| !s.is_empty()).map(|s| Batch::new([s.as_slice()])).collect();
+    let encoder = Encoder::of(masters)?;
+    let mut batches = Vec::new();
+    for row in 0..inputs.len().min(CALIBRATION_ROWS) {
+        if inputs.texts().get(row).is_none_or(|text| !text.is_empty()) {
+            let mut batch = Batch::default();
+            encoder.push(inputs, row, &mut batch)?;
+            batches.push(batch);
+        }
+    }
     Ok(interpreter::calibrate(&model, cpu.clone(), &batches)?)
 }

@@ -6,6 +6,7 @@ use lowbit_base::name::check_part;
 use lowbit_eval::language::Text;
 use lowbit_eval::read::{self, Limits};
 use lowbit_eval::task;
+use lowbit_model::arch::OutputKind;
 use lowbit_model::{Card, Checkpoint, Config, Tokenizer, recipe};
 use lowbit_train::{TrainConfig, Windows};
 use serde::{Deserialize, Serialize};
@@ -135,7 +136,7 @@ impl Language {
         let mut table = self.model.clone();
         table.insert("vocab_size".into(), toml::Value::Integer(tokenizer.vocab_size() as i64));
         let config: Config = table.try_into().map_err(|e| self.wrong("model", e.message()))?;
-        if config.classes().is_some() {
+        if config.output() != OutputKind::Tokens {
             return Err(
                 self.wrong("model", "`head` must be a language model's, as in `head = { lm = { tied = false } }`")
             );

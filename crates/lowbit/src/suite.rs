@@ -7,7 +7,8 @@ use lowbit_base::file;
 use lowbit_base::name::check_part;
 use lowbit_eval::read::{Rows, Source};
 use lowbit_eval::task::{self, Question, Splits, Task};
-use lowbit_model::{Card, Config, Recipe, Tokenizer, recipe};
+use lowbit_model::input::Scaling;
+use lowbit_model::{Card, Config, Encoder, Inputs, Recipe, Tokenizer, recipe};
 use lowbit_train::TrainConfig;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -15,6 +16,10 @@ use std::path::{Path, PathBuf};
 
 /// The built-in suites.
 pub static SUITES: &[&str] = &[include_str!("../suites/quickstart.toml"), include_str!("../suites/ag_news.toml")];
+
+fn one() -> usize {
+    1
+}
 
 /// Variants of a suite at most: each is a directory with a model.
 const MOST: usize = 1000;
@@ -66,10 +71,11 @@ pub struct Suite {
     /// The variant all others are compared with.
     pub baseline: String,
     /// Longest text, tokens.
+    #[serde(default = "one")]
     pub max_length: usize,
-    /// How texts become tokens.
-    pub tokenizer: TokenizerSpec,
-    /// Dimensions of the network; vocabulary and classes come from tokenizer and task.
+    /// How texts become tokens; absent where rows are numbers.
+    pub tokenizer: Option<TokenizerSpec>,
+    /// Dimensions of the network; vocabulary or features come from the rows, classes from the task.
     pub model: toml::Table,
     /// Training settings.
     pub train: toml::Table,
@@ -217,36 +223,60 @@ impl Suite {
         }
     }
 
-    /// The tokenizer, trained on the training rows where that is asked for.
+    /// How rows become what the network reads: by a tokenizer, trained on the training rows where that is asked for, or by
+    /// the scaling of the training rows.
     ///
     /// # Errors
-    /// When the vocabulary is too small or too large.
-    pub fn make_tokenizer(&self, train: &Rows) -> Result<Tokenizer, Failure> {
-        Ok(match &self.tokenizer {
-            TokenizerSpec::Bytes => Tokenizer::bytes(),
-            TokenizerSpec::Bpe { vocab_size, lowercase } => {
-                let texts: Vec<&str> = train.texts().iter().map(String::as_str).collect();
+    /// When the vocabulary is too small or too large, or there is a tokenizer for numbers or none for texts.
+    pub fn encoder(&self, task: &Task, train: &Rows) -> Result<Encoder, Failure> {
+        let tokenizer = match (&self.tokenizer, &train.inputs) {
+            (None, Inputs::Features { .. }) if task.has_images() => {
+                return Ok(Encoder::Features(Scaling::shared(&train.inputs)));
+            }
+            (None, Inputs::Features { .. }) => return Ok(Encoder::Features(Scaling::of(&train.inputs))),
+            (None, Inputs::Texts(_)) => {
+                return Err(self.fault("has no `tokenizer`, and the rows of its task are texts"));
+            }
+            (Some(_), Inputs::Features { .. }) => {
+                return Err(self.fault("has a `tokenizer`, and the rows of its task are numbers: leave it out"));
+            }
+            (Some(TokenizerSpec::Bytes), _) => Tokenizer::bytes(),
+            (Some(TokenizerSpec::Bpe { vocab_size, lowercase }), Inputs::Texts(texts)) => {
+                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
                 Tokenizer::train_bpe(texts, *vocab_size, *lowercase)?
             }
-        })
+        };
+        Ok(Encoder::Text { tokenizer, max_length: self.max_length })
     }
 
     /// Everything about the network but its weights.
     ///
     /// # Errors
     /// When a dimension is missing or wrong.
-    pub fn card(&self, task: &Task, tokenizer: &Tokenizer, variant: &Variant) -> Result<Card, Failure> {
+    pub fn card(&self, task: &Task, encoder: &Encoder, train: &Rows, variant: &Variant) -> Result<Card, Failure> {
         let mut table = self.model.clone();
         let number = |n: usize| toml::Value::Integer(n as i64);
-        table.insert("vocab_size".into(), number(tokenizer.vocab_size()));
+        match encoder {
+            Encoder::Text { tokenizer, .. } => table.insert("vocab_size".into(), number(tokenizer.vocab_size())),
+            Encoder::Features(scaling) => table.insert("features".into(), number(scaling.width())),
+        };
+        let classes = if task.question == Question::Regress { 1 } else { task.classes.len() };
         match table.get_mut("head").and_then(|h| h.get_mut("classify")).and_then(|c| c.as_table_mut()) {
-            Some(head) => head.insert("classes".into(), number(task.classes.len())),
-            None => table.insert("classes".into(), number(task.classes.len())),
+            Some(head) => head.insert("classes".into(), number(classes)),
+            None => table.insert("classes".into(), number(classes)),
         };
         let config: Config = table.try_into().map_err(|e| self.wrong("model", &e))?;
         let trained = self.train_config(variant)?.qat.is_some();
-        let trained_for = trained.then(|| variant.recipe.clone());
-        Ok(Card { labels: task.classes.clone(), trained_for, ..Card::new(config, self.max_length) })
+        Ok(Card {
+            labels: task.classes.clone(),
+            input_scaling: match encoder {
+                Encoder::Features(scaling) => Some(scaling.clone()),
+                Encoder::Text { .. } => None,
+            },
+            target_scaling: (task.question == Question::Regress).then(|| Scaling::of_values(train.values())),
+            trained_for: trained.then(|| variant.recipe.clone()),
+            ..Card::new(config, self.max_length)
+        })
     }
 
     /// Training settings of a variant.
@@ -257,6 +287,10 @@ impl Suite {
         let mut table = self.train.clone();
         table.extend(variant.train.clone());
         table.try_into().map_err(|e| self.wrong("train", &e))
+    }
+
+    fn fault(&self, message: &str) -> Failure {
+        Failure { code: crate::failure::Code::Input, message: format!("suite {} {message}", self.name) }
     }
 
     fn wrong(&self, section: &str, e: &toml::de::Error) -> Failure {
@@ -297,7 +331,13 @@ mod tests {
             let task = suite.task().unwrap();
             for variant in &suite.variant {
                 suite.train_config(variant).unwrap().validate(30_000).unwrap();
-                suite.card(&task, &Tokenizer::bytes(), variant).unwrap();
+                let rows = match &suite.tokenizer {
+                    Some(_) => Rows::of_texts(vec!["a text".into()], vec![0]),
+                    None => Rows { inputs: Inputs::Features { width: 3, values: vec![0.5; 3] }, ..Rows::default() },
+                };
+                let bytes = Encoder::Text { tokenizer: Tokenizer::bytes(), max_length: suite.max_length };
+                let encoder = if suite.tokenizer.is_some() { bytes } else { suite.encoder(&task, &rows).unwrap() };
+                suite.card(&task, &encoder, &rows, variant).unwrap();
             }
         }
     }

@@ -4,24 +4,36 @@ use crate::failure::Failure;
 use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use lowbit_base::Stop;
-use lowbit_eval::read::Rows;
+use lowbit_eval::read::{Rows, Targets};
 use lowbit_eval::record::{CurvePoint, Measure};
 use lowbit_kernels::Cpu;
-use lowbit_model::{Card, Tokenizer, text};
+use lowbit_model::exec::Batch;
+use lowbit_model::{Card, Encoder, Tokenizer};
 use lowbit_train::{
-    Control, Data, Job, Labelled, Network, Observer, Outcome, Status, StepMetrics, TrainConfig, Windows,
+    BatchTargets, Control, Data, Job, Labelled, Network, Observer, Outcome, Status, StepMetrics, TrainConfig, Windows,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Labelled rows as tokens; a text without any becomes one padding token.
+/// Labelled rows as a network reads them; values are scaled as its card says.
 ///
 /// # Errors
-/// When the tokenizer cannot encode a text.
-pub fn labelled(rows: &Rows, tokenizer: &Tokenizer, max_length: usize) -> Result<Labelled, Failure> {
-    let sequences = rows.texts().iter().map(|text| text::tokens(tokenizer, text, max_length));
-    Ok(Labelled::new(sequences.collect::<Result<_, _>>()?, rows.labels().to_vec()))
+/// When a row cannot be encoded.
+pub fn labelled(rows: &Rows, encoder: &Encoder, card: &Card) -> Result<Labelled, Failure> {
+    let mut batch = Batch::default();
+    for row in 0..rows.len() {
+        encoder.push(&rows.inputs, row, &mut batch)?;
+    }
+    let mut targets = BatchTargets::default();
+    match (&rows.targets, &card.target_scaling) {
+        (Targets::Classes(classes), _) => targets.classes().extend(classes.iter().map(|class| u32::from(*class))),
+        (Targets::Values(values), scaling) => {
+            let scaled = |value: &f64| scaling.as_ref().map_or(*value as f32, |s| s.scaled(&[*value as f32]).sum());
+            targets.values().extend(values.iter().map(scaled));
+        }
+    }
+    Ok(Labelled::new(batch, targets))
 }
 
 /// Points of a training curve.
@@ -125,7 +137,7 @@ pub struct Work<'a> {
     /// The network.
     pub card: &'a Card,
     /// Stored with the weights.
-    pub tokenizer: &'a Tokenizer,
+    pub tokenizer: Option<&'a Tokenizer>,
     /// The examples.
     pub data: &'a dyn Data,
     /// Text that is looked at now and then, as often as the settings say.
@@ -154,7 +166,7 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu) -> Result<Outcome, Failure>
             work.name
         ));
     }
-    let job = Job { card: work.card, tokenizer: Some(work.tokenizer), from: None, data: work.data, config: &config };
+    let job = Job { card: work.card, tokenizer: work.tokenizer, from: None, data: work.data, config: &config };
     let outcome = lowbit_train::train(&job, directory, cpu, &mut watch);
     if let Some(bar) = &watch.bar {
         bar.finish_and_clear();

@@ -36,6 +36,7 @@ fn language_model(directory: &Path) -> PathBuf {
 fn classifier(directory: &Path, labels: &[&str]) -> PathBuf {
     let config = mlp::Config {
         vocab_size: 258,
+        features: 0,
         hidden_size: 16,
         layers: vec![12],
         hidden_act: Activation::Relu2,

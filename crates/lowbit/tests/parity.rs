@@ -2,12 +2,13 @@
 //! untrained, and of some networks trained a little.
 
 use lowbit_kernels::Cpu;
-use lowbit_model::arch::ARCHITECTURES;
+use lowbit_model::arch::{ARCHITECTURES, OutputKind};
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::Batch;
+use lowbit_model::input::Scaling;
 use lowbit_model::recipe::ActivationPrecision;
 use lowbit_model::{Card, Checkpoint, Config, CpuExec, Model, Param, Recipe, Session};
-use lowbit_train::{Data, Error, Job, Network, Observer, Qat, TrainConfig, train};
+use lowbit_train::{BatchTargets, Data, Error, Job, Network, Observer, Qat, TrainConfig, train};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -33,9 +34,9 @@ impl Data for Counting {
     fn len(&self) -> usize {
         64
     }
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
+    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
         batch.refill([]);
-        targets.clear();
+        let targets = targets.classes();
         for &row in rows {
             let token = |i: usize| ((row * 5 + i * 3) % 29) as u32;
             let length = 3 + row % 9;
@@ -129,7 +130,15 @@ fn features(architecture: &str) -> Vec<(&'static str, Value)> {
             ("classifier by the last token", json!({"head": classify("last"), "hidden_act": "gelu"})),
         ],
         "mlp" => {
-            vec![("plain", json!({})), ("bigrams", json!({"bigram_buckets": 64})), ("no layer", json!({"layers": []}))]
+            let numbers = json!({"vocab_size": 0, "hidden_size": 0, "features": 7});
+            let value = json!({"vocab_size": 0, "hidden_size": 0, "features": 70, "layers": [40, 30], "classes": 1});
+            vec![
+                ("plain", json!({})),
+                ("bigrams", json!({"bigram_buckets": 64})),
+                ("no layer", json!({"layers": []})),
+                ("classes of numbers", numbers),
+                ("a value of numbers", value),
+            ]
         }
         other => panic!("`{other}` has no features here; list them"),
     }
@@ -171,7 +180,13 @@ fn untrained(config: &Config, qat: Option<Qat>, batch: &Batch) -> (tempfile::Tem
     let mut network = Network::new(&Cpu::new(None, Some(2)).unwrap(), config, 3, qat).unwrap();
     let logits = network.logits(batch).0;
     let params = network.params().iter().map(|p| (&p.spec, p.master().expect("nothing is frozen")));
-    save_masters(home.path(), &Card::new(config.clone(), 1024), None, params).unwrap();
+    let unscaled = |width: usize| (width > 0).then(|| Scaling { mean: vec![0.0; width], deviation: vec![1.0; width] });
+    let card = Card {
+        input_scaling: unscaled(config.features()),
+        target_scaling: unscaled(usize::from(config.output() == OutputKind::Value)),
+        ..Card::new(config.clone(), 1024)
+    };
+    save_masters(home.path(), &card, None, params).unwrap();
     (home, logits)
 }
 
@@ -187,8 +202,13 @@ fn in_pieces(model: &Arc<Model<Param>>, tokens: &[u32], size: usize) -> Vec<f32>
 #[test]
 fn every_feature_gives_the_same_logits_in_training_and_inference_whole_and_in_pieces() {
     let tokens: Vec<u32> = (0..LENGTH as u32).map(|i| (i * i + i / 7) % 61).collect();
-    let batch = Batch::new([&tokens[..], &tokens[5..9], &tokens[..1]]);
     for (name, config) in networks() {
+        let mut batch = Batch::new([&tokens[..], &tokens[5..9], &tokens[..1]]);
+        if config.features() > 0 {
+            batch.refill([]);
+            let row = |row: usize| (0..config.features()).map(move |i| ((row * 31 + i * i) % 17) as f32 / 8.0 - 1.0);
+            (0..9).for_each(|i| batch.push_features(row(i)));
+        }
         for (qat, recipe) in [(None, &FLOAT), (Some(Qat::default()), &TERNARY)] {
             let (home, expected) = untrained(&config, qat, &batch);
             let model = Arc::new(Checkpoint::open(home.path()).unwrap().model_as(recipe, &Default::default()).unwrap());
@@ -196,7 +216,7 @@ fn every_feature_gives_the_same_logits_in_training_and_inference_whole_and_in_pi
             let whole = exec.forward(&model, &batch).unwrap().to_vec();
             let what = format!("{name}, {}", recipe.name);
             near(&whole, &expected, qat.is_some(), &what);
-            if config.classes().is_some() {
+            if config.output() != OutputKind::Tokens {
                 continue;
             }
             let single = in_pieces(&model, &tokens, 1);

@@ -6,11 +6,10 @@ mod output;
 pub use output::Output;
 
 use crate::Error;
-use crate::classify;
 use crate::read::{self, Column, First, Limits, Source, Visitor, Wanted};
 use columns::{Choice, Table};
-use lowbit_model::InputColumns;
-use lowbit_model::text::Classifier;
+use lowbit_model::arch::OutputKind;
+use lowbit_model::{Encoder, InputColumns, Inputs, Predictor};
 use serde_json::Value;
 
 /// Rows of a batch at most.
@@ -53,22 +52,27 @@ pub struct Summary {
 pub type Emit<'a> = &'a mut dyn FnMut(&str, &Summary) -> Result<bool, Error>;
 
 /// Predicts a class for each row of a source; `told` takes remarks about what was chosen. The predictions are those of
-/// [`classify::quality`], whatever the batch.
+/// [`crate::classify::quality`], whatever the batch.
 ///
 /// # Errors
 /// Names file, line (row in Parquet) and column of what is wrong; those of `emit`.
 pub fn predict(
-    classifier: &mut Classifier,
+    classifier: &mut Predictor,
     trained_on: Option<&InputColumns>,
     source: &Source,
     options: &Options,
     told: &mut dyn FnMut(String),
     emit: Emit<'_>,
 ) -> Result<Summary, Error> {
-    let summary = Summary { classes: vec![0; classifier.classes()], ..Summary::default() };
+    let encoder = classifier.encoder().clone();
+    if encoder.tokenizer().is_none() || classifier.output() == OutputKind::Value {
+        return Err(Error::usage("the model reads numbers or answers with one; `predict` gives classes of texts"));
+    }
+    let summary = Summary { classes: vec![0; classifier.labels().len()], ..Summary::default() };
     let choice = Choice { trained_on, options };
     let mut rows = Rows {
         classifier,
+        encoder,
         choice,
         source,
         told,
@@ -99,7 +103,8 @@ struct Row {
 
 /// The rows of a source on their way.
 struct Rows<'a> {
-    classifier: &'a mut Classifier,
+    classifier: &'a mut Predictor,
+    encoder: Encoder,
     choice: Choice<'a>,
     source: &'a Source,
     told: &'a mut dyn FnMut(String),
@@ -153,16 +158,17 @@ impl Rows<'_> {
             table.text_of(&line.values).map_err(fail)
         };
         let texts: Vec<String> = rows.iter().enumerate().map(text).collect::<Result<_, _>>()?;
-        let logits = self.classifier.logits(&texts)?;
-        let classes = self.classifier.classes();
+        let inputs = Inputs::Texts(texts);
+        let logits = self.classifier.outputs(&inputs, 0..rows.len())?;
+        let classes = self.classifier.labels().len();
         if let Some(bad) = logits.iter().position(|v| !v.is_finite()) {
             let message = format!("row {}: the logits are not finite", row(bad / classes));
             return Err(Error::numeric(message).in_file(self.source.name()));
         }
         let mut writer = output::Writer::new(self.choice.options, table, self.classifier.labels(), begins)?;
-        for ((row, text), logits) in rows.iter().zip(&texts).zip(logits.chunks_exact(classes)) {
+        for ((row, text), logits) in rows.iter().zip(inputs.texts()).zip(logits.chunks_exact(classes)) {
             let empty = text.trim().is_empty();
-            let truncated = classify::is_longer(self.classifier.tokenizer(), text, self.classifier.max_length())?;
+            let truncated = self.encoder.truncates(text)?;
             let class = writer.row(&row.values, logits, (empty, truncated));
             self.summary.classes[class] += 1;
             self.summary.empty += u64::from(empty);

@@ -14,8 +14,12 @@ pub use family::{FAMILIES, Family};
 
 /// What can be asked of the configuration of any architecture.
 trait Dimensions {
-    /// Number of classes of a classifier.
-    fn classes(&self) -> Option<usize>;
+    /// What it answers with.
+    fn output(&self) -> OutputKind;
+    /// Numbers of a row that it reads; 0 for a network of tokens.
+    fn features(&self) -> usize {
+        0
+    }
     /// Whether the token table serves as output matrix.
     fn is_tied(&self) -> bool {
         false
@@ -28,6 +32,17 @@ trait Dimensions {
     fn rotated_heads(&self, _param: &str) -> Option<usize> {
         None
     }
+}
+
+/// What a network answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// One logit per vocabulary entry and token.
+    Tokens,
+    /// One logit per class and sequence, so many classes.
+    Classes(usize),
+    /// One number per sequence.
+    Value,
 }
 
 /// What a network ends in.
@@ -91,7 +106,7 @@ macro_rules! architectures {
                 match config { $(Config::$variant(c) => Ok(Model::$variant($model::$ty::build(c, source)?)),)* }
             }
 
-            /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
+            /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier; values `[sequences, 1]`.
             pub fn forward<E: Exec<Param = P>>(&self, e: &mut E) -> E::Tensor {
                 match self { $(Model::$variant(m) => m.forward(e),)* }
             }
@@ -105,9 +120,22 @@ architectures! {
 }
 
 impl Config {
-    /// Number of classes of a classifier; `None` for language models.
+    /// What the network answers with.
+    pub fn output(&self) -> OutputKind {
+        self.dimensions().output()
+    }
+
+    /// Number of classes of a classifier; `None` for other networks.
     pub fn classes(&self) -> Option<usize> {
-        self.dimensions().classes()
+        match self.output() {
+            OutputKind::Classes(classes) => Some(classes),
+            OutputKind::Tokens | OutputKind::Value => None,
+        }
+    }
+
+    /// Numbers of a row that the network reads; 0 for a network of tokens.
+    pub fn features(&self) -> usize {
+        self.dimensions().features()
     }
 
     /// Whether the token table serves as output matrix.

@@ -1,6 +1,7 @@
 //! A loaded language model and how chats reach it: the choice of its template, the tokens that end its turns, its context.
 
 use super::{Message, Template, plain, raw_tokens, tokens};
+use crate::arch::OutputKind;
 use crate::generate::{Draft, Request, Sampling};
 use crate::{Checkpoint, Error, Model, Param, Tokenizer};
 use lowbit_kernels::Cpu;
@@ -215,9 +216,9 @@ pub fn context(checkpoint: &Checkpoint, asked: Option<usize>) -> Result<usize, E
 }
 
 fn refuse_classifier(checkpoint: &Checkpoint) -> Result<(), Error> {
-    match checkpoint.card().config.classes() {
-        None => Ok(()),
-        Some(_) => Err(Error::input(checkpoint.path(), "is a classifier; only a language model answers")),
+    match checkpoint.card().config.output() {
+        OutputKind::Tokens => Ok(()),
+        _ => Err(Error::input(checkpoint.path(), "is a classifier; only a language model answers")),
     }
 }
 

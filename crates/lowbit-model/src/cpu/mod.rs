@@ -226,6 +226,20 @@ impl Exec for CpuExec {
         })
     }
 
+    fn features(&mut self, width: usize) -> Tensor {
+        let rows = self.batch.tokens.len();
+        if self.batch.features.len() != rows * width {
+            let found = self.batch.features.len() / rows.max(1);
+            let text = format!("rows of {found} numbers for a network that reads {width}");
+            self.fault.get_or_insert(Error::usage(text));
+        }
+        let features = &self.batch.features;
+        self.arena.make(rows, width, |y| match features.len() == y.len() {
+            true => y.copy_from_slice(features),
+            false => y.fill(0.0),
+        })
+    }
+
     fn linear(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
         let x = self.force(x);
         let Param::Matrix { name, packed, int8_activations, .. } = weight else {

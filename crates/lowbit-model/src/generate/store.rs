@@ -129,6 +129,7 @@ impl Fingerprint {
                     self.text(format_args!("{:?}", rope.frequencies(self.context)));
                 }
             }
+            Op::Features(width) => self.text(format_args!("features {width}")),
             Op::Activate(f) => self.text(format_args!("{f:?}")),
             Op::Pool(how) => self.text(format_args!("{how:?}")),
             Op::Mul | Op::Add | Op::Dropout(_) | Op::Block(_) => {}

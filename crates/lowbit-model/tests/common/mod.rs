@@ -69,6 +69,7 @@ pub fn configs() -> Vec<Config> {
     let bag = mlp::Config {
         vocab_size: 258,
         hidden_size: 20,
+        features: 0,
         layers: vec![33, 17],
         hidden_act: Activation::GeluTanh,
         classes: 4,

@@ -4,7 +4,7 @@
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::{Batch, Pooling};
 use lowbit_model::{Card, Config, arch::Head};
-use lowbit_train::Data;
+use lowbit_train::{BatchTargets, Data};
 use serde_json::json;
 
 pub fn cpu(threads: usize) -> Cpu {
@@ -86,9 +86,9 @@ impl Data for Majority {
         self.rows.len()
     }
 
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
+    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
         *batch = Batch::new(rows.iter().map(|&r| &self.rows[r].0[..]));
-        targets.clear();
+        let targets = targets.classes();
         targets.extend(rows.iter().map(|&r| self.rows[r].1));
     }
 
@@ -107,11 +107,11 @@ impl Data for Counting {
         self.rows
     }
 
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut Vec<u32>) {
+    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
         let sequence = |row: usize| (0..10).map(move |i| ((row + i * (1 + row % 3)) % 19) as u32);
         let inputs: Vec<Vec<u32>> = rows.iter().map(|&r| sequence(r).take(9).collect()).collect();
         *batch = Batch::new(inputs.iter().map(|s| &s[..]));
-        targets.clear();
+        let targets = targets.classes();
         targets.extend(rows.iter().flat_map(|&r| sequence(r).skip(1)));
     }
 

@@ -10,8 +10,7 @@ use lowbit_eval::predict::{self, Options, Output, Summary};
 use lowbit_eval::read::{Column, Format, Source};
 use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_eval::{Error, facts};
-use lowbit_model::Checkpoint;
-use lowbit_model::text::Classifier;
+use lowbit_model::{Checkpoint, Predictor};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -105,7 +104,7 @@ impl Predict {
         let (source, options) = (self.source(input), self.options());
         let format = source.format()?;
         let checkpoint = model::open_verified(path, recipe, &cpu)?;
-        let mut classifier = Classifier::of(&checkpoint, cpu.clone())?;
+        let mut classifier = Predictor::of(&checkpoint, cpu.clone())?;
         let trained_on = checkpoint.card().input.as_ref().filter(|_| format != Format::Text);
         machine.signals.defer();
         let mut target = self.out.as_deref().map(Replacement::create).transpose()?;
@@ -125,7 +124,7 @@ impl Predict {
         progress.end();
         target.map_or(Ok(()), Replacement::commit)?;
         let seconds = start.elapsed().as_secs_f64();
-        let notices = notices(&summary, classifier.max_length());
+        let notices = notices(&summary, checkpoint.card().max_length);
         if machine.json {
             let record = self.record(&summary, seconds, notices, &checkpoint, classifier.labels());
             return output::json(&output::results(host::facts(&cpu), vec![record?]));

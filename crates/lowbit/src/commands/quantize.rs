@@ -58,7 +58,7 @@ impl Quantize {
             None => Options::default(),
             Some(name) => {
                 let (_, splits) = suite::load(&suite::find(name, self.data.as_deref())?, self.data.as_deref())?;
-                comparison::calibrated(&masters, splits.train.texts(), &cpu)?
+                comparison::calibrated(&masters, &splits.train.inputs, &cpu)?
             }
         };
         machine.signals.defer();

@@ -111,13 +111,14 @@ impl Train {
         machine.signals.defer();
         let config = self.settings(suite.train_config(variant)?)?;
         let (task, splits) = suite::load(&suite, self.data.as_deref())?;
-        let tokenizer = suite.make_tokenizer(&splits.train)?;
-        let card = Card { input: splits.columns.clone(), ..suite.card(&task, &tokenizer, variant)? };
-        let rows = training::labelled(&splits.train, &tokenizer, suite.max_length)?;
+        let encoder = suite.encoder(&task, &splits.train)?;
+        let card = suite.card(&task, &encoder, &splits.train, variant)?;
+        let card = Card { input: splits.columns.clone(), ..card };
+        let rows = training::labelled(&splits.train, &encoder, &card)?;
         let work = Work {
             name: &variant.name,
             card: &card,
-            tokenizer: &tokenizer,
+            tokenizer: encoder.tokenizer(),
             data: &rows,
             held_out: None,
             config: &config,
@@ -146,7 +147,7 @@ impl Train {
         let work = Work {
             name: &language.name,
             card: &card,
-            tokenizer: &tokenizer,
+            tokenizer: Some(&tokenizer),
             data: &windows,
             held_out: held_out.as_ref(),
             config: &config,

@@ -5,9 +5,9 @@ use crate::shipped;
 use lowbit_base::{Error as Fault, Stop};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
+use lowbit_model::arch::OutputKind;
 use lowbit_model::chat::{self, AnswerOptions, ChatModel, ChatSession, PromptFormat};
-use lowbit_model::text::Classifier;
-use lowbit_model::{Checkpoint, recipe};
+use lowbit_model::{Checkpoint, Inputs, Predictor, recipe};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +27,7 @@ struct Loaded {
     chat: Option<ChatModel>,
     /// The same network, whose prompts know no template.
     text: Option<ChatModel>,
-    classifier: Option<Classifier>,
+    classifier: Option<Predictor>,
 }
 
 /// What a classifier says of a text.
@@ -124,7 +124,7 @@ impl Model {
     }
 
     pub(super) fn session_of(&self, format: PromptFormat, options: AnswerOptions) -> Result<ChatSession, Error> {
-        if self.checkpoint.card().config.classes().is_some() {
+        if self.checkpoint.card().config.output() != OutputKind::Tokens {
             return Err(self.unsupported("is a classifier; only a language model answers; call `classify`"));
         }
         let context = chat::context(&self.checkpoint, self.context)?;
@@ -175,10 +175,11 @@ impl Model {
         let classifier = match &mut loaded.classifier {
             Some(classifier) => classifier,
             none => {
-                none.insert(Classifier::new(&self.checkpoint, Arc::new(self.checkpoint.model()?), self.cpu.clone())?)
+                none.insert(Predictor::new(&self.checkpoint, Arc::new(self.checkpoint.model()?), self.cpu.clone())?)
             }
         };
-        let logits = classifier.logits(texts)?; // [texts, classes]
+        let texts = Inputs::Texts(texts.iter().map(|text| text.as_ref().into()).collect());
+        let logits = classifier.outputs(&texts, 0..texts.len())?; // [texts, classes]
         logits.chunks_exact(classes).map(|row| self.classification(row, classifier.labels())).collect()
     }
 

@@ -4,6 +4,7 @@ use super::Plan;
 use crate::failure::Failure;
 use lowbit_base::memory::Need;
 use lowbit_kernels::{Cpu, limits};
+use lowbit_model::arch::OutputKind;
 use lowbit_model::checkpoint;
 use lowbit_model::listing::Listing;
 use lowbit_model::source::Role;
@@ -54,8 +55,8 @@ impl Subject {
     ) -> Result<Self, Failure> {
         let start = Instant::now();
         let checkpoint = open()?;
-        if checkpoint.card().config.classes().is_some() {
-            let text = "is a classifier; `bench` measures language models, `compare` times classifiers";
+        if checkpoint.card().config.output() != OutputKind::Tokens {
+            let text = "is no language model; `bench` measures language models, `compare` times the others";
             return Err(Failure::input(checkpoint.directory(), text));
         }
         let (config, recipe) = (&checkpoint.card().config, checkpoint.recipe());

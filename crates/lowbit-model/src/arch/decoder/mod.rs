@@ -6,7 +6,7 @@ pub(crate) mod gguf;
 pub(crate) mod gguf_rope;
 pub(crate) mod hub;
 
-use super::{Dimensions, Head, family};
+use super::{Dimensions, Head, OutputKind, family};
 use crate::Error;
 use crate::exec::{Activation, Attention, Exec, Index, NormKind};
 use crate::rope::{Rope, RopeScaling};
@@ -275,10 +275,10 @@ impl<P> Linear<P> {
 }
 
 impl Dimensions for Config {
-    fn classes(&self) -> Option<usize> {
+    fn output(&self) -> OutputKind {
         match self.head {
-            Head::Lm { .. } => None,
-            Head::Classify { classes, .. } => Some(classes),
+            Head::Lm { .. } => OutputKind::Tokens,
+            Head::Classify { classes, .. } => OutputKind::Classes(classes),
         }
     }
 

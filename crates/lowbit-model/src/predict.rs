@@ -1,0 +1,193 @@
+//! Answering rows with a model directory: classes by their logits, or values.
+
+use crate::arch::OutputKind;
+use crate::exec::Batch;
+use crate::input::Scaling;
+use crate::{Card, Checkpoint, CpuExec, Error, Inputs, Model, Param, Tokenizer, text};
+use lowbit_base::memory::Need;
+use lowbit_kernels::Cpu;
+use std::sync::Arc;
+
+/// Tokens of one forward pass, about: bounds the memory for activations.
+const BATCH_TOKENS: usize = 4096;
+
+/// How a row becomes what a network reads.
+#[derive(Clone)]
+pub enum Encoder {
+    /// Tokens of a text.
+    Text {
+        /// The tokenizer.
+        tokenizer: Tokenizer,
+        /// Longest sequence, tokens.
+        max_length: usize,
+    },
+    /// Numbers, scaled.
+    Features(Scaling),
+}
+
+impl Encoder {
+    /// That of a checkpoint.
+    ///
+    /// # Errors
+    /// When the tokenizer is missing or wrong.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self, Error> {
+        let card = checkpoint.card();
+        Ok(match &card.input_scaling {
+            Some(scaling) => Encoder::Features(scaling.clone()),
+            None => Encoder::Text { tokenizer: checkpoint.tokenizer()?, max_length: card.max_length },
+        })
+    }
+
+    /// The tokenizer, where texts are read.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        match self {
+            Encoder::Text { tokenizer, .. } => Some(tokenizer),
+            Encoder::Features(_) => None,
+        }
+    }
+
+    /// Whether a text has more tokens than the network sees.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot encode the text.
+    pub fn truncates(&self, text: &str) -> Result<bool, Error> {
+        match self {
+            Encoder::Text { tokenizer, max_length } => {
+                Ok(tokenizer.encode(text, max_length.saturating_add(1))?.len() > *max_length)
+            }
+            Encoder::Features(_) => Ok(false),
+        }
+    }
+
+    /// Adds a row to a batch.
+    ///
+    /// # Errors
+    /// When the row is of another kind or width, or the tokenizer cannot encode it; names its index.
+    pub fn push(&self, inputs: &Inputs, row: usize, batch: &mut Batch) -> Result<(), Error> {
+        match (self, inputs) {
+            (Encoder::Text { tokenizer, max_length }, Inputs::Texts(texts)) => {
+                let tokens = text::tokens(tokenizer, &texts[row], *max_length);
+                let named = |e: Error| Error { message: format!("text {row}: {}", e.message), ..e };
+                batch.push(&tokens.map_err(named)?);
+                Ok(())
+            }
+            (Encoder::Features(scaling), Inputs::Features { width, .. }) if *width == scaling.width() => {
+                batch.push_features(scaling.scaled(inputs.features(row)));
+                Ok(())
+            }
+            (Encoder::Features(scaling), Inputs::Features { width, .. }) => {
+                let reads = scaling.width();
+                Err(Error::usage(format!(
+                    "rows of {width} numbers, and the model reads {reads}: use the data it was trained on"
+                )))
+            }
+            (Encoder::Text { .. }, _) => Err(Error::usage("rows of numbers, and the model reads texts")),
+            (Encoder::Features(_), _) => Err(Error::usage("texts, and the model reads rows of numbers")),
+        }
+    }
+}
+
+/// A network that answers rows: encoder, parameters, and the interpreter that runs it.
+pub struct Predictor {
+    model: Arc<Model<Param>>,
+    encoder: Encoder,
+    exec: CpuExec,
+    output: OutputKind,
+    labels: Vec<String>,
+    target: Option<Scaling>,
+}
+
+impl Predictor {
+    /// The predictor of a checkpoint.
+    ///
+    /// # Errors
+    /// When the model is a language model or its data are corrupt, or the tokenizer has more entries than the model.
+    pub fn of(checkpoint: &Checkpoint, cpu: Cpu) -> Result<Self, Error> {
+        refuse_language_model(checkpoint)?;
+        Self::new(checkpoint, Arc::new(checkpoint.model()?), cpu)
+    }
+
+    /// A predictor of a network already made from a checkpoint.
+    ///
+    /// # Errors
+    /// When the model is a language model, or its tokenizer is missing or wrong.
+    pub fn new(checkpoint: &Checkpoint, model: Arc<Model<Param>>, cpu: Cpu) -> Result<Self, Error> {
+        refuse_language_model(checkpoint)?;
+        let Card { config, labels, target_scaling, .. } = checkpoint.card();
+        let numbered = || (0..config.classes().unwrap_or(0)).map(|class| class.to_string()).collect();
+        let labels = if labels.is_empty() { numbered() } else { labels.clone() };
+        Ok(Predictor {
+            model,
+            encoder: Encoder::of(checkpoint)?,
+            exec: CpuExec::new(cpu),
+            output: config.output(),
+            labels,
+            target: target_scaling.clone(),
+        })
+    }
+
+    /// Memory that answering takes beside the weights: the activations of a pass.
+    pub fn with_pass(need: Need, checkpoint: &Checkpoint) -> Need {
+        let tokens = BATCH_TOKENS + checkpoint.card().max_length.min(BATCH_TOKENS);
+        need.and("activations", checkpoint.listing().pass_bytes(tokens, tokens))
+    }
+
+    /// What the network answers with.
+    pub fn output(&self) -> OutputKind {
+        self.output
+    }
+
+    /// Names of the classes, in the order of the logits, their numbers where the model has none; none where it answers with a value.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// How rows are encoded.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// What the network answers to rows: logits `[rows, classes]`, or scaled values `[rows, 1]`.
+    ///
+    /// # Errors
+    /// As [`Encoder::push`].
+    pub fn outputs(&mut self, inputs: &Inputs, rows: impl IntoIterator<Item = usize>) -> Result<Vec<f32>, Error> {
+        let (mut outputs, mut batch) = (Vec::new(), Batch::default());
+        for row in rows {
+            self.encoder.push(inputs, row, &mut batch)?;
+            if batch.tokens.len() >= BATCH_TOKENS {
+                self.exec.forward(&self.model, &batch)?.append_to(&mut outputs);
+                batch.refill([]);
+            }
+        }
+        if batch.sequences() > 0 {
+            self.exec.forward(&self.model, &batch)?.append_to(&mut outputs);
+        }
+        Ok(outputs)
+    }
+
+    /// The values that scaled ones of [`Predictor::outputs`] stand for, in units of the data.
+    pub fn values(&self, outputs: &[f32]) -> Vec<f64> {
+        let restored =
+            |value: &f32| self.target.as_ref().map_or(f64::from(*value), |target| target.restored(0, *value));
+        outputs.iter().map(restored).collect()
+    }
+
+    /// Outputs of a batch that is encoded already.
+    ///
+    /// # Errors
+    /// When a sequence is empty or a token is outside the vocabulary.
+    pub fn outputs_of_batch(&mut self, batch: &Batch) -> Result<Vec<f32>, Error> {
+        Ok(self.exec.forward(&self.model, batch)?.to_vec())
+    }
+}
+
+fn refuse_language_model(checkpoint: &Checkpoint) -> Result<(), Error> {
+    match checkpoint.card().config.output() {
+        OutputKind::Classes(_) | OutputKind::Value => Ok(()),
+        OutputKind::Tokens => {
+            let text = format!("{}: a language model; it has no classes", checkpoint.directory().display());
+            Err(Error::usage(text))
+        }
+    }
+}
