@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 /// Every built-in task, as TOML; the name is in the text.
 pub static TASKS: &[&str] = &[
     include_str!("../tasks/ag_news.toml"),
+    include_str!("../tasks/california_housing.toml"),
+    include_str!("../tasks/mnist.toml"),
     include_str!("../tasks/quickstart.toml"),
     include_str!("../tasks/sst2.toml"),
 ];

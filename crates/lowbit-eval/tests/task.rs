@@ -83,6 +83,16 @@ fn splits_of_the_real_tasks() {
     let sst2 = task::find("sst2").unwrap().load(Some(&dir)).unwrap();
     assert_eq!(sst2.test.counts(2), [428, 444]);
     assert_eq!(sst2.facts.train_rows + sst2.excluded, 67_349);
+    let housing = task::find("california_housing").unwrap().load(Some(&dir)).unwrap();
+    let all = [&housing.train, &housing.test].map(|rows| (rows.len(), rows.inputs.width()));
+    assert_eq!((all[0].0 + all[1].0, all[0].1, all[1].1), (20_640, 8, 8));
+    assert!((4000..4300).contains(&all[1].0), "{all:?}");
+    let unknown = |rows: &read::Rows| (0..rows.len()).filter(|row| rows.inputs.features(*row)[4].is_nan()).count();
+    assert_eq!(unknown(&housing.train) + unknown(&housing.test), 207, "total_bedrooms");
+    let mnist = task::find("mnist").unwrap().load(Some(&dir)).unwrap();
+    assert_eq!((mnist.facts.train_rows + mnist.excluded, mnist.train.inputs.width()), (60_000, 784));
+    assert_eq!(mnist.test.counts(10), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
+    assert_eq!(mnist.test.labels()[..5], [7, 2, 1, 0, 4]);
 }
 
 #[test]
@@ -125,6 +135,8 @@ fn baselines_learn() {
         let (first, floor) = match task.name.as_str() {
             "ag_news" => ("majority", 0.88),
             "sst2" => ("majority", 0.80),
+            "california_housing" => ("mean", 0.60),
+            "mnist" => ("majority", 0.80),
             "quickstart" => ("majority", 0.80),
             name => panic!("{name} has no expected accuracy"),
         };

@@ -15,7 +15,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The built-in suites.
-pub static SUITES: &[&str] = &[include_str!("../suites/quickstart.toml"), include_str!("../suites/ag_news.toml")];
+pub static SUITES: &[&str] = &[
+    include_str!("../suites/quickstart.toml"),
+    include_str!("../suites/ag_news.toml"),
+    include_str!("../suites/california_housing.toml"),
+    include_str!("../suites/mnist.toml"),
+];
 
 fn one() -> usize {
     1
