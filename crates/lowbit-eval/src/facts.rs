@@ -52,7 +52,7 @@ pub fn sha256(path: &Path) -> Result<String, Error> {
 fn sha256_of(paths: &[&Path]) -> Result<String, Error> {
     let mut hash = Sha256::new();
     for path in paths {
-        let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
+        let mut file = lowbit_base::file::open(path)?;
         std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(|e| Error::io(path, &e))?;
     }
     Ok(lowbit_base::hex(hash.finalize()))

@@ -1,10 +1,11 @@
 //! A language model to train: which texts, how they are cleaned and split, the network, and the settings, as data.
 
 use crate::failure::{Code, Failure};
-use lowbit_base::file;
+use lowbit_base::memory::Need;
 use lowbit_base::name::check_part;
+use lowbit_base::{Error, file};
 use lowbit_eval::language::Text;
-use lowbit_eval::read::{self, Limits};
+use lowbit_eval::read::{self, Budget, Exceeded, Limits};
 use lowbit_eval::task;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::{Card, Checkpoint, Config, Tokenizer, recipe};
@@ -21,6 +22,11 @@ pub const FILE: &str = "language.toml";
 
 /// Bytes of text read at most, all files together.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// Replacements at most; each goes over all of the text.
+const REPLACEMENTS: usize = 1000;
+/// Bytes of a token in memory.
+const TOKEN_BYTES: u64 = 4;
 
 /// Says that a description is one of a language model.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -121,6 +127,9 @@ impl Language {
         if !(1..=1 << 20).contains(&self.context) {
             return Err(format!("`context` is {}; it must lie in 1..={}", self.context, 1 << 20));
         }
+        if self.replace.len() > REPLACEMENTS {
+            return Err(format!("`replace` holds {} pairs; at most {REPLACEMENTS} are applied", self.replace.len()));
+        }
         if self.replace.iter().any(|[from, _]| from.is_empty()) {
             return Err("`replace` holds an empty text to look for".into());
         }
@@ -169,9 +178,13 @@ impl Language {
             let path = if path.is_absolute() { path.clone() } else { task::data_dir(data)?.join(path) };
             let mut content = read::bytes(&path, &Limits { bytes: left, ..Limits::default() })?;
             left -= content.len() as u64;
+            let budget = Budget::new(content.len() as u64, MAX_BYTES);
             for [from, to] in &self.replace {
-                content = replaced(&content, from.as_bytes(), to.as_bytes());
+                content = replaced(&content, from.as_bytes(), to.as_bytes(), &budget)
+                    .map_err(|e| Error::from(e).in_file(&path))?;
             }
+            let need = Need::new("give less text").and("tokens of the text", TOKEN_BYTES * content.len() as u64);
+            need.check()?;
             self.split(&content, end, &mut texts);
         }
         Ok(texts)
@@ -253,14 +266,16 @@ fn push(document: &[u8], end: u32, tokens: &mut Vec<u32>) {
     }
 }
 
-/// `from`, which is not empty, replaced by `to`, left to right.
-fn replaced(content: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+/// `from`, which is not empty, replaced by `to`, left to right. What the text grows by comes out of a budget.
+fn replaced(content: &[u8], from: &[u8], to: &[u8], budget: &Budget) -> Result<Vec<u8>, Exceeded> {
+    let growth = to.len().saturating_sub(from.len()) as u64;
     let mut out = Vec::with_capacity(content.len());
     let mut rest = content;
     while let Some(i) = rest.iter().position(|b| *b == from[0]) {
         out.extend_from_slice(&rest[..i]);
         rest = &rest[i..];
         if let Some(after) = rest.strip_prefix(from) {
+            budget.take(growth)?;
             out.extend_from_slice(to);
             rest = after;
         } else {
@@ -269,7 +284,7 @@ fn replaced(content: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
         }
     }
     out.extend_from_slice(rest);
-    out
+    Ok(out)
 }
 
 impl Texts {
@@ -356,7 +371,24 @@ mod tests {
             ("", "x", "y", ""),
             ("xx", "x", "", ""),
         ] {
-            assert_eq!(replaced(content.as_bytes(), from.as_bytes(), to.as_bytes()), want.as_bytes(), "{content}");
+            let budget = Budget::new(100, 100);
+            let found = replaced(content.as_bytes(), from.as_bytes(), to.as_bytes(), &budget).unwrap();
+            assert_eq!(found, want.as_bytes(), "{content}");
         }
+    }
+
+    #[test]
+    fn replacements_that_blow_a_text_up_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "a".repeat(1000)).unwrap();
+        let mut language = parse(LANGUAGES[0], Path::new(BUILT_IN)).unwrap();
+        language.texts = vec![path];
+        language.replace = vec![["a".into(), "aaaaaaaaaaaaaaaa".into()]; 20];
+        let refused = language.texts(None, &Tokenizer::bytes()).err().unwrap();
+        assert_eq!(refused.code, Code::Memory);
+        assert!(refused.message.contains("bytes of content, over 100 times its size"), "{refused}");
+        language.replace = vec![["a".into(), "b".into()]; 1001];
+        assert!(language.check().unwrap_err().contains("1001 pairs"));
     }
 }

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
-use lowbit_base::Stop;
+use lowbit_base::{Stop, file};
 use lowbit_eval::read::{Rows, Targets};
 use lowbit_eval::record::{CurvePoint, Measure};
 use lowbit_kernels::Cpu;
@@ -39,13 +39,16 @@ pub fn labelled(rows: &Rows, encoder: &Encoder, card: &Card) -> Result<Labelled,
 /// Points of a training curve.
 const CURVE_POINTS: usize = 200;
 
+/// Bytes of the metrics of a run at most.
+const METRICS: u64 = 1 << 30;
+
 /// The training curve of a run: mean loss over windows of steps.
 ///
 /// # Errors
 /// When the metrics cannot be read.
 pub fn curve(run: &Path) -> Result<Vec<CurvePoint>, Failure> {
     let path = run.join("metrics.jsonl");
-    let text = std::fs::read_to_string(&path).map_err(|e| Failure::io(&path, &e))?;
+    let text = file::read_text(&path, METRICS)?;
     let steps: Vec<StepMetrics> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let window = steps.len().div_ceil(CURVE_POINTS).max(1);
     let point = |w: &[StepMetrics]| CurvePoint {

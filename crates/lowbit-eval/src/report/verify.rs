@@ -84,8 +84,8 @@ fn changed(dir: &Path, stored: &FileHash) -> Option<String> {
 /// The records embedded in `report.html` against `results.json`.
 pub(super) fn embedded(dir: &Path, results: &Results) -> CheckResult {
     let name = "report.html holds the records of results.json";
-    let outcome = match fs::read_to_string(dir.join("report.html")) {
-        Err(e) => fail(format!("report.html: {e}")),
+    let outcome = match read(dir, "report.html", super::MAX_BYTES) {
+        Err(line) => fail(line),
         Ok(page) => match html::records(&page).map(serde_json::from_str::<Results>) {
             None => fail("report.html holds no records".into()),
             Some(Err(e)) => fail(format!("report.html: its records cannot be read: {e}")),
@@ -94,6 +94,14 @@ pub(super) fn embedded(dir: &Path, results: &Results) -> CheckResult {
         },
     };
     CheckResult { id: EMBEDDED, name, outcome }
+}
+
+/// Bytes by which a file may be larger than twice what the records give; beyond that it is not theirs.
+const MARGIN: u64 = 1 << 20;
+
+/// The text of a file of the report, or a line that tells why there is none.
+fn read(dir: &Path, name: &str, most: u64) -> Result<String, String> {
+    lowbit_base::file::read_text(&dir.join(name), most).map_err(|e| format!("{name}: {}", e.message))
 }
 
 fn fail(line: String) -> Outcome {
@@ -131,8 +139,8 @@ pub(super) fn file(dir: &Path, file: &'static str, wanted: &str, results: &Resul
         "report.md" => "report.md is what the records give",
         _ => "results.csv is what the records give",
     };
-    let outcome = match fs::read_to_string(dir.join(file)) {
-        Err(e) => fail(format!("{file}: {e}")),
+    let outcome = match read(dir, file, 2 * wanted.len() as u64 + MARGIN) {
+        Err(line) => fail(line),
         Ok(found) if found == wanted => Outcome::Pass,
         Ok(found) => fail(format!("{file}:{}{}", first_difference(&found, wanted), other_version(results))),
     };

@@ -4,6 +4,7 @@ use super::Machine;
 use super::list::{self, List};
 use crate::failure::Failure;
 use crate::{comparison, output, suite};
+use lowbit_base::file;
 use lowbit_eval::report;
 use std::path::PathBuf;
 
@@ -37,6 +38,8 @@ pub struct Compare {
     full: bool,
 }
 
+/// Bytes of a report in Markdown at most.
+const MOST: u64 = 1 << 30;
 /// Lines of the summary.
 const LINES: usize = 25;
 
@@ -55,7 +58,7 @@ impl Compare {
         }
         if self.full {
             let whole = out.join("report.md");
-            output::line(std::fs::read_to_string(&whole).map_err(|e| Failure::io(&whole, &e))?);
+            output::line(file::read_text(&whole, MOST)?);
         } else {
             report::summary(&results, LINES - 2).iter().for_each(output::line);
             output::line("");
