@@ -26,6 +26,10 @@ pub static TASKS: &[&str] = &[
 const HOLD_OUT_SEED: u64 = 1;
 /// Classes up to which a record holds the matrix of confusions; its answers tell the same.
 const MATRIX: usize = 100;
+/// Stands between the texts of a pair.
+const SEPARATOR: &str = " [SEP] ";
+/// Bytes of what does, at most.
+const SEPARATOR_BYTES: usize = 64;
 /// Sentences of generated data behind the estimate of the ceiling.
 const CEILING_ROWS: usize = 100_000;
 
@@ -118,6 +122,11 @@ pub struct Layout {
     /// Columns that make the text, joined with one space.
     #[serde(default)]
     pub text: Vec<Column>,
+    /// Two columns that make a pair of texts, instead of one text.
+    #[serde(default)]
+    pub pair: Vec<Column>,
+    /// What stands between the texts of a pair; ` [SEP] ` when absent.
+    pub separator: Option<String>,
     /// Columns that hold a number each, instead of a text.
     #[serde(default)]
     pub features: Vec<Column>,
@@ -287,12 +296,29 @@ impl Task {
         }
         for layout in layouts {
             let images = !layout.label_paths.is_empty();
-            if layout.paths.is_empty() || (layout.text.is_empty() && layout.features.is_empty() && !images) {
-                return Err(format!("[[{split}]] needs at least one of `paths` and one `text` or `features` column"));
+            let inputs = [&layout.text, &layout.pair, &layout.features].map(|columns| !columns.is_empty());
+            let inputs = inputs.into_iter().chain([images]).filter(|given| *given).count();
+            if layout.paths.is_empty() || inputs == 0 {
+                return Err(format!(
+                    "[[{split}]] needs at least one of `paths` and one `text`, `pair` or `features` column"
+                ));
             }
-            if [!layout.text.is_empty(), !layout.features.is_empty(), images].iter().filter(|given| **given).count() > 1
+            if inputs > 1 {
+                return Err(format!(
+                    "[[{split}]] has several kinds of input: `text`, `pair`, `features` or `label_paths`"
+                ));
+            }
+            if layout.pair.len() == 1 || layout.pair.len() > 2 {
+                return Err(format!("[[{split}]] `pair` has {} columns: a pair has 2", layout.pair.len()));
+            }
+            if layout
+                .separator
+                .as_ref()
+                .is_some_and(|separator| separator.len() > SEPARATOR_BYTES || layout.pair.is_empty())
             {
-                return Err(format!("[[{split}]] has several kinds of input: `text`, `features` or `label_paths`"));
+                return Err(format!(
+                    "[[{split}]] `separator` stands between the texts of a `pair`, {SEPARATOR_BYTES} bytes at most"
+                ));
             }
             match (self.question, &layout.label, &layout.value) {
                 (Question::Classify, Some(_), None) => {}
@@ -400,6 +426,7 @@ impl Task {
         let labels = labels.clone().find(|path| path.exists()).or_else(|| labels.next_back());
         let (input, columns) = match () {
             () if labels.is_some() => (Input::Image, Vec::new()),
+            () if !layout.pair.is_empty() => (Input::Pair, layout.pair.clone()),
             () if layout.features.is_empty() => (Input::Text, layout.text.clone()),
             () => (Input::Features, layout.features.clone()),
         };
@@ -416,6 +443,7 @@ impl Task {
             quoting: layout.quoting,
             input,
             columns,
+            separator: layout.separator.clone().unwrap_or_else(|| SEPARATOR.into()),
             target,
             target_column: layout.label.clone().or(layout.value.clone()).unwrap_or(Column::Index(0)),
             labels,

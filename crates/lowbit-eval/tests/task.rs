@@ -163,6 +163,30 @@ fn unknown_tasks_are_refused_with_the_list() {
     assert_eq!(task::find("absent.toml").unwrap_err().kind, Kind::Io);
 }
 
+#[test]
+fn a_pair_is_two_texts_with_a_separator() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("x.tsv"), "label\tpremise\thypothesis\nneutral\ta b\tc\nentailment\td\te f\n").unwrap();
+    let layout = "paths = [\"x.tsv\"]\nheader = true\npair = [\"premise\", \"hypothesis\"]\nlabel = \"label\"\nlabels = [\"entailment\", \"neutral\"]\n";
+    let text = format!(
+        "name = \"nli\"\nversion = 1\nabout = \"A test.\"\nquestion = \"classify\"\nclasses = [\"yes\", \"maybe\"]\n[[train]]\n{layout}[[test]]\n{layout}"
+    );
+    let parse = |text: &str| Task::parse(text, Path::new("nli.toml"));
+    let rows = |text: &str| parse(text).unwrap().load(Some(dir.path())).unwrap().train;
+    let pairs = rows(&text);
+    assert_eq!((pairs.texts(), pairs.labels()), (&["a b [SEP] c".to_string(), "d [SEP] e f".into()][..], &[1, 0][..]));
+    let own = text.replace("pair =", "separator = \" / \"\npair =");
+    assert_eq!(rows(&own).texts()[0], "a b / c");
+    for (from, to, said) in [
+        ("\"premise\", ", "", "`pair` has 1 columns: a pair has 2"),
+        ("pair =", "separator = \"x\"\ntext =", "`separator` stands between the texts of a `pair`"),
+        ("pair =", "text = [0]\npair =", "several kinds of input"),
+    ] {
+        let refused = parse(&text.replace(from, to)).unwrap_err().to_string();
+        assert!(refused.contains(said), "{refused}");
+    }
+}
+
 const OWN: &str = r#"
 name = "own"
 version = 3
@@ -232,7 +256,7 @@ fn task_files_are_checked() {
     assert_eq!(refused("[\"n\", \"y\"]", "[\"n\"]"), "own.toml: [[test]] has 1 labels for 2 classes");
     assert_eq!(
         refused("[\"test.csv\"]", "[]"),
-        "own.toml: [[test]] needs at least one of `paths` and one `text` or `features` column"
+        "own.toml: [[test]] needs at least one of `paths` and one `text`, `pair` or `features` column"
     );
     assert!(
         refused("about =", "metrics = [\"f2\"]\nabout =")

@@ -133,8 +133,10 @@ pub struct Table {
     pub quoting: Option<bool>,
     /// What the input is made of.
     pub input: Input,
-    /// Columns of the input: texts are joined with one space. None for images.
+    /// Columns of the input: texts are joined with one space, the two of a pair with the separator. None for images.
     pub columns: Vec<Column>,
+    /// What stands between the two texts of a pair.
+    pub separator: String,
     /// What is right.
     pub target: Target,
     /// Column of the target.
@@ -148,6 +150,8 @@ pub struct Table {
 pub enum Input {
     /// Words.
     Text,
+    /// Two texts, of which the second is held against the first.
+    Pair,
     /// A number from each column; an empty field is unknown.
     Features,
     /// Pixels, 0 to 1.
@@ -191,7 +195,7 @@ impl Table {
 
     /// Whether fields of the input are numbers, which may be missing.
     fn is_numeric(&self) -> bool {
-        self.input != Input::Text
+        matches!(self.input, Input::Features | Input::Image)
     }
 }
 

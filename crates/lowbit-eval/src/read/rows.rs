@@ -264,7 +264,7 @@ impl<'a> Sink<'a> {
             return Err(Error::usage("no column of the input: name at least one"));
         }
         let inputs = match table.input {
-            Input::Text => Inputs::default(),
+            Input::Text | Input::Pair => Inputs::default(),
             Input::Features | Input::Image => Inputs::Features { width: table.columns.len(), values: Vec::new() },
         };
         Ok(Sink { table, classes, rows: Rows { inputs, targets }, notes: Vec::new() })
@@ -295,7 +295,10 @@ impl<'a> Sink<'a> {
 
     fn input(&mut self, fields: Vec<String>) -> Result<(), String> {
         match &mut self.rows.inputs {
-            Inputs::Texts(texts) => texts.push(fields.join(" ")),
+            Inputs::Texts(texts) => {
+                let separator = if self.table.input == Input::Pair { &self.table.separator } else { " " };
+                texts.push(fields.join(separator));
+            }
             Inputs::Features { values, .. } => {
                 for (field, column) in fields.iter().zip(&self.table.columns) {
                     let field = field.trim();

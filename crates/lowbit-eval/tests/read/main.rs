@@ -23,6 +23,7 @@ fn table(path: impl AsRef<Path>) -> Table {
         quoting: None,
         input: Input::Text,
         columns: vec![Column::Index(0)],
+        separator: String::new(),
         target: Target::Class { labels: ["0", "1", "2", "3"].map(String::from).into() },
         target_column: Column::Index(1),
         labels: None,
