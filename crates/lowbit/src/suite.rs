@@ -138,7 +138,7 @@ pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Failure> {
 
 /// A suite of default networks for a task, which is said.
 fn default(task: &Task, spelled: &str, data: Option<&Path>) -> Result<Suite, Failure> {
-    let columns = task.train.iter().any(|layout| layout.text.is_empty());
+    let columns = task.train.iter().any(|layout| layout.text.is_empty() && layout.pair.is_empty());
     if task.question != Question::Classify || columns {
         let text = "the default suite is for classes of texts; write a suite of your own";
         return Err(Failure::usage(format!("task {}: {text}", task.name)));
