@@ -1,5 +1,7 @@
 //! `config.json`: everything about a model but its weights.
 
+mod fault;
+
 use crate::arch::family::keys::NOT_FINITE;
 use crate::arch::{ARCHITECTURES, FORMER_NAMES, OutputKind};
 use crate::container::{read_small, show};
@@ -174,7 +176,7 @@ impl Card {
                 return Err(Error::config("architecture", format!("is `{}`, which is unknown{known}", show(name))));
             }
         }
-        let config = Config::deserialize(Value::Object(map)).map_err(|e| Error::config("architecture", e))?;
+        let config = fault::config(map)?;
         if let Some(classes) = config.classes().filter(|n| !labels.is_empty() && labels.len() != *n) {
             return Err(Error::config("labels", format!("has {} names for {classes} classes", labels.len())));
         }
@@ -256,7 +258,7 @@ fn check_scaling(field: &str, scaling: Option<&Scaling>, width: usize) -> Result
 }
 
 fn take<T: for<'de> Deserialize<'de>>(map: &mut Map<String, Value>, field: &str) -> Result<Option<T>, Error> {
-    map.remove(field).map(|v| T::deserialize(v).map_err(|e| Error::config(field, e))).transpose()
+    map.remove(field).map(|value| fault::field(field, value)).transpose()
 }
 
 #[cfg(test)]

@@ -165,6 +165,37 @@ fn configurations_are_read_in_full() {
     assert_eq!(card("llama").trained_for, None);
 }
 
+/// `AutoConfig.for_model(name)` of transformers 5.24, `bos_token_id` and `eos_token_id`: llama and mistral 1 and 2, qwen2 and qwen3
+/// none, bitnet 128000 and 128001.
+#[test]
+fn ids_that_no_file_tells_are_those_of_the_family() {
+    let home = copy("llama");
+    let path = home.path().join("config.json");
+    let whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let ids = |change: &dyn Fn(&mut serde_json::Map<String, serde_json::Value>)| {
+        let mut config = whole.as_object().unwrap().clone();
+        config.shift_remove("bos_token_id");
+        config.shift_remove("eos_token_id");
+        change(&mut config);
+        std::fs::write(&path, serde_json::to_string(&config).unwrap()).unwrap();
+        let card = open(home.path()).card().clone();
+        (card.bos_token_id, card.eos_token_ids)
+    };
+    assert_eq!(ids(&|_| ()), (Some(1), vec![2]));
+    assert_eq!(ids(&|config| drop(config.insert("model_type".into(), "mistral".into()))), (Some(1), vec![2]));
+    let null = |config: &mut serde_json::Map<String, serde_json::Value>| {
+        config.insert("bos_token_id".into(), serde_json::Value::Null);
+        config.insert("eos_token_id".into(), serde_json::Value::Null);
+    };
+    assert_eq!(ids(&null), (None, vec![]), "null is said");
+    let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).unwrap();
+    write("generation_config.json", r#"{"eos_token_id": 9}"#);
+    assert_eq!(ids(&|_| ()), (Some(1), vec![9]));
+    write("tokenizer_config.json", r#"{"bos_token": "<s>", "eos_token": "</s>"}"#);
+    std::fs::remove_file(home.path().join("generation_config.json")).unwrap();
+    assert_eq!(ids(&|_| ()), (None, vec![]), "the tokenizer names them");
+}
+
 #[test]
 fn chat_templates_and_ends_are_found() {
     let home = copy("llama");

@@ -46,6 +46,7 @@ static WRITERS: &[Writer] = &[
         &["predict", "m", "text.txt", "--top", "1", "-o", "o.csv"],
         "o.csv",
     ),
+    writer(&[], &["init", "i"], "i"),
     writer(
         &["run", "l", "-p", "ab", "-n", "2", "--temp", "0", "--prompt-cache", "p"],
         &["run", "l", "-p", "abcdef", "-n", "2", "--temp", "0", "--prompt-cache", "p"],
@@ -233,6 +234,51 @@ fn attempt(
     true
 }
 
+/// A comparison does hundreds of operations in seconds; so many are left out between two that fail.
+const STRIDE: usize = 61;
+
+#[test]
+fn a_comparison_that_fails_anywhere_is_resumed_to_the_same_models() {
+    let root = tempfile::tempdir().expect("a directory");
+    let Some(shim) = shim(root.path()) else { return };
+    let (template, at) = (root.path().join("template"), root.path().join("now"));
+    home(&template);
+    let compare = writer(&[], &["compare", "two.toml", "-o", "z"], "z");
+    let models = |at: &Path| {
+        let mut all = content(&at.join("z/variants"));
+        all.retain(|path, _| path.ends_with("model/model.safetensors"));
+        all
+    };
+    let fresh = || {
+        let _ = fs::remove_dir_all(&at);
+        let _ = fs::remove_file(hit(&at));
+        copy(&template, &at);
+    };
+    fresh();
+    assert!(compare.run(&at, None).status.success());
+    let want = models(&at);
+    assert_eq!(want.len(), 2);
+    for kind in ["once", "full", "kill"] {
+        for n in (1..).step_by(STRIDE) {
+            fresh();
+            let output = compare.run(&at, Some((&shim, &format!("{kind}:{n}"))));
+            let told = format!("{kind}:{n}: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
+            if !hit(&at).exists() {
+                assert!(output.status.success() && n > 2 * STRIDE, "{told}");
+                break;
+            }
+            if kind != "kill" {
+                assert!(matches!(output.status.code(), Some(0 | 5)) && !told.contains("panicked"), "{told}");
+                assert_eq!(leftovers(&at), Vec::<PathBuf>::new(), "{told}");
+            }
+            let again = compare.run(&at, None);
+            assert!(again.status.success(), "{told}, then {}", String::from_utf8_lossy(&again.stderr));
+            assert!(models(&at) == want && leftovers(&at).is_empty(), "{told}");
+            good(&at, &["report", "z", "--verify"]);
+        }
+    }
+}
+
 #[test]
 fn planted_links_destroy_nothing() {
     let root = tempfile::tempdir().expect("a directory");
@@ -324,9 +370,10 @@ fn one_flipped_bit_is_found() {
         assert!(!at.join("x").exists() && !at.join("y").exists(), "nothing half-made");
     }
     fs::write(&weights, whole).expect("written");
-    assert!(!String::from_utf8_lossy(&run(&at, commands[0]).stderr).contains("unverified"));
     let foreign = ["convert", "l", "l.gguf", "--type", "f32", "--table", "f32"];
     good(&at, &foreign);
-    let told = run(&at, &["inspect", "l.gguf"]).stderr;
-    assert_eq!(String::from_utf8_lossy(&told).matches("unverified").count(), 1);
+    let told = run(&at, &["inspect", "l.gguf"]);
+    assert!(!String::from_utf8_lossy(&told.stderr).contains("checksum"), "it is a property, no warning");
+    assert!(String::from_utf8_lossy(&told.stdout).contains("checksums: none in the file"));
+    assert!(good(&at, commands[0]).contains("checksums: as the weights are"));
 }

@@ -36,8 +36,11 @@ fn what_init_writes_is_compared_as_it_says() {
         let text = fs::read_to_string(at.join(file)).unwrap();
         assert!(text.lines().filter(|line| line.contains('#')).count() >= 5, "{file} has comments");
     }
-    refused(at, &["init"], 2, &["./task.toml", "exists already"]);
+    assert_eq!(good(at, &["init"]), told, "the same again");
     shorten(&at.join("suite.toml"));
+    let edited = fs::read(at.join("suite.toml")).unwrap();
+    refused(at, &["init"], 2, &["./suite.toml", "exists already"]);
+    assert_eq!(fs::read(at.join("suite.toml")).unwrap(), edited);
     let json: Value = serde_json::from_str(&good(at, &["compare", "./suite.toml", "--out", "out", "--json"])).unwrap();
     let trained = |record: &&Value| record["detail"]["made"] != "baseline";
     assert_eq!(json["records"].as_array().unwrap().iter().filter(trained).count(), 11);

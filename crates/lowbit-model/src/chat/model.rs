@@ -239,8 +239,12 @@ fn template(source: &str, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Res
 
 /// Tokens that end an answer.
 fn stop_tokens(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Vec<u32> {
-    let mut ids = checkpoint.card().eos_token_ids.clone();
-    ids.extend(tokenizer.end().filter(|_| ids.is_empty()));
+    let card = checkpoint.card();
+    let mut ids = card.eos_token_ids.clone();
+    let named = || card.chat.tokens.get("eos_token").and_then(|name| tokenizer.id(name));
+    if ids.is_empty() {
+        ids.extend(named().or_else(|| tokenizer.end()));
+    }
     let named = tokenizer.controls().into_iter().filter(|(name, _)| TURN_ENDS.contains(name));
     ids.extend(named.map(|(_, id)| id));
     ids.sort_unstable();

@@ -44,17 +44,7 @@ impl Init {
             None => Start::example()?,
         };
         let files = start.files();
-        for (name, _) in &files {
-            let path = self.directory.join(name);
-            if path.symlink_metadata().is_ok() {
-                let message = format!("{}: exists already: remove it, or name another directory", path.display());
-                return Err(Failure { code: Code::Usage, message });
-            }
-        }
-        file::make(&self.directory)?;
-        for (name, content) in &files {
-            file::replace(&self.directory.join(name), content.as_bytes())?;
-        }
+        self.write(&files)?;
         let written: Vec<String> = files.iter().map(|(name, _)| self.at(name)).collect();
         let next = format!("lowbit compare {}", output::quoted(&self.at(start::SUITE)));
         if machine.json {
@@ -66,6 +56,31 @@ impl Init {
         output::line(&start.about);
         output::line(format!("wrote {}", written.join(", ")));
         output::line(format!("next: {next}"));
+        Ok(())
+    }
+
+    /// Writes all files, or leaves those that are there as they were. What an earlier run of the same command wrote stays.
+    fn write(&self, files: &[(&str, String)]) -> Result<(), Failure> {
+        let mut missing = Vec::new();
+        for (name, content) in files {
+            let path = self.directory.join(name);
+            let same = || file::read(&path, content.len() as u64).is_ok_and(|found| found == content.as_bytes());
+            match path.symlink_metadata().is_ok() {
+                false => missing.push((path, content)),
+                true if same() => {}
+                true => {
+                    let message = format!("{}: exists already: remove it, or name another directory", path.display());
+                    return Err(Failure { code: Code::Usage, message });
+                }
+            }
+        }
+        file::make(&self.directory)?;
+        for (i, (path, content)) in missing.iter().enumerate() {
+            if let Err(error) = file::replace(path, content.as_bytes()) {
+                missing[..=i].iter().for_each(|(path, _)| drop(std::fs::remove_file(path)));
+                return Err(error.into());
+            }
+        }
         Ok(())
     }
 

@@ -34,7 +34,8 @@ pub struct Inspect {
 impl Inspect {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let checkpoint = model::open_verified(self.model.path()?, self.recipe.get()?, &machine.cpu()?)?;
+        let checkpoint = model::open(self.model.path()?, self.recipe.get()?, &machine.cpu()?)?;
+        let verified = checkpoint.verify()?;
         let rows = ledger(&checkpoint)?;
         let card = checkpoint.card();
         let listing = checkpoint.listing();
@@ -53,7 +54,7 @@ impl Inspect {
                 "schema_version": 1, "tool": output::tool(), "command": output::command(), "config": card.config,
                 "labels": card.labels, "max_length": card.max_length, "recipe": checkpoint.recipe().name,
                 "params": listing.count(), "weight_bytes": bytes, "flops": {"tokens": length, "value": flops},
-                "tensors": rows, "bytes_by_recipe": recipes,
+                "tensors": rows, "bytes_by_recipe": recipes, "checksums": verified,
             }));
         }
         if self.full { each(&rows) } else { grouped(&rows) }
@@ -67,6 +68,8 @@ impl Inspect {
             output::bytes(on_disk),
             flops as f64 / 1e6
         ));
+        let checksums = if verified { "as the weights are" } else { "none in the file" };
+        output::line(format!("checksums: {checksums}"));
         for (recipe, bytes) in sizes {
             output::line(format!("  {:16} {:>10}  {}", recipe.name, output::bytes(bytes), recipe.summary));
         }

@@ -61,26 +61,14 @@ pub fn open(path: &Path, recipe: Option<&'static Recipe>, cpu: &Cpu) -> Result<C
     Ok(checkpoint)
 }
 
-/// As [`open`], and compares the weights with their checksums; says when there are none.
+/// As [`open`], and compares the weights with their checksums, where the file holds any.
 ///
 /// # Errors
 /// As [`open`], and when the data of a tensor changed; names it.
 pub fn open_verified(path: &Path, recipe: Option<&'static Recipe>, cpu: &Cpu) -> Result<Checkpoint, Failure> {
     let checkpoint = open(path, recipe, cpu)?;
-    verify(&checkpoint, path)?;
+    checkpoint.verify()?;
     Ok(checkpoint)
-}
-
-/// Compares the weights of a model with their checksums; says when there are none.
-///
-/// # Errors
-/// When the data of a tensor changed; names it.
-pub fn verify(checkpoint: &Checkpoint, path: &Path) -> Result<bool, Failure> {
-    let verified = checkpoint.verify()?;
-    if !verified {
-        output::note(output::unverified(path));
-    }
-    Ok(verified)
 }
 
 /// The last part of a model's path, its name in records.

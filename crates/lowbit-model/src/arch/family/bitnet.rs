@@ -18,6 +18,7 @@ const SWITCHES: Switches = Switches {
 pub(super) static FAMILY: Family = Family {
     model_type: "bitnet",
     ternary: true,
+    ids: [Some(128_000), Some(128_001)],
     hub: |network| hub::config(network, &SWITCHES),
     gguf: &[
         Arch { name: "bitnet", act: Activation::Silu, tied: true, ternary_type: "tq2_0", ..B158 },

@@ -7,6 +7,7 @@ use crate::exec::Activation;
 pub(super) static FAMILY: Family = Family {
     model_type: "llama",
     ternary: false,
+    ids: [Some(1), Some(2)],
     hub: |network| hub::config(network, &hub::LLAMA),
     gguf: &[Arch {
         name: "llama",

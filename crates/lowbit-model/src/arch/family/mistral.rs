@@ -12,5 +12,10 @@ const SWITCHES: Switches = Switches {
     ..hub::LLAMA
 };
 
-pub(super) static FAMILY: Family =
-    Family { model_type: "mistral", ternary: false, hub: |network| hub::config(network, &SWITCHES), gguf: &[] };
+pub(super) static FAMILY: Family = Family {
+    model_type: "mistral",
+    ternary: false,
+    ids: [Some(1), Some(2)],
+    hub: |network| hub::config(network, &SWITCHES),
+    gguf: &[],
+};

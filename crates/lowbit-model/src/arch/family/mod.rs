@@ -23,6 +23,9 @@ pub struct Family {
     pub model_type: &'static str,
     /// Whether its networks are trained ternary where `config.json` does not tell.
     pub(crate) ternary: bool,
+    /// Ids of the token that begins a text and of the one that ends it, where no file tells: the defaults of the family's
+    /// configuration in transformers 5.24.
+    pub(crate) ids: [Option<u32>; 2],
     /// Reads a `config.json`.
     pub(crate) hub: fn(&Published) -> Result<Network, Error>,
     /// Its architectures in llama.cpp and its forks.

@@ -17,6 +17,7 @@ const SWITCHES: Switches = Switches {
 pub(super) static FAMILY: Family = Family {
     model_type: "qwen2",
     ternary: false,
+    ids: [None, None],
     hub: |network| hub::config(network, &SWITCHES),
     gguf: &[Arch {
         name: "qwen2",

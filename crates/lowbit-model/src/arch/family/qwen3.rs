@@ -18,6 +18,7 @@ const SWITCHES: Switches = Switches {
 pub(super) static FAMILY: Family = Family {
     model_type: "qwen3",
     ternary: false,
+    ids: [None, None],
     hub: |network| hub::config(network, &SWITCHES),
     gguf: &[Arch {
         name: "qwen3",
