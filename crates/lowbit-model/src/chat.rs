@@ -23,6 +23,7 @@ mod rewrite;
 mod session;
 mod shades;
 mod slice;
+mod source;
 mod text;
 
 pub use model::{AnswerOptions, ChatError, ChatModel, PromptFormat, context};
@@ -104,7 +105,7 @@ impl Template {
             let text = format!("size is {} bytes, more than {MAX_SOURCE}", source.len());
             return Err(template.at(fault(None, text)));
         }
-        template.source = functions::prepared(source);
+        template.source = source::prepared(source);
         on_large_stack(|| guard::check(&template.source)).map_err(|e| template.at(e))?;
         Ok(template)
     }
