@@ -88,7 +88,7 @@ struct Choice {
     total: Weights,
 }
 
-enum Part {
+enum TemplatePart {
     Word(&'static str),
     Slot(usize),
 }
@@ -98,7 +98,7 @@ struct Grammar {
     /// In the order of [`SLOTS`].
     choices: Vec<Choice>,
     /// Weight and parts of each template.
-    templates: Vec<(u64, Vec<Part>)>,
+    templates: Vec<(u64, Vec<TemplatePart>)>,
     /// Sum of the templates' weights.
     total: u64,
 }
@@ -115,12 +115,12 @@ fn grammar() -> &'static Grammar {
     })
 }
 
-fn part(token: &'static str) -> Part {
+fn part(token: &'static str) -> TemplatePart {
     match token.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
-        None => Part::Word(token),
-        Some(name) => {
-            Part::Slot(SLOTS.iter().position(|slot| slot.name == name).expect("every brace of the table names a slot"))
-        }
+        None => TemplatePart::Word(token),
+        Some(name) => TemplatePart::Slot(
+            SLOTS.iter().position(|slot| slot.name == name).expect("every brace of the table names a slot"),
+        ),
     }
 }
 
@@ -152,8 +152,8 @@ impl Grammar {
         let mut words = Vec::new();
         for part in parts {
             match *part {
-                Part::Word(word) => words.push(word),
-                Part::Slot(slot) => {
+                TemplatePart::Word(word) => words.push(word),
+                TemplatePart::Slot(slot) => {
                     let Choice { phrases, total } = &self.choices[slot];
                     words.extend(&draw(phrases, |phrase| phrase.weights[class], total[class], rng).words);
                 }
@@ -163,15 +163,15 @@ impl Grammar {
     }
 
     /// Probability of `words` given each class when they are derived from `parts`: the sum over all derivations.
-    fn derive(&self, parts: &[Part], words: &[&str]) -> [f64; 4] {
+    fn derive(&self, parts: &[TemplatePart], words: &[&str]) -> [f64; 4] {
         let Some((first, rest)) = parts.split_first() else {
             return [f64::from(u8::from(words.is_empty())); 4];
         };
         let mut sum = [0.0; 4];
         match *first {
-            Part::Word(word) if words.first() == Some(&word) => sum = self.derive(rest, &words[1..]),
-            Part::Word(_) => {}
-            Part::Slot(slot) => {
+            TemplatePart::Word(word) if words.first() == Some(&word) => sum = self.derive(rest, &words[1..]),
+            TemplatePart::Word(_) => {}
+            TemplatePart::Slot(slot) => {
                 let Choice { phrases, total } = &self.choices[slot];
                 for phrase in phrases.iter().filter(|phrase| words.starts_with(&phrase.words)) {
                     let tail = self.derive(rest, &words[phrase.words.len()..]);
