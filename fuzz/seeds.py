@@ -2,12 +2,14 @@
 """Writes small valid files, from which the fuzzer begins: `python3 fuzz/seeds.py CORPORA` makes one directory per target."""
 
 import base64
+import gzip
 import json
 import pathlib
 import struct
 import sys
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "crates/lowbit-model/tests/golden"
+CRATES = GOLDEN.parents[2]
 TYPES = {"F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q8_0": 8, "Q4_K": 12, "Q6_K": 14, "TQ1_0": 34, "TQ2_0": 35, "I2_S": 36}
 ROWS = 3
 
@@ -46,12 +48,42 @@ def gguf(kind, columns, data):
     return header + bytes(-len(header) % 32) + data
 
 
+def tables():
+    """Tables of the columns text, more and label: the extension, what is read of it, and the content."""
+    extensions = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "idx3-ubyte", "txt"]
+    rows = [("one; \"two\"", "a", 1), ("plain", "b", 0), ("grün", "", 3)]
+    objects = [json.dumps(dict(zip(["text", "more", "label"], row)), ensure_ascii=False) for row in rows]
+    quoted = lambda text: '"' + str(text).replace('"', '""') + '"'
+    csv = "\r\n".join(",".join(map(quoted, row)) for row in [("text", "more", "label"), *rows])
+    numbers = "text,more,label\n1.5,2,3.25\n,-1e3,4\n"
+    image = struct.pack(">4I", 0x803, 1, 2, 2) + bytes([0, 1, 2, 255])
+    texts = {
+        "csv": csv,
+        "tsv": csv.replace(",", "\t"),
+        "jsonl": "\n".join(objects),
+        "json": "[" + ",\n".join(objects) + "]",
+        "txt": "one\ntwo",
+    }
+    found = [(extension, 0, text.encode()) for extension, text in texts.items()]
+    found += [("csv", 0, csv.replace(",", ";").encode()), ("csv", 0x50, numbers.encode()), ("csv", 0x20, csv.encode())]
+    found += [("json", 0, ('{"data": [' + ",".join(objects) + "]}").encode()), ("idx3-ubyte", 0xB0, image)]
+    found += [("parquet", 0, path.read_bytes()) for path in sorted((CRATES / "lowbit-eval/tests/data").glob("*.parquet"))]
+    for i, (extension, what, content) in enumerate(found):
+        yield f"{i}", bytes([extensions.index(extension), what]) + content
+        if extension in texts:
+            yield f"{i}.gz", bytes([extensions.index(extension) + len(extensions), what]) + gzip.compress(content, mtime=0)
+
+
 def main(corpora):
     def put(target, name, content):
         directory = corpora / target
         directory.mkdir(parents=True, exist_ok=True)
         (directory / name).write_bytes(content)
 
+    for name, content in tables():
+        put("data", name, content)
+    for path in [*(CRATES / "lowbit-eval/tasks").glob("*.toml"), *(CRATES / "lowbit/suites").glob("**/*.toml")]:
+        put("description", path.stem, path.read_bytes())
     put("safetensors", "small", write_safetensors())
     put("gguf", "small", (GOLDEN / "small.gguf").read_bytes())
     tensors = safetensors(GOLDEN / "gguf_types.safetensors")
