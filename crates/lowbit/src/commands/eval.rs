@@ -74,7 +74,7 @@ impl Eval {
             return output::json(&output::results(host::facts(&cpu), records));
         }
         for record in &records {
-            let rows = record.detail.truths.len();
+            let rows = record.detail.truths.len().max(record.detail.expected.len());
             let rows = if rows > 0 { format!("{rows} rows, ") } else { String::new() };
             output::line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
             output::record(record);
