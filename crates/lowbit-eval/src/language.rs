@@ -108,7 +108,8 @@ fn encode(content: &[u8], tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
         return Ok(content.iter().map(|byte| u32::from(*byte)).collect());
     }
     let text = std::str::from_utf8(content).map_err(|e| {
-        Error::data(format!("byte {} is not UTF-8, which this model's tokenizer needs", e.valid_up_to()))
+        let line = 1 + content[..e.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u64;
+        Error::data(format!("byte {} is not UTF-8, which this model's tokenizer needs", e.valid_up_to())).on_line(line)
     })?;
     tokenizer
         .encode(text, usize::MAX)
