@@ -4,7 +4,7 @@ use crate::read::{self, Limits};
 use crate::record::{How, Measure, Record};
 use crate::{Error, error::Kind};
 use crate::{facts, stats};
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
 use lowbit_model::language::{Prediction, Scorer};
 use lowbit_model::{Checkpoint, Tokenizer};
@@ -58,7 +58,7 @@ impl Text {
             content.truncate(character_end(&content));
         }
         let tokens = content.len() as u64 * if takes_bytes(&tokenizer) { 4 } else { 2 };
-        Need::new("score a part of it with --limit BYTES")
+        Footprint::new("score a part of it with --limit BYTES")
             .and("tokens of the text", tokens)
             .check()
             .map_err(|e| e.in_file(path))?;

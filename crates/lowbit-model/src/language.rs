@@ -3,7 +3,7 @@
 use crate::exec::Batch;
 use crate::listing::Listing;
 use crate::{CpuExec, Error, Model, Param};
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Scorer {
     }
 
     /// Memory that scoring takes beside the weights: logits of a pass, and their copy, of windows of `context` tokens.
-    pub fn with_pass(need: Need, listing: &Listing, context: usize) -> Need {
+    pub fn with_pass(need: Footprint, listing: &Listing, context: usize) -> Footprint {
         let classes = listing.pass_bytes(0, 1) / 4;
         let at_once = BATCH_TOKENS.min(BATCH_LOGITS / (classes as usize).max(1)).max(context);
         need.and("activations", listing.pass_bytes(at_once, at_once.saturating_mul(2)))

@@ -6,7 +6,7 @@ use crate::exec::Batch;
 use crate::source::{ParamSpec, Role, Source};
 use crate::trace::{Op, Per, trace};
 use crate::{Config, Error, Model, Recipe};
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_kernels::ops::CacheKind;
 
 /// The parameters of a network that nobody has loaded.
@@ -107,7 +107,7 @@ impl Listing {
     }
 
     /// The same need and that of sequences of `tokens` tokens in all: keys and values, and the activations of a pass.
-    pub fn with_sequences(&self, need: Need, kind: CacheKind, tokens: usize) -> Need {
+    pub fn with_sequences(&self, need: Footprint, kind: CacheKind, tokens: usize) -> Footprint {
         let cache = self.cache_bytes(kind).saturating_mul(tokens as u64);
         need.and("keys and values", cache).and("activations", self.pass_bytes(tokens.min(PREFILL_CHUNK), 1))
     }

@@ -4,7 +4,7 @@ use crate::arch::OutputKind;
 use crate::exec::Batch;
 use crate::input::Scaling;
 use crate::{Card, Checkpoint, CpuExec, Error, Inputs, Model, Param, Tokenizer, text};
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
 use std::sync::Arc;
 
@@ -127,7 +127,7 @@ impl Predictor {
     }
 
     /// Memory that answering takes beside the weights: the activations of a pass.
-    pub fn with_pass(need: Need, checkpoint: &Checkpoint) -> Need {
+    pub fn with_pass(need: Footprint, checkpoint: &Checkpoint) -> Footprint {
         let tokens = BATCH_TOKENS + checkpoint.card().max_length.min(BATCH_TOKENS);
         need.and("activations", checkpoint.listing().pass_bytes(tokens, tokens))
     }

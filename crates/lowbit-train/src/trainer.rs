@@ -11,7 +11,7 @@ use crate::random::hash;
 use crate::state::{Identity, Plan, Progress, States};
 use crate::tape::Pass;
 use crate::{Error, Params, Weight};
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, ops};
 use lowbit_model::listing::Listing;
 use lowbit_model::source::Role;
@@ -116,7 +116,7 @@ pub fn train(job: &Job, directory: &Path, cpu: &Cpu, observer: &mut dyn Observer
 ///
 /// # Errors
 /// When the configuration contradicts itself.
-pub fn need(job: &Job) -> Result<Need, Error> {
+pub fn need(job: &Job) -> Result<Footprint, Error> {
     let (config, listing) = (job.config, Listing::new(&job.card.config)?);
     let moments = if config.optimizer == Optimizer::Adamw { 2 } else { 1 };
     let quantized = if config.qat.is_some() { listing.count_of(|role| role == Role::Body) } else { 0 };
@@ -124,7 +124,7 @@ pub fn need(job: &Job) -> Result<Need, Error> {
     let mean = job.data.tokens().map_or(1, |tokens| tokens.div_ceil(job.data.len().max(1) as u64));
     let tokens = (config.batch_size as u64).saturating_mul(mean) as usize;
     let rows = if job.card.config.classes().is_some() { config.batch_size } else { tokens };
-    let need = Need::new("take a smaller network, `batch_size` or window, and more `accumulation`");
+    let need = Footprint::new("take a smaller network, `batch_size` or window, and more `accumulation`");
     let need = need.and("weights, gradients and moments", weights);
     Ok(need.and("activations", listing.recorded_bytes(tokens, rows)))
 }

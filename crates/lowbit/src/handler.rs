@@ -9,13 +9,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Incoming;
 
 /// Listens from now on, on a thread of its own; where none can be started, signals end the process as they do by default, and
-/// a notice says so. Pages of a mapped file that are gone end the process with code io.
+/// a notice says so. On Linux pages of a mapped file that are gone end the process with code io.
 ///
 /// # Errors
 /// When the operating system refuses the handlers.
 pub fn listen() -> Result<Signals, Failure> {
     let failed = |e| Failure { code: Code::Internal, message: format!("signal handler: {e}") };
-    #[cfg(unix)]
+    // Elsewhere SIGBUS is what a full stack is told by.
+    #[cfg(target_os = "linux")]
     fatal::on_lost_pages(Code::Io as i32).map_err(failed)?;
     let signals = Signals::default();
     let own = signals.clone();
@@ -29,12 +30,13 @@ pub fn listen() -> Result<Signals, Failure> {
             }
         }
     };
-    // Once there is a handler the default is gone, so that the threads come first.
-    let threads = std::thread::Builder::new().name("signals".into()).spawn(answer).map(|_| ());
+    // Once there is a handler the default is gone, so that the thread comes first.
+    let thread = std::thread::Builder::new().name("signals".into()).spawn(answer);
+    // Without it such an end leaves temporary files, which the next run removes.
     #[cfg(unix)]
-    let threads = threads.and_then(|()| fatal::tidy_with(file::abandon));
-    match threads {
-        Ok(()) => drop(send.send(Incoming::new([SIGINT, SIGTERM]).map_err(failed)?)),
+    let _ = fatal::tidy_with(file::abandon);
+    match thread {
+        Ok(_) => drop(send.send(Incoming::new([SIGINT, SIGTERM]).map_err(failed)?)),
         Err(e) => output::note(format!("no thread to listen for signals ({e}): an interruption ends the work at once")),
     }
     Ok(signals)

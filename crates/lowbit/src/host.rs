@@ -1,7 +1,7 @@
 //! The machine: what it is, and its limits measured here and now.
 
 use crate::failure::Failure;
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_eval::record::{Host, Limits};
 use lowbit_eval::{meter, stats};
 use lowbit_kernels::limits::{self, Limits as Measured};
@@ -12,7 +12,7 @@ use lowbit_kernels::{Cpu, Ways};
 /// # Errors
 /// When there is too little memory for that.
 pub fn describe(cpu: &Cpu) -> Result<Host, Failure> {
-    Need::new("free some").and("measuring the bandwidth", limits::BYTES as u64).check()?;
+    Footprint::new("free some").and("measuring the bandwidth", limits::BYTES as u64).check()?;
     Ok(Host { limits: limits_of(&limits::measure(cpu)), ..facts(cpu) })
 }
 

@@ -1,7 +1,7 @@
 //! A language model to train: which texts, how they are cleaned and split, the network, and the settings, as data.
 
 use crate::failure::{Code, Failure};
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_base::name::check_part;
 use lowbit_base::{Error, file};
 use lowbit_eval::language::Text;
@@ -183,7 +183,7 @@ impl Language {
                 content = replaced(&content, from.as_bytes(), to.as_bytes(), &budget)
                     .map_err(|e| Error::from(e).in_file(&path))?;
             }
-            let need = Need::new("give less text").and("tokens of the text", TOKEN_BYTES * content.len() as u64);
+            let need = Footprint::new("give less text").and("tokens of the text", TOKEN_BYTES * content.len() as u64);
             need.check()?;
             self.split(&content, end, &mut texts);
         }

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{NETWORK, lowbit};
+use lowbit_base::testing::{self, skipped};
 use lowbit_model::listing::Listing;
 use lowbit_model::synthetic::Synthetic;
 use lowbit_model::{Card, Config, Tokenizer, checkpoint, recipe};
@@ -54,6 +55,40 @@ fn a_model_with_its_sequences_is_refused_in_parts() {
     // The model inside the program, with the context it was trained for.
     let output = limited(directory.path(), 200_000, &["run", "--threads", "1", "-p", "Hello", "-n", "1"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs the program, from a place that everybody may read, as a user whose processes are as many as there may be.
+fn without_threads(directory: &Path, args: &[&str]) -> std::io::Result<Output> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65_534;
+    let program = directory.join("lowbit");
+    std::fs::copy(lowbit().get_program(), &program)?;
+    std::fs::set_permissions(directory, PermissionsExt::from_mode(0o777))?;
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "ulimit -u 1 && exec \"$0\" \"$@\""]).arg(program).args(args).current_dir(directory);
+    shell.env("HOME", directory).env_remove("XDG_CACHE_HOME").env_remove("LOWBIT_THREADS");
+    // The limit does not bind the system's own user.
+    if std::fs::metadata(directory)?.uid() == 0 {
+        shell.uid(NOBODY).gid(NOBODY);
+    }
+    shell.output()
+}
+
+#[test]
+fn threads_that_cannot_be_started_are_done_without() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let train = ["train", "quickstart", "--steps", "2", "--threads", "4", "--out"];
+    let output = match without_threads(directory.path(), &[&train[..], &["alone"]].concat()) {
+        Ok(output) => output,
+        Err(e) => return skipped(testing::Need::Rights, &format!("no bash as another user: {e}")),
+    };
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("1 of 4 threads: ") && told.contains("no thread to listen for signals"), "{told}");
+    common::good(directory.path(), &[&train[..], &["together"]].concat());
+    let weights = |name: &str| std::fs::read(directory.path().join(name).join("model.safetensors")).expect("written");
+    assert!(weights("alone") == weights("together"));
 }
 
 #[test]

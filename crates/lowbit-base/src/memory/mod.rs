@@ -83,9 +83,9 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     number(text, name)?.checked_mul(1024)
 }
 
-/// What work takes, in named parts.
+/// Memory footprint of work that has not begun, in named parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Need {
+pub struct Footprint {
     parts: Vec<Part>,
     remedy: String,
 }
@@ -98,10 +98,10 @@ struct Part {
     mapped: bool,
 }
 
-impl Need {
-    /// No part yet; `remedy` tells what takes less.
+impl Footprint {
+    /// A footprint without a part; `remedy` tells what takes less.
     pub fn new(remedy: impl Into<String>) -> Self {
-        Need { parts: Vec::new(), remedy: remedy.into() }
+        Footprint { parts: Vec::new(), remedy: remedy.into() }
     }
 
     /// The same and a part that is allocated.
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_in_parts() {
         let room = |bytes, limit| Room { bytes, limit };
-        let need = Need::new("take less").and("weights", 3_000_000_000).and("keys and values", 2_000_000_000);
+        let need = Footprint::new("take less").and("weights", 3_000_000_000).and("keys and values", 2_000_000_000);
         assert!(need.fits(&[]).is_ok() && need.fits(&[room(5_000_000_000, Limit::Machine)]).is_ok());
         let rooms = [room(4_500_000_000, Limit::Machine), room(4_000_000_000, Limit::AddressSpace)];
         let error = need.fits(&rooms).expect_err("too much");
@@ -329,13 +329,13 @@ mod tests {
             "needs 5.00 GB of memory (weights 3.00 GB, keys and values 2.00 GB), available are 4.00 GB \
              (the limit of address space, ulimit -v); take less"
         );
-        let endless = Need::new("less").and("all", u64::MAX).and("more", 5);
+        let endless = Footprint::new("less").and("all", u64::MAX).and("more", 5);
         assert!(endless.fits(&[room(u64::MAX - 1, Limit::Machine)]).is_err());
     }
 
     #[test]
     fn a_mapped_file_takes_no_more_address_space() {
-        let need = Need::new("take less").and_mapped("weights", 3_000).and("keys and values", 1_000);
+        let need = Footprint::new("take less").and_mapped("weights", 3_000).and("keys and values", 1_000);
         let fits = |bytes, limit| need.fits(&[Room { bytes, limit }]).is_ok();
         assert!(fits(1_000, Limit::AddressSpace) && !fits(999, Limit::AddressSpace));
         assert!(fits(1_000, Limit::Data) && !fits(3_999, Limit::Machine) && fits(4_000, Limit::Machine));

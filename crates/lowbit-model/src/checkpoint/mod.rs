@@ -12,7 +12,7 @@ use crate::recipe::ActivationPrecision;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
 use lowbit_base::Stop;
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, Format, Packed, Pool, QuantizeOptions, Threads};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -215,8 +215,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When the kernels lack a format.
-    pub fn need(&self, remedy: &str) -> Result<Need, Error> {
-        let (need, weights) = (Need::new(remedy), self.listing.bytes(self.recipe())?);
+    pub fn need(&self, remedy: &str) -> Result<Footprint, Error> {
+        let (need, weights) = (Footprint::new(remedy), self.listing.bytes(self.recipe())?);
         Ok(match self.asked.is_none() && self.reader.is_mapped() {
             true => need.and_mapped("weights", weights),
             false => need.and("weights", weights),
@@ -224,7 +224,7 @@ impl Checkpoint {
     }
 
     /// Memory that work on one parameter after another takes: the most that `bytes` tells for one.
-    fn need_of_largest(&self, bytes: impl Fn(&ParamSpec) -> Result<u64, Error>) -> Result<Need, Error> {
+    fn need_of_largest(&self, bytes: impl Fn(&ParamSpec) -> Result<u64, Error>) -> Result<Footprint, Error> {
         let mut largest = ("", 0);
         for spec in self.listing.params() {
             let taken = bytes(spec)?;
@@ -233,7 +233,7 @@ impl Checkpoint {
             }
         }
         let remedy = "its largest tensor must fit; take a machine with more";
-        Ok(Need::new(remedy).and(format!("tensor `{}`", largest.0), largest.1))
+        Ok(Footprint::new(remedy).and(format!("tensor `{}`", largest.0), largest.1))
     }
 
     /// Whether the numbers of a parameter cannot be read some rows at a time.
@@ -283,7 +283,7 @@ impl Checkpoint {
     /// # Errors
     /// When a matrix is stored packed, or a weight is NaN or infinite; names tensor and index.
     pub fn model_as(&self, recipe: &'static Recipe, options: &Options) -> Result<Model<Param>, Error> {
-        Need::new(FEWER_BITS).and("weights", self.listing.bytes(recipe)?).check()?;
+        Footprint::new(FEWER_BITS).and("weights", self.listing.bytes(recipe)?).check()?;
         Model::build(&self.card().config, &mut Quantizing { checkpoint: self, recipe, options })
     }
 

@@ -9,7 +9,7 @@
 
 use super::names::{Found, Name, Names, Said, is_text};
 use crate::Error;
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -145,7 +145,7 @@ impl Hub {
         if ids.len() < limit {
             let taken = (part.text.len() as u64).saturating_mul(TAKEN);
             if part.text.len() > 2 * PIECE {
-                let need = Need::new("put white space into it, or give it in parts");
+                let need = Footprint::new("put white space into it, or give it in parts");
                 need.and("tokens of a text that can be cut nowhere", taken).check()?;
             }
             ids.extend(self.piece(part)?);

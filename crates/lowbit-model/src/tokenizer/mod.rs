@@ -12,7 +12,7 @@ use spm::{Space, Spm, Use};
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::normalizers::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -142,6 +142,9 @@ impl Tokenizer {
             .special_tokens(vec![AddedToken::from(PAD, true), AddedToken::from(END, true)])
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build();
+        if !starts_threads() {
+            tokenizers::parallelism::set_parallelism(false);
+        }
         let mut hub = tokenizers::Tokenizer::new(BPE::default());
         if lowercase {
             hub.with_normalizer(Some(Lowercase)).map_err(training)?;
@@ -462,6 +465,19 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tokenizer({} entries)", self.vocab_size())
     }
+}
+
+/// Whether the system starts as many threads at once as the library does, which panics where it does not.
+fn starts_threads() -> bool {
+    let count = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let gate = Mutex::new(());
+    let closed = gate.lock();
+    std::thread::scope(|scope| {
+        let wait = || drop(gate.lock());
+        let all = (0..count).all(|_| std::thread::Builder::new().spawn_scoped(scope, wait).is_ok());
+        drop(closed);
+        all
+    })
 }
 
 fn training(cause: tokenizers::Error) -> Error {

@@ -4,7 +4,7 @@ use super::Machine;
 use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
 use crate::{host, output};
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_eval::facts;
 use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_kernels::Cpu;
@@ -189,7 +189,7 @@ fn exact_recipe(model: &Checkpoint) -> Result<&'static Recipe, Failure> {
     }
     for spec in model.listing().params().iter().filter(|p| matches!(p.role, Role::Embedding | Role::Head)) {
         let values = 8 * spec.rows as u64 * spec.cols as u64;
-        Need::new("name the recipe with --type").and(format!("values of tensor `{}`", spec.name), values).check()?;
+        Footprint::new("name the recipe with --type").and(format!("values of tensor `{}`", spec.name), values).check()?;
         if model.packed(spec)?.dequantize() != model.master(spec)? {
             let text = format!("tensor `{}` would be rounded to {} under the recipe", spec.name, recipe.embedding);
             let text = format!("{text} {}; name it with --type to accept that, or f32 to keep all", recipe.name);

@@ -3,7 +3,7 @@
 
 use crate::failure::Failure;
 use crate::host;
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_kernels::limits::{self, Limits};
 use lowbit_kernels::{Cpu, Format};
 use serde::Serialize;
@@ -105,7 +105,7 @@ pub struct Speeds {
 
 impl Plan {
     /// Memory that the largest shape takes, on so many machines.
-    fn need(&self, machines: usize) -> Need {
+    fn need(&self, machines: usize) -> Footprint {
         let most = self.tokens.iter().copied().max().unwrap_or(1);
         let (weights, rest) = match &self.kernels {
             Kernels::Products(formats, shapes) => {
@@ -118,7 +118,7 @@ impl Plan {
                 (0, rows.saturating_mul(16 + 4 * machines as u64))
             }
         };
-        let need = Need::new("take smaller shapes, fewer formats or fewer tokens").and("weights", weights);
+        let need = Footprint::new("take smaller shapes, fewer formats or fewer tokens").and("weights", weights);
         need.and("inputs and outputs", rest).and("measuring the limits", limits::BYTES as u64)
     }
 

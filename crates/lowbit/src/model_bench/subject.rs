@@ -2,7 +2,7 @@
 
 use super::Plan;
 use crate::failure::Failure;
-use lowbit_base::memory::Need;
+use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, limits};
 use lowbit_model::arch::OutputKind;
 use lowbit_model::checkpoint;
@@ -74,7 +74,7 @@ impl Subject {
         let start = Instant::now();
         let (shape, recipe) = shape(name, recipe)?;
         let listing = Listing::new(&shape.config())?;
-        let need = Need::new(REMEDY).and("weights", listing.bytes(recipe)?);
+        let need = Footprint::new(REMEDY).and("weights", listing.bytes(recipe)?);
         let need = listing.with_sequences(need, plan.cache, plan.tokens() * cpus.len());
         need.and(LIMITS, limits::BYTES as u64).check()?;
         let model = synthetic::model(&shape.config(), recipe, SEED)?;
