@@ -158,7 +158,7 @@ pub struct Splits {
     pub excluded: u64,
     /// What was assumed of the files, a sentence each.
     pub notes: Vec<String>,
-    /// The columns of the text in the training files; none where the rows come from no table of text.
+    /// The columns of the input in the training files; none where the rows come from no table.
     pub columns: Option<InputColumns>,
     /// Facts for the report; `baseline` and what depends on a tokenizer are for the caller to fill.
     pub facts: TaskFacts,
@@ -388,10 +388,12 @@ impl Task {
         SplitFacts { empty, truncated: None, classes: rows.counts(self.classes.len()) }
     }
 
-    /// The columns of the text in the training files that are there; none where the rows come from no table of text.
+    /// The columns of the input in the training files that are there; none where the rows come from no table.
     fn columns(&self, data_dir: Option<&Path>) -> Option<InputColumns> {
         let (layout, _) = present(&self.directory(data_dir, &self.train).ok()?, &self.train)?;
-        let columns = InputColumns { columns: layout.text.clone(), header: layout.header };
+        let columns = [&layout.text, &layout.pair, &layout.features].into_iter().find(|columns| !columns.is_empty())?;
+        let separator = (!layout.pair.is_empty()).then(|| layout.separator.clone().unwrap_or_else(|| SEPARATOR.into()));
+        let columns = InputColumns { columns: columns.clone(), header: layout.header, separator };
         Some(columns).filter(|columns| !columns.columns.is_empty())
     }
 

@@ -31,6 +31,9 @@ pub struct InputColumns {
     /// Whether the first line of the file named the columns.
     #[serde(default)]
     pub header: bool,
+    /// What stands between the texts of several columns; one space when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<String>,
 }
 
 impl InputColumns {

@@ -216,3 +216,67 @@ fn what_cannot_be_predicted_is_refused_and_nothing_is_left() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && told.lines().count() == 1 && !told.contains("rows"), "{told}");
 }
+
+/// Task and suite of rows of numbers whose value, or class, follows from them.
+fn numbers(at: &Path, question: &str) {
+    let (target, classes, metric) = match question {
+        "regress" => ("value = \"y\"", "", "mse"),
+        _ => ("label = \"y\"\nlabels = [\"0\", \"1\"]", "classes = [\"low\", \"high\"]\n", "accuracy"),
+    };
+    let row = |i: i32| {
+        let (a, b) = (f64::from(i % 17) / 4.0 - 2.0, f64::from(i % 5) - 1.5);
+        let y = if question == "regress" { format!("{}", 3.0 * a - b + 100.0) } else { i32::from(a > b).to_string() };
+        format!("{a},{},{y}\n", if i == 3 { String::new() } else { b.to_string() })
+    };
+    let rows: String = (0..1500).map(row).collect();
+    fs::write(at.join("rows.csv"), format!("a,b,y\n{rows}")).unwrap();
+    let task = format!(
+        "name = \"n\"\nversion = 1\nabout = \"A test.\"\nquestion = \"{question}\"\n{classes}metrics = [\"{metric}\"]\n\
+        [[train]]\npaths = [\"rows.csv\"]\nheader = true\nfeatures = [\"a\", \"b\"]\n{target}\n\
+        [[test]]\npaths = [\"rows.csv\"]\nheader = true\nfeatures = [\"a\", \"b\"]\n{target}\n"
+    );
+    fs::write(at.join("n.toml"), task).unwrap();
+    let suite = "name = \"n\"\ntask = \"n.toml\"\nbaseline = \"f32\"\n[model]\narchitecture = \"mlp\"\nlayers = [16]\n\
+        hidden_act = \"relu\"\ndropout = 0.0\n[train]\nsteps = 60\nbatch_size = 32\nlearning_rate = 1e-2\nseed = 1\n\
+        save_every = 0\n[[variant]]\nname = \"f32\"\nrecipe = \"f32\"\n";
+    fs::write(at.join("s.toml"), suite).unwrap();
+    good(at, &["train", "s.toml", "--out", "m"]);
+}
+
+#[test]
+fn numbers_are_answered_as_eval_does() {
+    for question in ["regress", "classify"] {
+        let home = tempfile::tempdir().unwrap();
+        let at = home.path();
+        numbers(at, question);
+        let scored: Value = serde_json::from_str(&good(at, &["eval", "m", "--task", "n.toml", "--json"])).unwrap();
+        let detail = &scored["records"][0]["detail"];
+        let told = table(&good(at, &["predict", "m", "rows.csv", "--keep"]));
+        assert_eq!(told.len(), 1501);
+        if question == "regress" {
+            assert_eq!(told[0], ["a", "b", "y", "prediction", "remark"]);
+            let want: Vec<String> =
+                detail["predicted"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap().to_string()).collect();
+            assert!(told[1..].iter().map(|row| &row[3]).eq(want.iter()), "the same numbers");
+            let lines = good(at, &["predict", "m", "rows.csv", "--format", "jsonl"]);
+            let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+            assert_eq!(first["prediction"], detail["predicted"][0]);
+        } else {
+            assert_eq!(told[0][3..6], ["prediction", "probability", "probability/low"]);
+            let answers = detail["answers"].as_array().unwrap();
+            let want = answers.iter().map(|v| ["low", "high"][v.as_u64().unwrap() as usize]);
+            assert!(told[1..].iter().map(|row| row[3].as_str()).eq(want), "the same classes");
+        }
+        fs::write(at.join("other.csv"), "p,q\n1,2\n,\n").unwrap();
+        refused(
+            at,
+            &["predict", "m", "other.csv"],
+            2,
+            &["other.csv: the model reads 2 numbers", "--columns", "\"p\", \"q\""],
+        );
+        let named = table(&good(at, &["predict", "m", "other.csv", "--columns", "p,q"]));
+        assert_eq!((named[1].last().unwrap().as_str(), named[2].last().unwrap().as_str()), ("", "empty"));
+        fs::write(at.join("bad.csv"), "a,b\n1,2\n3,x\n").unwrap();
+        refused(at, &["predict", "m", "bad.csv"], 3, &["bad.csv:3: \"x\" in column `b` is no number"]);
+    }
+}

@@ -1,4 +1,4 @@
-//! Which columns of a table are the text, and which are copied.
+//! Which columns of a table are the input, and which are copied.
 
 use super::Options;
 use crate::Error;
@@ -11,6 +11,8 @@ pub(super) struct Choice<'a> {
     /// The columns the model was trained on.
     pub(super) trained_on: Option<&'a InputColumns>,
     pub(super) options: &'a Options,
+    /// How many numbers the model reads of a row; none where it reads a text.
+    pub(super) numbers: Option<usize>,
 }
 
 /// The columns of a table, of which those in `wanted` are read.
@@ -19,8 +21,12 @@ pub(super) struct Table {
     names: Vec<String>,
     /// Places in the table of the values of a row.
     wanted: Vec<usize>,
-    /// Places in a row of what makes the text; none before they are chosen.
+    /// Places in a row of what makes the input; none before they are chosen.
     pub(super) text: Vec<usize>,
+    /// What stands between the texts of several columns.
+    separator: String,
+    /// Whether the input is numbers.
+    is_numeric: bool,
     /// Whether the first line names the columns.
     pub(super) header: bool,
     /// Whether there could be a header.
@@ -55,12 +61,27 @@ impl Choice<'_> {
             ([], None) => Vec::new(),
             (asked, _) => places(asked).ok_or_else(|| unknown(asked, &names, source))?,
         };
+        if let Some(width) = self.numbers.filter(|width| *width != text.len()) {
+            let (name, names) = (source.name().display(), listed(&names));
+            let message = format!("the model reads {width} numbers of a row: name their columns with --columns A,B,..");
+            return Err(Error::usage(format!("{name}: {message}; the table has {names}")));
+        }
+        let separator = trained.filter(|_| self.options.text.is_empty()).and_then(|table| table.separator.clone());
         let wanted: Vec<usize> = match self.options.keep || text.is_empty() {
             true => (0..names.len()).collect(),
             false => text.clone(),
         };
         let text = text.iter().filter_map(|at| wanted.iter().position(|place| place == at)).collect();
-        Ok(Table { names, wanted, text, header, is_line: first.is_line, keep: self.options.keep })
+        Ok(Table {
+            names,
+            wanted,
+            text,
+            separator: separator.unwrap_or(" ".into()),
+            is_numeric: self.numbers.is_some(),
+            header,
+            is_line: first.is_line,
+            keep: self.options.keep,
+        })
     }
 }
 
@@ -129,10 +150,29 @@ impl Table {
             }
             (true, false) => ", the first line is a row",
         };
-        format!("text: {columns} {}{header}", names.join(", "))
+        let what = if self.is_numeric { "numbers" } else { "text" };
+        format!("{what}: {columns} {}{header}", names.join(", "))
     }
 
-    /// The text of a row: its columns joined with one space; what is null counts as empty.
+    /// The numbers of a row; what is null or empty is unknown.
+    ///
+    /// # Errors
+    /// When a column holds something else; names it.
+    pub(super) fn numbers_of(&self, values: &[Value]) -> Result<Vec<f32>, String> {
+        let number = |at: &usize| {
+            let column = Column::Name(self.names[self.wanted[*at]].clone());
+            let text = plain(values.get(*at).cloned().unwrap_or_default(), &column, Admitted::Optional)?;
+            match text.trim() {
+                "" => Ok(f32::NAN),
+                text => text.parse().ok().filter(|v: &f32| v.is_finite()).ok_or_else(|| {
+                    format!("{:?} in column {column} is no number", text.chars().take(40).collect::<String>())
+                }),
+            }
+        };
+        self.text.iter().map(number).collect()
+    }
+
+    /// The text of a row: its columns joined; what is null counts as empty.
     ///
     /// # Errors
     /// When a column holds a list or an object; names it.
@@ -142,6 +182,6 @@ impl Table {
             plain(values.get(*at).cloned().unwrap_or_default(), &column, Admitted::Optional)
         };
         let parts: Vec<String> = self.text.iter().map(part).collect::<Result<_, _>>()?;
-        Ok(parts.join(" "))
+        Ok(parts.join(&self.separator))
     }
 }

@@ -51,27 +51,28 @@ pub struct Summary {
 /// Takes the lines for a batch of rows, and says whether to go on.
 pub type Emit<'a> = &'a mut dyn FnMut(&str, &Summary) -> Result<bool, Error>;
 
-/// Predicts a class for each row of a source; `told` takes remarks about what was chosen. The predictions are those of
+/// Predicts a class or a value for each row of a source; `told` takes remarks about what was chosen. The predictions are those of
 /// [`crate::classify::quality`], whatever the batch.
 ///
 /// # Errors
 /// Names file, line (row in Parquet) and column of what is wrong; those of `emit`.
 pub fn predict(
-    classifier: &mut Predictor,
+    predictor: &mut Predictor,
     trained_on: Option<&InputColumns>,
     source: &Source,
     options: &Options,
     told: &mut dyn FnMut(String),
     emit: Emit<'_>,
 ) -> Result<Summary, Error> {
-    let encoder = classifier.encoder().clone();
-    if encoder.tokenizer().is_none() || classifier.output() == OutputKind::Value {
-        return Err(Error::usage("the model reads numbers or answers with one; `predict` gives classes of texts"));
-    }
-    let summary = Summary { classes: vec![0; classifier.labels().len()], ..Summary::default() };
-    let choice = Choice { trained_on, options };
+    let encoder = predictor.encoder().clone();
+    let numbers = match &encoder {
+        Encoder::Features(scaling) => Some(scaling.width()),
+        Encoder::Text { .. } => None,
+    };
+    let summary = Summary { classes: vec![0; predictor.labels().len()], ..Summary::default() };
+    let choice = Choice { trained_on, options, numbers };
     let mut rows = Rows {
-        classifier,
+        predictor,
         encoder,
         choice,
         source,
@@ -103,7 +104,7 @@ struct Row {
 
 /// The rows of a source on their way.
 struct Rows<'a> {
-    classifier: &'a mut Predictor,
+    predictor: &'a mut Predictor,
     encoder: Encoder,
     choice: Choice<'a>,
     source: &'a Source,
@@ -144,7 +145,7 @@ impl Rows<'_> {
         let Some(table) = self.table.as_mut().filter(|_| !self.pending.is_empty()) else { return Ok(()) };
         let begins = self.summary.rows == 0;
         if begins {
-            let labels = self.classifier.labels();
+            let labels = self.predictor.labels();
             let values = self.pending.iter().map(|row| row.values.as_slice());
             table.choose(values, labels, self.source)?;
             (self.told)(format!("{}: {}", self.source.name().display(), table.remark(self.choice.trained_on)));
@@ -152,25 +153,33 @@ impl Rows<'_> {
         let rows = std::mem::take(&mut self.pending);
         self.bytes = 0;
         let row = |at: usize| self.summary.rows + at as u64;
-        let text = |(at, line): (usize, &Row)| {
-            let place = if line.line.is_none() { format!("row {}: ", row(at)) } else { String::new() };
-            let fail = |message| Error::input(self.source.name(), format!("{place}{message}")).on_line(line.line);
-            table.text_of(&line.values).map_err(fail)
+        let fail = |at: usize, message: String| {
+            let line = rows[at].line;
+            let place = if line.is_none() { format!("row {}: ", row(at)) } else { String::new() };
+            Error::input(self.source.name(), format!("{place}{message}")).on_line(line)
         };
-        let texts: Vec<String> = rows.iter().enumerate().map(text).collect::<Result<_, _>>()?;
-        let inputs = Inputs::Texts(texts);
-        let logits = self.classifier.outputs(&inputs, 0..rows.len())?;
-        let classes = self.classifier.labels().len();
-        if let Some(bad) = logits.iter().position(|v| !v.is_finite()) {
-            let message = format!("row {}: the logits are not finite", row(bad / classes));
+        let inputs = inputs(table, &rows, self.choice.numbers, &fail)?;
+        let outputs = self.predictor.outputs(&inputs, 0..rows.len())?;
+        let width = outputs.len() / rows.len();
+        if let Some(bad) = outputs.iter().position(|v| !v.is_finite()) {
+            let message = format!("row {}: the outputs are not finite", row(bad / width));
             return Err(Error::numeric(message).in_file(self.source.name()));
         }
-        let mut writer = output::Writer::new(self.choice.options, table, self.classifier.labels(), begins)?;
-        for ((row, text), logits) in rows.iter().zip(inputs.texts()).zip(logits.chunks_exact(classes)) {
-            let empty = text.trim().is_empty();
-            let truncated = self.encoder.truncates(text)?;
-            let class = writer.row(&row.values, logits, (empty, truncated));
-            self.summary.classes[class] += 1;
+        let is_value = self.predictor.output() == OutputKind::Value;
+        let values = if is_value { self.predictor.values(&outputs) } else { Vec::new() };
+        let mut writer = output::Writer::new(self.choice.options, table, self.predictor.labels(), begins)?;
+        for (at, row) in rows.iter().enumerate() {
+            let (empty, truncated) = match &inputs {
+                Inputs::Texts(texts) => (texts[at].trim().is_empty(), self.encoder.truncates(&texts[at])?),
+                features => (features.features(at).iter().all(|v| v.is_nan()), false),
+            };
+            match values.get(at) {
+                Some(value) => writer.value(&row.values, *value, empty),
+                None => {
+                    let class = writer.row(&row.values, &outputs[at * width..][..width], (empty, truncated));
+                    self.summary.classes[class] += 1;
+                }
+            }
             self.summary.empty += u64::from(empty);
             self.summary.truncated += u64::from(truncated);
         }
@@ -181,4 +190,27 @@ impl Rows<'_> {
         }
         Ok(())
     }
+}
+
+/// What the model is asked about some rows; `fail` tells the place of one.
+fn inputs(
+    table: &Table,
+    rows: &[Row],
+    numbers: Option<usize>,
+    fail: &dyn Fn(usize, String) -> Error,
+) -> Result<Inputs, Error> {
+    let all = rows.iter().enumerate();
+    Ok(match numbers {
+        None => {
+            let text = |(at, row): (usize, &Row)| table.text_of(&row.values).map_err(|message| fail(at, message));
+            Inputs::Texts(all.map(text).collect::<Result<_, _>>()?)
+        }
+        Some(width) => {
+            let mut values = Vec::with_capacity(width * rows.len());
+            for (at, row) in all {
+                values.extend(table.numbers_of(&row.values).map_err(|message| fail(at, message))?);
+            }
+            Inputs::Features { width, values }
+        }
+    })
 }

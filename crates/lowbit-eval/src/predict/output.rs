@@ -67,6 +67,9 @@ impl<'a> Writer<'a> {
 
     /// Names of the columns that are written beside those of the input.
     fn names(&self) -> Vec<String> {
+        if self.labels.is_empty() {
+            return vec![PREDICTION.into(), REMARK.into()];
+        }
         let mut names = vec![PREDICTION.to_string(), PROBABILITY.to_string()];
         match self.options.top {
             None => names.extend(self.labels.iter().map(|label| format!("{PROBABILITY}/{label}"))),
@@ -116,13 +119,48 @@ impl<'a> Writer<'a> {
         class
     }
 
-    fn csv_row(&mut self, values: &[Value], class: usize, (order, all): (&[usize], &[f32]), remark: &str) {
+    /// Adds a row by its values and the value predicted, and whether all of its numbers are unknown.
+    pub(super) fn value(&mut self, values: &[Value], predicted: f64, empty: bool) {
+        let remark = if empty { "empty" } else { "" };
+        match self.options.output {
+            Output::Csv => {
+                let mut fields = self.copied(values);
+                fields.extend([predicted.to_string(), remark.into()]);
+                let _ = self.csv.write_record(&fields);
+            }
+            Output::Jsonl => {
+                let mut object = self.object(values);
+                object.insert(PREDICTION.into(), json!(predicted));
+                self.line(object, remark);
+            }
+        }
+    }
+
+    /// The columns of the input that are copied, as text.
+    fn copied(&self, values: &[Value]) -> Vec<String> {
         let text = |value: &Value| match value {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
             other => other.to_string(),
         };
-        let mut fields: Vec<String> = values.iter().take(self.kept.len()).map(text).collect();
+        values.iter().take(self.kept.len()).map(text).collect()
+    }
+
+    /// The columns of the input that are copied.
+    fn object(&self, values: &[Value]) -> Map<String, Value> {
+        self.kept.iter().zip(values).map(|(name, value)| (name.to_string(), value.clone())).collect()
+    }
+
+    fn line(&mut self, mut object: Map<String, Value>, remark: &str) {
+        if !remark.is_empty() {
+            object.insert(REMARK.into(), json!(remark));
+        }
+        self.json.push_str(&Value::Object(object).to_string());
+        self.json.push('\n');
+    }
+
+    fn csv_row(&mut self, values: &[Value], class: usize, (order, all): (&[usize], &[f32]), remark: &str) {
+        let mut fields = self.copied(values);
         match self.options.top {
             None => {
                 fields.extend([self.labels[class].clone(), all[class].to_string()]);
@@ -138,8 +176,7 @@ impl<'a> Writer<'a> {
     }
 
     fn json_row(&mut self, values: &[Value], class: usize, (order, all): (&[usize], &[f32]), remark: &str) {
-        let mut object: Map<String, Value> =
-            self.kept.iter().zip(values).map(|(name, value)| (name.to_string(), value.clone())).collect();
+        let mut object = self.object(values);
         object.insert(PREDICTION.into(), json!(self.labels[class]));
         object.insert(PROBABILITY.into(), number(all[class]));
         match self.options.top {
@@ -153,11 +190,7 @@ impl<'a> Writer<'a> {
                 object.insert("top".into(), best.collect());
             }
         }
-        if !remark.is_empty() {
-            object.insert(REMARK.into(), json!(remark));
-        }
-        self.json.push_str(&Value::Object(object).to_string());
-        self.json.push('\n');
+        self.line(object, remark);
     }
 
     /// The lines.

@@ -146,7 +146,7 @@ commands! {
     quantize::Quantize, "Store a trained model under a recipe";
     convert::Convert, "Convert a model between safetensors, Hub directories and GGUF";
     eval::Eval, "Score a model on a task";
-    predict::Predict, "Classify the rows of a file";
+    predict::Predict, "Answer the rows of a file with classes or values";
     run::Run, "Answer a prompt, or chat in the terminal";
     inspect::Inspect, "Show what a model is made of";
     report::Report, "Render or verify a report";

@@ -25,7 +25,7 @@ Examples:
   lowbit predict models/ag_news news.parquet --top 2
 
 Columns written: those of the input with --keep, `prediction`, `probability`, `probability/CLASS` for every class, and `remark`, which
-is `empty` for a row without text and `truncated` where the text has more tokens than the model sees.";
+is `empty` for a row without text or numbers and `truncated` where the text has more tokens than the model sees.";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -40,9 +40,9 @@ pub struct Predict {
     named: Option<PathBuf>,
     #[command(flatten)]
     recipe: ModelRecipe,
-    /// Columns of the text by name or position from 0, joined with a space [default: those the model was trained on, else the
+    /// Columns of the text, or of the numbers, by name or position from 0, joined with a space [default: those the model was trained on, else the
     /// only column that holds text].
-    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    #[arg(long, visible_alias = "columns", value_name = "COLUMN", value_delimiter = ',')]
     text: Vec<String>,
     /// Layout of the input [default: by its name; of standard input: text, a row a line].
     #[arg(long, value_enum)]
