@@ -2,7 +2,7 @@
 
 use crate::lists::braces;
 use crate::metadata::Package;
-use crate::source::{Kind, Tree, line_of, only};
+use crate::source::{Kind, Tree, before_tests, line_of, only};
 use std::fmt::Write;
 
 /// Lines of a file that is already large.
@@ -46,13 +46,16 @@ fn words([files, source, tests]: [usize; 3]) -> String {
     format!("{files:>4} files {source:>6} lines of source {tests:>6} of tests and examples")
 }
 
-/// Rust files of a folder, their lines under `src`, and their lines elsewhere.
+/// Rust files of a folder, their lines under `src` before their tests, and all other lines.
 fn count(tree: &Tree, folder: &str) -> [usize; 3] {
     let (folder, source) = (format!("{folder}/"), format!("{folder}/src/"));
     let mut counts = [0; 3];
     for file in tree.all("rs").filter(|f| f.path.starts_with(&folder)) {
         counts[0] += 1;
-        counts[if file.path.starts_with(&source) { 1 } else { 2 }] += file.text.lines().count();
+        let all = file.text.lines().count();
+        let code = if file.path.starts_with(&source) { before_tests(&file.text).lines().count() } else { 0 };
+        counts[1] += code;
+        counts[2] += all - code;
     }
     counts
 }

@@ -10,7 +10,7 @@ pub mod name;
 mod random;
 mod stop;
 pub mod testing;
-mod text;
+pub mod text;
 
 pub use both::both;
 pub use error::{Error, Kind};

@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod baseline;
+pub mod bench;
 pub mod classify;
 pub mod facts;
 pub mod infer;

@@ -1,6 +1,6 @@
 //! The error of this floor.
 
-use lowbit_base::{alternatives, escaped};
+use lowbit_base::{Kind, alternatives, escaped};
 use std::fmt;
 
 /// What is wrong, where, and the remedy, in one line.
@@ -53,3 +53,13 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<Error> for lowbit_base::Error {
+    fn from(e: Error) -> Self {
+        let kind = match e {
+            Error::UnknownFormat(..) | Error::Isa(_) | Error::Threads(_) | Error::Ways(_) => Kind::Usage,
+            Error::Corrupt(_) | Error::NonFinite { .. } | Error::Range { .. } => Kind::Input,
+        };
+        lowbit_base::Error::new(kind, e.to_string())
+    }
+}

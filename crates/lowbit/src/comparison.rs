@@ -4,9 +4,10 @@
 
 use crate::failure::{Code, Failure};
 use crate::suite::{self, Suite, Variant};
-use crate::{host, output, training};
+use crate::{output, training};
 use lowbit_base::file::{self, Lock};
 use lowbit_eval::baseline::BASELINES;
+use lowbit_eval::bench::host;
 use lowbit_eval::read::Rows;
 use lowbit_eval::record::{Record, Results, TaskFacts};
 use lowbit_eval::task::{Splits, Task};

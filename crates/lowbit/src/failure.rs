@@ -66,16 +66,7 @@ impl fmt::Display for Failure {
 
 impl From<lowbit_kernels::Error> for Failure {
     fn from(e: lowbit_kernels::Error) -> Self {
-        let code = match e {
-            lowbit_kernels::Error::UnknownFormat(..)
-            | lowbit_kernels::Error::Isa(_)
-            | lowbit_kernels::Error::Threads(_)
-            | lowbit_kernels::Error::Ways(_) => Code::Usage,
-            lowbit_kernels::Error::Corrupt(_)
-            | lowbit_kernels::Error::NonFinite { .. }
-            | lowbit_kernels::Error::Range { .. } => Code::Input,
-        };
-        Failure { code, message: e.to_string() }
+        Error::from(e).into()
     }
 }
 

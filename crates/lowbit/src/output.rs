@@ -5,6 +5,7 @@ use clap::builder::StyledStr;
 use indicatif::{ProgressBar, ProgressStyle};
 use lowbit_base::escaped;
 pub use lowbit_base::memory::bytes;
+pub use lowbit_base::text::duration;
 use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, Tool};
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -255,16 +256,6 @@ pub fn quoted(word: &str) -> String {
 /// What is said of a model whose weights have no checksums.
 pub fn unverified(path: &Path) -> String {
     format!("{}: unverified: the file holds no checksums", path.display())
-}
-
-/// Seconds as a person would say them.
-pub fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 1e-3 => format!("{:.0} us", s * 1e6),
-        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
-        s if s < 120.0 => format!("{s:.1} s"),
-        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), s % 60.0),
-    }
 }
 
 /// Classes whose measures are printed one by one.

@@ -66,7 +66,7 @@ fn culprit(map: &Map<String, Value>, differs: &dyn Fn(&Map<String, Value>) -> bo
 fn of_value(field: &str, value: &Value, cause: &str) -> Error {
     let expected = cause.split_once("expected ").map(|(_, expected)| match expected.split(" at line").next() {
         Some("usize" | "u64" | "u32") => "a whole number",
-        Some("f32" | "f64") => "a number",
+        Some(float) if ["f32", "f64"].contains(&float) => "a number",
         Some("a boolean") => "true or false",
         Some(other) => other,
         None => expected,

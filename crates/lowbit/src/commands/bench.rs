@@ -3,10 +3,11 @@
 use super::Machine;
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
-use crate::kernel_bench::against::{Change, Earlier};
-use crate::kernel_bench::{self, Heads, Kernels as Work, LAYERS, Plan, Shape, Speeds};
-use crate::model_bench::{self, FORMS, Form, Kind, Subject, Test};
-use crate::{host, output};
+use lowbit_eval::bench::kernels::against::{Change, Earlier};
+use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, Shape, Speeds};
+use lowbit_eval::bench::model::{self as model_bench, FORMS, Form, Kind, BenchModel, Test};
+use crate::output;
+use lowbit_eval::bench::host;
 use lowbit_eval::meter;
 use lowbit_eval::record::{Host, Limits};
 use lowbit_kernels::ops::CacheKind;
@@ -155,11 +156,19 @@ impl ModelBench {
         let cpus = machine.cpus()?;
         if let (Some(shape), Some(directory)) = (&self.synthetic, &self.save) {
             let recipe = self.recipe.get()?;
-            return model_bench::save_synthetic(shape, recipe, directory);
+            return Ok(model_bench::save_synthetic(shape, recipe, directory)?);
         }
         let subject = self.subject(&plan, &cpus)?;
         let speeds = model_bench::run(&subject, &plan, &cpus)?;
-        speeds.print(form, &subject, cache, &cpus)
+        if form == Form::Json {
+            let (host, records) = speeds.records(&subject, &cpus);
+            return output::json(&json!({
+                "schema_version": 1, "tool": output::tool(), "command": output::command(), "host": host,
+                "records": records,
+            }));
+        }
+        speeds.lines(form, &subject, cache, &cpus).iter().for_each(output::line);
+        Ok(())
     }
 
     /// What is asked for, at each depth; the time to the first token from nothing.
@@ -179,11 +188,11 @@ impl ModelBench {
         tests
     }
 
-    fn subject(&self, plan: &model_bench::Plan, cpus: &[Cpu]) -> Result<Subject, Failure> {
+    fn subject(&self, plan: &model_bench::Plan, cpus: &[Cpu]) -> Result<BenchModel, Failure> {
         let recipe = self.recipe.get()?;
         match (self.model.get(), &self.synthetic) {
-            (None, Some(name)) => Subject::synthetic(name, recipe, plan, cpus),
-            (Some(path), None) => Subject::load(model::name_of(path), || model::open(path, recipe, &cpus[0]), plan, cpus),
+            (None, Some(name)) => Ok(BenchModel::synthetic(name, recipe, plan, cpus)?),
+            (Some(path), None) => BenchModel::load(model::name_of(path), || model::open(path, recipe, &cpus[0]), plan, cpus),
             _ => {
                 let text = "nothing to measure: give a MODEL, `--synthetic SHAPE`, or the subcommand `kernels`";
                 Err(Failure::usage(text))
@@ -199,18 +208,18 @@ impl Kernels {
         let cpu = meter::cpu_name();
         let earlier = self.against.as_deref().map(|path| Earlier::read(path, &cpu)).transpose()?;
         earlier.as_ref().map_or(Ok(()), |earlier| earlier.has_any(&plan, &cpus))?;
-        let speeds = kernel_bench::run(&cpus, &plan)?;
+        let speeds = kernels::run(&cpus, &plan)?;
         let changes = earlier.as_ref().map(|earlier| earlier.changes(&speeds.speeds));
         if machine.json {
             output::json(&object(&cpus, &speeds, changes.as_deref()))?;
         } else {
-            kernel_bench::print(&speeds, changes.as_deref());
+            kernels::lines(&speeds, changes.as_deref()).iter().for_each(output::line);
         }
         if let Some(path) = &self.plot {
-            lowbit_base::file::replace(path, kernel_bench::roofline(&speeds, &cpu).svg().as_bytes())?;
+            lowbit_base::file::replace(path, kernels::roofline(&speeds, &cpu).svg().as_bytes())?;
         }
         match (&earlier, &changes) {
-            (Some(earlier), Some(changes)) => earlier.demand(&speeds.speeds, changes),
+            (Some(earlier), Some(changes)) => Ok(earlier.demand(&speeds.speeds, changes)?),
             _ => Ok(()),
         }
     }

@@ -3,7 +3,8 @@
 use super::Machine;
 use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
-use crate::{host, output};
+use lowbit_eval::bench::host;
+use crate::output;
 use lowbit_base::memory::Footprint;
 use lowbit_eval::facts;
 use lowbit_eval::record::{Detail, Measure, Record};

@@ -2,8 +2,9 @@
 
 use super::Machine;
 use crate::failure::Failure;
-use crate::kernel_bench::ternary::{self, Way};
-use crate::{host, output};
+use lowbit_eval::bench::kernels::ternary::{self, Way};
+use lowbit_eval::bench::host;
+use crate::{output};
 use lowbit_base::memory;
 use lowbit_eval::meter::{self, Rapl};
 use lowbit_eval::task;

@@ -4,7 +4,7 @@ use super::Machine;
 use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
 use crate::output::{self, Progress};
-use crate::host;
+use lowbit_eval::bench::host;
 use lowbit_base::file::Replacement;
 use lowbit_eval::predict::{self, Options, Output, Summary};
 use lowbit_eval::read::{Column, Format, Source};

@@ -1,8 +1,8 @@
 //! Speed of the kernels, matrix products of all formats and attention, against the limits of the machine measured in the
 //! same run.
 
-use crate::failure::Failure;
-use crate::host;
+use crate::bench::host;
+use crate::error::Error;
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::limits::{self, Limits};
 use lowbit_kernels::{Cpu, Format};
@@ -20,7 +20,7 @@ pub mod ternary;
 
 pub use plot::roofline;
 pub use shape::{Heads, LAYERS, Shape};
-pub use table::print;
+pub use table::lines;
 
 /// What is to be measured, with every number of tokens.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ impl Plan {
 ///
 /// # Errors
 /// When outputs of a kernel are not what its definition says.
-pub fn run(cpus: &[Cpu], plan: &Plan) -> Result<Speeds, Failure> {
+pub fn run(cpus: &[Cpu], plan: &Plan) -> Result<Speeds, Error> {
     plan.need(cpus.len()).check()?;
     let mut limits = vec![Vec::new(); cpus.len()];
     let mut speeds = Vec::new();
@@ -168,7 +168,7 @@ fn products(
     formats: &[&'static dyn Format],
     shape: &Shape,
     limits: &mut [Vec<Limits>],
-) -> Result<Vec<Speed>, Failure> {
+) -> Result<Vec<Speed>, Error> {
     let weights = product::Weights::all(formats, shape, plan.tokens.contains(&1))?;
     let inputs: Vec<_> = plan.tokens.iter().map(|tokens| product::Input::new(&cpus[0], *tokens, shape)).collect();
     let outputs = RefCell::default();
@@ -183,7 +183,7 @@ fn products(
     case::time(cpus, cases, plan.rounds, limits)
 }
 
-fn attentions(cpus: &[Cpu], plan: &Plan, heads: Heads, limits: &mut [Vec<Limits>]) -> Result<Vec<Speed>, Failure> {
+fn attentions(cpus: &[Cpu], plan: &Plan, heads: Heads, limits: &mut [Vec<Limits>]) -> Result<Vec<Speed>, Error> {
     let prompts: Vec<_> = plan.tokens.iter().map(|tokens| attention::Prompt::new(heads, *tokens)).collect();
     let mut cases = Vec::new();
     for machine in cpus.iter().enumerate() {

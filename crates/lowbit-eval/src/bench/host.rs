@@ -1,9 +1,9 @@
 //! The machine: what it is, and its limits measured here and now.
 
-use crate::failure::Failure;
+use crate::error::Error;
+use crate::record::{Host, Limits};
+use crate::{meter, stats};
 use lowbit_base::memory::Footprint;
-use lowbit_eval::record::{Host, Limits};
-use lowbit_eval::{meter, stats};
 use lowbit_kernels::limits::{self, Limits as Measured};
 use lowbit_kernels::{Cpu, Ways};
 
@@ -11,7 +11,7 @@ use lowbit_kernels::{Cpu, Ways};
 ///
 /// # Errors
 /// When there is too little memory for that.
-pub fn describe(cpu: &Cpu) -> Result<Host, Failure> {
+pub fn describe(cpu: &Cpu) -> Result<Host, Error> {
     Footprint::new("free some").and("measuring the bandwidth", limits::BYTES as u64).check()?;
     Ok(Host { limits: limits_of(&limits::measure(cpu)), ..facts(cpu) })
 }

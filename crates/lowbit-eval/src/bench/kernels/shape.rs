@@ -1,6 +1,6 @@
 //! What is multiplied: one matrix, or the matrices of a layer one after another; and heads of an attention.
 
-use crate::failure::Failure;
+use crate::error::Error;
 
 /// Rows or columns of a matrix at most.
 const MAX_SIDE: usize = 1 << 16;
@@ -29,12 +29,12 @@ impl Shape {
     ///
     /// # Errors
     /// Usage, when it is neither `ROWSxCOLS` nor the name of a layer.
-    pub fn parse(text: &str) -> Result<Self, Failure> {
+    pub fn parse(text: &str) -> Result<Self, Error> {
         let named = LAYERS.iter().find(|(name, _)| *name == text).map(|(_, matrices)| matrices.to_vec());
         let one = || Some(vec![sides(text, MAX_SIDE).filter(|(rows, cols)| rows * cols <= MAX_WEIGHTS)?]);
         let matrices = named.or_else(one).ok_or_else(|| {
             let layers: Vec<_> = LAYERS.iter().map(|(name, _)| *name).collect();
-            Failure::usage(format!(
+            Error::usage(format!(
                 "--shape `{text}` is not ROWSxCOLS, like 768x768, with sides from 1 to {MAX_SIDE} and at most \
                  {MAX_WEIGHTS} weights, nor a layer: {}",
                 layers.join(", ")
@@ -71,9 +71,9 @@ impl Heads {
     ///
     /// # Errors
     /// Usage, when the text is not of this form.
-    pub fn parse(text: &str) -> Result<Self, Failure> {
+    pub fn parse(text: &str) -> Result<Self, Error> {
         sides(text, MAX_HEADS).map(|(count, width)| Heads { count, width }).ok_or_else(|| {
-            Failure::usage(format!("--attention `{text}` is not HEADSxWIDTH, like 20x128, both from 1 to {MAX_HEADS}"))
+            Error::usage(format!("--attention `{text}` is not HEADSxWIDTH, like 20x128, both from 1 to {MAX_HEADS}"))
         })
     }
 

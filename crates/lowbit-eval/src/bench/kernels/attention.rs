@@ -3,7 +3,7 @@
 use super::case::{Case, Facts, Limit};
 use super::shape::Heads;
 use super::values;
-use crate::failure::{Code, Failure};
+use crate::error::{Error, Kind as Fault};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::{AttentionShape, CacheKind, CacheRows, Cached, attention_caches};
 use std::hint::black_box;
@@ -47,7 +47,7 @@ impl Prompt {
     }
 
     /// A checked case. Scores and sums of pairs that are seen count: `4 * width` operations each.
-    pub fn case<'a>(&'a self, (machine, cpu): (usize, &'a Cpu)) -> Result<Case<'a>, Failure> {
+    pub fn case<'a>(&'a self, (machine, cpu): (usize, &'a Cpu)) -> Result<Case<'a>, Error> {
         let mut out = vec![f32::NAN; self.q.len()];
         self.run(cpu, &mut out);
         self.check(cpu, &out)?;
@@ -71,7 +71,7 @@ impl Prompt {
     }
 
     /// Compares some outputs with the definition in f64.
-    fn check(&self, cpu: &Cpu, out: &[f32]) -> Result<(), Failure> {
+    fn check(&self, cpu: &Cpu, out: &[f32]) -> Result<(), Error> {
         let Heads { count, width } = self.heads();
         for token in [0, self.tokens / 2, self.tokens - 1] {
             for head in [0, count - 1] {
@@ -87,7 +87,7 @@ impl Prompt {
                             cpu.isa.name(),
                             self.tokens
                         );
-                        return Err(Failure { code: Code::Check, message });
+                        return Err(Error::new(Fault::Check, message));
                     }
                 }
             }
@@ -126,7 +126,7 @@ mod tests {
         prompt.check(&cpu, &out).expect("the kernel is right");
         *out.last_mut().unwrap() += 1e-3;
         let failure = prompt.check(&cpu, &out).expect_err("the last output is wrong");
-        assert_eq!(failure.code, Code::Check);
+        assert_eq!(failure.kind, Fault::Check);
         assert!(failure.message.contains("feature 19 of head 2 of token 36"), "{failure}");
     }
 }

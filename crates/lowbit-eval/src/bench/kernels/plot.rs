@@ -1,7 +1,7 @@
 //! Speeds of kernels as a roofline plot.
 
 use super::{Machine, Speed, Speeds};
-use lowbit_eval::report::{Mark, Panel, Roofline};
+use crate::report::{Mark, Panel, Roofline};
 
 /// The plot: a panel for each machine, a mark for each case.
 pub fn roofline(speeds: &Speeds, cpu: &str) -> Roofline {

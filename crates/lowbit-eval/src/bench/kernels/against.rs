@@ -1,9 +1,9 @@
 //! Speeds against those of an earlier record: only changes that stand out from the noise of both count.
 
 use super::Speed;
-use crate::failure::{Code, Failure};
-use lowbit_eval::record::SCHEMA_VERSION;
-use lowbit_eval::stats;
+use crate::error::{Error, Kind as Fault};
+use crate::record::SCHEMA_VERSION;
+use crate::stats;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -135,25 +135,25 @@ impl Earlier {
     ///
     /// # Errors
     /// Input, when it is not such a record; usage, when it is of another CPU.
-    pub fn read(path: &Path, cpu: &str) -> Result<Self, Failure> {
-        let bytes = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?.len();
+    pub fn read(path: &Path, cpu: &str) -> Result<Self, Error> {
+        let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?.len();
         if bytes > MAX_BYTES {
-            return Err(Failure::input(path, format!("{bytes} bytes are too many for a record ({MAX_BYTES} at most)")));
+            return Err(Error::input(path, format!("{bytes} bytes are too many for a record ({MAX_BYTES} at most)")));
         }
         let text = lowbit_base::file::read(path, MAX_BYTES)?;
         let file: File = serde_json::from_slice(&text)
-            .map_err(|e| Failure::input(path, format!("is not a record of `bench kernels --json`: {e}")))?;
+            .map_err(|e| Error::input(path, format!("is not a record of `bench kernels --json`: {e}")))?;
         if file.schema_version != SCHEMA_VERSION {
             let (found, known) = (file.schema_version, SCHEMA_VERSION);
-            return Err(Failure::input(path, format!("schema_version is {found}; this program reads {known}")));
+            return Err(Error::input(path, format!("schema_version is {found}; this program reads {known}")));
         }
         for (i, case) in file.records.iter().enumerate() {
             if let Some(fault) = case.fault() {
-                return Err(Failure::input(path, format!("records[{i}]: {fault}")));
+                return Err(Error::input(path, format!("records[{i}]: {fault}")));
             }
         }
         if file.host.cpu != cpu {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{}: the record is of another CPU, `{}`; this is `{cpu}`: compare records of one CPU",
                 path.display(),
                 file.host.cpu
@@ -178,7 +178,7 @@ impl Earlier {
     ///
     /// # Errors
     /// Usage, when it has none.
-    pub fn has_any(&self, plan: &super::Plan, cpus: &[lowbit_kernels::Cpu]) -> Result<(), Failure> {
+    pub fn has_any(&self, plan: &super::Plan, cpus: &[lowbit_kernels::Cpu]) -> Result<(), Error> {
         let cases = plan.cases();
         let found = cpus.iter().any(|cpu| {
             let (isa, threads) = (cpu.isa.name(), cpu.pool.threads());
@@ -188,7 +188,7 @@ impl Earlier {
         if found {
             return Ok(());
         }
-        Err(Failure::usage(format!(
+        Err(Error::usage(format!(
             "{}: the record has none of the cases to measure (same format, shape, tokens, instruction set and threads)",
             self.path.display()
         )))
@@ -206,7 +206,7 @@ impl Earlier {
     ///
     /// # Errors
     /// Check, naming the cases.
-    pub fn demand(&self, speeds: &[Speed], changes: &[Option<Change>]) -> Result<(), Failure> {
+    pub fn demand(&self, speeds: &[Speed], changes: &[Option<Change>]) -> Result<(), Error> {
         let known = changes.iter().flatten().count();
         let slower = |(s, change): (&Speed, &Option<Change>)| {
             let change = change.as_ref().filter(|c| c.verdict == Verdict::Slower)?;
@@ -223,7 +223,7 @@ impl Earlier {
             self.path.display(),
             slower.join("; ")
         );
-        Err(Failure { code: Code::Check, message })
+        Err(Error::new(Fault::Check, message))
     }
 }
 
@@ -307,7 +307,7 @@ mod tests {
             let demanded = earlier.demand(&now, &changes);
             assert_eq!(demanded.is_err(), verdict == Slower, "{name}");
             if let Err(failure) = demanded {
-                assert_eq!(failure.code, Code::Check);
+                assert_eq!(failure.kind, Fault::Check);
                 assert!(
                     failure.message.contains("1 of 1 cases") && failure.message.contains("ternary 64x96"),
                     "{failure}"

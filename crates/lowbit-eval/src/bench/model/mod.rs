@@ -1,10 +1,10 @@
 //! Speed of a language model: prompts, answers, several answers at once, against the limits of the machine measured
 //! between the rounds.
 
-use crate::failure::Failure;
-use crate::host;
-use lowbit_eval::meter::{self, EnergyMeter, Rapl};
-use lowbit_eval::stats;
+use crate::bench::host;
+use crate::error::Error;
+use crate::meter::{self, EnergyMeter, Rapl};
+use crate::stats;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::limits::{self, Limits};
 use lowbit_kernels::ops::CacheKind;
@@ -18,11 +18,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-mod subject;
+mod stored;
 mod table;
 mod test;
 
-pub use subject::{Subject, save_synthetic};
+pub use stored::{BenchModel, save_synthetic};
 pub use table::{FORMS, Form};
 pub use test::{FIRST, Kind, Test};
 
@@ -113,7 +113,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(subject: &Subject, plan: &Plan, cpu: &Cpu) -> Self {
+    fn new(subject: &BenchModel, plan: &Plan, cpu: &Cpu) -> Self {
         let context = plan.tests.iter().map(|test| test.length()).max().unwrap_or(1);
         let together = plan.tests.iter().map(|test| test.sequences()).find(|n| *n > 1);
         let model = || subject.model.clone();
@@ -131,7 +131,7 @@ impl Machine {
 
     /// Runs a test once: seconds, and bytes of the head's weights read where not all logits were wanted. Tokens are
     /// arbitrary; choosing them is not part of either, nor are those before the test.
-    fn run(&mut self, test: Test, tokens: &[u32]) -> Result<(f64, u64), Failure> {
+    fn run(&mut self, test: Test, tokens: &[u32]) -> Result<(f64, u64), Error> {
         let ((before, tokens), (prompt, _)) = (tokens[..test.length()].split_at(test.depth), test.steps());
         if let (Kind::Answers { tokens: new, sequences }, Some(engine)) = (test.kind, &mut self.engine) {
             let prompt: Vec<u32> = before.iter().chain(&tokens[..1]).copied().collect();
@@ -162,7 +162,7 @@ fn engine(model: Sequences, sequences: usize) -> Engine {
 
 /// Seconds of greedy answers of so many tokens to the same prompt, given `sequences` times together. A prompt that was answered
 /// before is there but for its last token, so that each pass has one token of each sequence.
-fn answers(engine: &mut Engine, sequences: usize, prompt: &[u32], tokens: usize) -> Result<f64, Failure> {
+fn answers(engine: &mut Engine, sequences: usize, prompt: &[u32], tokens: usize) -> Result<f64, Error> {
     let start = Instant::now();
     for _ in 0..sequences {
         engine.open(Request { prompt: prompt.to_vec(), max_tokens: tokens, ..Request::default() })?;
@@ -182,7 +182,7 @@ fn answers(engine: &mut Engine, sequences: usize, prompt: &[u32], tokens: usize)
 ///
 /// # Errors
 /// When the model is no causal language model.
-pub fn run(subject: &Subject, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Failure> {
+pub fn run(subject: &BenchModel, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Error> {
     let mut machines: Vec<Machine> = cpus.iter().map(|cpu| Machine::new(subject, plan, cpu)).collect();
     let longest = plan.tests.iter().map(|test| test.length()).max().unwrap_or(1);
     let token = |i: usize| ((i as u64 + 1) * 2_654_435_761 % subject.vocabulary as u64) as u32;
@@ -231,7 +231,7 @@ fn largest(plan: &Plan, test: Test) -> Option<usize> {
     plan.largest.filter(|_| test.sequences() == 1)
 }
 
-fn row(subject: &Subject, plan: &Plan, machine: &Machine, t: usize) -> Row {
+fn row(subject: &BenchModel, plan: &Plan, machine: &Machine, t: usize) -> Row {
     let test = plan.tests[t];
     let passes = test.passes(plan.cache);
     // Each pass has one product with the head; one that takes 8-bit activations is never read in part.

@@ -1,7 +1,7 @@
 //! What is measured: a stored model, or one of a known shape made in memory.
 
 use super::Plan;
-use crate::failure::Failure;
+use crate::error::Error;
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, limits};
 use lowbit_model::arch::OutputKind;
@@ -26,7 +26,7 @@ const REMEDY: &str = "take fewer tokens or threads, --cache-type int8, or a reci
 const LIMITS: &str = "measuring the limits";
 
 /// A model to measure.
-pub struct Subject {
+pub struct BenchModel {
     /// Its name in the table.
     pub name: String,
     /// Name of its recipe.
@@ -41,36 +41,36 @@ pub struct Subject {
     pub model: Arc<Model<Param>>,
 }
 
-impl Subject {
+impl BenchModel {
     /// Loads the model that `open` gives.
     ///
     /// # Errors
     /// When it is malformed, a classifier, cannot be had under its recipe, or does not fit into memory with the sequences of
     /// a plan for each number of threads.
-    pub fn load(
+    pub fn load<E: From<Error>>(
         name: String,
-        open: impl FnOnce() -> Result<Checkpoint, Failure>,
+        open: impl FnOnce() -> Result<Checkpoint, E>,
         plan: &Plan,
         cpus: &[Cpu],
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, E> {
         let start = Instant::now();
         let checkpoint = open()?;
         if checkpoint.card().config.output() != OutputKind::Tokens {
             let text = "is no language model; `bench` measures language models, `compare` times the others";
-            return Err(Failure::input(checkpoint.directory(), text));
+            return Err(Error::input(checkpoint.directory(), text).into());
         }
         let (config, recipe) = (&checkpoint.card().config, checkpoint.recipe());
         let need = checkpoint.need(REMEDY)?;
         let need = checkpoint.listing().with_sequences(need, plan.cache, plan.tokens() * cpus.len());
         need.and(LIMITS, limits::BYTES as u64).check()?;
-        Self::new(name, recipe, config, checkpoint.model()?, start)
+        Ok(Self::new(name, recipe, config, checkpoint.model()?, start)?)
     }
 
     /// Makes a random model of a shape, under the recipe such models usually run under if none is given.
     ///
     /// # Errors
-    /// When there is no such shape, or it does not fit into memory, as for [`Subject::load`].
-    pub fn synthetic(name: &str, recipe: Option<&'static Recipe>, plan: &Plan, cpus: &[Cpu]) -> Result<Self, Failure> {
+    /// When there is no such shape, or it does not fit into memory, as for [`BenchModel::load`].
+    pub fn synthetic(name: &str, recipe: Option<&'static Recipe>, plan: &Plan, cpus: &[Cpu]) -> Result<Self, Error> {
         let start = Instant::now();
         let (shape, recipe) = shape(name, recipe)?;
         let listing = Listing::new(&shape.config())?;
@@ -81,17 +81,11 @@ impl Subject {
         Self::new(format!("{name} (synthetic)"), recipe, &shape.config(), model, start)
     }
 
-    fn new(
-        name: String,
-        recipe: &Recipe,
-        config: &Config,
-        model: Model<Param>,
-        start: Instant,
-    ) -> Result<Self, Failure> {
+    fn new(name: String, recipe: &Recipe, config: &Config, model: Model<Param>, start: Instant) -> Result<Self, Error> {
         let load_seconds = start.elapsed().as_secs_f64();
         let listing = Listing::new(config)?;
         let table = listing.params().iter().find(|p| p.role == Role::Embedding);
-        Ok(Subject {
+        Ok(BenchModel {
             name,
             recipe: recipe.name,
             params: listing.count(),
@@ -102,18 +96,18 @@ impl Subject {
     }
 }
 
-/// Writes the model that [`Subject::synthetic`] makes into a directory, with a tokenizer of bytes.
+/// Writes the model that [`BenchModel::synthetic`] makes into a directory, with a tokenizer of bytes.
 ///
 /// # Errors
 /// When there is no such shape or writing fails.
-pub fn save_synthetic(name: &str, recipe: Option<&'static Recipe>, directory: &Path) -> Result<(), Failure> {
+pub fn save_synthetic(name: &str, recipe: Option<&'static Recipe>, directory: &Path) -> Result<(), Error> {
     let (shape, recipe) = shape(name, recipe)?;
     let card = Card::new(shape.config(), CONTEXT);
     let mut source = Synthetic::new(recipe, SEED);
     Ok(checkpoint::save(directory, &card, Some(&Tokenizer::bytes()), recipe, &mut source)?)
 }
 
-fn shape(name: &str, recipe: Option<&'static Recipe>) -> Result<(&'static Shape, &'static Recipe), Failure> {
+fn shape(name: &str, recipe: Option<&'static Recipe>) -> Result<(&'static Shape, &'static Recipe), Error> {
     let shape = synthetic::find(name)?;
     Ok((shape, recipe.map_or_else(|| recipe::find(shape.recipe), Ok)?))
 }

@@ -1,10 +1,10 @@
 //! The results of a model's bench for people and programs.
 
-use super::{Row, Speeds, Subject};
-use crate::failure::Failure;
-use crate::host::limits_of;
-use crate::{host, output};
-use lowbit_eval::record::{Host, Measure};
+use super::{BenchModel, Row, Speeds};
+use crate::bench::host::{self, limits_of};
+use crate::record::{Host, Measure};
+use lowbit_base::memory::bytes;
+use lowbit_base::text::duration;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
 use serde_json::{Value, json};
@@ -28,37 +28,29 @@ pub static FORMS: &[(&str, Form)] =
     &[("md", Form::Markdown), ("csv", Form::Csv), ("json", Form::Json), ("jsonl", Form::JsonLines)];
 
 impl Speeds {
-    /// Prints the results.
-    ///
-    /// # Errors
-    /// When a value cannot be written as JSON.
-    pub fn print(&self, form: Form, subject: &Subject, cache: CacheKind, cpus: &[Cpu]) -> Result<(), Failure> {
+    /// The lines of the results in a form; none for [`Form::Json`], whose object the caller puts together.
+    pub fn lines(&self, form: Form, model: &BenchModel, cache: CacheKind, cpus: &[Cpu]) -> Vec<String> {
         match form {
-            Form::Markdown => self.markdown(subject, cache, cpus),
+            Form::Markdown => self.markdown(model, cache, cpus),
             Form::Csv => self.csv(),
-            Form::Json => return output::json(&self.object(subject, cpus)),
-            Form::JsonLines => {
-                for row in &self.rows {
-                    output::line(self.line(row).to_string());
-                }
-            }
+            Form::Json => Vec::new(),
+            Form::JsonLines => self.rows.iter().map(|row| self.line(row).to_string()).collect(),
         }
-        Ok(())
     }
 
-    fn markdown(&self, subject: &Subject, cache: CacheKind, cpus: &[Cpu]) {
-        output::line(
-            "| model | size | params | recipe | isa | threads | test | t/s | seconds | MB/token | % of limit | J/token |",
-        );
-        output::line("|---|--:|--:|---|---|--:|---|--:|--:|--:|--:|--:|");
+    fn markdown(&self, model: &BenchModel, cache: CacheKind, cpus: &[Cpu]) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut line = |text: String| lines.push(text);
+        line("| model | size | params | recipe | isa | threads | test | t/s | seconds | MB/token | % of limit | J/token |".into());
+        line("|---|--:|--:|---|---|--:|---|--:|--:|--:|--:|--:|".into());
         for r in &self.rows {
             let sd = r.tokens_per_second_sd.map_or(String::new(), |sd| format!(" ± {sd:.2}"));
             let joules = r.joules_per_token.map_or("-".into(), |j| format!("{j:.3}"));
             let (mb, percent) = (r.bytes_per_token / 1e6, host::of_limit(r.limit, r.fraction_of_limit));
-            output::line(format!(
+            line(format!(
                 "| {} | {} | {} | {} | {} | {} | {} | {:.2}{sd} | {:.4} | {mb:.2} | {percent} {} | {joules} |",
                 r.model.replace('|', "/"),
-                output::bytes(r.model_bytes),
+                bytes(r.model_bytes),
                 count(r.params),
                 r.recipe,
                 r.isa,
@@ -70,31 +62,36 @@ impl Speeds {
             ));
         }
         let rounds = self.rows.first().map_or(0, |r| r.n);
-        output::line(format!("\n{}; {rounds} rounds in alternating order", host::facts(&cpus[0]).cpu));
+        line(format!("\n{}; {rounds} rounds in alternating order", host::facts(&cpus[0]).cpu));
         for (threads, l) in &self.limits {
             let (memory, float, int) = (l.memory_gbps, l.f32_gflops, l.int8_gops);
-            output::line(format!(
+            line(format!(
                 "limits with {threads} threads: memory {memory:.1} GB/s read, f32 {float:.0} GFLOP/s, int8 {int:.0} GOP/s"
             ));
         }
         if self.rows.iter().any(|r| host::is_cached(r.limit, r.fraction_of_limit)) {
-            output::line(host::CACHED_MEANS);
+            line(host::CACHED_MEANS.into());
         }
-        let rss = self.peak_rss_bytes.map_or("unknown".into(), output::bytes);
-        let (load, cache) = (output::duration(subject.load_seconds), cache.name());
-        output::line(format!("loaded in {load}; peak memory {rss}; keys and values in {cache}"));
+        let rss = self.peak_rss_bytes.map_or("unknown".into(), bytes);
+        let (load, cache) = (duration(model.load_seconds), cache.name());
+        line(format!("loaded in {load}; peak memory {rss}; keys and values in {cache}"));
         if self.rows.iter().all(|r| r.joules_per_token.is_none()) {
-            output::line("energy: unavailable (no readable counter)");
+            line("energy: unavailable (no readable counter)".into());
         }
-        output::line(
-            "tokenization and sampling are not part of the times; ttft is the time to the logits after the prompt",
+        line(
+            "tokenization and sampling are not part of the times; ttft is the time to the logits after the prompt"
+                .into(),
         );
+        lines
     }
 
-    fn csv(&self) {
-        output::line(
+    fn csv(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut line = |text: String| lines.push(text);
+        line(
             "model,model_bytes,params,recipe,isa,threads,test,n,tokens_per_second,tokens_per_second_sd,seconds_p50,\
-             bytes_per_token,limit,fraction_of_limit,joules_per_token,peak_rss_bytes",
+             bytes_per_token,limit,fraction_of_limit,joules_per_token,peak_rss_bytes"
+                .into(),
         );
         let optional = |v: Option<f64>| v.map_or(String::new(), |v| v.to_string());
         for r in &self.rows {
@@ -116,8 +113,9 @@ impl Speeds {
                 optional(r.joules_per_token),
                 self.peak_rss_bytes.map_or(String::new(), |v| v.to_string()),
             ];
-            output::line(fields.join(","));
+            line(fields.join(","));
         }
+        lines
     }
 
     fn line(&self, row: &Row) -> Value {
@@ -132,17 +130,15 @@ impl Speeds {
         value
     }
 
-    fn object(&self, subject: &Subject, cpus: &[Cpu]) -> Value {
+    /// The last machine with its limits, and the records of the contract.
+    pub fn records(&self, model: &BenchModel, cpus: &[Cpu]) -> (Host, Vec<Value>) {
         let (_, limits) = self.limits.last().expect("at least one number of threads");
         let host = Host { limits: limits_of(limits), ..host::facts(cpus.last().expect("as many as limits")) };
-        let records: Vec<Value> = self.rows.iter().map(|row| self.record(subject, row)).collect();
-        json!({
-            "schema_version": 1, "tool": output::tool(), "command": output::command(), "host": host, "records": records,
-        })
+        (host, self.rows.iter().map(|row| self.record(model, row)).collect())
     }
 
     /// A record of the contract, with the threads and limits it was made with.
-    fn record(&self, subject: &Subject, row: &Row) -> Value {
+    fn record(&self, model: &BenchModel, row: &Row) -> Value {
         let mut measures = BTreeMap::new();
         let n = row.n as u64;
         let range = |samples: &[f64]| {
@@ -173,7 +169,7 @@ impl Speeds {
         keep("fraction_of_limit", Some(row.fraction_of_limit), "fraction", n);
         keep("energy_joules", row.joules_per_token, "joules", n);
         keep("weight_bytes", Some(row.model_bytes as f64), "bytes", 1);
-        keep("load_seconds", Some(subject.load_seconds), "seconds", 1);
+        keep("load_seconds", Some(model.load_seconds), "seconds", 1);
         keep("peak_rss_bytes", self.peak_rss_bytes.map(|v| v as f64), "bytes", 1);
         let limits = self.limits.iter().find(|(threads, _)| *threads == row.threads).map(|(_, l)| limits_of(l));
         json!({

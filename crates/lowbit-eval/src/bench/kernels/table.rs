@@ -2,12 +2,13 @@
 
 use super::against::{Change, FLOOR, NOISES};
 use super::{Machine, Speed, Speeds};
-use crate::host;
-use crate::output::line;
+use crate::bench::host;
 
-/// Prints the limits of every machine, and a row for each case; with what became of it, where there are `changes`.
-pub fn print(speeds: &Speeds, changes: Option<&[Option<Change>]>) {
-    line(lowbit_eval::meter::cpu_name());
+/// The lines of a table: the limits of every machine, and a row for each case, with its change where there are `changes`.
+pub fn lines(speeds: &Speeds, changes: Option<&[Option<Change>]>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = |text: String| lines.push(text);
+    line(crate::meter::cpu_name());
     for Machine { isa, threads, limits } in &speeds.machines {
         line(format!("limits of {isa} with {threads} threads: {}", host::limits_text(&host::limits_of(limits))));
     }
@@ -35,7 +36,7 @@ pub fn print(speeds: &Speeds, changes: Option<&[Option<Change>]>) {
         line(format!("{}{changed}", row(s, &isa(s.isa))));
     }
     if speeds.speeds.iter().any(|s| host::is_cached(s.limit, s.fraction_of_limit)) {
-        line(host::CACHED_MEANS);
+        line(host::CACHED_MEANS.into());
     }
     if changes.is_some() {
         line(format!(
@@ -44,6 +45,7 @@ pub fn print(speeds: &Speeds, changes: Option<&[Option<Change>]>) {
             FLOOR * 100.0
         ));
     }
+    lines
 }
 
 fn row(s: &Speed, isa: &str) -> String {

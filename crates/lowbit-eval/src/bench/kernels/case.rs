@@ -1,8 +1,8 @@
 //! One thing that is timed, and how all of them take turns with the measurement of the limits.
 
 use super::Speed;
-use crate::failure::Failure;
-use lowbit_eval::{meter, stats};
+use crate::error::Error;
+use crate::{meter, stats};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::limits::{self, Limits};
 use std::cell::RefCell;
@@ -91,24 +91,24 @@ pub(super) fn time(
     mut cases: Vec<Case>,
     rounds: usize,
     limits: &mut [Vec<Limits>],
-) -> Result<Vec<Speed>, Failure> {
+) -> Result<Vec<Speed>, Error> {
     let measured: Vec<RefCell<Vec<Limits>>> = cpus.iter().map(|_| RefCell::default()).collect();
     let samples = {
-        let kernels = cases.iter_mut().map(|case| -> Box<dyn FnMut() -> Result<(), Failure> + '_> {
+        let kernels = cases.iter_mut().map(|case| -> Box<dyn FnMut() -> Result<(), Error> + '_> {
             Box::new(|| {
                 case.sample();
                 Ok(())
             })
         });
-        let machines = cpus.iter().zip(&measured).map(|(cpu, measured)| -> Box<dyn FnMut() -> Result<(), Failure>> {
+        let machines = cpus.iter().zip(&measured).map(|(cpu, measured)| -> Box<dyn FnMut() -> Result<(), Error>> {
             Box::new(|| {
                 measured.borrow_mut().push(limits::measure(cpu));
                 Ok(())
             })
         });
         let mut work: Vec<_> = kernels.chain(machines).collect();
-        let mut work: Vec<meter::Workload<Failure>> =
-            work.iter_mut().map(|w| &mut **w as meter::Workload<Failure>).collect();
+        let mut work: Vec<meter::Workload<Error>> =
+            work.iter_mut().map(|w| &mut **w as meter::Workload<Error>).collect();
         meter::alternate(&mut work, rounds)?
     };
     // The first round of all is not counted.

@@ -3,7 +3,7 @@
 use super::case::{Case, Facts, Limit};
 use super::shape::Shape;
 use super::values;
-use crate::failure::{Code, Failure};
+use crate::error::{Error, Kind as Fault};
 use lowbit_kernels::format::ActivationType;
 use lowbit_kernels::{Activations, Bytes, Cpu, Format, Int8Activations, Packed, QuantizeOptions};
 use std::cell::RefCell;
@@ -56,7 +56,7 @@ fn budget(formats: &[&'static dyn Format]) -> usize {
 
 impl Weights {
     /// The shape in every format; one copy, unless the weights shall come `from_memory`.
-    pub fn all(formats: &[&'static dyn Format], shape: &Shape, from_memory: bool) -> Result<Vec<Self>, Failure> {
+    pub fn all(formats: &[&'static dyn Format], shape: &Shape, from_memory: bool) -> Result<Vec<Self>, Error> {
         let mut first: Vec<Vec<Packed>> = formats.iter().map(|_| Vec::new()).collect();
         for (rows, cols) in &shape.matrices {
             let weights = values(rows * cols, 7);
@@ -143,7 +143,7 @@ pub(super) fn case<'a>(
     weights: &'a Weights,
     input: &'a Input,
     y: &'a RefCell<Vec<f32>>,
-) -> Result<Case<'a>, Failure> {
+) -> Result<Case<'a>, Error> {
     let tokens = input.tokens;
     let copies = if tokens == 1 { &weights.copies[..] } else { &weights.copies[..1] };
     let widest = shape.matrices.iter().map(|(rows, _)| tokens * rows).max().unwrap_or(0);
@@ -188,7 +188,7 @@ fn tolerance(cpu: &Cpu, format: &dyn Format, tokens: usize) -> f64 {
 }
 
 /// Compares some outputs `y`, `[tokens, rows]`, with products of the dequantized weights in f64.
-fn check(cpu: &Cpu, packed: &Packed, x: Activations, y: &[f32]) -> Result<(), Failure> {
+fn check(cpu: &Cpu, packed: &Packed, x: Activations, y: &[f32]) -> Result<(), Error> {
     let (rows, cols) = (packed.rows(), packed.cols());
     let seen = x.floats();
     let (name, tokens) = (packed.format().name(), seen.len() / cols);
@@ -210,7 +210,7 @@ fn check(cpu: &Cpu, packed: &Packed, x: Activations, y: &[f32]) -> Result<(), Fa
                      {want}: error {error:.1e} of max|x| * sum|w|, tolerance {most:.1e}; it was not timed",
                     cpu.isa.name()
                 );
-                return Err(Failure { code: Code::Check, message });
+                return Err(Error::new(Fault::Check, message));
             }
         }
     }
@@ -236,7 +236,7 @@ mod tests {
             for bad in [f32::NAN, 2.0 * y[tokens * rows - 1] + 100.0] {
                 y[tokens * rows - 1] = bad;
                 let failure = check(&cpu, &packed, row.given(*format), &y).expect_err("the last output is wrong");
-                assert_eq!(failure.code, Code::Check);
+                assert_eq!(failure.kind, Fault::Check);
                 assert!(failure.message.contains(&format!("`{}`", format.name())), "{failure}");
                 assert!(failure.message.contains("row 39 of token 4"), "{failure}");
             }

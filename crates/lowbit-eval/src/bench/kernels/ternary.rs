@@ -2,8 +2,8 @@
 
 use super::product::copy;
 use super::values;
-use crate::failure::Failure;
-use lowbit_eval::stats;
+use crate::error::Error;
+use crate::stats;
 use lowbit_kernels::{Activations, Cpu, Int8Activations, Packed, QuantizeOptions, format};
 use serde::Serialize;
 use std::hint::black_box;
@@ -35,9 +35,9 @@ pub struct Way {
 ///
 /// # Errors
 /// When a format cannot store the weights.
-pub fn ways(cpu: &Cpu) -> Result<Vec<Way>, Failure> {
+pub fn ways(cpu: &Cpu) -> Result<Vec<Way>, Error> {
     let weights = values(SIDE * SIDE, 7);
-    let stored = WAYS.map(|(name, _)| -> Result<Vec<Packed>, Failure> {
+    let stored = WAYS.map(|(name, _)| -> Result<Vec<Packed>, Error> {
         let packed = format::find(name)?.quantize(&weights, SIDE, SIDE, &QuantizeOptions::default())?;
         Ok((0..BYTES.div_ceil(packed.bytes())).map(|_| copy(&packed)).collect())
     });

@@ -1,0 +1,5 @@
+//! Speed measured against the limits of the machine: of kernels, and of language models.
+
+pub mod host;
+pub mod kernels;
+pub mod model;
