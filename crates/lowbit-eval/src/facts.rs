@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::record::{Measure, Record, TensorBytes};
-use lowbit_model::checkpoint::{Row, ledger};
+use lowbit_model::checkpoint::{LedgerRow, ledger};
 use lowbit_model::{Checkpoint, recipe};
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -25,7 +25,7 @@ pub fn describe(record: &mut Record, checkpoint: &Checkpoint) -> Result<(), Erro
     Ok(())
 }
 
-fn tensor_bytes(row: Row) -> TensorBytes {
+fn tensor_bytes(row: LedgerRow) -> TensorBytes {
     let role = serde_json::to_value(row.role).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
     TensorBytes {
         name: row.name,

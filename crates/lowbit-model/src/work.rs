@@ -24,7 +24,7 @@ pub struct Pass {
 
 /// What a pass takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
+pub struct PassCost {
     /// Bytes of all parameters as they lie in memory.
     pub stored_bytes: u64,
     /// Bytes of parameters, keys and values that are read, each once.
@@ -36,15 +36,15 @@ pub struct Work {
 }
 
 /// Counts a pass.
-pub fn count(model: &Model<Param>, pass: Pass) -> Work {
-    let mut counter = Counter { pass, work: Work::default(), seen: BTreeSet::new() };
+pub fn count(model: &Model<Param>, pass: Pass) -> PassCost {
+    let mut counter = Counter { pass, cost: PassCost::default(), seen: BTreeSet::new() };
     trace(model, |op| counter.add(op));
-    counter.work
+    counter.cost
 }
 
 struct Counter {
     pass: Pass,
-    work: Work,
+    cost: PassCost,
     /// Matrices met already: a tied head is one with the table.
     seen: BTreeSet<Arc<str>>,
 }
@@ -74,14 +74,14 @@ impl Counter {
     fn read(&mut self, param: &Param, bytes: impl Fn(u64, usize) -> u64) {
         match param {
             Param::Vector(values) => {
-                self.work.stored_bytes += 4 * values.len() as u64;
-                self.work.read_bytes += 4 * values.len() as u64;
+                self.cost.stored_bytes += 4 * values.len() as u64;
+                self.cost.read_bytes += 4 * values.len() as u64;
             }
             Param::Matrix { name, packed, .. } => {
                 if self.seen.insert(name.clone()) {
-                    self.work.stored_bytes += packed.bytes() as u64;
+                    self.cost.stored_bytes += packed.bytes() as u64;
                 }
-                self.work.read_bytes += bytes(packed.product_bytes() as u64, packed.rows());
+                self.cost.read_bytes += bytes(packed.product_bytes() as u64, packed.rows());
             }
         }
     }
@@ -93,15 +93,15 @@ impl Counter {
         let Param::Matrix { packed, int8_activations, .. } = weight else { return };
         let ops = 2 * (rows * packed.rows() * packed.cols()) as u64;
         match int8_activations {
-            true => self.work.int8_ops += ops,
-            false => self.work.float_ops += ops,
+            true => self.cost.int8_ops += ops,
+            false => self.cost.float_ops += ops,
         }
     }
 
     fn attention(&mut self, spec: &Attention) {
         let Pass { sequences, past, new, cache, .. } = self.pass;
         let seen = spec.shape().reach(past..past + new, past + new).len();
-        self.work.read_bytes += 2 * (sequences * seen * cache.row_bytes(spec.kv_heads, spec.head_dim)) as u64;
-        self.work.float_ops += 4 * sequences as u64 * spec.pairs(past, new) * (spec.heads * spec.head_dim) as u64;
+        self.cost.read_bytes += 2 * (sequences * seen * cache.row_bytes(spec.kv_heads, spec.head_dim)) as u64;
+        self.cost.float_ops += 4 * sequences as u64 * spec.pairs(past, new) * (spec.heads * spec.head_dim) as u64;
     }
 }

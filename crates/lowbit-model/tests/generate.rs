@@ -132,7 +132,7 @@ fn a_head_read_in_part_gives_the_same_answer() {
     let model = model("bitnet_scan", 1);
     let session = || Session::new(model.clone(), cpu(), 100);
     let (mut part, mut whole) = (session(), session());
-    part.want(Some(2));
+    part.keep_largest(Some(2));
     let mut hidden = 0;
     for token in 0..20 {
         let mut best = whole.feed(&[token]).expect("fits").to_vec();

@@ -79,7 +79,7 @@ fn the_shapes_are_the_published_ones() {
 #[test]
 fn a_pass_reads_what_the_listing_counts() {
     use lowbit_kernels::ops::CacheKind;
-    use lowbit_model::work::{Pass, Work, count};
+    use lowbit_model::work::{Pass, PassCost, count};
     for head in [LM, TIED] {
         let config = Config::Decoder(decoder(head));
         let listing = Listing::new(&config).expect("valid");
@@ -104,7 +104,7 @@ fn a_pass_reads_what_the_listing_counts() {
             assert_eq!(one.int8_ops + one.float_ops, listing.flops(&Batch::new([&[1][..]])));
             assert_eq!(eight.int8_ops, 8 * one.int8_ops);
             let head_ops = 2 * 258 * 48;
-            let three = Work { ..count(&model, pass(1, 0, 3)) };
+            let three = PassCost { ..count(&model, pass(1, 0, 3)) };
             assert_eq!(three.int8_ops + three.float_ops, listing.flops(&Batch::new([&[1, 2, 3][..]])) - 2 * head_ops);
         }
     }

@@ -39,7 +39,7 @@ const FILE_TYPES: &[(&str, u32)] =
     &[("F32", 0), ("F16", 1), ("Q8_0", 7), ("BF16", 32), ("TQ1_0", 36), ("TQ2_0", 37), ("I2_S", 40)];
 
 /// Where the values of a tensor come from; the scale is that of the signs before it.
-enum Part<'a> {
+enum TensorSource<'a> {
     Param(&'a ParamSpec),
     Signs(&'a ParamSpec),
     Scale,
@@ -60,30 +60,30 @@ pub fn save_gguf(checkpoint: &Checkpoint, path: &Path, types: GgufTypes) -> Resu
     metadata.push(("general.file_type".into(), Field::U32(*file_type)));
     metadata.push(("general.quantization_version".into(), Field::U32(2)));
     metadata.extend(vocabulary(checkpoint)?);
-    let mut plan: Vec<(Planned, Part)> = Vec::new();
+    let mut plan: Vec<(Planned, TensorSource)> = Vec::new();
     for spec in checkpoint.listing().params() {
         let name = keys::tensor_name(&spec.name).ok_or_else(|| no_name(spec))?;
         let f32 = || find("f32").expect("a type");
         let matrix = |name: String, kind| Planned { name, kind, shape: vec![spec.rows, spec.cols] };
         match spec.role {
             Role::Norm | Role::Bias => {
-                plan.push((Planned { name, kind: f32(), shape: vec![spec.cols] }, Part::Param(spec)));
+                plan.push((Planned { name, kind: f32(), shape: vec![spec.cols] }, TensorSource::Param(spec)));
             }
             Role::Body if types.body.is_ternary() && types.body.tail == 0 => {
                 let scale = Planned { name: keys::scale_name(&name), kind: f32(), shape: vec![1] };
-                plan.push((matrix(name, types.body), Part::Signs(spec)));
-                plan.push((scale, Part::Scale));
+                plan.push((matrix(name, types.body), TensorSource::Signs(spec)));
+                plan.push((scale, TensorSource::Scale));
             }
-            Role::Body => plan.push((matrix(name, types.body), Part::Param(spec))),
+            Role::Body => plan.push((matrix(name, types.body), TensorSource::Param(spec))),
             Role::Embedding | Role::Head => {
                 let kind = types.table.map_or_else(|| narrowest(checkpoint, spec), Ok)?;
-                plan.push((matrix(name, kind), Part::Param(spec)));
+                plan.push((matrix(name, kind), TensorSource::Param(spec)));
             }
         }
     }
     for (name, values) in tensors {
         let planned = Planned { name: name.into(), kind: find("f32").expect("a type"), shape: vec![values.len()] };
-        plan.push((planned, Part::Constant(values)));
+        plan.push((planned, TensorSource::Constant(values)));
     }
     write(checkpoint, path, arch.paired, &metadata, plan)
 }
@@ -93,7 +93,7 @@ fn write(
     path: &Path,
     paired: bool,
     metadata: &[(String, Field)],
-    plan: Vec<(Planned, Part)>,
+    plan: Vec<(Planned, TensorSource)>,
 ) -> Result<Vec<Written>, Error> {
     let rows_apart = |spec: &ParamSpec| Ok::<_, Error>(!checkpoint.reads_whole(spec)?);
     let taken = |spec: &ParamSpec| match spec.role != Role::Body && rows_apart(spec)? {
@@ -108,11 +108,11 @@ fn write(
     for (planned, part) in &plan {
         let mut exact = true;
         match part {
-            Part::Constant(values) => exact = writer.tensor(values)?,
-            Part::Scale => exact = writer.tensor(&[scale])?,
-            Part::Param(spec) | Part::Signs(spec) => {
+            TensorSource::Constant(values) => exact = writer.tensor(values)?,
+            TensorSource::Scale => exact = writer.tensor(&[scale])?,
+            TensorSource::Param(spec) | TensorSource::Signs(spec) => {
                 let heads = checkpoint.card().config.rotated_heads(&spec.name).filter(|_| paired);
-                let signs = matches!(part, Part::Signs(_));
+                let signs = matches!(part, TensorSource::Signs(_));
                 let apart = heads.is_none() && !signs && planned.kind.tail == 0;
                 each(checkpoint, spec, apart, |mut values| {
                     if let Some(heads) = heads {

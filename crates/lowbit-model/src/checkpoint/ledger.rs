@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 
 /// One parameter.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Row {
+pub struct LedgerRow {
     /// Its name.
     pub name: String,
     /// What it is for.
@@ -35,7 +35,7 @@ pub struct Row {
 ///
 /// # Errors
 /// When the data of a tensor is corrupt.
-pub fn ledger(checkpoint: &Checkpoint) -> Result<Vec<Row>, Error> {
+pub fn ledger(checkpoint: &Checkpoint) -> Result<Vec<LedgerRow>, Error> {
     let recipe = checkpoint.recipe();
     let taken = |spec: &ParamSpec| Ok(bytes_of(spec, recipe)?.saturating_add(Checkpoint::master_bytes(spec)));
     checkpoint.need_of_largest(taken)?.check()?;
@@ -53,7 +53,7 @@ pub fn ledger(checkpoint: &Checkpoint) -> Result<Vec<Row>, Error> {
             (packed.format().name(), parts, padding(&packed))
         };
         let zeros = values.iter().filter(|v| **v == 0.0).count();
-        rows.push(Row {
+        rows.push(LedgerRow {
             name: spec.name.clone(),
             role: spec.role,
             format: format.into(),

@@ -26,7 +26,7 @@ mod ledger;
 mod save;
 
 pub use gguf::{GgufTypes, Written, save_gguf};
-pub use ledger::{Row, ledger};
+pub use ledger::{LedgerRow, ledger};
 pub use save::{quantize, save, save_masters};
 
 /// Metadata pair: version of this layout.

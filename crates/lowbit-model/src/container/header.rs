@@ -102,7 +102,7 @@ impl Header {
 #[serde(deny_unknown_fields)]
 struct RawEntry {
     dtype: String,
-    shape: Shape,
+    shape: HeaderShape,
     data_offsets: [u64; 2],
 }
 
@@ -149,17 +149,17 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Err(format!("name `{}` {fault}; such files are refused", show(name)))
 }
 
-struct Shape(Vec<u64>);
+struct HeaderShape(Vec<u64>);
 
-impl<'de> Deserialize<'de> for Shape {
+impl<'de> Deserialize<'de> for HeaderShape {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct V;
         impl<'de> Visitor<'de> for V {
-            type Value = Shape;
+            type Value = HeaderShape;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 write!(f, "a shape of at most {MAX_DIMS} dimensions")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<HeaderShape, A::Error> {
                 let mut shape = Vec::new();
                 while let Some(dim) = seq.next_element()? {
                     if shape.len() == MAX_DIMS {
@@ -167,7 +167,7 @@ impl<'de> Deserialize<'de> for Shape {
                     }
                     shape.push(dim);
                 }
-                Ok(Shape(shape))
+                Ok(HeaderShape(shape))
             }
         }
         d.deserialize_seq(V)

@@ -226,7 +226,7 @@ impl Session {
 
     /// Says that only the `k` largest logits of a token fed alone are wanted from now on, if not all: the others may be minus
     /// infinity. Heads in some formats are then read in part (`bf16_scan`).
-    pub fn want(&mut self, k: Option<usize>) {
+    pub fn keep_largest(&mut self, k: Option<usize>) {
         self.largest = k;
     }
 

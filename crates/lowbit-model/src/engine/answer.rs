@@ -70,8 +70,8 @@ impl Answer {
     }
 
     /// How many of the largest logits decide, if not all.
-    pub fn wanted(&self) -> Option<usize> {
-        self.sampler.wanted()
+    pub fn largest(&self) -> Option<usize> {
+        self.sampler.largest()
     }
 
     /// Decides what the next pass feeds, of a prompt at most `room` tokens; returns how many tokens.

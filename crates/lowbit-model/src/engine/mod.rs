@@ -234,7 +234,7 @@ impl<M: LanguageModel> Engine<M> {
         let rows: usize = pieces.iter().map(Piece::rows).sum();
         let largest = match (&pieces[..], rows) {
             ([], _) => return,
-            ([piece], 1) => answers.iter().find(|a| a.slot == piece.slot).and_then(Answer::wanted),
+            ([piece], 1) => answers.iter().find(|a| a.slot == piece.slot).and_then(Answer::largest),
             _ => None,
         };
         match self.model.pass(&pieces, largest) {

@@ -94,7 +94,7 @@ impl Sampler {
     }
 
     /// How many of the largest logits decide, if not all.
-    pub fn wanted(&self) -> Option<usize> {
+    pub fn largest(&self) -> Option<usize> {
         let Sampling { temperature, top_k, .. } = self.sampling;
         match (!self.sampling.penalizes(), temperature == 0.0) {
             (false, _) => None,
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn what_decides_is_known() {
         let wanted = |temperature, top_k, repetition_penalty| {
-            Sampler::new(Sampling { temperature, top_k, repetition_penalty, ..Sampling::default() }).wanted()
+            Sampler::new(Sampling { temperature, top_k, repetition_penalty, ..Sampling::default() }).largest()
         };
         assert_eq!([wanted(0.0, 0, 1.0), wanted(0.0, 9, 1.0), wanted(0.5, 9, 1.0)], [Some(1), Some(1), Some(9)]);
         assert_eq!([wanted(0.5, 0, 1.0), wanted(0.0, 0, 1.1), wanted(0.5, 9, 1.1)], [None; 3]);
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(sampler.pick(&[3.0, 3.5, 2.0]).expect("finite"), 1);
         let mut none = Sampler::new(Sampling { repetition_window: 0, ..base });
         none.observe(&[0, 0]);
-        assert_eq!((none.pick(&[3.0, 2.0]).expect("finite"), none.wanted()), (0, Some(1)));
+        assert_eq!((none.pick(&[3.0, 2.0]).expect("finite"), none.largest()), (0, Some(1)));
     }
 
     #[test]

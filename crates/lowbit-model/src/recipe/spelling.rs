@@ -10,7 +10,7 @@ use lowbit_kernels::format::{self, FORMATS, Format};
 use std::sync::{Mutex, PoisonError};
 
 /// A part of a recipe that may be named.
-struct Part {
+struct RecipePart {
     name: &'static str,
     /// Its value in a recipe.
     get: fn(&Recipe) -> &'static str,
@@ -19,8 +19,8 @@ struct Part {
 }
 
 /// Every part.
-static PARTS: [Part; 4] = [
-    Part {
+static PARTS: [RecipePart; 4] = [
+    RecipePart {
         name: "embed",
         get: |recipe| recipe.embedding,
         set: |recipe, value| {
@@ -28,7 +28,7 @@ static PARTS: [Part; 4] = [
             Ok(())
         },
     },
-    Part {
+    RecipePart {
         name: "head",
         get: |recipe| recipe.head,
         set: |recipe, value| {
@@ -37,7 +37,7 @@ static PARTS: [Part; 4] = [
             Ok(())
         },
     },
-    Part {
+    RecipePart {
         name: "act",
         get: |recipe| recipe.activations.name(),
         set: |recipe, value| {
@@ -45,7 +45,7 @@ static PARTS: [Part; 4] = [
             Ok(())
         },
     },
-    Part {
+    RecipePart {
         name: "head_act",
         get: |recipe| recipe.head_activations.name(),
         set: |recipe, value| {

@@ -21,7 +21,7 @@ use tokenizers::{
 };
 
 /// Bytes of a piece, about.
-const PIECE: usize = 64 << 10;
+const PART_BYTES: usize = 64 << 10;
 /// Bytes on each side of a cut whose tokens are compared.
 const AROUND: usize = 512;
 /// Cuts that are tried in a piece.
@@ -65,7 +65,7 @@ enum Place {
 
 /// A part of a text between added tokens.
 #[derive(Clone, Copy)]
-struct Part<'a> {
+struct TextPart<'a> {
     text: &'a str,
     /// Where it begins in the whole text.
     offset: usize,
@@ -73,10 +73,10 @@ struct Part<'a> {
     said: &'a Said,
 }
 
-impl<'a> Part<'a> {
+impl<'a> TextPart<'a> {
     fn split(self, at: usize) -> (Self, Self) {
         let (left, right) = self.text.split_at(at);
-        (Part { text: left, ..self }, Part { text: right, offset: self.offset + at, place: Place::Cut, ..self })
+        (TextPart { text: left, ..self }, TextPart { text: right, offset: self.offset + at, place: Place::Cut, ..self })
     }
 }
 
@@ -115,7 +115,7 @@ impl Hub {
         let mut at = 0;
         for (i, next) in found.iter().chain([&end]).enumerate() {
             let place = if at == 0 { Place::Start } else { Place::After };
-            let part = Part { text: &text[at..next.start], offset: at, place, said };
+            let part = TextPart { text: &text[at..next.start], offset: at, place, said };
             let tokens = catch_unwind(AssertUnwindSafe(|| self.part(part, limit.saturating_sub(ids.len()))));
             let tokens = tokens.map_err(|_| fault("a pattern backtracks too often"))?;
             ids.extend(tokens.map_err(|e| match e.downcast::<Error>() {
@@ -134,9 +134,9 @@ impl Hub {
     }
 
     /// The tokens of a part, piece by piece.
-    fn part(&self, mut part: Part<'_>, limit: usize) -> Result<Vec<u32>> {
+    fn part(&self, mut part: TextPart<'_>, limit: usize) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
-        while part.text.len() > PIECE && ids.len() < limit {
+        while part.text.len() > PART_BYTES && ids.len() < limit {
             let Some(at) = self.cut(part)? else { break };
             let (piece, rest) = part.split(at);
             ids.extend(self.piece(piece)?);
@@ -144,7 +144,7 @@ impl Hub {
         }
         if ids.len() < limit {
             let taken = (part.text.len() as u64).saturating_mul(TAKEN);
-            if part.text.len() > 2 * PIECE {
+            if part.text.len() > 2 * PART_BYTES {
                 let need = Footprint::new("put white space into it, or give it in parts");
                 need.and("tokens of a text that can be cut nowhere", taken).check()?;
             }
@@ -154,12 +154,12 @@ impl Hub {
     }
 
     /// Where a part can be cut without a change of its tokens.
-    fn cut(&self, part: Part<'_>) -> Result<Option<usize>> {
+    fn cut(&self, part: TextPart<'_>) -> Result<Option<usize>> {
         let bytes = part.text.as_bytes();
         let free = |at: &usize| matches!(bytes[*at], b' ' | b'\n') && !bytes[*at - 1].is_ascii_whitespace();
         let boundary = |at: usize| (at..).find(|at| part.text.is_char_boundary(*at)).unwrap_or(bytes.len());
-        let nearest = (PIECE / 2..PIECE).rev().filter(free).take(TRIES);
-        for at in nearest.chain((PIECE..bytes.len()).filter(free).take(TRIES)) {
+        let nearest = (PART_BYTES / 2..PART_BYTES).rev().filter(free).take(TRIES);
+        for at in nearest.chain((PART_BYTES..bytes.len()).filter(free).take(TRIES)) {
             let around = part
                 .split(boundary(at - AROUND))
                 .1
@@ -175,7 +175,7 @@ impl Hub {
     }
 
     /// The tokens of a piece.
-    fn piece(&self, piece: Part<'_>) -> Result<Vec<u32>> {
+    fn piece(&self, piece: TextPart<'_>) -> Result<Vec<u32>> {
         if piece.text.is_empty() {
             return Ok(Vec::new());
         }

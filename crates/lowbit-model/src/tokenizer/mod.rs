@@ -83,7 +83,7 @@ pub struct Tokenizer {
 }
 
 struct Inner {
-    kind: Kind,
+    kind: Implementation,
     pieces: Pieces,
     /// One line for each part of the file that is ignored.
     notices: Vec<String>,
@@ -101,7 +101,7 @@ struct Listed {
     uses: Vec<Use>,
 }
 
-enum Kind {
+enum Implementation {
     /// Token `b` is the byte `b`; then the pad and the end token.
     Bytes(Names),
     Hub(Box<Hub>),
@@ -118,7 +118,7 @@ impl Tokenizer {
         (0..=255).for_each(|byte| pieces.push(&[byte]));
         [PAD, END].iter().for_each(|name| pieces.push_control(name));
         let names = Names::new([PAD, END].iter().zip(256..).map(|(name, id)| Name::plain(name, id)).collect());
-        Self::of(Kind::Bytes(names), pieces, OnceLock::new(), Vec::new())
+        Self::of(Implementation::Bytes(names), pieces, OnceLock::new(), Vec::new())
     }
 
     /// Trains byte-level byte-pair encoding on texts: `<|pad|>` is 0, `<|end|>` 1, then the 256 bytes, then merges. The
@@ -207,7 +207,7 @@ impl Tokenizer {
     /// The content of its file.
     fn content(&self) -> Result<Vec<u8>, Error> {
         match &self.inner.kind {
-            Kind::Spm(spm) => Ok(sentencepiece::write(&spm.vocabulary)),
+            Implementation::Spm(spm) => Ok(sentencepiece::write(&spm.vocabulary)),
             _ => Ok(self.json()?.as_bytes().to_vec()),
         }
     }
@@ -215,7 +215,7 @@ impl Tokenizer {
     /// The name of its file in a model directory: `tokenizer.model` for sentencepiece, `tokenizer.json` for all else.
     pub fn file_name(&self) -> &'static str {
         match self.inner.kind {
-            Kind::Spm(_) => "tokenizer.model",
+            Implementation::Spm(_) => "tokenizer.model",
             _ => "tokenizer.json",
         }
     }
@@ -290,7 +290,7 @@ impl Tokenizer {
     /// # Errors
     /// When GGUF has no place for a part of this tokenizer.
     pub(crate) fn vocabulary(&self) -> Result<(&'static str, &str, Vocabulary), Error> {
-        if let Kind::Spm(spm) = &self.inner.kind {
+        if let Implementation::Spm(spm) = &self.inner.kind {
             return Ok(("llama", "default", spm.vocabulary.clone()));
         }
         let file = serde_json::from_str(self.json()?).map_err(|e| Error::usage(format!("tokenizer: {e}")))?;
@@ -304,28 +304,30 @@ impl Tokenizer {
         Ok(("gpt2", listed.map_or(pre.names[0], |listed| &listed.pre), vocabulary))
     }
 
-    fn of(kind: Kind, pieces: Pieces, json: OnceLock<String>, notices: Vec<String>) -> Self {
+    fn of(kind: Implementation, pieces: Pieces, json: OnceLock<String>, notices: Vec<String>) -> Self {
         Tokenizer { inner: Arc::new(Inner { kind, pieces, json, notices, listed: None }) }
     }
 
     fn of_spm(vocabulary: Vocabulary) -> Result<Self, String> {
         let spm = Spm::new(vocabulary)?;
         let pieces = spm.pieces();
-        Ok(Self::of(Kind::Spm(Box::new(spm)), pieces, OnceLock::new(), Vec::new()))
+        Ok(Self::of(Implementation::Spm(Box::new(spm)), pieces, OnceLock::new(), Vec::new()))
     }
 
     fn of_hub(hub: tokenizers::Tokenizer, json: OnceLock<String>, notices: Vec<String>) -> Result<Self, String> {
         let pieces = Pieces::of_hub(&hub);
-        Ok(Self::of(Kind::Hub(Box::new(Hub::new(hub)?)), pieces, json, notices))
+        Ok(Self::of(Implementation::Hub(Box::new(Hub::new(hub)?)), pieces, json, notices))
     }
 
     /// The content of `tokenizer.json`.
     fn json(&self) -> Result<&str, Error> {
         if self.inner.json.get().is_none() {
             let json = match &self.inner.kind {
-                Kind::Bytes(_) => bytes::json(),
-                Kind::Hub(hub) => hub.library.to_string(false).map_err(|e| Error::usage(format!("tokenizer: {e}")))?,
-                Kind::Spm(_) => return Err(Error::usage("a sentencepiece vocabulary has no tokenizer.json")),
+                Implementation::Bytes(_) => bytes::json(),
+                Implementation::Hub(hub) => {
+                    hub.library.to_string(false).map_err(|e| Error::usage(format!("tokenizer: {e}")))?
+                }
+                Implementation::Spm(_) => return Err(Error::usage("a sentencepiece vocabulary has no tokenizer.json")),
             };
             let _ = self.inner.json.set(json);
         }
@@ -367,9 +369,9 @@ impl Tokenizer {
     /// Appends the tokens of a text until there are `limit` or a few more.
     fn append(&self, text: &str, said: &Said, limit: usize, ids: &mut Vec<u32>) -> Result<(), Error> {
         match &self.inner.kind {
-            Kind::Hub(hub) => hub.encode(text, said, limit, ids)?,
-            Kind::Spm(spm) => spm.encode(text, said, limit, ids),
-            Kind::Bytes(names) => {
+            Implementation::Hub(hub) => hub.encode(text, said, limit, ids)?,
+            Implementation::Spm(spm) => spm.encode(text, said, limit, ids),
+            Implementation::Bytes(names) => {
                 let found = names.find(text, |from, to| said.touches(from, to));
                 let mut at = 0;
                 for name in &found {
@@ -386,9 +388,9 @@ impl Tokenizer {
     /// Tokens before and after every text.
     fn around(&self) -> [Vec<u32>; 2] {
         match &self.inner.kind {
-            Kind::Bytes(_) => [Vec::new(), Vec::new()],
-            Kind::Hub(hub) => hub.around.clone(),
-            Kind::Spm(spm) => {
+            Implementation::Bytes(_) => [Vec::new(), Vec::new()],
+            Implementation::Hub(hub) => hub.around.clone(),
+            Implementation::Spm(spm) => {
                 let v = &spm.vocabulary;
                 [v.bos.filter(|_| v.add_bos), v.eos.filter(|_| v.add_eos)].map(|id| id.into_iter().collect())
             }
@@ -400,13 +402,13 @@ impl Tokenizer {
     /// # Errors
     /// When the decoder of the file fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
-        if let Kind::Hub(hub) = &self.inner.kind {
+        if let Implementation::Hub(hub) = &self.inner.kind {
             let text = hub.library.decode(ids, true);
             return text.map_err(|e| Error::usage(format!("the tokenizer cannot decode these tokens: {e}")));
         }
         let mut bytes = Vec::new();
         match &self.inner.kind {
-            Kind::Spm(spm) => spm.decode(&self.inner.pieces, ids, &mut bytes),
+            Implementation::Spm(spm) => spm.decode(&self.inner.pieces, ids, &mut bytes),
             _ => bytes.extend(ids.iter().filter_map(|id| self.token_bytes(*id)).flatten()),
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -435,18 +437,18 @@ impl Tokenizer {
     /// The id of a token by its spelling in the vocabulary.
     pub fn id(&self, token: &str) -> Option<u32> {
         match &self.inner.kind {
-            Kind::Bytes(names) => names.id(token),
-            Kind::Hub(hub) => hub.library.token_to_id(token),
-            Kind::Spm(spm) => spm.id(token),
+            Implementation::Bytes(names) => names.id(token),
+            Implementation::Hub(hub) => hub.library.token_to_id(token),
+            Implementation::Spm(spm) => spm.id(token),
         }
     }
 
     /// The spelling of a token in the vocabulary.
     pub(crate) fn name(&self, id: u32) -> Option<String> {
         match &self.inner.kind {
-            Kind::Bytes(_) => [PAD, END].get((id as usize).wrapping_sub(256)).map(|name| name.to_string()),
-            Kind::Hub(hub) => hub.library.id_to_token(id),
-            Kind::Spm(spm) => spm.vocabulary.tokens.get(id as usize).cloned(),
+            Implementation::Bytes(_) => [PAD, END].get((id as usize).wrapping_sub(256)).map(|name| name.to_string()),
+            Implementation::Hub(hub) => hub.library.id_to_token(id),
+            Implementation::Spm(spm) => spm.vocabulary.tokens.get(id as usize).cloned(),
         }
     }
 

@@ -4,7 +4,7 @@ use super::Machine;
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
 use crate::output;
-use lowbit_model::checkpoint::{Row, ledger};
+use lowbit_model::checkpoint::{LedgerRow, ledger};
 use lowbit_model::exec::Batch;
 use lowbit_model::recipe;
 use serde_json::json;
@@ -78,7 +78,7 @@ impl Inspect {
 }
 
 /// A line per tensor.
-fn each(rows: &[Row]) {
+fn each(rows: &[LedgerRow]) {
     output::line(format!("{:50} {:>10} {:>16} {:>13} {:>12} {:>7}", "tensor", "role", "format", "shape", "bytes", "zeros"));
     for row in rows {
         output::line(format!(
@@ -94,9 +94,9 @@ fn each(rows: &[Row]) {
 }
 
 /// A line per role and format, in the order in which they come.
-fn grouped(rows: &[Row]) {
+fn grouped(rows: &[LedgerRow]) {
     output::line(format!("{:>10} {:>18} {:>8} {:>14} {:>10} {:>7}", "role", "format", "tensors", "parameters", "bytes", "zeros"));
-    let mut groups: Vec<(&Row, Vec<&Row>)> = Vec::new();
+    let mut groups: Vec<(&LedgerRow, Vec<&LedgerRow>)> = Vec::new();
     for row in rows {
         match groups.iter_mut().find(|(first, _)| first.role == row.role && first.format == row.format) {
             Some((_, group)) => group.push(row),
@@ -118,10 +118,10 @@ fn grouped(rows: &[Row]) {
     output::line(format!("{} tensors in all; --full lists them", rows.len()));
 }
 
-fn role(row: &Row) -> String {
+fn role(row: &LedgerRow) -> String {
     format!("{:?}", row.role).to_lowercase()
 }
 
-fn total(row: &Row) -> u64 {
+fn total(row: &LedgerRow) -> u64 {
     row.parts.values().map(|&b| b as u64).sum()
 }

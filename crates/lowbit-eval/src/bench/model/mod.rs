@@ -11,7 +11,7 @@ use lowbit_kernels::ops::CacheKind;
 use lowbit_model::cpu::PREFILL_CHUNK;
 use lowbit_model::engine::{Engine, Event, Passes, Settings};
 use lowbit_model::generate::Request;
-use lowbit_model::work::{self, Pass, Work};
+use lowbit_model::work::{self, Pass, PassCost};
 use lowbit_model::{Sequences, Session, Tokenizer};
 use serde::Serialize;
 use std::hint::black_box;
@@ -118,7 +118,7 @@ impl Machine {
         let together = plan.tests.iter().map(|test| test.sequences()).find(|n| *n > 1);
         let model = || subject.model.clone();
         let mut session = Session::with_cache(model(), cpu.clone(), context, plan.cache);
-        session.want(plan.largest);
+        session.keep_largest(plan.largest);
         Machine {
             cpu: cpu.clone(),
             session,
@@ -219,7 +219,7 @@ fn median(values: &[f64]) -> f64 {
 }
 
 /// Seconds of a pass at the limits: reading and computing overlap, so the longer of the two counts.
-fn ideal(work: &Work, limits: &Limits) -> (&'static str, f64) {
+fn ideal(work: &PassCost, limits: &Limits) -> (&'static str, f64) {
     let memory = work.read_bytes as f64 / (limits.memory_gbps * 1e9);
     let arithmetic =
         work.int8_ops as f64 / (limits.int8_gops * 1e9) + work.float_ops as f64 / (limits.f32_gflops * 1e9);
@@ -238,7 +238,7 @@ fn row(subject: &BenchModel, plan: &Plan, machine: &Machine, t: usize) -> Row {
     let heads = passes.iter().map(|(n, _)| n * plan.rounds).sum::<usize>() as u64;
     let head_bytes = Some(machine.head_bytes[t] / heads.max(1)).filter(|bytes| *bytes > 0);
     let count = |(n, pass)| (n as f64, work::count(&subject.model, Pass { head_bytes, ..pass }));
-    let passes: Vec<(f64, Work)> = passes.into_iter().map(count).collect();
+    let passes: Vec<(f64, PassCost)> = passes.into_iter().map(count).collect();
     let samples = &machine.samples[t];
     let seconds: Vec<f64> = samples.iter().map(|(seconds, _)| *seconds).collect();
     let rates: Vec<f64> = seconds.iter().map(|seconds| test.tokens() as f64 / seconds).collect();

@@ -204,7 +204,7 @@ fn pieces_have_the_tokens_of_the_whole() {
         "ss",
     ];
     let (mut text, mut state) = (String::new(), 7u64);
-    while text.len() < 3 * PIECE {
+    while text.len() < 3 * PART_BYTES {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         text.push_str(words[(state >> 40) as usize % words.len()]);
         text.push_str(["", " ", " ", "  ", "\n"][(state >> 50) as usize % 5]);
@@ -212,17 +212,17 @@ fn pieces_have_the_tokens_of_the_whole() {
     for (name, file) in all() {
         let hub = hub(&file);
         let said = Said::default();
-        let part = |text| Part { text, offset: 0, place: Place::Start, said: &said };
+        let part = |text| TextPart { text, offset: 0, place: Place::Start, said: &said };
         let whole = hub.piece(part(&text)).expect("encodes");
         assert_eq!(hub.part(part(&text), usize::MAX).expect("encodes"), whole, "{name}");
-        assert!(hub.cut(part(&text)).expect("encodes").is_some_and(|at| at < PIECE), "{name}");
+        assert!(hub.cut(part(&text)).expect("encodes").is_some_and(|at| at < PART_BYTES), "{name}");
         let few = hub.part(part(&text), 10).expect("encodes");
         assert!(few.len() < whole.len() && whole.starts_with(&few), "{name}");
     }
     // One word has no place to cut at.
-    let word = "x".repeat(2 * PIECE);
+    let word = "x".repeat(2 * PART_BYTES);
     let hub = hub(&byte_level());
-    assert_eq!(ids(&hub, &word, &Said::default()).len(), 2 * PIECE + 1);
+    assert_eq!(ids(&hub, &word, &Said::default()).len(), 2 * PART_BYTES + 1);
 }
 
 #[test]
