@@ -88,6 +88,13 @@ fn random_damage_never_panics() {
             seeds.push((format!("x{extension}{compressed}"), compress(content.as_bytes())));
         }
     }
+    let objects =
+        samples().pop().expect("JSON lines are the last sample").1.trim().replace('\n', ",").replace(",,", ",");
+    for text in [format!("[{objects}]"), format!("{{\"n\": [1], \"data\": [\n{objects}]}}")] {
+        for (compressed, compress) in COMPRESS {
+            seeds.push((format!("x.json{compressed}"), compress(text.as_bytes())));
+        }
+    }
     for name in ["snappy", "zstd", "lz4", "gzip", "brotli", "strings", "odd", "incremental", "lengths", "dictionary"] {
         let name = format!("{name}.parquet");
         let bytes = fs::read(golden(&name)).unwrap();
