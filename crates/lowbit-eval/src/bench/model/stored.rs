@@ -104,7 +104,7 @@ pub fn save_synthetic(name: &str, recipe: Option<&'static Recipe>, directory: &P
     let (shape, recipe) = shape(name, recipe)?;
     let card = Card::new(shape.config(), CONTEXT);
     let mut source = Synthetic::new(recipe, SEED);
-    Ok(checkpoint::save(directory, &card, Some(&Tokenizer::bytes()), recipe, &mut source)?)
+    checkpoint::save(directory, &card, Some(&Tokenizer::bytes()), recipe, &mut source)
 }
 
 fn shape(name: &str, recipe: Option<&'static Recipe>) -> Result<(&'static Shape, &'static Recipe), Error> {
