@@ -2,6 +2,7 @@
 
 use crate::Error;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 
 /// A number of threads and how it came to be.
@@ -30,7 +31,9 @@ impl Threads {
         if let Some(count) = asked {
             return given("number of threads", &count.to_string(), "asked for");
         }
-        if let Some(text) = std::env::var_os("LOWBIT_THREADS").filter(|text| !text.is_empty() && text != "-1") {
+        // As of `--threads`: 0 and -1 are the default.
+        let is_default = |text: &OsString| text.is_empty() || text == "-1" || text == "0";
+        if let Some(text) = std::env::var_os("LOWBIT_THREADS").filter(|text| !is_default(text)) {
             return given("LOWBIT_THREADS", &text.to_string_lossy(), "LOWBIT_THREADS");
         }
         let available = std::thread::available_parallelism().map_or(1, |n| n.get());

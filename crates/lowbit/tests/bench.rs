@@ -189,7 +189,7 @@ fn bad_numbers_of_threads_are_refused() {
         refused_threads(common::lowbit().args(["doctor", &format!("--threads={bad}")]), bad);
         refused_threads(common::lowbit().arg("doctor").env("LOWBIT_THREADS", bad), bad);
     }
-    for unset in ["", "-1"] {
+    for unset in ["", "-1", "0"] {
         let output = common::lowbit().args(["doctor", "--json"]).env("LOWBIT_THREADS", unset).output().unwrap();
         let told: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
         assert_ne!(told["threads"]["why"], "asked for", "{unset:?}: {told}");
