@@ -221,10 +221,10 @@ impl Comparison<'_> {
         let record =
             classify::quality(&self.task, &self.splits.test, &variant.name, &Checkpoint::open(&model)?, self.cpu)?;
         let quality = [("accuracy", "accuracy"), ("r2", "explained variance")];
-        let told = quality.iter().find_map(|(name, word)| Some((word, record.measures.get(*name)?.value)));
-        let (word, told) = told.unwrap_or((&"accuracy", 0.0));
+        let measured = quality.iter().find_map(|(name, word)| Some((word, record.measures.get(*name)?.value)));
+        let (word, measured) = measured.unwrap_or((&"accuracy", 0.0));
         let bytes = record.measures.get("weight_bytes").map_or(0.0, |m| m.value);
-        output::note(format!("  {word} {:.2} %, {}", told * 100.0, output::bytes(bytes as u64)));
+        output::note(format!("  {word} {:.2} %, {}", measured * 100.0, output::bytes(bytes as u64)));
         Ok(record)
     }
 

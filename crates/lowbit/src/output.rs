@@ -189,13 +189,13 @@ pub fn styled(text: &StyledStr, is_result: bool) {
     let plain = text.to_string();
     let terminal = if is_result { RESULTS.is_terminal() } else { REMARKS.is_terminal() };
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let told = match colours && shown(&plain) == plain {
+    let rendered = match colours && shown(&plain) == plain {
         true => text.ansi().to_string(),
         false => shown(&plain).into_owned(),
     };
     match is_result {
-        true => RESULTS.write(&told),
-        false => REMARKS.write(&told),
+        true => RESULTS.write(&rendered),
+        false => REMARKS.write(&rendered),
     }
 }
 

@@ -87,7 +87,7 @@ impl Left {
     }
 
     /// In words, from the second update on.
-    fn told(&mut self, step: u64, steps: u64) -> String {
+    fn in_words(&mut self, step: u64, steps: u64) -> String {
         let now = self.clock.elapsed().as_secs_f64();
         self.seconds(step, steps, now).map_or(String::new(), |left| format!(", {} left", output::duration(left)))
     }
@@ -101,16 +101,16 @@ impl Left {
 impl Observer for Watch<'_> {
     fn step(&mut self, metrics: &StepMetrics, steps: u64) -> Control {
         self.loss = if self.loss == 0.0 { metrics.loss } else { 0.95 * self.loss + 0.05 * metrics.loss };
-        let left = self.left.told(metrics.step, steps);
-        let told = format!("loss {:.4}, {:.0} tokens/s{left}", self.loss, metrics.tokens_per_second);
+        let left = self.left.in_words(metrics.step, steps);
+        let line = format!("loss {:.4}, {:.0} tokens/s{left}", self.loss, metrics.tokens_per_second);
         match &self.bar {
             Some(bar) => {
                 bar.set_length(steps);
                 bar.set_position(metrics.step);
-                bar.set_message(told);
+                bar.set_message(line);
             }
             None if metrics.step == steps || metrics.step.is_multiple_of(steps.div_ceil(5)) => {
-                output::note(format!("  {}: step {} of {steps}, {told}", self.name, metrics.step));
+                output::note(format!("  {}: step {} of {steps}, {line}", self.name, metrics.step));
             }
             None => {}
         }
@@ -119,10 +119,10 @@ impl Observer for Watch<'_> {
 
     fn evaluate(&mut self, step: u64, network: &mut Network) -> Result<(), lowbit_train::Error> {
         if let Some(windows) = self.held_out {
-            let told = format!("step {step}: {:.4} bits per held-out token", windows.bits(network));
+            let line = format!("step {step}: {:.4} bits per held-out token", windows.bits(network));
             match &self.bar {
-                Some(bar) => bar.println(format!("  {}: {told}", self.name)),
-                None => output::note(format!("  {}: {told}", self.name)),
+                Some(bar) => bar.println(format!("  {}: {line}", self.name)),
+                None => output::note(format!("  {}: {line}", self.name)),
             }
         }
         Ok(())

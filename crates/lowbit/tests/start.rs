@@ -100,6 +100,14 @@ fn columns_and_classes_of_a_file_are_found_and_said() {
         let scored: Value = serde_json::from_str(&scored).unwrap();
         assert_eq!(scored["records"][0]["detail"]["classes"][0], "delivery");
     }
+}
+
+#[test]
+fn what_a_file_does_not_tell_is_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    let rows: String = (0..20).map(|i| format!("{i},{},a note of row {i}\n", ["x", "y"][i % 2])).collect();
+    fs::write(at.join("with.csv"), format!("id,kind,note\n{rows}")).unwrap();
     let told = run(at, &["compare", "with.csv"]);
     assert_eq!(told.status.code(), Some(2));
     let told = String::from_utf8(told.stderr).unwrap();

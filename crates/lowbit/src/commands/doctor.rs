@@ -58,8 +58,8 @@ impl Doctor {
             output::line(format!("ways       {} ({})", host.ways, cpu.ways().why()));
         }
         output::line(format!("limits     {}", host::limits_text(&host.limits)));
-        let told = |way: &Way| format!("{:.1} bits at {:.0} G weights/s", way.bits, way.gweights_per_second);
-        let all: Vec<String> = ternary.iter().map(told).collect();
+        let speed = |way: &Way| format!("{:.1} bits at {:.0} G weights/s", way.bits, way.gweights_per_second);
+        let all: Vec<String> = ternary.iter().map(speed).collect();
         let best = ternary.first().map_or("", |way| way.recipe);
         output::line(format!("ternary    one token reads {}: choose `--recipe {best}`", all.join(", ")));
         match energy {

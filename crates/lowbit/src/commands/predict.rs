@@ -119,8 +119,8 @@ impl Predict {
             progress.at(summary.rows);
             Ok(self.out.is_some() || output::is_open())
         };
-        let mut told = |remark: String| output::note(remark);
-        let summary = predict::predict(&mut classifier, trained_on, &source, &options, &mut told, &mut emit)?;
+        let mut note = |remark: String| output::note(remark);
+        let summary = predict::predict(&mut classifier, trained_on, &source, &options, &mut note, &mut emit)?;
         progress.end();
         target.map_or(Ok(()), Replacement::commit)?;
         let seconds = start.elapsed().as_secs_f64();

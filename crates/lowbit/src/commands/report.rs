@@ -62,14 +62,14 @@ impl Report {
             let rows: Vec<_> = results
                 .iter()
                 .map(|r| {
-                    let (state, lines) = told(&r.outcome);
+                    let (state, lines) = state_of(&r.outcome);
                     json!({"id": r.id, "name": r.name, "outcome": state, "lines": lines})
                 })
                 .collect();
             output::json(&json!({"schema_version": 1, "tool": output::tool(), "command": output::command(), "checks": rows, "meaning": MEANING}))?;
         } else {
             for r in &results {
-                let (state, lines) = told(&r.outcome);
+                let (state, lines) = state_of(&r.outcome);
                 output::line(format!("{:>3}  {state:14} {}", r.id, r.name));
                 lines.iter().for_each(|line| output::line(format!("       {line}")));
             }
@@ -85,7 +85,7 @@ impl Report {
     }
 }
 
-fn told(outcome: &Outcome) -> (&'static str, &[String]) {
+fn state_of(outcome: &Outcome) -> (&'static str, &[String]) {
     match outcome {
         Outcome::Pass => ("pass", &[]),
         Outcome::Notice(lines) => ("notice", lines),
