@@ -2,7 +2,7 @@
 #![no_main]
 
 use lowbit_eval::task::Task;
-use lowbit_model::listing::Listing;
+use lowbit_model::parameter_list::ParameterList;
 use std::path::Path;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
@@ -12,7 +12,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         Err(error) => assert!(!error.to_string().contains('\n')),
     }
     if let Ok(config) = toml::from_str::<lowbit_model::Config>(text) {
-        let _ = Listing::new(&config);
+        let _ = ParameterList::new(&config);
     }
     if let Ok(config) = toml::from_str::<lowbit_train::TrainConfig>(text) {
         let _ = config.validate(1000);

@@ -5,7 +5,7 @@
 mod seed;
 
 use lowbit_kernels::Cpu;
-use lowbit_model::Card;
+use lowbit_model::ModelConfig;
 use lowbit_train::{Job, Labelled, TrainConfig, train};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ const SUM: usize = 32;
 /// A run that is finished after one update.
 struct Run {
     folder: PathBuf,
-    card: Card,
+    model_config: ModelConfig,
     data: Labelled,
     config: TrainConfig,
     cpu: Cpu,
@@ -27,18 +27,18 @@ struct Run {
 
 impl Run {
     fn go(&self) -> bool {
-        let job = Job { card: &self.card, tokenizer: None, from: None, data: &self.data, config: &self.config };
+        let job = Job { model_config: &self.model_config, tokenizer: None, from: None, data: &self.data, config: &self.config };
         train(&job, &self.folder, &self.cpu, &mut ()).is_ok()
     }
 }
 
 static RUN: LazyLock<Run> = LazyLock::new(|| {
-    let mut card = Card::new(serde_json::from_str(NETWORK).expect("a network"), 8);
-    card.labels = vec!["a".into(), "b".into()];
+    let mut model_config = ModelConfig::new(serde_json::from_str(NETWORK).expect("a network"), 8);
+    model_config.labels = vec!["a".into(), "b".into()];
     let data = Labelled::new(vec![vec![1, 2], vec![3, 4, 5]], vec![0, 1]);
     let config = TrainConfig { steps: Some(1), batch_size: 2, ..TrainConfig::default() };
     let folder = std::env::temp_dir().join(format!("lowbit-fuzz-state-{}", std::process::id()));
-    let run = Run { folder, card, data, config, cpu: Cpu::new(None, Some(1)).expect("a CPU") };
+    let run = Run { folder, model_config, data, config, cpu: Cpu::new(None, Some(1)).expect("a CPU") };
     assert!(run.go(), "the run of the seed");
     seed::keep(&run.folder.join(STATE));
     run

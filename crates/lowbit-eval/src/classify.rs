@@ -46,7 +46,7 @@ pub fn longer(rows: &Rows, tokenizer: &Tokenizer, most: usize) -> Result<u64, Er
 /// # Errors
 /// When the tokenizer cannot encode a text.
 pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<String>, Error> {
-    let (most, all) = (checkpoint.card().max_length, test.len());
+    let (most, all) = (checkpoint.model_config().max_length, test.len());
     let cut = if test.texts().is_empty() { 0 } else { longer(test, &checkpoint.tokenizer()?, most)? };
     let absent = test.counts(task.classes.len()).into_iter().filter(|rows| *rows == 0).count();
     let classes = task.classes.len();

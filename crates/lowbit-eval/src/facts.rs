@@ -13,7 +13,7 @@ use std::path::Path;
 /// # Errors
 /// When the model's file cannot be read.
 pub fn describe(record: &mut Record, checkpoint: &Checkpoint) -> Result<(), Error> {
-    record.params = checkpoint.listing().count();
+    record.params = checkpoint.parameters().count();
     record.detail.model_sha256 = Some(sha256_of(&checkpoint.files())?);
     record.detail.activations = Some(match checkpoint.recipe().activations {
         recipe::ActivationPrecision::F32 => "f32".into(),

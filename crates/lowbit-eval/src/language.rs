@@ -63,7 +63,7 @@ impl Text {
             .check()
             .map_err(|e| e.in_file(path))?;
         let mut tokens = encode(&content, &tokenizer).map_err(|e| e.in_file(path))?;
-        let begin = checkpoint.card().bos_token_id.or(tokenizer.end());
+        let begin = checkpoint.model_config().bos_token_id.or(tokenizer.end());
         if let Some(begin) = begin.filter(|begin| tokens.first() != Some(begin)) {
             tokens.insert(0, begin);
         }
@@ -125,15 +125,15 @@ fn sha256(content: &[u8]) -> String {
 /// # Errors
 /// When the model is no language model or its predictions are not finite.
 pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &Cpu) -> Result<Record, Error> {
-    let context = cut.context.unwrap_or(checkpoint.card().max_length.min(MAX_WINDOW));
-    let trained = checkpoint.card().max_length;
+    let context = cut.context.unwrap_or(checkpoint.model_config().max_length.min(MAX_WINDOW));
+    let trained = checkpoint.model_config().max_length;
     if context > trained {
         let text = format!("windows of {context} tokens are asked for, but the model was trained for {trained}");
         return Err(Error::usage(format!("{name}: {text}: beyond that its predictions mean nothing")));
     }
     let stride = cut.stride.unwrap_or(context.div_ceil(2));
     let need = checkpoint.need("take a smaller --context, a --limit of the text, or a recipe with fewer bits")?;
-    let need = Scorer::with_pass(need, checkpoint.listing(), context);
+    let need = Scorer::with_pass(need, checkpoint.parameters(), context);
     need.and("predictions", (text.tokens.len() * size_of::<Prediction>()) as u64).check()?;
     let model = Arc::new(checkpoint.model()?);
     let predictions = Scorer::new(model, cpu.clone(), context, stride)?.score(&text.tokens)?;

@@ -3,8 +3,8 @@
 //! A template comes with the model file, so it is not trusted: it sees no file, and steps, work, depth and output are limited
 //! (`guard`). Neither is the text of a turn: what spells a special token in it is text (`prompt`).
 
-use crate::card::ChatSettings;
 use crate::container::show;
+use crate::model_config::ChatSettings;
 use crate::{Error, Kind};
 use clock::Clock;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Scoring a language model on a text: what it gave to each token that came.
 
 use crate::exec::Batch;
-use crate::listing::Listing;
+use crate::parameter_list::ParameterList;
 use crate::{CpuExec, Error, Model, Param};
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
@@ -43,10 +43,10 @@ impl Scorer {
     }
 
     /// Memory that scoring takes beside the weights: logits of a pass, and their copy, of windows of `context` tokens.
-    pub fn with_pass(need: Footprint, listing: &Listing, context: usize) -> Footprint {
-        let classes = listing.pass_bytes(0, 1) / 4;
+    pub fn with_pass(need: Footprint, parameters: &ParameterList, context: usize) -> Footprint {
+        let classes = parameters.pass_bytes(0, 1) / 4;
         let at_once = BATCH_TOKENS.min(BATCH_LOGITS / (classes as usize).max(1)).max(context);
-        need.and("activations", listing.pass_bytes(at_once, at_once.saturating_mul(2)))
+        need.and("activations", parameters.pass_bytes(at_once, at_once.saturating_mul(2)))
     }
 
     /// One prediction for each token but the first.

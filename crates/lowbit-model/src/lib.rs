@@ -3,7 +3,6 @@
 #![deny(missing_docs)]
 
 pub mod arch;
-pub mod card;
 pub mod chat;
 pub mod checkpoint;
 pub mod container;
@@ -13,7 +12,8 @@ pub mod exec;
 pub mod generate;
 pub mod input;
 pub mod language;
-pub mod listing;
+pub mod model_config;
+pub mod parameter_list;
 pub mod predict;
 pub mod reader;
 pub mod recipe;
@@ -26,11 +26,11 @@ pub mod trace;
 pub mod work;
 
 pub use arch::{Config, Model};
-pub use card::Card;
 pub use checkpoint::Checkpoint;
 pub use cpu::{CpuExec, Param, Sequences, Session};
 pub use input::{Column, InputColumns, Inputs};
 pub use lowbit_base::{Error, Kind};
+pub use model_config::ModelConfig;
 pub use predict::{Encoder, Predictor};
 pub use recipe::Recipe;
 pub use tokenizer::Tokenizer;

@@ -3,7 +3,7 @@
 use crate::arch::OutputKind;
 use crate::exec::Batch;
 use crate::input::Scaling;
-use crate::{Card, Checkpoint, CpuExec, Error, Inputs, Model, Param, Tokenizer, text};
+use crate::{Checkpoint, CpuExec, Error, Inputs, Model, ModelConfig, Param, Tokenizer, text};
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ impl Encoder {
     /// # Errors
     /// When the tokenizer is missing or wrong.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self, Error> {
-        let card = checkpoint.card();
-        Ok(match &card.input_scaling {
+        let model_config = checkpoint.model_config();
+        Ok(match &model_config.input_scaling {
             Some(scaling) => Encoder::Features(scaling.clone()),
-            None => Encoder::Text { tokenizer: checkpoint.tokenizer()?, max_length: card.max_length },
+            None => Encoder::Text { tokenizer: checkpoint.tokenizer()?, max_length: model_config.max_length },
         })
     }
 
@@ -113,7 +113,7 @@ impl Predictor {
     /// When the model is a language model, or its tokenizer is missing or wrong.
     pub fn new(checkpoint: &Checkpoint, model: Arc<Model<Param>>, cpu: Cpu) -> Result<Self, Error> {
         refuse_language_model(checkpoint)?;
-        let Card { config, labels, target_scaling, .. } = checkpoint.card();
+        let ModelConfig { config, labels, target_scaling, .. } = checkpoint.model_config();
         let numbered = || (0..config.classes().unwrap_or(0)).map(|class| class.to_string()).collect();
         let labels = if labels.is_empty() { numbered() } else { labels.clone() };
         Ok(Predictor {
@@ -128,8 +128,8 @@ impl Predictor {
 
     /// Memory that answering takes beside the weights: the activations of a pass.
     pub fn with_pass(need: Footprint, checkpoint: &Checkpoint) -> Footprint {
-        let tokens = BATCH_TOKENS + checkpoint.card().max_length.min(BATCH_TOKENS);
-        need.and("activations", checkpoint.listing().pass_bytes(tokens, tokens))
+        let tokens = BATCH_TOKENS + checkpoint.model_config().max_length.min(BATCH_TOKENS);
+        need.and("activations", checkpoint.parameters().pass_bytes(tokens, tokens))
     }
 
     /// What the network answers with.
@@ -183,7 +183,7 @@ impl Predictor {
 }
 
 fn refuse_language_model(checkpoint: &Checkpoint) -> Result<(), Error> {
-    match checkpoint.card().config.output() {
+    match checkpoint.model_config().config.output() {
         OutputKind::Classes(_) | OutputKind::Value => Ok(()),
         OutputKind::Tokens => {
             let text = format!("{}: a language model; it has no classes", checkpoint.directory().display());

@@ -1,4 +1,4 @@
-//! Where parameters come from: a checkpoint, random initialisation, or a mere listing.
+//! Where parameters come from: a checkpoint, random initialisation, or a mere parameters.
 
 use crate::Error;
 use serde::{Deserialize, Serialize};

@@ -16,7 +16,7 @@ const UNIT: usize = 64;
 
 /// A published network's dimensions.
 #[derive(Debug)]
-pub struct Shape {
+pub struct ModelShape {
     /// The name on the command line.
     pub name: &'static str,
     /// One line for help texts.
@@ -27,8 +27,8 @@ pub struct Shape {
 }
 
 /// Every shape.
-pub static SHAPES: &[Shape] = &[
-    Shape {
+pub static SHAPES: &[ModelShape] = &[
+    ModelShape {
         name: "bitnet-2b",
         summary: "BitNet b1.58 2B4T",
         recipe: "bitnet",
@@ -37,7 +37,7 @@ pub static SHAPES: &[Shape] = &[
             "hidden_act": "relu2", "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
             "head": {"lm": {"tied": true}}}"#,
     },
-    Shape {
+    ModelShape {
         name: "bitnet-700m",
         summary: "bitnet_b1_58-large",
         recipe: "bitnet",
@@ -46,7 +46,7 @@ pub static SHAPES: &[Shape] = &[
             "hidden_act": "silu", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
             "head": {"lm": {"tied": true}}}"#,
     },
-    Shape {
+    ModelShape {
         name: "llama-1b",
         summary: "Llama 3.2 1B",
         recipe: "int4",
@@ -55,7 +55,7 @@ pub static SHAPES: &[Shape] = &[
             "hidden_act": "silu", "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "sub_norm": false, "causal": true,
             "head": {"lm": {"tied": true}}}"#,
     },
-    Shape {
+    ModelShape {
         name: "llama-3b",
         summary: "Llama 3.2 3B",
         recipe: "int4",
@@ -66,7 +66,7 @@ pub static SHAPES: &[Shape] = &[
     },
 ];
 
-impl Shape {
+impl ModelShape {
     /// The dimensions.
     pub fn config(&self) -> Config {
         serde_json::from_str(self.json).expect("the list holds valid configurations")
@@ -76,8 +76,8 @@ impl Shape {
 /// The shape of a name.
 ///
 /// # Errors
-/// [`Kind::Usage`](crate::Kind) listing all, with the nearest.
-pub fn find(name: &str) -> Result<&'static Shape, Error> {
+/// [`Kind::Usage`](crate::Kind) parameters all, with the nearest.
+pub fn find(name: &str) -> Result<&'static ModelShape, Error> {
     if let Some(shape) = SHAPES.iter().find(|s| s.name == name) {
         return Ok(shape);
     }

@@ -4,7 +4,7 @@ use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
 use lowbit_model::engine::{LanguageModel, Logits, Piece};
 use lowbit_model::source::{Init, ParamSpec};
-use lowbit_model::{Checkpoint, Config, Sequences, Session, checkpoint, listing::Listing, recipe};
+use lowbit_model::{Checkpoint, Config, Sequences, Session, checkpoint, parameter_list::ParameterList, recipe};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -39,20 +39,20 @@ fn a_decoded_token_allocates_nothing() {
         "hidden_act": "relu2", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true,
         "head": {"lm": {"tied": true}}}"#;
     let config: Config = serde_json::from_str(config).unwrap();
-    let card = lowbit_model::Card::new(config.clone(), 64);
-    let listing = Listing::new(&config).unwrap();
+    let model_config = lowbit_model::ModelConfig::new(config.clone(), 64);
+    let parameters = ParameterList::new(&config).unwrap();
     let value = |spec: &ParamSpec, i: usize| match spec.init {
         Init::Constant(c) => c,
         Init::Normal(std) => std * (((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0),
     };
-    let params: Vec<(ParamSpec, Vec<f32>)> = listing
+    let params: Vec<(ParamSpec, Vec<f32>)> = parameters
         .params()
         .iter()
         .map(|spec| (spec.clone(), (0..spec.rows * spec.cols).map(|i| value(spec, i)).collect()))
         .collect();
     let home = tempfile::tempdir().unwrap();
     let params = params.iter().map(|(spec, values)| (spec, values.as_slice()));
-    checkpoint::save_masters(home.path(), &card, None, params).unwrap();
+    checkpoint::save_masters(home.path(), &model_config, None, params).unwrap();
     let masters = Checkpoint::open(home.path()).unwrap();
     for name in ["f32", "int8", "nf4", "bitnet"] {
         let model = Arc::new(masters.model_as(recipe::find(name).unwrap(), &Default::default()).unwrap());

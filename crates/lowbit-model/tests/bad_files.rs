@@ -6,7 +6,7 @@ use common::*;
 use lowbit_kernels::Pool;
 use lowbit_model::checkpoint::{Options, quantize};
 use lowbit_model::container::Tensors;
-use lowbit_model::{Card, Checkpoint, Kind, Tokenizer, recipe};
+use lowbit_model::{Checkpoint, Kind, ModelConfig, Tokenizer, recipe};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -221,8 +221,8 @@ fn keys_that_name_code_are_ignored_with_a_notice() {
     let checkpoint = Checkpoint::open(directory.path()).expect("valid without them");
     assert_eq!(checkpoint.notices().len(), 3);
     assert!(checkpoint.notices()[0].contains("`auto_map`"));
-    checkpoint.card().save(&path).expect("written");
-    assert!(Card::load(&path).expect("valid").1.is_empty());
+    checkpoint.model_config().save(&path).expect("written");
+    assert!(ModelConfig::load(&path).expect("valid").1.is_empty());
 }
 
 /// Changes one byte of the data, counted from a tensor's start.

@@ -130,7 +130,7 @@ fn harmless_keys_are_accepted() {
     home.config["bos_token_id"] = Value::Null;
     home.write();
     let checkpoint = Checkpoint::open(home.path()).unwrap();
-    assert_eq!((checkpoint.card().max_length, checkpoint.card().bos_token_id), (256, None));
+    assert_eq!((checkpoint.model_config().max_length, checkpoint.model_config().bos_token_id), (256, None));
     let notices = checkpoint.notices().join(" ");
     assert!(notices.contains("`auto_map`") && notices.contains("`some_future_key`"), "{notices}");
 }

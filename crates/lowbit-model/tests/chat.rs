@@ -3,8 +3,8 @@
 mod common;
 
 use lowbit_base::testing::{Need, skipped};
-use lowbit_model::card::ChatSettings;
 use lowbit_model::chat::{Message, Role, Template, tokens};
+use lowbit_model::model_config::ChatSettings;
 use lowbit_model::{Error, Tokenizer};
 use serde::Deserialize;
 use std::time::Instant;

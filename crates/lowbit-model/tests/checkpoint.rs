@@ -9,7 +9,7 @@ use lowbit_model::checkpoint::{Options, WEIGHTS_FILE, ledger, quantize};
 use lowbit_model::container::{Dtype, Tensors, Writer};
 use lowbit_model::recipe::{self, RECIPES};
 use lowbit_model::source::Role;
-use lowbit_model::{Card, Checkpoint, Config, CpuExec, Recipe};
+use lowbit_model::{Checkpoint, Config, CpuExec, ModelConfig, Recipe};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -32,7 +32,7 @@ fn masters_come_back_bit_for_bit() {
         let directory = tempfile::tempdir().expect("a directory");
         let masters = write(directory.path(), &config);
         let checkpoint = Checkpoint::open(directory.path()).expect("valid");
-        assert_eq!(checkpoint.card(), &card(config));
+        assert_eq!(checkpoint.model_config(), &model_config(config));
         assert_eq!(checkpoint.recipe().name, "f32");
         for (spec, values) in &masters {
             assert_eq!(&checkpoint.master(spec).expect("stored"), values, "{}", spec.name);
@@ -53,7 +53,7 @@ fn round_trip(recipe: &'static Recipe, config: &Config) {
     let masters = Checkpoint::open(source.path()).expect("valid");
     let mut options = Options::new();
     let outliers = QuantizeOptions { outlier_columns: vec![1, 5], ..Default::default() };
-    options.insert(masters.listing().params()[3].name.clone(), outliers);
+    options.insert(masters.parameters().params()[3].name.clone(), outliers);
     quantize(&masters, recipe, &options, &target).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
     let packed = Checkpoint::open(&target).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
     assert_eq!(packed.recipe().body, recipe::find(packed.recipe().name).expect("listed").body);
@@ -69,7 +69,7 @@ fn round_trip(recipe: &'static Recipe, config: &Config) {
     let sum: usize = rows.iter().flat_map(|row| row.parts.values()).sum();
     let file = weights.file_bytes();
     assert!(sum <= file && file <= sum + 200 * weights.names().len() + 16_384, "{}", recipe.name);
-    let listed = packed.listing().bytes(recipe).expect("known formats") as usize;
+    let listed = packed.parameters().bytes(recipe).expect("known formats") as usize;
     assert!(listed <= sum && sum <= listed + 8192, "{}: listed {listed}, stored {sum}", recipe.name);
     if recipe.body.starts_with("ternary") {
         let row = rows.iter().find(|row| row.role == Role::Body).expect("a body");
@@ -171,8 +171,8 @@ fn the_card_round_trips() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("config.json");
     for config in configs() {
-        let card = Card { trained_for: Some("bitnet".into()), ..card(config) };
-        card.save(&path).expect("written");
-        assert_eq!(Card::load(&path).expect("valid"), (card, vec![]));
+        let model_config = ModelConfig { trained_for: Some("bitnet".into()), ..model_config(config) };
+        model_config.save(&path).expect("written");
+        assert_eq!(ModelConfig::load(&path).expect("valid"), (model_config, vec![]));
     }
 }

@@ -373,7 +373,7 @@ fn heads_are_tied_by_what_is_said_and_stored() {
         home.tensors.insert("lm_head.weight".into(), table);
     });
     let checkpoint = opened.unwrap();
-    assert!(checkpoint.card().config.is_tied() && checkpoint.notices().is_empty());
+    assert!(checkpoint.model_config().config.is_tied() && checkpoint.notices().is_empty());
     for value in [json!(false), Value::Null] {
         let (_home, opened) = open(&|home| {
             home.config["tie_word_embeddings"] = value.clone();

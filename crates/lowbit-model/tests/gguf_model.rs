@@ -75,9 +75,9 @@ fn every_architecture_comes_back() {
         assert_eq!(gguf.text("general.architecture").expect("a text"), Some(arch));
         let back = Checkpoint::open(&file).unwrap_or_else(|e| panic!("{arch}: {e}"));
         let (ours, theirs) = (Checkpoint::open(&masters).expect("valid"), &back);
-        assert_eq!(theirs.card().config, ours.card().config, "{arch}");
-        assert_eq!(theirs.card().max_length, ours.card().max_length);
-        for spec in ours.listing().params() {
+        assert_eq!(theirs.model_config().config, ours.model_config().config, "{arch}");
+        assert_eq!(theirs.model_config().max_length, ours.model_config().max_length);
+        for spec in ours.parameters().params() {
             assert_eq!(theirs.master(spec).expect("valid"), ours.master(spec).expect("valid"), "{arch}: {}", spec.name);
         }
         let tokenizer = back.tokenizer().expect("the bytes");
@@ -131,7 +131,7 @@ fn ternary_types_keep_the_logits_bit_for_bit() {
             let back = Checkpoint::open(&file).unwrap_or_else(|e| panic!("{}: {e}", kind.name));
             assert_eq!(back.recipe().name, "bitnet_bf16", "{}", kind.name);
             assert_eq!(back.notices(), [""; 0], "{}", kind.name);
-            let spec = back.listing().params().iter().find(|p| p.name.ends_with("q_proj.weight")).expect("there");
+            let spec = back.parameters().params().iter().find(|p| p.name.ends_with("q_proj.weight")).expect("there");
             assert_eq!(back.packed(spec).expect("valid").format().name(), "ternary");
             assert_eq!(logits(&file, &batch()), expected, "{} {:?}", kind.name, config.hidden_act);
             // And from there into the project's own layout.
@@ -156,9 +156,9 @@ fn a_real_model_scores_the_same() {
         save_gguf(&checkpoint, &file, types(kind, "f32")).unwrap_or_else(|e| panic!("{kind}: {e}"));
         let back = Checkpoint::open(&file).unwrap_or_else(|e| panic!("{kind}: {e}"));
         assert_eq!(back.tokenizer().expect("valid").encode(text, 256).expect("encodes"), tokens);
-        assert_eq!((back.card().bos_token_id, &back.card().eos_token_ids[..]), (Some(1), &[2][..]));
-        assert_eq!(back.card().config, checkpoint.card().config);
-        for spec in checkpoint.listing().params() {
+        assert_eq!((back.model_config().bos_token_id, &back.model_config().eos_token_ids[..]), (Some(1), &[2][..]));
+        assert_eq!(back.model_config().config, checkpoint.model_config().config);
+        for spec in checkpoint.parameters().params() {
             assert_eq!(
                 back.master(spec).expect("valid"),
                 checkpoint.master(spec).expect("valid"),
@@ -213,7 +213,7 @@ fn quantized_files_lose_nothing_more() {
     assert_eq!(back.recipe().name, "f32");
     assert!(back.notices().iter().any(|n| n.contains("BF16, Q8_0 weights are kept as F32")), "{:?}", back.notices());
     let gguf = Gguf::open(&file).expect("valid");
-    let spec = back.listing().params().iter().find(|p| p.name.ends_with("0.mlp.down_proj.weight")).expect("there");
+    let spec = back.parameters().params().iter().find(|p| p.name.ends_with("0.mlp.down_proj.weight")).expect("there");
     let stored = gguf.floats(gguf.tensor("blk.0.ffn_down.weight").expect("there")).expect("valid");
     assert_eq!(back.packed(spec).expect("valid").dequantize(), stored);
     save_gguf(&Checkpoint::open(&masters).expect("valid"), &file, types("bf16", "bf16")).expect("written");

@@ -99,7 +99,7 @@ fn quantized_logits_are_those_of_transformers() {
     for case in CASES.iter().chain(PACKED).filter(|case| case.starts_with("bitnet")) {
         let (checkpoint, expected) = (open(&golden(case)), tensors(case));
         assert_eq!(
-            (checkpoint.recipe().name, checkpoint.card().trained_for.as_deref()),
+            (checkpoint.recipe().name, checkpoint.model_config().trained_for.as_deref()),
             ("bitnet_bf16", Some("bitnet"))
         );
         let model = checkpoint.model_as(as_trained(), &Options::new()).unwrap();
@@ -154,15 +154,15 @@ fn nats(logits: &[f32], token: u32) -> f64 {
 
 #[test]
 fn configurations_are_read_in_full() {
-    let card = |case| open(&golden(case)).card().clone();
-    let config = |case| serde_json::to_value(card(case).config).unwrap();
-    let bitnet = card("bitnet");
+    let model_config = |case| open(&golden(case)).model_config().clone();
+    let config = |case| serde_json::to_value(model_config(case).config).unwrap();
+    let bitnet = model_config("bitnet");
     assert_eq!((bitnet.max_length, bitnet.bos_token_id, &bitnet.eos_token_ids[..]), (256, Some(1), &[2, 3][..]));
     assert_eq!((&config("bitnet")["head_dim"], &config("llama")["head_dim"]), (&8.into(), &6.into()));
     assert_eq!((&config("bitnet")["sub_norm"], &config("llama")["sub_norm"]), (&true.into(), &false.into()));
     assert_eq!(config("llama3")["rope_scaling"]["original_max_position_embeddings"], 16.0);
     assert_eq!(open(&golden("llama")).recipe().name, "bf16");
-    assert_eq!(card("llama").trained_for, None);
+    assert_eq!(model_config("llama").trained_for, None);
 }
 
 /// `AutoConfig.for_model(name)` of transformers 5.24, `bos_token_id` and `eos_token_id`: llama and mistral 1 and 2, qwen2 and qwen3
@@ -178,8 +178,8 @@ fn ids_that_no_file_tells_are_those_of_the_family() {
         config.shift_remove("eos_token_id");
         change(&mut config);
         std::fs::write(&path, serde_json::to_string(&config).unwrap()).unwrap();
-        let card = open(home.path()).card().clone();
-        (card.bos_token_id, card.eos_token_ids)
+        let model_config = open(home.path()).model_config().clone();
+        (model_config.bos_token_id, model_config.eos_token_ids)
     };
     assert_eq!(ids(&|_| ()), (Some(1), vec![2]));
     assert_eq!(ids(&|config| drop(config.insert("model_type".into(), "mistral".into()))), (Some(1), vec![2]));
@@ -199,18 +199,18 @@ fn ids_that_no_file_tells_are_those_of_the_family() {
 #[test]
 fn chat_templates_and_ends_are_found() {
     let home = copy("llama");
-    let card = || open(home.path()).card().clone();
+    let model_config = || open(home.path()).model_config().clone();
     let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).unwrap();
-    assert_eq!(card().chat_template, None);
+    assert_eq!(model_config().chat_template, None);
     write("generation_config.json", r#"{"eos_token_id": [9, 2]}"#);
-    assert_eq!(card().eos_token_ids, [2, 3, 9]);
+    assert_eq!(model_config().eos_token_ids, [2, 3, 9]);
     write("tokenizer_config.json", r#"{"chat_template": "one"}"#);
-    assert_eq!(card().chat_template.as_deref(), Some("one"));
+    assert_eq!(model_config().chat_template.as_deref(), Some("one"));
     let several = r#"{"chat_template": [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]}"#;
     write("tokenizer_config.json", several);
-    assert_eq!(card().chat_template.as_deref(), Some("d"));
+    assert_eq!(model_config().chat_template.as_deref(), Some("d"));
     write("chat_template.jinja", "of its own");
-    assert_eq!(card().chat_template.as_deref(), Some("of its own"));
+    assert_eq!(model_config().chat_template.as_deref(), Some("of its own"));
 }
 
 fn copy(case: &str) -> tempfile::TempDir {
@@ -252,7 +252,7 @@ fn shards_are_one_model() {
         let home = copy(case);
         shard(home.path());
         let (whole, shards) = (open(&golden(case)), open(home.path()));
-        for spec in whole.listing().params() {
+        for spec in whole.parameters().params() {
             assert_eq!(whole.master(spec).unwrap(), shards.master(spec).unwrap(), "{}", spec.name);
         }
         let one = open(&home.path().join("model-00001-of-00002.safetensors"));
@@ -275,18 +275,18 @@ fn a_copy_in_the_projects_own_layout_is_the_same_model() {
             let (recipe, out) = (recipe::find(recipe).unwrap(), home.path().join(recipe));
             quantize(&hub, recipe, &Options::new(), &out).unwrap();
             let own = open(&out);
-            assert_eq!(own.card(), hub.card());
+            assert_eq!(own.model_config(), hub.model_config());
             let found = run(own.model().unwrap());
             assert_eq!(found, run(hub.model_as(recipe, &Options::new()).unwrap()), "{case}, {}", recipe.name);
             if recipe == hub.recipe() {
                 assert_eq!(found, run(hub.model().unwrap()), "{case}");
             }
-            for spec in hub.listing().params().iter().filter(|p| p.role == Role::Body && PACKED.contains(case)) {
+            for spec in hub.parameters().params().iter().filter(|p| p.role == Role::Body && PACKED.contains(case)) {
                 assert_eq!(own.packed(spec).unwrap().dequantize(), hub.master(spec).unwrap(), "{}", spec.name);
             }
         }
         let rows = ledger(&hub).unwrap();
-        assert_eq!(rows.len(), hub.listing().params().len());
+        assert_eq!(rows.len(), hub.parameters().params().len());
     }
 }
 
@@ -360,7 +360,7 @@ fn windows(checkpoint: &Checkpoint, text: &Path) -> Vec<Vec<u32>> {
     let tokenizer = checkpoint.tokenizer().unwrap();
     let text = zstd::decode_all(std::fs::File::open(text).unwrap()).unwrap();
     let text: Vec<char> = String::from_utf8(text).unwrap().chars().collect();
-    let (bos, space) = (checkpoint.card().bos_token_id.unwrap(), tokenizer.id("▁").unwrap());
+    let (bos, space) = (checkpoint.model_config().bos_token_id.unwrap(), tokenizer.id("▁").unwrap());
     let mut hash = Sha256::new();
     let window = |start: usize| {
         let text: String = text[start..start + 700].iter().collect();

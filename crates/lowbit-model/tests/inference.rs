@@ -1,4 +1,4 @@
-//! The CPU interpreter against itself and against the listing.
+//! The CPU interpreter against itself and against the parameters.
 
 mod common;
 
@@ -7,10 +7,10 @@ use lowbit_model::checkpoint::Options;
 use lowbit_model::cpu::calibrate;
 use lowbit_model::exec::Batch;
 use lowbit_model::input::Scaling;
-use lowbit_model::listing::Listing;
+use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::predict::Predictor;
 use lowbit_model::source::Role;
-use lowbit_model::{Card, Checkpoint, Config, CpuExec, Inputs, Model, Param, Session, recipe};
+use lowbit_model::{Checkpoint, Config, CpuExec, Inputs, Model, ModelConfig, Param, Session, recipe};
 use std::sync::Arc;
 
 fn model(config: &Config, recipe: &str) -> Model<Param> {
@@ -155,21 +155,21 @@ fn a_sequence_does_not_depend_on_its_batch() {
 #[test]
 fn the_listing_counts_what_is_there() {
     for config in configs() {
-        let listing = Listing::new(&config).expect("valid");
+        let parameters = ParameterList::new(&config).expect("valid");
         let masters = masters(&config);
-        assert_eq!(listing.count(), masters.iter().map(|(_, values)| values.len() as u64).sum::<u64>());
-        assert_eq!(listing.params().len(), masters.len());
-        let names: std::collections::BTreeSet<_> = listing.params().iter().map(|p| &p.name).collect();
+        assert_eq!(parameters.count(), masters.iter().map(|(_, values)| values.len() as u64).sum::<u64>());
+        assert_eq!(parameters.params().len(), masters.len());
+        let names: std::collections::BTreeSet<_> = parameters.params().iter().map(|p| &p.name).collect();
         assert_eq!(names.len(), masters.len(), "names are unique");
-        assert!(listing.count_of(|role| role == Role::Body) < listing.count());
+        assert!(parameters.count_of(|role| role == Role::Body) < parameters.count());
     }
     let Config::Decoder(c) = &configs()[0] else { unreachable!("a decoder") };
-    let listing = Listing::new(&configs()[0]).expect("valid");
+    let parameters = ParameterList::new(&configs()[0]).expect("valid");
     let (n, attention) = (9, c.num_attention_heads * c.head_dim);
-    let weights = listing.count_of(|role| matches!(role, Role::Body | Role::Head));
+    let weights = parameters.count_of(|role| matches!(role, Role::Body | Role::Head));
     let pairs = (c.num_hidden_layers * attention * n * (n + 1) / 2) as u64;
     let tokens: Vec<u32> = (0..n as u32).collect();
-    assert_eq!(listing.flops(&Batch::new([&tokens[..]])), 2 * weights * n as u64 + 4 * pairs);
+    assert_eq!(parameters.flops(&Batch::new([&tokens[..]])), 2 * weights * n as u64 + 4 * pairs);
 }
 
 #[test]
@@ -224,10 +224,10 @@ fn a_classifier_takes_any_text() {
 fn a_network_of_numbers_answers_with_values() {
     let text = r#"{"architecture": "mlp", "features": 2, "hidden_act": "relu", "layers": [2], "classes": 1}"#;
     let config: Config = serde_json::from_str(text).expect("valid");
-    let card = Card {
+    let model_config = ModelConfig {
         input_scaling: Some(Scaling { mean: vec![10.0, -1.0], deviation: vec![2.0, 4.0] }),
         target_scaling: Some(Scaling { mean: vec![100.0], deviation: vec![50.0] }),
-        ..Card::new(config.clone(), 1)
+        ..ModelConfig::new(config.clone(), 1)
     };
     let mut masters = masters(&config);
     for (spec, values) in &mut masters {
@@ -240,7 +240,7 @@ fn a_network_of_numbers_answers_with_values() {
     }
     let directory = tempfile::tempdir().expect("a directory");
     let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
-    lowbit_model::checkpoint::save_masters(directory.path(), &card, None, params).expect("written");
+    lowbit_model::checkpoint::save_masters(directory.path(), &model_config, None, params).expect("written");
     let mut predictor = Predictor::of(&Checkpoint::open(directory.path()).expect("valid"), cpu()).expect("valid");
     // Scaled (1, 2), (-1, 0), and (0, 0) for what is unknown.
     let inputs = Inputs::Features { width: 2, values: vec![12.0, 7.0, 8.0, -1.0, f32::NAN, f32::NAN] };
@@ -267,10 +267,11 @@ fn scalings_that_do_not_fit_are_refused() {
         (scaling(2, 1.0), scaling(1, -1.0), "`target_scaling` must hold"),
     ] {
         let directory = tempfile::tempdir().expect("a directory");
-        let card = Card { input_scaling: input, target_scaling: target, ..Card::new(config.clone(), 1) };
+        let model_config =
+            ModelConfig { input_scaling: input, target_scaling: target, ..ModelConfig::new(config.clone(), 1) };
         let path = directory.path().join("config.json");
-        card.save(&path).expect("written");
-        let error = Card::load(&path).expect_err("refused").to_string();
+        model_config.save(&path).expect("written");
+        let error = ModelConfig::load(&path).expect_err("refused").to_string();
         assert!(error.contains(said) && error.contains("config.json"), "{said}: {error}");
     }
 }
@@ -293,7 +294,7 @@ fn calibration_finds_outlier_features() {
         masters.iter_mut().find(|(spec, _)| spec.name == "model.layers.0.input_layernorm.weight").expect("there");
     norm.1[17] = 100.0;
     let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
-    lowbit_model::checkpoint::save_masters(directory.path(), &card(config), None, params).expect("written");
+    lowbit_model::checkpoint::save_masters(directory.path(), &model_config(config), None, params).expect("written");
     let model = Checkpoint::open(directory.path()).expect("valid").model().expect("loads");
     let options = calibrate(&model, cpu(), [&batch()]).expect("runs");
     assert_eq!(options["model.layers.0.self_attn.q_proj.weight"].outlier_columns, [17]);

@@ -30,13 +30,13 @@ fn opened(factor: f32) -> (tempfile::TempDir, Checkpoint) {
         values.iter_mut().for_each(|v| *v *= by);
     }
     let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
-    save_masters(directory.path(), &card(config), Some(&Tokenizer::bytes()), params).expect("written");
+    save_masters(directory.path(), &model_config(config), Some(&Tokenizer::bytes()), params).expect("written");
     let checkpoint = Checkpoint::open(directory.path()).expect("valid");
     (directory, checkpoint)
 }
 
 fn logits(checkpoint: &Checkpoint, recipe: &'static Recipe, kind: CacheKind) -> Vec<f32> {
-    let options: Options = checkpoint.listing().params().iter().map(|p| (p.name.clone(), outliers())).collect();
+    let options: Options = checkpoint.parameters().params().iter().map(|p| (p.name.clone(), outliers())).collect();
     let model = Arc::new(checkpoint.model_as(recipe, &options).expect("quantizes"));
     let mut session = Session::with_cache(model, cpu(), 64, kind);
     let tokens: Vec<u32> = "The quick brown fox".bytes().map(u32::from).collect();

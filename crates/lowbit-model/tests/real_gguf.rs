@@ -28,11 +28,11 @@ fn cpu() -> Cpu {
 fn it_opens_as_what_it_is() {
     let Some(path) = file() else { return };
     let model = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(model.listing().count(), 134_515_008);
+    assert_eq!(model.parameters().count(), 134_515_008);
     let tokenizer = model.tokenizer().unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((tokenizer.vocab_size(), tokenizer.bos()), (49_152, None));
     // <|im_end|>, <|endoftext|>, <reponame>
-    assert_eq!((model.card().bos_token_id, &model.card().eos_token_ids[..]), (Some(1), &[2, 0, 4][..]));
+    assert_eq!((model.model_config().bos_token_id, &model.model_config().eos_token_ids[..]), (Some(1), &[2, 0, 4][..]));
     let ids = tokenizer.encode("I'll go 1234\n\n  now", 99).expect("encodes");
     let pieces: Vec<_> = ids.iter().map(|id| tokenizer.token_bytes(*id).expect("known")).collect();
     assert_eq!(pieces, ["I", "'ll", " go", " ", "1", "2", "3", "4", "\n\n ", " now"].map(str::as_bytes));
@@ -90,8 +90,8 @@ fn it_goes_through_convert_unchanged() {
     let types = "tokenizer.ggml.token_type";
     assert_eq!(to.numbers(types, 1 << 20).expect("numbers"), from.numbers(types, 1 << 20).expect("numbers"));
     let back = Checkpoint::open(&out).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(back.card(), model.card());
-    for spec in model.listing().params().iter().take(12) {
+    assert_eq!(back.model_config(), model.model_config());
+    for spec in model.parameters().params().iter().take(12) {
         assert!(back.master(spec).expect("valid") == model.master(spec).expect("valid"), "{}", spec.name);
     }
 }

@@ -11,7 +11,7 @@ use lowbit_model::chat::{
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::engine::{Engine, Event, Settings};
 use lowbit_model::generate::{Finish, Progress, Sampling};
-use lowbit_model::{Card, Checkpoint, Config, Error, Kind, Sequences, Tokenizer};
+use lowbit_model::{Checkpoint, Config, Error, Kind, ModelConfig, Sequences, Tokenizer};
 use std::ops::ControlFlow;
 
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>";
@@ -22,10 +22,10 @@ fn checkpoint(head: Head, template: &str) -> (tempfile::TempDir, Checkpoint) {
     let config = Config::Decoder(decoder(head));
     let labels = (0..config.classes().unwrap_or(0)).map(|i| i.to_string()).collect();
     let chat_template = (!template.is_empty()).then(|| template.to_string());
-    let card = Card { chat_template, labels, ..Card::new(config, TRAINED) };
-    let masters = masters(&card.config);
+    let model_config = ModelConfig { chat_template, labels, ..ModelConfig::new(config, TRAINED) };
+    let masters = masters(&model_config.config);
     let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
-    save_masters(directory.path(), &card, Some(&Tokenizer::bytes()), params).expect("written");
+    save_masters(directory.path(), &model_config, Some(&Tokenizer::bytes()), params).expect("written");
     let checkpoint = Checkpoint::open(directory.path()).expect("opened");
     (directory, checkpoint)
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{LM, TIED, cpu, decoder};
 use lowbit_kernels::FORMATS;
 use lowbit_model::exec::Batch;
-use lowbit_model::listing::Listing;
+use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::recipe::{ActivationPrecision, RECIPES, Recipe};
 use lowbit_model::{Config, CpuExec, Param, recipe, synthetic};
 
@@ -44,8 +44,8 @@ fn every_format_gets_different_rows_of_the_spread_asked_for() {
             head_activations: ActivationPrecision::F32,
         };
         let mut source = synthetic::Synthetic::new(Box::leak(Box::new(recipe)), 3);
-        let listing = Listing::new(&Config::Decoder(decoder(LM))).expect("valid");
-        for spec in listing.params() {
+        let parameters = ParameterList::new(&Config::Decoder(decoder(LM))).expect("valid");
+        for spec in parameters.params() {
             let lowbit_model::source::Init::Normal(std) = spec.init else { continue };
             let param = lowbit_model::source::Source::param(&mut source, spec).expect("made");
             let Param::Matrix { packed, .. } = param else { panic!("`{}` is a matrix", spec.name) };
@@ -68,7 +68,7 @@ fn the_shapes_are_the_published_ones() {
     ];
     assert_eq!(published.len(), synthetic::SHAPES.len());
     for (shape, (name, params)) in synthetic::SHAPES.iter().zip(published) {
-        assert_eq!((shape.name, Listing::new(&shape.config()).expect("valid").count()), (name, params));
+        assert_eq!((shape.name, ParameterList::new(&shape.config()).expect("valid").count()), (name, params));
         recipe::find(shape.recipe).expect("listed");
         assert_eq!(synthetic::find(name).expect("listed").name, name);
     }
@@ -82,15 +82,15 @@ fn a_pass_reads_what_the_listing_counts() {
     use lowbit_model::work::{Pass, PassCost, count};
     for head in [LM, TIED] {
         let config = Config::Decoder(decoder(head));
-        let listing = Listing::new(&config).expect("valid");
+        let parameters = ParameterList::new(&config).expect("valid");
         for recipe in RECIPES {
             let model = synthetic::model(&config, recipe, 1).expect("made");
-            let stored = listing.bytes(recipe).expect("known formats");
+            let stored = parameters.bytes(recipe).expect("known formats");
             let pass = |sequences, past, new| Pass { sequences, past, new, cache: CacheKind::F16, head_bytes: None };
             let one = count(&model, pass(1, 0, 1));
             assert_eq!(one.stored_bytes, stored, "{}", recipe.name);
             // Of an untied table one row is read, of a tied one a row more; keys and values are 2 layers of 2 x 24 halves.
-            let table = listing.params()[0].clone();
+            let table = parameters.params()[0].clone();
             let format = recipe.format(table.role).expect("known").expect("a matrix");
             let parts = format.parts(table.rows, table.cols, &[]);
             let all = parts.iter().map(|part| part.bytes as u64).sum::<u64>();
@@ -101,11 +101,14 @@ fn a_pass_reads_what_the_listing_counts() {
             let (eight, longer) = (count(&model, pass(8, 0, 1)), count(&model, pass(1, 10, 1)));
             assert_eq!(eight.read_bytes, whole + 8 * (table / 258 + 192));
             assert_eq!(longer.read_bytes, one.read_bytes + 10 * 192);
-            assert_eq!(one.int8_ops + one.float_ops, listing.flops(&Batch::new([&[1][..]])));
+            assert_eq!(one.int8_ops + one.float_ops, parameters.flops(&Batch::new([&[1][..]])));
             assert_eq!(eight.int8_ops, 8 * one.int8_ops);
             let head_ops = 2 * 258 * 48;
             let three = PassCost { ..count(&model, pass(1, 0, 3)) };
-            assert_eq!(three.int8_ops + three.float_ops, listing.flops(&Batch::new([&[1, 2, 3][..]])) - 2 * head_ops);
+            assert_eq!(
+                three.int8_ops + three.float_ops,
+                parameters.flops(&Batch::new([&[1, 2, 3][..]])) - 2 * head_ops
+            );
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::Batch;
-use lowbit_model::{Card, Config};
+use lowbit_model::{Config, ModelConfig};
 use lowbit_train::{BatchTargets, Control, Data, Job, Observer, Qat, StepMetrics, TrainConfig, train};
 use serde_json::json;
 
@@ -107,8 +107,14 @@ fn main() {
         ..TrainConfig::default()
     };
     let cpu = Cpu::new(None, Some(flag("--threads", 2))).expect("an instruction set");
-    let card = Card::new(config, context);
-    let job = Job { card: &card, tokenizer: None, from: None, data: &Noise { context }, config: &train_config };
+    let model_config = ModelConfig::new(config, context);
+    let job = Job {
+        model_config: &model_config,
+        tokenizer: None,
+        from: None,
+        data: &Noise { context },
+        config: &train_config,
+    };
     let dir = std::env::temp_dir().join(format!("lowbit-throughput-{}", std::process::id()));
     let mut print = Print { speeds: Vec::new(), processor: Vec::new(), before: 0.0 };
     let outcome = train(&job, &dir, &cpu, &mut print).unwrap_or_else(|e| panic!("{e}"));

@@ -147,8 +147,8 @@ impl Tape {
             }
             Record::Mul { a, b, .. } => self.reverse_mul(a, b, &dy),
             Record::Add { a, b, .. } => {
-                self.give(a, dy.clone());
-                self.give(b, dy);
+                self.accumulate(a, dy.clone());
+                self.accumulate(b, dy);
             }
             Record::Pool { how, width, x: (x, len), .. } => {
                 let mut dx = self.open_sum(x, len);
@@ -161,7 +161,7 @@ impl Tape {
             Record::Dropout { p, seed, x, .. } => {
                 let mut dx = self.arena.take(dy.len());
                 ops::dropout(&self.cpu, &dy, p, seed, &mut dx);
-                self.give(x, Rc::new(dx));
+                self.accumulate(x, Rc::new(dx));
             }
         }
     }
@@ -228,7 +228,7 @@ impl Tape {
             rope.rotate(cpu, &mut dk, shape.kv_heads, sequences, length, true);
         }
         for (saved, gradient) in [(q, dq), (k, dk), (v, dv)] {
-            self.give(saved.1, Rc::new(gradient));
+            self.accumulate(saved.1, Rc::new(gradient));
         }
     }
 
@@ -236,12 +236,12 @@ impl Tape {
         let mut da = self.arena.zeroed(&self.cpu, dy.len());
         let mut db = self.arena.zeroed(&self.cpu, dy.len());
         ops::mul_backward(&self.cpu, &a.0, &b.0, dy, &mut da, &mut db);
-        self.give(a.1, Rc::new(da));
-        self.give(b.1, Rc::new(db));
+        self.accumulate(a.1, Rc::new(da));
+        self.accumulate(b.1, Rc::new(db));
     }
 
     /// Adds a contribution to the gradient of a slot.
-    pub(crate) fn give(&mut self, slot: usize, gradient: Rc<Buffer>) {
+    pub(crate) fn accumulate(&mut self, slot: usize, gradient: Rc<Buffer>) {
         if self.gradients.len() <= slot {
             self.gradients.resize_with(slot + 1, || None);
         }
@@ -278,7 +278,7 @@ impl Tape {
     }
 
     fn close(&mut self, slot: usize, gradient: Buffer) {
-        self.give(slot, Rc::new(gradient));
+        self.accumulate(slot, Rc::new(gradient));
     }
 
     fn own(&self, shared: Rc<Buffer>) -> Buffer {

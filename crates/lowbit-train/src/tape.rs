@@ -128,7 +128,7 @@ impl Tape {
         let mut gradient = self.arena.take(value.len());
         let out = Some((&mut gradient[..], scale));
         let loss = ops::cross_entropy(&self.cpu, &value, logits.width(), targets, smoothing, out);
-        self.give(logits.slot(), Rc::new(gradient));
+        self.accumulate(logits.slot(), Rc::new(gradient));
         loss
     }
 
@@ -142,7 +142,7 @@ impl Tape {
             *gradient = 2.0 * error * scale;
             loss += f64::from(error) * f64::from(error);
         }
-        self.give(values.slot(), Rc::new(gradient));
+        self.accumulate(values.slot(), Rc::new(gradient));
         loss
     }
 
@@ -157,7 +157,7 @@ impl Tape {
     /// Seeds the backward pass with the gradient of a tensor, `[rows, width]`.
     pub fn seed_gradient(&mut self, x: &Tensor, gradient: &[f32]) {
         let buffer = self.arena.copy(&self.cpu, gradient);
-        self.give(x.slot(), Rc::new(buffer));
+        self.accumulate(x.slot(), Rc::new(buffer));
     }
 
     /// The value of a tensor, computed now if it was deferred.
@@ -209,7 +209,7 @@ impl Tape {
     }
 
     /// The function and argument of a tensor whose value was put off.
-    fn put_off(x: &Tensor) -> Option<(Function, Tensor)> {
+    fn deferred(x: &Tensor) -> Option<(Function, Tensor)> {
         if x.0.value.get().is_none() { x.0.lazy.clone() } else { None }
     }
 
@@ -333,10 +333,10 @@ impl Exec for Tape {
     }
 
     fn mul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
-        if let Some((f, gate)) = Self::put_off(a) {
+        if let Some((f, gate)) = Self::deferred(a) {
             return self.gate(f, &gate, b);
         }
-        if let Some((f, gate)) = Self::put_off(b) {
+        if let Some((f, gate)) = Self::deferred(b) {
             return self.gate(f, &gate, a);
         }
         let (left, right) = (self.value(a), self.value(b));

@@ -13,9 +13,9 @@ use crate::tape::Pass;
 use crate::{Error, Params, Weight};
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, ops};
-use lowbit_model::listing::Listing;
+use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::source::Role;
-use lowbit_model::{Card, Checkpoint, Tokenizer, checkpoint};
+use lowbit_model::{Checkpoint, ModelConfig, Tokenizer, checkpoint};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Instant;
@@ -27,7 +27,7 @@ const DROPOUT: u64 = 3;
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// The architecture, and what is stored with the weights.
-    pub card: &'a Card,
+    pub model_config: &'a ModelConfig,
     /// Stored with the weights.
     pub tokenizer: Option<&'a Tokenizer>,
     /// Where the weights begin; drawn from the seed when absent.
@@ -117,16 +117,16 @@ pub fn train(job: &Job, directory: &Path, cpu: &Cpu, observer: &mut dyn Observer
 /// # Errors
 /// When the configuration contradicts itself.
 pub fn need(job: &Job) -> Result<Footprint, Error> {
-    let (config, listing) = (job.config, Listing::new(&job.card.config)?);
+    let (config, parameters) = (job.config, ParameterList::new(&job.model_config.config)?);
     let moments = if config.optimizer == Optimizer::Adamw { 2 } else { 1 };
-    let quantized = if config.qat.is_some() { listing.count_of(|role| role == Role::Body) } else { 0 };
-    let weights = listing.count().saturating_mul(2 + moments).saturating_add(quantized).saturating_mul(4);
+    let quantized = if config.qat.is_some() { parameters.count_of(|role| role == Role::Body) } else { 0 };
+    let weights = parameters.count().saturating_mul(2 + moments).saturating_add(quantized).saturating_mul(4);
     let mean = job.data.tokens().map_or(1, |tokens| tokens.div_ceil(job.data.len().max(1) as u64));
     let tokens = (config.batch_size as u64).saturating_mul(mean) as usize;
-    let rows = if job.card.config.classes().is_some() { config.batch_size } else { tokens };
+    let rows = if job.model_config.config.classes().is_some() { config.batch_size } else { tokens };
     let need = Footprint::new("take a smaller network, `batch_size` or window, and more `accumulation`");
     let need = need.and("weights, gradients and moments", weights);
-    Ok(need.and("activations", listing.recorded_bytes(tokens, rows)))
+    Ok(need.and("activations", parameters.recorded_bytes(tokens, rows)))
 }
 
 /// A run in progress.
@@ -152,8 +152,8 @@ impl<'a> Session<'a> {
         let config = job.config;
         config.validate(job.data.len())?;
         need(job)?.check()?;
-        let mut network = Network::new(cpu, &job.card.config, config.seed, config.qat)?;
-        let feed = Feed::new(job.data, config, vocabulary(network.params()), job.card.config.features())?;
+        let mut network = Network::new(cpu, &job.model_config.config, config.seed, config.qat)?;
+        let feed = Feed::new(job.data, config, vocabulary(network.params()), job.model_config.config.features())?;
         let from = job.from.map(|checkpoint| begin_from(checkpoint, &mut network.tape.params)).transpose()?;
         let identity = identity(job, from.unwrap_or_default());
         let states = States::open(directory)?;
@@ -211,7 +211,7 @@ impl<'a> Session<'a> {
         }
         let params: Vec<_> = self.network.params().iter().map(|p| (&p.spec, p.values())).collect();
         let params = params.iter().map(|(spec, values)| (*spec, &values[..]));
-        checkpoint::save_masters(self.directory, self.job.card, self.job.tokenizer, params)?;
+        checkpoint::save_masters(self.directory, self.job.model_config, self.job.tokenizer, params)?;
         Ok(self.outcome(Status::Finished, loss))
     }
 
@@ -360,7 +360,7 @@ fn identity(job: &Job, from: String) -> Identity {
     for field in FREE_FIELDS {
         train.as_object_mut().expect("a configuration is an object").remove(*field);
     }
-    let model = serde_json::to_string(&job.card.config).expect("a configuration can be written");
+    let model = serde_json::to_string(&job.model_config.config).expect("a configuration can be written");
     Identity { model, train: train.to_string(), data: job.data.fingerprint(), from }
 }
 
@@ -393,9 +393,9 @@ mod tests {
     fn every_failing_write_leaves_a_state_to_resume_from() {
         let text = r#"{"architecture": "mlp", "vocab_size": 3, "hidden_size": 4, "hidden_act": "relu", "classes": 2}"#;
         let config = serde_json::from_str(text).unwrap();
-        let card = Card::new(config, 2);
+        let model_config = ModelConfig::new(config, 2);
         let config = TrainConfig { steps: Some(2), batch_size: 2, save_every: 1, ..TrainConfig::default() };
-        let job = Job { card: &card, tokenizer: None, from: None, data: &Tokens, config: &config };
+        let job = Job { model_config: &model_config, tokenizer: None, from: None, data: &Tokens, config: &config };
         let cpu = Cpu::new(None, Some(1)).unwrap();
         let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
         let whole = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::Batch;
 use lowbit_model::source::{ParamSpec, Role};
-use lowbit_model::{Card, Checkpoint, Config, checkpoint};
+use lowbit_model::{Checkpoint, Config, ModelConfig, checkpoint};
 use lowbit_train::{
     BatchTargets, Control, Data, Job, Network, Observer, Pass, Qat, Schedule, StepMetrics, TrainConfig, train,
 };
@@ -207,12 +207,12 @@ fn ten_updates_follow_pytorch() {
         let Some(reference) = &golden.case.adamw else { continue };
         cases += 1;
         let directory = tempfile::tempdir().unwrap();
-        let card = Card::new(golden.case.config.clone(), 512);
+        let model_config = ModelConfig::new(golden.case.config.clone(), 512);
         let network = golden.network(&cpu);
         let params: Vec<(&ParamSpec, &[f32])> =
             network.params().iter().map(|p| (&p.spec, p.master().unwrap())).collect();
         let start = directory.path().join("start");
-        checkpoint::save_masters(&start, &card, None, params).unwrap();
+        checkpoint::save_masters(&start, &model_config, None, params).unwrap();
         let from = Checkpoint::open(&start).unwrap();
         let data = Sequences { batch: golden.batch(), targets: golden.integers("targets") };
         let config = TrainConfig {
@@ -229,7 +229,7 @@ fn ten_updates_follow_pytorch() {
             label_smoothing: golden.case.label_smoothing,
             ..TrainConfig::default()
         };
-        let job = Job { card: &card, tokenizer: None, from: Some(&from), data: &data, config: &config };
+        let job = Job { model_config: &model_config, tokenizer: None, from: Some(&from), data: &data, config: &config };
         let mut record = Record::default();
         train(&job, &directory.path().join("run"), &cpu, &mut record).unwrap();
         assert_eq!(record.0.len(), reference.losses.len());

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use lowbit_kernels::Cpu;
-use lowbit_model::{Card, Config, arch::Head};
+use lowbit_model::{Config, ModelConfig, arch::Head};
 use lowbit_train::{
     Control, Data, Error, Job, Kind, Network, Observer, Optimizer, Outcome, Qat, Schedule, Status, StepMetrics,
     TrainConfig, train,
@@ -60,14 +60,14 @@ impl Observer for Watch {
 }
 
 fn run(
-    card: &Card,
+    model_config: &ModelConfig,
     data: &dyn Data,
     config: &TrainConfig,
     dir: &Path,
     cpu: &Cpu,
     watch: &mut Watch,
 ) -> Result<Outcome, Error> {
-    train(&Job { card, tokenizer: None, from: None, data, config }, dir, cpu, watch)
+    train(&Job { model_config, tokenizer: None, from: None, data, config }, dir, cpu, watch)
 }
 
 fn weights(dir: &Path) -> Vec<u8> {
@@ -105,7 +105,7 @@ fn the_loss_comes_down() {
     for (label, model, data, config) in cases {
         let dir = tempfile::tempdir().unwrap();
         let mut watch = Watch::default();
-        let outcome = run(&card(model), data, &config, dir.path(), &cpu(2), &mut watch).unwrap();
+        let outcome = run(&model_config(model), data, &config, dir.path(), &cpu(2), &mut watch).unwrap();
         assert_eq!(outcome.status, Status::Finished);
         let (first, last) = (watch.losses[0], watch.losses[watch.losses.len() - 10..].iter().sum::<f64>() / 10.0);
         assert!(last < 0.5 * first, "{label}: {first} -> {last}");
@@ -114,7 +114,7 @@ fn the_loss_comes_down() {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let model = card(bitnet(CLASSIFY, json!({"dropout": 0.1, "bigram_buckets": 5})));
+    let model = model_config(bitnet(CLASSIFY, json!({"dropout": 0.1, "bigram_buckets": 5})));
     for qat in [None, Some(Qat::default())] {
         let config = TrainConfig { qat, token_dropout: 0.2, ..config(12) };
         let weights = [1, 2, 3].map(|threads| {
@@ -128,7 +128,7 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 fn a_resumed_run_ends_with_the_same_bits() {
-    let model = card(bitnet(LM, json!({"dropout": 0.1})));
+    let model = model_config(bitnet(LM, json!({"dropout": 0.1})));
     let data = Counting { rows: 23 };
     let settings = TrainConfig { qat: Some(Qat::default()), accumulation: 2, save_every: 3, ..config(11) };
     let whole = tempfile::tempdir().unwrap();
@@ -153,11 +153,11 @@ fn a_resumed_run_ends_with_the_same_bits() {
 
 #[test]
 fn resuming_with_other_settings_names_the_field() {
-    let (model, data, settings) = (card(mlp(json!({}))), Majority::new(20), config(6));
+    let (model, data, settings) = (model_config(mlp(json!({}))), Majority::new(20), config(6));
     let dir = tempfile::tempdir().unwrap();
     let mut watch = Watch { stop_after: Some(2), ..Watch::default() };
     run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap();
-    let check = |model: &Card, data: &dyn Data, settings: &TrainConfig, field: &str| {
+    let check = |model: &ModelConfig, data: &dyn Data, settings: &TrainConfig, field: &str| {
         let error = run(model, data, settings, dir.path(), &cpu(1), &mut Watch::default()).unwrap_err();
         assert_eq!(error.kind, Kind::Input);
         assert!(error.message.contains(&format!("`{field}`")), "{error}");
@@ -166,7 +166,7 @@ fn resuming_with_other_settings_names_the_field() {
     check(&model, &data, &TrainConfig { seed: 1, ..settings.clone() }, "train.seed");
     check(&model, &data, &TrainConfig { learning_rate: 0.02, ..settings.clone() }, "train.learning_rate");
     check(&model, &data, &TrainConfig { steps: Some(7), ..settings.clone() }, "train.steps");
-    check(&card(mlp(json!({"layers": [17]}))), &data, &settings, "model.layers");
+    check(&model_config(mlp(json!({"layers": [17]}))), &data, &settings, "model.layers");
     check(&model, &Majority::new(21), &settings, "data");
     let free = TrainConfig { save_every: 1, evaluate_every: 2, ..settings };
     let mut watch = Watch::default();
@@ -176,7 +176,7 @@ fn resuming_with_other_settings_names_the_field() {
 
 #[test]
 fn damaged_states_fall_back_to_the_one_before() {
-    let (model, data, settings) = (card(mlp(json!({}))), Majority::new(20), config(8));
+    let (model, data, settings) = (model_config(mlp(json!({}))), Majority::new(20), config(8));
     let whole = tempfile::tempdir().unwrap();
     run(&model, &data, &settings, whole.path(), &cpu(1), &mut Watch::default()).unwrap();
     let truncate = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
@@ -213,7 +213,7 @@ fn damaged_states_fall_back_to_the_one_before() {
 
 #[test]
 fn nan_stops_the_run_and_names_step_and_tensor() {
-    let (model, data) = (card(mlp(json!({}))), Majority::new(20));
+    let (model, data) = (model_config(mlp(json!({}))), Majority::new(20));
     let settings = TrainConfig { save_every: 2, evaluate_every: 1, ..config(8) };
     let dir = tempfile::tempdir().unwrap();
     let mut watch = Watch { spoil_after: Some(5), ..Watch::default() };
@@ -231,7 +231,7 @@ fn nan_stops_the_run_and_names_step_and_tensor() {
 
 #[test]
 fn a_diverging_run_stops_with_a_numeric_error() {
-    let model = card(mlp(json!({"hidden_act": "relu2"})));
+    let model = model_config(mlp(json!({"hidden_act": "relu2"})));
     let settings = TrainConfig {
         optimizer: Optimizer::Sgd,
         learning_rate: 900.0,
@@ -248,7 +248,7 @@ fn a_diverging_run_stops_with_a_numeric_error() {
 /// The loss of a run that diverges may stay finite for ever.
 #[test]
 fn a_run_whose_loss_stays_high_has_diverged() {
-    let model = card(mlp(json!({})));
+    let model = model_config(mlp(json!({})));
     let diverging = TrainConfig { learning_rate: 50.0, schedule: Schedule::Constant, save_every: 1, ..config(100) };
     for (clip_norm, remedy) in [(0.0, "set `clip_norm`, e.g. to 1"), (0.5, "or `clip_norm`, now 0.5")] {
         let settings = TrainConfig { clip_norm, ..diverging.clone() };
@@ -287,7 +287,7 @@ fn forge(path: &Path, change: impl Fn(&mut serde_json::Value, &mut [u8])) {
 
 #[test]
 fn states_that_no_run_reaches_fall_back_to_the_one_before() {
-    let (model, data, settings) = (card(mlp(json!({}))), Majority::new(20), config(8));
+    let (model, data, settings) = (model_config(mlp(json!({}))), Majority::new(20), config(8));
     let whole = tempfile::tempdir().unwrap();
     run(&model, &data, &settings, whole.path(), &cpu(1), &mut Watch::default()).unwrap();
     type Change = fn(&mut serde_json::Value, &mut [u8]);
@@ -340,7 +340,7 @@ struct Intruder<'a> {
 
 impl Observer for Intruder<'_> {
     fn step(&mut self, _: &StepMetrics, _: u64) -> Control {
-        let model = card(mlp(json!({})));
+        let model = model_config(mlp(json!({})));
         let result = run(&model, &Majority::new(20), &config(2), self.dir, &cpu(1), &mut Watch::default());
         self.error = result.err();
         Control::Continue
@@ -350,9 +350,9 @@ impl Observer for Intruder<'_> {
 #[test]
 fn a_second_run_in_the_directory_is_told_who_holds_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (model, data, config) = (card(mlp(json!({}))), Majority::new(20), config(2));
+    let (model, data, config) = (model_config(mlp(json!({}))), Majority::new(20), config(2));
     let mut intruder = Intruder { dir: dir.path(), error: None };
-    let job = Job { card: &model, tokenizer: None, from: None, data: &data, config: &config };
+    let job = Job { model_config: &model, tokenizer: None, from: None, data: &data, config: &config };
     train(&job, dir.path(), &cpu(1), &mut intruder).unwrap();
     let error = intruder.error.unwrap();
     assert_eq!(error.kind, Kind::Io);
@@ -364,7 +364,7 @@ fn a_directory_that_cannot_be_written_is_found_before_training() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();
-    let model = card(mlp(json!({})));
+    let model = model_config(mlp(json!({})));
     let mut watch = Watch::default();
     let error = run(&model, &Majority::new(20), &config(2), &file.join("run"), &cpu(1), &mut watch).unwrap_err();
     assert_eq!(error.kind, Kind::Io);
@@ -373,13 +373,13 @@ fn a_directory_that_cannot_be_written_is_found_before_training() {
 
 #[test]
 fn accumulated_gradients_are_those_of_one_large_batch() {
-    let (model, data) = (card(mlp(json!({}))), Majority::new(20));
+    let (model, data) = (model_config(mlp(json!({}))), Majority::new(20));
     let weights = |batch_size, accumulation| {
         let dir = tempfile::tempdir().unwrap();
         let config = TrainConfig { batch_size, accumulation, ..config(3) };
         run(&model, &data, &config, dir.path(), &cpu(1), &mut Watch::default()).unwrap();
         let checkpoint = lowbit_model::Checkpoint::open(dir.path()).unwrap();
-        let specs = checkpoint.listing().params().to_vec();
+        let specs = checkpoint.parameters().params().to_vec();
         specs.iter().flat_map(|spec| checkpoint.master(spec).unwrap()).collect::<Vec<f32>>()
     };
     let (one, four) = (weights(8, 1), weights(2, 4));
@@ -389,13 +389,13 @@ fn accumulated_gradients_are_those_of_one_large_batch() {
 
 #[test]
 fn a_run_can_begin_from_a_checkpoint() {
-    let (model, data) = (card(mlp(json!({}))), Majority::new(20));
+    let (model, data) = (model_config(mlp(json!({}))), Majority::new(20));
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut watch = Watch::default();
     run(&model, &data, &config(60), first.path(), &cpu(1), &mut watch).unwrap();
     let checkpoint = lowbit_model::Checkpoint::open(first.path()).unwrap();
     let config = config(5);
-    let job = Job { card: &model, tokenizer: None, from: Some(&checkpoint), data: &data, config: &config };
+    let job = Job { model_config: &model, tokenizer: None, from: Some(&checkpoint), data: &data, config: &config };
     let mut fine = Watch { stop_after: Some(3), ..Watch::default() };
     train(&job, second.path(), &cpu(1), &mut fine).unwrap();
     assert!(fine.losses[0] < 0.7 * watch.losses[0], "{} {}", fine.losses[0], watch.losses[0]);
@@ -406,20 +406,20 @@ fn a_run_can_begin_from_a_checkpoint() {
 
 #[test]
 fn bad_data_are_refused() {
-    let model = card(mlp(json!({})));
+    let model = model_config(mlp(json!({})));
     let dir = tempfile::tempdir().unwrap();
-    let error = |model: &Card, data: &Majority, name: &str| {
+    let error = |model: &ModelConfig, data: &Majority, name: &str| {
         run(model, data, &config(2), &dir.path().join(name), &cpu(1), &mut Watch::default()).unwrap_err()
     };
     let empty = error(&model, &Majority::new(0), "a");
     assert!(empty.kind == Kind::Input && empty.message.contains("empty"), "{empty}");
-    let classes = error(&card(mlp(json!({"classes": 2}))), &Majority::new(20), "b");
+    let classes = error(&model_config(mlp(json!({"classes": 2}))), &Majority::new(20), "b");
     assert!(classes.kind == Kind::Input && classes.message.contains("target 2"), "{classes}");
     let mut data = Majority::new(20);
     data.rows.iter_mut().for_each(|row| row.0[0] = 19);
     let token = error(&model, &data, "c");
     assert!(token.kind == Kind::Input && token.message.contains("holds token 19"), "{token}");
-    let lm = card(bitnet(LM, json!({})));
+    let lm = model_config(bitnet(LM, json!({})));
     let settings = TrainConfig { token_dropout: 0.1, ..config(2) };
     let error = run(&lm, &Counting { rows: 5 }, &settings, &dir.path().join("d"), &cpu(1), &mut Watch::default());
     let error = error.unwrap_err();

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p lowbit --example classify -- [MODEL TEXT]`
 
-use lowbit::model::{Card, Tokenizer, text};
+use lowbit::model::{ModelConfig, Tokenizer, text};
 use lowbit::train::{Job, Labelled, TrainConfig};
 
 const NETWORK: &str = r#"{"architecture": "mlp", "vocab_size": 258, "hidden_size": 32, "layers": [], "hidden_act": "relu2",
@@ -29,10 +29,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             labels.push(label as u16);
         }
     }
-    let card = Card { labels: vec!["animal".into(), "tool".into()], ..Card::new(serde_json::from_str(NETWORK)?, 64) };
+    let model_config = ModelConfig {
+        labels: vec!["animal".into(), "tool".into()],
+        ..ModelConfig::new(serde_json::from_str(NETWORK)?, 64)
+    };
     let config = TrainConfig { steps: Some(150), batch_size: 16, learning_rate: 1e-2, ..TrainConfig::default() };
     let data = Labelled::of_tokens(sequences, labels);
-    let job = Job { card: &card, tokenizer: Some(&tokenizer), from: None, data: &data, config: &config };
+    let job =
+        Job { model_config: &model_config, tokenizer: Some(&tokenizer), from: None, data: &data, config: &config };
     let cpu = lowbit::kernels::Cpu::new(None, None)?;
     lowbit::train::train(&job, directory.path(), &cpu, &mut ())?;
     let model = lowbit::Model::open(directory.path())?.recipe("int8")?;

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p lowbit --example train_tiny -- [STEPS]`
 
-use lowbit::model::{Card, Checkpoint, Tokenizer, checkpoint, recipe};
+use lowbit::model::{Checkpoint, ModelConfig, Tokenizer, checkpoint, recipe};
 use lowbit::train::{Control, Job, Observer, Qat, StepMetrics, TrainConfig, Windows};
 
 const TEXT: &str = "the cat sat on the mat. the dog sat on the log. the cat saw the dog, and the dog saw the cat. ";
@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (masters, packed) = (directory.path().join("masters"), directory.path().join("packed"));
     let tokenizer = Tokenizer::bytes();
     let tokens = tokenizer.encode(&TEXT.repeat(40), usize::MAX)?;
-    let card = Card { trained_for: Some("bitnet".into()), ..Card::new(serde_json::from_str(NETWORK)?, 64) };
+    let model_config =
+        ModelConfig { trained_for: Some("bitnet".into()), ..ModelConfig::new(serde_json::from_str(NETWORK)?, 64) };
     let config = TrainConfig {
         steps: Some(steps),
         batch_size: 8,
@@ -38,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..TrainConfig::default()
     };
     let data = Windows::new(tokens, 64)?;
-    let job = Job { card: &card, tokenizer: Some(&tokenizer), from: None, data: &data, config: &config };
+    let job =
+        Job { model_config: &model_config, tokenizer: Some(&tokenizer), from: None, data: &data, config: &config };
     let cpu = lowbit::kernels::Cpu::new(None, None)?;
     lowbit::train::train(&job, &masters, &cpu, &mut Progress)?;
     checkpoint::quantize(&Checkpoint::open(&masters)?, recipe::find("bitnet")?, &Default::default(), &packed)?;

@@ -15,7 +15,7 @@ use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
-use lowbit_model::{Card, Checkpoint, Encoder, Inputs, cpu as interpreter, recipe};
+use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, cpu as interpreter, recipe};
 use lowbit_train::Labelled;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -176,16 +176,16 @@ impl Comparison<'_> {
 
     fn trained(&mut self, variant: &Variant) -> Result<Record, Failure> {
         let run = self.home(&variant.name).join("training");
-        let card = self.suite.card(&self.task, &self.encoder, &self.splits.train, variant)?;
-        let card = Card { input: self.splits.columns.clone(), ..card };
+        let model_config = self.suite.model_config(&self.task, &self.encoder, &self.splits.train, variant)?;
+        let model_config = ModelConfig { input: self.splits.columns.clone(), ..model_config };
         let config = self.suite.train_config(variant)?;
         if self.rows.is_none() {
-            self.rows = Some(training::labelled(&self.splits.train, &self.encoder, &card)?);
+            self.rows = Some(training::labelled(&self.splits.train, &self.encoder, &model_config)?);
         }
         let rows = self.rows.as_ref().expect("just made");
         let job = training::Work {
             name: &variant.name,
-            card: &card,
+            model_config: &model_config,
             tokenizer: self.encoder.tokenizer(),
             data: rows,
             held_out: None,

@@ -8,7 +8,7 @@ use lowbit_eval::language::Text;
 use lowbit_eval::read::{self, Budget, Exceeded, Limits};
 use lowbit_eval::task;
 use lowbit_model::arch::OutputKind;
-use lowbit_model::{Card, Checkpoint, Config, Tokenizer, recipe};
+use lowbit_model::{Checkpoint, Config, ModelConfig, Tokenizer, recipe};
 use lowbit_train::{TrainConfig, Windows};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -141,7 +141,7 @@ impl Language {
     ///
     /// # Errors
     /// When a dimension is missing or wrong, or the network is no language model.
-    pub fn card(&self, tokenizer: &Tokenizer) -> Result<Card, Failure> {
+    pub fn model_config(&self, tokenizer: &Tokenizer) -> Result<ModelConfig, Failure> {
         let mut table = self.model.clone();
         table.insert("vocab_size".into(), toml::Value::Integer(tokenizer.vocab_size() as i64));
         let config: Config = table.try_into().map_err(|e| self.wrong("model", e.message()))?;
@@ -152,7 +152,12 @@ impl Language {
         }
         let trained_for = self.train_config()?.qat.is_some().then(|| self.recipe.clone());
         let eos_token_ids = tokenizer.end().into_iter().collect();
-        Ok(Card { trained_for, bos_token_id: tokenizer.end(), eos_token_ids, ..Card::new(config, self.context) })
+        Ok(ModelConfig {
+            trained_for,
+            bos_token_id: tokenizer.end(),
+            eos_token_ids,
+            ..ModelConfig::new(config, self.context)
+        })
     }
 
     /// Training settings.
@@ -308,7 +313,7 @@ mod tests {
         for text in LANGUAGES {
             let language = parse(text, Path::new(BUILT_IN)).unwrap();
             assert!(find(&language.name).unwrap().is_some());
-            language.card(&Tokenizer::bytes()).unwrap();
+            language.model_config(&Tokenizer::bytes()).unwrap();
             language.train_config().unwrap().validate(100_000).unwrap();
         }
         assert!(find("quickstart").unwrap().is_none());

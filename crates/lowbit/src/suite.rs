@@ -8,7 +8,7 @@ use lowbit_base::name::check_part;
 use lowbit_eval::read::{Rows, Source};
 use lowbit_eval::task::{self, Question, Splits, Task};
 use lowbit_model::input::Scaling;
-use lowbit_model::{Card, Config, Encoder, Inputs, Recipe, Tokenizer, recipe};
+use lowbit_model::{Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe};
 use lowbit_train::TrainConfig;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -258,7 +258,13 @@ impl Suite {
     ///
     /// # Errors
     /// When a dimension is missing or wrong.
-    pub fn card(&self, task: &Task, encoder: &Encoder, train: &Rows, variant: &Variant) -> Result<Card, Failure> {
+    pub fn model_config(
+        &self,
+        task: &Task,
+        encoder: &Encoder,
+        train: &Rows,
+        variant: &Variant,
+    ) -> Result<ModelConfig, Failure> {
         let mut table = self.model.clone();
         let number = |n: usize| toml::Value::Integer(n as i64);
         match encoder {
@@ -272,7 +278,7 @@ impl Suite {
         };
         let config: Config = table.try_into().map_err(|e| self.wrong("model", &e))?;
         let trained = self.train_config(variant)?.qat.is_some();
-        Ok(Card {
+        Ok(ModelConfig {
             labels: task.classes.clone(),
             input_scaling: match encoder {
                 Encoder::Features(scaling) => Some(scaling.clone()),
@@ -280,7 +286,7 @@ impl Suite {
             },
             target_scaling: (task.question == Question::Regress).then(|| Scaling::of_values(train.values())),
             trained_for: trained.then(|| variant.recipe.clone()),
-            ..Card::new(config, self.max_length)
+            ..ModelConfig::new(config, self.max_length)
         })
     }
 
@@ -342,7 +348,7 @@ mod tests {
                 };
                 let bytes = Encoder::Text { tokenizer: Tokenizer::bytes(), max_length: suite.max_length };
                 let encoder = if suite.tokenizer.is_some() { bytes } else { suite.encoder(&task, &rows).unwrap() };
-                suite.card(&task, &encoder, &rows, variant).unwrap();
+                suite.model_config(&task, &encoder, &rows, variant).unwrap();
             }
         }
     }

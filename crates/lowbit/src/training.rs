@@ -8,7 +8,7 @@ use lowbit_eval::read::{Rows, Targets};
 use lowbit_eval::record::{CurvePoint, Measure};
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::Batch;
-use lowbit_model::{Card, Encoder, Tokenizer};
+use lowbit_model::{Encoder, ModelConfig, Tokenizer};
 use lowbit_train::{
     BatchTargets, Control, Data, Job, Labelled, Network, Observer, Outcome, Status, StepMetrics, TrainConfig, Windows,
 };
@@ -16,17 +16,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Labelled rows as a network reads them; values are scaled as its card says.
+/// Labelled rows as a network reads them; values are scaled as its model configuration says.
 ///
 /// # Errors
 /// When a row cannot be encoded.
-pub fn labelled(rows: &Rows, encoder: &Encoder, card: &Card) -> Result<Labelled, Failure> {
+pub fn labelled(rows: &Rows, encoder: &Encoder, model_config: &ModelConfig) -> Result<Labelled, Failure> {
     let mut batch = Batch::default();
     for row in 0..rows.len() {
         encoder.push(&rows.inputs, row, &mut batch)?;
     }
     let mut targets = BatchTargets::default();
-    match (&rows.targets, &card.target_scaling) {
+    match (&rows.targets, &model_config.target_scaling) {
         (Targets::Classes(classes), _) => targets.classes().extend(classes.iter().map(|class| u32::from(*class))),
         (Targets::Values(values), scaling) => {
             let scaled = |value: &f64| scaling.as_ref().map_or(*value as f32, |s| s.scaled(&[*value as f32]).sum());
@@ -138,7 +138,7 @@ pub struct Work<'a> {
     /// Name for messages.
     pub name: &'a str,
     /// The network.
-    pub card: &'a Card,
+    pub model_config: &'a ModelConfig,
     /// Stored with the weights.
     pub tokenizer: Option<&'a Tokenizer>,
     /// The examples.
@@ -169,7 +169,13 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu) -> Result<Outcome, Failure>
             work.name
         ));
     }
-    let job = Job { card: work.card, tokenizer: work.tokenizer, from: None, data: work.data, config: &config };
+    let job = Job {
+        model_config: work.model_config,
+        tokenizer: work.tokenizer,
+        from: None,
+        data: work.data,
+        config: &config,
+    };
     let outcome = lowbit_train::train(&job, directory, cpu, &mut watch);
     if let Some(bar) = &watch.bar {
         bar.finish_and_clear();

@@ -3,9 +3,9 @@
 mod common;
 
 use common::{good, lowbit, refused, run};
-use lowbit::model::listing::Listing;
+use lowbit::model::parameter_list::ParameterList;
 use lowbit::model::source::Init;
-use lowbit::model::{Card, Config, checkpoint};
+use lowbit::model::{Config, ModelConfig, checkpoint};
 use serde_json::Value;
 use std::path::Path;
 
@@ -16,8 +16,8 @@ fn small_model(directory: &Path, head: &str) {
         "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true, "head": {head}}}"#
     );
     let config: Config = serde_json::from_str(&text).expect("valid");
-    let listing = Listing::new(&config).expect("valid");
-    let params: Vec<_> = listing.params().iter().collect();
+    let parameters = ParameterList::new(&config).expect("valid");
+    let params: Vec<_> = parameters.params().iter().collect();
     let values = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 5000.0 - 0.1;
     let fill = |spec: &lowbit::model::source::ParamSpec| match spec.init {
         Init::Constant(value) => vec![value; spec.rows * spec.cols],
@@ -25,7 +25,7 @@ fn small_model(directory: &Path, head: &str) {
     };
     let filled: Vec<Vec<f32>> = params.iter().map(|spec| fill(spec)).collect();
     let params = params.into_iter().zip(filled.iter().map(|v| &v[..]));
-    checkpoint::save_masters(directory, &Card::new(config, 64), None, params).expect("written");
+    checkpoint::save_masters(directory, &ModelConfig::new(config, 64), None, params).expect("written");
 }
 
 const LM: &str = r#"{"lm": {"tied": true}}"#;

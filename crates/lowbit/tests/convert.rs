@@ -6,8 +6,8 @@ use common::{good, refused};
 use lowbit_model::arch::{Head, decoder};
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::Activation;
-use lowbit_model::listing::Listing;
-use lowbit_model::{Card, Checkpoint, Config, Tokenizer};
+use lowbit_model::parameter_list::ParameterList;
+use lowbit_model::{Checkpoint, Config, ModelConfig, Tokenizer};
 use std::path::Path;
 
 /// A decoder whose values are all exact in F16 and whose body is ternary, as `model` in a directory.
@@ -36,14 +36,14 @@ fn model(directory: &Path) {
         dropout: 0.0,
         head: Head::Lm { tied: true },
     });
-    let listing = Listing::new(&config).unwrap();
-    let values: Vec<Vec<f32>> = listing
+    let parameters = ParameterList::new(&config).unwrap();
+    let values: Vec<Vec<f32>> = parameters
         .params()
         .iter()
         .map(|p| (0..p.rows * p.cols).map(|i| [0.5, 0.0, -0.5][i * i % 7 % 3]).collect())
         .collect();
-    let params = listing.params().iter().zip(values.iter().map(Vec::as_slice));
-    save_masters(&directory.join("model"), &Card::new(config, 64), Some(&Tokenizer::bytes()), params).unwrap();
+    let params = parameters.params().iter().zip(values.iter().map(Vec::as_slice));
+    save_masters(&directory.join("model"), &ModelConfig::new(config, 64), Some(&Tokenizer::bytes()), params).unwrap();
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn there_and_back() {
     assert_eq!(object["records"][0]["measures"]["weight_bytes"]["value"].as_f64(), Some(bytes as f64));
     good(at, &["convert", "out.gguf", "f32", "--type", "f32"]);
     let (first, last) = (Checkpoint::open(&at.join("model")).unwrap(), Checkpoint::open(&at.join("f32")).unwrap());
-    for spec in first.listing().params() {
+    for spec in first.parameters().params() {
         let back = if spec.rows == 1 { last.master(spec).unwrap() } else { last.packed(spec).unwrap().dequantize() };
         assert!(first.master(spec).unwrap() == back, "{}", spec.name);
     }

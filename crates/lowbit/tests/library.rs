@@ -4,22 +4,22 @@ use lowbit::base::Kind;
 use lowbit::model::arch::{Head, decoder, mlp};
 use lowbit::model::checkpoint::save_masters;
 use lowbit::model::exec::Activation;
-use lowbit::model::listing::Listing;
-use lowbit::model::{Card, Config, Tokenizer};
+use lowbit::model::parameter_list::ParameterList;
+use lowbit::model::{Config, ModelConfig, Tokenizer};
 use lowbit::{Error, Model, Stop, quantize};
 use std::path::{Path, PathBuf};
 
 const CHAT: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>";
 
 /// Writes seeded random masters.
-fn masters(directory: &Path, name: &str, card: &Card) -> PathBuf {
-    let listing = Listing::new(&card.config).expect("a listing");
+fn masters(directory: &Path, name: &str, model_config: &ModelConfig) -> PathBuf {
+    let parameters = ParameterList::new(&model_config.config).expect("parameters");
     let mut random = lowbit::base::SplitMix64::new(3);
     let mut noise = |len: usize| -> Vec<f32> { (0..len).map(|_| random.unit() as f32 - 0.5).collect() };
-    let weights: Vec<Vec<f32>> = listing.params().iter().map(|p| noise(p.rows * p.cols)).collect();
-    let params = listing.params().iter().zip(&weights).map(|(spec, values)| (spec, &values[..]));
+    let weights: Vec<Vec<f32>> = parameters.params().iter().map(|p| noise(p.rows * p.cols)).collect();
+    let params = parameters.params().iter().zip(&weights).map(|(spec, values)| (spec, &values[..]));
     let path = directory.join(name);
-    save_masters(&path, card, Some(&Tokenizer::bytes()), params).expect("written");
+    save_masters(&path, model_config, Some(&Tokenizer::bytes()), params).expect("written");
     path
 }
 
@@ -29,8 +29,9 @@ fn language_model(directory: &Path) -> PathBuf {
         "rms_norm_eps": 1e-5, "sub_norm": true, "causal": true, "head": {"lm": {"tied": false}}}"#;
     let config: decoder::Config = serde_json::from_str(json).expect("a configuration");
     assert_eq!(config.head, Head::Lm { tied: false });
-    let card = Card { chat_template: Some(CHAT.into()), ..Card::new(Config::Decoder(config), 120) };
-    masters(directory, "talker", &card)
+    let model_config =
+        ModelConfig { chat_template: Some(CHAT.into()), ..ModelConfig::new(Config::Decoder(config), 120) };
+    masters(directory, "talker", &model_config)
 }
 
 fn classifier(directory: &Path, labels: &[&str]) -> PathBuf {
@@ -45,8 +46,8 @@ fn classifier(directory: &Path, labels: &[&str]) -> PathBuf {
         dropout: 0.0,
     };
     let labels = labels.iter().map(|label| label.to_string()).collect();
-    let card = Card { labels, ..Card::new(Config::Mlp(config), 120) };
-    masters(directory, "judge", &card)
+    let model_config = ModelConfig { labels, ..ModelConfig::new(Config::Mlp(config), 120) };
+    masters(directory, "judge", &model_config)
 }
 
 fn here() -> tempfile::TempDir {

@@ -5,9 +5,9 @@ mod common;
 
 use common::{NETWORK, lowbit};
 use lowbit_base::testing::{self, skipped};
-use lowbit_model::listing::Listing;
+use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::synthetic::Synthetic;
-use lowbit_model::{Card, Config, Tokenizer, checkpoint, recipe};
+use lowbit_model::{Config, ModelConfig, Tokenizer, checkpoint, recipe};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -136,7 +136,7 @@ fn config(vocabulary: usize, hidden: usize) -> Config {
 /// Masters that are all 0, and take no room on the disk.
 fn sparse(directory: &Path, config: &Config) {
     let (mut header, mut end) = (serde_json::Map::new(), 0);
-    for spec in Listing::new(config).expect("valid").params() {
+    for spec in ParameterList::new(config).expect("valid").params() {
         let shape = if spec.rows == 1 { vec![spec.cols] } else { vec![spec.rows, spec.cols] };
         let start = end;
         end += 4 * spec.rows * spec.cols;
@@ -151,7 +151,7 @@ fn sparse(directory: &Path, config: &Config) {
     let mut file = std::fs::File::create(directory.join("model.safetensors")).expect("created");
     file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header)).expect("written");
     file.set_len((8 + header.len() + end) as u64).expect("as long");
-    std::fs::write(directory.join("config.json"), Card::new(config.clone(), 64).to_json()).expect("written");
+    std::fs::write(directory.join("config.json"), ModelConfig::new(config.clone(), 64).to_json()).expect("written");
     Tokenizer::bytes().save(&directory.join("tokenizer.json")).expect("written");
 }
 
@@ -177,8 +177,8 @@ fn tensors_that_do_not_fit_are_refused() {
 fn a_model_cut_short_in_use_ends_a_chat_with_a_sentence() {
     let directory = tempfile::tempdir().expect("a directory");
     let model = directory.path().join("model");
-    let (card, recipe) = (Card::new(config(258, 256), 64), recipe::find("int8").expect("a recipe"));
-    checkpoint::save(&model, &card, Some(&Tokenizer::bytes()), recipe, &mut Synthetic::new(recipe, 1))
+    let (model_config, recipe) = (ModelConfig::new(config(258, 256), 64), recipe::find("int8").expect("a recipe"));
+    checkpoint::save(&model, &model_config, Some(&Tokenizer::bytes()), recipe, &mut Synthetic::new(recipe, 1))
         .expect("written");
     let mut chat = lowbit();
     chat.args(["run", "model", "-cnv", "--threads", "1"]).current_dir(directory.path());

@@ -7,7 +7,7 @@ use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::Batch;
 use lowbit_model::input::Scaling;
 use lowbit_model::recipe::ActivationPrecision;
-use lowbit_model::{Card, Checkpoint, Config, CpuExec, Model, Param, Recipe, Session};
+use lowbit_model::{Checkpoint, Config, CpuExec, Model, ModelConfig, Param, Recipe, Session};
 use lowbit_train::{BatchTargets, Data, Error, Job, Network, Observer, Qat, TrainConfig, train};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -78,11 +78,11 @@ fn config(head: &str, causal: bool) -> Config {
 fn trained(config: &Config, qat: Option<Qat>, batch: &Batch, classes: bool) -> (tempfile::TempDir, Vec<f32>) {
     let home = tempfile::tempdir().unwrap();
     let labels = if classes { vec!["a".into(), "b".into(), "c".into()] } else { vec![] };
-    let card = Card { labels, ..Card::new(config.clone(), 32) };
+    let model_config = ModelConfig { labels, ..ModelConfig::new(config.clone(), 32) };
     let settings = TrainConfig { steps: Some(60), batch_size: 8, qat, evaluate_every: 60, ..TrainConfig::default() };
     let mut keep = Keep { batch, logits: Vec::new() };
     let data = Counting { classes };
-    let job = Job { card: &card, tokenizer: None, from: None, data: &data, config: &settings };
+    let job = Job { model_config: &model_config, tokenizer: None, from: None, data: &data, config: &settings };
     train(&job, home.path(), &Cpu::new(None, Some(2)).unwrap(), &mut keep).unwrap();
     (home, keep.logits)
 }
@@ -181,12 +181,12 @@ fn untrained(config: &Config, qat: Option<Qat>, batch: &Batch) -> (tempfile::Tem
     let logits = network.logits(batch).0;
     let params = network.params().iter().map(|p| (&p.spec, p.master().expect("nothing is frozen")));
     let unscaled = |width: usize| (width > 0).then(|| Scaling { mean: vec![0.0; width], deviation: vec![1.0; width] });
-    let card = Card {
+    let model_config = ModelConfig {
         input_scaling: unscaled(config.features()),
         target_scaling: unscaled(usize::from(config.output() == OutputKind::Value)),
-        ..Card::new(config.clone(), 1024)
+        ..ModelConfig::new(config.clone(), 1024)
     };
-    save_masters(home.path(), &card, None, params).unwrap();
+    save_masters(home.path(), &model_config, None, params).unwrap();
     (home, logits)
 }
 

@@ -5,8 +5,8 @@ mod common;
 use common::{lowbit, refused, run};
 use lowbit::model::chat::{Message, Role};
 use lowbit::model::checkpoint::save_masters;
-use lowbit::model::listing::Listing;
-use lowbit::model::{Card, Config, Tokenizer};
+use lowbit::model::parameter_list::ParameterList;
+use lowbit::model::{Config, ModelConfig, Tokenizer};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
@@ -26,18 +26,19 @@ fn model(directory: &Path, template: Option<&str>, head: &str) {
         "head": {head}}}"#
     );
     let config: Config = serde_json::from_str(&config).expect("a configuration");
-    let listing = Listing::new(&config).expect("a listing");
+    let parameters = ParameterList::new(&config).expect("parameters");
     let mut state = 7u64;
     let mut noise = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     let weights: Vec<Vec<f32>> =
-        listing.params().iter().map(|p| (0..p.rows * p.cols).map(|_| noise()).collect()).collect();
-    let params = listing.params().iter().zip(&weights).map(|(spec, values)| (spec, &values[..]));
+        parameters.params().iter().map(|p| (0..p.rows * p.cols).map(|_| noise()).collect()).collect();
+    let params = parameters.params().iter().zip(&weights).map(|(spec, values)| (spec, &values[..]));
     let labels = (0..config.classes().unwrap_or(0)).map(|i| i.to_string()).collect();
-    let card = Card { chat_template: template.map(String::from), labels, ..Card::new(config, CONTEXT) };
-    save_masters(&directory.join("m"), &card, Some(&Tokenizer::bytes()), params).expect("written");
+    let model_config =
+        ModelConfig { chat_template: template.map(String::from), labels, ..ModelConfig::new(config, CONTEXT) };
+    save_masters(&directory.join("m"), &model_config, Some(&Tokenizer::bytes()), params).expect("written");
 }
 
 const LM: &str = r#"{"lm": {"tied": false}}"#;

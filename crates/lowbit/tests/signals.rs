@@ -5,8 +5,8 @@ mod common;
 
 use common::{good, lowbit, small_suite};
 use lowbit_model::checkpoint::save_masters;
-use lowbit_model::listing::Listing;
-use lowbit_model::{Card, Config, Tokenizer};
+use lowbit_model::parameter_list::ParameterList;
+use lowbit_model::{Config, ModelConfig, Tokenizer};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -22,14 +22,14 @@ fn large_model(directory: &Path) {
             "head": {"lm": {"tied": false}}}"#,
     )
     .unwrap();
-    let listing = Listing::new(&config).unwrap();
-    let values: Vec<Vec<f32>> = listing
+    let parameters = ParameterList::new(&config).unwrap();
+    let values: Vec<Vec<f32>> = parameters
         .params()
         .iter()
         .map(|p| (0..p.rows * p.cols).map(|i| ((i * 7919) % 1013) as f32 / 1013.0 - 0.5).collect())
         .collect();
-    let params = listing.params().iter().zip(values.iter().map(Vec::as_slice));
-    save_masters(directory, &Card::new(config, 256), Some(&Tokenizer::bytes()), params).unwrap();
+    let params = parameters.params().iter().zip(values.iter().map(Vec::as_slice));
+    save_masters(directory, &ModelConfig::new(config, 256), Some(&Tokenizer::bytes()), params).unwrap();
 }
 
 fn spawn(at: &Path, args: &[&str]) -> Child {

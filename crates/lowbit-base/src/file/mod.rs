@@ -26,4 +26,4 @@ pub use live::abandon;
 pub use lock::Lock;
 pub use open::{append, open, read, read_text};
 pub use replace::{Replacement, replace};
-pub use set::{Part, Set, settle};
+pub use set::{NewFile, Set, settle};

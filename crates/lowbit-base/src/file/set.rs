@@ -48,7 +48,7 @@ pub struct Set {
 
 /// One file of a [`Set`] on its way; dropped before [`Set::add`], it leaves nothing.
 #[derive(Debug)]
-pub struct Part {
+pub struct NewFile {
     name: String,
     target: PathBuf,
     temporary: PathBuf,
@@ -81,13 +81,13 @@ impl Set {
     ///
     /// # Panics
     /// When the name is none that [`check_part`] allows.
-    pub fn part(&self, name: &str) -> Result<Part, Error> {
+    pub fn part(&self, name: &str) -> Result<NewFile, Error> {
         check_part(name).expect("a plain name");
         let target = self.folder.join(name);
         let before = replaceable(&target)?;
         let (sink, temporary, live) = folder::create(&target, &format!("{}.{name}.{NEW}", self.id))?;
         let sink = BufWriter::with_capacity(BUFFER, sink);
-        let part = Part { name: name.into(), target, temporary, sink, live: Some(live), added: false };
+        let part = NewFile { name: name.into(), target, temporary, sink, live: Some(live), added: false };
         if let Some(before) = before {
             let same = part.sink.get_ref().0.set_permissions(before.permissions());
             same.map_err(|e| Error::io(&part.target, &e))?;
@@ -99,7 +99,7 @@ impl Set {
     ///
     /// # Errors
     /// [`Kind::Io`](crate::Kind::Io) when that fails.
-    pub fn add(&mut self, mut part: Part) -> Result<(), Error> {
+    pub fn add(&mut self, mut part: NewFile) -> Result<(), Error> {
         let sealed = part.sink.flush().and_then(|()| part.sink.get_ref().sync());
         sealed.map_err(|e| Error::io(&part.target, &e))?;
         part.added = true;
@@ -193,7 +193,7 @@ impl Drop for Set {
     }
 }
 
-impl Write for Part {
+impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.sink.write(bytes)
     }
@@ -203,13 +203,13 @@ impl Write for Part {
     }
 }
 
-impl Seek for Part {
+impl Seek for NewFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.sink.seek(to)
     }
 }
 
-impl Drop for Part {
+impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.added && disk::remove(&self.temporary).is_err() {
             let _ = disk::remove(&self.temporary);

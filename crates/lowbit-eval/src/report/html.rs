@@ -4,7 +4,7 @@ use super::charts::{Chart, escape};
 use super::checks::{CheckResult, Outcome};
 use super::document::{Block, Cell, Document, Fact, Section, SummaryCard, Table};
 use super::json;
-use super::sentence::{Part, Sentence, Tone};
+use super::sentence::{Sentence, SentencePart, Tone};
 use crate::record::Results;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -153,13 +153,13 @@ impl Page<'_> {
         for part in &sentence.parts {
             let text = escape(&part.to_string());
             let _ = match part {
-                Part::Text(_) => write!(out, "{text}"),
-                Part::Name(name) => write!(out, "<code{}>{text}</code>", self.meaning(name)),
-                Part::Figure(figure) => {
+                SentencePart::Text(_) => write!(out, "{text}"),
+                SentencePart::Name(name) => write!(out, "<code{}>{text}</code>", self.meaning(name)),
+                SentencePart::Figure(figure) => {
                     let mark = figure.mark.map(|m| format!(", {m}")).unwrap_or_default();
                     write!(out, "<span class=\"fig\" title=\"{}{mark}\">{text}</span>", escape(&figure.origin()))
                 }
-                Part::Claim(_) => write!(out, "<b>{text}</b>"),
+                SentencePart::Claim(_) => write!(out, "<b>{text}</b>"),
             };
         }
         out

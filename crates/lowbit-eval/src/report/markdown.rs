@@ -2,7 +2,7 @@
 
 use super::checks::{CheckResult, Outcome};
 use super::document::{Block, Cell, Document, Table};
-use super::sentence::{Part, Sentence};
+use super::sentence::{Sentence, SentencePart};
 use std::fmt::Write;
 
 /// The whole file.
@@ -90,9 +90,9 @@ fn code(text: &str) -> String {
 }
 
 fn sentence(sentence: &Sentence) -> String {
-    let part = |p: &Part| match p {
-        Part::Name(name) => code(name),
-        Part::Claim(_) => format!("**{}**", escape(&p.to_string())),
+    let part = |p: &SentencePart| match p {
+        SentencePart::Name(name) => code(name),
+        SentencePart::Claim(_) => format!("**{}**", escape(&p.to_string())),
         _ => escape(&p.to_string()),
     };
     sentence.parts.iter().map(part).collect()

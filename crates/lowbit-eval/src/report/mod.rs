@@ -75,11 +75,11 @@ pub fn write(dir: &Path, results: &Results) -> Result<Vec<Finding>, Error> {
         return Ok(document.findings().cloned().collect());
     }
     let written = if refused { "no report is written" } else { "see the end of report.md" };
-    Err(Error::check(format!("{}; {written}", told(&failed))).in_file(dir))
+    Err(Error::check(format!("{}; {written}", in_words(&failed))).in_file(dir))
 }
 
 /// The first problem of the first failed check, and how many more there are.
-fn told(failed: &[&CheckResult]) -> String {
+fn in_words(failed: &[&CheckResult]) -> String {
     let lines = failed.iter().flat_map(|r| match &r.outcome {
         Outcome::Fail(lines) => lines.iter().map(|l| (r.id, r.name, l)).collect(),
         _ => Vec::new(),

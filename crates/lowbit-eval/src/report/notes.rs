@@ -6,7 +6,7 @@ use super::measures::{known, title as measure_title};
 use super::noise::{MIN_SAMPLES, SAME_SIZE, SAME_SPEED, UNSTEADY};
 use super::number::{Scale, count, percent, plain};
 use super::query::{What, mark};
-use super::sentence::{Finding, Part};
+use super::sentence::{Finding, SentencePart};
 use crate::record::{Results, TaskFacts};
 
 /// Title of the report.
@@ -141,7 +141,9 @@ pub(crate) fn machine(results: &Results) -> Vec<Fact> {
 /// Whether a finding is the line of one variant, which starts with its name and a colon.
 pub(crate) fn is_variant_line(c: &Comparison, finding: &Finding) -> bool {
     match finding.sentence.parts.as_slice() {
-        [Part::Name(name), Part::Text(": "), ..] => c.row(name).is_some_and(|r| r.verdict != Verdict::Reference),
+        [SentencePart::Name(name), SentencePart::Text(": "), ..] => {
+            c.row(name).is_some_and(|r| r.verdict != Verdict::Reference)
+        }
         _ => false,
     }
 }

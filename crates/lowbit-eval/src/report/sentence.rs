@@ -160,7 +160,7 @@ fn is_reference(c: &Comparison, row: &Row) -> bool {
 
 /// A piece of a sentence.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Part {
+pub(crate) enum SentencePart {
     /// Fixed words, without digits and without words of comparison.
     Text(&'static str),
     /// Name of a variant or task.
@@ -175,25 +175,25 @@ pub(crate) enum Part {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sentence {
     /// In order.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<SentencePart>,
 }
 
 impl Sentence {
     /// Fixed words.
     pub(crate) fn text(mut self, words: &'static str) -> Self {
-        self.parts.push(Part::Text(words));
+        self.parts.push(SentencePart::Text(words));
         self
     }
 
     /// A name.
     pub(crate) fn name(mut self, name: &str) -> Self {
-        self.parts.push(Part::Name(name.into()));
+        self.parts.push(SentencePart::Name(name.into()));
         self
     }
 
     /// A figure.
     pub(crate) fn figure(mut self, figure: Figure) -> Self {
-        self.parts.push(Part::Figure(figure));
+        self.parts.push(SentencePart::Figure(figure));
         self
     }
 
@@ -208,7 +208,7 @@ impl Sentence {
     }
 
     fn push_claim(mut self, kind: ClaimKind, subject: &str, other: Option<String>) -> Self {
-        self.parts.push(Part::Claim(Claim { kind, subject: subject.into(), other }));
+        self.parts.push(SentencePart::Claim(Claim { kind, subject: subject.into(), other }));
         self
     }
 
@@ -224,13 +224,13 @@ impl Sentence {
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for SentencePart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Part::Text(words) => f.write_str(words),
-            Part::Name(name) => f.write_str(name),
-            Part::Figure(figure) => f.write_str(&figure.text),
-            Part::Claim(claim) => f.write_str(claim.kind.words()),
+            SentencePart::Text(words) => f.write_str(words),
+            SentencePart::Name(name) => f.write_str(name),
+            SentencePart::Figure(figure) => f.write_str(&figure.text),
+            SentencePart::Claim(claim) => f.write_str(claim.kind.words()),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::rewrite::{self, CONCAT, EMIT, ITEM, PLAIN, REMAINDER, SLICE, TIMES, W
 use super::shades::Shades;
 use super::{MAX_OUTPUT, Message, functions, python, slice, text};
 use crate::Error;
-use crate::card::ChatSettings;
+use crate::model_config::ChatSettings;
 use minijinja::formatting::FormatStyle;
 use minijinja::machinery::{self, CodeGenerator};
 use minijinja::syntax::SyntaxConfig;

@@ -128,11 +128,11 @@ impl ChatModel {
         tokenizer: Arc<Tokenizer>,
         format: PromptFormat,
     ) -> Result<Self, Error> {
-        let card = checkpoint.card();
-        let source = card.chat_template.as_deref().filter(|_| format == PromptFormat::Chat);
+        let model_config = checkpoint.model_config();
+        let source = model_config.chat_template.as_deref().filter(|_| format == PromptFormat::Chat);
         let template = source.map(|source| template(source, checkpoint, &tokenizer)).transpose()?;
         let stop_tokens = stop_tokens(checkpoint, &tokenizer);
-        Ok(ChatModel { network, tokenizer, template, format, stop_tokens, trained: card.max_length })
+        Ok(ChatModel { network, tokenizer, template, format, stop_tokens, trained: model_config.max_length })
     }
 
     /// The network.
@@ -204,7 +204,7 @@ impl ChatModel {
 /// When they are more than the model was trained for, or it is a classifier.
 pub fn context(checkpoint: &Checkpoint, asked: Option<usize>) -> Result<usize, Error> {
     refuse_classifier(checkpoint)?;
-    let trained = checkpoint.card().max_length;
+    let trained = checkpoint.model_config().max_length;
     match asked {
         None => Ok(trained.min(CONTEXT)),
         Some(0) => Ok(trained),
@@ -216,20 +216,21 @@ pub fn context(checkpoint: &Checkpoint, asked: Option<usize>) -> Result<usize, E
 }
 
 fn refuse_classifier(checkpoint: &Checkpoint) -> Result<(), Error> {
-    match checkpoint.card().config.output() {
+    match checkpoint.model_config().config.output() {
         OutputKind::Tokens => Ok(()),
         _ => Err(Error::input(checkpoint.path(), "is a classifier; only a language model answers")),
     }
 }
 
 fn template(source: &str, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Template, Error> {
-    let card = checkpoint.card();
-    let mut settings = card.chat.clone();
+    let model_config = checkpoint.model_config();
+    let mut settings = model_config.chat.clone();
     // Where nothing names the tokens, their ids do.
     if settings.tokens.is_empty() {
         let controls = tokenizer.controls();
         let name = |id: Option<u32>| controls.iter().find(|(_, known)| Some(*known) == id).map(|(name, _)| *name);
-        let (bos, eos) = (card.bos_token_id.or_else(|| tokenizer.bos()), card.eos_token_ids.first().copied());
+        let (bos, eos) =
+            (model_config.bos_token_id.or_else(|| tokenizer.bos()), model_config.eos_token_ids.first().copied());
         let known = [("bos_token", name(bos)), ("eos_token", name(eos))].into_iter();
         settings.tokens = known.filter_map(|(variable, name)| Some((variable.into(), name?.into()))).collect();
     }
@@ -239,9 +240,9 @@ fn template(source: &str, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Res
 
 /// Tokens that end an answer.
 fn stop_tokens(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Vec<u32> {
-    let card = checkpoint.card();
-    let mut ids = card.eos_token_ids.clone();
-    let named = || card.chat.tokens.get("eos_token").and_then(|name| tokenizer.id(name));
+    let model_config = checkpoint.model_config();
+    let mut ids = model_config.eos_token_ids.clone();
+    let named = || model_config.chat.tokens.get("eos_token").and_then(|name| tokenizer.id(name));
     if ids.is_empty() {
         ids.extend(named().or_else(|| tokenizer.end()));
     }

@@ -4,7 +4,7 @@ use super::Checkpoint;
 use crate::arch::decoder::gguf as keys;
 use crate::arch::family::GgufHeader;
 use crate::container::gguf::{Field, GgufWriter, Planned, Type, find};
-use crate::listing::bytes_of;
+use crate::parameter_list::bytes_of;
 use crate::reader::Stored;
 use crate::source::{ParamSpec, Role};
 use crate::tokenizer::special_keys;
@@ -53,15 +53,15 @@ enum TensorSource<'a> {
 /// When no architecture of llama.cpp computes the network, a type cannot hold a matrix, or writing fails; no output file is
 /// left.
 pub fn save_gguf(checkpoint: &Checkpoint, path: &Path, types: GgufTypes) -> Result<Vec<Written>, Error> {
-    let card = checkpoint.card();
-    let GgufHeader { arch, fields: mut metadata, tensors } = card.config.gguf(card.max_length)?;
+    let model_config = checkpoint.model_config();
+    let GgufHeader { arch, fields: mut metadata, tensors } = model_config.config.gguf(model_config.max_length)?;
     let file_type = FILE_TYPES.iter().find(|(name, _)| *name == types.body.name);
     let (_, file_type) = file_type.ok_or_else(|| unwritten(types.body))?;
     metadata.push(("general.file_type".into(), Field::U32(*file_type)));
     metadata.push(("general.quantization_version".into(), Field::U32(2)));
     metadata.extend(vocabulary(checkpoint)?);
     let mut plan: Vec<(Planned, TensorSource)> = Vec::new();
-    for spec in checkpoint.listing().params() {
+    for spec in checkpoint.parameters().params() {
         let name = keys::tensor_name(&spec.name).ok_or_else(|| no_name(spec))?;
         let f32 = || find("f32").expect("a type");
         let matrix = |name: String, kind| Planned { name, kind, shape: vec![spec.rows, spec.cols] };
@@ -111,7 +111,7 @@ fn write(
             TensorSource::Constant(values) => exact = writer.tensor(values)?,
             TensorSource::Scale => exact = writer.tensor(&[scale])?,
             TensorSource::Param(spec) | TensorSource::Signs(spec) => {
-                let heads = checkpoint.card().config.rotated_heads(&spec.name).filter(|_| paired);
+                let heads = checkpoint.model_config().config.rotated_heads(&spec.name).filter(|_| paired);
                 let signs = matches!(part, TensorSource::Signs(_));
                 let apart = heads.is_none() && !signs && planned.kind.tail == 0;
                 each(checkpoint, spec, apart, |mut values| {
@@ -192,25 +192,25 @@ fn narrowest(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<&'static Type,
     )))
 }
 
-/// The metadata of the tokenizer and of the card.
+/// The metadata of the tokenizer and of the model configuration.
 fn vocabulary(checkpoint: &Checkpoint) -> Result<Vec<(String, Field)>, Error> {
-    let card = checkpoint.card();
+    let model_config = checkpoint.model_config();
     let tokenizer = checkpoint.tokenizer().map_err(|e| match e.kind {
         Kind::Io => Error { message: format!("{}; a GGUF file holds the tokenizer", e.message), ..e },
         _ => e,
     })?;
-    let table = checkpoint.listing().params().iter().find(|p| p.role == Role::Embedding);
+    let table = checkpoint.parameters().params().iter().find(|p| p.role == Role::Embedding);
     let rows = table.map_or(0, |table| table.rows);
     if tokenizer.vocab_size() > rows {
         let text = format!("GGUF: the tokenizer has {} entries, but the table of tokens", tokenizer.vocab_size());
         return Err(Error::usage(format!("{text} {rows} rows; llama.cpp refuses such files")));
     }
     let mut fields = tokenizer.gguf_fields(rows)?;
-    for (key, id) in special_keys(card.bos_token_id, &card.eos_token_ids, |id| tokenizer.name(id))? {
+    for (key, id) in special_keys(model_config.bos_token_id, &model_config.eos_token_ids, |id| tokenizer.name(id))? {
         fields.retain(|(other, _)| other != key);
         fields.push((key.into(), Field::U32(id)));
     }
-    if let Some(template) = &card.chat_template {
+    if let Some(template) = &model_config.chat_template {
         fields.push(("tokenizer.chat_template".into(), Field::Text(template.clone())));
     }
     Ok(fields)

@@ -2,7 +2,7 @@
 
 use super::Checkpoint;
 use crate::Error;
-use crate::listing::bytes_of;
+use crate::parameter_list::bytes_of;
 use crate::source::{ParamSpec, Role};
 use lowbit_kernels::Packed;
 use std::collections::{BTreeMap, HashSet};
@@ -40,7 +40,7 @@ pub fn ledger(checkpoint: &Checkpoint) -> Result<Vec<LedgerRow>, Error> {
     let taken = |spec: &ParamSpec| Ok(bytes_of(spec, recipe)?.saturating_add(Checkpoint::master_bytes(spec)));
     checkpoint.need_of_largest(taken)?.check()?;
     let mut rows = Vec::new();
-    for spec in checkpoint.listing().params() {
+    for spec in checkpoint.parameters().params() {
         let values;
         let (format, parts, padding) = if matches!(spec.role, Role::Norm | Role::Bias) {
             values = checkpoint.master(spec)?;

@@ -5,8 +5,8 @@
 //! which training continues and every recipe is made), or packed: each part of its format as a `U8` tensor
 //! `<name>.<part>`, its format and shape in the metadata `lowbit.formats`. Vectors are always plain.
 
-use crate::card::Card;
-use crate::listing::Listing;
+use crate::model_config::ModelConfig;
+use crate::parameter_list::ParameterList;
 use crate::reader::{self, CheckpointReader, Stored, Values, ternary};
 use crate::recipe::ActivationPrecision;
 use crate::source::{ParamSpec, Role, Source};
@@ -98,7 +98,7 @@ pub struct Checkpoint {
     path: PathBuf,
     directory: PathBuf,
     reader: Box<dyn CheckpointReader>,
-    listing: Listing,
+    parameters: ParameterList,
     pool: OnceLock<Arc<Pool>>,
     stop: Stop,
     /// The recipe that was asked for in place of the model's own.
@@ -128,10 +128,10 @@ impl Checkpoint {
     fn of(path: &Path, reader: Box<dyn CheckpointReader>) -> Result<Self, Error> {
         let parent = reader.path().parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = parent.to_path_buf();
-        let listing = Listing::new(&reader.card().config)?;
-        reader.check(&listing)?;
+        let parameters = ParameterList::new(&reader.model_config().config)?;
+        reader.check(&parameters)?;
         let (path, pool) = (path.to_path_buf(), OnceLock::new());
-        Ok(Checkpoint { path, directory, reader, listing, pool, stop: Stop::default(), asked: None })
+        Ok(Checkpoint { path, directory, reader, parameters, pool, stop: Stop::default(), asked: None })
     }
 
     /// The same, whose matrices are made on the threads of a CPU, until its work is to end.
@@ -178,8 +178,8 @@ impl Checkpoint {
     }
 
     /// Everything about the model but its weights.
-    pub fn card(&self) -> &Card {
-        self.reader.card()
+    pub fn model_config(&self) -> &ModelConfig {
+        self.reader.model_config()
     }
 
     /// The recipe of the network: the one asked for, else the one the weights are stored under, else, for masters, the one
@@ -194,7 +194,7 @@ impl Checkpoint {
     /// # Errors
     /// When the kernels lack a format.
     pub fn departure(&self, recipe: &Recipe) -> Result<Option<String>, Error> {
-        let Some(trained) = &self.card().trained_for else { return Ok(None) };
+        let Some(trained) = &self.model_config().trained_for else { return Ok(None) };
         let [trained, asked] = [crate::recipe::find(trained)?, recipe];
         if trained.body == asked.body || trained.is_ternary() && asked.is_ternary() {
             return Ok(None);
@@ -206,8 +206,8 @@ impl Checkpoint {
     }
 
     /// Names, shapes and roles of the parameters.
-    pub fn listing(&self) -> &Listing {
-        &self.listing
+    pub fn parameters(&self) -> &ParameterList {
+        &self.parameters
     }
 
     /// Memory that the network of [`Checkpoint::recipe`] takes: its weights, as pages of the mapped file where they are used as
@@ -216,7 +216,7 @@ impl Checkpoint {
     /// # Errors
     /// When the kernels lack a format.
     pub fn need(&self, remedy: &str) -> Result<Footprint, Error> {
-        let (need, weights) = (Footprint::new(remedy), self.listing.bytes(self.recipe())?);
+        let (need, weights) = (Footprint::new(remedy), self.parameters.bytes(self.recipe())?);
         Ok(match self.asked.is_none() && self.reader.is_mapped() {
             true => need.and_mapped("weights", weights),
             false => need.and("weights", weights),
@@ -226,7 +226,7 @@ impl Checkpoint {
     /// Memory that work on one parameter after another takes: the most that `bytes` tells for one.
     fn need_of_largest(&self, bytes: impl Fn(&ParamSpec) -> Result<u64, Error>) -> Result<Footprint, Error> {
         let mut largest = ("", 0);
-        for spec in self.listing.params() {
+        for spec in self.parameters.params() {
             let taken = bytes(spec)?;
             if taken >= largest.1 {
                 largest = (&spec.name, taken);
@@ -275,7 +275,7 @@ impl Checkpoint {
     pub fn model(&self) -> Result<Model<Param>, Error> {
         self.need(FEWER_BITS)?.check()?;
         let mut source = self;
-        Model::build(&self.card().config, &mut source)
+        Model::build(&self.model_config().config, &mut source)
     }
 
     /// Makes the network of a recipe from masters, in memory.
@@ -283,8 +283,8 @@ impl Checkpoint {
     /// # Errors
     /// When a matrix is stored packed, or a weight is NaN or infinite; names tensor and index.
     pub fn model_as(&self, recipe: &'static Recipe, options: &Options) -> Result<Model<Param>, Error> {
-        Footprint::new(FEWER_BITS).and("weights", self.listing.bytes(recipe)?).check()?;
-        Model::build(&self.card().config, &mut Quantizing { checkpoint: self, recipe, options })
+        Footprint::new(FEWER_BITS).and("weights", self.parameters.bytes(recipe)?).check()?;
+        Model::build(&self.model_config().config, &mut Quantizing { checkpoint: self, recipe, options })
     }
 
     /// The f32 values of a parameter, `[rows, cols]`.

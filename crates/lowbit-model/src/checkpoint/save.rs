@@ -4,12 +4,12 @@ use super::{
     CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, PackedEntry, Quantizing, RECIPE_KEY, VERSION, VERSION_KEY,
     WEIGHTS_FILE, part_name,
 };
-use crate::card::Card;
 use crate::container::{Dtype, Planned, Writer};
-use crate::listing::{Listing, bytes_of};
+use crate::model_config::ModelConfig;
+use crate::parameter_list::{ParameterList, bytes_of};
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Kind, Param, Recipe, Tokenizer};
-use lowbit_base::file::{Part, Set};
+use lowbit_base::file::{NewFile, Set};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -22,7 +22,7 @@ use std::path::Path;
 /// When values do not fit their specification.
 pub fn save_masters<'a>(
     directory: &Path,
-    card: &Card,
+    model_config: &ModelConfig,
     tokenizer: Option<&Tokenizer>,
     params: impl IntoIterator<Item = (&'a ParamSpec, &'a [f32])>,
 ) -> Result<(), Error> {
@@ -32,7 +32,7 @@ pub fn save_masters<'a>(
     for ((spec, values), plan) in params.iter().zip(&plan) {
         writer.floats(&spec.name, &plan.shape, values)?;
     }
-    end(set, writer, card, tokenizer)
+    end(set, writer, model_config, tokenizer)
 }
 
 /// Quantizes masters under a recipe into another directory, one tensor in memory at a time.
@@ -62,7 +62,7 @@ pub fn quantize(
         Err(e) => return Err(e),
     };
     let mut source = Quantizing { checkpoint, recipe, options };
-    save(directory, checkpoint.card(), tokenizer.as_ref(), recipe, &mut source)
+    save(directory, checkpoint.model_config(), tokenizer.as_ref(), recipe, &mut source)
 }
 
 /// Writes a model directory under a recipe, taking every parameter from a source, one tensor in memory at a time.
@@ -72,14 +72,14 @@ pub fn quantize(
 /// what was there is then as it was.
 pub fn save(
     directory: &Path,
-    card: &Card,
+    model_config: &ModelConfig,
     tokenizer: Option<&Tokenizer>,
     recipe: &'static Recipe,
     source: &mut dyn Source<Param>,
 ) -> Result<(), Error> {
-    let listing = Listing::new(&card.config)?;
+    let parameters = ParameterList::new(&model_config.config)?;
     let (mut plan, mut formats) = (Vec::new(), BTreeMap::new());
-    for spec in listing.params() {
+    for spec in parameters.params() {
         let Some(format) = recipe.format(spec.role)? else {
             plan.push(plain(spec));
             continue;
@@ -92,7 +92,7 @@ pub fn save(
         }
     }
     let (set, mut writer) = begin(directory, metadata(recipe.name, Some(&formats)), &plan)?;
-    for spec in listing.params() {
+    for spec in parameters.params() {
         match source.param(spec)? {
             Param::Vector(values) => writer.floats(&spec.name, &[spec.cols], &values)?,
             Param::Matrix { packed, .. } => {
@@ -104,20 +104,29 @@ pub fn save(
             }
         }
     }
-    end(set, writer, card, tokenizer)
+    end(set, writer, model_config, tokenizer)
 }
 
 /// Makes and locks the directory and opens the weights.
-fn begin(directory: &Path, metadata: BTreeMap<String, String>, plan: &[Planned]) -> Result<(Set, Writer<Part>), Error> {
+fn begin(
+    directory: &Path,
+    metadata: BTreeMap<String, String>,
+    plan: &[Planned],
+) -> Result<(Set, Writer<NewFile>), Error> {
     let set = Set::open(directory)?;
     let weights = set.part(WEIGHTS_FILE)?;
     Ok((set, Writer::over(weights, &directory.join(WEIGHTS_FILE), metadata, plan)?))
 }
 
 /// Writes the small files, and puts all in their places.
-fn end(mut set: Set, weights: Writer<Part>, card: &Card, tokenizer: Option<&Tokenizer>) -> Result<(), Error> {
+fn end(
+    mut set: Set,
+    weights: Writer<NewFile>,
+    model_config: &ModelConfig,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<(), Error> {
     let weights = weights.seal()?;
-    set.write(CONFIG_FILE, card.to_json().as_bytes())?;
+    set.write(CONFIG_FILE, model_config.to_json().as_bytes())?;
     if let Some(tokenizer) = tokenizer {
         tokenizer.save_in(&mut set)?;
     }

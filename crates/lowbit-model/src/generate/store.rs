@@ -6,7 +6,7 @@
 
 use super::Generator;
 use crate::engine::LanguageModel;
-use crate::listing::cache_bytes;
+use crate::parameter_list::cache_bytes;
 use crate::trace::{Op, trace};
 use crate::{Error, Model, Param};
 use lowbit_base::file;

@@ -1,8 +1,8 @@
 //! Readers of checkpoints: one file per layout of model files, listed in [`READERS`].
 
-use crate::listing::Listing;
+use crate::parameter_list::ParameterList;
 use crate::source::{ParamSpec, Role};
-use crate::{Card, Config, Error, Recipe, Tokenizer};
+use crate::{Config, Error, ModelConfig, Recipe, Tokenizer};
 use lowbit_kernels::{Format, Packed, Pool};
 use std::ops::Range;
 use std::path::Path;
@@ -23,14 +23,14 @@ pub trait CheckpointReader: Send + Sync {
         vec![self.path()]
     }
     /// Configuration, token ids and chat template, in this project's terms.
-    fn card(&self) -> &Card;
+    fn model_config(&self) -> &ModelConfig;
     /// The recipe of the network as it is stored, or as it was trained.
     fn recipe(&self) -> &'static Recipe;
     /// Sees that every tensor is there with its shape, and no other.
     ///
     /// # Errors
     /// Names file, tensor, the shape found and the fields that ask for another.
-    fn check(&self, listing: &Listing) -> Result<(), Error>;
+    fn check(&self, parameters: &ParameterList) -> Result<(), Error>;
     /// How a parameter is stored; its numbers are read when they are asked for.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ pub fn embedded(name: &Path, files: &[(&str, &'static [u8])]) -> Result<Box<dyn 
 
 /// Sees that a configuration does not contradict itself; `path` is its file.
 fn validate(config: &Config, path: &Path) -> Result<(), Error> {
-    Listing::new(config).map(|_| ()).map_err(|e| Error { path: Some(path.into()), ..e })
+    ParameterList::new(config).map(|_| ()).map_err(|e| Error { path: Some(path.into()), ..e })
 }
 
 /// The numbers of a configuration by name.

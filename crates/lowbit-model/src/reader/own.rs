@@ -5,9 +5,9 @@ use crate::checkpoint::{
     CONFIG_FILE, FORMATS_KEY, PackedEntry, RECIPE_KEY, TOKENIZER_FILE, VERSION, VERSION_KEY, WEIGHTS_FILE, part_name,
 };
 use crate::container::{Tensors, show};
-use crate::listing::Listing;
+use crate::parameter_list::ParameterList;
 use crate::source::{ParamSpec, Role};
-use crate::{Card, Error, Recipe, Tokenizer, recipe};
+use crate::{Error, ModelConfig, Recipe, Tokenizer, recipe};
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 struct Own {
     directory: PathBuf,
     tensors: Tensors,
-    card: Card,
+    model_config: ModelConfig,
     recipe: &'static Recipe,
     formats: BTreeMap<String, PackedEntry>,
     notices: Vec<String>,
@@ -29,8 +29,8 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let (directory, weights) = locate(path)?;
     lowbit_base::file::settle(&directory);
     let tensors = Tensors::open(&weights)?;
-    let card = Card::load(&directory.join(CONFIG_FILE))?;
-    Ok(Box::new(Own::new(directory, tensors, card, None)?))
+    let model_config = ModelConfig::load(&directory.join(CONFIG_FILE))?;
+    Ok(Box::new(Own::new(directory, tensors, model_config, None)?))
 }
 
 /// Opens the files of a directory that lie in memory; `name` is what errors call it.
@@ -40,8 +40,8 @@ pub(super) fn embedded(name: &Path, files: &[(&str, &'static [u8])]) -> Result<B
         found.ok_or_else(|| Error::input(name, format!("holds no {wanted}")))
     };
     let tensors = Tensors::parse(&name.join(WEIGHTS_FILE), Bytes::new(file(WEIGHTS_FILE)?))?;
-    let card = Card::parse(&name.join(CONFIG_FILE), file(CONFIG_FILE)?)?;
-    Ok(Box::new(Own::new(name.into(), tensors, card, Some(file(TOKENIZER_FILE)?))?))
+    let model_config = ModelConfig::parse(&name.join(CONFIG_FILE), file(CONFIG_FILE)?)?;
+    Ok(Box::new(Own::new(name.into(), tensors, model_config, Some(file(TOKENIZER_FILE)?))?))
 }
 
 impl Own {
@@ -49,10 +49,10 @@ impl Own {
     fn new(
         directory: PathBuf,
         tensors: Tensors,
-        (card, notices): (Card, Vec<String>),
+        (model_config, notices): (ModelConfig, Vec<String>),
         tokenizer: Option<&'static [u8]>,
     ) -> Result<Self, Error> {
-        super::validate(&card.config, &directory.join(CONFIG_FILE))?;
+        super::validate(&model_config.config, &directory.join(CONFIG_FILE))?;
         let at = |text: String| Error::input(tensors.path(), text);
         let metadata = tensors.metadata();
         if let Some(version) = metadata.get(VERSION_KEY).filter(|v| *v != VERSION) {
@@ -65,9 +65,9 @@ impl Own {
         let formats: BTreeMap<String, PackedEntry> =
             formats.map_err(|e| at(format!("metadata `{FORMATS_KEY}`: {e}")))?;
         // Masters are the network they were trained to become.
-        let trained_for = card.trained_for.as_deref().filter(|_| formats.is_empty());
+        let trained_for = model_config.trained_for.as_deref().filter(|_| formats.is_empty());
         let recipe = trained_for.map_or(Ok(recipe), recipe::find)?;
-        Ok(Own { directory, tensors, card, recipe, formats, notices, tokenizer })
+        Ok(Own { directory, tensors, model_config, recipe, formats, notices, tokenizer })
     }
 }
 
@@ -76,18 +76,18 @@ impl CheckpointReader for Own {
         self.tensors.path()
     }
 
-    fn card(&self) -> &Card {
-        &self.card
+    fn model_config(&self) -> &ModelConfig {
+        &self.model_config
     }
 
     fn recipe(&self) -> &'static Recipe {
         self.recipe
     }
 
-    fn check(&self, listing: &Listing) -> Result<(), Error> {
+    fn check(&self, parameters: &ParameterList) -> Result<(), Error> {
         let at = |text: String| Error::input(self.path(), text);
         let mut expected = BTreeSet::new();
-        for spec in listing.params() {
+        for spec in parameters.params() {
             let vector = matches!(spec.role, Role::Norm | Role::Bias);
             match self.formats.get(&spec.name).filter(|_| !vector) {
                 Some(stored) => {
@@ -106,7 +106,7 @@ impl CheckpointReader for Own {
             }
         }
         let known = |name: &&String| !expected.contains(*name);
-        let packed = self.formats.keys().filter(|name| !listing.params().iter().any(|p| p.name == **name));
+        let packed = self.formats.keys().filter(|name| !parameters.params().iter().any(|p| p.name == **name));
         match self.tensors.names().iter().find(known).or(packed.into_iter().next()) {
             None => Ok(()),
             Some(name) => Err(super::surplus(self.path(), name, CONFIG_FILE)),
@@ -172,7 +172,7 @@ impl Own {
     }
 
     fn check_shape(&self, spec: &ParamSpec, shape: &[usize]) -> Result<(), Error> {
-        super::check_shape(self.path(), spec, shape, CONFIG_FILE, &super::fields(&self.card.config))
+        super::check_shape(self.path(), spec, shape, CONFIG_FILE, &super::fields(&self.model_config.config))
     }
 }
 

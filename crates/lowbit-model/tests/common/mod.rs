@@ -6,9 +6,9 @@ use lowbit_model::arch::{Head, decoder, mlp};
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::container::{Dtype, Planned, Tensors, Writer};
 use lowbit_model::exec::{Activation, Batch, Pooling};
-use lowbit_model::listing::Listing;
+use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::source::{Init, ParamSpec};
-use lowbit_model::{Card, Config, Error, Kind, Tokenizer};
+use lowbit_model::{Config, Error, Kind, ModelConfig, Tokenizer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -86,14 +86,14 @@ pub fn configs() -> Vec<Config> {
     ]
 }
 
-pub fn card(config: Config) -> Card {
+pub fn model_config(config: Config) -> ModelConfig {
     let labels = (0..config.classes().unwrap_or(0)).map(|i| format!("class {i}")).collect();
-    Card { labels, ..Card::new(config, 40) }
+    ModelConfig { labels, ..ModelConfig::new(config, 40) }
 }
 
 /// Weights as [`Init`] says, but no vector is constant.
 pub fn masters(config: &Config) -> Vec<(ParamSpec, Vec<f32>)> {
-    let listing = Listing::new(config).expect("a valid configuration");
+    let parameters = ParameterList::new(config).expect("a valid configuration");
     let mut noise = Noise(7);
     let fill = |spec: &ParamSpec| {
         let (mean, width) = match spec.init {
@@ -102,15 +102,15 @@ pub fn masters(config: &Config) -> Vec<(ParamSpec, Vec<f32>)> {
         };
         (0..spec.rows * spec.cols).map(|_| mean + width * noise.next()).collect()
     };
-    let values: Vec<Vec<f32>> = listing.params().iter().map(fill).collect();
-    listing.params().iter().cloned().zip(values).collect()
+    let values: Vec<Vec<f32>> = parameters.params().iter().map(fill).collect();
+    parameters.params().iter().cloned().zip(values).collect()
 }
 
 /// Writes a model directory with the byte tokenizer.
 pub fn write(directory: &Path, config: &Config) -> Vec<(ParamSpec, Vec<f32>)> {
     let masters = masters(config);
     let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
-    save_masters(directory, &card(config.clone()), Some(&Tokenizer::bytes()), params).expect("written");
+    save_masters(directory, &model_config(config.clone()), Some(&Tokenizer::bytes()), params).expect("written");
     masters
 }
 

@@ -3,7 +3,7 @@
 
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::{Batch, Pooling};
-use lowbit_model::{Card, Config, arch::Head};
+use lowbit_model::{Config, ModelConfig, arch::Head};
 use lowbit_train::{BatchTargets, Data};
 use serde_json::json;
 
@@ -35,8 +35,8 @@ pub fn mlp(changes: serde_json::Value) -> Config {
     serde_json::from_value(config).unwrap()
 }
 
-pub fn card(config: Config) -> Card {
-    Card::new(config, 64)
+pub fn model_config(config: Config) -> ModelConfig {
+    ModelConfig::new(config, 64)
 }
 
 /// A generator of test numbers.

@@ -4,8 +4,8 @@ use super::Machine;
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
 use lowbit_eval::bench::kernels::against::{Change, Earlier};
-use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, Shape, Speeds};
-use lowbit_eval::bench::model::{self as model_bench, FORMS, Form, Kind, BenchModel, Test};
+use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, WeightShape, Speeds};
+use lowbit_eval::bench::model::{self as model_bench, FORMS, Form, TestKind, BenchModel, Test};
 use crate::output;
 use lowbit_eval::bench::host;
 use lowbit_eval::meter;
@@ -174,17 +174,17 @@ impl ModelBench {
     /// What is asked for, at each depth; the time to the first token from nothing.
     fn tests(&self) -> Vec<Test> {
         let some = |list: &[u32]| list.iter().filter(|n| **n > 0).map(|n| *n as usize).collect::<Vec<_>>();
-        let mut kinds: Vec<Kind> = some(&self.n_prompt).into_iter().map(Kind::Prompt).collect();
-        kinds.extend(some(&self.n_gen).into_iter().map(Kind::Answer));
-        kinds.extend(self.pg.iter().map(|&(prompt, answer)| Kind::Both { prompt, answer }));
+        let mut kinds: Vec<TestKind> = some(&self.n_prompt).into_iter().map(TestKind::Prompt).collect();
+        kinds.extend(some(&self.n_gen).into_iter().map(TestKind::Answer));
+        kinds.extend(self.pg.iter().map(|&(prompt, answer)| TestKind::Both { prompt, answer }));
         if let Some(sequences) = self.parallel.map(usize::from) {
-            kinds.extend(some(&self.n_gen).into_iter().map(|tokens| Kind::Answers { tokens, sequences }));
+            kinds.extend(some(&self.n_gen).into_iter().map(|tokens| TestKind::Answers { tokens, sequences }));
         }
         let mut tests = Vec::new();
         for depth in &self.n_depth {
             tests.extend(kinds.iter().map(|kind| Test { kind: *kind, depth: *depth as usize }));
         }
-        tests.push(Test { kind: Kind::First, depth: 0 });
+        tests.push(Test { kind: TestKind::First, depth: 0 });
         tests
     }
 
@@ -228,7 +228,7 @@ impl Kernels {
         let kernels = if self.attention.is_empty() {
             let named = self.format.iter().map(|name| format::find(name)).collect::<Result<Vec<_>, _>>()?;
             let formats = if named.is_empty() { FORMATS.to_vec() } else { named };
-            Work::Products(formats, self.shape.iter().map(|text| Shape::parse(text)).collect::<Result<_, _>>()?)
+            Work::Products(formats, self.shape.iter().map(|text| WeightShape::parse(text)).collect::<Result<_, _>>()?)
         } else {
             Work::Attention(self.attention.iter().map(|text| Heads::parse(text)).collect::<Result<_, _>>()?)
         };

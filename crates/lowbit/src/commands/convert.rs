@@ -130,7 +130,7 @@ impl Convert {
                 task: String::new(),
                 model: out.display().to_string(),
                 recipe: kind.into(),
-                params: model.listing().count(),
+                params: model.parameters().count(),
                 measures: BTreeMap::from([("weight_bytes".into(), Measure::measured(size as f64, "bytes", 1))]),
                 detail: Detail {
                     made: "converted".into(),
@@ -176,7 +176,7 @@ fn gguf_type(name: &str) -> Result<&'static Type, Failure> {
 /// The GGUF type that keeps a ternary body exactly, in the program that computes such a network.
 fn exact_type(model: &Checkpoint) -> Result<&'static Type, Failure> {
     match model.recipe().is_ternary() {
-        true => gguf_type(model.card().config.gguf_ternary_type()?),
+        true => gguf_type(model.model_config().config.gguf_ternary_type()?),
         false => Err(Failure::usage("name a type with --type: f32 and bf16 keep such weights exactly, f16 and q8_0 round")),
     }
 }
@@ -185,10 +185,10 @@ fn exact_type(model: &Checkpoint) -> Result<&'static Type, Failure> {
 fn exact_recipe(model: &Checkpoint) -> Result<&'static Recipe, Failure> {
     let recipe = model.recipe();
     // Masters under the recipe they were trained for are that network.
-    if model.card().trained_for.as_deref() == Some(recipe.name) {
+    if model.model_config().trained_for.as_deref() == Some(recipe.name) {
         return Ok(recipe);
     }
-    for spec in model.listing().params().iter().filter(|p| matches!(p.role, Role::Embedding | Role::Head)) {
+    for spec in model.parameters().params().iter().filter(|p| matches!(p.role, Role::Embedding | Role::Head)) {
         let values = 8 * spec.rows as u64 * spec.cols as u64;
         Footprint::new("name the recipe with --type").and(format!("values of tensor `{}`", spec.name), values).check()?;
         if model.packed(spec)?.dequantize() != model.master(spec)? {
@@ -203,7 +203,7 @@ fn exact_recipe(model: &Checkpoint) -> Result<&'static Recipe, Failure> {
 /// Formats of the parameters under a recipe.
 fn formats(model: &Checkpoint, recipe: &Recipe) -> Result<Vec<Row>, Failure> {
     let mut rows: Vec<Row> = Vec::new();
-    for spec in model.listing().params() {
+    for spec in model.parameters().params() {
         let (name, bytes) = match recipe.format(spec.role)? {
             Some(format) => {
                 (format.name(), format.parts(spec.rows, spec.cols, &[]).iter().map(|p| p.bytes as u64).sum())

@@ -37,32 +37,32 @@ impl Inspect {
         let checkpoint = model::open(self.model.path()?, self.recipe.get()?, &machine.cpu()?)?;
         let verified = checkpoint.verify()?;
         let rows = ledger(&checkpoint)?;
-        let card = checkpoint.card();
-        let listing = checkpoint.listing();
+        let model_config = checkpoint.model_config();
+        let parameters = checkpoint.parameters();
         let bytes: u64 = rows.iter().map(total).sum();
-        let length = card.max_length.clamp(1, 128);
+        let length = model_config.max_length.clamp(1, 128);
         let tokens = vec![0; length];
-        let flops = listing.flops(&Batch::new([tokens.as_slice()]));
+        let flops = parameters.flops(&Batch::new([tokens.as_slice()]));
         let mut sizes = Vec::new();
         for recipe in recipe::RECIPES.iter().filter(|_| self.recipes) {
-            sizes.push((recipe, listing.bytes(recipe)?));
+            sizes.push((recipe, parameters.bytes(recipe)?));
         }
         if machine.json {
             let recipes: serde_json::Map<String, serde_json::Value> =
                 sizes.iter().map(|(r, bytes)| (r.name.to_string(), json!(bytes))).collect();
             return output::json(&json!({
-                "schema_version": 1, "tool": output::tool(), "command": output::command(), "config": card.config,
-                "labels": card.labels, "max_length": card.max_length, "recipe": checkpoint.recipe().name,
-                "params": listing.count(), "weight_bytes": bytes, "flops": {"tokens": length, "value": flops},
+                "schema_version": 1, "tool": output::tool(), "command": output::command(), "config": model_config.config,
+                "labels": model_config.labels, "max_length": model_config.max_length, "recipe": checkpoint.recipe().name,
+                "params": parameters.count(), "weight_bytes": bytes, "flops": {"tokens": length, "value": flops},
                 "tensors": rows, "bytes_by_recipe": recipes, "checksums": verified,
             }));
         }
         if self.full { each(&rows) } else { grouped(&rows) }
         let on_disk: u64 = checkpoint.files().iter().map(|f| std::fs::metadata(f).map_or(0, |m| m.len())).sum();
-        let bits = bytes as f64 * 8.0 / listing.count().max(1) as f64;
+        let bits = bytes as f64 * 8.0 / parameters.count().max(1) as f64;
         output::line(format!(
             "{} parameters, {} ({bits:.2} bits per parameter) under recipe {}, {} on disk, {:.1} MFLOP for {length} tokens",
-            listing.count(),
+            parameters.count(),
             output::bytes(bytes),
             checkpoint.recipe().name,
             output::bytes(on_disk),

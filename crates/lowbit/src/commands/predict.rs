@@ -105,7 +105,7 @@ impl Predict {
         let format = source.format()?;
         let checkpoint = model::open_verified(path, recipe, &cpu)?;
         let mut classifier = Predictor::of(&checkpoint, cpu.clone())?;
-        let trained_on = checkpoint.card().input.as_ref().filter(|_| format != Format::Text);
+        let trained_on = checkpoint.model_config().input.as_ref().filter(|_| format != Format::Text);
         machine.signals.defer();
         let mut target = self.out.as_deref().map(Replacement::create).transpose()?;
         let (start, mut progress) = (Instant::now(), Progress::new("rows"));
@@ -124,7 +124,7 @@ impl Predict {
         progress.end();
         target.map_or(Ok(()), Replacement::commit)?;
         let seconds = start.elapsed().as_secs_f64();
-        let notices = notices(&summary, checkpoint.card().max_length);
+        let notices = notices(&summary, checkpoint.model_config().max_length);
         if machine.json {
             let record = self.record(&summary, seconds, notices, &checkpoint, classifier.labels());
             return output::json(&output::results(host::facts(&cpu), vec![record?]));

@@ -72,7 +72,7 @@ impl Quantize {
                 task: String::new(),
                 model: self.out().display().to_string(),
                 recipe: recipe.name.into(),
-                params: masters.listing().count(),
+                params: masters.parameters().count(),
                 measures: BTreeMap::from([("weight_bytes".into(), Measure::measured(after as f64, "bytes", 1))]),
                 detail: Detail {
                     made: "quantized".into(),
@@ -98,7 +98,7 @@ impl Quantize {
 
 /// The recipe that masters were trained for.
 fn trained_for(masters: &Checkpoint) -> Result<&'static Recipe, Failure> {
-    match &masters.card().trained_for {
+    match &masters.model_config().trained_for {
         Some(name) => Ok(recipe::find(name)?),
         None => {
             let text = "trained in full precision, so there is no recipe to take: name one with --recipe, e.g. int8, nf4";

@@ -11,7 +11,7 @@ use lowbit_eval::facts;
 use lowbit_eval::language::{self as scoring, Cut};
 use lowbit_eval::record::{Detail, Record};
 use lowbit_kernels::Cpu;
-use lowbit_model::{Card, Tokenizer, recipe};
+use lowbit_model::{ModelConfig, Tokenizer, recipe};
 use lowbit_train::{Outcome, TrainConfig};
 use std::path::{Path, PathBuf};
 
@@ -113,12 +113,12 @@ impl Train {
         let config = self.settings(suite.train_config(variant)?)?;
         let (task, splits) = suite::load(&suite, self.data.as_deref())?;
         let encoder = suite.encoder(&task, &splits.train)?;
-        let card = suite.card(&task, &encoder, &splits.train, variant)?;
-        let card = Card { input: splits.columns.clone(), ..card };
-        let rows = training::labelled(&splits.train, &encoder, &card)?;
+        let model_config = suite.model_config(&task, &encoder, &splits.train, variant)?;
+        let model_config = ModelConfig { input: splits.columns.clone(), ..model_config };
+        let rows = training::labelled(&splits.train, &encoder, &model_config)?;
         let work = Work {
             name: &variant.name,
-            card: &card,
+            model_config: &model_config,
             tokenizer: encoder.tokenizer(),
             data: &rows,
             held_out: None,
@@ -140,14 +140,14 @@ impl Train {
         machine.signals.defer();
         let config = self.settings(language.train_config()?)?;
         let tokenizer = Tokenizer::bytes();
-        let card = language.card(&tokenizer)?;
+        let model_config = language.model_config(&tokenizer)?;
         let texts = language.texts(self.data.as_deref(), &tokenizer)?;
         let names = || language.texts.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         let windows = texts.windows(language.context);
         let (windows, held_out) = windows.map_err(|e| Failure { message: format!("{}: {}", names(), e.message), ..e })?;
         let work = Work {
             name: &language.name,
-            card: &card,
+            model_config: &model_config,
             tokenizer: Some(&tokenizer),
             data: &windows,
             held_out: held_out.as_ref(),

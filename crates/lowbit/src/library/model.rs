@@ -124,7 +124,7 @@ impl Model {
     }
 
     pub(super) fn session_of(&self, format: PromptFormat, options: AnswerOptions) -> Result<ChatSession, Error> {
-        if self.checkpoint.card().config.output() != OutputKind::Tokens {
+        if self.checkpoint.model_config().config.output() != OutputKind::Tokens {
             return Err(self.unsupported("is a classifier; only a language model answers; call `classify`"));
         }
         let context = chat::context(&self.checkpoint, self.context)?;
@@ -147,7 +147,7 @@ impl Model {
     fn check_memory(&self, context: usize) -> Result<(), Error> {
         let need =
             self.checkpoint.need("take a smaller context, keys and values in int8, or a recipe with fewer bits")?;
-        Ok(self.checkpoint.listing().with_sequences(need, self.cache, context).check()?)
+        Ok(self.checkpoint.parameters().with_sequences(need, self.cache, context).check()?)
     }
 
     pub(super) fn stop(&self) -> &Stop {
@@ -168,7 +168,7 @@ impl Model {
     /// # Errors
     /// As [`Model::classify`].
     pub fn classify_all(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Classification>, Error> {
-        let Some(classes) = self.checkpoint.card().config.classes() else {
+        let Some(classes) = self.checkpoint.model_config().config.classes() else {
             return Err(self.unsupported("is a language model; it has no classes; call `chat` or `generate`"));
         };
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);

@@ -75,7 +75,7 @@ impl Speaker {
         })?;
         let recipe = checkpoint.recipe();
         let need = checkpoint.need("take a smaller --context, --kv int8, or a recipe with fewer bits")?;
-        checkpoint.listing().with_sequences(need, settings.cache, context).check()?;
+        checkpoint.parameters().with_sequences(need, settings.cache, context).check()?;
         let model = ChatModel::load(&checkpoint, settings.format)?;
         let notices = [
             checkpoint.notices(),
@@ -95,7 +95,7 @@ impl Speaker {
             rapl: Rapl::open(&Rapl::root()),
             name: name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned()),
             recipe,
-            params: checkpoint.listing().count(),
+            params: checkpoint.parameters().count(),
             load_seconds: start.elapsed().as_secs_f64(),
             notices,
         })
@@ -117,7 +117,7 @@ impl Speaker {
             if stop.is_set() || !output::is_open() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         let joules = meter.as_mut().and_then(EnergyMeter::joules);
-        Ok(Answer { outcome: outcome.map_err(told)?, joules })
+        Ok(Answer { outcome: outcome.map_err(failure_of)?, joules })
     }
 
     /// Keeps the processed prompt for the next run, where that was asked for.
@@ -133,7 +133,7 @@ impl Speaker {
 }
 
 /// Why there is no answer, with the commands and flags that help.
-fn told(error: ChatError) -> Failure {
+fn failure_of(error: ChatError) -> Failure {
     let ChatError::ContextFull { prompt, context, trained } = error else { return Error::from(error).into() };
     let larger = match trained > context {
         true => format!(", or start with --context up to {trained}"),

@@ -19,7 +19,7 @@ mod table;
 pub mod ternary;
 
 pub use plot::roofline;
-pub use shape::{Heads, LAYERS, Shape};
+pub use shape::{Heads, LAYERS, WeightShape};
 pub use table::lines;
 
 /// What is to be measured, with every number of tokens.
@@ -37,7 +37,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub enum Kernels {
     /// Products of every format with every shape.
-    Products(Vec<&'static dyn Format>, Vec<Shape>),
+    Products(Vec<&'static dyn Format>, Vec<WeightShape>),
     /// Attention with these heads.
     Attention(Vec<Heads>),
 }
@@ -109,7 +109,7 @@ impl Plan {
         let most = self.tokens.iter().copied().max().unwrap_or(1);
         let (weights, rest) = match &self.kernels {
             Kernels::Products(formats, shapes) => {
-                let of = |shape: &Shape| product::memory(formats, shape, &self.tokens);
+                let of = |shape: &WeightShape| product::memory(formats, shape, &self.tokens);
                 shapes.iter().map(of).max_by_key(|(weights, rest)| weights.saturating_add(*rest)).unwrap_or_default()
             }
             Kernels::Attention(all) => {
@@ -166,7 +166,7 @@ fn products(
     cpus: &[Cpu],
     plan: &Plan,
     formats: &[&'static dyn Format],
-    shape: &Shape,
+    shape: &WeightShape,
     limits: &mut [Vec<Limits>],
 ) -> Result<Vec<Speed>, Error> {
     let weights = product::Weights::all(formats, shape, plan.tokens.contains(&1))?;

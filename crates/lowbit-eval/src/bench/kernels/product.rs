@@ -1,7 +1,7 @@
 //! Matrix products as cases, checked against the definition of the format before they are timed.
 
 use super::case::{Case, Facts, Limit};
-use super::shape::Shape;
+use super::shape::WeightShape;
 use super::values;
 use crate::error::{Error, Kind as Fault};
 use lowbit_kernels::format::ActivationType;
@@ -36,7 +36,7 @@ pub(super) struct Weights {
 }
 
 /// Bytes that a shape takes in some formats: weights, as f32 and with their copies; inputs and outputs of products.
-pub(super) fn memory(formats: &[&'static dyn Format], shape: &Shape, tokens: &[usize]) -> (u64, u64) {
+pub(super) fn memory(formats: &[&'static dyn Format], shape: &WeightShape, tokens: &[usize]) -> (u64, u64) {
     let master = shape.matrices.iter().map(|(rows, cols)| 4 * rows * cols).max().unwrap_or(0);
     let packed = |format: &&'static dyn Format| {
         let parts = shape.matrices.iter().flat_map(|(rows, cols)| format.parts(*rows, *cols, &[]));
@@ -56,7 +56,7 @@ fn budget(formats: &[&'static dyn Format]) -> usize {
 
 impl Weights {
     /// The shape in every format; one copy, unless the weights shall come `from_memory`.
-    pub fn all(formats: &[&'static dyn Format], shape: &Shape, from_memory: bool) -> Result<Vec<Self>, Error> {
+    pub fn all(formats: &[&'static dyn Format], shape: &WeightShape, from_memory: bool) -> Result<Vec<Self>, Error> {
         let mut first: Vec<Vec<Packed>> = formats.iter().map(|_| Vec::new()).collect();
         for (rows, cols) in &shape.matrices {
             let weights = values(rows * cols, 7);
@@ -120,7 +120,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub fn new(cpu: &Cpu, tokens: usize, shape: &Shape) -> Self {
+    pub fn new(cpu: &Cpu, tokens: usize, shape: &WeightShape) -> Self {
         let mut rows: Vec<Operands> = Vec::new();
         for (_, cols) in &shape.matrices {
             if rows.iter().all(|row| row.cols != *cols) {
@@ -139,7 +139,7 @@ impl Input {
 /// A checked case: all matrices of the shape one after another, the copies in turn. `y` is where outputs go.
 pub(super) fn case<'a>(
     (machine, cpu): (usize, &'a Cpu),
-    shape: &Shape,
+    shape: &WeightShape,
     weights: &'a Weights,
     input: &'a Input,
     y: &'a RefCell<Vec<f32>>,
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn copies_fill_the_budget_and_are_elsewhere() {
-        let shape = Shape { name: "two".into(), matrices: vec![(256, 512), (64, 256)] };
+        let shape = WeightShape { name: "two".into(), matrices: vec![(256, 512), (64, 256)] };
         let formats: Vec<&'static dyn Format> = FORMATS.iter().copied().filter(|f| f.name() == "f32").collect();
         let weights = Weights::all(&formats, &shape, true).unwrap().remove(0);
         let each = bytes(&weights.copies[0]);

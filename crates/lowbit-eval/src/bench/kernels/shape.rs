@@ -11,7 +11,7 @@ const MAX_HEADS: usize = 1024;
 
 /// Matrices that are multiplied one after another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct WeightShape {
     /// `ROWSxCOLS`, or a name of [`LAYERS`].
     pub name: String,
     /// `(rows, cols)` of each: output and input features.
@@ -24,7 +24,7 @@ pub static LAYERS: &[(&str, &[(usize, usize)])] = &[(
     &[(2560, 2560), (640, 2560), (640, 2560), (2560, 2560), (6912, 2560), (6912, 2560), (2560, 6912)],
 )];
 
-impl Shape {
+impl WeightShape {
     /// The shape of a text.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Shape {
                 layers.join(", ")
             ))
         })?;
-        Ok(Shape { name: text.into(), matrices })
+        Ok(WeightShape { name: text.into(), matrices })
     }
 
     /// Weights of all matrices.
@@ -96,12 +96,12 @@ mod tests {
 
     #[test]
     fn matrices_and_layers_have_a_shape() {
-        let one = Shape::parse("768x3072").unwrap();
+        let one = WeightShape::parse("768x3072").unwrap();
         assert_eq!((one.sides(), one.weights()), (Some((768, 3072)), 768 * 3072));
-        let layer = Shape::parse("bitnet-2b-layer").unwrap();
+        let layer = WeightShape::parse("bitnet-2b-layer").unwrap();
         assert_eq!((layer.sides(), layer.matrices.len(), layer.weights()), (None, 7, 69_468_160));
         for (name, matrices) in LAYERS {
-            assert_eq!(Shape::parse(name).unwrap().matrices, *matrices);
+            assert_eq!(WeightShape::parse(name).unwrap().matrices, *matrices);
         }
         assert_eq!(Heads::parse("20x128").unwrap(), Heads { count: 20, width: 128 });
         for bad in ["", "20", "20x", "0x128", "20x0", "20x128x2", "20x4096", "-1x5"] {

@@ -32,7 +32,7 @@ pub fn lines(speeds: &Speeds, changes: Option<&[Option<Change>]>) -> Vec<String>
     ));
     for (i, s) in speeds.speeds.iter().enumerate() {
         let changed =
-            changes.map_or(String::new(), |all| change(all[i].as_ref().map_or("not in the record".into(), told)));
+            changes.map_or(String::new(), |all| change(all[i].as_ref().map_or("not in the record".into(), in_words)));
         line(format!("{}{changed}", row(s, &isa(s.isa))));
     }
     if speeds.speeds.iter().any(|s| host::is_cached(s.limit, s.fraction_of_limit)) {
@@ -65,7 +65,7 @@ fn row(s: &Speed, isa: &str) -> String {
     )
 }
 
-fn told(change: &Change) -> String {
+fn in_words(change: &Change) -> String {
     let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
     format!(
         "{:>7} {:>7} {:>7}  {}",

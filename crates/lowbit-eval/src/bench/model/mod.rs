@@ -24,7 +24,7 @@ mod test;
 
 pub use stored::{BenchModel, save_synthetic};
 pub use table::{FORMS, Form};
-pub use test::{FIRST, Kind, Test};
+pub use test::{FIRST, Test, TestKind};
 
 /// What is to be measured, and how often.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl Plan {
 
 /// One test with one number of threads.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct BenchRow {
     /// Name of the model.
     pub model: String,
     /// Bytes of its parameters.
@@ -91,7 +91,7 @@ pub struct Row {
 #[derive(Clone, Debug)]
 pub struct Speeds {
     /// One row per number of threads and test.
-    pub rows: Vec<Row>,
+    pub rows: Vec<BenchRow>,
     /// Threads, and median limits over the rounds.
     pub limits: Vec<(usize, Limits)>,
     /// Largest resident memory after each test ran once, before the limits were measured.
@@ -133,7 +133,7 @@ impl Machine {
     /// arbitrary; choosing them is not part of either, nor are those before the test.
     fn run(&mut self, test: Test, tokens: &[u32]) -> Result<(f64, u64), Error> {
         let ((before, tokens), (prompt, _)) = (tokens[..test.length()].split_at(test.depth), test.steps());
-        if let (Kind::Answers { tokens: new, sequences }, Some(engine)) = (test.kind, &mut self.engine) {
+        if let (TestKind::Answers { tokens: new, sequences }, Some(engine)) = (test.kind, &mut self.engine) {
             let prompt: Vec<u32> = before.iter().chain(&tokens[..1]).copied().collect();
             answers(engine, sequences, &prompt, 1)?;
             return Ok((answers(engine, sequences, &prompt, new)?, 0));
@@ -231,7 +231,7 @@ fn largest(plan: &Plan, test: Test) -> Option<usize> {
     plan.largest.filter(|_| test.sequences() == 1)
 }
 
-fn row(subject: &BenchModel, plan: &Plan, machine: &Machine, t: usize) -> Row {
+fn row(subject: &BenchModel, plan: &Plan, machine: &Machine, t: usize) -> BenchRow {
     let test = plan.tests[t];
     let passes = test.passes(plan.cache);
     // Each pass has one product with the head; one that takes 8-bit activations is never read in part.
@@ -252,7 +252,7 @@ fn row(subject: &BenchModel, plan: &Plan, machine: &Machine, t: usize) -> Row {
     let times = passes.iter().map(|(n, work)| (n * ideal(work, &middle).1, ideal(work, &middle).0));
     let (_, limit) = times.max_by(|a, b| a.0.total_cmp(&b.0)).expect("a test has passes");
     let joules: Option<Vec<f64>> = samples.iter().map(|(_, joules)| *joules).collect();
-    Row {
+    BenchRow {
         model: subject.name.clone(),
         model_bytes: passes[0].1.stored_bytes,
         params: subject.params,

@@ -6,10 +6,10 @@ use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, limits};
 use lowbit_model::arch::OutputKind;
 use lowbit_model::checkpoint;
-use lowbit_model::listing::Listing;
+use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::source::Role;
-use lowbit_model::synthetic::{self, Shape, Synthetic};
-use lowbit_model::{Card, Checkpoint, Config, Model, Param, Recipe, Tokenizer, recipe};
+use lowbit_model::synthetic::{self, ModelShape, Synthetic};
+use lowbit_model::{Checkpoint, Config, Model, ModelConfig, Param, Recipe, Tokenizer, recipe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,13 +55,13 @@ impl BenchModel {
     ) -> Result<Self, E> {
         let start = Instant::now();
         let checkpoint = open()?;
-        if checkpoint.card().config.output() != OutputKind::Tokens {
+        if checkpoint.model_config().config.output() != OutputKind::Tokens {
             let text = "is no language model; `bench` measures language models, `compare` times the others";
             return Err(Error::input(checkpoint.directory(), text).into());
         }
-        let (config, recipe) = (&checkpoint.card().config, checkpoint.recipe());
+        let (config, recipe) = (&checkpoint.model_config().config, checkpoint.recipe());
         let need = checkpoint.need(REMEDY)?;
-        let need = checkpoint.listing().with_sequences(need, plan.cache, plan.tokens() * cpus.len());
+        let need = checkpoint.parameters().with_sequences(need, plan.cache, plan.tokens() * cpus.len());
         need.and(LIMITS, limits::BYTES as u64).check()?;
         Ok(Self::new(name, recipe, config, checkpoint.model()?, start)?)
     }
@@ -73,9 +73,9 @@ impl BenchModel {
     pub fn synthetic(name: &str, recipe: Option<&'static Recipe>, plan: &Plan, cpus: &[Cpu]) -> Result<Self, Error> {
         let start = Instant::now();
         let (shape, recipe) = shape(name, recipe)?;
-        let listing = Listing::new(&shape.config())?;
-        let need = Footprint::new(REMEDY).and("weights", listing.bytes(recipe)?);
-        let need = listing.with_sequences(need, plan.cache, plan.tokens() * cpus.len());
+        let parameters = ParameterList::new(&shape.config())?;
+        let need = Footprint::new(REMEDY).and("weights", parameters.bytes(recipe)?);
+        let need = parameters.with_sequences(need, plan.cache, plan.tokens() * cpus.len());
         need.and(LIMITS, limits::BYTES as u64).check()?;
         let model = synthetic::model(&shape.config(), recipe, SEED)?;
         Self::new(format!("{name} (synthetic)"), recipe, &shape.config(), model, start)
@@ -83,12 +83,12 @@ impl BenchModel {
 
     fn new(name: String, recipe: &Recipe, config: &Config, model: Model<Param>, start: Instant) -> Result<Self, Error> {
         let load_seconds = start.elapsed().as_secs_f64();
-        let listing = Listing::new(config)?;
-        let table = listing.params().iter().find(|p| p.role == Role::Embedding);
+        let parameters = ParameterList::new(config)?;
+        let table = parameters.params().iter().find(|p| p.role == Role::Embedding);
         Ok(BenchModel {
             name,
             recipe: recipe.name,
-            params: listing.count(),
+            params: parameters.count(),
             vocabulary: table.map_or(1, |table| table.rows),
             load_seconds,
             model: Arc::new(model),
@@ -102,12 +102,12 @@ impl BenchModel {
 /// When there is no such shape or writing fails.
 pub fn save_synthetic(name: &str, recipe: Option<&'static Recipe>, directory: &Path) -> Result<(), Error> {
     let (shape, recipe) = shape(name, recipe)?;
-    let card = Card::new(shape.config(), CONTEXT);
+    let model_config = ModelConfig::new(shape.config(), CONTEXT);
     let mut source = Synthetic::new(recipe, SEED);
-    checkpoint::save(directory, &card, Some(&Tokenizer::bytes()), recipe, &mut source)
+    checkpoint::save(directory, &model_config, Some(&Tokenizer::bytes()), recipe, &mut source)
 }
 
-fn shape(name: &str, recipe: Option<&'static Recipe>) -> Result<(&'static Shape, &'static Recipe), Error> {
+fn shape(name: &str, recipe: Option<&'static Recipe>) -> Result<(&'static ModelShape, &'static Recipe), Error> {
     let shape = synthetic::find(name)?;
     Ok((shape, recipe.map_or_else(|| recipe::find(shape.recipe), Ok)?))
 }

@@ -1,6 +1,6 @@
 //! The results of a model's bench for people and programs.
 
-use super::{BenchModel, Row, Speeds};
+use super::{BenchModel, BenchRow, Speeds};
 use crate::bench::host::{self, limits_of};
 use crate::record::{Host, Measure};
 use lowbit_base::memory::bytes;
@@ -118,7 +118,7 @@ impl Speeds {
         lines
     }
 
-    fn line(&self, row: &Row) -> Value {
+    fn line(&self, row: &BenchRow) -> Value {
         let mut value = json!(row);
         let limits = self.limits.iter().find(|(threads, _)| *threads == row.threads);
         if let (Some(map), Some((_, l))) = (value.as_object_mut(), limits) {
@@ -138,7 +138,7 @@ impl Speeds {
     }
 
     /// A record of the contract, with the threads and limits it was made with.
-    fn record(&self, model: &BenchModel, row: &Row) -> Value {
+    fn record(&self, model: &BenchModel, row: &BenchRow) -> Value {
         let mut measures = BTreeMap::new();
         let n = row.n as u64;
         let range = |samples: &[f64]| {

@@ -8,7 +8,7 @@ pub const FIRST: usize = 32;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TestKind {
     /// Time to the logits after a prompt of [`FIRST`] tokens.
     First,
     /// A prompt of so many tokens.
@@ -35,7 +35,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Test {
     /// What is measured.
-    pub kind: Kind,
+    pub kind: TestKind,
     /// Tokens that are in each sequence before; they are not part of the time.
     pub depth: usize,
 }
@@ -44,11 +44,11 @@ impl Test {
     /// `ttft32`, `pp512`, `tg128`, `pp512+tg128`, `tg128x8`; with a depth `tg128 @ d1024`.
     pub fn name(self) -> String {
         let name = match self.kind {
-            Kind::First => format!("ttft{FIRST}"),
-            Kind::Prompt(n) => format!("pp{n}"),
-            Kind::Answer(n) => format!("tg{n}"),
-            Kind::Both { prompt, answer } => format!("pp{prompt}+tg{answer}"),
-            Kind::Answers { tokens, sequences } => format!("tg{tokens}x{sequences}"),
+            TestKind::First => format!("ttft{FIRST}"),
+            TestKind::Prompt(n) => format!("pp{n}"),
+            TestKind::Answer(n) => format!("tg{n}"),
+            TestKind::Both { prompt, answer } => format!("pp{prompt}+tg{answer}"),
+            TestKind::Answers { tokens, sequences } => format!("tg{tokens}x{sequences}"),
         };
         if self.depth == 0 { name } else { format!("{name} @ d{}", self.depth) }
     }
@@ -56,18 +56,18 @@ impl Test {
     /// Tokens of the prompt, fed together, then those fed one by one, to each sequence.
     pub fn steps(self) -> (usize, usize) {
         match self.kind {
-            Kind::First => (FIRST, 0),
-            Kind::Prompt(n) => (n, 0),
-            Kind::Answer(n) => (0, n),
-            Kind::Both { prompt, answer } => (prompt, answer),
-            Kind::Answers { tokens, .. } => (0, tokens),
+            TestKind::First => (FIRST, 0),
+            TestKind::Prompt(n) => (n, 0),
+            TestKind::Answer(n) => (0, n),
+            TestKind::Both { prompt, answer } => (prompt, answer),
+            TestKind::Answers { tokens, .. } => (0, tokens),
         }
     }
 
     /// Sequences that are continued together.
     pub fn sequences(self) -> usize {
         match self.kind {
-            Kind::Answers { sequences, .. } => sequences,
+            TestKind::Answers { sequences, .. } => sequences,
             _ => 1,
         }
     }
@@ -99,13 +99,13 @@ mod tests {
 
     #[test]
     fn passes_cover_the_tokens_of_a_test() {
-        let both = Kind::Both { prompt: 512, answer: 128 };
+        let both = TestKind::Both { prompt: 512, answer: 128 };
         let cases = [
-            (Kind::First, 0, "ttft32", 32, 32),
-            (Kind::Prompt(512), 100, "pp512 @ d100", 512, 612),
-            (Kind::Answer(128), 0, "tg128", 128, 128),
+            (TestKind::First, 0, "ttft32", 32, 32),
+            (TestKind::Prompt(512), 100, "pp512 @ d100", 512, 612),
+            (TestKind::Answer(128), 0, "tg128", 128, 128),
             (both, 64, "pp512+tg128 @ d64", 640, 704),
-            (Kind::Answers { tokens: 16, sequences: 8 }, 10, "tg16x8 @ d10", 128, 26),
+            (TestKind::Answers { tokens: 16, sequences: 8 }, 10, "tg16x8 @ d10", 128, 26),
         ];
         for (kind, depth, name, tokens, length) in cases {
             let test = Test { kind, depth };

@@ -1,7 +1,7 @@
 //! Checks of accuracies, F1 scores, entropies and percentiles against the raw material behind them.
 
 use super::super::number::range;
-use super::super::sentence::{ClaimKind, Part};
+use super::super::sentence::{ClaimKind, SentencePart};
 use super::{Case, Outcome, Tally, close};
 use crate::metrics::{self, Confusion};
 use crate::record::{How, Measure, Record};
@@ -248,7 +248,7 @@ pub(super) fn intervals(case: &Case) -> Outcome {
             continue;
         };
         for part in &finding.sentence.parts {
-            let Part::Claim(claim) = part else { continue };
+            let SentencePart::Claim(claim) = part else { continue };
             let sign = match claim.kind {
                 ClaimKind::Higher => 1.0,
                 ClaimKind::Lower | ClaimKind::Fails => -1.0,

@@ -6,7 +6,7 @@ use super::super::findings::VACUOUS;
 use super::super::measures::title;
 use super::super::number::numerals;
 use super::super::query::mark;
-use super::super::sentence::{ClaimKind, Part, Sentence};
+use super::super::sentence::{ClaimKind, Sentence, SentencePart};
 use super::super::{charts::Chart, json, markdown};
 use super::{Case, Outcome, Tally};
 use crate::record::{How, Record, Results};
@@ -118,7 +118,7 @@ fn sourced(c: &Comparison, sentence: &Sentence, tally: &mut Tally) {
     let mut allowed: Vec<String> = Vec::new();
     for part in &sentence.parts {
         match part {
-            Part::Figure(figure) => {
+            SentencePart::Figure(figure) => {
                 let again = c.again(figure);
                 let same = again.as_ref().is_some_and(|a| a.value == figure.value && a.text == figure.text);
                 tally.expect(same, || {
@@ -127,12 +127,12 @@ fn sourced(c: &Comparison, sentence: &Sentence, tally: &mut Tally) {
                 });
                 allowed.extend(numerals(&figure.text));
             }
-            Part::Name(name) => {
+            SentencePart::Name(name) => {
                 let exists = c.row(name).is_some() || c.task == name;
                 tally.expect(exists, || format!("{name} is named, but has no record"));
                 allowed.extend(numerals(name));
             }
-            Part::Text(_) | Part::Claim(_) => {}
+            SentencePart::Text(_) | SentencePart::Claim(_) => {}
         }
     }
     for numeral in numerals(&sentence.to_string()) {
@@ -146,10 +146,10 @@ pub(in crate::report) fn claims(case: &Case) -> Outcome {
     for (c, sentence) in sentences(case) {
         for part in &sentence.parts {
             match part {
-                Part::Claim(claim) => tally.expect(claim.holds(c), || {
+                SentencePart::Claim(claim) => tally.expect(claim.holds(c), || {
                     format!("\"{}\" is not true of {}: {sentence}", claim.kind.words(), claim.subject)
                 }),
-                Part::Text(text) => {
+                SentencePart::Text(text) => {
                     let free = words(text).find(|w| COMPARISONS.contains(&w.as_str()));
                     tally.expect(free.is_none(), || format!("\"{}\" without a query", free.unwrap_or_default()));
                 }
@@ -216,7 +216,7 @@ pub(in crate::report) fn thresholds(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (c, sentence) in sentences(case) {
         let within = sentence.parts.iter().find_map(|p| match p {
-            Part::Claim(c)
+            SentencePart::Claim(c)
                 if matches!(c.kind, ClaimKind::SmallestWithin | ClaimKind::FastestWithin | ClaimKind::LeastWithin) =>
             {
                 Some(c)

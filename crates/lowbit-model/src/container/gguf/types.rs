@@ -111,7 +111,7 @@ const OTHERS: &[(u32, &str)] = &[
 /// The type of a number; where a number has had several meanings, the first that `fills` the place of the tensor.
 ///
 /// # Errors
-/// A sentence listing the types that are read.
+/// A sentence parameters the types that are read.
 pub(super) fn of(number: u32, fills: impl Fn(&Type) -> bool) -> Result<&'static Type, String> {
     let meanings = || TYPES.iter().filter(|t| t.number == number);
     meanings().find(|t| fills(t)).or_else(|| meanings().next()).ok_or_else(|| {

@@ -9,12 +9,12 @@ mod known;
 use super::{CheckpointReader, PackTernary, ReadRows, Stored, Values, ternary};
 use crate::arch::decoder::gguf::{self as keys, Arch};
 use crate::arch::decoder::gguf_rope;
-use crate::card::ChatSettings;
 use crate::container::gguf::{Gguf, MAGIC, Tensor};
-use crate::listing::Listing;
+use crate::model_config::ChatSettings;
+use crate::parameter_list::ParameterList;
 use crate::source::{ParamSpec, Role};
 use crate::tokenizer::{Special, variables_of_gguf};
-use crate::{Card, Error, Recipe, Tokenizer, recipe};
+use crate::{Error, ModelConfig, Recipe, Tokenizer, recipe};
 use lowbit_kernels::{Format, Packed, Pool};
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 struct File {
     file: Gguf,
     arch: &'static Arch,
-    card: Card,
+    model_config: ModelConfig,
     recipe: &'static Recipe,
     notices: Vec<String>,
 }
@@ -57,14 +57,14 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let mut notices = known::survey(&file)?;
     let (arch, config) = keys::config(&file)?;
     super::validate(&config, file.path())?;
-    let mut card = Card::new(config, keys::context(&file, arch)?);
+    let mut model_config = ModelConfig::new(config, keys::context(&file, arch)?);
     if let Some(special) = Special::read(&file)? {
-        card.chat = ChatSettings { tokens: variables_of_gguf(&file, &special)?, begins: true };
-        (card.bos_token_id, card.eos_token_ids) = (special.bos, special.ends);
+        model_config.chat = ChatSettings { tokens: variables_of_gguf(&file, &special)?, begins: true };
+        (model_config.bos_token_id, model_config.eos_token_ids) = (special.bos, special.ends);
         notices.extend(special.notices);
     }
-    card.chat_template = file.text("tokenizer.chat_template")?.map(String::from);
-    let mut reader = File { file, arch, card, recipe: recipe::find("f32")?, notices };
+    model_config.chat_template = file.text("tokenizer.chat_template")?.map(String::from);
+    let mut reader = File { file, arch, model_config, recipe: recipe::find("f32")?, notices };
     reader.choose()?;
     Ok(Box::new(reader))
 }
@@ -106,7 +106,7 @@ impl File {
                 format!("tensor `{}` is ignored: the head of architecture {} is tied", keys::OUTPUT, self.arch.name);
             self.notices.push(format!("{}: {text}", self.file.path().display()));
         }
-        self.card.trained_for = ternary.then(|| "bitnet".to_string());
+        self.model_config.trained_for = ternary.then(|| "bitnet".to_string());
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl File {
 
     /// Whether the rows of a matrix are in another order than this project has.
     fn is_paired(&self, spec: &ParamSpec) -> bool {
-        self.arch.paired && self.card.config.rotated_heads(&spec.name).is_some()
+        self.arch.paired && self.model_config.config.rotated_heads(&spec.name).is_some()
     }
 
     /// A ternary matrix whose rows can be read one by one, made on all threads.
@@ -203,7 +203,7 @@ impl File {
 
     /// Values in the order of rows that this project has.
     fn in_order<T: Copy>(&self, spec: &ParamSpec, values: Vec<T>) -> Vec<T> {
-        match self.card.config.rotated_heads(&spec.name).filter(|_| self.arch.paired) {
+        match self.model_config.config.rotated_heads(&spec.name).filter(|_| self.arch.paired) {
             Some(heads) => keys::unpair(&values, heads, keys::row_width(spec), false),
             None => values,
         }
@@ -220,17 +220,17 @@ impl CheckpointReader for File {
         self.file.path()
     }
 
-    fn card(&self) -> &Card {
-        &self.card
+    fn model_config(&self) -> &ModelConfig {
+        &self.model_config
     }
 
     fn recipe(&self) -> &'static Recipe {
         self.recipe
     }
 
-    fn check(&self, listing: &Listing) -> Result<(), Error> {
-        let (mut expected, fields) = (BTreeSet::new(), super::fields(&self.card.config));
-        for spec in listing.params().iter().filter(|spec| !self.is_absent_bias(spec)) {
+    fn check(&self, parameters: &ParameterList) -> Result<(), Error> {
+        let (mut expected, fields) = (BTreeSet::new(), super::fields(&self.model_config.config));
+        for spec in parameters.params().iter().filter(|spec| !self.is_absent_bias(spec)) {
             let tensor = self.tensor_of(spec)?;
             super::check_shape(self.path(), spec, &tensor.shape, "the metadata", &fields)?;
             let scale = keys::scale_name(&tensor.name);
@@ -262,7 +262,7 @@ impl CheckpointReader for File {
         let pack: PackTernary = Box::new(|format, pool| self.pack_ternary(spec, tensor, format, pool));
         Ok(Stored::Values(Values {
             read_rows: Some(read_rows).filter(|_| apart),
-            pack_ternary: Some(pack).filter(|_| self.card.trained_for.is_some() && spec.role == Role::Body),
+            pack_ternary: Some(pack).filter(|_| self.model_config.trained_for.is_some() && spec.role == Role::Body),
             release: Box::new(|| self.file.release(tensor)),
             ..Values::new(|| self.floats(spec, tensor))
         }))

@@ -1,9 +1,9 @@
 //! The chat template of a Hub directory, and the tokens it writes by name.
 
-use crate::card::{ChatSettings, MAX_BYTES};
 use crate::container::read_small;
+use crate::model_config::{ChatSettings, MAX_BYTES};
 use crate::tokenizer::Settings;
-use crate::{Card, Error};
+use crate::{Error, ModelConfig};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ const TEMPLATE: &str = "chat_template.jinja";
 /// The file that processors of several media have.
 const OF_PROCESSOR: &str = "chat_template.json";
 
-/// Reads the template into a card: `chat_template.jinja`, else the one in `tokenizer_config.json`, else `chat_template.json`. The
+/// Reads the template into a model configuration: `chat_template.jinja`, else the one in `tokenizer_config.json`, else `chat_template.json`. The
 /// file it is in.
 ///
 /// # Errors
 /// Names file and key.
-pub(super) fn read(directory: &Path, settings: &Settings, card: &mut Card) -> Result<PathBuf, Error> {
+pub(super) fn read(directory: &Path, settings: &Settings, model_config: &mut ModelConfig) -> Result<PathBuf, Error> {
     let (alone, of_processor) = (directory.join(TEMPLATE), directory.join(OF_PROCESSOR));
     let (source, file) = if alone.exists() {
         let text = String::from_utf8(read_small(&alone, MAX_BYTES)?);
@@ -32,7 +32,7 @@ pub(super) fn read(directory: &Path, settings: &Settings, card: &mut Card) -> Re
             .map_err(|e| Error::input(&of_processor, format!("not JSON: {e}")))?;
         (value["chat_template"].as_str().map(String::from), of_processor)
     };
-    card.chat_template = source;
-    card.chat = ChatSettings { tokens: settings.variables.clone(), begins: false };
+    model_config.chat_template = source;
+    model_config.chat = ChatSettings { tokens: settings.variables.clone(), begins: false };
     Ok(file)
 }

@@ -1,11 +1,11 @@
 //! The small files of a Hub directory: `config.json` in transformers' terms, token ids, and the chat template.
 
 use crate::arch::family::{self, Family, Network, Published, keys::Keys};
-use crate::card::read_map;
 use crate::checkpoint::CONFIG_FILE;
 use crate::container::show;
+use crate::model_config::read_map;
 use crate::tokenizer::Settings;
-use crate::{Card, Error};
+use crate::{Error, ModelConfig};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ pub(super) enum ScaleUse {
 
 /// What the small files say.
 pub(super) struct Read {
-    pub card: Card,
+    pub model_config: ModelConfig,
     pub quantization: Quantization,
     /// Of the tokenizer.
     pub settings: Settings,
@@ -77,14 +77,14 @@ pub(super) fn read(
     if context == 0 {
         return Err(at(Error::config("max_position_embeddings", "is 0; it must be at least 1")));
     }
-    let mut card = Card::new(config, context);
-    card.bos_token_id = keys.ids("bos_token_id").map_err(at)?.first().copied();
-    card.eos_token_ids = keys.ids("eos_token_id").map_err(at)?;
+    let mut model_config = ModelConfig::new(config, context);
+    model_config.bos_token_id = keys.ids("bos_token_id").map_err(at)?.first().copied();
+    model_config.eos_token_ids = keys.ids("eos_token_id").map_err(at)?;
     let vocabulary = keys.size("vocab_size").map_err(at)?.unwrap_or_default();
     family::known::settle(&keys, family.model_type).map_err(at)?;
     notices.extend(keys.notices().into_iter().map(|text| format!("{}: {text}", path.display())));
     let settings = Settings::read(directory)?;
-    let template = super::chat::read(directory, &settings, &mut card)?;
+    let template = super::chat::read(directory, &settings, &mut model_config)?;
     notices.extend(settings.notices.iter().cloned());
     let generation = directory.join("generation_config.json");
     let mut ends = map.contains_key("eos_token_id");
@@ -92,26 +92,31 @@ pub(super) fn read(
         let (map, _) = read_map(&generation)?;
         let more = Keys::new(&map).ids("eos_token_id").map_err(|e| Error { path: Some(generation), ..e })?;
         ends |= !more.is_empty();
-        card.eos_token_ids.extend(more);
-        card.eos_token_ids.sort_unstable();
-        card.eos_token_ids.dedup();
+        model_config.eos_token_ids.extend(more);
+        model_config.eos_token_ids.sort_unstable();
+        model_config.eos_token_ids.dedup();
     }
     let begins = map.contains_key("bos_token_id");
-    default_ids(&mut card, (family, vocabulary), [begins, ends], &settings);
-    Ok(Read { card, quantization, settings, template, notices })
+    default_ids(&mut model_config, (family, vocabulary), [begins, ends], &settings);
+    Ok(Read { model_config, quantization, settings, template, notices })
 }
 
 /// Takes the ids of the family for the tokens that begin and end a text where neither a configuration tells them, which
 /// `told` says, nor the tokenizer names them, and the vocabulary has them.
-fn default_ids(card: &mut Card, (family, vocabulary): (&Family, usize), told: [bool; 2], settings: &Settings) {
+fn default_ids(
+    model_config: &mut ModelConfig,
+    (family, vocabulary): (&Family, usize),
+    told: [bool; 2],
+    settings: &Settings,
+) {
     let missing = |at: usize, name: &str| !told[at] && !settings.variables.contains_key(name);
     let known = |id: &u32| (*id as usize) < vocabulary;
     let [bos, eos] = family.ids.map(|id| id.filter(known));
     if missing(0, "bos_token") {
-        card.bos_token_id = bos;
+        model_config.bos_token_id = bos;
     }
     if missing(1, "eos_token") {
-        card.eos_token_ids.extend(eos);
+        model_config.eos_token_ids.extend(eos);
     }
 }
 

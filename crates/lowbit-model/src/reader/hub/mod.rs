@@ -12,10 +12,10 @@ use super::{CheckpointReader, PackTernary, ReadRows, Stored, Values, ternary};
 use crate::arch::family::HEAD;
 use crate::checkpoint::CONFIG_FILE;
 use crate::container::Dtype;
-use crate::listing::Listing;
+use crate::parameter_list::ParameterList;
 use crate::source::{ParamSpec, Role};
 use crate::tokenizer::Settings;
-use crate::{Card, Error, Recipe, Tokenizer, recipe};
+use crate::{Error, ModelConfig, Recipe, Tokenizer, recipe};
 use config::{Quantization, ScaleUse};
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use shards::Shards;
@@ -32,7 +32,7 @@ const EMBEDDING: &str = "model.embed_tokens.weight";
 struct Hub {
     directory: PathBuf,
     shards: Shards,
-    card: Card,
+    model_config: ModelConfig,
     recipe: &'static Recipe,
     /// Whether the body is ternary.
     bitnet: bool,
@@ -58,14 +58,14 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
         let stores = |end: &str| shards.names().any(|name| name.ends_with(end));
         config::read(&directory, &stores, &|| shards.equal(EMBEDDING, HEAD))?
     };
-    let (mut card, mut notices) = (read.card, read.notices);
-    super::validate(&card.config, &directory.join(CONFIG_FILE))?;
+    let (mut model_config, mut notices) = (read.model_config, read.notices);
+    super::validate(&model_config.config, &directory.join(CONFIG_FILE))?;
     let recipe = match read.quantization {
         Quantization::Bitnet(_) => "bitnet_bf16",
         Quantization::None if shards.all(Dtype::BF16) => "bf16",
         Quantization::None => "f32",
     };
-    if card.config.is_tied() {
+    if model_config.config.is_tied() {
         shards.substitute(EMBEDDING, HEAD);
     }
     let recipe = recipe::find(recipe)?;
@@ -79,11 +79,11 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
         Quantization::Bitnet(scale) => (true, scale),
         Quantization::None => (false, None),
     };
-    card.trained_for = bitnet.then(|| "bitnet".to_string());
+    model_config.trained_for = bitnet.then(|| "bitnet".to_string());
     let mut hub = Hub {
         directory,
         shards,
-        card,
+        model_config,
         recipe,
         bitnet,
         scale,
@@ -113,8 +113,8 @@ fn scale_name(spec: &ParamSpec) -> String {
 }
 
 /// Tensors that older exports hold beside the parameters: constants, and the copy of a table that is tied.
-fn ignorable(name: &str, card: &Card) -> bool {
-    name.ends_with(".rotary_emb.inv_freq") || card.config.is_tied() && name == HEAD
+fn ignorable(name: &str, model_config: &ModelConfig) -> bool {
+    name.ends_with(".rotary_emb.inv_freq") || model_config.config.is_tied() && name == HEAD
 }
 
 impl CheckpointReader for Hub {
@@ -126,17 +126,17 @@ impl CheckpointReader for Hub {
         self.shards.files().collect()
     }
 
-    fn card(&self) -> &Card {
-        &self.card
+    fn model_config(&self) -> &ModelConfig {
+        &self.model_config
     }
 
     fn recipe(&self) -> &'static Recipe {
         self.recipe
     }
 
-    fn check(&self, listing: &Listing) -> Result<(), Error> {
-        let (mut expected, fields) = (BTreeSet::new(), super::fields(&self.card.config));
-        for spec in listing.params() {
+    fn check(&self, parameters: &ParameterList) -> Result<(), Error> {
+        let (mut expected, fields) = (BTreeSet::new(), super::fields(&self.model_config.config));
+        for spec in parameters.params() {
             let Some((file, entry)) = self.shards.entry(&spec.name) else {
                 return Err(super::missing(self.path(), spec, CONFIG_FILE));
             };
@@ -151,7 +151,7 @@ impl CheckpointReader for Hub {
             }
             super::check_shape(file, spec, &entry.shape, CONFIG_FILE, &fields)?;
         }
-        let unknown = |name: &&str| !expected.contains(*name) && !ignorable(name, &self.card);
+        let unknown = |name: &&str| !expected.contains(*name) && !ignorable(name, &self.model_config);
         match self.shards.names().find(unknown) {
             None => Ok(()),
             Some(name) => Err(self.surplus(name)),
@@ -239,9 +239,9 @@ impl Hub {
 
     /// Whether the body is not ternary yet, as its first row tells.
     fn holds_masters(&self) -> Result<bool, Error> {
-        let listing = Listing::new(&self.card.config)?;
+        let parameters = ParameterList::new(&self.model_config.config)?;
         let stored = |spec: &&ParamSpec| spec.role == Role::Body && self.shards.entry(&spec.name).is_some();
-        match listing.params().iter().find(stored) {
+        match parameters.params().iter().find(stored) {
             Some(spec) => self.is_master(spec),
             None => Ok(false),
         }

@@ -2,7 +2,7 @@
 
 use super::super::super::charts::Chart;
 use super::super::super::document::{Block, Cell, Document};
-use super::super::super::sentence::{ClaimKind, Finding, Part};
+use super::super::super::sentence::{ClaimKind, Finding, SentencePart};
 use super::fixture::{measure, record as of};
 use crate::record::{How, Measure, Results, TaskFacts};
 
@@ -159,26 +159,30 @@ pub(super) fn cell<'a>(document: &'a mut Document, column: &str, row: &str) -> &
 pub(super) const REPORT_FAULTS: &[ReportFault] = &[
     (1, "is printed as 70 %", |d| {
         let parts = &mut finding(d, "int8:").sentence.parts;
-        let Some(Part::Figure(figure)) = parts.iter_mut().find(|p| matches!(p, Part::Figure(_))) else {
+        let Some(SentencePart::Figure(figure)) = parts.iter_mut().find(|p| matches!(p, SentencePart::Figure(_))) else {
             return;
         };
         figure.text = "70 %".into();
     }),
-    (1, "1.5 has no query", |d| finding(d, "int8:").sentence.parts.push(Part::Text(" It runs 1.5 times as fast."))),
-    (1, "no record", |d| finding(d, "int8:").sentence.parts.push(Part::Name("int9".into()))),
+    (1, "1.5 has no query", |d| {
+        finding(d, "int8:").sentence.parts.push(SentencePart::Text(" It runs 1.5 times as fast."))
+    }),
+    (1, "no record", |d| finding(d, "int8:").sentence.parts.push(SentencePart::Name("int9".into()))),
     (3, "\"slower\" is not true of int8", |d| {
         for part in &mut finding(d, "int8:").sentence.parts {
-            if let Part::Claim(claim) = part
+            if let SentencePart::Claim(claim) = part
                 && claim.kind == ClaimKind::Faster
             {
                 claim.kind = ClaimKind::Slower;
             }
         }
     }),
-    (3, "\"savings\" without a query", |d| finding(d, "int8:").sentence.parts.push(Part::Text(" More savings."))),
+    (3, "\"savings\" without a query", |d| {
+        finding(d, "int8:").sentence.parts.push(SentencePart::Text(" More savings."))
+    }),
     (12, "the paired interval includes 0", |d| {
         for part in &mut finding(d, "int8:").sentence.parts {
-            if let Part::Claim(claim) = part
+            if let SentencePart::Claim(claim) = part
                 && claim.kind == ClaimKind::NotDistinguishable
             {
                 claim.kind = ClaimKind::Lower;

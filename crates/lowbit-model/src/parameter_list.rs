@@ -10,12 +10,12 @@ use lowbit_base::memory::Footprint;
 use lowbit_kernels::ops::CacheKind;
 
 /// The parameters of a network that nobody has loaded.
-pub struct Listing {
+pub struct ParameterList {
     model: Model<ParamSpec>,
     params: Vec<ParamSpec>,
 }
 
-impl Listing {
+impl ParameterList {
     /// Lists the parameters of a configuration, in the order the architecture asks for them.
     ///
     /// # Errors
@@ -23,7 +23,7 @@ impl Listing {
     pub fn new(config: &Config) -> Result<Self, Error> {
         let mut source = Collect(Vec::new());
         let model = Model::build(config, &mut source)?;
-        Ok(Listing { model, params: source.0 })
+        Ok(ParameterList { model, params: source.0 })
     }
 
     /// The specifications of all parameters.

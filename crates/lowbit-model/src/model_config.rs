@@ -23,7 +23,7 @@ const MAX_NUMBER: u64 = 1 << 31;
 
 /// Everything about a model but its weights: the content of `config.json`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Card {
+pub struct ModelConfig {
     /// The architecture and its dimensions.
     pub config: Config,
     /// Names of the classes, in the order of the logits; empty for language models.
@@ -66,10 +66,10 @@ impl<const N: usize> From<[(&str, &str); N]> for ChatSettings {
     }
 }
 
-impl Card {
-    /// A card without classes, recipe, token ids and template.
+impl ModelConfig {
+    /// A model configuration without classes, recipe, token ids and template.
     pub fn new(config: Config, max_length: usize) -> Self {
-        Card {
+        ModelConfig {
             config,
             labels: Vec::new(),
             max_length,
@@ -88,18 +88,18 @@ impl Card {
     ///
     /// # Errors
     /// Names file and field; an unknown architecture lists the known ones.
-    pub fn load(path: &Path) -> Result<(Card, Vec<String>), Error> {
-        Card::parse(path, &read_small(path, MAX_BYTES)?)
+    pub fn load(path: &Path) -> Result<(ModelConfig, Vec<String>), Error> {
+        ModelConfig::parse(path, &read_small(path, MAX_BYTES)?)
     }
 
     /// Reads the content of such a file; `path` is what errors name.
     ///
     /// # Errors
-    /// As [`Card::load`].
-    pub fn parse(path: &Path, text: &[u8]) -> Result<(Card, Vec<String>), Error> {
+    /// As [`ModelConfig::load`].
+    pub fn parse(path: &Path, text: &[u8]) -> Result<(ModelConfig, Vec<String>), Error> {
         let (map, notices) = parse_map(path, text)?;
-        let card = Card::from_map(map).map_err(|e| e.in_file(path))?;
-        Ok((card, notices))
+        let model_config = ModelConfig::from_map(map).map_err(|e| e.in_file(path))?;
+        Ok((model_config, notices))
     }
 
     /// Writes `config.json`, atomically.
@@ -142,7 +142,7 @@ impl Card {
         format!("{value:#}\n")
     }
 
-    fn from_map(mut map: Map<String, Value>) -> Result<Card, Error> {
+    fn from_map(mut map: Map<String, Value>) -> Result<ModelConfig, Error> {
         let labels: Vec<String> = take(&mut map, "labels")?.unwrap_or_default();
         let max_length = take(&mut map, "max_length")?.unwrap_or(512);
         let input = take(&mut map, "input")?;
@@ -183,7 +183,7 @@ impl Card {
         let values = usize::from(config.output() == OutputKind::Value);
         check_scaling("input_scaling", input_scaling.as_ref(), config.features())?;
         check_scaling("target_scaling", target_scaling.as_ref(), values)?;
-        Ok(Card {
+        Ok(ModelConfig {
             config,
             labels,
             max_length,
