@@ -35,7 +35,7 @@ impl Run {
 static RUN: LazyLock<Run> = LazyLock::new(|| {
     let mut model_config = ModelConfig::new(serde_json::from_str(NETWORK).expect("a network"), 8);
     model_config.labels = vec!["a".into(), "b".into()];
-    let data = Labelled::new(vec![vec![1, 2], vec![3, 4, 5]], vec![0, 1]);
+    let data = Labelled::of_tokens(vec![vec![1, 2], vec![3, 4, 5]], vec![0, 1]);
     let config = TrainConfig { steps: Some(1), batch_size: 2, ..TrainConfig::default() };
     let folder = std::env::temp_dir().join(format!("lowbit-fuzz-state-{}", std::process::id()));
     let run = Run { folder, model_config, data, config, cpu: Cpu::new(None, Some(1)).expect("a CPU") };
