@@ -45,6 +45,17 @@ pub enum OutputKind {
     Value,
 }
 
+impl OutputKind {
+    /// What a model with this output is called, with its article.
+    pub fn noun(self) -> &'static str {
+        match self {
+            OutputKind::Tokens => "a language model",
+            OutputKind::Classes(_) => "a classifier",
+            OutputKind::Value => "a regression model",
+        }
+    }
+}
+
 /// What a network ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

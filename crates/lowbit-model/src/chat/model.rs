@@ -218,7 +218,10 @@ pub fn context(checkpoint: &Checkpoint, asked: Option<usize>) -> Result<usize, E
 fn refuse_classifier(checkpoint: &Checkpoint) -> Result<(), Error> {
     match checkpoint.model_config().config.output() {
         OutputKind::Tokens => Ok(()),
-        _ => Err(Error::input(checkpoint.path(), "is a classifier; only a language model answers")),
+        other => {
+            let message = format!("is {}; only a language model answers", other.noun());
+            Err(Error::input(checkpoint.path(), message))
+        }
     }
 }
 

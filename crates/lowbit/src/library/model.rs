@@ -124,8 +124,11 @@ impl Model {
     }
 
     pub(super) fn session_of(&self, format: PromptFormat, options: AnswerOptions) -> Result<ChatSession, Error> {
-        if self.checkpoint.model_config().config.output() != OutputKind::Tokens {
-            return Err(self.unsupported("is a classifier; only a language model answers; call `classify`"));
+        let output = self.checkpoint.model_config().config.output();
+        if output != OutputKind::Tokens {
+            let message =
+                format!("is {}; only a language model answers; call `classify` of a classifier", output.noun());
+            return Err(self.unsupported(&message));
         }
         let context = chat::context(&self.checkpoint, self.context)?;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +172,9 @@ impl Model {
     /// As [`Model::classify`].
     pub fn classify_all(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Classification>, Error> {
         let Some(classes) = self.checkpoint.model_config().config.classes() else {
-            return Err(self.unsupported("is a language model; it has no classes; call `chat` or `generate`"));
+            let noun = self.checkpoint.model_config().config.output().noun();
+            let message = format!("is {noun}; it has no classes; call `chat` or `generate` of a language model");
+            return Err(self.unsupported(&message));
         };
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let classifier = match &mut loaded.classifier {

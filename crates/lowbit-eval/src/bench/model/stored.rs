@@ -55,8 +55,9 @@ impl BenchModel {
     ) -> Result<Self, E> {
         let start = Instant::now();
         let checkpoint = open()?;
-        if checkpoint.model_config().config.output() != OutputKind::Tokens {
-            let text = "is no language model; `bench` measures language models, `compare` times the others";
+        let output = checkpoint.model_config().config.output();
+        if output != OutputKind::Tokens {
+            let text = format!("is {}; `bench` measures language models, `compare` times the others", output.noun());
             return Err(Error::input(checkpoint.directory(), text).into());
         }
         let (config, recipe) = (&checkpoint.model_config().config, checkpoint.recipe());
