@@ -110,6 +110,21 @@ fn keys_and_tensors_do_what_they_do_in_llama_cpp() {
     }
 }
 
+#[test]
+fn tokens_of_template_variables_go_through_convert() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, again) = (directory.path().join("x.gguf"), directory.path().join("y.gguf"));
+    let ids = [("unknown", 5), ("seperator", 6), ("padding", 7), ("cls", 8), ("mask", 9)];
+    let set: Vec<_> = ids.map(|(name, id)| (format!("tokenizer.ggml.{name}_token_id"), Field::U32(id))).into();
+    altered(&path, &set, &[]);
+    let model = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
+    assert!(model.model_config().chat.tokens.len() >= ids.len(), "{:?}", model.model_config().chat);
+    let types = GgufTypes { body: find("f32").expect("known"), table: find("f32") };
+    save_gguf(&model, &again, types).unwrap_or_else(|e| panic!("{e}"));
+    let back = Checkpoint::open(&again).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(back.model_config(), model.model_config());
+}
+
 /// Keys that tensors or other keys tell too, or that are about something else.
 const IDLE: &[&str] =
     &["vocab_size", "context_length", "rope.scaling.finetuned", "rope.scaling.original_context_length"];

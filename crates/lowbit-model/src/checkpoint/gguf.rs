@@ -7,7 +7,7 @@ use crate::container::gguf::{Field, GgufWriter, Planned, Type, find};
 use crate::parameter_list::bytes_of;
 use crate::reader::Stored;
 use crate::source::{ParamSpec, Role};
-use crate::tokenizer::special_keys;
+use crate::tokenizer::{special_keys, variable_fields};
 use crate::{Error, Kind};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -209,6 +209,10 @@ fn vocabulary(checkpoint: &Checkpoint) -> Result<Vec<(String, Field)>, Error> {
     for (key, id) in special_keys(model_config.bos_token_id, &model_config.eos_token_ids, |id| tokenizer.name(id))? {
         fields.retain(|(other, _)| other != key);
         fields.push((key.into(), Field::U32(id)));
+    }
+    for (key, field) in variable_fields(&model_config.chat.tokens, &tokenizer) {
+        fields.retain(|(other, _)| *other != key);
+        fields.push((key, field));
     }
     if let Some(template) = &model_config.chat_template {
         fields.push(("tokenizer.chat_template".into(), Field::Text(template.clone())));

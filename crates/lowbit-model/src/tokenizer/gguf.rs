@@ -20,24 +20,33 @@ const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 const SQUEEZE: &str = "tokenizer.ggml.remove_extra_whitespaces";
 
+/// Variables of chat templates, and the keys of their tokens beside those of begin and end.
+const VARIABLES: [(&str, &str); 5] = [
+    ("unk_token", "tokenizer.ggml.unknown_token_id"),
+    // The format spells it so.
+    ("sep_token", "tokenizer.ggml.seperator_token_id"),
+    ("pad_token", "tokenizer.ggml.padding_token_id"),
+    ("cls_token", "tokenizer.ggml.cls_token_id"),
+    ("mask_token", "tokenizer.ggml.mask_token_id"),
+];
+
 /// Spellings of the tokens of a GGUF file by the variables of chat templates that stand for them.
 ///
 /// # Errors
 /// Names file, key and value.
 pub(crate) fn variables(file: &Gguf, special: &Special) -> Result<BTreeMap<String, String>, Error> {
     let mut ids = vec![("bos_token", special.bos), ("eos_token", special.eos)];
-    for (name, key) in [
-        ("unk_token", "tokenizer.ggml.unknown_token_id"),
-        // The format spells it so.
-        ("sep_token", "tokenizer.ggml.seperator_token_id"),
-        ("pad_token", "tokenizer.ggml.padding_token_id"),
-        ("cls_token", "tokenizer.ggml.cls_token_id"),
-        ("mask_token", "tokenizer.ggml.mask_token_id"),
-    ] {
+    for (name, key) in VARIABLES {
         ids.push((name, file.count(key)?.and_then(|id| u32::try_from(id).ok())));
     }
     let spelled = |id: Option<u32>| special.tokens.get(id? as usize).cloned();
     Ok(ids.into_iter().filter_map(|(name, id)| Some((name.to_string(), spelled(id)?))).collect())
+}
+
+/// The metadata of a GGUF file from which [`variables`] reads these tokens; those outside of the vocabulary have none.
+pub(crate) fn variable_fields(tokens: &BTreeMap<String, String>, tokenizer: &Tokenizer) -> Vec<(String, Field)> {
+    let field = |(name, key): (&str, &str)| Some((key.into(), Field::U32(tokenizer.id(tokens.get(name)?)?)));
+    VARIABLES.into_iter().filter_map(field).collect()
 }
 
 impl Tokenizer {

@@ -35,7 +35,7 @@ mod special;
 mod spm;
 mod tiktoken;
 
-pub(crate) use gguf::variables as variables_of_gguf;
+pub(crate) use gguf::{variable_fields, variables as variables_of_gguf};
 pub(crate) use settings::{CONFIG as SETTINGS_FILE, Settings};
 
 /// Most entries of a vocabulary.
