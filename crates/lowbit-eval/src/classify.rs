@@ -15,8 +15,8 @@ fn answers(logits: &[f32], classes: usize) -> Vec<u16> {
     logits.chunks_exact(classes).map(|row| best(row) as u16).collect()
 }
 
-/// The most likely class by its logits; of equal ones the first.
-pub(crate) fn best(logits: &[f32]) -> usize {
+/// The most likely class by its logits, `[classes]`; of equal ones the first.
+pub fn best(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap_or(0)
 }
 

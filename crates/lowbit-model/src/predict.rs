@@ -191,3 +191,25 @@ fn refuse_language_model(checkpoint: &Checkpoint) -> Result<(), Error> {
         }
     }
 }
+
+/// Probabilities of finite logits, `[classes]`.
+pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|v| (f64::from(*v) - f64::from(most)).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|v| v / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::softmax;
+
+    #[test]
+    fn probabilities_as_scipy() {
+        // scipy.special.softmax([1.0, -2.0, 0.5, 0.25])
+        let got = softmax(&[1.0, -2.0, 0.5, 0.25]);
+        let expected = [0.469_773_75, 0.023_388_66, 0.284_932_18, 0.221_905_41];
+        assert!(got.iter().zip(expected).all(|(a, b): (&f64, f64)| (a - b).abs() < 1e-7), "{got:?}");
+        assert_eq!(softmax(&[1000.0, -1000.0]), [1.0, 0.0]);
+    }
+}

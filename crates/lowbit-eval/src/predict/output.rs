@@ -4,6 +4,7 @@ use super::Options;
 use super::columns::Table;
 use crate::Error;
 use crate::classify;
+use lowbit_model::predict::softmax;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value, json};
 use std::collections::HashSet;
@@ -98,7 +99,7 @@ impl<'a> Writer<'a> {
 
     /// Adds a row by its values and logits, and whether it is empty or truncated; returns the class.
     pub(super) fn row(&mut self, values: &[Value], logits: &[f32], (empty, truncated): (bool, bool)) -> usize {
-        let probabilities = softmax(logits);
+        let probabilities: Vec<f32> = softmax(logits).into_iter().map(|p| p as f32).collect();
         let class = classify::best(logits);
         let mut order: Vec<usize> = (0..logits.len()).collect();
         if self.options.top.is_some() {
@@ -205,26 +206,4 @@ impl<'a> Writer<'a> {
 /// A probability with the digits of its type.
 fn number(value: f32) -> Value {
     value.to_string().parse::<Number>().map_or(Value::Null, Value::Number)
-}
-
-/// Probabilities of finite logits.
-fn softmax(logits: &[f32]) -> Vec<f32> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = logits.iter().map(|v| (f64::from(*v) - f64::from(most)).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.iter().map(|v| (v / sum) as f32).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::softmax;
-
-    #[test]
-    fn probabilities_as_scipy() {
-        // scipy.special.softmax([1.0, -2.0, 0.5, 0.25])
-        let got = softmax(&[1.0, -2.0, 0.5, 0.25]);
-        let want = [0.469_773_75, 0.023_388_66, 0.284_932_18, 0.221_905_41];
-        assert!(got.iter().zip(want).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-7), "{got:?}");
-        assert_eq!(softmax(&[1000.0, -1000.0]), [1.0, 0.0]);
-    }
 }

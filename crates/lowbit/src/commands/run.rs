@@ -3,7 +3,7 @@
 use super::Machine;
 use super::model::ModelPath;
 use crate::failure::Failure;
-use crate::run::{self, Answer, Chat, Screen, Settings, Speaker, Total};
+use crate::run::{self, Answer, Chat, Screen, Settings, MeteredSession, Total};
 use lowbit_eval::bench::host;
 use crate::{output};
 use lowbit_base::Stop;
@@ -150,21 +150,21 @@ impl Run {
             Some(file) => Some(run::prompt::read(file)?),
             None => self.system.take(),
         };
-        let mut speaker = Speaker::load(self.model.get(), self.settings()?, cpu.clone())?;
-        for notice in &speaker.notices {
+        let mut metered = MeteredSession::load(self.model.get(), self.settings()?, cpu.clone())?;
+        for notice in &metered.notices {
             output::note(notice);
         }
-        if system.is_some() && !speaker.chats() {
+        if system.is_some() && !metered.chats() {
             return Err(Failure::usage("--system needs a model with a chat template, and not --no-chat"));
         }
         match prompt {
             Some(prompt) if !self.interactive => {
                 machine.signals.defer();
-                self.once(&mut speaker, system, prompt, stop, machine.json.then_some(&cpu))
+                self.once(&mut metered, system, prompt, stop, machine.json.then_some(&cpu))
             }
             first => {
                 machine.signals.defer_interrupt();
-                Chat::new(&mut speaker, system).run(first, stop)
+                Chat::new(&mut metered, system).run(first, stop)
             }
         }
     }
@@ -269,33 +269,33 @@ impl Run {
 
     fn once(
         &self,
-        speaker: &mut Speaker,
+        metered: &mut MeteredSession,
         system: Option<String>,
         prompt: String,
         stop: &Stop,
         json: Option<&Cpu>,
     ) -> Result<(), Failure> {
-        if !speaker.chats() {
-            speaker.session.options_mut().max_tokens.get_or_insert(CONTINUATION);
+        if !metered.chats() {
+            metered.session.options_mut().max_tokens.get_or_insert(CONTINUATION);
             if !self.no_chat {
                 output::note("no chat template: the model continues the text");
             }
         }
-        speaker.session.instruct(system);
+        metered.session.instruct(system);
         let mut screen = Screen::default();
         let streams = json.is_none();
-        let answer = speaker.say(prompt, stop, &mut |piece| {
+        let answer = metered.say(prompt, stop, &mut |piece| {
             if streams {
                 screen.write(piece);
             }
         });
         screen.end();
         let answer = answer?;
-        speaker.keep_prompt()?;
+        metered.keep_prompt()?;
         let mut total = Total::default();
         total.add(&answer);
         match json {
-            Some(cpu) => print_json(speaker, &answer, &total, cpu)?,
+            Some(cpu) => print_json(metered, &answer, &total, cpu)?,
             None => output::note(run::line(&total)),
         }
         match answer.outcome.finish {
@@ -308,18 +308,18 @@ impl Run {
     }
 }
 
-fn print_json(speaker: &Speaker, answer: &Answer, total: &Total, cpu: &Cpu) -> Result<(), Failure> {
+fn print_json(metered: &MeteredSession, answer: &Answer, total: &Total, cpu: &Cpu) -> Result<(), Failure> {
     let mut measures = run::measures(total);
-    measures.insert("load_seconds".into(), Measure::measured(speaker.load_seconds, "seconds", 1));
+    measures.insert("load_seconds".into(), Measure::measured(metered.load_seconds, "seconds", 1));
     if let Some(bytes) = meter::peak_rss_bytes() {
         measures.insert("peak_rss_bytes".into(), Measure::measured(bytes as f64, "bytes", 1));
     }
-    let seed = speaker.session.options().sampling.seed;
+    let seed = metered.session.options().sampling.seed;
     let record = Record {
         task: "run".into(),
-        model: speaker.name.clone(),
-        recipe: speaker.recipe.name.into(),
-        params: speaker.params,
+        model: metered.name.clone(),
+        recipe: metered.recipe.name.into(),
+        params: metered.params,
         measures,
         detail: Detail { seed: Some(seed), ..Detail::default() },
     };

@@ -3,10 +3,12 @@
 use super::{Ask, Error, cpu};
 use crate::shipped;
 use lowbit_base::{Error as Fault, Stop};
+use lowbit_eval::classify;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::chat::{self, AnswerOptions, ChatModel, ChatSession, PromptFormat};
+use lowbit_model::predict::softmax;
 use lowbit_model::{Checkpoint, Inputs, Predictor, recipe};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -193,11 +195,8 @@ impl Model {
             let fault = Fault::numeric("the logits of a text are not finite");
             return Err(fault.in_file(self.checkpoint.path()).into());
         }
-        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weights: Vec<f64> = logits.iter().map(|logit| f64::from(logit - top).exp()).collect();
-        let sum: f64 = weights.iter().sum();
-        let class = logits.iter().position(|logit| *logit == top).unwrap_or(0);
-        let probabilities: Vec<f64> = weights.iter().map(|weight| weight / sum).collect();
+        let probabilities = softmax(logits);
+        let class = classify::best(logits);
         let label = labels.get(class).cloned().unwrap_or_else(|| class.to_string());
         Ok(Classification { label, class, probability: probabilities[class], probabilities })
     }

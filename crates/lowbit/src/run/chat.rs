@@ -4,7 +4,7 @@ use super::conversation::Conversation;
 use super::input::{self, COMMANDS, Input};
 use super::lines::{Line, Lines};
 use super::statistics::{self, Total};
-use super::{Screen, Speaker};
+use super::{MeteredSession, Screen};
 use crate::failure::Failure;
 use crate::output;
 use lowbit_base::Stop;
@@ -13,15 +13,15 @@ use std::path::Path;
 
 /// A person, a model, and what they said.
 pub struct Chat<'a> {
-    speaker: &'a mut Speaker,
+    metered: &'a mut MeteredSession,
     total: Total,
 }
 
 impl<'a> Chat<'a> {
     /// A chat in which nothing was said yet.
-    pub fn new(speaker: &'a mut Speaker, system: Option<String>) -> Self {
-        speaker.session.instruct(system);
-        Chat { speaker, total: Total::default() }
+    pub fn new(metered: &'a mut MeteredSession, system: Option<String>) -> Self {
+        metered.session.instruct(system);
+        Chat { metered, total: Total::default() }
     }
 
     /// Answers `first`, if it is given, then reads lines and answers them until the person leaves. Answers go to stdout, all
@@ -46,20 +46,20 @@ impl<'a> Chat<'a> {
                 }
             }
         }
-        self.speaker.keep_prompt()?;
+        self.metered.keep_prompt()?;
         output::note(statistics::line(&self.total));
         Ok(())
     }
 
     fn greeting(&self) -> String {
-        let speaker = &self.speaker;
+        let metered = &self.metered;
         let told = format!(
             "{} ({}), context {} tokens; /help lists commands",
-            speaker.name,
-            speaker.recipe.name,
-            speaker.session.context()
+            metered.name,
+            metered.recipe.name,
+            metered.session.context()
         );
-        match speaker.chats() {
+        match metered.chats() {
             true => told,
             false => format!("{told}\nno chat template: the model continues each text by itself"),
         }
@@ -75,27 +75,27 @@ impl<'a> Chat<'a> {
                 rows.chain([quotes.to_string()]).collect::<Vec<_>>().join("\n")
             }
             Input::Reset => {
-                self.speaker.session.reset();
+                self.metered.session.reset();
                 "a new conversation".into()
             }
-            Input::System(_) if !self.speaker.chats() => {
+            Input::System(_) if !self.metered.chats() => {
                 return Err(Failure::usage("a system message needs a model with a chat template"));
             }
             Input::System(text) => {
                 let told = if text.is_some() { "the system message is set" } else { "no system message" };
-                self.speaker.session.instruct(text);
+                self.metered.session.instruct(text);
                 told.into()
             }
             Input::Save(path) => {
-                let messages = self.speaker.session.messages().to_vec();
+                let messages = self.metered.session.messages().to_vec();
                 let told = format!("{} messages in {path}", messages.len());
-                Conversation { model: self.speaker.name.clone(), messages }.save(Path::new(&path))?;
+                Conversation { model: self.metered.name.clone(), messages }.save(Path::new(&path))?;
                 told
             }
             Input::Load(path) => {
                 let Conversation { messages, .. } = Conversation::load(Path::new(&path))?;
                 let told = format!("{} messages from {path}", messages.len());
-                self.speaker.session.resume(messages);
+                self.metered.session.resume(messages);
                 told
             }
             Input::Stats => statistics::line(&self.total),
@@ -108,13 +108,13 @@ impl<'a> Chat<'a> {
     fn say(&mut self, text: String, stop: &Stop, terminal: bool) {
         stop.clear();
         let mut screen = Screen::default();
-        let answer = self.speaker.say(text, stop, &mut |piece| screen.write(piece));
+        let answer = self.metered.say(text, stop, &mut |piece| screen.write(piece));
         screen.end();
         stop.clear();
         match answer {
             Ok(answer) => {
                 self.total.add(&answer);
-                if self.speaker.session.is_full(&answer.outcome) {
+                if self.metered.session.is_full(&answer.outcome) {
                     output::note(
                         "the context is full: /reset begins anew, --context N makes room where the model has it",
                     );

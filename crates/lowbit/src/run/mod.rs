@@ -4,12 +4,12 @@ mod chat;
 mod conversation;
 mod input;
 mod lines;
+mod metered;
 pub mod prompt;
 mod screen;
-mod speaker;
 mod statistics;
 
 pub use chat::Chat;
+pub use metered::{Answer, MeteredSession, Settings};
 pub use screen::Screen;
-pub use speaker::{Answer, Settings, Speaker};
 pub use statistics::{Total, line, measures};

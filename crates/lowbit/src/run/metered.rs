@@ -42,7 +42,7 @@ pub struct Answer {
 }
 
 /// A chat with a loaded model.
-pub struct Speaker {
+pub struct MeteredSession {
     /// What was said, and the model that answers.
     pub session: ChatSession,
     prompt_cache: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub struct Speaker {
     pub notices: Vec<String>,
 }
 
-impl Speaker {
+impl MeteredSession {
     /// Loads a model, without a path the one inside this program.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Speaker {
             session.load_prompt(cache)?;
         }
         let name = path.canonicalize().unwrap_or_else(|_| path.into());
-        Ok(Speaker {
+        Ok(MeteredSession {
             session,
             prompt_cache: settings.prompt_cache,
             rapl: Rapl::open(&Rapl::root()),
