@@ -15,6 +15,7 @@ FUNCTIONS = {
     "silu": F.silu,
     "gelu_erf": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "tanh": torch.tanh,
 }
 
 

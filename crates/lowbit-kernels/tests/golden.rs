@@ -208,7 +208,7 @@ fn bf16_rounds_like_pytorch() {
 fn activations_and_their_slopes_are_those_of_pytorch() {
     let golden = Golden::file("activations");
     let (x, cpu) = (golden.values("x"), Cpu::new(None, Some(1)).unwrap());
-    for (f, name) in Function::ALL.iter().zip(["relu", "relu2", "silu", "gelu_erf", "gelu_tanh"]) {
+    for (f, name) in Function::ALL.iter().zip(["relu", "relu2", "silu", "gelu_erf", "gelu_tanh", "tanh"]) {
         let (mut y, mut slope) = (vec![f32::NAN; x.len()], vec![0.0; x.len()]);
         ops::activate(&cpu, *f, &x, &mut y);
         ops::activate_backward(&cpu, *f, &x, &vec![1.0; x.len()], &mut slope);

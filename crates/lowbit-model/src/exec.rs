@@ -172,6 +172,8 @@ pub enum Activation {
     /// The tanh approximation of GELU; `gelu` on disk.
     #[serde(rename = "gelu", alias = "gelu_tanh")]
     GeluTanh,
+    /// `tanh(x)`
+    Tanh,
 }
 
 impl Activation {
@@ -183,6 +185,7 @@ impl Activation {
             Activation::Silu => Function::Silu,
             Activation::GeluErf => Function::GeluErf,
             Activation::GeluTanh => Function::GeluTanh,
+            Activation::Tanh => Function::Tanh,
         }
     }
 }

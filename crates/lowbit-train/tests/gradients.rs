@@ -136,6 +136,7 @@ const OPERATIONS: &[(&str, Build)] = &[
     ("silu", |t, a, _, _| t.activate(a, Activation::Silu)),
     ("gelu", |t, a, _, _| t.activate(a, Activation::GeluErf)),
     ("gelu by tanh", |t, a, _, _| t.activate(a, Activation::GeluTanh)),
+    ("tanh", |t, a, _, _| t.activate(a, Activation::Tanh)),
     ("mul", |t, a, b, _| t.mul(a, b)),
     ("square", |t, a, _, _| t.mul(a, a)),
     ("add", |t, a, b, _| t.add(a, b)),

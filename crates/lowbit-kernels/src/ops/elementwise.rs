@@ -69,12 +69,14 @@ pub enum Function {
     GeluErf,
     /// Its approximation `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`.
     GeluTanh,
+    /// `tanh(x)`
+    Tanh,
 }
 
 impl Function {
     /// Every function.
     pub const ALL: &[Function] =
-        &[Function::Relu, Function::Relu2, Function::Silu, Function::GeluErf, Function::GeluTanh];
+        &[Function::Relu, Function::Relu2, Function::Silu, Function::GeluErf, Function::GeluTanh, Function::Tanh];
 }
 
 /// The text of a [`Function`].
@@ -93,6 +95,8 @@ struct Silu;
 struct GeluErf;
 #[derive(Clone, Copy)]
 struct GeluTanh;
+#[derive(Clone, Copy)]
+struct Tanh;
 
 /// Evaluates `$body` with `$curve` bound to the text of `$function`.
 macro_rules! with_curve {
@@ -103,6 +107,7 @@ macro_rules! with_curve {
             Function::Silu => with_curve!(@ $curve = Silu => $body),
             Function::GeluErf => with_curve!(@ $curve = GeluErf => $body),
             Function::GeluTanh => with_curve!(@ $curve = GeluTanh => $body),
+            Function::Tanh => with_curve!(@ $curve = Tanh => $body),
         }
     };
     (@ $curve:ident = $name:ident => $body:expr) => {{
@@ -177,6 +182,20 @@ impl Curve for GeluTanh {
         let p = sigmoid(s, u);
         let y = s.mul(x, p);
         (y, s.fma(s.mul(y, s.sub(one, p)), slope_of_u, p))
+    }
+}
+
+impl Curve for Tanh {
+    /// `2 sigmoid(2x) - 1`; near 0, where that cancels, the odd polynomial of Cephes' `tanhf`.
+    #[inline(always)]
+    fn at<S: Simd>(self, s: S, x: S::F) -> (S::F, S::F) {
+        const TERMS: [f32; 5] = [-0.333_332_82, 0.133_314_42, -0.053_739_716, 0.020_639_088, -0.005_704_989];
+        let one = s.splat(1.0);
+        let far = s.fma(sigmoid(s, s.add(x, x)), s.splat(2.0), s.splat(-1.0));
+        let square = s.mul(x, x);
+        let near = s.fma(s.mul(x, square), polynomial(s, square, TERMS), x);
+        let y = select(s, positive(s, s.sub(s.splat(0.625), s.abs(x))), near, far);
+        (y, s.fma(s.mul(y, s.splat(-1.0)), y, one))
     }
 }
 

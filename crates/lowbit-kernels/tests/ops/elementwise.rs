@@ -11,6 +11,7 @@ fn oracle(f: Function, x: f64) -> f64 {
             let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
             0.5 * x * (1.0 + u.tanh())
         }
+        Function::Tanh => x.tanh(),
     }
 }
 
@@ -66,14 +67,19 @@ fn activations_saturate() {
             let want = oracle(f, x[i] as f64);
             assert!((y[i] as f64 - want).abs() <= 1e-6 * (1.0 + want.abs()), "{f:?} of {}: {}", x[i], y[i]);
         }
-        let right = |x: f32| if f == Function::Relu2 { 2.0 * x } else { 1.0 };
+        let right = |x: f32| match f {
+            Function::Relu2 => 2.0 * x,
+            Function::Tanh => 0.0,
+            _ => 1.0,
+        };
         assert_eq!(dx[..4], [0.0; 4], "{f:?}");
         assert_eq!(dx[5..], [right(90.0), right(200.0), right(1e5)], "{f:?}");
-        assert_eq!(
-            dx[4],
-            if matches!(f, Function::Silu | Function::GeluErf | Function::GeluTanh) { 0.5 } else { 0.0 },
-            "{f:?}"
-        );
+        let middle = match f {
+            Function::Relu | Function::Relu2 => 0.0,
+            Function::Silu | Function::GeluErf | Function::GeluTanh => 0.5,
+            Function::Tanh => 1.0,
+        };
+        assert_eq!(dx[4], middle, "{f:?}");
         let mut nan = [0.0];
         ops::activate(&cpu(), f, &[f32::NAN], &mut nan);
         assert!(nan[0].is_nan(), "{f:?} keeps NaN");
