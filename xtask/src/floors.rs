@@ -13,6 +13,7 @@ pub static FLOORS: &[(&str, u8)] = &[
     ("lowbit-train", 3),
     ("lowbit-eval", 3),
     ("lowbit", 4),
+    ("lowbit-cli", 5),
     ("xtask", OUTSIDE),
 ];
 

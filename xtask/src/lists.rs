@@ -41,7 +41,7 @@ pub static LISTS: &[List] = &[
     ),
     list("crates/lowbit/suites", "toml", "crates/lowbit/src/suite.rs", Named::Included),
     list("crates/lowbit/suites/language", "toml", "crates/lowbit/src/language.rs", Named::Included),
-    list("crates/lowbit/src/commands", "rs", "crates/lowbit/src/commands/mod.rs", Named::Module),
+    list("crates/lowbit-cli/src/commands", "rs", "crates/lowbit-cli/src/commands/mod.rs", Named::Module),
     list("docs", "md", "ARCHITECTURE.md", Named::Linked),
 ];
 

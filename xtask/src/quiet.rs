@@ -18,7 +18,7 @@ const LOUD: &[&str] = &[
 ];
 /// The root of a program, the modules that only it has, and what a program alone installs.
 const PROGRAM: &[&str] =
-    &["crates/lowbit/src/main.rs", "crates/lowbit/src/handler.rs", "crates/lowbit-kernels/src/fatal.rs"];
+    &["crates/lowbit-cli/src/main.rs", "crates/lowbit-cli/src/handler.rs", "crates/lowbit-kernels/src/fatal.rs"];
 /// Tells why a test could not run.
 const TESTING: &str = "crates/lowbit-base/src/testing.rs";
 
@@ -58,9 +58,9 @@ mod tests {
 
     fn verdict(path: &str, text: &str) -> Result<String, Vec<String>> {
         let package = Package {
-            name: "lowbit".into(),
-            folder: "crates/lowbit".into(),
-            roots: vec!["crates/lowbit/src/lib.rs".into()],
+            name: "lowbit-cli".into(),
+            folder: "crates/lowbit-cli".into(),
+            roots: vec!["crates/lowbit-cli/src/lib.rs".into()],
             dependencies: vec![],
         };
         check(&Tree::of(&[(path, text)]), &[package])
@@ -75,15 +75,16 @@ mod tests {
             "use signal_hook::flag;",
             "fn f() { std::io::stdout().lock(); }",
         ] {
-            let wrong = verdict("crates/lowbit/src/a.rs", bad).expect_err(bad);
-            assert!(wrong.len() == 1 && wrong[0].starts_with("crates/lowbit/src/a.rs:1: `"), "{wrong:?}");
+            let wrong = verdict("crates/lowbit-cli/src/a.rs", bad).expect_err(bad);
+            assert!(wrong.len() == 1 && wrong[0].starts_with("crates/lowbit-cli/src/a.rs:1: `"), "{wrong:?}");
         }
     }
 
     #[test]
     fn programs_tests_and_words_are_fine() {
         let print = "fn f() { println!(\"x\"); }";
-        for path in ["crates/lowbit/src/main.rs", "crates/lowbit/tests/a.rs", "crates/lowbit/examples/a.rs"] {
+        for path in ["crates/lowbit-cli/src/main.rs", "crates/lowbit-cli/tests/a.rs", "crates/lowbit-cli/examples/a.rs"]
+        {
             assert!(verdict(path, print).is_ok(), "{path}");
         }
         for good in [
@@ -92,7 +93,7 @@ mod tests {
             "fn f() { fingerprint!(1); use_stderr(); }",
             "fn f() {}\n#[cfg(test)]\nmod tests { fn f() { println!(\"x\"); } }",
         ] {
-            assert!(verdict("crates/lowbit/src/a.rs", good).is_ok(), "{good}");
+            assert!(verdict("crates/lowbit-cli/src/a.rs", good).is_ok(), "{good}");
         }
     }
 }

@@ -92,7 +92,7 @@ pub fn write_notices(root: &Path) -> Result<usize, String> {
 fn packages(root: &Path) -> Result<Vec<Package>, String> {
     let run = |arguments: &str| cargo_output(root, arguments);
     let tree = run(&format!(
-        "tree --locked --package lowbit --edges normal,build --target {TARGET} --prefix none --no-dedupe --format {{p}}"
+        "tree --locked --package lowbit-cli --edges normal,build --target {TARGET} --prefix none --no-dedupe --format {{p}}"
     ))?;
     let used: BTreeSet<(&str, &str)> = tree
         .lines()

@@ -2,14 +2,15 @@
 //!
 //! Each variant has a directory; what is finished in it is kept, so that an interrupted comparison goes on where it was.
 
-use crate::failure::{Code, Failure};
 use crate::suite::{self, Suite, Variant};
-use crate::{output, training};
+use crate::{Progress, training};
 use lowbit_base::file::{self, Lock};
+use lowbit_base::memory::bytes;
+use lowbit_base::{Error, Kind};
 use lowbit_eval::baseline::BASELINES;
 use lowbit_eval::bench::host;
 use lowbit_eval::read::Rows;
-use lowbit_eval::record::{Record, Results, TaskFacts};
+use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, TaskFacts, Tool};
 use lowbit_eval::task::{Splits, Task};
 use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
@@ -18,6 +19,7 @@ use lowbit_model::exec::Batch;
 use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, cpu as interpreter, recipe};
 use lowbit_train::Labelled;
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,6 +45,16 @@ struct Kept {
     record: Record,
 }
 
+/// Who compares.
+pub struct Program<'a> {
+    /// Kept in the results: name and version of the program.
+    pub tool: Tool,
+    /// Kept in the results: the command line.
+    pub command: Vec<String>,
+    /// Starts a process that prints what [`speed::probe`] says of a model, whose load time and memory are then measured.
+    pub probe: &'a dyn Fn(&Checkpoint, &Cpu) -> io::Result<Command>,
+}
+
 /// A comparison on its way.
 struct Comparison<'a> {
     suite: &'a Suite,
@@ -53,6 +65,8 @@ struct Comparison<'a> {
     stamp: Stamp,
     out: PathBuf,
     cpu: &'a Cpu,
+    program: &'a Program<'a>,
+    progress: &'a mut dyn Progress,
     /// Keeps other comparisons out of the directory.
     _lock: Lock,
 }
@@ -61,23 +75,19 @@ struct Comparison<'a> {
 ///
 /// # Errors
 /// Wrong data, failed training, failed writing; a signal ends it with everything finished kept.
-pub fn run(suite: &Suite, data: Option<&Path>, out: Option<&Path>, cpu: &Cpu) -> Result<(PathBuf, Results), Failure> {
-    let (task, splits) = suite::load(suite, data)?;
-    cpu.stop.check()?;
-    let (out, lock) = directory(suite, out)?;
-    let done = all(suite, task, splits, (out.clone(), lock), cpu);
-    done.map_err(|failure| if failure.code == Code::Interrupted { Failure::interrupted(&out) } else { failure })
-}
-
-/// Every variant, then the report, in a directory that is locked.
-fn all(
+pub fn run(
     suite: &Suite,
-    task: Task,
-    splits: Splits,
-    (out, lock): (PathBuf, Lock),
+    data: Option<&Path>,
+    out: Option<&Path>,
     cpu: &Cpu,
-) -> Result<(PathBuf, Results), Failure> {
-    output::note(format!("{}: {}", suite.name, task.about));
+    program: &Program,
+    progress: &mut dyn Progress,
+) -> Result<(PathBuf, Results), Error> {
+    let (task, splits) = suite::load(suite, data)?;
+    splits.notes.iter().for_each(|note| progress.note(note));
+    cpu.stop.check()?;
+    let (out, _lock) = directory(suite, out)?;
+    progress.note(&format!("{}: {}", suite.name, task.about));
     let encoder = suite.encoder(&task, &splits.train)?;
     let stamp = Stamp {
         suite: suite.text.clone(),
@@ -86,17 +96,19 @@ fn all(
         isa: cpu.isa.name().into(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let mut comparison = Comparison { suite, task, splits, encoder, rows: None, stamp, out, cpu, _lock: lock };
-    let mut records = Vec::new();
-    for (i, variant) in suite.variant.iter().enumerate() {
-        output::note(format!("[{}/{}] {}", i + 1, suite.variant.len(), variant.name));
-        records.push(comparison.variant(variant)?);
+    let rows = None;
+    let mut comparison = Comparison { suite, task, splits, encoder, rows, stamp, out, cpu, program, progress, _lock };
+    let done = comparison.all();
+    let out = comparison.out;
+    match done {
+        Ok(results) => Ok((out, results)),
+        Err(error) if error.kind == Kind::Interrupted => Err(training::interrupted(&out)),
+        Err(error) => Err(error),
     }
-    comparison.finish(records)
 }
 
 /// Where the comparison lives, locked: the directory asked for, an unfinished one of the same suite, or a new one.
-fn directory(suite: &Suite, asked: Option<&Path>) -> Result<(PathBuf, Lock), Failure> {
+fn directory(suite: &Suite, asked: Option<&Path>) -> Result<(PathBuf, Lock), Error> {
     let written = |dir: &Path| file::read_text(&dir.join("suite.toml"), file::DESCRIPTION);
     let same = |dir: &Path| written(dir).is_ok_and(|text| text == suite.text);
     let unfinished = || {
@@ -110,7 +122,7 @@ fn directory(suite: &Suite, asked: Option<&Path>) -> Result<(PathBuf, Lock), Fai
         None => unfinished().unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", suite.name, utc()))),
     };
     if out.join("suite.toml").exists() && !same(&out) {
-        return Err(Failure::input(&out, "holds the comparison of another suite; name another directory with --out"));
+        return Err(Error::input(&out, "holds the comparison of another suite; name another directory with --out"));
     }
     let variants = out.join("variants");
     file::make(&variants)?;
@@ -136,6 +148,16 @@ fn utc() -> String {
 }
 
 impl Comparison<'_> {
+    /// Every variant, then the report.
+    fn all(&mut self) -> Result<Results, Error> {
+        let (suite, mut records) = (self.suite, Vec::new());
+        for (i, variant) in suite.variant.iter().enumerate() {
+            self.progress.note(&format!("[{}/{}] {}", i + 1, suite.variant.len(), variant.name));
+            records.push(self.variant(variant)?);
+        }
+        self.finish(records)
+    }
+
     fn home(&self, name: &str) -> PathBuf {
         self.out.join("variants").join(name)
     }
@@ -145,7 +167,7 @@ impl Comparison<'_> {
     }
 
     /// The record of one variant without speeds: kept from before, or made now.
-    fn variant(&mut self, variant: &Variant) -> Result<Record, Failure> {
+    fn variant(&mut self, variant: &Variant) -> Result<Record, Error> {
         self.cpu.stop.check()?;
         let kept = self.home(&variant.name).join("record.json");
         if let Ok(bytes) = file::read(&kept, MAX_KEPT)
@@ -153,7 +175,7 @@ impl Comparison<'_> {
             && stamp == self.stamp
             && self.is_whole(&record)
         {
-            output::note("  kept from before");
+            self.progress.note("  kept from before");
             return Ok(record);
         }
         let mut record = match &variant.from {
@@ -164,7 +186,7 @@ impl Comparison<'_> {
         record.detail.note = variant.note.clone();
         record.detail.about = Some(variant.recipe()?.summary.into());
         let bytes = serde_json::to_vec(&Kept { stamp: self.stamp.clone(), record: record.clone() });
-        file::replace(&kept, &bytes.map_err(|e| Failure::input(&kept, e))?)?;
+        file::replace(&kept, &bytes.map_err(|e| Error::input(&kept, e.to_string()))?)?;
         Ok(record)
     }
 
@@ -174,7 +196,7 @@ impl Comparison<'_> {
         found.is_some() && found == record.detail.model_sha256
     }
 
-    fn trained(&mut self, variant: &Variant) -> Result<Record, Failure> {
+    fn trained(&mut self, variant: &Variant) -> Result<Record, Error> {
         let run = self.home(&variant.name).join("training");
         let model_config = self.suite.model_config(&self.task, &self.encoder, &self.splits.train, variant)?;
         let model_config = ModelConfig { input: self.splits.columns.clone(), ..model_config };
@@ -191,7 +213,7 @@ impl Comparison<'_> {
             held_out: None,
             config: &config,
         };
-        let outcome = training::run(&job, &run, self.cpu)?;
+        let outcome = training::run(&job, &run, self.cpu, self.progress)?;
         let masters = Checkpoint::open(&run)?.on(self.cpu);
         let mut record = self.stored(variant, &masters)?;
         record.measures.extend(training::measures(outcome.seconds));
@@ -201,7 +223,7 @@ impl Comparison<'_> {
         Ok(record)
     }
 
-    fn quantized(&mut self, variant: &Variant, parent: &str) -> Result<Record, Failure> {
+    fn quantized(&mut self, variant: &Variant, parent: &str) -> Result<Record, Error> {
         let masters = Checkpoint::open(&self.home(parent).join("training"))?.on(self.cpu);
         let mut record = self.stored(variant, &masters)?;
         record.detail.made = "quantized".into();
@@ -210,7 +232,7 @@ impl Comparison<'_> {
     }
 
     /// Stores masters under the variant's recipe and scores the result.
-    fn stored(&self, variant: &Variant, masters: &Checkpoint) -> Result<Record, Failure> {
+    fn stored(&mut self, variant: &Variant, masters: &Checkpoint) -> Result<Record, Error> {
         let recipe = variant.recipe()?;
         let options = match recipe.keeps_outliers()? {
             true => calibrated(masters, &self.splits.train.inputs, self.cpu)?,
@@ -223,17 +245,17 @@ impl Comparison<'_> {
         let quality = [("accuracy", "accuracy"), ("r2", "explained variance")];
         let measured = quality.iter().find_map(|(name, word)| Some((word, record.measures.get(*name)?.value)));
         let (word, measured) = measured.unwrap_or((&"accuracy", 0.0));
-        let bytes = record.measures.get("weight_bytes").map_or(0.0, |m| m.value);
-        output::note(format!("  {word} {:.2} %, {}", measured * 100.0, output::bytes(bytes as u64)));
+        let weights = record.measures.get("weight_bytes").map_or(0.0, |m| m.value);
+        self.progress.note(&format!("  {word} {:.2} %, {}", measured * 100.0, bytes(weights as u64)));
         Ok(record)
     }
 
     /// Baselines, speeds, report.
-    fn finish(self, mut records: Vec<Record>) -> Result<(PathBuf, Results), Failure> {
-        output::note("timing all variants in alternating order");
+    fn finish(&mut self, mut records: Vec<Record>) -> Result<Results, Error> {
+        self.progress.note("timing all variants in alternating order");
         let open = |r: &Record| Checkpoint::open(&self.model(&r.model));
         let checkpoints: Vec<Checkpoint> = records.iter().map(open).collect::<Result<_, _>>()?;
-        speeds(&self.splits.test, checkpoints.iter().zip(&mut records), self.cpu)?;
+        speeds(&self.splits.test, checkpoints.iter().zip(&mut records), self.cpu, self.program.probe)?;
         for (name, about, answer) in BASELINES {
             let Some(given) = answer(&self.splits.train, &self.splits.test, self.task.classes.len()) else { continue };
             let mut record = classify::scored(&self.task, &self.splits.test, name, "none", given)?;
@@ -241,15 +263,21 @@ impl Comparison<'_> {
             record.detail.note = Some((*about).into());
             records.push(record);
         }
-        let mut results = output::results(host::describe(self.cpu)?, records);
-        results.tasks.push(self.facts()?);
-        results.files = report::hashes(&self.out, &self.files())?;
+        let results = Results {
+            schema_version: SCHEMA_VERSION,
+            tool: self.program.tool.clone(),
+            command: self.program.command.clone(),
+            host: host::describe(self.cpu)?,
+            tasks: vec![self.facts()?],
+            records,
+            files: report::hashes(&self.out, &self.files())?,
+        };
         report::write(&self.out, &results)?;
-        Ok((self.out, results))
+        Ok(results)
     }
 
     /// What the report must know of the task, cut texts included.
-    fn facts(&self) -> Result<TaskFacts, Failure> {
+    fn facts(&self) -> Result<TaskFacts, Error> {
         let (mut facts, most) = (self.splits.facts.clone(), self.suite.max_length);
         let Some(tokenizer) = self.encoder.tokenizer() else { return Ok(facts) };
         for (split, rows) in [(&mut facts.train, &self.splits.train), (&mut facts.test, &self.splits.test)] {
@@ -271,7 +299,7 @@ impl Comparison<'_> {
     }
 }
 
-/// Measures the speed of classifiers in turn, their load time and memory in fresh processes of this program.
+/// Measures the speed of classifiers in turn, their load time and memory in fresh processes.
 ///
 /// # Errors
 /// When a model cannot be opened, or a fresh process fails.
@@ -279,32 +307,21 @@ pub fn speeds<'a>(
     test: &Rows,
     models: impl IntoIterator<Item = (&'a Checkpoint, &'a mut Record)>,
     cpu: &Cpu,
-) -> Result<(), Failure> {
-    let (mut models, mut records): (Vec<_>, Vec<_>) = models.into_iter().unzip();
-    let program = std::env::current_exe();
-    let (isa, threads) = (cpu.isa.name(), cpu.pool.threads().to_string());
-    let mut probes: Vec<_> = models
-        .iter()
-        .map(|checkpoint| {
-            || {
-                let mut command = Command::new(program.as_ref().map_err(|e| std::io::Error::from(e.kind()))?);
-                command.arg("probe").arg(checkpoint.directory()).args(["--recipe", checkpoint.recipe().name]);
-                command.args(["--isa", isa, "--threads", &threads]);
-                Ok(command)
-            }
-        })
-        .collect();
-    let parts = models.drain(..).zip(records.drain(..)).zip(&mut probes);
+    probe: &dyn Fn(&Checkpoint, &Cpu) -> io::Result<Command>,
+) -> Result<(), Error> {
+    let (models, records): (Vec<_>, Vec<_>) = models.into_iter().unzip();
+    let mut probes: Vec<_> = models.iter().map(|checkpoint| || probe(checkpoint, cpu)).collect();
+    let parts = models.iter().zip(records).zip(&mut probes);
     let mut variants: Vec<_> =
         parts.map(|((checkpoint, record), probe)| speed::TimedVariant { checkpoint, record, probe }).collect();
-    Ok(speed::speeds(test, &mut variants, cpu)?)
+    speed::speeds(test, &mut variants, cpu)
 }
 
 /// Which input features hold outliers, from the first training rows.
 ///
 /// # Errors
 /// When the masters cannot be run.
-pub fn calibrated(masters: &Checkpoint, inputs: &Inputs, cpu: &Cpu) -> Result<Options, Failure> {
+pub fn calibrated(masters: &Checkpoint, inputs: &Inputs, cpu: &Cpu) -> Result<Options, Error> {
     let model = masters.model_as(recipe::find("f32")?, &Options::default())?;
     let encoder = Encoder::of(masters)?;
     let mut batches = Vec::new();
@@ -315,5 +332,5 @@ pub fn calibrated(masters: &Checkpoint, inputs: &Inputs, cpu: &Cpu) -> Result<Op
             batches.push(batch);
         }
     }
-    Ok(interpreter::calibrate(&model, cpu.clone(), &batches)?)
+    interpreter::calibrate(&model, cpu.clone(), &batches)
 }

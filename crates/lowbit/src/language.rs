@@ -1,6 +1,5 @@
 //! A language model to train: which texts, how they are cleaned and split, the network, and the settings, as data.
 
-use crate::failure::{Code, Failure};
 use lowbit_base::memory::Footprint;
 use lowbit_base::name::check_part;
 use lowbit_base::{Error, file};
@@ -84,7 +83,7 @@ pub struct Texts {
 ///
 /// # Errors
 /// When one of them is wrong.
-pub fn all() -> Result<Vec<Language>, Failure> {
+pub fn all() -> Result<Vec<Language>, Error> {
     LANGUAGES.iter().map(|text| parse(text, Path::new("built-in language model"))).collect()
 }
 
@@ -92,7 +91,7 @@ pub fn all() -> Result<Vec<Language>, Failure> {
 ///
 /// # Errors
 /// When the file describes a language model wrongly; names file, line and field.
-pub fn find(name_or_path: &str) -> Result<Option<Language>, Failure> {
+pub fn find(name_or_path: &str) -> Result<Option<Language>, Error> {
     if let Some(language) = all()?.into_iter().find(|language| language.name == name_or_path) {
         return Ok(Some(language));
     }
@@ -109,12 +108,12 @@ pub fn find(name_or_path: &str) -> Result<Option<Language>, Failure> {
     }
 }
 
-fn parse(text: &str, path: &Path) -> Result<Language, Failure> {
+fn parse(text: &str, path: &Path) -> Result<Language, Error> {
     let language: Language = toml::from_str(text).map_err(|e| {
         let line = e.span().map_or(String::new(), |s| format!("line {}: ", 1 + text[..s.start].matches('\n').count()));
-        Failure::input(path, format!("{line}{}", e.message()))
+        Error::input(path, format!("{line}{}", e.message()))
     })?;
-    language.check().map_err(|message| Failure::input(path, message))?;
+    language.check().map_err(|message| Error::input(path, message))?;
     Ok(language)
 }
 
@@ -141,7 +140,7 @@ impl Language {
     ///
     /// # Errors
     /// When a dimension is missing or wrong, or the network is no language model.
-    pub fn model_config(&self, tokenizer: &Tokenizer) -> Result<ModelConfig, Failure> {
+    pub fn model_config(&self, tokenizer: &Tokenizer) -> Result<ModelConfig, Error> {
         let mut table = self.model.clone();
         table.insert("vocab_size".into(), toml::Value::Integer(tokenizer.vocab_size() as i64));
         let config: Config = table.try_into().map_err(|e| self.wrong("model", e.message()))?;
@@ -164,7 +163,7 @@ impl Language {
     ///
     /// # Errors
     /// When a field is unknown or of the wrong type.
-    pub fn train_config(&self) -> Result<TrainConfig, Failure> {
+    pub fn train_config(&self) -> Result<TrainConfig, Error> {
         self.train.clone().try_into().map_err(|e: toml::de::Error| self.wrong("train", e.message()))
     }
 
@@ -172,9 +171,9 @@ impl Language {
     ///
     /// # Errors
     /// When there is no text, or a file is missing, empty, damaged or too large.
-    pub fn texts(&self, data: Option<&Path>, tokenizer: &Tokenizer) -> Result<Texts, Failure> {
+    pub fn texts(&self, data: Option<&Path>, tokenizer: &Tokenizer) -> Result<Texts, Error> {
         if self.texts.is_empty() {
-            return Err(Failure::usage(format!("{} names no text: give one with --text FILE", self.name)));
+            return Err(Error::usage(format!("{} names no text: give one with --text FILE", self.name)));
         }
         let end = tokenizer.end().ok_or_else(|| self.wrong("texts", "the tokenizer has no end token"))?;
         let mut texts = Texts { train: vec![end], held_out: vec![end] };
@@ -199,8 +198,8 @@ impl Language {
     ///
     /// # Errors
     /// When writing fails; an earlier file is then as it was.
-    pub fn save(&self, path: &Path) -> Result<(), Failure> {
-        let text = toml::to_string(self).map_err(|e| Failure::input(path, e))?;
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let text = toml::to_string(self).map_err(|e| Error::input(path, e.to_string()))?;
         Ok(file::replace(path, text.as_bytes())?)
     }
 
@@ -208,23 +207,18 @@ impl Language {
     ///
     /// # Errors
     /// When a text cannot be read, nothing is held out, or the model has another tokenizer.
-    pub fn held_out(
-        &self,
-        data: Option<&Path>,
-        limit: Option<usize>,
-        checkpoint: &Checkpoint,
-    ) -> Result<Text, Failure> {
+    pub fn held_out(&self, data: Option<&Path>, limit: Option<usize>, checkpoint: &Checkpoint) -> Result<Text, Error> {
         let tokenizer = Tokenizer::bytes();
         if checkpoint.tokenizer()?.vocab_size() != tokenizer.vocab_size() {
             let message = format!("the task {} scores models of bytes, and this one has other tokens", self.name);
             let place = checkpoint.directory().display();
-            return Err(Failure::usage(format!("{place}: {message}; score it with --text FILE")));
+            return Err(Error::usage(format!("{place}: {message}; score it with --text FILE")));
         }
         let mut tokens = self.texts(data, &tokenizer)?.held_out;
         tokens.truncate(limit.unwrap_or(usize::MAX).saturating_add(1));
         let text = Text::of_tokens(format!("{} (held-out)", self.name), tokens);
         match text.bytes() {
-            0 => Err(Failure::usage(format!("the task {} holds no text out: raise `held_out`", self.name))),
+            0 => Err(Error::usage(format!("the task {} holds no text out: raise `held_out`", self.name))),
             _ => Ok(text),
         }
     }
@@ -258,8 +252,8 @@ impl Language {
         push(&whole[1], end, &mut texts.held_out);
     }
 
-    fn wrong(&self, section: &str, message: &str) -> Failure {
-        Failure { code: Code::Input, message: format!("language model {}: [{section}] {message}", self.name) }
+    fn wrong(&self, section: &str, message: &str) -> Error {
+        Error::data(format!("language model {}: [{section}] {message}", self.name))
     }
 }
 
@@ -297,7 +291,7 @@ impl Texts {
     ///
     /// # Errors
     /// When there is too little to train on.
-    pub fn windows(self, context: usize) -> Result<(Windows, Option<Windows>), Failure> {
+    pub fn windows(self, context: usize) -> Result<(Windows, Option<Windows>), Error> {
         Ok((Windows::new(self.train, context)?, Windows::new(self.held_out, context).ok()))
     }
 }
@@ -305,6 +299,7 @@ impl Texts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lowbit_base::Kind as Fault;
 
     const BUILT_IN: &str = "built-in language model";
 
@@ -391,7 +386,7 @@ mod tests {
         language.texts = vec![path];
         language.replace = vec![["a".into(), "aaaaaaaaaaaaaaaa".into()]; 20];
         let refused = language.texts(None, &Tokenizer::bytes()).err().unwrap();
-        assert_eq!(refused.code, Code::Memory);
+        assert_eq!(refused.kind, Fault::Memory);
         assert!(refused.message.contains("bytes of content, over 100 times its size"), "{refused}");
         language.replace = vec![["a".into(), "b".into()]; 1001];
         assert!(language.check().unwrap_err().contains("1001 pairs"));

@@ -4,26 +4,23 @@
 //! matrix. Nothing of these prints, ends the process or handles a signal: [`Error`] is an enum to match, [`Stop`] a flag that
 //! the caller owns. The floors below are re-exported: [`kernels`], [`model`], [`train`], [`eval`], [`base`].
 //!
-//! The other modules are the command line: suites, the comparison, commands and what they print.
+//! [`suite`] and [`comparison`] train, quantize, score and time variants of one network; [`language`] describes language models to
+//! train. [`Progress`] listens to both.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-pub mod arguments;
-pub mod commands;
 pub mod comparison;
-pub mod failure;
 pub mod language;
 mod library;
-pub mod output;
-pub mod run;
-mod shipped;
-pub mod signals;
+mod progress;
+pub mod shipped;
 pub mod start;
 pub mod suite;
 pub mod training;
 
 pub use library::{Answer, Ask, Classification, Error, Matrix, Model, quantize};
 pub use lowbit_base::{Error as Fault, Stop};
+pub use progress::Progress;
 pub use shipped::SHIPPED;
 
 pub use lowbit_base as base;

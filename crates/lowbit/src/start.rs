@@ -1,7 +1,6 @@
 //! What a comparison starts from where nobody wrote a suite: a task from the columns of a file, and a suite for any task.
 
-use crate::failure::Failure;
-use lowbit_base::name;
+use lowbit_base::{Error, name};
 use lowbit_eval::infer::{self, Inferred};
 use lowbit_eval::quickstart;
 use lowbit_eval::read::Source;
@@ -68,10 +67,10 @@ impl Start {
     ///
     /// # Errors
     /// When the file cannot be read, or does not tell which columns are text and class; lists them.
-    pub fn of(data: &Path, directory: &Path, text: &[Column], label: Option<&Column>) -> Result<Self, Failure> {
+    pub fn of(data: &Path, directory: &Path, text: &[Column], label: Option<&Column>) -> Result<Self, Error> {
         let source = Source { path: Some(data.into()), ..Source::default() };
         let Inferred { text, label, classes, rows, header } = infer::infer(&source, text, label)?;
-        let path = place(data, directory).map_err(|e| Failure::io(data, &e))?;
+        let path = place(data, directory).map_err(|e| Error::io(data, &e))?;
         let columns = text.iter().map(Column::to_string).collect::<Vec<_>>().join(", ");
         let about = format!("{}: {rows} rows, text {columns}, class {label} ({})", data.display(), sample(&classes));
         let name = named(data);
@@ -83,7 +82,7 @@ impl Start {
     ///
     /// # Errors
     /// None that is known.
-    pub fn example() -> Result<Self, Failure> {
+    pub fn example() -> Result<Self, Error> {
         let rows = quickstart::generate(SEED, EXAMPLE);
         let mut content = String::from("text,label\n");
         for (text, label) in rows.texts().iter().zip(rows.labels()) {
@@ -177,6 +176,15 @@ fn basic(text: &str) -> String {
     text.chars().map(escaped).collect()
 }
 
+/// A word as a shell takes it: in single quotes where it needs them.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// A name from that of a file.
 fn named(path: &Path) -> String {
     let stem = path.file_name().unwrap_or_default().to_string_lossy();
@@ -221,6 +229,14 @@ mod tests {
             let table: toml::Table = toml::from_str(&suite("x", "a \"b\".toml", rows)).expect("a suite");
             assert_eq!(table["train"]["steps"].as_integer(), Some(want), "{rows}");
             assert_eq!(table["task"].as_str(), Some("a \"b\".toml"));
+        }
+    }
+
+    #[test]
+    fn words_for_a_shell() {
+        for (word, want) in [("models/a-b_1.2", "models/a-b_1.2"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'")]
+        {
+            assert_eq!(quoted(word), want);
         }
     }
 }

@@ -1,10 +1,8 @@
 //! A suite: a task, a network, and variants that are trained or made from one another.
 
-use crate::failure::Failure;
-use crate::output;
 use crate::start::{self, Start};
-use lowbit_base::file;
 use lowbit_base::name::check_part;
+use lowbit_base::{Error, file};
 use lowbit_eval::read::{Rows, Source};
 use lowbit_eval::task::{self, Question, Splits, Task};
 use lowbit_model::input::Scaling;
@@ -93,13 +91,16 @@ pub struct Suite {
     /// The directory of its file, where a task that is not found otherwise may lie.
     #[serde(skip)]
     pub home: Option<PathBuf>,
+    /// What was chosen where nobody wrote the suite, for a person.
+    #[serde(skip)]
+    pub notice: Option<String>,
 }
 
 /// The built-in suites, parsed.
 ///
 /// # Errors
 /// When one of them is wrong.
-pub fn all() -> Result<Vec<Suite>, Failure> {
+pub fn all() -> Result<Vec<Suite>, Error> {
     SUITES.iter().map(|text| parse(text, Path::new("built-in suite"))).collect()
 }
 
@@ -109,7 +110,7 @@ pub fn all() -> Result<Vec<Suite>, Failure> {
 /// # Errors
 /// An unknown name lists suites and tasks, with the nearest; a wrong file names line and field; of a file of rows, how to
 /// describe them.
-pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Failure> {
+pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Error> {
     let suites = all()?;
     let mut names: Vec<String> = suites.iter().map(|s| s.name.clone()).collect();
     if let Some(suite) = suites.into_iter().find(|s| s.name == name_or_path) {
@@ -131,50 +132,48 @@ pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Failure> {
             task::all().into_iter().map(|task| task.name).filter(|task| !names.contains(task)).collect::<Vec<_>>(),
         );
         let known = lowbit_base::alternatives(name_or_path, &names);
-        return Err(Failure::usage(format!("unknown suite or task `{name_or_path}`{known}; or name a .toml file")));
+        return Err(Error::usage(format!("unknown suite or task `{name_or_path}`{known}; or name a .toml file")));
     }
     default(&task::find(name_or_path)?, name_or_path, data)
 }
 
-/// A suite of default networks for a task, which is said.
-fn default(task: &Task, spelled: &str, data: Option<&Path>) -> Result<Suite, Failure> {
+/// A suite of default networks for a task, with a notice.
+fn default(task: &Task, spelled: &str, data: Option<&Path>) -> Result<Suite, Error> {
     let columns = task.train.iter().any(|layout| layout.text.is_empty() && layout.pair.is_empty());
     if task.question != Question::Classify || columns {
         let text = "the default suite is for classes of texts; write a suite of your own";
-        return Err(Failure::usage(format!("task {}: {text}", task.name)));
+        return Err(Error::usage(format!("task {}: {text}", task.name)));
     }
     let rows = task.load(data)?.train.len();
     let suite = parse(&start::suite(&task.name, spelled, rows), Path::new("default suite"))?;
     let steps = suite.train.get("steps").map_or(String::new(), |steps| format!(", {steps} updates each"));
     let trained: Vec<&str> = suite.variant.iter().filter(|v| v.from.is_none()).map(|v| v.name.as_str()).collect();
-    output::note(format!(
+    let notice = format!(
         "a default suite for the task {}: {} trained on {rows} rows{steps}, {} variants in all; suite.toml in the directory of the comparison has it",
         task.name,
         trained.join(" and "),
         suite.variant.len()
-    ));
-    Ok(suite)
+    );
+    Ok(Suite { notice: Some(notice), ..suite })
 }
 
 /// What to do with a file of rows.
-fn undescribed(path: &Path) -> Failure {
-    let shown = output::quoted(&path.display().to_string());
+fn undescribed(path: &Path) -> Error {
+    let shown = start::quoted(&path.display().to_string());
     let begin = format!("{}: holds rows, and is no suite: run `lowbit init --data {shown}`", path.display());
     match Start::of(path, Path::new("."), &[], None) {
-        Ok(start) => {
-            Failure::usage(format!("{begin}, which finds {}, then `lowbit compare ./suite.toml`", start.about))
-        }
-        Err(failure) => Failure::usage(format!("{begin}; without more it says: {failure}")),
+        Ok(start) => Error::usage(format!("{begin}, which finds {}, then `lowbit compare ./suite.toml`", start.about)),
+        Err(failure) => Error::usage(format!("{begin}; without more it says: {failure}")),
     }
 }
 
-fn parse(text: &str, path: &Path) -> Result<Suite, Failure> {
+fn parse(text: &str, path: &Path) -> Result<Suite, Error> {
     let mut suite: Suite = toml::from_str(text).map_err(|e| {
         let line = e.span().map_or(String::new(), |s| format!("line {}: ", 1 + text[..s.start].matches('\n').count()));
-        Failure::input(path, format!("{line}{}", e.message()))
+        Error::input(path, format!("{line}{}", e.message()))
     })?;
     suite.text = text.into();
-    suite.check().map_err(|message| Failure::input(path, message))?;
+    suite.check().map_err(|message| Error::input(path, message))?;
     Ok(suite)
 }
 
@@ -209,10 +208,10 @@ impl Suite {
     ///
     /// # Errors
     /// When there is none; lists them.
-    pub fn variant(&self, name: &str) -> Result<&Variant, Failure> {
+    pub fn variant(&self, name: &str) -> Result<&Variant, Error> {
         self.variant.iter().find(|c| c.name == name).ok_or_else(|| {
             let names: Vec<_> = self.variant.iter().map(|c| c.name.as_str()).collect();
-            Failure::usage(format!("unknown variant `{name}`; suite {} has {}", self.name, names.join(", ")))
+            Error::usage(format!("unknown variant `{name}`; suite {} has {}", self.name, names.join(", ")))
         })
     }
 
@@ -220,7 +219,7 @@ impl Suite {
     ///
     /// # Errors
     /// When there is no such task.
-    pub fn task(&self) -> Result<Task, Failure> {
+    pub fn task(&self) -> Result<Task, Error> {
         let beside = self.home.as_ref().map(|home| home.join(&self.task));
         match beside.filter(|path| !Path::new(&self.task).exists() && path.is_file()) {
             Some(path) => Ok(task::find(&path.to_string_lossy())?),
@@ -233,7 +232,7 @@ impl Suite {
     ///
     /// # Errors
     /// When the vocabulary is too small or too large, or there is a tokenizer for numbers or none for texts.
-    pub fn encoder(&self, task: &Task, train: &Rows) -> Result<Encoder, Failure> {
+    pub fn encoder(&self, task: &Task, train: &Rows) -> Result<Encoder, Error> {
         let tokenizer = match (&self.tokenizer, &train.inputs) {
             (None, Inputs::Features { .. }) if task.has_images() => {
                 return Ok(Encoder::Features(Scaling::shared(&train.inputs)));
@@ -264,7 +263,7 @@ impl Suite {
         encoder: &Encoder,
         train: &Rows,
         variant: &Variant,
-    ) -> Result<ModelConfig, Failure> {
+    ) -> Result<ModelConfig, Error> {
         let mut table = self.model.clone();
         let number = |n: usize| toml::Value::Integer(n as i64);
         match encoder {
@@ -294,39 +293,35 @@ impl Suite {
     ///
     /// # Errors
     /// When a field is unknown or of the wrong type.
-    pub fn train_config(&self, variant: &Variant) -> Result<TrainConfig, Failure> {
+    pub fn train_config(&self, variant: &Variant) -> Result<TrainConfig, Error> {
         let mut table = self.train.clone();
         table.extend(variant.train.clone());
         table.try_into().map_err(|e| self.wrong("train", &e))
     }
 
-    fn fault(&self, message: &str) -> Failure {
-        Failure { code: crate::failure::Code::Input, message: format!("suite {} {message}", self.name) }
+    fn fault(&self, message: &str) -> Error {
+        Error::data(format!("suite {} {message}", self.name))
     }
 
-    fn wrong(&self, section: &str, e: &toml::de::Error) -> Failure {
-        Failure {
-            code: crate::failure::Code::Input,
-            message: format!("suite {}: [{section}] {}", self.name, e.message()),
-        }
+    fn wrong(&self, section: &str, e: &toml::de::Error) -> Error {
+        Error::data(format!("suite {}: [{section}] {}", self.name, e.message()))
     }
 }
 
 impl Variant {
     /// Its recipe.
-    pub fn recipe(&self) -> Result<&'static Recipe, Failure> {
+    pub fn recipe(&self) -> Result<&'static Recipe, Error> {
         Ok(recipe::find(&self.recipe)?)
     }
 }
 
-/// The rows of a suite's task.
+/// The task of a suite and its rows; what was dropped from them is in the notes.
 ///
 /// # Errors
 /// When files are missing or wrong.
-pub fn load(suite: &Suite, data: Option<&Path>) -> Result<(Task, Splits), Failure> {
+pub fn load(suite: &Suite, data: Option<&Path>) -> Result<(Task, Splits), Error> {
     let task = suite.task()?;
     let mut splits = task.load(data)?;
-    output::notes(&splits.notes);
     splits.facts.baseline = suite.baseline.clone();
     Ok((task, splits))
 }

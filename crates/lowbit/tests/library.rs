@@ -219,24 +219,3 @@ fn a_model_is_shared_by_threads() {
     let together = std::thread::scope(|scope| [scope.spawn(ask), scope.spawn(ask)].map(|t| t.join().expect("ends")));
     assert_eq!(together, [alone.clone(), alone]);
 }
-
-#[test]
-fn errors_have_the_exit_codes_of_the_binary() {
-    use lowbit::failure::{Code, Failure};
-    let code = |error: Error| Failure::from(error).code;
-    let fault = |kind| lowbit::Fault::new(kind, "x");
-    assert_eq!(code(Error::Request("x".into())), Code::Usage);
-    assert_eq!(code(Error::Stopped), Code::Interrupted);
-    for kind in [
-        Kind::Internal,
-        Kind::Usage,
-        Kind::Input,
-        Kind::Memory,
-        Kind::Io,
-        Kind::Numeric,
-        Kind::Check,
-        Kind::Interrupted,
-    ] {
-        assert_eq!(code(fault(kind).into()), Failure::from(fault(kind)).code, "{kind:?}");
-    }
-}

@@ -83,6 +83,22 @@ impl Error {
         Error::UnknownName { what, name: name.into(), nearest, message: message.to_string() }
     }
 
+    /// The kind of fault, as the floors below have it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Request(_) | Error::UnknownName { .. } | Error::Unsupported(_) | Error::ContextFull { .. } => {
+                Kind::Usage
+            }
+            Error::Input(_) => Kind::Input,
+            Error::Memory(_) => Kind::Memory,
+            Error::Io(_) => Kind::Io,
+            Error::NotFinite(_) => Kind::Numeric,
+            Error::Check(_) => Kind::Check,
+            Error::Stopped => Kind::Interrupted,
+            Error::Internal(_) => Kind::Internal,
+        }
+    }
+
     /// What a spelling is refused with that names no recipe.
     pub(super) fn recipe(spelling: &str, fault: Fault) -> Self {
         Error::unknown("recipe", spelling.split('+').next().unwrap_or_default(), fault)

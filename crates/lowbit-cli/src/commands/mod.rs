@@ -138,6 +138,7 @@ macro_rules! commands {
 mod list;
 mod model;
 mod probe;
+mod suite;
 
 commands! {
     compare::Compare, "Make, score and time every variant of a suite, and write the report (the main job)";

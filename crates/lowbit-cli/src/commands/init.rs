@@ -2,8 +2,8 @@
 
 use super::Machine;
 use crate::failure::{Code, Failure};
-use crate::start::{self, Start};
 use crate::output;
+use lowbit::start::{self, Start, quoted};
 use lowbit_base::file;
 use lowbit_model::Column;
 use serde_json::json;
@@ -46,7 +46,7 @@ impl Init {
         let files = start.files();
         self.write(&files)?;
         let written: Vec<String> = files.iter().map(|(name, _)| self.at(name)).collect();
-        let next = format!("lowbit compare {}", output::quoted(&self.at(start::SUITE)));
+        let next = format!("lowbit compare {}", quoted(&self.at(start::SUITE)));
         if machine.json {
             return output::json(&json!({
                 "schema_version": 1, "tool": output::tool(), "command": output::command(), "files": written,

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::output::{self, unverified};
-use crate::shipped;
+use lowbit::shipped;
 use lowbit_base::{Error, Stop};
 use lowbit_eval::meter::{EnergyMeter, Rapl};
 use lowbit_kernels::Cpu;

@@ -5,7 +5,7 @@ use super::model::ModelPath;
 use crate::failure::Failure;
 use crate::run::{self, Answer, Chat, Screen, Settings, MeteredSession, Total};
 use lowbit_eval::bench::host;
-use crate::{output};
+use crate::output;
 use lowbit_base::Stop;
 use lowbit_eval::meter;
 use lowbit_eval::record::{Detail, Measure, Record};

@@ -4,7 +4,7 @@ use super::Machine;
 use crate::failure::Failure;
 use lowbit_eval::bench::kernels::ternary::{self, Way};
 use lowbit_eval::bench::host;
-use crate::{output};
+use crate::output;
 use lowbit_base::memory;
 use lowbit_eval::meter::{self, Rapl};
 use lowbit_eval::task;

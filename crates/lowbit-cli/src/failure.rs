@@ -50,12 +50,6 @@ impl Failure {
     pub fn io(path: &Path, cause: &std::io::Error) -> Self {
         Failure { code: Code::Io, message: format!("{}: {cause}", path.display()) }
     }
-
-    /// A signal ended the work; what is done is kept.
-    pub fn interrupted(kept: &Path) -> Self {
-        let message = format!("interrupted; the same command resumes what is in {}", kept.display());
-        Failure { code: Code::Interrupted, message }
-    }
 }
 
 impl fmt::Display for Failure {
@@ -70,26 +64,21 @@ impl From<lowbit_kernels::Error> for Failure {
     }
 }
 
-impl From<crate::Error> for Failure {
-    fn from(e: crate::Error) -> Self {
-        use crate::Error as E;
-        let code = match &e {
-            E::Request(_) | E::UnknownName { .. } | E::Unsupported(_) | E::ContextFull { .. } => Code::Usage,
-            E::Input(_) => Code::Input,
-            E::Memory(_) => Code::Memory,
-            E::Io(_) => Code::Io,
-            E::NotFinite(_) => Code::Numeric,
-            E::Check(_) => Code::Check,
-            E::Stopped => Code::Interrupted,
-            E::Internal(_) => Code::Internal,
-        };
-        Failure { code, message: e.to_string() }
+impl From<lowbit::Error> for Failure {
+    fn from(e: lowbit::Error) -> Self {
+        Failure { code: e.kind().into(), message: e.to_string() }
     }
 }
 
 impl From<Error> for Failure {
     fn from(e: Error) -> Self {
-        let code = match e.kind {
+        Failure { code: e.kind.into(), message: e.to_string() }
+    }
+}
+
+impl From<Kind> for Code {
+    fn from(kind: Kind) -> Self {
+        match kind {
             Kind::Internal => Code::Internal,
             Kind::Usage => Code::Usage,
             Kind::Input => Code::Input,
@@ -98,7 +87,31 @@ impl From<Error> for Failure {
             Kind::Numeric => Code::Numeric,
             Kind::Check => Code::Check,
             Kind::Interrupted => Code::Interrupted,
-        };
-        Failure { code, message: e.to_string() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Code, Error, Failure, Kind};
+
+    #[test]
+    fn errors_have_the_exit_codes_of_the_binary() {
+        let code = |error: lowbit::Error| Failure::from(error).code;
+        let fault = |kind| Error::new(kind, "x");
+        assert_eq!(code(lowbit::Error::Request("x".into())), Code::Usage);
+        assert_eq!(code(lowbit::Error::Stopped), Code::Interrupted);
+        for kind in [
+            Kind::Internal,
+            Kind::Usage,
+            Kind::Input,
+            Kind::Memory,
+            Kind::Io,
+            Kind::Numeric,
+            Kind::Check,
+            Kind::Interrupted,
+        ] {
+            assert_eq!(code(fault(kind).into()), Failure::from(fault(kind)).code, "{kind:?}");
+        }
     }
 }

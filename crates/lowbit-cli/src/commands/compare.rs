@@ -1,9 +1,11 @@
 //! `lowbit compare`
 
-use super::Machine;
+use super::{Machine, probe, suite};
 use super::list::{self, List};
 use crate::failure::Failure;
-use crate::{comparison, output, suite};
+use crate::output;
+use crate::progress::Bar;
+use lowbit::comparison::{self, Program};
 use lowbit_base::file;
 use lowbit_eval::report;
 use std::path::PathBuf;
@@ -52,7 +54,9 @@ impl Compare {
         let suite = suite::find(&self.suite, self.data.as_deref())?;
         let cpu = machine.cpu()?;
         machine.signals.defer();
-        let (out, results) = comparison::run(&suite, self.data.as_deref(), self.out.as_deref(), &cpu)?;
+        let program = Program { tool: output::tool(), command: output::command(), probe: &probe::start };
+        let (data, out) = (self.data.as_deref(), self.out.as_deref());
+        let (out, results) = comparison::run(&suite, data, out, &cpu, &program, &mut Bar::default())?;
         if machine.json {
             return output::json(&results);
         }

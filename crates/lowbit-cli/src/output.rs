@@ -2,7 +2,6 @@
 
 use crate::failure::{Code, Failure};
 use clap::builder::StyledStr;
-use indicatif::{ProgressBar, ProgressStyle};
 use lowbit_base::escaped;
 pub use lowbit_base::memory::bytes;
 pub use lowbit_base::text::duration;
@@ -12,7 +11,6 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 /// Where one of the two streams goes.
 pub struct Sink {
@@ -97,57 +95,6 @@ pub fn data(lines: &str) {
     match RESULTS.is_terminal() {
         true => text(&shown(lines)),
         false => text(lines),
-    }
-}
-
-/// Seconds between two lines of progress where no terminal shows a bar.
-const EVERY: f64 = 10.0;
-
-/// How far work of unknown length has come.
-pub struct Progress {
-    what: &'static str,
-    bar: Option<ProgressBar>,
-    start: Instant,
-    /// Seconds at the last line.
-    last: f64,
-}
-
-impl Progress {
-    /// Of work that counts in `what`.
-    pub fn new(what: &'static str) -> Self {
-        let style = ProgressStyle::with_template("  {human_pos} {msg}").expect("a valid template");
-        let bar = has_terminal().then(|| ProgressBar::no_length().with_style(style));
-        Progress { what, bar, start: Instant::now(), last: 0.0 }
-    }
-
-    /// So many are done.
-    pub fn at(&mut self, done: u64) {
-        let now = self.start.elapsed().as_secs_f64();
-        let rate = format!("{}, {:.0} {}/s", self.what, done as f64 / now.max(1e-9), self.what);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_message(rate);
-                bar.set_position(done);
-            }
-            None if now - self.last >= EVERY => {
-                self.last = now;
-                note(format!("  {done} {rate}"));
-            }
-            None => {}
-        }
-    }
-
-    /// The work is done.
-    pub fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
@@ -244,15 +191,6 @@ pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A word as a shell takes it: in single quotes where it needs them.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.into(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
 /// What is said of a model whose weights have no checksums.
 pub fn unverified(path: &Path) -> String {
     format!("{}: unverified: the file holds no checksums", path.display())
@@ -321,13 +259,5 @@ mod tests {
     fn nothing_printed_is_a_command_to_a_terminal() {
         assert_eq!(shown("a\tb\nc\n"), "a\tb\nc\n");
         assert_eq!(shown("a\u{1b}[2J\tb\r\nc\u{9b}\n\n"), "a\\u{1b}[2J\tb\\r\nc\\u{9b}\n\n");
-    }
-
-    #[test]
-    fn words_for_a_shell() {
-        for (word, want) in [("models/a-b_1.2", "models/a-b_1.2"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'")]
-        {
-            assert_eq!(quoted(word), want);
-        }
     }
 }

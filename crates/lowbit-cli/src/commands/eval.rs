@@ -1,11 +1,12 @@
 //! `lowbit eval`
 
-use super::Machine;
+use super::{Machine, probe};
 use super::list::{self, List};
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
 use lowbit_eval::bench::host;
-use crate::{comparison, language, output};
+use crate::output;
+use lowbit::{comparison, language};
 use lowbit_eval::language::{self as scoring, Cut, Text};
 use lowbit_eval::record::Record;
 use lowbit_eval::task::Splits;
@@ -96,7 +97,7 @@ impl Eval {
         record.detail.notices = classify::notices(&task, &test, checkpoint)?;
         record.detail.notices.extend(notes);
         if self.speed {
-            comparison::speeds(&test, [(checkpoint, &mut record)], cpu)?;
+            comparison::speeds(&test, [(checkpoint, &mut record)], cpu, &probe::start)?;
         }
         Ok(record)
     }

@@ -1,18 +1,20 @@
 //! `lowbit train`
 
 use super::list::{self, List};
-use super::{Machine, model};
+use super::{Machine, model, suite};
 use crate::failure::{Code, Failure};
-use crate::language::{self, Language};
-use crate::training::{self, Work};
+use crate::output;
+use crate::progress::Bar;
+use lowbit::language::{self, Language};
+use lowbit::start::quoted;
+use lowbit::training::{self, Work};
 use lowbit_eval::bench::host;
-use crate::{output, suite};
 use lowbit_eval::facts;
 use lowbit_eval::language::{self as scoring, Cut};
 use lowbit_eval::record::{Detail, Record};
 use lowbit_kernels::Cpu;
 use lowbit_model::{ModelConfig, Tokenizer, recipe};
-use lowbit_train::{Outcome, TrainConfig};
+use lowbit_train::{Error, Outcome, TrainConfig};
 use std::path::{Path, PathBuf};
 
 /// Stands for the trained model in the commands to go on with.
@@ -124,7 +126,7 @@ impl Train {
             held_out: None,
             config: &config,
         };
-        let outcome = training::run(&work, self.out(), &cpu)?;
+        let outcome = training::run(&work, self.out(), &cpu, &mut Bar::default())?;
         let record = self.record(&task.id(), &work, &outcome, &cpu)?;
         let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
         self.tell(machine, &cpu, record, &outcome, &next)
@@ -144,7 +146,7 @@ impl Train {
         let texts = language.texts(self.data.as_deref(), &tokenizer)?;
         let names = || language.texts.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         let windows = texts.windows(language.context);
-        let (windows, held_out) = windows.map_err(|e| Failure { message: format!("{}: {}", names(), e.message), ..e })?;
+        let (windows, held_out) = windows.map_err(|e| Error { message: format!("{}: {}", names(), e.message), ..e })?;
         let work = Work {
             name: &language.name,
             model_config: &model_config,
@@ -153,7 +155,7 @@ impl Train {
             held_out: held_out.as_ref(),
             config: &config,
         };
-        let outcome = training::run(&work, self.out(), &cpu)?;
+        let outcome = training::run(&work, self.out(), &cpu, &mut Bar::default())?;
         let description = self.out().join(language::FILE);
         language.save(&description)?;
         let mut record = self.record(&language.name, &work, &outcome, &cpu)?;
@@ -231,8 +233,8 @@ impl Train {
         let line = |command: &[&str]| {
             let data = data.as_deref().filter(|_| command[0] == "eval").map(|data| ["--data", data]);
             let words = command.iter().chain(data.iter().flatten()).map(|word| match *word {
-                OUT => output::quoted(&out),
-                word => output::quoted(word),
+                OUT => quoted(&out),
+                word => quoted(word),
             });
             format!("lowbit {}", words.collect::<Vec<_>>().join(" "))
         };

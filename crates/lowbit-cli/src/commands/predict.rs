@@ -3,7 +3,8 @@
 use super::Machine;
 use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
-use crate::output::{self, Progress};
+use crate::output;
+use crate::progress::Count;
 use lowbit_eval::bench::host;
 use lowbit_base::file::Replacement;
 use lowbit_eval::predict::{self, Options, Output, Summary};
@@ -108,7 +109,7 @@ impl Predict {
         let trained_on = checkpoint.model_config().input.as_ref().filter(|_| format != Format::Text);
         machine.signals.defer();
         let mut target = self.out.as_deref().map(Replacement::create).transpose()?;
-        let (start, mut progress) = (Instant::now(), Progress::new("rows"));
+        let (start, mut progress) = (Instant::now(), Count::new("rows"));
         let mut emit = |lines: &str, summary: &Summary| -> Result<bool, Error> {
             cpu.stop.check()?;
             match (&mut target, &self.out) {

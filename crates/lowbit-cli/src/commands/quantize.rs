@@ -1,11 +1,12 @@
 //! `lowbit quantize`
 
-use super::Machine;
+use super::{Machine, suite};
 use super::list::{self, List};
 use super::model::{self, ModelPath};
 use crate::failure::Failure;
 use lowbit_eval::bench::host;
-use crate::{comparison, output, suite};
+use crate::output;
+use lowbit::comparison;
 use lowbit_eval::facts;
 use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_model::checkpoint::{self, Options};

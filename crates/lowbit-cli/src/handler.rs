@@ -1,9 +1,9 @@
 //! The signal handlers of the program.
 
-use lowbit::base::file;
-use lowbit::failure::{Code, Failure};
-use lowbit::output;
-use lowbit::signals::{Signal, Signals};
+use lowbit_base::file;
+use lowbit_cli::failure::{Code, Failure};
+use lowbit_cli::output;
+use lowbit_cli::signals::{Signal, Signals};
 use lowbit_kernels::fatal;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Incoming;

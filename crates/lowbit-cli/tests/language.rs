@@ -255,7 +255,7 @@ fn wrong_texts_and_descriptions_are_refused() {
 /// The bits per byte that the card of the shipped model states, on the first part of the held-out text.
 #[test]
 fn the_shipped_model_scores_what_its_card_says() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../lowbit");
     let Some(text) = data("imdb/unsup.txt.zst") else { return };
     let data = text.parent().and_then(Path::parent).expect("a folder of data sets");
     let model = root.join("models/default");

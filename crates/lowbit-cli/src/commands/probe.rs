@@ -5,7 +5,10 @@ use super::model::{ModelPath, ModelRecipe};
 use crate::failure::{Code, Failure};
 use crate::output;
 use lowbit_eval::speed;
+use lowbit_kernels::Cpu;
 use lowbit_model::{Checkpoint, Inputs};
+use std::io;
+use std::process::Command;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -25,4 +28,15 @@ impl Probe {
         let open = || Ok(Checkpoint::open(path)?.under(recipe));
         output::json(&speed::probe(open, &inputs, &machine.cpu()?)?)
     }
+}
+
+/// A fresh process of this program that measures a model.
+///
+/// # Errors
+/// When the path of this program is not known.
+pub fn start(checkpoint: &Checkpoint, cpu: &Cpu) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("probe").arg(checkpoint.directory()).args(["--recipe", checkpoint.recipe().name]);
+    command.args(["--isa", cpu.isa.name(), "--threads", &cpu.pool.threads().to_string()]);
+    Ok(command)
 }

@@ -2,7 +2,8 @@
 
 use super::Machine;
 use crate::failure::Failure;
-use crate::{language, output, suite};
+use crate::output;
+use lowbit::{language, suite};
 use lowbit_eval::task;
 use lowbit_model::source::Role;
 use lowbit_model::{Recipe, recipe};

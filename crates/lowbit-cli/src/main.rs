@@ -3,9 +3,9 @@
 
 mod handler;
 
-use lowbit::failure::{Code, Failure};
-use lowbit::output::Sink;
-use lowbit::{arguments, output};
+use lowbit_cli::failure::{Code, Failure};
+use lowbit_cli::output::Sink;
+use lowbit_cli::{arguments, output};
 use lowbit_kernels::fatal::Allocator;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;

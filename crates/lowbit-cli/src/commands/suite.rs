@@ -1,0 +1,27 @@
+//! The suite a command works on.
+
+use crate::failure::Failure;
+use crate::output;
+use lowbit::suite::{self, Suite};
+use lowbit_eval::task::{Splits, Task};
+use std::path::Path;
+
+/// As [`suite::find`]; says what was chosen by default.
+///
+/// # Errors
+/// As [`suite::find`].
+pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Failure> {
+    let suite = suite::find(name_or_path, data)?;
+    output::notes(&suite.notice);
+    Ok(suite)
+}
+
+/// As [`suite::load`]; says what was dropped.
+///
+/// # Errors
+/// As [`suite::load`].
+pub fn load(suite: &Suite, data: Option<&Path>) -> Result<(Task, Splits), Failure> {
+    let (task, splits) = suite::load(suite, data)?;
+    output::notes(&splits.notes);
+    Ok((task, splits))
+}

@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod arguments;
+pub mod commands;
+pub mod failure;
+pub mod output;
+mod progress;
+pub mod run;
+pub mod signals;
