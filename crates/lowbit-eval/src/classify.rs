@@ -3,9 +3,10 @@
 use crate::Error;
 use crate::facts;
 use crate::meter::{EnergyMeter, Rapl};
+use crate::question::{self, Subject};
 use crate::read::Rows;
 use crate::record::{Measure, Record};
-use crate::task::{Answers, Question, Task};
+use crate::task::{Answers, Task};
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::{Checkpoint, Predictor, Tokenizer};
@@ -50,14 +51,24 @@ pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<
     let cut = if test.texts().is_empty() { 0 } else { longer(test, &checkpoint.tokenizer()?, most)? };
     let absent = test.counts(task.classes.len()).into_iter().filter(|rows| *rows == 0).count();
     let classes = task.classes.len();
-    let told = [
+    let notices = [
         (cut > 0, format!("{cut} of {all} texts are longer than the {most} tokens the model sees, and were cut")),
         (
             absent > 0,
             format!("{absent} of {classes} classes have no rows; macro values are over the classes that occur"),
         ),
     ];
-    Ok(told.into_iter().filter(|(said, _)| *said).map(|(_, text)| text).collect())
+    Ok(notices.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect())
+}
+
+/// The record of a model on rows that ask for a class or a value, with its notices.
+///
+/// # Errors
+/// As [`quality`].
+pub(crate) fn score(task: &Task, rows: &Rows, subject: &Subject) -> Result<Record, Error> {
+    let mut record = quality(task, rows, subject.name, subject.checkpoint, subject.cpu)?;
+    record.detail.notices = notices(task, rows, subject.checkpoint)?;
+    Ok(record)
 }
 
 /// Quality and stored bytes of a model on the test rows of a task.
@@ -65,6 +76,7 @@ pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<
 /// # Errors
 /// When the model has other classes than the task or answers another question, or its outputs are not finite.
 pub fn quality(task: &Task, test: &Rows, name: &str, checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Record, Error> {
+    question::check(task, checkpoint)?;
     let directory = checkpoint.directory();
     let outputs = 4 * test.len() as u64 * task.classes.len().max(1) as u64;
     let need = checkpoint.need("score fewer rows with --limit, or take a recipe with fewer bits")?;
@@ -79,9 +91,9 @@ pub fn quality(task: &Task, test: &Rows, name: &str, checkpoint: &Checkpoint, cp
         let message = format!("the logits of test row {} are not finite", bad / task.classes.len().max(1));
         return Err(Error::numeric(message).in_file(directory));
     }
-    let given = match task.question {
-        Question::Classify => Answers::Classes(answers(&outputs, task.classes.len())),
-        Question::Regress => Answers::Values(predictor.values(&outputs)),
+    let given = match predictor.output() {
+        OutputKind::Value => Answers::Values(predictor.values(&outputs)),
+        _ => Answers::Classes(answers(&outputs, task.classes.len())),
     };
     let mut record = scored(task, test, name, checkpoint.recipe().name, given)?;
     facts::describe(&mut record, checkpoint)?;
@@ -92,20 +104,13 @@ pub fn quality(task: &Task, test: &Rows, name: &str, checkpoint: &Checkpoint, cp
     Ok(record)
 }
 
-/// Whether a model answers the question of a task.
+/// Whether a model has the classes of a task.
 fn fits(task: &Task, predictor: &Predictor) -> Result<(), String> {
-    match (task.question, predictor.output()) {
-        (Question::Classify, OutputKind::Classes(_)) if predictor.labels() == task.classes => Ok(()),
-        (Question::Classify, OutputKind::Classes(_)) => {
-            let (have, want) = (predictor.labels().join(", "), task.classes.join(", "));
-            Err(format!("the model's labels are [{have}], the task's classes [{want}]"))
+    match predictor.output() {
+        OutputKind::Classes(_) if predictor.labels() != task.classes => {
+            let (labels, classes) = (predictor.labels().join(", "), task.classes.join(", "));
+            Err(format!("the model's labels are [{labels}], the task's classes [{classes}]"))
         }
-        (Question::Regress, OutputKind::Value) => Ok(()),
-        (Question::Classify, _) => {
-            Err(format!("the model answers with a value, and the task {} asks for a class", task.name))
-        }
-        (Question::Regress, _) => {
-            Err(format!("the model answers with a class, and the task {} asks for a value", task.name))
-        }
+        _ => Ok(()),
     }
 }

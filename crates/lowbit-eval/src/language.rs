@@ -1,18 +1,33 @@
 //! Scoring a language model on text: bits per byte and what goes with them.
 
-use crate::read::{self, Limits};
+use crate::metrics;
+use crate::question::Subject;
+use crate::read::{self, Limits, Rows};
 use crate::record::{How, Measure, Record};
+use crate::task::Task;
 use crate::{Error, error::Kind};
 use crate::{facts, stats};
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
 use lowbit_model::language::{Prediction, Scorer};
-use lowbit_model::{Checkpoint, Tokenizer};
+use lowbit_model::{Checkpoint, Inputs, Tokenizer};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Names of the measures of a text; the last two are of models whose tokens are bytes.
+pub static METRICS: &[&str] = &[
+    "bits_per_byte",
+    "perplexity",
+    "compression_ratio",
+    "nats_per_token",
+    "text_bytes_per_token",
+    "next_byte_accuracy",
+    "target_probability",
+];
 
 /// Bytes of a text at most.
 const MAX_BYTES: u64 = 1 << 30;
@@ -21,15 +36,47 @@ const MAX_WINDOW: usize = 1024;
 /// Predictions whose mean is one observation of an interval.
 const BLOCK: usize = 256;
 
-/// A text as tokens. The first is given, all others are predicted.
+/// Settings of the question `likelihood`: the windows a text is cut into.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Likelihood {
+    /// Tokens of a window; a model that was trained for fewer has windows of its own length.
+    pub context: usize,
+    /// Tokens by which a window moves on; in proportion where windows are shorter.
+    pub stride: usize,
+}
+
+impl Likelihood {
+    /// Refuses windows without a meaning.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Likelihood { context, stride } = self;
+        match (1..=*context).contains(stride) && *context <= 1 << 20 {
+            true => Ok(()),
+            false => Err(format!(
+                "[likelihood] has windows of {context} tokens that move on by {stride}: `context` is at most {}, `stride` in 1..=`context`",
+                1 << 20
+            )),
+        }
+    }
+
+    /// The windows for a model trained for `trained` tokens.
+    fn cut(&self, trained: usize) -> Cut {
+        let context = self.context.min(trained);
+        Cut { context: Some(context), stride: Some((self.stride * context).div_ceil(self.context)) }
+    }
+}
+
+/// Texts as tokens. The first token of each is given, all others are predicted.
 pub struct Text {
-    /// What it is called in a record.
+    /// What they are called in a record.
     name: String,
-    tokens: Vec<u32>,
-    /// Bytes of the text that the predicted tokens stand for.
+    texts: Vec<Vec<u32>>,
+    /// Bytes of the texts that the predicted tokens stand for.
     bytes: u64,
     /// Bytes of a limit that would have cut a character.
     spared: usize,
+    /// Texts without a token to predict.
+    empty: usize,
     sha256: String,
 }
 
@@ -49,47 +96,91 @@ impl Text {
     /// # Errors
     /// When the file is missing, empty or damaged, or not UTF-8 where the tokenizer needs that.
     pub fn read(path: &Path, limit: Option<usize>, checkpoint: &Checkpoint) -> Result<Self, Error> {
-        let tokenizer = checkpoint.tokenizer()?;
-        let mut content = read::bytes(path, &Limits { bytes: MAX_BYTES, ..Limits::default() })?;
-        let whole = content.len();
-        content.truncate(limit.unwrap_or(usize::MAX));
-        let asked = content.len();
-        if asked < whole && !takes_bytes(&tokenizer) {
-            content.truncate(character_end(&content));
-        }
-        let tokens = content.len() as u64 * if takes_bytes(&tokenizer) { 4 } else { 2 };
-        Footprint::new("score a part of it with --limit BYTES")
-            .and("tokens of the text", tokens)
-            .check()
-            .map_err(|e| e.in_file(path))?;
-        let mut tokens = encode(&content, &tokenizer).map_err(|e| e.in_file(path))?;
-        let begin = checkpoint.model_config().bos_token_id.or(tokenizer.end());
-        if let Some(begin) = begin.filter(|begin| tokens.first() != Some(begin)) {
-            tokens.insert(0, begin);
-        }
-        if tokens.len() < 2 {
-            return Err(Error::input(path, "is too short: there is no token to predict"));
-        }
+        let content = read::bytes(path, &Limits { bytes: MAX_BYTES, ..Limits::default() })?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let spared = asked - content.len();
-        Ok(Text { name, tokens, bytes: content.len() as u64, spared, sha256: sha256(&content) })
+        match Text::of(name, [&content[..]], limit, checkpoint) {
+            Ok(text) if text.texts.is_empty() => Err(Error::input(path, "is too short: there is no token to predict")),
+            text => text.map_err(|e| e.in_file(path)),
+        }
+    }
+
+    /// Contents, each a text of its own after the token that begins a text, under the rules of [`Text::read`].
+    ///
+    /// # Errors
+    /// When one is not UTF-8 where the tokenizer needs that; where there are several, names its index.
+    pub fn of<'a>(
+        name: String,
+        contents: impl IntoIterator<Item = &'a [u8]>,
+        limit: Option<usize>,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self, Error> {
+        let tokenizer = checkpoint.tokenizer()?;
+        let takes_bytes = takes_bytes(&tokenizer);
+        let begin = begin(checkpoint, &tokenizer);
+        let mut hash = Sha256::new();
+        let mut all = Text { name, texts: Vec::new(), bytes: 0, spared: 0, empty: 0, sha256: String::new() };
+        for (at, whole) in contents.into_iter().enumerate() {
+            let mut content = &whole[..limit.map_or(whole.len(), |limit| limit.min(whole.len()))];
+            if content.len() < whole.len() && !takes_bytes {
+                let end = character_end(content);
+                all.spared += content.len() - end;
+                content = &content[..end];
+            }
+            let need = content.len() as u64 * if takes_bytes { 4 } else { 2 };
+            Footprint::new("score a part of it with --limit").and("tokens of the text", need).check()?;
+            let mut tokens = encode(content, &tokenizer).map_err(|e| if at == 0 { e } else { in_text(e, at) })?;
+            if let Some(begin) = begin.filter(|begin| tokens.first() != Some(begin)) {
+                tokens.insert(0, begin);
+            }
+            if tokens.len() < 2 {
+                all.empty += 1;
+                continue;
+            }
+            all.bytes += content.len() as u64;
+            hash.update(content);
+            all.texts.push(tokens);
+        }
+        all.sha256 = lowbit_base::hex(hash.finalize());
+        Ok(all)
     }
 
     /// A text that is tokens already: bytes, and the tokens between texts, which are predicted too.
     pub fn of_tokens(name: String, tokens: Vec<u32>) -> Self {
         let content: Vec<u8> = tokens.iter().filter_map(|token| u8::try_from(*token).ok()).collect();
-        Text { name, tokens, bytes: content.len() as u64, spared: 0, sha256: sha256(&content) }
+        let sha256 = lowbit_base::hex(Sha256::digest(&content));
+        Text { name, texts: vec![tokens], bytes: content.len() as u64, spared: 0, empty: 0, sha256 }
     }
 
     /// Bytes that are predicted.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Tokens, given ones included.
+    fn tokens(&self) -> usize {
+        self.texts.iter().map(Vec::len).sum()
+    }
+
+    /// The tokens that are predicted.
+    fn predicted(&self) -> impl Iterator<Item = u32> {
+        self.texts.iter().flat_map(|tokens| &tokens[1..]).copied()
+    }
 }
 
-/// Whether every byte is a token.
+/// The token before every text, which is given: that of the model, else the one that separates texts.
+pub(crate) fn begin(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Option<u32> {
+    checkpoint.model_config().bos_token_id.or(tokenizer.end())
+}
+
+fn in_text(error: Error, at: usize) -> Error {
+    Error { message: format!("text {at}: {}", error.message), ..error }
+}
+
+/// Whether the tokens of a text are its bytes: each byte is a token, and no token stands for several.
 fn takes_bytes(tokenizer: &Tokenizer) -> bool {
-    (0..=255u8).all(|byte| tokenizer.token_bytes(byte.into()) == Some(&[byte]))
+    let is_byte = |byte: u8| tokenizer.token_bytes(byte.into()) == Some(&[byte]);
+    let is_single = |id: u32| tokenizer.is_control(id) || tokenizer.token_bytes(id).is_none_or(|bytes| bytes.len() < 2);
+    (0..=255).all(is_byte) && (256..tokenizer.vocab_size() as u32).all(is_single)
 }
 
 /// Length of bytes without the character that their end cuts.
@@ -116,8 +207,32 @@ fn encode(content: &[u8], tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
         .map_err(|e| Error { kind: if e.kind == Kind::Memory { e.kind } else { Kind::Input }, ..e })
 }
 
-fn sha256(content: &[u8]) -> String {
-    lowbit_base::hex(Sha256::digest(content))
+/// The record of a language model on rows of text or the content of files.
+///
+/// # Errors
+/// As [`Text::of`] and [`score`], and when there is no token to predict.
+pub(crate) fn score_task(task: &Task, rows: &Rows, subject: &Subject) -> Result<Record, Error> {
+    let checkpoint = subject.checkpoint;
+    let contents: Vec<&[u8]> = match &rows.inputs {
+        Inputs::Bytes(contents) => contents.iter().map(Vec::as_slice).collect(),
+        inputs => inputs.texts().iter().map(String::as_bytes).collect(),
+    };
+    let text = Text::of(task.id(), contents, subject.limit, checkpoint)?;
+    if text.texts.is_empty() {
+        return Err(Error::usage(format!("task {}: there is no token to predict", task.name)));
+    }
+    let settings = task.likelihood.as_ref().map(|settings| settings.cut(checkpoint.model_config().max_length));
+    let mut cut = subject.cut;
+    if let Some(of_task) = settings.filter(|_| cut.context.is_none()) {
+        cut = Cut { stride: cut.stride.or(of_task.stride), ..of_task };
+    }
+    let mut record = score(&text, subject.name, checkpoint, cut, subject.cpu)?;
+    record.measures.retain(|name, _| !METRICS.contains(&&name[..]) || metrics::asked(&task.metrics, name));
+    if text.empty > 0 {
+        let (empty, all) = (text.empty, rows.len());
+        record.detail.notices.push(format!("{empty} of {all} texts are empty, and were left out"));
+    }
+    Ok(record)
 }
 
 /// Scores a model on a text; the record says how the text was cut.
@@ -134,9 +249,10 @@ pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &C
     let stride = cut.stride.unwrap_or(context.div_ceil(2));
     let need = checkpoint.need("take a smaller --context, a --limit of the text, or a recipe with fewer bits")?;
     let need = Scorer::with_pass(need, checkpoint.parameters(), context);
-    need.and("predictions", (text.tokens.len() * size_of::<Prediction>()) as u64).check()?;
+    need.and("predictions", (text.tokens() * size_of::<Prediction>()) as u64).check()?;
     let model = Arc::new(checkpoint.model()?);
-    let predictions = Scorer::new(model, cpu.clone(), context, stride)?.score(&text.tokens)?;
+    let texts: Vec<&[u32]> = text.texts.iter().map(Vec::as_slice).collect();
+    let predictions = Scorer::new(model, cpu.clone(), context, stride)?.score_all(&texts)?;
     if let Some(at) = predictions.iter().position(|p| !p.nats.is_finite()) {
         let message = format!("{}: the logits before token {} of {} are not finite", name, at + 1, text.name);
         return Err(Error::numeric(message));
@@ -149,53 +265,66 @@ pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &C
         measures: measures(text, &predictions, &checkpoint.tokenizer()?),
         detail: Default::default(),
     };
-    let spared = match text.spared {
-        0 => String::new(),
-        n => format!(", {n} less than asked for so that no character is cut"),
-    };
-    record.detail.note = Some(format!(
-        "{} bytes{spared} (SHA-256 {}) as {} tokens in windows of {context} that move on by {stride}; each token is predicted once, \
-         beyond the first window with at least {} tokens before it",
-        text.bytes,
-        text.sha256,
-        text.tokens.len(),
-        context - stride,
-    ));
+    record.detail.note = Some(describe(text, context, stride));
     facts::describe(&mut record, checkpoint)?;
     Ok(record)
 }
 
-/// Measures of predictions, one for each token but the first. Perplexity is per byte for models of bytes, else per token.
+/// How a text was cut, for the reader of a record.
+fn describe(text: &Text, context: usize, stride: usize) -> String {
+    let spared = match text.spared {
+        0 => String::new(),
+        n => format!(", {n} less than asked for so that no character is cut"),
+    };
+    let texts = match text.texts.len() {
+        1 => String::new(),
+        n => format!(" in {n} texts"),
+    };
+    format!(
+        "{} bytes{spared} (SHA-256 {}){texts} as {} tokens in windows of {context} that move on by {stride}; each token is \
+         predicted once, beyond the first window with at least {} tokens before it",
+        text.bytes,
+        text.sha256,
+        text.tokens(),
+        context - stride,
+    )
+}
+
+/// Measures of predictions, one for each token of a text but its first. Perplexity is per byte for models of bytes, else per
+/// token.
 fn measures(text: &Text, predictions: &[Prediction], tokenizer: &Tokenizer) -> BTreeMap<String, Measure> {
-    let bytes = text.bytes as f64;
+    let (bytes, tokens) = (text.bytes as f64, predictions.len() as f64);
     let nats: f64 = predictions.iter().map(|p| p.nats).sum();
     let bits = nats / LN_2 / bytes;
     let blocks: Vec<f64> = predictions.chunks_exact(BLOCK).map(block_bits).collect();
-    let per_byte = predictions.len() as f64 / bytes;
-    let mut measure = Measure::measured(bits, "bits", text.bytes);
-    if let Some((center, low, high)) = stats::mean_interval(&blocks) {
-        measure = measure.between(bits - (center - low) * per_byte, bits + (high - center) * per_byte);
-    }
-    let predicted = || predictions.iter().zip(&text.tokens[1..]).filter(|(_, token)| !tokenizer.is_control(**token));
-    let of_bytes = predicted().count() as u64 == text.bytes;
-    let unit = if of_bytes { bytes } else { predictions.len() as f64 };
+    let interval = stats::mean_interval(&blocks);
+    // A measure that is `scale` times the mean bits of a token.
+    let scaled = |measure: Measure, scale: f64| match interval {
+        Some((center, low, high)) => {
+            let value = measure.value;
+            measure.between(value - (center - low) * scale, value + (high - center) * scale)
+        }
+        None => measure,
+    };
+    let predicted = || predictions.iter().zip(text.predicted()).filter(|(_, token)| !tokenizer.is_control(*token));
+    let of_bytes = takes_bytes(tokenizer) && predicted().count() as u64 == text.bytes;
+    let unit = if of_bytes { bytes } else { tokens };
     let mut all = BTreeMap::from([
-        ("bits_per_byte".to_string(), measure),
-        ("perplexity".to_string(), Measure::measured((nats / unit).exp(), "count", unit as u64)),
-        (
-            "compression_ratio".to_string(),
-            Measure { how: How::Estimated, ..Measure::measured(8.0 / bits, "ratio", text.bytes) },
-        ),
+        ("bits_per_byte", scaled(Measure::measured(bits, "bits", text.bytes), tokens / bytes)),
+        ("nats_per_token", scaled(Measure::measured(nats / tokens, "nats", predictions.len() as u64), LN_2)),
+        ("text_bytes_per_token", Measure::measured(bytes / tokens, "ratio", predictions.len() as u64)),
+        ("perplexity", Measure::measured((nats / unit).exp(), "count", unit as u64)),
+        ("compression_ratio", Measure { how: How::Estimated, ..Measure::measured(8.0 / bits, "ratio", text.bytes) }),
     ]);
     if of_bytes {
         let right = predicted().filter(|(p, _)| p.top).count() as u64;
         let (low, high) = stats::wilson(right, text.bytes);
         let accuracy = Measure::measured(right as f64 / bytes, "fraction", text.bytes).between(low, high);
         let probability = predicted().map(|(p, _)| (-p.nats).exp()).sum::<f64>() / bytes;
-        all.insert("next_byte_accuracy".into(), accuracy);
-        all.insert("target_probability".into(), Measure::measured(probability, "fraction", text.bytes));
+        all.insert("next_byte_accuracy", accuracy);
+        all.insert("target_probability", Measure::measured(probability, "fraction", text.bytes));
     }
-    all
+    all.into_iter().map(|(name, measure)| (name.to_string(), measure)).collect()
 }
 
 /// Mean bits of a block of predictions.

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! `task` + `read` + `quickstart` give labelled rows; `metrics` and `stats` turn answers into measures; `meter` takes
-//! times, memory and energy; `classify`, `language` and `speed` score and time models, `predict` answers rows without labels;
+//! times, memory and energy; `question` lists what may be asked, `classify` and `language` score models on it, `speed` times them, `predict` answers rows without labels;
 //! `record` is what all of them fill; `report` renders records and nothing else.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -15,6 +15,7 @@ pub mod language;
 pub mod meter;
 pub mod metrics;
 pub mod predict;
+pub mod question;
 pub mod quickstart;
 pub mod read;
 pub mod record;

@@ -1,9 +1,9 @@
 //! From answers and truths to measures.
 
 use crate::error::Error;
+use crate::question::Question;
 use crate::record::Measure;
 use crate::stats::{self, wilson};
-use crate::task::Question;
 use std::collections::BTreeMap;
 
 /// Counts of (truth, answer) pairs over a fixed list of classes; memory grows with the pairs that occur, not with the
@@ -244,16 +244,14 @@ pub fn of_values(expected: &[f64], predicted: &[f64], names: &[String]) -> Resul
     Ok(chosen.map(|(name, compute)| (name.to_string(), compute(expected, predicted))).collect())
 }
 
-fn asked(names: &[String], name: &str) -> bool {
+/// Whether a task that names these metrics asks for one.
+pub(crate) fn asked(names: &[String], name: &str) -> bool {
     names.is_empty() || names.iter().any(|n| n == name)
 }
 
 /// Refuses a name that is no metric of the question.
 pub fn check_names(names: &[String], question: Question) -> Result<(), Error> {
-    let known: Vec<&str> = match question {
-        Question::Classify => CLASS_METRICS.iter().map(|(name, _)| *name).collect(),
-        Question::Regress => VALUE_METRICS.iter().map(|(name, _)| *name).collect(),
-    };
+    let known = (question.spec().metrics)();
     match names.iter().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(Error::usage(format!("unknown metric `{name}`: the metrics are {}", known.join(", ")))),
         None => Ok(()),

@@ -26,7 +26,7 @@ pub enum How {
 pub struct Measure {
     /// The value, in `unit`.
     pub value: f64,
-    /// `seconds`, `bytes`, `joules`, `fraction`, `per_second`, `bits`, `count`.
+    /// `seconds`, `bytes`, `joules`, `fraction`, `per_second`, `bits`, `nats`, `count`.
     pub unit: String,
     /// Number of observations behind the value.
     pub n: u64,

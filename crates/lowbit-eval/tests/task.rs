@@ -3,8 +3,10 @@
 use lowbit_eval::baseline::{self, BASELINES};
 use lowbit_eval::error::Kind;
 use lowbit_eval::read::Targets;
-use lowbit_eval::task::{self, Answers, Question, TASKS, Task};
+use lowbit_eval::task::{self, Answers, Question, Split, TASKS, Task};
 use lowbit_eval::{quickstart, read};
+use lowbit_model::Inputs;
+use sha2::Digest;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -35,10 +37,15 @@ fn the_list_is_the_folder() {
     }
 }
 
+/// The built-in tasks that networks are trained for.
+fn trained() -> impl Iterator<Item = Task> {
+    task::all().into_iter().filter(|task| task.question.spec().is_trained)
+}
+
 #[test]
-fn every_task_loads_and_scores() {
+fn every_trained_task_loads_and_scores() {
     let dir = data();
-    for task in task::all() {
+    for task in trained() {
         if task.generator.is_none() && dir.is_none() {
             continue;
         }
@@ -52,6 +59,7 @@ fn every_task_loads_and_scores() {
         let right = match &splits.test.targets {
             Targets::Classes(classes) => Answers::Classes(classes.clone()),
             Targets::Values(values) => Answers::Values(values.clone()),
+            other => panic!("{}: {other:?}", task.name),
         };
         let (measures, detail) = task.score(&splits.test, right).unwrap();
         match task.question {
@@ -68,8 +76,94 @@ fn every_task_loads_and_scores() {
                 assert!(task.score(&splits.test, Answers::Values(vec![0.0])).is_err());
                 assert!(task.score(&splits.test, Answers::Classes(vec![0; splits.test.len()])).is_err());
             }
+            other => panic!("{}: {other:?}", task.name),
         }
     }
+}
+
+#[test]
+fn every_task_of_language_models_has_rows_and_trains_nothing() {
+    let Some(dir) = data() else { return };
+    for task in task::all().into_iter().filter(|task| !task.question.spec().is_trained) {
+        let (rows, notes) = task.rows(Split::Test, Some(&dir)).unwrap();
+        println!("{}: {} rows, SHA-256 {} {notes:?}", task.id(), rows.len(), rows.sha256());
+        assert!(!rows.is_empty() && rows.len() == rows.targets.len());
+        let refused = task.load(Some(&dir)).unwrap_err();
+        assert_eq!(refused.kind, Kind::Usage);
+        let command = format!("`lowbit eval MODEL --task {}`", task.name);
+        assert!(refused.message.contains(&command), "{refused}");
+    }
+}
+
+#[test]
+fn shares_of_a_corpus_meet() {
+    let Some(dir) = data() else { return };
+    let task = task::find("tiny_shakespeare").unwrap();
+    let content = |split: Split| {
+        let Inputs::Bytes(contents) = task.rows(split, Some(&dir)).unwrap().0.inputs else { panic!("bytes") };
+        contents.concat()
+    };
+    let parts = [Split::Train, Split::Valid, Split::Test].map(content);
+    // 90 % and 95 % of 1,115,394 bytes.
+    assert_eq!(parts.each_ref().map(Vec::len), [1_003_855, 55_769, 55_770]);
+    // The published SHA-256 of the whole file.
+    assert_eq!(
+        lowbit_base::hex(sha2::Sha256::digest(parts.concat())),
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+    );
+    let enwik8 = task::find("enwik8").unwrap().rows(Split::Test, Some(&dir)).unwrap();
+    assert!(enwik8.1.iter().any(|note| note.contains("first 4,154,327 bytes")), "{:?}", enwik8.1);
+    let refused = task::find("wikitext2").unwrap().rows(Split::Train, Some(&dir)).unwrap_err().to_string();
+    assert_eq!(refused, "task wikitext2: no [[train]] files are described, only valid, test");
+    let refused = task::find("quickstart").unwrap().rows(Split::Train, None).unwrap_err().to_string();
+    assert!(refused.ends_with("score the test split"), "{refused}");
+    assert!("tset".parse::<Split>().unwrap_err().to_string().contains("did you mean `test`"));
+}
+
+const CORPUS: &str = r#"
+name = "own"
+version = 1
+about = "A test."
+question = "likelihood"
+
+[likelihood]
+context = 64
+stride = 32
+
+[[test]]
+paths = ["own.txt"]
+share = [0.5, 1.0]
+"#;
+
+#[test]
+fn tasks_of_likelihood_are_checked() {
+    let parse = |text: &str| Task::parse(text, Path::new("own.toml"));
+    assert_eq!(parse(CORPUS).unwrap().question, Question::Likelihood);
+    for (from, to, reason) in [
+        ("stride = 32", "stride = 65", "windows of 64 tokens that move on by 65"),
+        ("stride = 32", "stride = 0", "move on by 0"),
+        ("[0.5, 1.0]", "[0.5, 0.5]", "[[test]] `share`: [0.5, 0.5] must lie in 0 to 1"),
+        ("share =", "text = [0]\nshare =", "`share` is for files that are read as bytes"),
+        ("share =", "label = 0\nshare =", "neither `label` nor `value`"),
+        ("version = 1", "version = 1\nhold_out = 0.1", "`hold_out` is for questions that networks are trained for"),
+        ("version = 1", "version = 1\nmetrics = [\"accuracy\"]", "the metrics are bits_per_byte"),
+        ("version = 1", "version = 1\nclasses = [\"a\", \"b\"]", "`classes` are for"),
+        ("\"likelihood\"", "\"regress\"", "[likelihood] is of another question than `regress`"),
+    ] {
+        assert!(CORPUS.contains(from), "{from}");
+        let refused = parse(&CORPUS.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(refused.contains(reason) && !refused.contains('\n'), "{from} {to}: {refused}");
+    }
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("own.txt"), "a,first\nb,second\n").unwrap();
+    let whole = parse(CORPUS).unwrap().rows(Split::Test, Some(dir.path())).unwrap().0;
+    assert_eq!((whole.inputs.len(), whole.targets.len()), (1, 1));
+    let rows = CORPUS.replace("share = [0.5, 1.0]", "format = \"csv\"\ntext = [1]");
+    let rows = parse(&rows).unwrap().rows(Split::Test, Some(dir.path())).unwrap().0;
+    assert_eq!(
+        (rows.texts(), rows.targets.clone()),
+        (&["first".to_string(), "second".into()][..], Targets::NextToken(2))
+    );
 }
 
 #[test]
@@ -116,7 +210,7 @@ fn quickstart_is_the_same_everywhere() {
 #[test]
 fn baselines_learn() {
     let dir = data();
-    for task in task::all() {
+    for task in trained() {
         if task.generator.is_none() && dir.is_none() {
             continue;
         }

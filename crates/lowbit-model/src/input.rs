@@ -1,4 +1,4 @@
-//! What a model is asked about: rows of texts, or of numbers.
+//! What a model is asked about: rows of texts, of numbers, or of bytes.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -57,6 +57,9 @@ pub enum Inputs {
         #[serde(with = "nullable")]
         values: Vec<f32>,
     },
+    /// Contents of whole files, `[rows]`; not part of any request.
+    #[serde(skip)]
+    Bytes(Vec<Vec<u8>>),
 }
 
 impl Default for Inputs {
@@ -71,6 +74,7 @@ impl Inputs {
         match self {
             Inputs::Texts(texts) => texts.len(),
             Inputs::Features { width, values } => values.len() / width.max(&1),
+            Inputs::Bytes(contents) => contents.len(),
         }
     }
 
@@ -79,26 +83,26 @@ impl Inputs {
         self.len() == 0
     }
 
-    /// The texts; none where the rows are numbers.
+    /// The texts; none where the rows are numbers or bytes.
     pub fn texts(&self) -> &[String] {
         match self {
             Inputs::Texts(texts) => texts,
-            Inputs::Features { .. } => &[],
+            Inputs::Features { .. } | Inputs::Bytes(_) => &[],
         }
     }
 
-    /// Numbers of a row; 0 where the rows are texts.
+    /// Numbers of a row; 0 where the rows are no numbers.
     pub fn width(&self) -> usize {
         match self {
-            Inputs::Texts(_) => 0,
+            Inputs::Texts(_) | Inputs::Bytes(_) => 0,
             Inputs::Features { width, .. } => *width,
         }
     }
 
-    /// The numbers of one row, `[width]`; none where the rows are texts.
+    /// The numbers of one row, `[width]`; none where the rows are no numbers.
     pub fn features(&self, row: usize) -> &[f32] {
         match self {
-            Inputs::Texts(_) => &[],
+            Inputs::Texts(_) | Inputs::Bytes(_) => &[],
             Inputs::Features { width, values } => &values[row * width..][..*width],
         }
     }
@@ -114,6 +118,7 @@ impl Inputs {
                 let values = rows.iter().flat_map(|row| self.features(*row)).copied().collect();
                 Inputs::Features { width: *width, values }
             }
+            Inputs::Bytes(contents) => Inputs::Bytes(rows.iter().map(|row| contents[*row].clone()).collect()),
         }
     }
 
@@ -122,6 +127,7 @@ impl Inputs {
         match self {
             Inputs::Texts(texts) => texts.truncate(n),
             Inputs::Features { width, values } => values.truncate(n * *width),
+            Inputs::Bytes(contents) => contents.truncate(n),
         }
     }
 }

@@ -52,18 +52,29 @@ impl Scorer {
     /// One prediction for each token but the first.
     ///
     /// # Errors
-    /// When there are fewer than two tokens, one is outside the vocabulary, or the model is not a language model.
+    /// As [`Scorer::score_all`].
     pub fn score(&mut self, tokens: &[u32]) -> Result<Vec<Prediction>, Error> {
-        if tokens.len() < 2 {
+        self.score_all(&[tokens])
+    }
+
+    /// One prediction for each token of each text but its first, in order; texts know nothing of one another.
+    ///
+    /// # Errors
+    /// When a text has fewer than two tokens, one is outside the vocabulary, or the model is not a language model.
+    pub fn score_all(&mut self, texts: &[&[u32]]) -> Result<Vec<Prediction>, Error> {
+        if texts.iter().any(|tokens| tokens.len() < 2) {
             return Err(Error::usage("the text is too short: there is no token to predict"));
         }
-        let mut out = Vec::with_capacity(tokens.len() - 1);
-        let mut windows = windows(tokens.len() - 1, self.context, self.stride).into_iter().peekable();
-        let (mut batch, mut scored, mut at_once) = (Batch::default(), Vec::new(), 1);
-        while let Some((start, first, end)) = windows.next() {
+        let mut out = Vec::with_capacity(texts.iter().map(|tokens| tokens.len() - 1).sum());
+        let of_text = |tokens: &&'_ [u32]| windows(tokens.len() - 1, self.context, self.stride);
+        let all = texts.iter().flat_map(|tokens| of_text(tokens).into_iter().map(move |window| (*tokens, window)));
+        let mut all = all.peekable();
+        let (mut batch, mut scored, mut room) = (Batch::default(), Vec::new(), 0);
+        while let Some((tokens, (start, first, end))) = all.next() {
             batch.push(&tokens[start..end]);
-            scored.push((first - start, first, end));
-            if batch.sequences() < at_once && windows.peek().is_some() {
+            scored.push((tokens, first - start, first, end));
+            let next = all.peek().map(|(_, (start, _, end))| end - start);
+            if next.is_some_and(|next| batch.tokens.len() + next <= room) {
                 continue;
             }
             let logits = self.exec.forward(&self.model, &batch)?;
@@ -72,11 +83,11 @@ impl Scorer {
                 return Err(Error::usage("this model is a classifier; it does not predict the next token"));
             }
             let logits = logits.to_vec();
-            for (span, (skip, first, end)) in batch.cu_seqlens.windows(2).zip(scored.drain(..)) {
+            for (span, (tokens, skip, first, end)) in batch.cu_seqlens.windows(2).zip(scored.drain(..)) {
                 let rows = logits[(span[0] + skip) * width..span[1] * width].chunks_exact(width);
                 out.extend(rows.zip(&tokens[first + 1..=end]).map(|(row, token)| predict(row, *token as usize)));
             }
-            at_once = (BATCH_TOKENS.min(BATCH_LOGITS / width) / self.context).max(1);
+            room = BATCH_TOKENS.min(BATCH_LOGITS / width);
             batch.refill([]);
         }
         Ok(out)

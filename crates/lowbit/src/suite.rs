@@ -139,6 +139,7 @@ pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Error> {
 
 /// A suite of default networks for a task, with a notice.
 fn default(task: &Task, spelled: &str, data: Option<&Path>) -> Result<Suite, Error> {
+    task.check_trained()?;
     let columns = task.train.iter().any(|layout| layout.text.is_empty() && layout.pair.is_empty());
     if task.question != Question::Classify || columns {
         let text = "the default suite is for classes of texts; write a suite of your own";
@@ -238,6 +239,7 @@ impl Suite {
                 return Ok(Encoder::Features(Scaling::shared(&train.inputs)));
             }
             (None, Inputs::Features { .. }) => return Ok(Encoder::Features(Scaling::of(&train.inputs))),
+            (_, Inputs::Bytes(_)) => return Err(self.fault("trains on rows, and those of its task are whole files")),
             (None, Inputs::Texts(_)) => {
                 return Err(self.fault("has no `tokenizer`, and the rows of its task are texts"));
             }

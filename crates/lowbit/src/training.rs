@@ -29,6 +29,9 @@ pub fn labelled(rows: &Rows, encoder: &Encoder, model_config: &ModelConfig) -> R
             let scaled = |value: &f64| scaling.as_ref().map_or(*value as f32, |s| s.scaled(&[*value as f32]).sum());
             targets.values().extend(values.iter().map(scaled));
         }
+        _ => {
+            return Err(Error::usage("the rows ask for no class and no value, which is what networks are trained for"));
+        }
     }
     Ok(Labelled::new(batch, targets))
 }

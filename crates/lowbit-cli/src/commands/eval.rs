@@ -9,11 +9,14 @@ use crate::output;
 use lowbit::{comparison, language};
 use lowbit_eval::language::{self as scoring, Cut, Text};
 use lowbit_eval::record::Record;
-use lowbit_eval::task::Splits;
-use lowbit_eval::{classify, task};
+use lowbit_eval::question::{self, Question, Subject};
+use lowbit_eval::task::{self, Split, Task};
 use lowbit_kernels::Cpu;
-use lowbit_model::Checkpoint;
+use lowbit_model::{Checkpoint, Inputs};
 use std::path::PathBuf;
+
+/// Why a language model is not timed here.
+const OF_CLASSIFIERS: &str = "--speed measures classifiers; `lowbit bench MODEL` measures language models";
 
 /// Beside the flags.
 const EXAMPLES: &str = "\
@@ -21,6 +24,7 @@ Examples:
   lowbit eval models/ternary --task ag_news --speed
   lowbit eval models/book --task models/book/language.toml     # its own held-out text
   lowbit eval models/book --text other.txt more.txt.zst --json
+  lowbit eval models/book --task enwik8 --limit 100000         # bits per byte of the test split
   lowbit eval models/book --text other.txt --recipe f32        # the masters instead";
 
 /// Arguments.
@@ -37,10 +41,13 @@ pub struct Eval {
     /// Score a language model on these files, plain or compressed: bits per byte, perplexity.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "speed")]
     text: Vec<PathBuf>,
+    /// Rows of this split of a task for language models: train, valid or test [default: test].
+    #[arg(long, conflicts_with = "text")]
+    split: Option<Split>,
     /// Directory of the data sets [default: ../shared/data].
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
-    /// Only the first rows of the test split, or the first bytes of a text; the interval tells what that costs.
+    /// Only the first rows of the split, or the first bytes of a text; the interval tells what that costs.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// Tokens of a window over a text [default: the model's length, at most 1024].
@@ -69,8 +76,8 @@ impl Eval {
         let checkpoint = model::open_verified(path, recipe, &cpu)?;
         machine.signals.defer();
         let records = match (&self.task, &language) {
-            (Some(task), None) => vec![self.classify(&name, task, &checkpoint, &cpu)?],
-            _ => self.predict(&name, language.as_ref(), &checkpoint, &cpu)?,
+            (Some(task), None) => vec![self.ask(&name, &task::find(task)?, &checkpoint, &cpu)?],
+            _ => self.texts(&name, language.as_ref(), &checkpoint, &cpu)?,
         };
         if machine.json {
             return output::json(&output::results(host::facts(&cpu), records));
@@ -86,24 +93,34 @@ impl Eval {
         Ok(())
     }
 
-    /// A classifier on the test rows of a task.
-    fn classify(&self, name: &str, task: &str, checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Record, Failure> {
-        let task = task::find(task)?;
-        let Splits { mut test, notes, .. } = task.load(self.data.as_deref())?;
-        if let Some(limit) = self.limit {
-            test.truncate(limit as usize);
+    /// A model on rows of a task.
+    fn ask(&self, name: &str, task: &Task, checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Record, Failure> {
+        question::check(task, checkpoint)?;
+        if self.speed && !task.question.spec().is_trained {
+            return Err(Failure::usage(OF_CLASSIFIERS));
         }
-        let mut record = classify::quality(&task, &test, name, checkpoint, cpu)?;
-        record.detail.notices = classify::notices(&task, &test, checkpoint)?;
+        let cut = Cut { context: self.context, stride: self.stride };
+        if task.question != Question::Likelihood && (cut.context.is_some() || cut.stride.is_some()) {
+            let text = "--context and --stride cut a text into windows, and the task";
+            return Err(Failure::usage(format!("{text} {} asks for {}", task.name, task.question.spec().asks)));
+        }
+        let (mut rows, notes) = task.rows(self.split.unwrap_or_default(), self.data.as_deref())?;
+        let is_bytes = matches!(rows.inputs, Inputs::Bytes(_));
+        let limit = self.limit.map(|limit| limit as usize);
+        if let Some(limit) = limit.filter(|_| !is_bytes) {
+            rows.truncate(limit);
+        }
+        let subject = Subject { name, checkpoint, cpu, cut, limit: limit.filter(|_| is_bytes) };
+        let mut record = question::score(task, &rows, &subject)?;
         record.detail.notices.extend(notes);
         if self.speed {
-            comparison::speeds(&test, [(checkpoint, &mut record)], cpu, &probe::start)?;
+            comparison::speeds(&rows, [(checkpoint, &mut record)], cpu, &probe::start)?;
         }
         Ok(record)
     }
 
     /// A language model on files, or on the held-out text of a description.
-    fn predict(
+    fn texts(
         &self,
         name: &str,
         language: Option<&language::Language>,
@@ -111,7 +128,7 @@ impl Eval {
         cpu: &Cpu,
     ) -> Result<Vec<Record>, Failure> {
         if self.speed {
-            return Err(Failure::usage("--speed measures classifiers; `lowbit bench MODEL` measures language models"));
+            return Err(Failure::usage(OF_CLASSIFIERS));
         }
         let limit = self.limit.map(|limit| limit as usize);
         let cut = Cut { context: self.context, stride: self.stride };

@@ -4,7 +4,7 @@ use super::Machine;
 use crate::failure::Failure;
 use crate::output;
 use lowbit::{language, suite};
-use lowbit_eval::task;
+use lowbit_eval::task::{self, Task};
 use lowbit_model::source::Role;
 use lowbit_model::{Recipe, recipe};
 use serde_json::{Map, Value, json};
@@ -48,7 +48,11 @@ impl List {
                 .collect(),
             List::Tasks => Ok(task::all()
                 .iter()
-                .map(|task| json!({"name": task.name, "about": task.about, "version": task.version, "classes": task.classes}))
+                .map(|task| {
+                    let (question, classes) = (task.question.spec().name, &task.classes);
+                    let Task { name, about, version, .. } = task;
+                    json!({"name": name, "about": about, "version": version, "question": question, "classes": classes})
+                })
                 .collect()),
             List::LanguageModels => Ok(language::all()?
                 .iter()
@@ -97,7 +101,8 @@ pub fn print(machine: &Machine, lists: &[List]) -> Result<(), Failure> {
             let text = |field: &str| entry[field].as_str().unwrap_or_default();
             let bits = entry["bits"].as_f64().map_or(String::new(), |bits| format!("{bits:>6}  "));
             let count = entry["variants"].as_array().map_or(String::new(), |all| format!("{} variants: ", all.len()));
-            output::line(format!("  {:16} {bits}{count}{}", text("name"), text("about")));
+            let question = entry["question"].as_str().map_or(String::new(), |question| format!("{question:10}  "));
+            output::line(format!("  {:18} {question}{bits}{count}{}", text("name"), text("about")));
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ mod idx;
 mod json;
 mod parquet;
 mod rows;
+mod share;
 mod source;
 mod text;
 
@@ -15,6 +16,7 @@ pub use budget::{Budget, Exceeded};
 pub use lowbit_model::Column;
 pub(crate) use rows::{Admitted, plain};
 pub use rows::{Rows, Targets, overlap};
+pub use share::Share;
 pub use text::bytes;
 
 use crate::error::Error;
@@ -146,7 +148,7 @@ pub struct Table {
 }
 
 /// What an input is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Input {
     /// Words.
     Text,
@@ -156,6 +158,8 @@ pub enum Input {
     Features,
     /// Pixels, 0 to 1.
     Image,
+    /// A whole file, or a share of it.
+    Bytes(Share),
 }
 
 /// What is right.
@@ -168,6 +172,8 @@ pub enum Target {
     },
     /// A number.
     Value,
+    /// The token that follows each token of the input itself.
+    NextToken,
 }
 
 /// Bounds on what one file may cost.
@@ -214,6 +220,10 @@ pub fn read(table: &Table, limits: &Limits) -> Result<Rows, Error> {
 pub fn read_with_notes(table: &Table, limits: &Limits) -> Result<(Rows, Vec<String>), Error> {
     let read = || {
         let mut sink = Sink::new(table)?;
+        if let Input::Bytes(share) = table.input {
+            sink.content(share.of(text::bytes(&table.path, limits)?));
+            return sink.finish();
+        }
         match table.source().format()? {
             Format::Idx => idx::read(table, limits, &mut sink)?,
             _ => records(&table.source(), limits, &mut sink)?,

@@ -16,6 +16,8 @@ pub enum Targets {
     Classes(Vec<u16>),
     /// A number.
     Values(Vec<f64>),
+    /// The token that follows each token of the input, in so many rows.
+    NextToken(usize),
 }
 
 impl Default for Targets {
@@ -30,6 +32,7 @@ impl Targets {
         match self {
             Targets::Classes(classes) => classes.len(),
             Targets::Values(values) => values.len(),
+            Targets::NextToken(rows) => *rows,
         }
     }
 
@@ -42,6 +45,7 @@ impl Targets {
         match self {
             Targets::Classes(classes) => Targets::Classes(rows.iter().map(|row| classes[*row]).collect()),
             Targets::Values(values) => Targets::Values(rows.iter().map(|row| values[*row]).collect()),
+            Targets::NextToken(_) => Targets::NextToken(rows.len()),
         }
     }
 }
@@ -76,24 +80,18 @@ impl Rows {
         self.inputs.texts()
     }
 
-    /// The classes; none where the targets are values.
+    /// The classes; none where the targets are no classes.
     pub fn labels(&self) -> &[u16] {
-        match &self.targets {
-            Targets::Classes(classes) => classes,
-            Targets::Values(_) => &[],
-        }
+        if let Targets::Classes(classes) = &self.targets { classes } else { &[] }
     }
 
-    /// The values; none where the targets are classes.
+    /// The values; none where the targets are no values.
     pub fn values(&self) -> &[f64] {
-        match &self.targets {
-            Targets::Classes(_) => &[],
-            Targets::Values(values) => values,
-        }
+        if let Targets::Values(values) = &self.targets { values } else { &[] }
     }
 
     /// SHA-256, in hex, over all rows in order: bytes of the input (u64, little-endian, how many; then UTF-8, or f32 each) and
-    /// the target (the class as u16, or the value as f64).
+    /// the target (the class as u16, the value as f64, or nothing where the input holds it).
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
         for row in 0..self.len() {
@@ -103,6 +101,7 @@ impl Rows {
             match &self.targets {
                 Targets::Classes(classes) => hash.update(classes[row].to_le_bytes()),
                 Targets::Values(values) => hash.update(values[row].to_le_bytes()),
+                Targets::NextToken(_) => {}
             }
         }
         hex(hash.finalize())
@@ -112,15 +111,16 @@ impl Rows {
     fn bytes(&self, row: usize) -> Cow<'_, [u8]> {
         match &self.inputs {
             Inputs::Texts(texts) => Cow::Borrowed(texts[row].as_bytes()),
+            Inputs::Bytes(contents) => Cow::Borrowed(&contents[row]),
             features => Cow::Owned(features.features(row).iter().flat_map(|v| v.to_le_bytes()).collect()),
         }
     }
 
-    /// What makes two inputs the same: a text with runs of white space taken as one space, or the hash of all numbers.
+    /// What makes two inputs the same: a text with runs of white space taken as one space, or the hash of all numbers or bytes.
     fn key(&self, row: usize) -> Vec<u8> {
         match &self.inputs {
             Inputs::Texts(texts) => squeeze(&texts[row]).into_bytes(),
-            Inputs::Features { .. } => Sha256::digest(self.bytes(row)).to_vec(),
+            Inputs::Features { .. } | Inputs::Bytes(_) => Sha256::digest(self.bytes(row)).to_vec(),
         }
     }
 
@@ -160,6 +160,7 @@ impl Rows {
         match &mut self.targets {
             Targets::Classes(classes) => classes.truncate(n),
             Targets::Values(values) => values.truncate(n),
+            Targets::NextToken(rows) => *rows = n.min(*rows),
         }
     }
 
@@ -219,7 +220,8 @@ fn shown(text: &str) -> String {
 
 impl Visitor for Sink<'_> {
     fn begin(&mut self, _: &First) -> Result<Wanted, Error> {
-        let columns = self.table.columns.iter().chain([&self.table.target_column]).cloned().collect();
+        let target = (self.table.target != Target::NextToken).then_some(&self.table.target_column);
+        let columns = self.table.columns.iter().chain(target).cloned().collect();
         Ok(Wanted { columns, header: self.table.header, optional: false })
     }
 
@@ -228,10 +230,11 @@ impl Visitor for Sink<'_> {
         let row = self.rows.targets.len();
         let place = if line.is_none() { format!("row {row}: ") } else { String::new() };
         let fail = |message: String| Error::input(&self.table.path, format!("{place}{message}")).on_line(line);
-        let (input, of_target) =
-            (if self.table.is_numeric() { Admitted::Optional } else { Admitted::Word }, self.of_target());
-        let column = &self.table.target_column;
-        let target = plain(values.pop().unwrap_or_default(), column, of_target);
+        let input = if self.table.is_numeric() { Admitted::Optional } else { Admitted::Word };
+        let target = match self.table.target {
+            Target::NextToken => Ok(String::new()),
+            _ => plain(values.pop().unwrap_or_default(), &self.table.target_column, self.of_target()),
+        };
         let fields = values.into_iter().zip(&self.table.columns).map(|(value, column)| plain(value, column, input));
         let fields: Vec<String> = fields.collect::<Result<_, _>>().map_err(fail)?;
         self.target(&target.map_err(fail)?).map_err(fail)?;
@@ -248,6 +251,7 @@ impl<'a> Sink<'a> {
         let mut classes = HashMap::new();
         let targets = match &table.target {
             Target::Value => Targets::Values(Vec::new()),
+            Target::NextToken => Targets::NextToken(0),
             Target::Class { labels } => {
                 if !(2..=1 << 15).contains(&labels.len()) {
                     return Err(Error::usage(format!("{} label values: a table needs 2 to 32768", labels.len())));
@@ -260,12 +264,13 @@ impl<'a> Sink<'a> {
                 Targets::Classes(Vec::new())
             }
         };
-        if table.columns.is_empty() && table.input != Input::Image {
+        if table.columns.is_empty() && !matches!(table.input, Input::Image | Input::Bytes(_)) {
             return Err(Error::usage("no column of the input: name at least one"));
         }
         let inputs = match table.input {
             Input::Text | Input::Pair => Inputs::default(),
             Input::Features | Input::Image => Inputs::Features { width: table.columns.len(), values: Vec::new() },
+            Input::Bytes(_) => Inputs::Bytes(Vec::new()),
         };
         Ok(Sink { table, classes, rows: Rows { inputs, targets }, notes: Vec::new() })
     }
@@ -288,7 +293,8 @@ impl<'a> Sink<'a> {
                 Ok(value) if value.is_finite() => values.push(value),
                 _ => return Err(format!("value {:?} in column {column} is no number", shown(target))),
             },
-            (Targets::Classes(_), Target::Value) => unreachable!("made for the target of the table"),
+            (Targets::NextToken(rows), _) => *rows += 1,
+            (Targets::Classes(_), _) => unreachable!("made for the target of the table"),
         }
         Ok(())
     }
@@ -299,6 +305,7 @@ impl<'a> Sink<'a> {
                 let separator = if self.table.input == Input::Pair { &self.table.separator } else { " " };
                 texts.push(fields.join(separator));
             }
+            Inputs::Bytes(_) => unreachable!("a file of bytes has no fields"),
             Inputs::Features { values, .. } => {
                 for (field, column) in fields.iter().zip(&self.table.columns) {
                     let field = field.trim();
@@ -316,6 +323,11 @@ impl<'a> Sink<'a> {
         let values = pixels.iter().map(|pixel| f32::from(*pixel) / 255.0).collect();
         let classes = classes.iter().map(|class| u16::from(*class)).collect();
         self.rows = Rows { inputs: Inputs::Features { width, values }, targets: Targets::Classes(classes) };
+    }
+
+    /// Takes the content of a file as its only row.
+    pub(super) fn content(&mut self, content: Vec<u8>) {
+        self.rows = Rows { inputs: Inputs::Bytes(vec![content]), targets: Targets::NextToken(1) };
     }
 
     pub(super) fn finish(self) -> Result<(Rows, Vec<String>), Error> {

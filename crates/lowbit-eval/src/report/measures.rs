@@ -55,6 +55,10 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "f1/" "F1" ["fraction"] Style::Percent, "F1 score of one class against all others.";
     "bits_per_byte" "Bits per byte" ["bits"] Style::Fixed(4),
         "Negative log2 probability of the text divided by its bytes.";
+    "nats_per_token" "Nats per token" ["nats"] Style::Fixed(4),
+        "Mean loss of a predicted token, minus the natural logarithm of its probability.";
+    "text_bytes_per_token" "Text bytes per token" ["ratio"] Style::Plain,
+        "Bytes of the text divided by the tokens that were predicted.";
     "perplexity" "Perplexity" ["count" "ratio"] Style::Plain, "exp of the mean loss per predicted symbol.";
     "next_byte_accuracy" "Next-byte accuracy" ["fraction"] Style::Percent,
         "Share of bytes for which the most probable next byte is the true one.";
@@ -90,8 +94,19 @@ pub(crate) const MEASURES: &[Known] = measures! {
 };
 
 /// Unit words of the record contract; a measure outside [`MEASURES`] must use one of them.
-pub(crate) const UNITS: &[&str] =
-    &["seconds", "bytes", "joules", "fraction", "per_second", "bits", "count", "ratio", "target", "squared_target"];
+pub(crate) const UNITS: &[&str] = &[
+    "seconds",
+    "bytes",
+    "joules",
+    "fraction",
+    "per_second",
+    "bits",
+    "nats",
+    "count",
+    "ratio",
+    "target",
+    "squared_target",
+];
 
 /// The entry for a measure's name, by its full name or by the part up to the slash.
 pub(crate) fn known(name: &str) -> Option<&'static Known> {

@@ -1,0 +1,142 @@
+//! The questions a task may ask: which networks answer each, by which measures, and how a model is scored on it.
+
+use crate::language::{self, Cut};
+use crate::read::Rows;
+use crate::record::Record;
+use crate::task::{self, Task};
+use crate::{Error, classify, metrics};
+use lowbit_kernels::Cpu;
+use lowbit_model::Checkpoint;
+use lowbit_model::arch::OutputKind;
+use serde::Deserialize;
+
+/// What a model is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// One of a fixed list of classes for each row.
+    Classify,
+    /// A number for each row.
+    Regress,
+    /// The probability of each token of a text, given those before it.
+    Likelihood,
+}
+
+/// What is known of a question beside its name.
+#[derive(Debug)]
+pub struct Spec {
+    /// Which one.
+    pub question: Question,
+    /// Its name in task files.
+    pub name: &'static str,
+    /// What it asks for, with its article.
+    pub asks: &'static str,
+    /// Whether networks are trained for it, on rows of the task; a language model answers the others as it is.
+    pub is_trained: bool,
+    /// Whether a network with such an output answers it.
+    pub is_answered_by: fn(OutputKind) -> bool,
+    /// Names of its metrics, all of which count where a task names none.
+    pub metrics: fn() -> Vec<&'static str>,
+    score: fn(&Task, &Rows, &Subject) -> Result<Record, Error>,
+}
+
+/// Every question.
+pub static QUESTIONS: &[Spec] = &[
+    Spec {
+        question: Question::Classify,
+        name: "classify",
+        asks: "a class",
+        is_trained: true,
+        is_answered_by: |output| matches!(output, OutputKind::Classes(_)),
+        metrics: || metrics::CLASS_METRICS.iter().map(|(name, _)| *name).collect(),
+        score: classify::score,
+    },
+    Spec {
+        question: Question::Regress,
+        name: "regress",
+        asks: "a value",
+        is_trained: true,
+        is_answered_by: |output| output == OutputKind::Value,
+        metrics: || metrics::VALUE_METRICS.iter().map(|(name, _)| *name).collect(),
+        score: classify::score,
+    },
+    Spec {
+        question: Question::Likelihood,
+        name: "likelihood",
+        asks: "the likelihood of a text",
+        is_trained: false,
+        is_answered_by: |output| output == OutputKind::Tokens,
+        metrics: || language::METRICS.to_vec(),
+        score: language::score_task,
+    },
+];
+
+impl Question {
+    /// What is known of it.
+    pub fn spec(self) -> &'static Spec {
+        QUESTIONS.iter().find(|spec| spec.question == self).expect("a test looks for every question")
+    }
+}
+
+/// A model to be scored, and how.
+pub struct Subject<'a> {
+    /// Its name in records.
+    pub name: &'a str,
+    /// The model.
+    pub checkpoint: &'a Checkpoint,
+    /// Where it runs.
+    pub cpu: &'a Cpu,
+    /// Windows over a text, where they differ from those of the task.
+    pub cut: Cut,
+    /// Bytes of a file at most, where the input is one.
+    pub limit: Option<usize>,
+}
+
+/// Refuses a model that cannot answer the question of a task; reads no data.
+///
+/// # Errors
+/// Of kind usage; names the tasks that such a model can answer.
+pub fn check(task: &Task, checkpoint: &Checkpoint) -> Result<(), Error> {
+    let (spec, output) = (task.question.spec(), checkpoint.model_config().config.output());
+    if (spec.is_answered_by)(output) {
+        return Ok(());
+    }
+    let fits = |task: &Task| {
+        let other = task.question.spec();
+        (other.is_answered_by)(output) && !other.is_trained
+    };
+    let names: Vec<String> = task::all().into_iter().filter(fits).map(|task| task.name).collect();
+    let remedy = match (names.is_empty(), spec.is_trained) {
+        (false, _) => format!("ask it one of {}", names.join(", ")),
+        (true, false) => "name a language model".into(),
+        (true, true) => format!("name a model trained for {}", spec.asks),
+    };
+    let (noun, asks) = (output.noun(), spec.asks);
+    let message = format!("is {noun}, and the task {} asks for {asks}: {remedy}", task.name);
+    Err(Error::usage(format!("{} {message}", checkpoint.directory().display())))
+}
+
+/// The record of a model on rows of a task.
+///
+/// # Errors
+/// When the model does not fit the task, memory is short, or its outputs are not finite.
+pub fn score(task: &Task, rows: &Rows, subject: &Subject) -> Result<Record, Error> {
+    check(task, subject.checkpoint)?;
+    (task.question.spec().score)(task, rows, subject)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_question_is_listed_under_its_name_in_task_files() {
+        for spec in QUESTIONS {
+            let parsed: Question = toml::Value::String(spec.name.into()).try_into().expect("a question");
+            assert_eq!((parsed, parsed.spec().name), (spec.question, spec.name));
+        }
+        let unknown = toml::Value::String("x".into()).try_into::<Question>().expect_err("no question").to_string();
+        let listed = unknown.matches('`').count() / 2 - 1;
+        assert_eq!(listed, QUESTIONS.len(), "{unknown}");
+    }
+}

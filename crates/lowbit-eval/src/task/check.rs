@@ -1,0 +1,164 @@
+//! What a description must hold, by its question.
+
+use super::{Generator, Layout, Question, Task};
+use crate::{metrics, quickstart};
+use lowbit_base::name::check_part;
+use std::collections::HashSet;
+
+/// Bytes at most of what stands between the texts of a pair.
+const SEPARATOR_BYTES: usize = 64;
+
+impl Task {
+    pub(super) fn check(&self) -> Result<(), String> {
+        check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
+        self.check_classes_named()?;
+        metrics::check_names(&self.metrics, self.question).map_err(|error| error.message)?;
+        if self.version == 0 {
+            return Err("version 0: versions count from 1".into());
+        }
+        self.check_settings()?;
+        match &self.generator {
+            Some(generator) => self.check_generator(generator),
+            None if self.question.spec().is_trained => self.check_trained_splits(),
+            None => {
+                self.check_required("test", &self.test)?;
+                [("train", &self.train), ("valid", &self.valid), ("test", &self.test)]
+                    .into_iter()
+                    .try_for_each(|(split, layouts)| self.check_layouts(split, layouts))
+            }
+        }
+    }
+
+    fn check_classes_named(&self) -> Result<(), String> {
+        match self.question {
+            Question::Classify if !(2..=1 << 15).contains(&self.classes.len()) => {
+                return Err(format!("{} classes: a task needs 2 to 32768", self.classes.len()));
+            }
+            Question::Regress | Question::Likelihood if !self.classes.is_empty() => {
+                return Err("`classes` are for the question `classify`".into());
+            }
+            _ => {}
+        }
+        let mut seen = HashSet::new();
+        match self.classes.iter().find(|class| class.is_empty() || !seen.insert(*class)) {
+            Some(class) => Err(format!("class {class:?} is empty or listed twice")),
+            None => Ok(()),
+        }
+    }
+
+    /// Settings of the question, and none of others.
+    fn check_settings(&self) -> Result<(), String> {
+        let name = self.question.spec().name;
+        if self.likelihood.is_some() && self.question != Question::Likelihood {
+            return Err(format!("[likelihood] is of another question than `{name}`: leave it out"));
+        }
+        let of_training = [
+            ("hold_out", self.hold_out.is_some()),
+            ("exclude_test_from_train", self.exclude_test_from_train),
+            ("[generator]", self.generator.is_some()),
+        ];
+        let given = of_training.into_iter().find(|(_, given)| *given && !self.question.spec().is_trained);
+        if let Some((field, _)) = given {
+            return Err(format!("`{field}` is for questions that networks are trained for, not `{name}`"));
+        }
+        if self.question.spec().is_trained && !self.valid.is_empty() {
+            return Err(format!("[[valid]] is not read for the question `{name}`: leave it out"));
+        }
+        self.likelihood.as_ref().map_or(Ok(()), |settings| settings.check())
+    }
+
+    fn check_trained_splits(&self) -> Result<(), String> {
+        self.check_required("train", &self.train)?;
+        self.check_layouts("train", &self.train)?;
+        match self.hold_out {
+            None => {
+                self.check_required("test", &self.test)?;
+                self.check_layouts("test", &self.test)
+            }
+            Some(_) if !self.test.is_empty() => Err("a task has either [[test]] files or `hold_out`".into()),
+            Some(share) if share > 0.0 && share < 1.0 => Ok(()),
+            Some(share) => Err(format!("hold_out is {share}: choose a share between 0 and 1")),
+        }
+    }
+
+    fn check_generator(&self, generator: &Generator) -> Result<(), String> {
+        if !self.train.is_empty() || !self.test.is_empty() {
+            return Err("a task has either a generator or train and test files, not both".into());
+        }
+        if self.classes != quickstart::CLASSES {
+            return Err(format!("classes of the generator are {}", quickstart::CLASSES.join(", ")));
+        }
+        for (field, rows) in [("train_rows", generator.train_rows), ("test_rows", generator.test_rows)] {
+            if !(1..=10_000_000).contains(&rows) {
+                return Err(format!("generator.{field} is {rows}: choose 1 to 10000000"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_required(&self, split: &str, layouts: &[Layout]) -> Result<(), String> {
+        match layouts.is_empty() {
+            true if self.question.spec().is_trained => {
+                Err(format!("no [[{split}]] table and no [generator]: say where the rows are"))
+            }
+            true => Err(format!("no [[{split}]] table: say where the rows are")),
+            false => Ok(()),
+        }
+    }
+
+    fn check_layouts(&self, split: &str, layouts: &[Layout]) -> Result<(), String> {
+        for layout in layouts {
+            self.check_layout(layout).map_err(|message| format!("[[{split}]] {message}"))?;
+        }
+        Ok(())
+    }
+
+    fn check_layout(&self, layout: &Layout) -> Result<(), String> {
+        self.check_input(layout)?;
+        self.check_target(layout)?;
+        if let Some(delimiter) = layout.delimiter.filter(|c| c.is_alphanumeric() || "\"\r\n".contains(*c)) {
+            return Err(format!("delimiter {delimiter:?} cannot separate fields: give e.g. \";\""));
+        }
+        match layout.labels.as_ref().filter(|labels| labels.len() != self.classes.len()) {
+            Some(labels) => Err(format!("has {} labels for {} classes", labels.len(), self.classes.len())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_input(&self, layout: &Layout) -> Result<(), String> {
+        let columns = [&layout.text, &layout.pair, &layout.features].map(|columns| !columns.is_empty());
+        let inputs = columns.into_iter().chain([!layout.label_paths.is_empty()]).filter(|given| *given).count();
+        let is_bytes = self.question == Question::Likelihood && inputs == 0;
+        if layout.paths.is_empty() || (inputs == 0 && !is_bytes) {
+            return Err("needs at least one of `paths` and one `text`, `pair` or `features` column".into());
+        }
+        if inputs > 1 {
+            return Err("has several kinds of input: `text`, `pair`, `features` or `label_paths`".into());
+        }
+        if layout.pair.len() == 1 || layout.pair.len() > 2 {
+            return Err(format!("`pair` has {} columns: a pair has 2", layout.pair.len()));
+        }
+        let separator = layout.separator.as_ref();
+        if separator.is_some_and(|separator| separator.len() > SEPARATOR_BYTES || layout.pair.is_empty()) {
+            return Err(format!("`separator` stands between the texts of a `pair`, {SEPARATOR_BYTES} bytes at most"));
+        }
+        match layout.share {
+            Some(_) if !is_bytes => Err("`share` is for files that are read as bytes: leave it out".into()),
+            Some(share) => share.check().map_err(|message| format!("`share`: {message}")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_target(&self, layout: &Layout) -> Result<(), String> {
+        let images = !layout.label_paths.is_empty();
+        match (self.question, &layout.label, &layout.value) {
+            (Question::Classify, Some(_), None) => Ok(()),
+            (Question::Classify, None, None) if images => Ok(()),
+            (Question::Regress, None, Some(_)) if layout.labels.is_none() && !images => Ok(()),
+            (Question::Likelihood, None, None) if layout.features.is_empty() && !images => Ok(()),
+            (Question::Classify, ..) => Err("needs a `label` column and no `value`".into()),
+            (Question::Regress, ..) => Err("needs a `value` column and no `label`".into()),
+            (Question::Likelihood, ..) => Err("needs `text` or whole files, and neither `label` nor `value`".into()),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Where the rows of a split are, and what the columns of their files mean.
+
+use super::SEPARATOR;
+use crate::question::Question;
+use crate::read::{Column, Format, Input, Share, Table, Target};
+use lowbit_model::InputColumns;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Files that share one layout, and the meaning of their columns (see [`Table`]).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layout {
+    /// Candidates, relative to the data directory; the first that exists is read.
+    pub paths: Vec<PathBuf>,
+    /// Files of labels beside files of images, likewise.
+    #[serde(default)]
+    pub label_paths: Vec<PathBuf>,
+    /// See [`Table::format`].
+    pub format: Option<Format>,
+    /// See [`Table::header`].
+    #[serde(default)]
+    pub header: bool,
+    /// See [`Table::delimiter`].
+    pub delimiter: Option<char>,
+    /// See [`Table::quoting`].
+    pub quoting: Option<bool>,
+    /// Columns that make the text, joined with one space.
+    #[serde(default)]
+    pub text: Vec<Column>,
+    /// Two columns that make a pair of texts, instead of one text.
+    #[serde(default)]
+    pub pair: Vec<Column>,
+    /// What stands between the texts of a pair; ` [SEP] ` when absent.
+    pub separator: Option<String>,
+    /// Columns that hold a number each, instead of a text.
+    #[serde(default)]
+    pub features: Vec<Column>,
+    /// Column of the class.
+    pub label: Option<Column>,
+    /// What the file calls each class; `"0"`, `"1"`, ... in class order when absent.
+    pub labels: Option<Vec<String>>,
+    /// Column of the number that is asked for.
+    pub value: Option<Column>,
+    /// Of a file that is read as bytes: where the split begins and ends, as shares of the file.
+    pub share: Option<Share>,
+    /// What a reader must know of these files before trusting measures of them, one sentence without its full stop.
+    pub note: Option<String>,
+}
+
+impl Layout {
+    /// What the input is made of.
+    pub(super) fn input(&self) -> Input {
+        match () {
+            () if !self.label_paths.is_empty() => Input::Image,
+            () if !self.pair.is_empty() => Input::Pair,
+            () if !self.features.is_empty() => Input::Features,
+            () if !self.text.is_empty() => Input::Text,
+            () => Input::Bytes(self.share.unwrap_or_default()),
+        }
+    }
+
+    /// The columns of the input; none of images and bytes.
+    pub(super) fn columns(&self) -> &[Column] {
+        let all = [&self.text, &self.pair, &self.features];
+        all.into_iter().find(|columns| !columns.is_empty()).map_or(&[], |columns| columns)
+    }
+
+    /// The columns of the input as a model keeps them; none where there are none.
+    pub(super) fn input_columns(&self) -> Option<InputColumns> {
+        let separator = (!self.pair.is_empty()).then(|| self.separator.clone().unwrap_or_else(|| SEPARATOR.into()));
+        let columns = InputColumns { columns: self.columns().to_vec(), header: self.header, separator };
+        Some(columns).filter(|columns| !columns.columns.is_empty())
+    }
+
+    /// One of its files, in the directory of the data sets, as a table for a question over so many classes.
+    pub(super) fn table(&self, dir: &Path, path: &Path, question: Question, classes: usize) -> Table {
+        let mut labels = self.label_paths.iter().map(|path| dir.join(path));
+        let labels = labels.clone().find(|path| path.exists()).or_else(|| labels.next_back());
+        let numbers = || (0..classes).map(|class| class.to_string()).collect();
+        let target = match question {
+            Question::Classify => Target::Class { labels: self.labels.clone().unwrap_or_else(numbers) },
+            Question::Regress => Target::Value,
+            Question::Likelihood => Target::NextToken,
+        };
+        Table {
+            path: dir.join(path),
+            format: self.format,
+            header: self.header,
+            delimiter: self.delimiter,
+            quoting: self.quoting,
+            input: self.input(),
+            columns: self.columns().to_vec(),
+            separator: self.separator.clone().unwrap_or_else(|| SEPARATOR.into()),
+            target,
+            target_column: self.label.clone().or(self.value.clone()).unwrap_or(Column::Index(0)),
+            labels,
+        }
+    }
+}
+
+/// Every layout with each of its files.
+pub(super) fn candidates(layouts: &[Layout]) -> impl Iterator<Item = (&Layout, &PathBuf)> {
+    layouts.iter().flat_map(|layout| layout.paths.iter().map(move |path| (layout, path)))
+}
+
+/// The first layout with a file that exists in a directory.
+pub(super) fn present<'a>(dir: &Path, layouts: &'a [Layout]) -> Option<(&'a Layout, &'a PathBuf)> {
+    candidates(layouts).find(|(_, path)| dir.join(path).exists())
+}
