@@ -220,6 +220,14 @@ impl Settings {
         }
         self.class = keys.get("tokenizer_class").and_then(Value::as_str).map(String::from);
         self.template = template(keys.get("chat_template"));
+        self.take_named(keys);
+        self.take_defaults(keys);
+        self.take_lists(keys);
+        self.take_decoder(keys)
+    }
+
+    /// Tokens whose key says what they are for.
+    fn take_named(&mut self, keys: &Map<String, Value>) {
         for (key, value) in keys {
             let token = key.ends_with("_token") && !OBEYED.contains(&key.as_str());
             if let Some(token) = Added::special(value).filter(|_| token) {
@@ -231,6 +239,10 @@ impl Settings {
                 self.notices.push(format!("`{}` is unknown; ignored", show(key)));
             }
         }
+    }
+
+    /// Tokens that the class has where the files are silent.
+    fn take_defaults(&mut self, keys: &Map<String, Value>) {
         let class = self.class.as_deref().map(|class| class.trim_end_matches("Fast"));
         let defaults = DEFAULTS.iter().find(|(name, _)| Some(*name) == class).map_or(&[][..], |(_, tokens)| tokens);
         for (name, token) in defaults.iter().filter(|(name, _)| !keys.contains_key(*name)) {
@@ -238,6 +250,10 @@ impl Settings {
             let token = Added::special(&(*token).into()).map(|token| Added { known: true, ..token });
             token.into_iter().for_each(|token| self.offer(token));
         }
+    }
+
+    /// Lists of further special tokens.
+    fn take_lists(&mut self, keys: &Map<String, Value>) {
         for key in ["additional_special_tokens", "extra_special_tokens"] {
             let list = keys.get(key);
             let values = list.and_then(Value::as_array).into_iter().flatten();
@@ -248,6 +264,10 @@ impl Settings {
             let tokens: Vec<Added> = values.chain(named.map(|(_, value)| value)).filter_map(Added::special).collect();
             tokens.into_iter().for_each(|token| self.offer(token));
         }
+    }
+
+    /// Tokens by their ids.
+    fn take_decoder(&mut self, keys: &Map<String, Value>) -> Result<(), String> {
         for (id, value) in keys.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten() {
             let number = id.parse().ok().filter(|id| (*id as usize) < MAX_VOCABULARY);
             let number: u32 = number.ok_or_else(|| format!("`added_tokens_decoder`: `{}` is no id", show(id)))?;

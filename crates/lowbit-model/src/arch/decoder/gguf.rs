@@ -101,64 +101,104 @@ pub(crate) fn unpair<T: Copy>(values: &[T], heads: usize, cols: usize, back: boo
     out
 }
 
+/// Metadata of a file whose keys begin with the name of its architecture.
+pub(super) struct ArchKeys<'a> {
+    pub file: &'a Gguf,
+    /// `general.architecture`.
+    pub arch: &'a str,
+}
+
+impl ArchKeys<'_> {
+    /// The whole key that ends so.
+    pub fn key(&self, end: &str) -> String {
+        format!("{}.{end}", self.arch)
+    }
+
+    /// An error that names the file and a key.
+    pub fn fault(&self, end: &str, text: impl std::fmt::Display) -> Error {
+        Error::input(self.file.path(), format!("metadata `{}` {text}", self.key(end)))
+    }
+
+    /// A value that must be there.
+    fn present<T>(&self, end: &str, value: Option<T>) -> Result<T, Error> {
+        value.ok_or_else(|| self.fault(end, "is missing"))
+    }
+
+    /// A size, if it is there; some files list the same number for every layer.
+    fn size(&self, end: &str) -> Result<Option<usize>, Error> {
+        let key = self.key(end);
+        let Some(Value::Array(_)) = self.file.metadata().get(&key) else { return self.file.count(&key) };
+        let list = self.file.numbers(&key, MAX_LAYERS)?.unwrap_or_default();
+        match list.iter().all(|n| *n == list[0]) {
+            true => Ok(list.first().map(|n| *n as usize)),
+            false => Err(self.fault(end, "differs between layers, which is not supported")),
+        }
+    }
+
+    /// A size that must be there.
+    fn need(&self, end: &str) -> Result<usize, Error> {
+        self.present(end, self.size(end)?)
+    }
+
+    /// Width of a head: as it is given, else the share of a head in the hidden size.
+    fn head_dim(&self, hidden_size: usize, heads: usize) -> Result<usize, Error> {
+        let head_dim = match self.file.count(&self.key("attention.key_length"))? {
+            Some(given) => given,
+            None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
+            None => {
+                let text =
+                    format!("is {heads}, which does not divide `{}` {hidden_size}", self.key("embedding_length"));
+                return Err(self.fault("attention.head_count", text));
+            }
+        };
+        for end in ["rope.dimension_count", "attention.value_length"] {
+            if let Some(given) = self.file.count(&self.key(end))?.filter(|given| *given != head_dim) {
+                return Err(self.fault(end, format!("is {given}; only {head_dim} is supported here")));
+            }
+        }
+        Ok(head_dim)
+    }
+}
+
+/// The architecture that a file names.
+fn arch_of(file: &Gguf) -> Result<&'static Arch, Error> {
+    let at = |text: &str| Error::input(file.path(), format!("metadata `general.architecture` is {text}"));
+    let name = file.text("general.architecture")?.ok_or_else(|| at("missing"))?;
+    family::gguf_archs().find(|a| a.name == name).ok_or_else(|| {
+        let known: Vec<_> = family::gguf_archs().map(|a| a.name).collect();
+        at(&format!("`{}`, which is unknown; supported: {}", show(name), known.join(", ")))
+    })
+}
+
 /// The architecture and configuration of a file.
 ///
 /// # Errors
 /// Names file, key and value; what would change results and is not supported is refused by its name.
 pub(crate) fn config(file: &Gguf) -> Result<(&'static Arch, crate::Config), Error> {
-    let at = |text: String| Error::input(file.path(), text);
-    let known = || family::gguf_archs().map(|a| a.name).collect::<Vec<_>>().join(", ");
-    let name = file.text("general.architecture")?;
-    let name = name.ok_or_else(|| at("metadata `general.architecture` is missing".into()))?;
-    let arch = family::gguf_archs().find(|a| a.name == name).ok_or_else(|| {
-        at(format!("metadata `general.architecture` is `{}`, which is unknown; supported: {}", show(name), known()))
-    })?;
-    let key = |end: &str| format!("{name}.{end}");
-    // Some files list the same number for every layer.
-    let size = |end: &str| match file.metadata().get(&key(end)) {
-        Some(Value::Array(_)) => {
-            let list = file.numbers(&key(end), MAX_LAYERS)?.unwrap_or_default();
-            match list.iter().all(|n| *n == list[0]) {
-                true => Ok(list.first().map(|n| *n as usize)),
-                false => Err(at(format!("metadata `{}` differs between layers, which is not supported", key(end)))),
-            }
-        }
-        _ => file.count(&key(end)),
-    };
-    let need = |end: &str| size(end)?.ok_or_else(|| at(format!("metadata `{}` is missing", key(end))));
-    let (hidden_size, heads) = (need("embedding_length")?, need("attention.head_count")?);
-    let head_dim = match file.count(&key("attention.key_length"))? {
-        Some(given) => given,
-        None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
-        None => {
-            let text = format!("metadata `{}` is {heads}, which does not divide", key("attention.head_count"));
-            return Err(at(format!("{text} `{}` {hidden_size}", key("embedding_length"))));
-        }
-    };
-    for end in ["rope.dimension_count", "attention.value_length"] {
-        if let Some(given) = file.count(&key(end))?.filter(|given| *given != head_dim) {
-            return Err(at(format!("metadata `{}` is {given}; only {head_dim} is supported here", key(end))));
-        }
-    }
-    let eps = file.number(&key("attention.layer_norm_rms_epsilon"))?;
-    let table = file.tensor("token_embd.weight").ok_or_else(|| at("tensor `token_embd.weight` is missing".into()))?;
-    let rope_theta = file.number(&key("rope.freq_base"))?.unwrap_or(10_000.0);
+    let arch = arch_of(file)?;
+    let keys = ArchKeys { file, arch: arch.name };
+    let (hidden_size, heads) = (keys.need("embedding_length")?, keys.need("attention.head_count")?);
+    let head_dim = keys.head_dim(hidden_size, heads)?;
+    let eps = "attention.layer_norm_rms_epsilon";
+    let rms_norm_eps = file.number(&keys.key(eps))?;
+    let table = file.tensor("token_embd.weight");
+    let table = table.ok_or_else(|| Error::input(file.path(), "tensor `token_embd.weight` is missing"))?;
+    let rope_theta = file.number(&keys.key("rope.freq_base"))?.unwrap_or(10_000.0);
     let base = Base { theta: rope_theta, head_dim, context: context(file, arch)? };
     let any = |end: &&str| file.tensors().iter().any(|t| t.name.starts_with("blk.") && t.name.ends_with(end));
     let has = |ends: &[&str]| arch.biased && ends.iter().any(any);
     let config = Config {
         vocab_size: table.shape.first().copied().unwrap_or(1),
         hidden_size,
-        num_hidden_layers: need("block_count")?,
+        num_hidden_layers: keys.need("block_count")?,
         num_attention_heads: heads,
-        num_key_value_heads: size("attention.head_count_kv")?.unwrap_or(heads),
+        num_key_value_heads: keys.size("attention.head_count_kv")?.unwrap_or(heads),
         head_dim,
-        intermediate_size: need("feed_forward_length")?,
+        intermediate_size: keys.need("feed_forward_length")?,
         hidden_act: arch.act,
         rope_theta,
-        rope_scaling: gguf_rope::read(file, name, base)?,
-        rms_norm_eps: eps
-            .ok_or_else(|| at(format!("metadata `{}` is missing", key("attention.layer_norm_rms_epsilon"))))?,
+        rope_scaling: gguf_rope::read(&keys, base)?,
+        rms_norm_eps: keys.present(eps, rms_norm_eps)?,
         sub_norm: arch.sub_norm,
         qk_norm: arch.qk_norm,
         qkv_bias: has(&["attn_q.bias", "attn_k.bias", "attn_v.bias"]),

@@ -1,5 +1,6 @@
 //! Rotary positions in a GGUF file: the keys `rope.scaling.*` and the tensors of divisors, as llama.cpp obeys them.
 
+use super::gguf::ArchKeys;
 use crate::Error;
 use crate::container::gguf::{Field, Gguf};
 use crate::container::show;
@@ -38,76 +39,107 @@ pub(super) struct Base {
     pub context: usize,
 }
 
+impl Base {
+    /// Divisors that leave every frequency as it is, `[head_dim / 2]`.
+    fn ones(self) -> Vec<f64> {
+        vec![1.0; self.head_dim / 2]
+    }
+}
+
 /// The scaling of rotary positions that a file asks for; `None` when it leaves them as they are.
 ///
 /// # Errors
 /// Names file, key or tensor, and value.
-pub(super) fn read(file: &Gguf, arch: &str, base: Base) -> Result<Option<RopeScaling>, Error> {
-    let key = |end: &str| format!("{arch}.{end}");
-    let at = |end: &str, what: String| Error::input(file.path(), format!("metadata `{}` is {what}", key(end)));
-    let positive = |end: &str| {
-        let given = file.number(&key(end))?.map(f64::from).filter(|value| *value != 0.0);
-        match given.filter(|value| !(value.is_finite() && *value > 0.0)) {
-            Some(value) => Err(at(end, format!("{value}; it must be a positive number"))),
-            None => Ok(given),
-        }
-    };
-    let (scaled, attention) = (positive(FACTOR)?, positive(ATTENTION)?.unwrap_or(1.0));
-    let factor = scaled.map_or_else(|| positive(SCALE), |factor| Ok(Some(factor)))?.unwrap_or(1.0);
-    let length = file.count(&key(LENGTH))?.filter(|length| *length > 0).unwrap_or(base.context) as f64;
-    let divisors = |name: &str| divisors(file, name, base.head_dim);
-    let times = |divisors: Vec<f64>, factor: f64| divisors.iter().map(|d| d * factor).collect::<Vec<_>>();
-    let fixed = |divisors: Vec<f64>, attention: f64| LongRope {
-        short_factor: divisors.clone(),
-        long_factor: divisors,
-        original_max_position_embeddings: length,
-        attention_factor: attention,
-    };
-    let kind = file.text(&key(TYPE))?.unwrap_or("linear");
-    let factor = if kind == "none" { 1.0 } else { factor };
-    let scaling = match (kind, divisors(FREQS)?) {
-        ("none" | "linear", None) if attention == 1.0 => RopeScaling::Linear(Linear { factor }),
-        ("none" | "linear", Some(divisors)) if factor == 1.0 && attention == 1.0 => {
-            llama3(&divisors, base).unwrap_or_else(|| RopeScaling::LongRope(fixed(divisors, 1.0)))
-        }
-        ("none" | "linear", found) => {
-            let divisors = found.unwrap_or_else(|| vec![1.0; base.head_dim / 2]);
-            RopeScaling::LongRope(fixed(times(divisors, factor), attention))
-        }
-        ("yarn", found) => {
-            let yarn = Yarn {
-                factor,
-                original_max_position_embeddings: length,
-                attention_factor: attention * magnitude(factor),
-                beta_fast: RAMP.0,
-                beta_slow: RAMP.1,
-                truncate: true,
-            };
-            match found {
-                None => RopeScaling::Yarn(yarn),
-                Some(divisors) => {
-                    let ramp = effective(&RopeScaling::Yarn(yarn), base);
-                    let both = divisors.iter().zip(ramp).map(|(a, b)| a * b).collect();
-                    RopeScaling::LongRope(fixed(both, yarn.attention_factor))
-                }
-            }
-        }
+pub(super) fn read(keys: &ArchKeys, base: Base) -> Result<Option<RopeScaling>, Error> {
+    let stated = Stated::read(keys, base)?;
+    let scaling = match (stated.kind, divisors(keys.file, FREQS, base.head_dim)?) {
+        ("none" | "linear", found) => stated.linear(found, base),
+        ("yarn", found) => stated.yarn(found, base),
         ("longrope", None) => {
-            let of = |name: &str| Ok::<_, Error>(divisors(name)?.unwrap_or_else(|| vec![1.0; base.head_dim / 2]));
+            let of =
+                |name: &str| Ok::<_, Error>(divisors(keys.file, name, base.head_dim)?.unwrap_or_else(|| base.ones()));
             RopeScaling::LongRope(LongRope {
-                short_factor: times(of(SHORT)?, factor),
-                long_factor: times(of(LONG)?, factor),
-                original_max_position_embeddings: length,
-                attention_factor: attention,
+                short_factor: times(of(SHORT)?, stated.factor),
+                long_factor: times(of(LONG)?, stated.factor),
+                original_max_position_embeddings: stated.length,
+                attention_factor: stated.attention,
             })
         }
         ("longrope", Some(_)) => {
-            let text = format!("tensor `{FREQS}` stands beside metadata `{}` `longrope`", key(TYPE));
-            return Err(Error::input(file.path(), text));
+            let text = format!("tensor `{FREQS}` stands beside metadata `{}` `longrope`", keys.key(TYPE));
+            return Err(Error::input(keys.file.path(), text));
         }
-        (other, _) => return Err(at(TYPE, format!("`{}`; known: none, linear, yarn, longrope", show(other)))),
+        (other, _) => {
+            return Err(keys.fault(TYPE, format!("is `{}`; known: none, linear, yarn, longrope", show(other))));
+        }
     };
     Ok((!scaling.is_idle()).then_some(scaling))
+}
+
+/// The keys `rope.scaling.*` of a file.
+struct Stated<'a> {
+    kind: &'a str,
+    /// 1 where positions stay as they are.
+    factor: f64,
+    attention: f64,
+    /// Length of training, tokens.
+    length: f64,
+}
+
+impl<'a> Stated<'a> {
+    fn read(keys: &ArchKeys<'a>, base: Base) -> Result<Self, Error> {
+        let file = keys.file;
+        let positive = |end: &str| {
+            let given = file.number(&keys.key(end))?.map(f64::from).filter(|value| *value != 0.0);
+            match given.filter(|value| !(value.is_finite() && *value > 0.0)) {
+                Some(value) => Err(keys.fault(end, format!("is {value}; it must be a positive number"))),
+                None => Ok(given),
+            }
+        };
+        let (scaled, attention) = (positive(FACTOR)?, positive(ATTENTION)?.unwrap_or(1.0));
+        let factor = scaled.map_or_else(|| positive(SCALE), |factor| Ok(Some(factor)))?.unwrap_or(1.0);
+        let length = file.count(&keys.key(LENGTH))?.filter(|length| *length > 0).unwrap_or(base.context) as f64;
+        let kind = file.text(&keys.key(TYPE))?.unwrap_or("linear");
+        Ok(Stated { kind, factor: if kind == "none" { 1.0 } else { factor }, attention, length })
+    }
+
+    /// Divisors that are the same for every length.
+    fn fixed(&self, divisors: Vec<f64>, attention_factor: f64) -> RopeScaling {
+        RopeScaling::LongRope(LongRope {
+            short_factor: divisors.clone(),
+            long_factor: divisors,
+            original_max_position_embeddings: self.length,
+            attention_factor,
+        })
+    }
+
+    fn linear(&self, found: Option<Vec<f64>>, base: Base) -> RopeScaling {
+        match found {
+            None if self.attention == 1.0 => RopeScaling::Linear(Linear { factor: self.factor }),
+            Some(divisors) if self.factor == 1.0 && self.attention == 1.0 => {
+                llama3(&divisors, base).unwrap_or_else(|| self.fixed(divisors, 1.0))
+            }
+            found => self.fixed(times(found.unwrap_or_else(|| base.ones()), self.factor), self.attention),
+        }
+    }
+
+    fn yarn(&self, found: Option<Vec<f64>>, base: Base) -> RopeScaling {
+        let yarn = Yarn {
+            factor: self.factor,
+            original_max_position_embeddings: self.length,
+            attention_factor: self.attention * magnitude(self.factor),
+            beta_fast: RAMP.0,
+            beta_slow: RAMP.1,
+            truncate: true,
+        };
+        let Some(divisors) = found else { return RopeScaling::Yarn(yarn) };
+        let ramp = effective(&RopeScaling::Yarn(yarn), base);
+        self.fixed(divisors.iter().zip(ramp).map(|(a, b)| a * b).collect(), yarn.attention_factor)
+    }
+}
+
+fn times(divisors: Vec<f64>, factor: f64) -> Vec<f64> {
+    divisors.iter().map(|d| d * factor).collect()
 }
 
 /// The factor of rotated values that YaRN has beside its own (arXiv 2309.00071, section 3.4).

@@ -16,6 +16,7 @@ pub(super) fn add(env: &mut Environment<'_>, shades: &Arc<Shades>) {
     layout_filters(env, shades);
     number_filters(env, shades);
     list_filters(env, shades);
+    cutting_filters(env);
 }
 
 /// A filter of a value's text; of an argument beside it or named.
@@ -325,6 +326,10 @@ fn list_filters(env: &mut Environment<'_>, shades: &Arc<Shades>) {
         if value.kind() == ValueKind::Plain { value.get_attr(name) } else { Ok(Value::UNDEFINED) }
     });
     env.add_filter("list", |value: Value| -> Result<Value> { Ok(characters(&value)?.into()) });
+}
+
+/// Filters that cut a list into lists.
+fn cutting_filters(env: &mut Environment<'_>) {
     env.add_filter("batch", |value: Value, args: Rest<Value>, named: Kwargs| -> Result<Value> {
         let size = count(&args, &named, 0, "linecount", 0)?;
         let fill = argument(&args, &named, 1, "fill_with")?.filter(|fill| !fill.is_none());
