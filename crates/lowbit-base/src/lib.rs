@@ -7,6 +7,7 @@ pub mod error;
 pub mod file;
 pub mod memory;
 pub mod name;
+pub mod panics;
 mod random;
 mod stop;
 pub mod testing;

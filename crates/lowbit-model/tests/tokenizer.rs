@@ -100,6 +100,11 @@ fn bad_files() -> Vec<(&'static str, String, &'static str)> {
         ("sparse", word_level(json!({"a": 0, "b": u32::MAX})).to_string(), "`b` has id 4294967295"),
         ("added id", with("added_tokens", token(json!(u32::MAX), "c")), "`c` has id 4294967295"),
         ("added twice", with("added_tokens", token(json!(1), "a")), "`a` has id 1, but 0"),
+        (
+            "parts of no length",
+            with("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+            "`pre_tokenizer` cuts a text into parts of `length` 0",
+        ),
         ("unknown type", bpe(json!({"type": "Magic", "vocab": {"a": 0}})).to_string(), ""),
         (
             "unknown merge",
@@ -245,6 +250,17 @@ fn bad_files_are_refused() {
         common::refused_file(name, &path, &error, &[word]);
     }
     assert!(Tokenizer::load(directory.path()).expect_err("directory").to_string().contains("regular file"));
+}
+
+#[test]
+fn a_decoder_that_panics_is_an_error() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("tokenizer.json");
+    let mut file = word_level(json!({"a": 0, "b": 1}));
+    file["decoder"] = json!({"type": "Strip", "content": "a", "start": 0, "stop": 5});
+    std::fs::write(&path, file.to_string()).expect("written");
+    let error = Tokenizer::load(&path).expect("valid").decode(&[0]).expect_err("nothing is left of the token");
+    assert!(error.to_string().contains("cannot be carried out"), "{error}");
 }
 
 /// T2.

@@ -88,6 +88,9 @@ fn check_step(field: &str, step: &Value) -> Result<(), String> {
             Err(format!("`{field}` holds a list of {}, more than {MAX_STEPS}", list.len()))
         }
         Value::Array(list) => list.iter().try_for_each(|step| check_step(field, step)),
+        Value::Object(map) if map.get("length") == Some(&0.into()) => {
+            Err(format!("`{field}` cuts a text into parts of `length` 0; it must be at least 1"))
+        }
         Value::Object(map) => map.iter().try_for_each(|(key, value)| match key.as_str() {
             "precompiled_charsmap" => check_charsmap(value),
             _ => check_step(field, value),

@@ -10,9 +10,9 @@
 use super::names::{Found, Name, Names, Said, is_text};
 use crate::Error;
 use lowbit_base::memory::Footprint;
+use lowbit_base::panics::caught;
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use tokenizers::normalizer::Range;
 use tokenizers::{
@@ -32,6 +32,8 @@ const TAKEN: u64 = 200;
 const MAX_AROUND: usize = 64;
 /// No character of any text: part of the name of what must not be found.
 const NOWHERE: char = '\u{fdd0}';
+/// What is said where the library panics.
+pub(super) const FAILS: &str = "a step of its file cannot be carried out; fetch the file again";
 /// A character that no vocabulary has.
 const UNKNOWN: &str = "\u{10fffd}";
 
@@ -116,8 +118,8 @@ impl Hub {
         for (i, next) in found.iter().chain([&end]).enumerate() {
             let place = if at == 0 { Place::Start } else { Place::After };
             let part = TextPart { text: &text[at..next.start], offset: at, place, said };
-            let tokens = catch_unwind(AssertUnwindSafe(|| self.part(part, limit.saturating_sub(ids.len()))));
-            let tokens = tokens.map_err(|_| fault("a pattern backtracks too often"))?;
+            let tokens = caught(|| self.part(part, limit.saturating_sub(ids.len())));
+            let tokens = tokens.ok_or_else(|| fault(FAILS))?;
             ids.extend(tokens.map_err(|e| match e.downcast::<Error>() {
                 Ok(own) => *own,
                 Err(e) => fault(&e.to_string()),

@@ -5,12 +5,12 @@ use crate::Error;
 use crate::container::{read_small, show};
 use hub::Hub;
 use lowbit_base::file;
+use lowbit_base::panics::caught;
 use names::{Name, Names, Said};
 use pieces::Pieces;
 pub(crate) use special::{Special, keys as special_keys};
 use spm::{Space, Spm, Use};
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
@@ -403,8 +403,9 @@ impl Tokenizer {
     /// When the decoder of the file fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
         if let Implementation::Hub(hub) = &self.inner.kind {
-            let text = hub.library.decode(ids, true);
-            return text.map_err(|e| Error::usage(format!("the tokenizer cannot decode these tokens: {e}")));
+            let fault = |cause: String| Error::usage(format!("the tokenizer cannot decode these tokens: {cause}"));
+            let text = caught(|| hub.library.decode(ids, true)).ok_or_else(|| fault(hub::FAILS.into()))?;
+            return text.map_err(|e| fault(e.to_string()));
         }
         let mut bytes = Vec::new();
         match &self.inner.kind {
@@ -500,7 +501,7 @@ fn without_dropout(hub: &mut tokenizers::Tokenizer) -> bool {
 
 /// The Hub's library panics on some files.
 fn guarded(build: impl FnOnce() -> Result<Tokenizer, String>) -> Result<Tokenizer, String> {
-    catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|_| Err("the tokenizer cannot be built from this file".into()))
+    caught(build).unwrap_or_else(|| Err("the tokenizer cannot be built from this file: fetch it again".into()))
 }
 
 /// The content of a file compressed with zstd, if it is not larger than a file may be.

@@ -11,18 +11,17 @@ mod pages;
 use super::{Budget, Column, First, Limits, Source, Visitor, abridged, source};
 use crate::error::Error;
 use column::ColumnValues;
+use lowbit_base::panics::caught;
 use pages::{Chunk, Pages};
 use parquet::basic::Repetition;
 use parquet::errors::{ParquetError, Result as Decoded};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::schema::types::{SchemaDescriptor, Type};
 use serde_json::Value;
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 /// Bytes of the metadata at the end of a file at most; what they grow to in memory is not counted elsewhere.
 const FOOTER: u32 = 8 << 20;
@@ -88,32 +87,10 @@ fn values(path: &Path, columns: &[ColumnValues], row: usize, at: usize, limits: 
 
 /// What the decoder gives; its panics and errors are refusals of the file.
 fn decoded<T>(path: &Path, f: impl FnOnce() -> Decoded<T>) -> Result<T, Error> {
-    match without_panic(f) {
+    match caught(f) {
         Some(result) => result.map_err(|cause| refusal(path, cause)),
         None => Err(Error::input(path, "not a readable Parquet file (its pages are damaged): fetch it again")),
     }
-}
-
-/// Runs `f`; `None` when it panics, without the panic's message on stderr.
-fn without_panic<T>(f: impl FnOnce() -> T) -> Option<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let previous = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !EXPECTED.get() {
-                previous(info);
-            }
-        }));
-    });
-    let outer = EXPECTED.replace(true);
-    let result = panic::catch_unwind(AssertUnwindSafe(f));
-    EXPECTED.set(outer);
-    result.ok()
-}
-
-thread_local! {
-    /// A panic on this thread is caught and reported by [`without_panic`].
-    static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What a failure to decode says of the file.
