@@ -138,7 +138,7 @@ fn what_fails_leaves_the_chat_as_it_was() {
     let full = say(&mut chat, &"long ".repeat(60)).expect_err("full");
     assert!(matches!(full, ChatError::ContextFull { context: TRAINED, trained: TRAINED, .. }), "{full:?}");
     let text = full.to_string();
-    assert!(text.starts_with("the context of 200 tokens is full: this takes 3"), "{text}");
+    assert!(text.starts_with("the context of 200 tokens is full: this takes at least 3"), "{text}");
     assert_eq!(Error::from(full).kind, Kind::Usage);
     chat.options_mut().sampling.temperature = -1.0;
     let error = say(&mut chat, "Hello").expect_err("no temperature");

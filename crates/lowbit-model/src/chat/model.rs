@@ -1,6 +1,7 @@
 //! A loaded language model and how chats reach it: the choice of its template, the tokens that end its turns, its context.
 
-use super::{Message, Template, plain, raw_tokens, tokens};
+use super::prompt::Spelled;
+use super::{Message, Template, plain};
 use crate::arch::OutputKind;
 use crate::generate::{Draft, Request, Sampling};
 use crate::{Checkpoint, Error, Model, Param, Tokenizer};
@@ -51,7 +52,7 @@ impl Default for AnswerOptions {
 pub enum ChatError {
     /// The prompt leaves no room for an answer.
     ContextFull {
-        /// Tokens of the prompt.
+        /// Tokens of the prompt; where its length alone says that it is too long, the fewest it can have.
         prompt: usize,
         /// Tokens of prompt and answer together.
         context: usize,
@@ -67,7 +68,10 @@ impl fmt::Display for ChatError {
         match self {
             ChatError::Other(error) => error.fmt(f),
             ChatError::ContextFull { prompt, context, trained } => {
-                write!(f, "the context of {context} tokens is full: this takes {prompt}; say less, or begin anew")?;
+                write!(
+                    f,
+                    "the context of {context} tokens is full: this takes at least {prompt}; say less, or begin anew"
+                )?;
                 if trained > context { write!(f, ", or take a context of up to {trained}") } else { Ok(()) }
             }
         }
@@ -165,9 +169,13 @@ impl ChatModel {
     /// # Errors
     /// When the template refuses the chat, or the tokenizer a text.
     pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
+        self.spelled(messages)?.tokens(&self.tokenizer)
+    }
+
+    fn spelled<'a>(&self, messages: &'a [Message]) -> Result<Spelled<'a>, Error> {
         match self.format {
-            PromptFormat::TextWithControls => raw_tokens(&self.tokenizer, plain(messages)),
-            _ => tokens(&self.tokenizer, self.template.as_ref(), messages),
+            PromptFormat::TextWithControls => Ok(Spelled::raw(plain(messages))),
+            _ => Spelled::chat(self.template.as_ref(), messages),
         }
     }
 
@@ -176,9 +184,15 @@ impl ChatModel {
     /// # Errors
     /// As [`ChatModel::prompt`], and when the context is full.
     pub fn request(&self, messages: &[Message], options: &AnswerOptions, context: usize) -> Result<Request, ChatError> {
-        let prompt = self.prompt(messages)?;
+        let full = |prompt| ChatError::ContextFull { prompt, context, trained: self.trained };
+        let spelled = self.spelled(messages)?;
+        let fewest = spelled.fewest_tokens(&self.tokenizer);
+        if fewest >= context {
+            return Err(full(fewest));
+        }
+        let prompt = spelled.tokens(&self.tokenizer)?;
         if prompt.len() >= context {
-            return Err(ChatError::ContextFull { prompt: prompt.len(), context, trained: self.trained });
+            return Err(full(prompt.len()));
         }
         let room = context - prompt.len();
         Ok(Request {

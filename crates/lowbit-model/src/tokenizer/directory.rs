@@ -124,6 +124,7 @@ mod tests {
             {
                 let text = text.as_str().expect("a text");
                 let (got, want) = (tokenizer.encode_parts(&[(text, true)]).expect("encodes"), numbers(ids));
+                assert!(tokenizer.fewest_tokens([text]) <= got.len(), "{name}: {text:?}");
                 if got != want {
                     wrong.push(format!("{name}: {text:?} is {got:?} instead of {want:?}"));
                 }

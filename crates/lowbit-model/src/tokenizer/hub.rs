@@ -43,7 +43,9 @@ type Result<T, E = tokenizers::Error> = std::result::Result<T, E>;
 pub(super) struct Hub {
     pub library: tokenizers::Tokenizer,
     /// Added tokens found in the text, and those found in the normalized text.
-    names: [Names; 2],
+    pub names: [Names; 2],
+    /// How many times shorter the steps make a text at most; absent where they may leave out any part of it.
+    pub shrinks: Option<usize>,
     /// The normalizer of a text that goes on, where it differs.
     inner: Option<NormalizerWrapper>,
     /// Added tokens that no text becomes.
@@ -83,9 +85,11 @@ impl<'a> TextPart<'a> {
 }
 
 impl Hub {
+    /// `has_bytes` tells whether every byte is a token.
+    ///
     /// # Errors
     /// A sentence naming the part that cannot be used.
-    pub fn new(mut library: tokenizers::Tokenizer) -> Result<Self, String> {
+    pub fn new(mut library: tokenizers::Tokenizer, has_bytes: bool) -> Result<Self, String> {
         // Length is the model's matter.
         library.with_padding(None).with_truncation(None).map_err(|e| e.to_string())?;
         let around = around(library.get_post_processor())?;
@@ -103,7 +107,8 @@ impl Hub {
         }
         let inner = library.get_normalizer().and_then(without_prepend);
         let names = names.map(Names::new);
-        Ok(Hub { library, names, inner, barred, without: OnceLock::new(), around })
+        let shrinks = if has_bytes { shrinks(&library) } else { None };
+        Ok(Hub { library, names, shrinks, inner, barred, without: OnceLock::new(), around })
     }
 
     /// Appends the tokens of a text until there are `limit` or a few more.
@@ -119,7 +124,8 @@ impl Hub {
             let place = if at == 0 { Place::Start } else { Place::After };
             let part = TextPart { text: &text[at..next.start], offset: at, place, said };
             let tokens = caught(|| self.part(part, limit.saturating_sub(ids.len())));
-            let tokens = tokens.ok_or_else(|| fault(FAILS))?;
+            let tokens =
+                tokens.ok_or_else(|| Error::data(format!("the tokenizer cannot encode this text: {FAILS}")))?;
             ids.extend(tokens.map_err(|e| match e.downcast::<Error>() {
                 Ok(own) => *own,
                 Err(e) => fault(&e.to_string()),
@@ -255,6 +261,39 @@ pub(super) fn without_prepend(normalizer: &NormalizerWrapper) -> Option<Normaliz
     }
     let mut value = json!({"type": "Sequence", "normalizers": [serde_json::to_value(normalizer).ok()?]});
     strip(&mut value).then(|| serde_json::from_value(value).ok()).flatten()
+}
+
+/// How many times shorter the steps before a byte-pair encoding with all bytes make a text, where that has a bound.
+fn shrinks(library: &tokenizers::Tokenizer) -> Option<usize> {
+    let ModelWrapper::BPE(model) = library.get_model() else { return None };
+    if model.continuing_subword_prefix.is_some() || model.end_of_word_suffix.is_some() {
+        return None;
+    }
+    let normalizer = serde_json::to_value(library.get_normalizer()).ok()?;
+    let steps = serde_json::to_value(library.get_pre_tokenizer()).ok()?;
+    let spelled = steps["type"] == "ByteLevel"
+        || steps["pretokenizers"].as_array().is_some_and(|steps| steps.iter().any(|step| step["type"] == "ByteLevel"));
+    Some(shrinks_by(&normalizer)? * shrinks_by(&steps)?).filter(|_| spelled || model.byte_fallback)
+}
+
+/// The same of a normalizer or pre-tokenizer.
+fn shrinks_by(step: &Value) -> Option<usize> {
+    if let Some(steps) = ["normalizers", "pretokenizers"].iter().find_map(|key| step[*key].as_array()) {
+        return steps.iter().try_fold(1usize, |all, step| Some(all.saturating_mul(shrinks_by(step)?)));
+    }
+    match step["type"].as_str() {
+        None if step.is_null() => Some(1),
+        // A character is replaced by one of a third of its bytes, and what is composed has three times the bytes of its composition,
+        // at most (Unicode Standard Annex 15).
+        Some("NFC") => Some(9),
+        Some("Prepend" | "ByteLevel" | "Digits" | "Metaspace") => Some(1),
+        Some("Split") => (step["behavior"] != "Removed").then_some(1),
+        Some("Replace") => {
+            let (from, to) = (step["pattern"]["String"].as_str()?, step["content"].as_str()?);
+            (!from.is_empty() && to.len() >= from.len()).then_some(1)
+        }
+        _ => None,
+    }
 }
 
 /// The tokens that a post-processor puts before and after a text.

@@ -316,7 +316,8 @@ impl Tokenizer {
 
     fn of_hub(hub: tokenizers::Tokenizer, json: OnceLock<String>, notices: Vec<String>) -> Result<Self, String> {
         let pieces = Pieces::of_hub(&hub);
-        Ok(Self::of(Implementation::Hub(Box::new(Hub::new(hub)?)), pieces, json, notices))
+        let hub = Hub::new(hub, pieces.has_bytes())?;
+        Ok(Self::of(Implementation::Hub(Box::new(hub)), pieces, json, notices))
     }
 
     /// The content of `tokenizer.json`.
@@ -366,11 +367,28 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// Tokens that a text in parts has at least, by the length of its longest token; 0 where the steps of the tokenizer may leave out
+    /// any part of a text. Takes no time and no memory.
+    pub(crate) fn fewest_tokens<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> usize {
+        let (names, shrinks) = match &self.inner.kind {
+            Implementation::Bytes(names) => (std::slice::from_ref(names), Some(1)),
+            Implementation::Hub(hub) => (&hub.names[..], hub.shrinks),
+            Implementation::Spm(spm) => (std::slice::from_ref(&spm.names), spm.covers().then_some(1)),
+        };
+        let Some(shrinks) = shrinks else { return 0 };
+        let bytes = |part: &str| match names.iter().any(Names::strip) {
+            true => part.split_whitespace().map(str::len).sum(),
+            false => part.len(),
+        };
+        let longest = names.iter().map(Names::longest).fold(self.inner.pieces.longest(), usize::max);
+        parts.into_iter().map(bytes).sum::<usize>().div_ceil(shrinks * longest.max(1))
+    }
+
     /// Appends the tokens of a text until there are `limit` or a few more.
     fn append(&self, text: &str, said: &Said, limit: usize, ids: &mut Vec<u32>) -> Result<(), Error> {
         match &self.inner.kind {
             Implementation::Hub(hub) => hub.encode(text, said, limit, ids)?,
-            Implementation::Spm(spm) => spm.encode(text, said, limit, ids),
+            Implementation::Spm(spm) => spm.encode(text, said, limit, ids)?,
             Implementation::Bytes(names) => {
                 let found = names.find(text, |from, to| said.touches(from, to));
                 let mut at = 0;

@@ -81,6 +81,16 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Bytes of the longest name.
+    pub fn longest(&self) -> usize {
+        self.list.iter().map(|name| name.text.len()).max().unwrap_or(0)
+    }
+
+    /// Whether any of them takes white space beside it.
+    pub fn strip(&self) -> bool {
+        self.list.iter().any(|name| name.lstrip || name.rstrip)
+    }
+
     /// The last of equal names counts.
     pub fn new(list: Vec<Name>) -> Self {
         let list: Vec<Name> = list.into_iter().filter(|name| !name.text.is_empty()).collect();

@@ -2,7 +2,7 @@
 
 use super::bytes::letter;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The space of sentencepiece and Metaspace.
 pub(super) const SPACE: char = '\u{2581}';
@@ -46,6 +46,22 @@ impl Pieces {
         let end = *self.ends.get(id)? as usize;
         let start = if id == 0 { 0 } else { self.ends[id - 1] as usize };
         Some(&self.data[start..end])
+    }
+
+    /// The bytes of each token.
+    fn all(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len() as u32).filter_map(|id| self.get(id))
+    }
+
+    /// Bytes of the longest token.
+    pub fn longest(&self) -> usize {
+        self.all().map(<[u8]>::len).max().unwrap_or(0)
+    }
+
+    /// Whether every byte is a token.
+    pub fn has_bytes(&self) -> bool {
+        let single: HashSet<u8> = self.all().filter(|bytes| bytes.len() == 1).map(|bytes| bytes[0]).collect();
+        single.len() == 256
     }
 
     pub fn is_control(&self, id: u32) -> bool {

@@ -4,10 +4,19 @@
 use super::names::{Name, Names, Said, is_text};
 use super::pieces::{Pieces, SPACE, byte_token};
 use super::{MAX_VOCABULARY, Vocabulary};
+use crate::Error;
 use crate::container::show;
+use lowbit_base::memory::Footprint;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;
+
+/// Bytes of a text from which on memory is seen to before it is encoded.
+const LONG: usize = 128 << 10;
+/// Bytes of memory per byte of a text, spaces and tokens included.
+const TAKEN: usize = 16;
+/// The same for the place that each byte comes from.
+const PLACES: usize = 48;
 
 /// What a piece is for; the numbers are those of sentencepiece and of GGUF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,25 +145,51 @@ impl Spm {
         pieces
     }
 
+    /// Whether every byte of a text is part of a token.
+    pub fn covers(&self) -> bool {
+        self.bytes.is_some() && !self.vocabulary.squeeze
+    }
+
     pub fn id(&self, token: &str) -> Option<u32> {
         let rest = || self.vocabulary.tokens.iter().position(|t| t == token).map(|id| id as u32);
         self.ids.get(token).copied().or_else(rest)
     }
 
     /// Appends the tokens of a text to `out` until it has `limit` or a few more.
-    pub fn encode(&self, text: &str, said: &Said, limit: usize, out: &mut Vec<u32>) {
+    ///
+    /// # Errors
+    /// When there is not as much memory as a long text takes.
+    pub fn encode(&self, text: &str, said: &Said, limit: usize, out: &mut Vec<u32>) -> Result<(), Error> {
         let found = self.names.find(text, |from, to| said.touches(from, to));
         let mut at = 0;
         for (i, next) in found.iter().map(|f| (f.start, f.end, f.id)).chain([(text.len(), 0, 0)]).enumerate() {
-            self.part(&text[at..next.0], at, said, limit, out);
+            let part = &text[at..next.0];
+            if part.len() > LONG {
+                self.need(part).check()?;
+            }
+            self.part(part, at, said, limit, out);
             if out.len() >= limit {
-                return;
+                break;
             }
             if i < found.len() {
                 out.push(next.2);
             }
             at = next.1;
         }
+        Ok(())
+    }
+
+    /// Memory that encoding a part of a text takes: the text as its pieces are written, its tokens, and the symbols and pairs of its
+    /// longest word.
+    fn need(&self, part: &str) -> Footprint {
+        let text = part.len() * (TAKEN + if self.user.is_empty() { 0 } else { PLACES });
+        let longest = match self.by_words {
+            true => part.split(' ').map(|word| word.chars().count()).max().unwrap_or(0),
+            false => part.chars().count(),
+        };
+        // Each merge takes a pair out of the queue and puts in two at most; both lists grow by doubling.
+        let symbols = longest * (2 * size_of::<Symbol>() + 4 * size_of::<Pair>());
+        Footprint::new("give it in parts").and("tokens of a long text", (text + symbols) as u64)
     }
 
     /// Appends the tokens of the part of a text that begins `at` bytes from its start.

@@ -1,6 +1,7 @@
 //! Against the Hub's library itself.
 
 use super::*;
+use crate::Tokenizer;
 use serde_json::json;
 
 fn added(id: u32, content: &str, switches: &[&str]) -> Value {
@@ -10,7 +11,7 @@ fn added(id: u32, content: &str, switches: &[&str]) -> Value {
 }
 
 fn hub(file: &Value) -> Hub {
-    Hub::new(serde_json::from_value(file.clone()).expect("a tokenizer")).expect("one that encodes")
+    Hub::new(serde_json::from_value(file.clone()).expect("a tokenizer"), false).expect("one that encodes")
 }
 
 fn ids(hub: &Hub, text: &str, said: &Said) -> Vec<u32> {
@@ -237,9 +238,67 @@ fn tokens_around_a_text() {
     let mut ids = file.clone();
     ids["post_processor"]["special_tokens"]["</s>"] =
         json!({"id": "</s>", "ids": vec![1; 200_000], "tokens": vec!["</s>"; 200_000]});
-    let refusal = |file: Value| Hub::new(serde_json::from_value(file).expect("a tokenizer")).err().expect("refused");
+    let refusal =
+        |file: Value| Hub::new(serde_json::from_value(file).expect("a tokenizer"), false).err().expect("refused");
     assert!(refusal(ids).contains("puts 200000 tokens around every text"));
     file["post_processor"]["single"] =
         json!([{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]);
     assert!(refusal(file).contains("repeats the text"));
+}
+
+#[test]
+fn the_fewest_tokens_are_known_from_the_length() {
+    let tokenizer = |file: &Value| Tokenizer::parse(file.to_string().as_bytes(), None).expect("a tokenizer");
+    let with = |field: &str, value: Value| {
+        let mut file = byte_level();
+        file[field] = value;
+        tokenizer(&file)
+    };
+    let texts = [
+        "the ".repeat(99),
+        "<|a|><|b|>".repeat(40),
+        " ".repeat(500),
+        "<|d|>".to_string() + &" ".repeat(500),
+        "\u{212b}\u{2126}\u{1fef}".repeat(50),
+        "\u{1112}\u{1161}\u{11ab}".repeat(60),
+        "\u{3b1}\u{313}\u{301}\u{345}".repeat(40),
+        "\u{1f600}".repeat(77),
+        "e\u{301}".repeat(80),
+        String::new(),
+    ];
+    let plain = with("normalizer", Value::Null);
+    let removed = json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"String": "t"}, "behavior": "Removed", "invert": false}, byte_level()["pre_tokenizer"]]});
+    let mut spelled = llama();
+    spelled["decoder"] = json!({"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]});
+    let known = [tokenizer(&byte_level()), plain, tokenizer(&spelled), Tokenizer::bytes()];
+    let unknown = [
+        with("normalizer", json!({"type": "StripAccents"})),
+        with("pre_tokenizer", removed),
+        tokenizer(&unigram("first")),
+    ];
+    for text in &texts {
+        for written in [false, true] {
+            for tokenizer in known.iter().chain(&unknown) {
+                let found = tokenizer.encode_parts(&[(text, written)]).expect("encodes").len();
+                assert!(tokenizer.fewest_tokens([text.as_str()]) <= found, "{text} has {found}");
+            }
+        }
+        assert!(unknown.iter().all(|tokenizer| tokenizer.fewest_tokens([text.as_str()]) == 0));
+    }
+    for tokenizer in &known {
+        assert!(
+            tokenizer.fewest_tokens(["word ", "by word"]) > 0
+                && tokenizer.fewest_tokens(["x".repeat(9000).as_str()]) >= 100
+        );
+    }
+}
+
+#[test]
+fn a_step_that_panics_is_an_error() {
+    let mut file = byte_level();
+    file["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0});
+    let hub = hub(&file);
+    let error = hub.encode("a text", &Said::all(6), usize::MAX, &mut Vec::new()).expect_err("parts of no length");
+    assert!(error.message.ends_with(FAILS), "{error}");
 }
