@@ -139,6 +139,6 @@ fn failure_of(error: ChatError) -> Failure {
         true => format!(", or start with --context up to {trained}"),
         false => String::new(),
     };
-    let text = format!("the context of {context} tokens is full: this takes {prompt}");
+    let text = format!("the context of {context} tokens is full: this takes at least {prompt}");
     Failure::usage(format!("{text}; say less, or begin anew with /reset{larger}"))
 }
