@@ -6,6 +6,7 @@ use lowbit_base::escaped;
 pub use lowbit_base::memory::bytes;
 pub use lowbit_base::text::duration;
 use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, Tool};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
@@ -176,7 +177,19 @@ pub fn command() -> Vec<String> {
     args
 }
 
-/// Prints one JSON object.
+/// Prints one JSON object: version, program and command line, then the fields of another.
+///
+/// # Errors
+/// When a value cannot be written as JSON.
+pub fn json_object(fields: Value) -> Result<(), Failure> {
+    let mut object = serde_json::json!({"schema_version": SCHEMA_VERSION, "tool": tool(), "command": command()});
+    if let (Value::Object(object), Value::Object(fields)) = (&mut object, fields) {
+        object.extend(fields);
+    }
+    json(&object)
+}
+
+/// Prints one JSON value.
 ///
 /// # Errors
 /// When a value cannot be written as JSON.
@@ -194,33 +207,6 @@ pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// What is said of a model whose weights have no checksums.
 pub fn unverified(path: &Path) -> String {
     format!("{}: unverified: the file holds no checksums", path.display())
-}
-
-/// Classes whose measures are printed one by one.
-const CLASSES: usize = 8;
-
-/// One line per measure, for a person; of many classes just how many there are.
-pub fn record(record: &Record) {
-    let is_class = |name: &str| name.starts_with("f1/");
-    let classes = record.measures.keys().filter(|name| is_class(name)).count();
-    let shown = |name: &str| classes <= CLASSES || !is_class(name);
-    for (name, m) in record.measures.iter().filter(|(name, _)| shown(name)) {
-        let value = match m.unit.as_str() {
-            "fraction" => format!("{:.2} %", m.value * 100.0),
-            "bytes" => bytes(m.value as u64),
-            "seconds" => duration(m.value),
-            "per_second" => format!("{:.1} /s", m.value),
-            unit => format!("{:.4} {unit}", m.value),
-        };
-        let range = match (m.lo, m.hi, m.unit.as_str()) {
-            (Some(lo), Some(hi), "fraction") => format!(" ({:.2} .. {:.2} %)", lo * 100.0, hi * 100.0),
-            _ => String::new(),
-        };
-        line(format!("{name:24} {value}{range}"));
-    }
-    if classes > CLASSES {
-        line(format!("{:24} {classes} classes, in --json", "f1/.."));
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What a model is made of, as its record says: parameters, stored bytes, hash, activations.
 
 use crate::Error;
-use crate::record::{Measure, Record, TensorBytes};
+use crate::record::{Detail, Measure, Record, TensorBytes};
 use lowbit_model::checkpoint::{LedgerRow, ledger};
 use lowbit_model::{Checkpoint, recipe};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -23,6 +24,41 @@ pub fn describe(record: &mut Record, checkpoint: &Checkpoint) -> Result<(), Erro
     let bytes: u64 = record.detail.tensors.iter().map(TensorBytes::bytes).sum();
     record.measures.insert("weight_bytes".into(), Measure::measured(bytes as f64, "bytes", 1));
     Ok(())
+}
+
+/// A model that was made from another and stored.
+pub struct Stored<'a> {
+    /// The file with its weights.
+    pub weights: &'a Path,
+    /// Its recipe, or the type of its body.
+    pub kind: &'a str,
+    /// How it was made: `quantized`, `converted`.
+    pub made: &'a str,
+    /// The path of the other model.
+    pub parent: &'a Path,
+}
+
+impl Stored<'_> {
+    /// The record: parameters as those of the model it was made from, bytes on disk, hash.
+    ///
+    /// # Errors
+    /// When the file with the weights cannot be read.
+    pub fn record(&self, path: &Path, from: &Checkpoint) -> Result<Record, Error> {
+        let size = std::fs::metadata(self.weights).map_err(|e| Error::io(self.weights, &e))?.len();
+        Ok(Record {
+            task: String::new(),
+            model: path.display().to_string(),
+            recipe: self.kind.into(),
+            params: from.parameters().count(),
+            measures: BTreeMap::from([("weight_bytes".into(), Measure::measured(size as f64, "bytes", 1))]),
+            detail: Detail {
+                made: self.made.into(),
+                parent: Some(self.parent.display().to_string()),
+                model_sha256: Some(sha256(self.weights)?),
+                ..Detail::default()
+            },
+        })
+    }
 }
 
 fn tensor_bytes(row: LedgerRow) -> TensorBytes {

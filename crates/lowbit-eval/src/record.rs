@@ -3,11 +3,15 @@
 //! A number never travels alone: [`Measure`] is value, unit, n, spread and how it was obtained. What was not measured is
 //! absent from [`Record::measures`], never zero.
 
+use lowbit_base::memory::bytes;
+use lowbit_base::text::duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the JSON layout of [`Results`].
 pub const SCHEMA_VERSION: u32 = 1;
+/// Classes whose measures are printed one by one.
+const CLASSES: usize = 8;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,21 @@ impl Measure {
     /// A measured value without a range.
     pub fn measured(value: f64, unit: &str, n: u64) -> Self {
         Measure { value, unit: unit.into(), n, lo: None, hi: None, how: How::Measured }
+    }
+
+    /// The value as a person reads it, with the interval of a fraction.
+    fn in_words(&self) -> String {
+        let value = match self.unit.as_str() {
+            "fraction" => format!("{:.2} %", self.value * 100.0),
+            "bytes" => bytes(self.value as u64),
+            "seconds" => duration(self.value),
+            "per_second" => format!("{:.1} /s", self.value),
+            unit => format!("{:.4} {unit}", self.value),
+        };
+        match (self.lo, self.hi, self.unit.as_str()) {
+            (Some(lo), Some(hi), "fraction") => format!("{value} ({:.2} .. {:.2} %)", lo * 100.0, hi * 100.0),
+            _ => value,
+        }
     }
 
     /// The same value with a range or interval.
@@ -183,6 +202,22 @@ pub struct Record {
     /// Raw material.
     #[serde(default)]
     pub detail: Detail,
+}
+
+impl Record {
+    /// A line per measure for a person; of many classes just how many there are.
+    pub fn lines(&self) -> Vec<String> {
+        let is_class = |name: &str| name.starts_with("f1/");
+        let classes = self.measures.keys().filter(|name| is_class(name)).count();
+        let shown = |name: &str| classes <= CLASSES || !is_class(name);
+        let measures = self.measures.iter().filter(|(name, _)| shown(name));
+        let mut lines: Vec<String> =
+            measures.map(|(name, measure)| format!("{name:24} {}", measure.in_words())).collect();
+        if classes > CLASSES {
+            lines.push(format!("{:24} {classes} classes, in --json", "f1/.."));
+        }
+        lines
+    }
 }
 
 /// The machine's limits as measured in the same run.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod clock;
+mod conversation;
 mod functions;
 mod guard;
 mod model;
@@ -26,6 +27,7 @@ mod slice;
 mod source;
 mod text;
 
+pub use conversation::Conversation;
 pub use model::{AnswerOptions, ChatError, ChatModel, PromptFormat, context};
 pub use prompt::{raw_tokens, tokens};
 pub use session::ChatSession;

@@ -6,6 +6,9 @@ use lowbit_kernels::Format;
 
 mod spelling;
 
+/// Rows and columns of a matrix of whole blocks and groups of every format.
+const SIDE: usize = 3840;
+
 /// How the inputs of a matrix product are given to its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActivationPrecision {
@@ -62,6 +65,16 @@ impl Recipe {
     pub fn format(&self, role: Role) -> Result<Option<&'static dyn Format>, Error> {
         let find = |name| lowbit_kernels::format::find(name).map_err(|e| Error::usage(e.to_string()));
         self.format_name(role).map(find).transpose()
+    }
+
+    /// Bits that a weight of the body takes, scales included, to two decimals.
+    ///
+    /// # Errors
+    /// When the format is unknown.
+    pub fn bits_per_weight(&self) -> Result<f64, Error> {
+        let Some(format) = self.format(Role::Body)? else { return Ok(32.0) };
+        let bytes: usize = format.parts(SIDE, SIDE, &[]).iter().map(|part| part.bytes).sum();
+        Ok((bytes as f64 * 8.0 / (SIDE * SIDE) as f64 * 100.0).round() / 100.0)
     }
 
     /// Whether the body is ternary.

@@ -1,6 +1,6 @@
 //! What a comparison starts from where nobody wrote a suite: a task from the columns of a file, and a suite for any task.
 
-use lowbit_base::{Error, name};
+use lowbit_base::{Error, file, name};
 use lowbit_eval::infer::{self, Inferred};
 use lowbit_eval::quickstart;
 use lowbit_eval::read::Source;
@@ -107,11 +107,40 @@ impl Start {
     }
 
     /// Names and contents of the files.
-    pub fn files(&self) -> Vec<(&'static str, String)> {
+    fn files(&self) -> Vec<(&'static str, String)> {
         // A fifth of the rows is held out.
         let suite = suite(&self.name, TASK, self.rows - self.rows / 5);
         let rows = self.example.iter().map(|rows| (ROWS, rows.clone()));
         [(TASK, self.task()), (SUITE, suite)].into_iter().chain(rows).collect()
+    }
+
+    /// Writes all files into a directory, or leaves those that are there as they were; returns their names. What an earlier call
+    /// wrote stays.
+    ///
+    /// # Errors
+    /// When a file with other content is there, or writing fails.
+    pub fn write(&self, directory: &Path) -> Result<Vec<&'static str>, Error> {
+        let (files, mut missing) = (self.files(), Vec::new());
+        for (name, content) in &files {
+            let path = directory.join(name);
+            let same = || file::read(&path, content.len() as u64).is_ok_and(|found| found == content.as_bytes());
+            match path.symlink_metadata().is_ok() {
+                false => missing.push((path, content)),
+                true if same() => {}
+                true => {
+                    let message = format!("{}: exists already: remove it, or name another directory", path.display());
+                    return Err(Error::usage(message));
+                }
+            }
+        }
+        file::make(directory)?;
+        for (i, (path, content)) in missing.iter().enumerate() {
+            if let Err(error) = file::replace(path, content.as_bytes()) {
+                missing[..=i].iter().for_each(|(path, _)| drop(std::fs::remove_file(path)));
+                return Err(error);
+            }
+        }
+        Ok(files.into_iter().map(|(name, _)| name).collect())
     }
 
     fn task(&self) -> String {

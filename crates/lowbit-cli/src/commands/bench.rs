@@ -3,17 +3,15 @@
 use super::Machine;
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
-use lowbit_eval::bench::kernels::against::{Change, Earlier};
-use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, WeightShape, Speeds};
-use lowbit_eval::bench::model::{self as model_bench, FORMS, Form, TestKind, BenchModel, Test};
 use crate::output;
-use lowbit_eval::bench::host;
+use lowbit_eval::bench::kernels::against::Earlier;
+use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, WeightShape};
+use lowbit_eval::bench::model::{self as model_bench, BenchModel, FORMS, Form, Test, TestKind};
 use lowbit_eval::meter;
-use lowbit_eval::record::{Host, Limits};
 use lowbit_kernels::ops::CacheKind;
 use lowbit_kernels::{Cpu, FORMATS, format};
 use lowbit_model::synthetic;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Beside the flags.
@@ -162,10 +160,7 @@ impl ModelBench {
         let speeds = model_bench::run(&subject, &plan, &cpus)?;
         if form == Form::Json {
             let (host, records) = speeds.records(&subject, &cpus);
-            return output::json(&json!({
-                "schema_version": 1, "tool": output::tool(), "command": output::command(), "host": host,
-                "records": records,
-            }));
+            return output::json_object(json!({"host": host, "records": records}));
         }
         speeds.lines(form, &subject, cache, &cpus).iter().for_each(output::line);
         Ok(())
@@ -192,7 +187,9 @@ impl ModelBench {
         let recipe = self.recipe.get()?;
         match (self.model.get(), &self.synthetic) {
             (None, Some(name)) => Ok(BenchModel::synthetic(name, recipe, plan, cpus)?),
-            (Some(path), None) => BenchModel::load(model::name_of(path), || model::open(path, recipe, &cpus[0]), plan, cpus),
+            (Some(path), None) => {
+                BenchModel::load(model::name_of(path), || model::open(path, recipe, &cpus[0]), plan, cpus)
+            }
             _ => {
                 let text = "nothing to measure: give a MODEL, `--synthetic SHAPE`, or the subcommand `kernels`";
                 Err(Failure::usage(text))
@@ -211,7 +208,7 @@ impl Kernels {
         let speeds = kernels::run(&cpus, &plan)?;
         let changes = earlier.as_ref().map(|earlier| earlier.changes(&speeds.speeds));
         if machine.json {
-            output::json(&object(&cpus, &speeds, changes.as_deref()))?;
+            output::json_object(speeds.json(&cpus, changes.as_deref()))?;
         } else {
             kernels::lines(&speeds, changes.as_deref()).iter().for_each(output::line);
         }
@@ -234,27 +231,6 @@ impl Kernels {
         };
         Ok(Plan { kernels, tokens: self.tokens.iter().map(|n| usize::from(*n)).collect(), rounds: self.rounds.into() })
     }
-}
-
-/// The object of `--json`: `host` is the last machine, `machines` has them all; a record tells its change, if any.
-fn object(cpus: &[Cpu], speeds: &Speeds, changes: Option<&[Option<Change>]>) -> Value {
-    let machines: Vec<Value> = speeds
-        .machines
-        .iter()
-        .map(|m| json!({"isa": m.isa, "threads": m.threads, "limits": host::limits_of(&m.limits)}))
-        .collect();
-    let limits = speeds.machines.last().map_or_else(Limits::default, |m| host::limits_of(&m.limits));
-    let host = cpus.last().map_or_else(Host::default, |cpu| Host { limits, ..host::facts(cpu) });
-    let mut records: Vec<Value> = speeds.speeds.iter().map(|speed| json!(speed)).collect();
-    for (record, change) in records.iter_mut().zip(changes.unwrap_or_default()) {
-        if let (Some(record), Some(change)) = (record.as_object_mut(), change) {
-            record.insert("change".into(), json!(change));
-        }
-    }
-    json!({
-        "schema_version": 1, "tool": output::tool(), "command": output::command(), "host": host, "machines": machines,
-        "records": records,
-    })
 }
 
 /// Tokens of prompt and answer.

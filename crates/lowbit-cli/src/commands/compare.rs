@@ -1,7 +1,7 @@
 //! `lowbit compare`
 
-use super::{Machine, probe, suite};
 use super::list::{self, List};
+use super::{Machine, probe, suite};
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Bar;

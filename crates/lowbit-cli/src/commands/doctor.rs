@@ -2,10 +2,10 @@
 
 use super::Machine;
 use crate::failure::Failure;
-use lowbit_eval::bench::kernels::ternary::{self, Way};
-use lowbit_eval::bench::host;
 use crate::output;
 use lowbit_base::memory;
+use lowbit_eval::bench::host;
+use lowbit_eval::bench::kernels::ternary::{self, Way};
 use lowbit_eval::meter::{self, Rapl};
 use lowbit_eval::task;
 use lowbit_kernels::{Isa, Threads};
@@ -36,8 +36,7 @@ impl Doctor {
         if machine.json {
             let isas: serde_json::Map<String, serde_json::Value> =
                 isas.iter().map(|(name, there)| (name.to_string(), json!(there))).collect();
-            return output::json(&json!({
-                "schema_version": 1, "tool": output::tool(), "command": output::command(), "host": host,
+            return output::json_object(json!({"host": host,
                 "memory": room.as_ref().map(|room| json!({"available_bytes": room.bytes, "limit": room.limit.to_string()})),
                 "threads": {"count": threads.count, "why": threads.why}, "isas": isas, "ternary": ternary, "energy_meter": energy, "data": data.ok().map(|d| d.display().to_string()),
             }));

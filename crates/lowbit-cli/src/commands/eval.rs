@@ -1,12 +1,12 @@
 //! `lowbit eval`
 
-use super::{Machine, probe};
 use super::list::{self, List};
 use super::model::{self, ModelPath, ModelRecipe};
+use super::{Machine, probe};
 use crate::failure::Failure;
-use lowbit_eval::bench::host;
 use crate::output;
 use lowbit::{comparison, language};
+use lowbit_eval::bench::host;
 use lowbit_eval::language::{self as scoring, Cut, Text};
 use lowbit_eval::record::Record;
 use lowbit_eval::question::{self, Question, Subject};
@@ -86,7 +86,7 @@ impl Eval {
             let rows = record.detail.truths.len().max(record.detail.expected.len());
             let rows = if rows > 0 { format!("{rows} rows, ") } else { String::new() };
             output::line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
-            output::record(record);
+            record.lines().iter().for_each(output::line);
             record.detail.note.iter().for_each(output::line);
             record.detail.notices.iter().for_each(|notice| output::line(format!("Note: {notice}.")));
         }

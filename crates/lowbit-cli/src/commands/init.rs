@@ -1,10 +1,9 @@
 //! `lowbit init`
 
 use super::Machine;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::output;
 use lowbit::start::{self, Start, quoted};
-use lowbit_base::file;
 use lowbit_model::Column;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -43,44 +42,16 @@ impl Init {
             Some(data) => Start::of(data, &self.directory, &text, self.label.as_ref().map(column).as_ref())?,
             None => Start::example()?,
         };
-        let files = start.files();
-        self.write(&files)?;
-        let written: Vec<String> = files.iter().map(|(name, _)| self.at(name)).collect();
+        let written: Vec<String> = start.write(&self.directory)?.into_iter().map(|name| self.at(name)).collect();
         let next = format!("lowbit compare {}", quoted(&self.at(start::SUITE)));
         if machine.json {
-            return output::json(&json!({
-                "schema_version": 1, "tool": output::tool(), "command": output::command(), "files": written,
+            return output::json_object(json!({"files": written,
                 "classes": start.classes, "rows": start.rows, "next": next,
             }));
         }
         output::line(&start.about);
         output::line(format!("wrote {}", written.join(", ")));
         output::line(format!("next: {next}"));
-        Ok(())
-    }
-
-    /// Writes all files, or leaves those that are there as they were. What an earlier run of the same command wrote stays.
-    fn write(&self, files: &[(&str, String)]) -> Result<(), Failure> {
-        let mut missing = Vec::new();
-        for (name, content) in files {
-            let path = self.directory.join(name);
-            let same = || file::read(&path, content.len() as u64).is_ok_and(|found| found == content.as_bytes());
-            match path.symlink_metadata().is_ok() {
-                false => missing.push((path, content)),
-                true if same() => {}
-                true => {
-                    let message = format!("{}: exists already: remove it, or name another directory", path.display());
-                    return Err(Failure { code: Code::Usage, message });
-                }
-            }
-        }
-        file::make(&self.directory)?;
-        for (i, (path, content)) in missing.iter().enumerate() {
-            if let Err(error) = file::replace(path, content.as_bytes()) {
-                missing[..=i].iter().for_each(|(path, _)| drop(std::fs::remove_file(path)));
-                return Err(error.into());
-            }
-        }
         Ok(())
     }
 

@@ -5,12 +5,8 @@ use crate::failure::Failure;
 use crate::output;
 use lowbit::{language, suite};
 use lowbit_eval::task::{self, Task};
-use lowbit_model::source::Role;
-use lowbit_model::{Recipe, recipe};
+use lowbit_model::recipe;
 use serde_json::{Map, Value, json};
-
-/// Rows and columns of the matrix that tells the bits of a weight: whole blocks and groups of every format.
-const SIDE: usize = 3840;
 
 /// One of the lists.
 #[derive(Clone, Copy, Debug)]
@@ -63,17 +59,12 @@ impl List {
                 .collect()),
             List::Recipes => recipe::RECIPES
                 .iter()
-                .map(|recipe| Ok(json!({"name": recipe.name, "bits": bits(recipe)?, "about": recipe.summary})))
+                .map(|recipe| {
+                    Ok(json!({"name": recipe.name, "bits": recipe.bits_per_weight()?, "about": recipe.summary}))
+                })
                 .collect(),
         }
     }
-}
-
-/// Bits that a weight of the body takes, scales included.
-fn bits(recipe: &Recipe) -> Result<f64, Failure> {
-    let Some(format) = recipe.format(Role::Body)? else { return Ok(32.0) };
-    let bytes: usize = format.parts(SIDE, SIDE, &[]).iter().map(|part| part.bytes).sum();
-    Ok((bytes as f64 * 8.0 / (SIDE * SIDE) as f64 * 100.0).round() / 100.0)
 }
 
 /// Prints some of the lists.
@@ -83,13 +74,10 @@ fn bits(recipe: &Recipe) -> Result<f64, Failure> {
 pub fn print(machine: &Machine, lists: &[List]) -> Result<(), Failure> {
     if machine.json {
         let mut object = Map::new();
-        object.insert("schema_version".into(), json!(1));
-        object.insert("tool".into(), json!(output::tool()));
-        object.insert("command".into(), json!(output::command()));
         for list in lists {
             object.insert(list.title().into(), Value::Array(list.entries()?));
         }
-        return output::json(&object);
+        return output::json_object(Value::Object(object));
     }
     for (i, list) in lists.iter().enumerate() {
         if i > 0 {

@@ -5,13 +5,12 @@ use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Count;
-use lowbit_eval::bench::host;
 use lowbit_base::file::Replacement;
+use lowbit_eval::Error;
+use lowbit_eval::bench::host;
 use lowbit_eval::predict::{self, Options, Output, Summary};
 use lowbit_eval::read::{Column, Format, Source};
-use lowbit_eval::record::{Detail, Measure, Record};
-use lowbit_eval::{Error, facts};
-use lowbit_model::{Checkpoint, Predictor};
+use lowbit_model::Predictor;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -125,13 +124,13 @@ impl Predict {
         progress.end();
         target.map_or(Ok(()), Replacement::commit)?;
         let seconds = start.elapsed().as_secs_f64();
-        let notices = notices(&summary, checkpoint.model_config().max_length);
         if machine.json {
-            let record = self.record(&summary, seconds, notices, &checkpoint, classifier.labels());
-            return output::json(&output::results(host::facts(&cpu), vec![record?]));
+            let name = model::name_of(checkpoint.directory());
+            let record = summary.record(name, seconds, &checkpoint, classifier.labels())?;
+            return output::json(&output::results(host::facts(&cpu), vec![record]));
         }
         if self.out.is_some() || output::is_open() {
-            self.tell(&summary, seconds, &notices);
+            self.tell(&summary, seconds, &summary.notices(checkpoint.model_config().max_length));
         }
         Ok(())
     }
@@ -140,7 +139,9 @@ impl Predict {
     fn paths(&self) -> Result<(&Path, &Path), Failure> {
         match (&self.named, &self.paths[..]) {
             (None, [model, input]) | (Some(model), [input]) => Ok((model, input)),
-            _ => Err(Failure::usage("give a model and a file of rows: `lowbit predict MODEL FILE` (`-` for standard input)")),
+            _ => Err(Failure::usage(
+                "give a model and a file of rows: `lowbit predict MODEL FILE` (`-` for standard input)",
+            )),
         }
     }
 
@@ -170,35 +171,4 @@ impl Predict {
         output::note(format!("{} rows in {}, {rate:.0} rows/s{place}", summary.rows, output::duration(seconds)));
         notices.iter().for_each(|notice| output::note(format!("Note: {notice}.")));
     }
-
-    fn record(
-        &self,
-        summary: &Summary,
-        seconds: f64,
-        notices: Vec<String>,
-        checkpoint: &Checkpoint,
-        labels: &[String],
-    ) -> Result<Record, Failure> {
-        let share = |count: &u64| Measure::measured(*count as f64 / summary.rows.max(1) as f64, "fraction", summary.rows);
-        let rate = Measure::measured(summary.rows as f64 / seconds.max(1e-9), "per_second", summary.rows);
-        let mut record = Record {
-            task: String::new(),
-            model: model::name_of(checkpoint.directory()),
-            recipe: checkpoint.recipe().name.into(),
-            params: 0,
-            measures: labels.iter().zip(&summary.classes).map(|(name, n)| (format!("share/{name}"), share(n))).collect(),
-            detail: Detail { classes: labels.to_vec(), notices, ..Detail::default() },
-        };
-        facts::describe(&mut record, checkpoint)?;
-        record.measures.insert("throughput".into(), rate);
-        Ok(record)
-    }
-}
-
-/// What a reader of the predictions must know.
-fn notices(summary: &Summary, max_length: usize) -> Vec<String> {
-    let (rows, cut, empty) = (summary.rows, summary.truncated, summary.empty);
-    let cut_text = format!("{cut} of {rows} texts are longer than the {max_length} tokens the model sees, and were cut");
-    let empty_text = format!("{empty} of {rows} rows have no text");
-    [(cut, cut_text), (empty, empty_text)].into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect()
 }

@@ -1,17 +1,15 @@
 //! `lowbit quantize`
 
-use super::{Machine, suite};
 use super::list::{self, List};
 use super::model::{self, ModelPath};
+use super::{Machine, suite};
 use crate::failure::Failure;
-use lowbit_eval::bench::host;
 use crate::output;
 use lowbit::comparison;
-use lowbit_eval::facts;
-use lowbit_eval::record::{Detail, Measure, Record};
-use lowbit_model::checkpoint::{self, Options};
-use lowbit_model::{Checkpoint, Recipe, recipe};
-use std::collections::BTreeMap;
+use lowbit_eval::bench::host;
+use lowbit_eval::facts::Stored;
+use lowbit_model::checkpoint::{self, Options, WEIGHTS_FILE};
+use lowbit_model::recipe;
 use std::path::{Path, PathBuf};
 
 /// Beside the flags.
@@ -54,7 +52,7 @@ impl Quantize {
         let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
         let (path, cpu) = (self.model.path()?, machine.cpu()?);
         let masters = model::open_verified(path, None, &cpu)?;
-        let recipe = recipe.map_or_else(|| trained_for(&masters), Ok)?;
+        let recipe = recipe.map_or_else(|| masters.trained_for(), Ok)?;
         output::notes(masters.departure(recipe)?);
         let options = match &self.calibrate {
             None => Options::default(),
@@ -65,23 +63,12 @@ impl Quantize {
         };
         machine.signals.defer();
         checkpoint::quantize(&masters, recipe, &options, self.out())?;
-        let stored = self.out().join("model.safetensors");
+        let stored = self.out().join(WEIGHTS_FILE);
         let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
         let (before, after) = (masters.files().into_iter().map(size).sum(), size(&stored));
         if machine.json {
-            let record = Record {
-                task: String::new(),
-                model: self.out().display().to_string(),
-                recipe: recipe.name.into(),
-                params: masters.parameters().count(),
-                measures: BTreeMap::from([("weight_bytes".into(), Measure::measured(after as f64, "bytes", 1))]),
-                detail: Detail {
-                    made: "quantized".into(),
-                    parent: Some(path.display().to_string()),
-                    model_sha256: Some(facts::sha256(&stored)?),
-                    ..Detail::default()
-                },
-            };
+            let about = Stored { weights: &stored, kind: recipe.name, made: "quantized", parent: path };
+            let record = about.record(self.out(), &masters)?;
             return output::json(&output::results(host::facts(&cpu), vec![record]));
         }
         let (name, from, to) = (recipe.name, output::bytes(before), output::bytes(after));
@@ -94,16 +81,5 @@ impl Quantize {
     /// Where the model goes; the command line demands it.
     fn out(&self) -> &Path {
         self.out.as_deref().unwrap_or(Path::new(""))
-    }
-}
-
-/// The recipe that masters were trained for.
-fn trained_for(masters: &Checkpoint) -> Result<&'static Recipe, Failure> {
-    match &masters.model_config().trained_for {
-        Some(name) => Ok(recipe::find(name)?),
-        None => {
-            let text = "trained in full precision, so there is no recipe to take: name one with --recipe, e.g. int8, nf4";
-            Err(Failure::usage(format!("{}: {text}", masters.directory().display())))
-        }
     }
 }

@@ -55,7 +55,8 @@ impl Report {
     }
 
     fn verify(self, machine: &Machine) -> Result<(), Failure> {
-        const MEANING: &str = "These checks show that the report agrees with itself and with the files beside it, not who made them.";
+        const MEANING: &str =
+            "These checks show that the report agrees with itself and with the files beside it, not who made them.";
         let results = report::verify(&self.directory)?;
         let failed = results.iter().filter(|r| r.failed()).count();
         if machine.json {
@@ -66,7 +67,7 @@ impl Report {
                     json!({"id": r.id, "name": r.name, "outcome": state, "lines": lines})
                 })
                 .collect();
-            output::json(&json!({"schema_version": 1, "tool": output::tool(), "command": output::command(), "checks": rows, "meaning": MEANING}))?;
+            output::json_object(json!({"checks": rows, "meaning": MEANING}))?;
         } else {
             for r in &results {
                 let (state, lines) = state_of(&r.outcome);

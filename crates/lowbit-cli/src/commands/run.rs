@@ -3,10 +3,11 @@
 use super::Machine;
 use super::model::ModelPath;
 use crate::failure::Failure;
-use crate::run::{self, Answer, Chat, Screen, Settings, MeteredSession, Total};
-use lowbit_eval::bench::host;
 use crate::output;
+use crate::run::{self, Chat, MeteredSession, Screen, Settings};
 use lowbit_base::Stop;
+use lowbit_eval::bench::host;
+use lowbit_eval::generation::{Answer, Total};
 use lowbit_eval::meter;
 use lowbit_eval::record::{Detail, Measure, Record};
 use lowbit_kernels::Cpu;
@@ -14,6 +15,7 @@ use lowbit_kernels::ops::CacheKind;
 use lowbit_model::chat::{AnswerOptions, PromptFormat};
 use lowbit_model::generate::{Draft, Finish, Sampling};
 use lowbit_model::recipe;
+use lowbit_model::text::unescaped;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -173,7 +175,7 @@ impl Run {
     fn unescape(&mut self) -> Result<(), Failure> {
         if self.escape {
             for text in self.prompt.iter_mut().chain(&mut self.system).chain(&mut self.stop) {
-                *text = run::prompt::unescaped(text)?;
+                *text = unescaped(text)?;
             }
         }
         Ok(())
@@ -220,7 +222,9 @@ impl Run {
         match self.file.as_deref() {
             path if path == dash => parts.push(run::prompt::stdin()?),
             Some(path) => parts.push(run::prompt::read(path)?),
-            None if parts.is_empty() && !self.interactive && !std::io::stdin().is_terminal() => parts.push(run::prompt::stdin()?),
+            None if parts.is_empty() && !self.interactive && !std::io::stdin().is_terminal() => {
+                parts.push(run::prompt::stdin()?)
+            }
             None => {}
         }
         if parts.is_empty() {
@@ -296,7 +300,7 @@ impl Run {
         total.add(&answer);
         match json {
             Some(cpu) => print_json(metered, &answer, &total, cpu)?,
-            None => output::note(run::line(&total)),
+            None => output::note(total.line()),
         }
         match answer.outcome.finish {
             Finish::Cancelled if output::is_open() => Err(Failure {
@@ -309,7 +313,7 @@ impl Run {
 }
 
 fn print_json(metered: &MeteredSession, answer: &Answer, total: &Total, cpu: &Cpu) -> Result<(), Failure> {
-    let mut measures = run::measures(total);
+    let mut measures = total.measures();
     measures.insert("load_seconds".into(), Measure::measured(metered.load_seconds, "seconds", 1));
     if let Some(bytes) = meter::peak_rss_bytes() {
         measures.insert("peak_rss_bytes".into(), Measure::measured(bytes as f64, "bytes", 1));

@@ -1,13 +1,13 @@
 //! The chat in the terminal.
 
-use super::conversation::Conversation;
 use super::input::{self, COMMANDS, Input};
 use super::lines::{Line, Lines};
-use super::statistics::{self, Total};
 use super::{MeteredSession, Screen};
 use crate::failure::Failure;
 use crate::output;
 use lowbit_base::Stop;
+use lowbit_eval::generation::Total;
+use lowbit_model::chat::Conversation;
 use lowbit_model::generate::Finish;
 use std::path::Path;
 
@@ -47,7 +47,7 @@ impl<'a> Chat<'a> {
             }
         }
         self.metered.keep_prompt()?;
-        output::note(statistics::line(&self.total));
+        output::note(self.total.line());
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl<'a> Chat<'a> {
                 self.metered.session.resume(messages);
                 told
             }
-            Input::Stats => statistics::line(&self.total),
+            Input::Stats => self.total.line(),
             Input::Wrong(text) => return Err(Failure::usage(text)),
             Input::Nothing | Input::Say(_) | Input::Exit => String::new(),
         })

@@ -4,11 +4,11 @@ use crate::failure::Failure;
 use crate::output::{self, unverified};
 use lowbit::shipped;
 use lowbit_base::{Error, Stop};
-use lowbit_eval::meter::{EnergyMeter, Rapl};
+use lowbit_eval::generation::Answer;
+use lowbit_eval::meter::Rapl;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
 use lowbit_model::chat::{self, AnswerOptions, ChatError, ChatModel, ChatSession, PromptFormat};
-use lowbit_model::generate::Outcome;
 use lowbit_model::{Checkpoint, Recipe};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -31,14 +31,6 @@ pub struct Settings {
     pub verify: bool,
     /// Where the processed prompt is kept between runs.
     pub prompt_cache: Option<PathBuf>,
-}
-
-/// An answer and what it took.
-pub struct Answer {
-    /// Text, tokens, why it ended, times.
-    pub outcome: Outcome,
-    /// Energy of the CPU packages meanwhile, where it can be measured.
-    pub joules: Option<f64>,
 }
 
 /// A chat with a loaded model.
@@ -111,13 +103,11 @@ impl MeteredSession {
     /// # Errors
     /// When the template refuses the chat or the context is full; the chat is then as before.
     pub fn say(&mut self, text: String, stop: &Stop, on_text: &mut dyn FnMut(&str)) -> Result<Answer, Failure> {
-        let mut meter = self.rapl.as_ref().and_then(EnergyMeter::start);
-        let outcome = self.session.say(text, &mut |piece| {
+        let answer = Answer::measured(&mut self.session, self.rapl.as_ref(), text, &mut |piece| {
             on_text(piece);
             if stop.is_set() || !output::is_open() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        let joules = meter.as_mut().and_then(EnergyMeter::joules);
-        Ok(Answer { outcome: outcome.map_err(failure_of)?, joules })
+        answer.map_err(failure_of)
     }
 
     /// Keeps the processed prompt for the next run, where that was asked for.

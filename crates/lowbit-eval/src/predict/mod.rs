@@ -5,11 +5,12 @@ mod output;
 
 pub use output::Output;
 
-use crate::Error;
 use crate::read::{self, Column, First, Limits, Source, Visitor, Wanted};
+use crate::record::{Detail, Measure, Record};
+use crate::{Error, facts};
 use columns::{Choice, Table};
 use lowbit_model::arch::OutputKind;
-use lowbit_model::{Encoder, InputColumns, Inputs, Predictor};
+use lowbit_model::{Checkpoint, Encoder, InputColumns, Inputs, Predictor};
 use serde_json::Value;
 
 /// Rows of a batch at most.
@@ -46,6 +47,44 @@ pub struct Summary {
     pub truncated: u64,
     /// Rows of each predicted class.
     pub classes: Vec<u64>,
+}
+
+impl Summary {
+    /// What a reader of the predictions must know; `max_length` is the number of tokens the model sees.
+    pub fn notices(&self, max_length: usize) -> Vec<String> {
+        let (rows, cut, empty) = (self.rows, self.truncated, self.empty);
+        let cut_text =
+            format!("{cut} of {rows} texts are longer than the {max_length} tokens the model sees, and were cut");
+        let empty_text = format!("{empty} of {rows} rows have no text");
+        [(cut, cut_text), (empty, empty_text)].into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect()
+    }
+
+    /// The record: the share of each class, and rows per second.
+    ///
+    /// # Errors
+    /// When the model's file cannot be read.
+    pub fn record(
+        &self,
+        model: String,
+        seconds: f64,
+        checkpoint: &Checkpoint,
+        labels: &[String],
+    ) -> Result<Record, Error> {
+        let share = |count: &u64| Measure::measured(*count as f64 / self.rows.max(1) as f64, "fraction", self.rows);
+        let notices = self.notices(checkpoint.model_config().max_length);
+        let mut record = Record {
+            task: String::new(),
+            model,
+            recipe: checkpoint.recipe().name.into(),
+            params: 0,
+            measures: labels.iter().zip(&self.classes).map(|(name, n)| (format!("share/{name}"), share(n))).collect(),
+            detail: Detail { classes: labels.to_vec(), notices, ..Detail::default() },
+        };
+        facts::describe(&mut record, checkpoint)?;
+        let rate = Measure::measured(self.rows as f64 / seconds.max(1e-9), "per_second", self.rows);
+        record.measures.insert("throughput".into(), rate);
+        Ok(record)
+    }
 }
 
 /// Takes the lines for a batch of rows, and says whether to go on.

@@ -21,17 +21,18 @@ pub struct GgufTypes {
     pub table: Option<&'static Type>,
 }
 
-/// What was written in one type.
+/// What was written in one type or format.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Written {
-    /// Name of the type.
+    /// Name of the type or format.
     pub name: &'static str,
     /// Names of the tensors of this type.
     pub tensors: Vec<String>,
     /// Bytes of their data.
     pub bytes: u64,
-    /// How many of them had to be rounded.
-    pub rounded: usize,
+    /// How many of them had to be rounded, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounded: Option<usize>,
 }
 
 /// `general.file_type` of the type of the body.
@@ -133,7 +134,7 @@ fn write(
             totals.entry(planned.kind.name).or_insert(Written { name: planned.kind.name, ..Written::default() });
         total.tensors.push(planned.name.clone());
         total.bytes += planned.size().map_err(Error::usage)?;
-        total.rounded += usize::from(!exact);
+        *total.rounded.get_or_insert(0) += usize::from(!exact);
     }
     writer.finish()?;
     Ok(totals.into_values().collect())

@@ -31,6 +31,13 @@ pub struct LedgerRow {
     pub levels: Option<usize>,
 }
 
+impl LedgerRow {
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> u64 {
+        self.parts.values().map(|&b| b as u64).sum()
+    }
+}
+
 /// The rows of all parameters, in the order of the architecture.
 ///
 /// # Errors

@@ -8,7 +8,7 @@
 use crate::model_config::ModelConfig;
 use crate::parameter_list::ParameterList;
 use crate::reader::{self, CheckpointReader, Stored, Values, ternary};
-use crate::recipe::ActivationPrecision;
+use crate::recipe::{self, ActivationPrecision};
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
 use lowbit_base::Stop;
@@ -21,10 +21,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+mod convert;
 mod gguf;
 mod ledger;
 mod save;
 
+pub use convert::{Converted, Target, convert};
 pub use gguf::{GgufTypes, Written, save_gguf};
 pub use ledger::{LedgerRow, ledger};
 pub use save::{quantize, save, save_masters};
@@ -160,6 +162,19 @@ impl Checkpoint {
     /// Names the tensor whose data changed.
     pub fn verify(&self) -> Result<bool, Error> {
         self.reader.verify(self.pool()?)
+    }
+
+    /// The recipe that masters were trained for.
+    ///
+    /// # Errors
+    /// When they were trained in full precision.
+    pub fn trained_for(&self) -> Result<&'static Recipe, Error> {
+        let Some(name) = &self.model_config().trained_for else {
+            let text =
+                "trained in full precision, so there is no recipe to take: name one with --recipe, e.g. int8, nf4";
+            return Err(Error::usage(format!("{}: {text}", self.directory().display())));
+        };
+        recipe::find(name)
     }
 
     /// The path it was opened by, which errors about the whole model name.

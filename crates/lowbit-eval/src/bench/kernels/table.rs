@@ -1,8 +1,11 @@
-//! Speeds of kernels for people.
+//! Speeds of kernels for people, and as JSON.
 
 use super::against::{Change, FLOOR, NOISES};
 use super::{Machine, Speed, Speeds};
 use crate::bench::host;
+use crate::record::{Host, Limits};
+use lowbit_kernels::Cpu;
+use serde_json::{Value, json};
 
 /// The lines of a table: the limits of every machine, and a row for each case, with its change where there are `changes`.
 pub fn lines(speeds: &Speeds, changes: Option<&[Option<Change>]>) -> Vec<String> {
@@ -74,4 +77,22 @@ fn in_words(change: &Change) -> String {
         format!("{:.1} %", change.threshold * 100.0),
         change.verdict.name()
     )
+}
+
+impl Speeds {
+    /// The object of `--json`, but what every object has: `host` is the last machine, `machines` has them all; a record tells
+    /// its change, if any.
+    pub fn json(&self, cpus: &[Cpu], changes: Option<&[Option<Change>]>) -> Value {
+        let machine = |m: &Machine| json!({"isa": m.isa, "threads": m.threads, "limits": host::limits_of(&m.limits)});
+        let machines: Vec<Value> = self.machines.iter().map(machine).collect();
+        let limits = self.machines.last().map_or_else(Limits::default, |m| host::limits_of(&m.limits));
+        let host = cpus.last().map_or_else(Host::default, |cpu| Host { limits, ..host::facts(cpu) });
+        let mut records: Vec<Value> = self.speeds.iter().map(|speed| json!(speed)).collect();
+        for (record, change) in records.iter_mut().zip(changes.unwrap_or_default()) {
+            if let (Some(record), Some(change)) = (record.as_object_mut(), change) {
+                record.insert("change".into(), json!(change));
+            }
+        }
+        json!({"host": host, "machines": machines, "records": records})
+    }
 }

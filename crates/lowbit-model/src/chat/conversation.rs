@@ -1,8 +1,8 @@
 //! Conversations as files.
 
-use crate::failure::Failure;
+use super::Message;
+use crate::Error;
 use lowbit_base::file;
-use lowbit_model::chat::Message;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -24,26 +24,26 @@ impl Conversation {
     ///
     /// # Errors
     /// Names file, line and field.
-    pub fn load(path: &Path) -> Result<Self, Failure> {
+    pub fn load(path: &Path) -> Result<Self, Error> {
         let text = file::read(path, MAX_BYTES)?;
-        serde_json::from_slice(&text).map_err(|e| Failure::input(path, format!("not a saved conversation: {e}")))
+        serde_json::from_slice(&text).map_err(|e| Error::input(path, format!("not a saved conversation: {e}")))
     }
 
     /// Writes a file, atomically.
     ///
     /// # Errors
     /// When writing fails; an earlier file is then as it was.
-    pub fn save(&self, path: &Path) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(self).map_err(|e| Failure::input(path, e))?;
-        Ok(file::replace(path, format!("{text}\n").as_bytes())?)
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::input(path, e.to_string()))?;
+        file::replace(path, format!("{text}\n").as_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Conversation;
-    use crate::failure::Code;
-    use lowbit_model::chat::{Message, Role};
+    use crate::Kind;
+    use crate::chat::{Message, Role};
 
     #[test]
     fn round_trip() {
@@ -71,10 +71,10 @@ mod tests {
         ] {
             std::fs::write(&path, text).expect("written");
             let failure = Conversation::load(&path).expect_err(text);
-            assert_eq!(failure.code, Code::Input);
-            assert!(failure.message.contains(word) && failure.message.contains("chat.json"), "{failure}");
+            assert_eq!(failure.kind, Kind::Input);
+            assert!(failure.message.contains(word) && failure.to_string().contains("chat.json"), "{failure}");
         }
-        assert_eq!(Conversation::load(directory.path()).expect_err("a directory").code, Code::Input);
-        assert_eq!(Conversation::load(&directory.path().join("no")).expect_err("absent").code, Code::Io);
+        assert_eq!(Conversation::load(directory.path()).expect_err("a directory").kind, Kind::Input);
+        assert_eq!(Conversation::load(&directory.path().join("no")).expect_err("absent").kind, Kind::Io);
     }
 }
