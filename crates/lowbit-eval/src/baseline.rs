@@ -258,6 +258,7 @@ mod tests {
         let values = |rows: &[[f32; 3]], values: &[f64]| Rows {
             inputs: features(rows),
             targets: Targets::Values(values.to_vec()),
+            ..Rows::default()
         };
         let (train, test) = (values(&golden.train, &golden.targets), values(&golden.test, &golden.expected));
         let Some(Answers::Values(found)) = linear(&train, &test, 0) else { panic!("numbers have a linear baseline") };

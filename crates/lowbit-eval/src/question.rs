@@ -4,7 +4,7 @@ use crate::language::{self, Cut};
 use crate::read::Rows;
 use crate::record::Record;
 use crate::task::{self, Task};
-use crate::{Error, classify, metrics};
+use crate::{Error, choose, classify, metrics};
 use lowbit_kernels::Cpu;
 use lowbit_model::Checkpoint;
 use lowbit_model::arch::OutputKind;
@@ -20,6 +20,8 @@ pub enum Question {
     Regress,
     /// The probability of each token of a text, given those before it.
     Likelihood,
+    /// Which of several texts is the likeliest after a prompt.
+    Choose,
 }
 
 /// What is known of a question beside its name.
@@ -69,6 +71,15 @@ pub static QUESTIONS: &[Spec] = &[
         metrics: || language::METRICS.to_vec(),
         score: language::score_task,
     },
+    Spec {
+        question: Question::Choose,
+        name: "choose",
+        asks: "the likeliest of several texts",
+        is_trained: false,
+        is_answered_by: |output| output == OutputKind::Tokens,
+        metrics: || choose::METRICS.to_vec(),
+        score: choose::score,
+    },
 ];
 
 impl Question {
@@ -101,15 +112,20 @@ pub fn check(task: &Task, checkpoint: &Checkpoint) -> Result<(), Error> {
     if (spec.is_answered_by)(output) {
         return Ok(());
     }
-    let fits = |task: &Task| {
-        let other = task.question.spec();
-        (other.is_answered_by)(output) && !other.is_trained
+    let names = |fits: &dyn Fn(Question) -> bool| -> Vec<String> {
+        task::all().into_iter().filter(|task| fits(task.question)).map(|task| task.name).collect()
     };
-    let names: Vec<String> = task::all().into_iter().filter(fits).map(|task| task.name).collect();
-    let remedy = match (names.is_empty(), spec.is_trained) {
-        (false, _) => format!("ask it one of {}", names.join(", ")),
-        (true, false) => "name a language model".into(),
-        (true, true) => format!("name a model trained for {}", spec.asks),
+    let is_answered = |question: Question| (question.spec().is_answered_by)(output) && !question.spec().is_trained;
+    let remedy = match (task.question, output) {
+        (Question::Classify, OutputKind::Tokens) => {
+            format!(
+                "ask it to choose between texts, as {} do",
+                names(&|question| question == Question::Choose).join(", ")
+            )
+        }
+        (_, OutputKind::Tokens) => format!("ask it one of {}", names(&is_answered).join(", ")),
+        _ if !spec.is_trained => "name a language model".into(),
+        _ => format!("name a model trained for {}", spec.asks),
     };
     let (noun, asks) = (output.noun(), spec.asks);
     let message = format!("is {noun}, and the task {} asks for {asks}: {remedy}", task.name);

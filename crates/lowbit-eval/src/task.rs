@@ -10,10 +10,11 @@ pub use directory::data_dir;
 pub use generator::{Generator, GeneratorName};
 pub use layout::Layout;
 
+use crate::choose::{self, Choose};
 use crate::error::{Error, Kind};
 use crate::language::Likelihood;
 use crate::metrics::{self, Confusion};
-use crate::read::{self, Limits, Rows, Targets};
+use crate::read::{self, Limits, Rows, Targets, Template};
 use crate::record::{Detail, Measure, SplitFacts, TaskFacts};
 use layout::{candidates, present};
 use lowbit_base::{alternatives, file};
@@ -27,11 +28,13 @@ use std::str::FromStr;
 /// Every built-in task, as TOML; the name is in the text.
 pub static TASKS: &[&str] = &[
     include_str!("../tasks/ag_news.toml"),
+    include_str!("../tasks/ag_news_zero_shot.toml"),
     include_str!("../tasks/california_housing.toml"),
     include_str!("../tasks/enwik8.toml"),
     include_str!("../tasks/mnist.toml"),
     include_str!("../tasks/quickstart.toml"),
     include_str!("../tasks/sst2.toml"),
+    include_str!("../tasks/sst2_zero_shot.toml"),
     include_str!("../tasks/tiny_shakespeare.toml"),
     include_str!("../tasks/wikitext2.toml"),
 ];
@@ -105,6 +108,8 @@ pub struct Task {
     pub test: Vec<Layout>,
     /// Settings of the question `likelihood`.
     pub likelihood: Option<Likelihood>,
+    /// Settings of the question `choose`.
+    pub choose: Option<Choose>,
     /// The directory of the file it was parsed from, where rows that are not among the data sets may lie.
     #[serde(skip)]
     pub home: Option<PathBuf>,
@@ -117,6 +122,19 @@ pub enum Answers {
     Classes(Vec<u16>),
     /// Numbers.
     Values(Vec<f64>),
+    /// Log-likelihoods, in nats, `[rows, choices]`.
+    Choices(Vec<Vec<f64>>),
+}
+
+impl Answers {
+    /// What they are, and how many.
+    fn describe(&self) -> (&'static str, usize) {
+        match self {
+            Answers::Classes(classes) => ("classes", classes.len()),
+            Answers::Values(values) => ("values", values.len()),
+            Answers::Choices(rows) => ("log-likelihoods", rows.len()),
+        }
+    }
 }
 
 /// The rows of a task.
@@ -176,6 +194,11 @@ impl Task {
     /// Whether the rows are images.
     pub fn has_images(&self) -> bool {
         self.train.iter().any(|layout| !layout.label_paths.is_empty())
+    }
+
+    /// What makes the text that a language model continues; none where it reads the rows as they are.
+    fn prompt(&self) -> Option<&Template> {
+        self.choose.as_ref().map(|settings| &settings.prompt)
     }
 
     /// Where the rows of a split may be.
@@ -306,7 +329,7 @@ impl Task {
             );
             return Err(Error::new(Kind::Io, message).in_file(dir));
         };
-        let table = layout.table(dir, path, self.question, self.classes.len());
+        let table = layout.table(dir, path, self);
         let (rows, assumed) = read::read_with_notes(&table, &Limits::default())?;
         notes.extend(layout.note.iter().cloned().chain(assumed));
         Ok(rows)
@@ -325,22 +348,45 @@ impl Task {
     }
 
     /// The measures of one answer per test row, and what a record keeps of the answers.
+    ///
+    /// # Errors
+    /// When the answers are not of the question, or not one for each row.
     pub fn score(&self, test: &Rows, answers: Answers) -> Result<(BTreeMap<String, Measure>, Detail), Error> {
+        let (noun, n) = answers.describe();
         match (answers, &test.targets) {
-            (Answers::Classes(answers), Targets::Classes(truths)) => {
+            (Answers::Classes(answers), Targets::Classes(truths)) if self.question == Question::Classify => {
                 let confusion = Confusion::new(self.classes.len(), truths, &answers)?;
                 let measures = metrics::of_classes(&confusion, &self.classes, &self.metrics)?;
-                let confusion = if confusion.classes() <= MATRIX { confusion.matrix() } else { Vec::new() };
-                let (classes, truths) = (self.classes.clone(), truths.clone());
-                Ok((measures, Detail { classes, confusion, answers, truths, ..Detail::default() }))
+                Ok((measures, detail(&self.classes, answers, truths)?))
             }
             (Answers::Values(predicted), Targets::Values(expected)) => {
                 let measures = metrics::of_values(expected, &predicted, &self.metrics)?;
                 let expected = expected.clone();
                 Ok((measures, Detail { predicted, expected, ..Detail::default() }))
             }
-            (Answers::Classes(_), _) => Err(Error::usage(format!("{}: classes answered, values asked for", self.name))),
-            (Answers::Values(_), _) => Err(Error::usage(format!("{}: values answered, classes asked for", self.name))),
+            (Answers::Choices(log_likelihoods), Targets::Classes(truths)) if n == truths.len() => {
+                let answers = choose::chosen(self, test, &log_likelihoods);
+                let mut measures = choose::measures(truths, &answers);
+                measures.retain(|name, _| metrics::asked(&self.metrics, name));
+                let [answers, _] = answers;
+                Ok((measures, detail(&self.classes, answers, truths)?))
+            }
+            _ => Err(Error::usage(format!(
+                "{}: {n} {noun} answered to {} rows, {} asked for",
+                self.name,
+                test.len(),
+                self.question.spec().asks
+            ))),
         }
     }
+}
+
+/// What a record keeps of classes that were answered; rows that have choices of their own have no names of classes.
+fn detail(classes: &[String], answers: Vec<u16>, truths: &[u16]) -> Result<Detail, Error> {
+    let confusion = match classes.len() {
+        0 => Vec::new(),
+        n if n > MATRIX => Vec::new(),
+        n => Confusion::new(n, truths, &answers)?.matrix(),
+    };
+    Ok(Detail { classes: classes.to_vec(), confusion, answers, truths: truths.to_vec(), ..Detail::default() })
 }

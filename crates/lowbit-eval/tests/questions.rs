@@ -1,5 +1,6 @@
 //! Questions to language models, against the log-likelihoods and answers of transformers (`tools/golden/questions.py`).
 
+use lowbit_eval::choose;
 use lowbit_eval::error::Kind;
 use lowbit_eval::language::{self, Cut, Text};
 use lowbit_eval::question::{self, Subject};
@@ -17,6 +18,17 @@ use tempfile::TempDir;
 struct Golden {
     windows: Vec<[usize; 2]>,
     texts: Vec<GoldenText>,
+    rows: Vec<GoldenRow>,
+}
+
+#[derive(Deserialize)]
+struct GoldenRow {
+    context: String,
+    choices: Vec<String>,
+    right: u16,
+    log_likelihoods: Vec<f64>,
+    best: u16,
+    best_per_byte: u16,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +141,94 @@ fn rows_of_text_are_texts_of_their_own() {
     assert_eq!(record.detail.notices, ["1 of 4 texts are empty, and were left out"]);
 }
 
+/// A task to choose between `choices` columns of JSON lines.
+fn choosing(dir: &TempDir, rows: &[&GoldenRow], choices: usize) -> Task {
+    let line = |row: &&GoldenRow| {
+        let mut line = serde_json::json!({"body": row.context, "right": row.right.to_string()});
+        row.choices.iter().enumerate().for_each(|(at, choice)| line[format!("c{at}")] = choice.clone().into());
+        format!("{line}\n")
+    };
+    fs::write(dir.path().join("rows.jsonl"), rows.iter().map(line).collect::<String>()).unwrap();
+    let columns: Vec<String> = (0..choices).map(|at| format!("\"c{at}\"")).collect();
+    let columns = columns.join(", ");
+    task(
+        dir,
+        &format!(
+            "question = \"choose\"\n[choose]\nprompt = \"{{body}}\"\ndelimiter = \"\"\n\
+             [[test]]\npaths = [\"rows.jsonl\"]\nchoices = [{columns}]\nlabel = \"right\"\n"
+        ),
+    )
+}
+
+#[test]
+fn choices_have_the_log_likelihoods_that_transformers_gives() {
+    let (golden, model, dir, cpu) = (golden(), model(), TempDir::new().unwrap(), cpu());
+    let subject = Subject { name: "m", checkpoint: &model, cpu: &cpu, cut: Cut::default(), limit: None };
+    for choices in 2..=4 {
+        let rows: Vec<&GoldenRow> = golden.rows.iter().filter(|row| row.choices.len() == choices).collect();
+        assert!(!rows.is_empty());
+        let own = choosing(&dir, &rows, choices);
+        let read = own.rows(Split::Test, Some(dir.path())).unwrap().0;
+        let (found, cut) = choose::log_likelihoods(&own, &read, &subject).unwrap();
+        assert_eq!(cut, rows.iter().filter(|row| row.context.len() > 100).count());
+        for (row, found) in rows.iter().zip(&found) {
+            assert_eq!(found.len(), choices);
+            for (value, expected) in found.iter().zip(&row.log_likelihoods) {
+                assert!(close(*value, *expected), "{:?}: {found:?} {:?}", row.context, row.log_likelihoods);
+            }
+        }
+        let record = question::score(&own, &read, &subject).unwrap();
+        let share = |of: &dyn Fn(&GoldenRow) -> u16| {
+            rows.iter().filter(|row| of(row) == row.right).count() as f64 / rows.len() as f64
+        };
+        assert_eq!(record.measures["accuracy"].value, share(&|row| row.best));
+        assert_eq!(record.measures["accuracy_normalized"].value, share(&|row| row.best_per_byte));
+        assert_eq!(record.detail.answers, rows.iter().map(|row| row.best).collect::<Vec<_>>());
+        assert_eq!(record.detail.truths, rows.iter().map(|row| row.right).collect::<Vec<_>>());
+        assert_eq!(record.detail.notices.len(), cut, "a row that was cut is told");
+        let accuracy = &record.measures["accuracy"];
+        assert!(accuracy.n == rows.len() as u64 && accuracy.lo.unwrap() < accuracy.value.max(0.01));
+    }
+}
+
+#[test]
+fn classes_are_choices_with_texts_of_their_own() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    let row = golden().rows.into_iter().find(|row| row.context.starts_with("What") && row.best == 1).unwrap();
+    fs::write(dir.path().join("x.csv"), format!("\"{}\",yes,1\n", row.context)).unwrap();
+    // The texts of the choices after the delimiter of one space; `{text}` joins columns.
+    let texts: Vec<String> = row.choices.iter().map(|choice| format!("{:?}", choice.trim())).collect();
+    let own = task(
+        &dir,
+        &format!(
+            "question = \"choose\"\nclasses = [\"n\", \"y\"]\nmetrics = [\"accuracy\"]\n[choose]\nprompt = \"{{text}}\"\nchoices = [{}]\n\
+             [[test]]\npaths = [\"x.csv\"]\ntext = [0]\nlabel = 2\n",
+            texts.join(", ")
+        ),
+    );
+    let record = ask(&own, &dir, &model, None).unwrap();
+    assert_eq!(record.measures.keys().collect::<Vec<_>>(), ["accuracy", "weight_bytes"]);
+    assert_eq!(
+        (record.measures["accuracy"].value, &record.detail.classes[..]),
+        (1.0, &["n".to_string(), "y".into()][..])
+    );
+    assert_eq!(record.detail.confusion, [[0, 0], [0, 1]]);
+}
+
+#[test]
+fn choices_that_cannot_be_scored_are_refused() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    let refused = |choices: &[&str], reason: &str| {
+        let choices: Vec<String> = choices.iter().map(|choice| choice.to_string()).collect();
+        let row =
+            GoldenRow { context: "a".into(), choices, right: 0, log_likelihoods: vec![], best: 0, best_per_byte: 0 };
+        let error = ask(&choosing(&dir, &[&row], row.choices.len()), &dir, &model, None).unwrap_err();
+        assert!(error.to_string().contains(reason) && !error.to_string().contains('\n'), "{error}");
+    };
+    refused(&["b", " "], "row 0: a choice is empty");
+    refused(&["b", &"the weights".repeat(20)], "alone has more than the 64 tokens the model sees");
+}
+
 #[test]
 fn a_language_model_is_asked_no_class() {
     let (model, dir) = (model(), TempDir::new().unwrap());
@@ -140,7 +240,7 @@ fn a_language_model_is_asked_no_class() {
     let refused = question::check(&own, &model).unwrap_err();
     assert_eq!(refused.kind, Kind::Usage);
     assert!(
-        refused.message.contains("is a language model, and the task own asks for a class: ask it one of"),
+        refused.message.contains("is a language model, and the task own asks for a class: ask it to choose between texts, as ag_news_zero_shot"),
         "{refused}"
     );
 }

@@ -120,6 +120,64 @@ fn shares_of_a_corpus_meet() {
     assert!("tset".parse::<Split>().unwrap_err().to_string().contains("did you mean `test`"));
 }
 
+const CHOOSE: &str = r#"
+name = "own"
+version = 1
+about = "A test."
+question = "choose"
+classes = ["a", "b"]
+
+[choose]
+prompt = "{title}: {text} {{}}"
+choices = ["one", "two"]
+
+[[test]]
+paths = ["own.csv"]
+header = true
+text = ["body", "tail"]
+label = "label"
+labels = ["x", "y"]
+"#;
+
+#[test]
+fn tasks_to_choose_are_checked() {
+    let parse = |text: &str| Task::parse(text, Path::new("own.toml"));
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("own.csv"), "title,label,body,tail\nT,y,\"b{1}\",c\n").unwrap();
+    let rows = parse(CHOOSE).unwrap().rows(Split::Test, Some(dir.path())).unwrap().0;
+    assert_eq!((rows.texts(), rows.labels()), (&["T: b{1} c {}".to_string()][..], &[1][..]));
+    assert!(rows.choices.is_empty());
+    let of_rows = CHOOSE.replace("classes = [\"a\", \"b\"]\n", "").replace("choices = [\"one\", \"two\"]", "");
+    let of_rows = of_rows.replace("label =", "choices = [\"body\", \"title\"]\nlabel =");
+    let rows = parse(&of_rows).unwrap().rows(Split::Test, Some(dir.path())).unwrap().0;
+    assert_eq!((rows.labels(), &rows.choices[..]), (&[1][..], &[vec!["b{1}".to_string(), "T".into()]][..]));
+    for (from, to, reason) in [
+        ("{title}: {text} {{}}", "no field", "`prompt` names no {column}"),
+        ("{title}", "{title", "has a brace that is no {column}"),
+        ("[\"one\", \"two\"]", "[\"one\"]", "[choose] has 1 choices for 2 classes"),
+        ("\"one\"", "\" \"", "choice \" \" is empty"),
+        ("[\"x\", \"y\"]", "[\"x\"]", "[[test]] has 1 labels for 2 classes"),
+        ("label = \"label\"", "", "needs a `label` column"),
+        ("text = [", "pair = [", "is of a prompt: name its columns in the prompt"),
+        ("label =", "choices = [\"body\", \"tail\"]\nlabel =", "give one of them"),
+        ("classes = [\"a\", \"b\"]", "", "[choose] has 2 choices for 0 classes"),
+        (
+            "[choose]",
+            "[likelihood]\ncontext = 1\nstride = 1\n[choose]",
+            "[likelihood] is of another question than `choose`",
+        ),
+        ("version = 1", "version = 1\nmetrics = [\"f1\"]", "the metrics are accuracy, accuracy_normalized"),
+        ("question = \"choose\"", "question = \"classify\"", "[choose] is of another question than `classify`"),
+    ] {
+        assert!(CHOOSE.contains(from), "{from}");
+        let refused = parse(&CHOOSE.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(refused.contains(reason) && !refused.contains('\n'), "{from} {to}: {refused}");
+    }
+    let absent =
+        parse(&CHOOSE.replace("{title}", "{subject}")).unwrap().rows(Split::Test, Some(dir.path())).unwrap_err();
+    assert!(absent.to_string().contains("subject"), "{absent}");
+}
+
 const CORPUS: &str = r#"
 name = "own"
 version = 1

@@ -10,6 +10,7 @@ mod parquet;
 mod rows;
 mod share;
 mod source;
+mod template;
 mod text;
 
 pub use budget::{Budget, Exceeded};
@@ -17,6 +18,7 @@ pub use lowbit_model::Column;
 pub(crate) use rows::{Admitted, plain};
 pub use rows::{Rows, Targets, overlap};
 pub use share::Share;
+pub use template::Template;
 pub use text::bytes;
 
 use crate::error::Error;
@@ -148,7 +150,7 @@ pub struct Table {
 }
 
 /// What an input is made of.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// Words.
     Text,
@@ -160,7 +162,21 @@ pub enum Input {
     Image,
     /// A whole file, or a share of it.
     Bytes(Share),
+    /// A text that a template makes of columns.
+    Prompt(Prompt),
 }
+
+/// What makes the prompt of a row, and what may follow it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// The prompt. Its field `text` stands for the columns of the input, joined, where there are any.
+    pub template: Template,
+    /// Columns of the texts of which one is to be chosen; none where every row has the same.
+    pub choices: Vec<Column>,
+}
+
+/// The field of a prompt that stands for the columns of the input.
+const TEXT: &str = "text";
 
 /// What is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +190,8 @@ pub enum Target {
     Value,
     /// The token that follows each token of the input itself.
     NextToken,
+    /// A text.
+    Text,
 }
 
 /// Bounds on what one file may cost.
@@ -199,9 +217,31 @@ impl Table {
         Source { path: Some(self.path.clone()), format: self.format, delimiter: self.delimiter, quoting: self.quoting }
     }
 
-    /// Whether fields of the input are numbers, which may be missing.
-    fn is_numeric(&self) -> bool {
-        matches!(self.input, Input::Features | Input::Image)
+    /// Values that fields of the input may have: numbers may be missing.
+    fn admitted(&self) -> Admitted {
+        match self.input {
+            Input::Features | Input::Image => Admitted::Optional,
+            Input::Prompt(_) => Admitted::Number,
+            Input::Text | Input::Pair | Input::Bytes(_) => Admitted::Word,
+        }
+    }
+
+    /// The columns of which the input is made, those of a prompt once each.
+    fn input_columns(&self) -> Vec<Column> {
+        let mut columns = self.columns.clone();
+        if let Input::Prompt(prompt) = &self.input {
+            for column in prompt.template.fields().chain(&prompt.choices) {
+                if !self.is_text(column) && !columns.contains(column) {
+                    columns.push(column.clone());
+                }
+            }
+        }
+        columns
+    }
+
+    /// Whether a field of a prompt stands for the columns of the input.
+    fn is_text(&self, field: &Column) -> bool {
+        !self.columns.is_empty() && *field == Column::Name(TEXT.into())
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Targets {
     Values(Vec<f64>),
     /// The token that follows each token of the input, in so many rows.
     NextToken(usize),
+    /// A text.
+    Texts(Vec<String>),
 }
 
 impl Default for Targets {
@@ -33,6 +35,7 @@ impl Targets {
             Targets::Classes(classes) => classes.len(),
             Targets::Values(values) => values.len(),
             Targets::NextToken(rows) => *rows,
+            Targets::Texts(texts) => texts.len(),
         }
     }
 
@@ -41,11 +44,31 @@ impl Targets {
         self.len() == 0
     }
 
+    fn truncate(&mut self, n: usize) {
+        match self {
+            Targets::Classes(classes) => classes.truncate(n),
+            Targets::Values(values) => values.truncate(n),
+            Targets::NextToken(rows) => *rows = n.min(*rows),
+            Targets::Texts(texts) => texts.truncate(n),
+        }
+    }
+
+    /// What stands for the target of a row in a fingerprint.
+    fn bytes(&self, row: usize) -> Vec<u8> {
+        match self {
+            Targets::Classes(classes) => classes[row].to_le_bytes().into(),
+            Targets::Values(values) => values[row].to_le_bytes().into(),
+            Targets::NextToken(_) => Vec::new(),
+            Targets::Texts(texts) => sized(texts[row].as_bytes()),
+        }
+    }
+
     fn select(&self, rows: &[usize]) -> Targets {
         match self {
             Targets::Classes(classes) => Targets::Classes(rows.iter().map(|row| classes[*row]).collect()),
             Targets::Values(values) => Targets::Values(rows.iter().map(|row| values[*row]).collect()),
             Targets::NextToken(_) => Targets::NextToken(rows.len()),
+            Targets::Texts(texts) => Targets::Texts(rows.iter().map(|row| texts[*row].clone()).collect()),
         }
     }
 }
@@ -57,12 +80,14 @@ pub struct Rows {
     pub inputs: Inputs,
     /// What is right.
     pub targets: Targets,
+    /// Texts of which one is to be chosen, `[rows, choices]`; no row where all rows have the same.
+    pub choices: Vec<Vec<String>>,
 }
 
 impl Rows {
     /// Texts with their classes.
     pub fn of_texts(texts: Vec<String>, labels: Vec<u16>) -> Self {
-        Rows { inputs: Inputs::Texts(texts), targets: Targets::Classes(labels) }
+        Rows { inputs: Inputs::Texts(texts), targets: Targets::Classes(labels), ..Rows::default() }
     }
 
     /// Number of rows.
@@ -90,19 +115,15 @@ impl Rows {
         if let Targets::Values(values) = &self.targets { values } else { &[] }
     }
 
-    /// SHA-256, in hex, over all rows in order: bytes of the input (u64, little-endian, how many; then UTF-8, or f32 each) and
-    /// the target (the class as u16, the value as f64, or nothing where the input holds it).
+    /// SHA-256, in hex, over all rows in order: bytes of the input (u64, little-endian, how many; then UTF-8, or f32 each), those
+    /// of each choice likewise, and the target (the class as u16, the value as f64, a text like the input, or nothing where the
+    /// input holds it).
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
         for row in 0..self.len() {
-            let input = self.bytes(row);
-            hash.update((input.len() as u64).to_le_bytes());
-            hash.update(&input);
-            match &self.targets {
-                Targets::Classes(classes) => hash.update(classes[row].to_le_bytes()),
-                Targets::Values(values) => hash.update(values[row].to_le_bytes()),
-                Targets::NextToken(_) => {}
-            }
+            hash.update(sized(&self.bytes(row)));
+            self.choices.get(row).into_iter().flatten().for_each(|choice| hash.update(sized(choice.as_bytes())));
+            hash.update(self.targets.bytes(row));
         }
         hex(hash.finalize())
     }
@@ -157,16 +178,14 @@ impl Rows {
     /// Keeps the first `n` rows.
     pub fn truncate(&mut self, n: usize) {
         self.inputs.truncate(n);
-        match &mut self.targets {
-            Targets::Classes(classes) => classes.truncate(n),
-            Targets::Values(values) => values.truncate(n),
-            Targets::NextToken(rows) => *rows = n.min(*rows),
-        }
+        self.targets.truncate(n);
+        self.choices.truncate(n);
     }
 
     fn kept(&self, wanted: impl Fn(usize) -> bool) -> Rows {
         let rows: Vec<usize> = (0..self.len()).filter(|row| wanted(*row)).collect();
-        Rows { inputs: self.inputs.select(&rows), targets: self.targets.select(&rows) }
+        let choices = rows.iter().filter_map(|row| self.choices.get(*row)).cloned().collect();
+        Rows { inputs: self.inputs.select(&rows), targets: self.targets.select(&rows), choices }
     }
 }
 
@@ -176,6 +195,11 @@ pub fn overlap(rows: &Rows, other: &Rows) -> u64 {
     (0..rows.len()).filter(|row| known.contains(&rows.key(*row))).count() as u64
 }
 
+/// Bytes after how many they are.
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u64).to_le_bytes(), bytes].concat()
+}
+
 fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -183,6 +207,8 @@ fn squeeze(text: &str) -> String {
 /// Collects the rows of one table.
 pub(super) struct Sink<'a> {
     table: &'a Table,
+    /// What the input is made of.
+    columns: Vec<Column>,
     classes: HashMap<&'a str, u16>,
     rows: Rows,
     notes: Vec<String>,
@@ -221,7 +247,7 @@ fn shown(text: &str) -> String {
 impl Visitor for Sink<'_> {
     fn begin(&mut self, _: &First) -> Result<Wanted, Error> {
         let target = (self.table.target != Target::NextToken).then_some(&self.table.target_column);
-        let columns = self.table.columns.iter().chain(target).cloned().collect();
+        let columns = self.columns.iter().chain(target).cloned().collect();
         Ok(Wanted { columns, header: self.table.header, optional: false })
     }
 
@@ -230,12 +256,12 @@ impl Visitor for Sink<'_> {
         let row = self.rows.targets.len();
         let place = if line.is_none() { format!("row {row}: ") } else { String::new() };
         let fail = |message: String| Error::input(&self.table.path, format!("{place}{message}")).on_line(line);
-        let input = if self.table.is_numeric() { Admitted::Optional } else { Admitted::Word };
+        let input = self.table.admitted();
         let target = match self.table.target {
             Target::NextToken => Ok(String::new()),
             _ => plain(values.pop().unwrap_or_default(), &self.table.target_column, self.of_target()),
         };
-        let fields = values.into_iter().zip(&self.table.columns).map(|(value, column)| plain(value, column, input));
+        let fields = values.into_iter().zip(&self.columns).map(|(value, column)| plain(value, column, input));
         let fields: Vec<String> = fields.collect::<Result<_, _>>().map_err(fail)?;
         self.target(&target.map_err(fail)?).map_err(fail)?;
         self.input(fields).map_err(fail)
@@ -252,6 +278,7 @@ impl<'a> Sink<'a> {
         let targets = match &table.target {
             Target::Value => Targets::Values(Vec::new()),
             Target::NextToken => Targets::NextToken(0),
+            Target::Text => Targets::Texts(Vec::new()),
             Target::Class { labels } => {
                 if !(2..=1 << 15).contains(&labels.len()) {
                     return Err(Error::usage(format!("{} label values: a table needs 2 to 32768", labels.len())));
@@ -264,19 +291,21 @@ impl<'a> Sink<'a> {
                 Targets::Classes(Vec::new())
             }
         };
-        if table.columns.is_empty() && !matches!(table.input, Input::Image | Input::Bytes(_)) {
+        let columns = table.input_columns();
+        if columns.is_empty() && !matches!(table.input, Input::Image | Input::Bytes(_)) {
             return Err(Error::usage("no column of the input: name at least one"));
         }
         let inputs = match table.input {
-            Input::Text | Input::Pair => Inputs::default(),
+            Input::Text | Input::Pair | Input::Prompt(_) => Inputs::default(),
             Input::Features | Input::Image => Inputs::Features { width: table.columns.len(), values: Vec::new() },
             Input::Bytes(_) => Inputs::Bytes(Vec::new()),
         };
-        Ok(Sink { table, classes, rows: Rows { inputs, targets }, notes: Vec::new() })
+        let rows = Rows { inputs, targets, ..Rows::default() };
+        Ok(Sink { table, columns, classes, rows, notes: Vec::new() })
     }
 
     fn of_target(&self) -> Admitted {
-        if self.table.target == Target::Value { Admitted::Number } else { Admitted::Word }
+        if matches!(self.table.target, Target::Value | Target::Text) { Admitted::Number } else { Admitted::Word }
     }
 
     fn target(&mut self, target: &str) -> Result<(), String> {
@@ -294,6 +323,7 @@ impl<'a> Sink<'a> {
                 _ => return Err(format!("value {:?} in column {column} is no number", shown(target))),
             },
             (Targets::NextToken(rows), _) => *rows += 1,
+            (Targets::Texts(texts), _) => texts.push(target.into()),
             (Targets::Classes(_), _) => unreachable!("made for the target of the table"),
         }
         Ok(())
@@ -301,10 +331,21 @@ impl<'a> Sink<'a> {
 
     fn input(&mut self, fields: Vec<String>) -> Result<(), String> {
         match &mut self.rows.inputs {
-            Inputs::Texts(texts) => {
-                let separator = if self.table.input == Input::Pair { &self.table.separator } else { " " };
-                texts.push(fields.join(separator));
-            }
+            Inputs::Texts(texts) => match &self.table.input {
+                Input::Prompt(prompt) => {
+                    let text = fields[..self.table.columns.len()].join(" ");
+                    let at = |column: &Column| self.columns.iter().position(|c| c == column).expect("it is read");
+                    let value = |field: &Column| if self.table.is_text(field) { &text } else { &fields[at(field)][..] };
+                    texts.push(prompt.template.render(value));
+                    if !prompt.choices.is_empty() {
+                        self.rows
+                            .choices
+                            .push(prompt.choices.iter().map(|column| fields[at(column)].clone()).collect());
+                    }
+                }
+                Input::Pair => texts.push(fields.join(&self.table.separator)),
+                _ => texts.push(fields.join(" ")),
+            },
             Inputs::Bytes(_) => unreachable!("a file of bytes has no fields"),
             Inputs::Features { values, .. } => {
                 for (field, column) in fields.iter().zip(&self.table.columns) {
@@ -322,12 +363,14 @@ impl<'a> Sink<'a> {
     pub(super) fn images(&mut self, width: usize, pixels: &[u8], classes: &[u8]) {
         let values = pixels.iter().map(|pixel| f32::from(*pixel) / 255.0).collect();
         let classes = classes.iter().map(|class| u16::from(*class)).collect();
-        self.rows = Rows { inputs: Inputs::Features { width, values }, targets: Targets::Classes(classes) };
+        let (inputs, targets) = (Inputs::Features { width, values }, Targets::Classes(classes));
+        self.rows = Rows { inputs, targets, ..Rows::default() };
     }
 
     /// Takes the content of a file as its only row.
     pub(super) fn content(&mut self, content: Vec<u8>) {
-        self.rows = Rows { inputs: Inputs::Bytes(vec![content]), targets: Targets::NextToken(1) };
+        let (inputs, targets) = (Inputs::Bytes(vec![content]), Targets::NextToken(1));
+        self.rows = Rows { inputs, targets, ..Rows::default() };
     }
 
     pub(super) fn finish(self) -> Result<(Rows, Vec<String>), Error> {

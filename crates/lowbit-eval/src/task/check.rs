@@ -37,6 +37,7 @@ impl Task {
             Question::Regress | Question::Likelihood if !self.classes.is_empty() => {
                 return Err("`classes` are for the question `classify`".into());
             }
+            Question::Choose if self.classes.len() == 1 => return Err("1 classes: a choice needs 2".into()),
             _ => {}
         }
         let mut seen = HashSet::new();
@@ -49,8 +50,12 @@ impl Task {
     /// Settings of the question, and none of others.
     fn check_settings(&self) -> Result<(), String> {
         let name = self.question.spec().name;
-        if self.likelihood.is_some() && self.question != Question::Likelihood {
-            return Err(format!("[likelihood] is of another question than `{name}`: leave it out"));
+        let settings = [(Question::Likelihood, self.likelihood.is_some()), (Question::Choose, self.choose.is_some())];
+        if let Some((other, _)) = settings.into_iter().find(|(question, given)| *given && *question != self.question) {
+            return Err(format!("[{}] is of another question than `{name}`: leave it out", other.spec().name));
+        }
+        if self.question == Question::Choose && self.choose.is_none() {
+            return Err("no [choose] table: give its `prompt`".into());
         }
         let of_training = [
             ("hold_out", self.hold_out.is_some()),
@@ -64,7 +69,11 @@ impl Task {
         if self.question.spec().is_trained && !self.valid.is_empty() {
             return Err(format!("[[valid]] is not read for the question `{name}`: leave it out"));
         }
-        self.likelihood.as_ref().map_or(Ok(()), |settings| settings.check())
+        if self.prompt().is_some_and(|prompt| prompt.fields().next().is_none()) {
+            return Err(format!("[{name}] `prompt` names no {{column}}: every row would be asked the same"));
+        }
+        self.likelihood.as_ref().map_or(Ok(()), |settings| settings.check())?;
+        self.choose.as_ref().map_or(Ok(()), |settings| settings.check(&self.classes))
     }
 
     fn check_trained_splits(&self) -> Result<(), String> {
@@ -119,8 +128,9 @@ impl Task {
         if let Some(delimiter) = layout.delimiter.filter(|c| c.is_alphanumeric() || "\"\r\n".contains(*c)) {
             return Err(format!("delimiter {delimiter:?} cannot separate fields: give e.g. \";\""));
         }
-        match layout.labels.as_ref().filter(|labels| labels.len() != self.classes.len()) {
-            Some(labels) => Err(format!("has {} labels for {} classes", labels.len(), self.classes.len())),
+        let classes = if layout.choices.is_empty() { self.classes.len() } else { layout.choices.len() };
+        match layout.labels.as_ref().filter(|labels| labels.len() != classes) {
+            Some(labels) => Err(format!("has {} labels for {classes} classes", labels.len())),
             None => Ok(()),
         }
     }
@@ -129,11 +139,15 @@ impl Task {
         let columns = [&layout.text, &layout.pair, &layout.features].map(|columns| !columns.is_empty());
         let inputs = columns.into_iter().chain([!layout.label_paths.is_empty()]).filter(|given| *given).count();
         let is_bytes = self.question == Question::Likelihood && inputs == 0;
-        if layout.paths.is_empty() || (inputs == 0 && !is_bytes) {
+        let is_prompt = self.prompt().is_some();
+        if layout.paths.is_empty() || (inputs == 0 && !is_bytes && !is_prompt) {
             return Err("needs at least one of `paths` and one `text`, `pair` or `features` column".into());
         }
         if inputs > 1 {
             return Err("has several kinds of input: `text`, `pair`, `features` or `label_paths`".into());
+        }
+        if is_prompt && inputs != usize::from(!layout.text.is_empty()) {
+            return Err("is of a prompt: name its columns in the prompt, or in `text` as its field {text}".into());
         }
         if layout.pair.len() == 1 || layout.pair.len() > 2 {
             return Err(format!("`pair` has {} columns: a pair has 2", layout.pair.len()));
@@ -149,14 +163,27 @@ impl Task {
         }
     }
 
+    fn check_choices(&self, layout: &Layout) -> Result<(), String> {
+        match (self.classes.len(), layout.choices.len()) {
+            (0, 0) => Err("has no `choices` columns, and the task no `classes`: say what is to be chosen from".into()),
+            (0, 1) => Err("has 1 `choices` column: a choice needs 2".into()),
+            (0, _) | (_, 0) => Ok(()),
+            _ => Err("has `choices` columns, and the task `classes`: give one of them".into()),
+        }
+    }
+
     fn check_target(&self, layout: &Layout) -> Result<(), String> {
+        if !layout.choices.is_empty() && self.question != Question::Choose {
+            return Err("`choices` are for the question `choose`".into());
+        }
         let images = !layout.label_paths.is_empty();
         match (self.question, &layout.label, &layout.value) {
             (Question::Classify, Some(_), None) => Ok(()),
             (Question::Classify, None, None) if images => Ok(()),
             (Question::Regress, None, Some(_)) if layout.labels.is_none() && !images => Ok(()),
+            (Question::Choose, Some(_), None) => self.check_choices(layout),
             (Question::Likelihood, None, None) if layout.features.is_empty() && !images => Ok(()),
-            (Question::Classify, ..) => Err("needs a `label` column and no `value`".into()),
+            (Question::Classify | Question::Choose, ..) => Err("needs a `label` column and no `value`".into()),
             (Question::Regress, ..) => Err("needs a `value` column and no `label`".into()),
             (Question::Likelihood, ..) => Err("needs `text` or whole files, and neither `label` nor `value`".into()),
         }

@@ -1,8 +1,7 @@
 //! Where the rows of a split are, and what the columns of their files mean.
 
-use super::SEPARATOR;
-use crate::question::Question;
-use crate::read::{Column, Format, Input, Share, Table, Target};
+use super::{Question, SEPARATOR, Task};
+use crate::read::{Column, Format, Input, Prompt, Share, Table, Target};
 use lowbit_model::InputColumns;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -40,6 +39,9 @@ pub struct Layout {
     pub label: Option<Column>,
     /// What the file calls each class; `"0"`, `"1"`, ... in class order when absent.
     pub labels: Option<Vec<String>>,
+    /// Columns of the texts of which one is to be chosen, where each row has its own; the label tells which is right.
+    #[serde(default)]
+    pub choices: Vec<Column>,
     /// Column of the number that is asked for.
     pub value: Option<Column>,
     /// Of a file that is read as bytes: where the split begins and ends, as shares of the file.
@@ -50,13 +52,14 @@ pub struct Layout {
 
 impl Layout {
     /// What the input is made of.
-    pub(super) fn input(&self) -> Input {
-        match () {
-            () if !self.label_paths.is_empty() => Input::Image,
-            () if !self.pair.is_empty() => Input::Pair,
-            () if !self.features.is_empty() => Input::Features,
-            () if !self.text.is_empty() => Input::Text,
-            () => Input::Bytes(self.share.unwrap_or_default()),
+    fn input(&self, task: &Task) -> Input {
+        match task.prompt() {
+            Some(template) => Input::Prompt(Prompt { template: template.clone(), choices: self.choices.clone() }),
+            None if !self.label_paths.is_empty() => Input::Image,
+            None if !self.pair.is_empty() => Input::Pair,
+            None if !self.features.is_empty() => Input::Features,
+            None if !self.text.is_empty() => Input::Text,
+            None => Input::Bytes(self.share.unwrap_or_default()),
         }
     }
 
@@ -73,13 +76,15 @@ impl Layout {
         Some(columns).filter(|columns| !columns.columns.is_empty())
     }
 
-    /// One of its files, in the directory of the data sets, as a table for a question over so many classes.
-    pub(super) fn table(&self, dir: &Path, path: &Path, question: Question, classes: usize) -> Table {
+    /// One of its files, in the directory of the data sets, as a table.
+    pub(super) fn table(&self, dir: &Path, path: &Path, task: &Task) -> Table {
         let mut labels = self.label_paths.iter().map(|path| dir.join(path));
         let labels = labels.clone().find(|path| path.exists()).or_else(|| labels.next_back());
+        let classes = if self.choices.is_empty() { task.classes.len() } else { self.choices.len() };
         let numbers = || (0..classes).map(|class| class.to_string()).collect();
-        let target = match question {
-            Question::Classify => Target::Class { labels: self.labels.clone().unwrap_or_else(numbers) },
+        let of_classes = || Target::Class { labels: self.labels.clone().unwrap_or_else(numbers) };
+        let target = match task.question {
+            Question::Classify | Question::Choose => of_classes(),
             Question::Regress => Target::Value,
             Question::Likelihood => Target::NextToken,
         };
@@ -89,7 +94,7 @@ impl Layout {
             header: self.header,
             delimiter: self.delimiter,
             quoting: self.quoting,
-            input: self.input(),
+            input: self.input(task),
             columns: self.columns().to_vec(),
             separator: self.separator.clone().unwrap_or_else(|| SEPARATOR.into()),
             target,
