@@ -189,7 +189,7 @@ impl Curve for Tanh {
     /// `2 sigmoid(2x) - 1`; near 0, where that cancels, the odd polynomial of Cephes' `tanhf`.
     #[inline(always)]
     fn at<S: Simd>(self, s: S, x: S::F) -> (S::F, S::F) {
-        const TERMS: [f32; 5] = [-0.333_332_82, 0.133_314_42, -0.053_739_716, 0.020_639_088, -0.005_704_989];
+        const TERMS: [f32; 5] = [-0.333_332_8, 0.133_314_42, -0.053_739_716, 0.020_639_088, -0.005_704_989];
         let one = s.splat(1.0);
         let far = s.fma(sigmoid(s, s.add(x, x)), s.splat(2.0), s.splat(-1.0));
         let square = s.mul(x, x);
