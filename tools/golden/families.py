@@ -6,7 +6,9 @@ Writes crates/lowbit-model/tests/golden/families/:
   keys.json              the keys of transformers' configuration of each family with their defaults, `all` keys of its causal
                          networks, and those of them that are `neutral`: they belong to every configuration, to a generation,
                          or change nothing at inference
-  expected.safetensors   `prompt` [tokens] and float32 logits `<case>` [tokens, vocabulary], by from_pretrained in float32
+  expected.safetensors   `prompt` [tokens] and float32 logits `<case>` [tokens, vocabulary], by from_pretrained in float32; of
+                         classifiers `<case>` [classes], of encoders without a head the mean of all tokens [width]; for both
+                         `<case>.batch` of `sequences` of `lengths`, padded
 """
 
 import json
@@ -16,7 +18,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
+from transformers import (AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig,
+                          PreTrainedConfig)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -34,6 +37,38 @@ WEIGHTS = {
     "qwen3": SMALL | dict(model_type="qwen3", head_dim=16, num_hidden_layers=3, rope_theta=1e6),
     "qwen3_tied": SMALL | dict(model_type="qwen3", head_dim=6, num_key_value_heads=1, tie_word_embeddings=True),
     "qwen3_bias": SMALL | dict(model_type="qwen3", head_dim=8, attention_bias=True, rms_norm_eps=1e-6),
+}
+# Encoders, GPT-2 and GPT-Neo, and classifiers: three random shapes each.
+BERT = dict(model_type="bert", vocab_size=32, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+            intermediate_size=40, max_position_embeddings=40, type_vocab_size=2)
+DISTIL = dict(model_type="distilbert", vocab_size=32, dim=20, n_layers=2, n_heads=4, hidden_dim=33,
+              max_position_embeddings=40)
+GPT2 = dict(model_type="gpt2", vocab_size=32, n_embd=24, n_layer=2, n_head=3, n_positions=40, pad_token_id=0,
+            bos_token_id=1, eos_token_id=1)
+NEO = dict(model_type="gpt_neo", vocab_size=32, hidden_size=24, num_layers=2, num_heads=2, max_position_embeddings=40,
+           attention_types=[[["global", "local"], 1]], window_size=5, intermediate_size=None, pad_token_id=0,
+           bos_token_id=1, eos_token_id=1)
+ROBERTA = BERT | dict(model_type="roberta", max_position_embeddings=42, pad_token_id=1, type_vocab_size=1, num_hidden_layers=1)
+THREE = dict(id2label={"0": "no", "1": "perhaps", "2": "yes"})
+WEIGHTS |= {
+    "bert": BERT,
+    "bert_odd": BERT | dict(hidden_size=15, num_attention_heads=5, intermediate_size=7, num_hidden_layers=3),
+    "bert_classifier": BERT | THREE | dict(vocab_size=29, hidden_size=16, num_attention_heads=1),
+    "distilbert": DISTIL,
+    "distilbert_odd": DISTIL | dict(dim=9, n_heads=3, hidden_dim=5, n_layers=1),
+    "distilbert_classifier": DISTIL | THREE,
+    "roberta": ROBERTA,
+    "roberta_classifier": ROBERTA | THREE | dict(hidden_size=12),
+    "xlm_roberta": ROBERTA | dict(model_type="xlm-roberta", hidden_size=21),
+    "gpt2": GPT2,
+    "gpt2_odd": GPT2 | dict(n_embd=15, n_head=5, n_inner=7, n_layer=3),
+    "gpt2_classifier": GPT2 | THREE,
+    "gpt_neo": NEO,
+    "gpt_neo_odd": NEO | dict(hidden_size=15, num_heads=3, num_layers=3, attention_types=[[["local"], 2], [["global"], 1]],
+                              intermediate_size=11),
+    "gpt_neo_classifier": NEO | THREE,
+    "llama_classifier": SMALL | THREE | dict(model_type="llama", hidden_size=16, pad_token_id=0),
+    "qwen3_classifier": SMALL | THREE | dict(model_type="qwen3", hidden_size=16, head_dim=6, pad_token_id=0),
 }
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)
 STEEP = dict(rope_theta=20.0)  # so that the pairs of a small head differ in how they are scaled
@@ -107,16 +142,30 @@ CASES = {
     "qwen3_tied": ("qwen3_tied", {}),
     "qwen3_bias": ("qwen3_bias", {}),
 }
+CASES |= {name: (name, {}) for name in list(WEIGHTS)[list(WEIGHTS).index("bert"):]} | {
+    "bert_relu": ("bert", dict(hidden_act="relu", layer_norm_eps=1e-3)),
+    "gpt2_unscaled": ("gpt2", dict(scale_attn_weights=False)),
+    "gpt2_gelu": ("gpt2", dict(activation_function="gelu", layer_norm_epsilon=1e-2)),
+    "gpt_neo_wide": ("gpt_neo", dict(window_size=9)),
+}
+
+
+def auto(config):
+    """The class of transformers that a case is read by."""
+    if "id2label" in config:
+        return AutoModelForSequenceClassification
+    encoders = ["bert", "distilbert", "roberta", "xlm-roberta"]
+    return AutoModel if config["model_type"] in encoders else AutoModelForCausalLM
 
 
 def make(config, seed):
     """Seeded weights, float32 values that are exact in bfloat16."""
     torch.manual_seed(seed)
     hub = dict(config)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(hub.pop("model_type"), **hub))
+    model = auto(hub).from_config(AutoConfig.for_model(hub.pop("model_type"), **hub))
     tensors = {}
     for name, p in model.named_parameters():
-        if name.endswith("norm.weight"):
+        if name.endswith("weight") and p.dim() == 1:
             value = 1 + 0.2 * torch.randn(p.shape)
         else:
             value = torch.randn(p.shape) * (p.shape[-1] ** -0.5 if p.dim() == 2 else 0.3)
@@ -126,20 +175,35 @@ def make(config, seed):
     return tensors
 
 
-def logits(config, tensors, prompt):
-    """What from_pretrained makes of a directory."""
+def answers(model, tokens, mask=None):
+    """Logits, or the mean of all tokens where the network has no head; `[sequences, ..]`."""
+    out = model(input_ids=tokens, attention_mask=mask)
+    if hasattr(out, "logits"):
+        return out.logits.float().contiguous()
+    mask = torch.ones_like(tokens) if mask is None else mask
+    return ((out.last_hidden_state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).float().contiguous()
+
+
+def logits(config, tensors, prompt, sequences):
+    """What from_pretrained makes of a directory: of a prompt, and of several padded ones."""
     with tempfile.TemporaryDirectory() as home:
         Path(home, "config.json").write_text(json.dumps(config))
         save_file(tensors, Path(home, "model.safetensors"), {"format": "pt"})
-        model = AutoModelForCausalLM.from_pretrained(home, dtype=torch.float32, attn_implementation="eager").eval()
+        model = auto(config).from_pretrained(home, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.no_grad():
-        return model(input_ids=prompt[None]).logits[0].float().contiguous()
+        found = answers(model, prompt[None])[0]
+        if auto(config) is AutoModelForCausalLM:
+            return found, None
+        padded = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=config.get("pad_token_id") or 0)
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(s) for s in sequences], batch_first=True)
+        return found, answers(model, padded, mask)
 
 
 def known_keys():
     """Keys of transformers' configurations."""
     base = set(PreTrainedConfig().to_dict()) | set(GenerationConfig._get_default_generation_params())
     found = {}
+    found["distilbert"] = CONFIG_MAPPING["distilbert"]().to_dict()
     for model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         try:
             found[model_type] = CONFIG_MAPPING[model_type]().to_dict()
@@ -161,13 +225,20 @@ def main():
         save_file(tensors, OUT / f"{name}.safetensors")
     torch.manual_seed(99)
     prompt = torch.randint(SMALL["vocab_size"], (PROMPT,))
+    # No token of padding among them: transformers takes the last token that is none for a classifier's.
+    prompt_above, lengths = torch.randint(2, 29, (PROMPT,)), [PROMPT, 5, 1, 11]
+    sequences = [prompt_above[:n] for n in lengths]
     expected, listed = dict(prompt=prompt.int()), []
+    expected |= dict(sequences=torch.cat(sequences).int(), lengths=torch.tensor(lengths).int())
     for case, (weights, keys, *without) in CASES.items():
         config = {key: value for key, value in (WEIGHTS[weights] | keys).items() if value is not ABSENT}
         tensors = dict(stored[weights])
         for name in sum(without, []):
             del tensors[name]
-        expected[case] = logits(config, tensors, prompt)
+        own = prompt if auto(config) is AutoModelForCausalLM else prompt_above
+        expected[case], batch = logits(config, tensors, own, sequences)
+        if batch is not None:
+            expected[f"{case}.batch"] = batch
         listed.append(dict(name=case, weights=weights, without=sum(without, []), config=config))
         print(case, expected[case].abs().max().item())
     (OUT / "cases.json").write_text("[\n" + ",\n".join(json.dumps(case) for case in listed) + "\n]\n")

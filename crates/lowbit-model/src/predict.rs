@@ -147,7 +147,31 @@ impl Predictor {
         &self.encoder
     }
 
-    /// What the network answers to rows: logits `[rows, classes]`, or scaled values `[rows, 1]`.
+    /// The vector of each row, `[rows, width]`, of length 1 where the model says so. Rows of like length share passes.
+    ///
+    /// # Errors
+    /// As [`Encoder::push`], and when the model answers with something else.
+    pub fn embeddings(&mut self, inputs: &Inputs) -> Result<Vec<f32>, Error> {
+        let OutputKind::Embedding { width, normalize } = self.output else {
+            let text = format!("the model is {}; vectors are given by an embedding model", self.output.noun());
+            return Err(Error::usage(text));
+        };
+        let mut order: Vec<usize> = (0..inputs.len()).collect();
+        order.sort_by_key(|row| inputs.texts().get(*row).map_or(0, String::len));
+        let vectors = self.outputs(inputs, order.iter().copied())?;
+        let mut out = vec![0.0; vectors.len()];
+        for (vector, row) in vectors.chunks_exact(width).zip(order) {
+            let length = vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            // As in sentence-transformers, a vector of zeros stays one.
+            let factor = if normalize { 1.0 / length.max(1e-12) } else { 1.0 };
+            let out = &mut out[row * width..][..width];
+            out.iter_mut().zip(vector).for_each(|(out, v)| *out = (f64::from(*v) * factor) as f32);
+        }
+        Ok(out)
+    }
+
+    /// What the network answers to rows: logits `[rows, classes]`, scaled values `[rows, 1]`, or vectors `[rows, width]` as
+    /// they are.
     ///
     /// # Errors
     /// As [`Encoder::push`].
@@ -184,7 +208,7 @@ impl Predictor {
 
 fn refuse_language_model(checkpoint: &Checkpoint) -> Result<(), Error> {
     match checkpoint.model_config().config.output() {
-        OutputKind::Classes(_) | OutputKind::Value => Ok(()),
+        OutputKind::Classes(_) | OutputKind::Value | OutputKind::Embedding { .. } => Ok(()),
         OutputKind::Tokens => {
             let text = format!("{}: a language model; it has no classes", checkpoint.directory().display());
             Err(Error::usage(text))

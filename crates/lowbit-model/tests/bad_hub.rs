@@ -56,9 +56,9 @@ fn bf16(values: &[f32]) -> Vec<u8> {
 #[test]
 fn configurations_that_cannot_be_followed_name_the_field() {
     let cases: Vec<(&str, Value, Vec<&str>)> = vec![
-        ("model_type", json!("lama"), vec!["`model_type` is `lama`", "did you mean `llama`", "bitnet, llama, mistral"]),
+        ("model_type", json!("lama"), vec!["`model_type` is `lama`", "did you mean `llama`", "bert, bitnet, "]),
         ("model_type", json!(7), vec!["`model_type`"]),
-        ("model_type", Value::Null, vec!["`model_type` is missing", "supported: bitnet, llama"]),
+        ("model_type", Value::Null, vec!["`model_type` is missing", "supported: bert, bitnet"]),
         ("attention_bias", json!(true), vec!["q_proj.bias", "missing"]),
         ("mlp_bias", json!(true), vec!["gate_proj.bias", "missing"]),
         ("hidden_act", json!("swish7"), vec!["`hidden_act` is `swish7`", "silu"]),

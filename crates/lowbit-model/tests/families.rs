@@ -4,7 +4,7 @@ mod common;
 
 use common::{Home, Stored, distance};
 use lowbit_kernels::{Cpu, Isa};
-use lowbit_model::arch::FAMILIES;
+use lowbit_model::arch::{FAMILIES, OutputKind};
 use lowbit_model::checkpoint::Options;
 use lowbit_model::container::{Dtype, Tensors};
 use lowbit_model::exec::Batch;
@@ -41,15 +41,35 @@ fn case(name: &str) -> Home {
     home(cases().iter().find(|case| case["name"] == name).unwrap_or_else(|| panic!("no case {name}")))
 }
 
+fn ids(name: &str) -> Vec<u32> {
+    expected().bytes(name).unwrap().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
 fn prompt() -> Vec<u32> {
-    expected().bytes("prompt").unwrap().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+    ids("prompt")
+}
+
+/// Sequences of several lengths; the first is the prompt of networks that give one answer per sequence.
+fn sequences() -> Batch {
+    let (ids, mut at) = (ids("sequences"), 0);
+    let mut batch = Batch::default();
+    for length in self::ids("lengths") {
+        batch.push(&ids[at..at + length as usize]);
+        at += length as usize;
+    }
+    batch
 }
 
 /// Logits of the prompt in one pass, on an instruction set.
 fn logits(checkpoint: &Checkpoint, isa: Option<Isa>) -> Vec<f32> {
+    answers(checkpoint, isa, &Batch::new([&prompt()[..]]))
+}
+
+/// What a network answers to a batch, on an instruction set.
+fn answers(checkpoint: &Checkpoint, isa: Option<Isa>, batch: &Batch) -> Vec<f32> {
     let model = checkpoint.model_as(recipe::find("f32").unwrap(), &Options::new()).unwrap_or_else(|e| panic!("{e}"));
     let cpu = Cpu::new(isa.map(|isa| isa.name()), Some(2)).unwrap();
-    CpuExec::new(cpu).forward(&model, &Batch::new([&prompt()[..]])).unwrap().to_vec()
+    CpuExec::new(cpu).forward(&model, batch).unwrap().to_vec()
 }
 
 #[test]
@@ -61,6 +81,10 @@ fn logits_are_those_of_transformers() {
         home.write();
         let checkpoint = Checkpoint::open(home.path()).unwrap_or_else(|e| panic!("{name}: {e}"));
         let want = expected.floats(name).unwrap();
+        if checkpoint.model_config().config.output() != OutputKind::Tokens {
+            one_answer_per_sequence(name, &checkpoint, &expected);
+            continue;
+        }
         for isa in Isa::available() {
             let found = distance(&logits(&checkpoint, Some(isa)), &want);
             assert!(found < TOLERANCE, "{name} on {}: {found}", isa.name());
@@ -70,6 +94,22 @@ fn logits_are_those_of_transformers() {
         let decoded: Vec<f32> = prompt.iter().flat_map(|t| session.feed(&[*t]).unwrap().to_vec()).collect();
         assert!(distance(&decoded, &want) < TOLERANCE, "{name}, decoded: {}", distance(&decoded, &want));
     }
+}
+
+/// A sequence alone and among others, which transformers pads.
+fn one_answer_per_sequence(name: &str, checkpoint: &Checkpoint, expected: &Tensors) {
+    let (alone, together) = (expected.floats(name).unwrap(), expected.floats(&format!("{name}.batch")).unwrap());
+    let sequences = sequences();
+    let first = Batch::new([&sequences.tokens[..sequences.cu_seqlens[1]]]);
+    for isa in Isa::available() {
+        let found = distance(&answers(checkpoint, Some(isa), &first), &alone);
+        assert!(found < TOLERANCE, "{name} on {}: {found}", isa.name());
+        let found = distance(&answers(checkpoint, Some(isa), &sequences), &together);
+        assert!(found < TOLERANCE, "{name}, several sequences, on {}: {found}", isa.name());
+    }
+    let labels = &checkpoint.model_config().labels;
+    assert_eq!(checkpoint.model_config().config.classes().unwrap_or(0), labels.len(), "{name}");
+    assert!(labels.is_empty() || labels.iter().map(String::as_str).eq(["no", "perhaps", "yes"]), "{labels:?}");
 }
 
 #[test]
@@ -425,8 +465,12 @@ fn networks_of_other_tasks_are_named() {
     home.tensors.insert("score.weight".into(), head);
     home.config["architectures"] = json!(["LlamaForSequenceClassification"]);
     home.write();
-    let error = Checkpoint::open(home.path()).err().expect("a classifier");
-    common::refusal("a classifier", &error, &["`score.weight`", "classifier"]);
+    let error = Checkpoint::open(home.path()).err().expect("32 classes of 2");
+    common::refusal("a classifier", &error, &["`score.weight`", "asks for [2, 32]"]);
+    home.config["problem_type"] = json!("multi_label_classification");
+    home.write();
+    let error = Checkpoint::open(home.path()).err().expect("several classes per text");
+    common::refusal("a classifier", &error, &["`problem_type` is multi_label_classification"]);
     let mut home = case("bitnet_bias");
     home.tensors.remove("model.layers.0.mlp.ffn_sub_norm.weight").unwrap();
     home.write();

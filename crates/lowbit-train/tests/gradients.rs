@@ -88,7 +88,7 @@ fn check_network(label: &str, config: &Config) {
 #[test]
 fn networks_follow_finite_differences() {
     let lm = |tied| Head::Lm { tied };
-    let last = Head::Classify { classes: 3, pooling: Pooling::Last };
+    let last = Head::Classify { classes: 3, pooling: Pooling::Last, bias: true };
     let cases = [
         ("tied lm", bitnet(lm(true), json!({}))),
         ("untied lm, bigrams, no sub-norm", bitnet(lm(false), json!({"bigram_buckets": 7, "sub_norm": false}))),
@@ -106,6 +106,18 @@ fn networks_follow_finite_differences() {
         ("mlp", mlp(json!({}))),
         ("mlp, bigrams, dropout, silu", mlp(json!({"bigram_buckets": 7, "dropout": 0.3, "hidden_act": "silu"}))),
         ("fastText", mlp(json!({"layers": []}))),
+        ("encoder, pooler", encoder(json!({"pooler": "tanh", "dropout": 0.2}))),
+        (
+            "encoder, segments, vectors",
+            encoder(json!({"type_vocab_size": 2, "hidden_act": "gelu_erf",
+            "head": {"embed": {"pooling": "mean", "normalize": true}}})),
+        ),
+        ("gpt, tied", gpt(json!({"dropout": 0.2}))),
+        (
+            "gpt, classifier, window, unscaled",
+            gpt(json!({"attention_scale": 1.0, "sliding_window": 3,
+            "full_attention_layers": [1], "qkv_bias": false, "head": {"classify": {"classes": 3, "pooling": "last"}}})),
+        ),
     ];
     for (label, config) in &cases {
         check_network(label, config);

@@ -129,6 +129,23 @@ fn features(architecture: &str) -> Vec<(&'static str, Value)> {
             ("classifier by the first token", json!({"head": classify("first"), "causal": false, "sliding_window": 7})),
             ("classifier by the last token", json!({"head": classify("last"), "hidden_act": "gelu"})),
         ],
+        "encoder" => vec![
+            ("plain", json!({})),
+            ("segments, places after padding", json!({"type_vocab_size": 2, "position_offset": 2})),
+            ("pooler", json!({"pooler": "tanh", "hidden_act": "gelu_erf"})),
+            ("a value", json!({"head": {"classify": {"classes": 1, "pooling": "mean"}}, "pooler": "relu"})),
+            ("vectors", json!({"head": {"embed": {"pooling": "mean", "normalize": true}}})),
+        ],
+        "gpt" => vec![
+            ("plain", json!({})),
+            ("tied", json!({"head": {"lm": {"tied": true}}})),
+            (
+                "unscaled, windows in some layers",
+                json!({"attention_scale": 1.0, "sliding_window": 5, "full_attention_layers": [0], "qkv_bias": false}),
+            ),
+            ("classifier by the last token", json!({"head": classify("last"), "hidden_act": "gelu_erf"})),
+            ("vectors", json!({"head": {"embed": {"pooling": "last", "normalize": false}}})),
+        ],
         "mlp" => {
             let numbers = json!({"vocab_size": 0, "hidden_size": 0, "features": 7});
             let value = json!({"vocab_size": 0, "hidden_size": 0, "features": 70, "layers": [40, 30], "classes": 1});
@@ -154,6 +171,15 @@ fn plain(architecture: &str) -> Value {
             "vocab_size": 64, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "head_dim": 12, "intermediate_size": 80, "hidden_act": "relu2", "rope_theta": 10000.0, "rms_norm_eps": 1e-5,
             "sub_norm": true, "causal": true, "head": {"lm": {"tied": false}},
+        }),
+        "encoder" => json!({
+            "vocab_size": 64, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 80,
+            "hidden_act": "gelu", "max_position_embeddings": 700, "layer_norm_eps": 1e-12, "head": classify("first"),
+        }),
+        "gpt" => json!({
+            "vocab_size": 64, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 80,
+            "hidden_act": "gelu", "max_position_embeddings": 700, "qkv_bias": true, "layer_norm_eps": 1e-5,
+            "head": {"lm": {"tied": false}},
         }),
         "mlp" => json!({"vocab_size": 64, "hidden_size": 48, "layers": [40], "hidden_act": "silu", "classes": 3}),
         other => panic!("`{other}` has no plain configuration here; write one"),

@@ -2,15 +2,20 @@
 //! its keys and its tensors is told by [families](FAMILIES) of published networks.
 
 use crate::Error;
-use crate::exec::{Exec, Pooling};
+use crate::exec::Exec;
 use crate::source::Source;
 use serde::{Deserialize, Serialize};
 
 pub mod decoder;
+pub mod encoder;
 pub(crate) mod family;
+pub mod gpt;
+mod head;
 pub mod mlp;
+mod parts;
 
 pub use family::{FAMILIES, Family};
+pub use head::Head;
 
 /// What can be asked of the configuration of any architecture.
 trait Dimensions {
@@ -43,6 +48,13 @@ pub enum OutputKind {
     Classes(usize),
     /// One number per sequence.
     Value,
+    /// One vector per sequence.
+    Embedding {
+        /// Its numbers.
+        width: usize,
+        /// Whether it is to have length 1; the network does not see to that.
+        normalize: bool,
+    },
 }
 
 impl OutputKind {
@@ -52,33 +64,7 @@ impl OutputKind {
             OutputKind::Tokens => "a language model",
             OutputKind::Classes(_) => "a classifier",
             OutputKind::Value => "a regression model",
-        }
-    }
-}
-
-/// What a network ends in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Head {
-    /// One logit per vocabulary entry and token.
-    Lm {
-        /// Whether the embedding serves as output matrix.
-        tied: bool,
-    },
-    /// One logit per class and sequence.
-    Classify {
-        /// Number of classes.
-        classes: usize,
-        /// How a sequence becomes one row.
-        pooling: Pooling,
-    },
-}
-
-impl Head {
-    fn check(&self) -> Result<(), Error> {
-        match self {
-            Head::Classify { classes: 0 | 1, .. } => Err(Error::config("head.classes", "must be at least 2")),
-            _ => Ok(()),
+            OutputKind::Embedding { .. } => "an embedding model",
         }
     }
 }
@@ -117,7 +103,8 @@ macro_rules! architectures {
                 match config { $(Config::$variant(c) => Ok(Model::$variant($model::$ty::build(c, source)?)),)* }
             }
 
-            /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier; values `[sequences, 1]`.
+            /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier; values `[sequences, 1]`; vectors
+            /// `[sequences, width]`.
             pub fn forward<E: Exec<Param = P>>(&self, e: &mut E) -> E::Tensor {
                 match self { $(Model::$variant(m) => m.forward(e),)* }
             }
@@ -127,6 +114,8 @@ macro_rules! architectures {
 
 architectures! {
     Decoder = "decoder" or "bitnet", decoder::Config, decoder::Decoder;
+    Encoder = "encoder", encoder::Config, encoder::Encoder;
+    Gpt = "gpt", gpt::Config, gpt::Gpt;
     Mlp = "mlp", mlp::Config, mlp::Mlp;
 }
 
@@ -140,7 +129,7 @@ impl Config {
     pub fn classes(&self) -> Option<usize> {
         match self.output() {
             OutputKind::Classes(classes) => Some(classes),
-            OutputKind::Tokens | OutputKind::Value => None,
+            OutputKind::Tokens | OutputKind::Value | OutputKind::Embedding { .. } => None,
         }
     }
 

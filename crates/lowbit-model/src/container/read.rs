@@ -3,12 +3,17 @@
 use super::header::{Header, MAX_HEADER};
 use super::{Dtype, show};
 use crate::Error;
+use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Bytes, Pool};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes that are unpacked before memory is compared again.
+const UNPACKED: u64 = 256 << 20;
 
 /// One tensor of a file.
 #[derive(Clone, Debug)]
@@ -39,6 +44,26 @@ impl Tensors {
     /// cannot be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::parse(path, super::map(path)?)
+    }
+
+    /// Unpacks a file compressed with zstd into memory; it must fit there.
+    ///
+    /// # Errors
+    /// As [`Tensors::open`], and when it is damaged or larger than the memory there is.
+    pub fn unpack(path: &Path) -> Result<Self, Error> {
+        let damaged = |e: std::io::Error| Error::input(path, format!("is damaged zstd: {e}; fetch the file again"));
+        let packed = super::map(path)?;
+        let mut stream = zstd::stream::read::Decoder::new(&packed[..]).map_err(damaged)?;
+        let mut out = Vec::new();
+        // Sizes in a file are not believed: memory is compared as it fills.
+        loop {
+            let before = out.len();
+            (&mut stream).take(UNPACKED).read_to_end(&mut out).map_err(damaged)?;
+            if out.len() == before {
+                return Self::parse(path, Bytes::new(out));
+            }
+            Footprint::new("unpack it to a file, which is mapped").and("unpacked weights", out.len() as u64).check()?;
+        }
     }
 
     /// Reads a file that is already in memory; `path` is what errors name.

@@ -4,7 +4,7 @@ use super::cache::{Cache, Layout};
 use super::{CpuExec, Param};
 use crate::engine::{LanguageModel, Logits, Piece};
 use crate::exec::{Batch, Index};
-use crate::trace::{Op, Per, trace};
+use crate::trace::{Op, trace};
 use crate::{Error, Model};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
@@ -37,8 +37,8 @@ impl Sequences {
                     refusal = Some("this model looks both ways and cannot continue a text; use it as a classifier");
                 }
             }
-            Op::Logits { per: Per::Sequence, .. } => {
-                refusal.get_or_insert("this model is a classifier and cannot continue a text");
+            Op::Pool(_) => {
+                refusal.get_or_insert("this model gives one answer per text and cannot continue one");
             }
             _ => {}
         });

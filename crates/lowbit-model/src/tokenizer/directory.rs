@@ -12,6 +12,12 @@ const FILES: &[&str] = &["tokenizer.json", "tokenizer.model", "tokenizer.json.zs
 /// The two files of a byte-level BPE that has no `tokenizer.json`.
 const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
+/// The file of a WordPiece that has no `tokenizer.json`: a token per line.
+const WORDS: [&str; 2] = ["vocab.txt", "vocab.txt.zst"];
+/// What WordPiece puts before a piece that continues a word.
+const CONTINUED: &str = "##";
+/// Tokens that BERT's vocabularies have beside pieces of words.
+const OF_BERT: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 impl Tokenizer {
     /// The file of a tokenizer in a model directory, if it has one.
@@ -19,8 +25,8 @@ impl Tokenizer {
         FILES.iter().map(|name| directory.join(name)).find(|path| path.exists())
     }
 
-    /// The tokenizer in a directory of the Hub: the file of [`Tokenizer::find`] or the pair `vocab.json` and `merges.txt`, with the
-    /// settings in `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
+    /// The tokenizer in a directory of the Hub: the file of [`Tokenizer::find`], the pair `vocab.json` and `merges.txt`, or `vocab.txt`,
+    /// with the settings in `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
     ///
     /// # Errors
     /// As [`Tokenizer::load`]; also names the keys of these files.
@@ -28,6 +34,10 @@ impl Tokenizer {
         let found = Self::find(directory);
         if found.is_none() && directory.join(VOCAB).exists() {
             return from_merges(directory, settings);
+        }
+        let words = WORDS.iter().map(|name| directory.join(name)).find(|path| path.exists());
+        if let (None, Some(words)) = (&found, words) {
+            return from_words(&words, settings);
         }
         let path = found.unwrap_or_else(|| directory.join(FILES[0]));
         Self::read_with(&path, &read_small(&path, MAX_BYTES)?, Some(settings))
@@ -77,6 +87,46 @@ fn from_merges(directory: &Path, settings: &Settings) -> Result<Tokenizer, Error
                   "merges": lines.collect::<Vec<_>>()}
     });
     Tokenizer::read_with(&path, file.to_string().as_bytes(), Some(settings))
+}
+
+/// WordPiece of `vocab.txt`, as transformers' `BertTokenizer` builds it.
+fn from_words(path: &Path, settings: &Settings) -> Result<Tokenizer, Error> {
+    let file = read_small(path, MAX_BYTES)?;
+    let file = match file.starts_with(&super::ZSTD) {
+        true => super::unpack(&file).map_err(|text| Error::input(path, text))?,
+        false => file,
+    };
+    let text = String::from_utf8(file)
+        .map_err(|e| Error::input(path, format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
+    // A line end belongs to no token, other white space may.
+    let mut vocab = serde_json::Map::new();
+    for (id, line) in text.strip_suffix('\n').unwrap_or(&text).split('\n').enumerate() {
+        vocab.insert(line.strip_suffix('\r').unwrap_or(line).into(), id.into());
+    }
+    let id = |name: &str| vocab.get(name).and_then(Value::as_u64);
+    let missing = OF_BERT[1..4].iter().find(|name| id(name).is_none());
+    if let Some(name) = missing {
+        return Err(Error::input(path, format!("lacks the token `{name}`; it is no vocabulary of BERT")));
+    }
+    let added: Vec<Value> = OF_BERT.iter().filter_map(|name| Some((name, id(name)?))).map(|(name, id)| {
+        json!({"id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+    }).collect();
+    let special = |name: &str, kind: u64| json!({"SpecialToken": {"id": name, "type_id": kind}});
+    let sequence = |name: &str, kind: u64| json!({"Sequence": {"id": name, "type_id": kind}});
+    let entry = |name: &str| json!({"id": name, "ids": [id(name)], "tokens": [name]});
+    let single = [special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0)];
+    let pair = [&single[..], &[sequence("B", 1), special("[SEP]", 1)]].concat();
+    let file = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "TemplateProcessing", "single": single, "pair": pair,
+                           "special_tokens": {"[CLS]": entry("[CLS]"), "[SEP]": entry("[SEP]")}},
+        "decoder": {"type": "WordPiece", "prefix": CONTINUED, "cleanup": true},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": CONTINUED, "max_input_chars_per_word": 100,
+                  "vocab": vocab}
+    });
+    Tokenizer::read_with(path, file.to_string().as_bytes(), Some(settings))
 }
 
 #[cfg(test)]

@@ -54,6 +54,26 @@ pub(super) struct Hub {
     without: OnceLock<Option<Box<ModelWrapper>>>,
     /// Tokens before and after every text.
     pub around: [Vec<u32>; 2],
+    /// How two texts become one sequence, where the file says so.
+    pub pair: Option<Vec<PairPart>>,
+}
+
+/// A part of a sequence made of two texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PairPart {
+    /// Which text, or tokens between.
+    pub content: PairContent,
+    /// Segment of its tokens.
+    pub segment: u32,
+}
+
+/// What a part of such a sequence is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PairContent {
+    /// The first or the second text.
+    Text(usize),
+    /// Tokens.
+    Tokens(Vec<u32>),
 }
 
 /// Where in the whole text a part of it begins.
@@ -93,6 +113,7 @@ impl Hub {
         // Length is the model's matter.
         library.with_padding(None).with_truncation(None).map_err(|e| e.to_string())?;
         let around = around(library.get_post_processor())?;
+        let pair = pair(library.get_post_processor())?;
         let unknown = library.get_model().tokenize(UNKNOWN).unwrap_or_default();
         let unknown: HashSet<u32> = unknown.iter().map(|token| token.id).collect();
         let (mut names, mut barred) = ([Vec::new(), Vec::new()], HashSet::new());
@@ -108,7 +129,7 @@ impl Hub {
         let inner = library.get_normalizer().and_then(without_prepend);
         let names = names.map(Names::new);
         let shrinks = if has_bytes { shrinks(&library) } else { None };
-        Ok(Hub { library, names, shrinks, inner, barred, without: OnceLock::new(), around })
+        Ok(Hub { library, names, shrinks, inner, barred, without: OnceLock::new(), around, pair })
     }
 
     /// Appends the tokens of a text until there are `limit` or a few more.
@@ -316,6 +337,58 @@ pub(super) fn around(processor: Option<&PostProcessorWrapper>) -> Result<[Vec<u3
             Err(format!("`post_processor` puts {count} tokens around every text, more than {MAX_AROUND}"))
         }
         _ => Ok(around),
+    }
+}
+
+/// How a post-processor makes one sequence of two texts.
+fn pair(processor: Option<&PostProcessorWrapper>) -> Result<Option<Vec<PairPart>>, String> {
+    let value = processor.map(serde_json::to_value).transpose().map_err(|e| e.to_string())?.unwrap_or_default();
+    let steps = value["processors"].as_array().cloned().unwrap_or_else(|| vec![value]);
+    let text = |index, segment| PairPart { content: PairContent::Text(index), segment };
+    for step in &steps {
+        let token = |key: &str, count, segment| -> Result<PairPart, String> {
+            let id = step[key][1].as_u64().ok_or("`post_processor` has no id")?;
+            Ok(PairPart { content: PairContent::Tokens(vec![id as u32; count]), segment })
+        };
+        return Ok(Some(match step["type"].as_str() {
+            Some("TemplateProcessing") => pair_template(step)?,
+            Some("BertProcessing") => {
+                vec![token("cls", 1, 0)?, text(0, 0), token("sep", 1, 0)?, text(1, 1), token("sep", 1, 1)?]
+            }
+            Some("RobertaProcessing") => {
+                vec![token("cls", 1, 0)?, text(0, 0), token("sep", 2, 0)?, text(1, 0), token("sep", 1, 0)?]
+            }
+            _ => continue,
+        }));
+    }
+    Ok(None)
+}
+
+/// The parts of a template of two texts.
+fn pair_template(step: &Value) -> Result<Vec<PairPart>, String> {
+    let mut parts = Vec::new();
+    for piece in step["pair"].as_array().into_iter().flatten() {
+        let (value, is_text) = match piece.get("Sequence") {
+            Some(value) => (value, true),
+            None => (&piece["SpecialToken"], false),
+        };
+        let segment = value["type_id"].as_u64().unwrap_or(0) as u32;
+        let content = match (is_text, value["id"].as_str().unwrap_or_default()) {
+            (true, "A") => PairContent::Text(0),
+            (true, _) => PairContent::Text(1),
+            (false, name) => {
+                let ids = step["special_tokens"][name]["ids"].as_array().into_iter().flatten();
+                PairContent::Tokens(ids.filter_map(|id| Some(id.as_u64()? as u32)).collect())
+            }
+        };
+        parts.push(PairPart { content, segment });
+    }
+    let texts: Vec<_> = parts.iter().filter(|part| matches!(part.content, PairContent::Text(_))).collect();
+    let tokens = |part: &PairPart| if let PairContent::Tokens(ids) = &part.content { ids.len() } else { 0 };
+    match (texts.len(), parts.iter().map(tokens).sum::<usize>()) {
+        (2, count) if count <= 2 * MAX_AROUND => Ok(parts),
+        (2, count) => Err(format!("`post_processor.pair` puts {count} tokens around two texts")),
+        _ => Err("`post_processor.pair` does not hold each of two texts once".into()),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::container::{read_small, show};
-use hub::Hub;
+use hub::{Hub, PairContent};
 use lowbit_base::file;
 use lowbit_base::panics::caught;
 use names::{Name, Names, Said};
@@ -74,6 +74,15 @@ pub(crate) struct Vocabulary {
     pub space: Space,
     /// Whether sentencepiece makes one space of several and drops those at the ends.
     pub squeeze: bool,
+}
+
+/// Two texts as one sequence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PairTokens {
+    /// Ids of the tokens, `[tokens]`.
+    pub ids: Vec<u32>,
+    /// Segment of each token, `[tokens]`.
+    pub types: Vec<u32>,
 }
 
 /// Turns texts into tokens and back. Cloning is cheap.
@@ -356,6 +365,33 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// Two texts as one sequence of at most `max_length` tokens; the longer text is cut, as transformers does. `None` where the
+    /// vocabulary says nothing of pairs.
+    ///
+    /// # Errors
+    /// When a pattern of the file cannot be applied to a text.
+    pub fn encode_pair(&self, texts: [&str; 2], max_length: usize) -> Result<Option<PairTokens>, Error> {
+        let Implementation::Hub(hub) = &self.inner.kind else { return Ok(None) };
+        let Some(parts) = &hub.pair else { return Ok(None) };
+        let mut tokens = [Vec::new(), Vec::new()];
+        for (tokens, text) in tokens.iter_mut().zip(texts) {
+            hub.encode(text, &Said::all(text.len()), max_length, tokens)?;
+        }
+        let around = parts.iter().map(|part| if let PairContent::Tokens(ids) = &part.content { ids.len() } else { 0 });
+        let lengths = share(max_length.saturating_sub(around.sum()), [tokens[0].len(), tokens[1].len()]);
+        let mut pair = PairTokens::default();
+        for part in parts {
+            match &part.content {
+                PairContent::Text(which) => pair.ids.extend(&tokens[*which][..lengths[*which]]),
+                PairContent::Tokens(between) => pair.ids.extend(between),
+            }
+            pair.types.resize(pair.ids.len(), part.segment);
+        }
+        pair.ids.truncate(max_length);
+        pair.types.truncate(max_length);
+        Ok(Some(pair))
+    }
+
     /// The tokens of a text made of parts, without what [`Tokenizer::encode`] puts around. In a part marked `true` the names of
     /// added tokens become those tokens; a name that touches another part is text.
     ///
@@ -486,6 +522,20 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tokenizer({} entries)", self.vocab_size())
     }
+}
+
+/// How many of their tokens two texts keep in `room`: the longer one is cut first (`longest_first` of transformers).
+fn share(room: usize, [a, b]: [usize; 2]) -> [usize; 2] {
+    if a + b <= room {
+        return [a, b];
+    }
+    let (short, long) = (a.min(b), a.max(b));
+    let mut kept = [short, if short > room { short } else { short.max(room - short) }];
+    if kept[0] + kept[1] > room {
+        kept = [room / 2, room / 2 + room % 2];
+    }
+    kept[1] = kept[1].min(long);
+    if a > b { [kept[1], kept[0]] } else { kept }
 }
 
 /// Whether the system starts as many threads at once as the library does, which panics where it does not.

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use lowbit_kernels::Cpu;
-use lowbit_model::arch::{Head, decoder, mlp};
+use lowbit_model::arch::{Head, decoder, encoder, gpt, mlp};
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::container::{Dtype, Planned, Tensors, Writer};
 use lowbit_model::exec::{Activation, Batch, Pooling};
@@ -51,7 +51,7 @@ pub fn decoder(head: Head) -> decoder::Config {
 
 pub const LM: Head = Head::Lm { tied: false };
 pub const TIED: Head = Head::Lm { tied: true };
-pub const CLASSIFY: Head = Head::Classify { classes: 3, pooling: Pooling::Mean };
+pub const CLASSIFY: Head = Head::Classify { classes: 3, pooling: Pooling::Mean, bias: true };
 
 /// One configuration per architecture and kind of head.
 pub fn configs() -> Vec<Config> {
@@ -65,7 +65,7 @@ pub fn configs() -> Vec<Config> {
         head_dim: 16,
         ..decoder(TIED)
     };
-    let last = Head::Classify { classes: 5, pooling: Pooling::Last };
+    let last = Head::Classify { classes: 5, pooling: Pooling::Last, bias: true };
     let bag = mlp::Config {
         vocab_size: 258,
         hidden_size: 20,
@@ -83,7 +83,48 @@ pub fn configs() -> Vec<Config> {
         Config::Decoder(decoder(last)),
         Config::Decoder(biased),
         Config::Mlp(bag),
+        Config::Encoder(encoder(CLASSIFY)),
+        Config::Encoder(encoder(Head::Embed { pooling: Pooling::Mean, normalize: true })),
+        Config::Gpt(gpt(TIED)),
+        Config::Gpt(gpt(last)),
     ]
+}
+
+pub fn encoder(head: Head) -> encoder::Config {
+    encoder::Config {
+        vocab_size: 258,
+        hidden_size: 36,
+        num_hidden_layers: 2,
+        num_attention_heads: 3,
+        intermediate_size: 50,
+        hidden_act: Activation::GeluErf,
+        max_position_embeddings: 44,
+        position_offset: 2,
+        type_vocab_size: 2,
+        layer_norm_eps: 1e-12,
+        dropout: 0.1,
+        pooler: Some(Activation::Tanh),
+        head,
+    }
+}
+
+pub fn gpt(head: Head) -> gpt::Config {
+    gpt::Config {
+        vocab_size: 258,
+        hidden_size: 36,
+        num_hidden_layers: 2,
+        num_attention_heads: 3,
+        intermediate_size: 50,
+        hidden_act: Activation::GeluTanh,
+        max_position_embeddings: 44,
+        qkv_bias: true,
+        attention_scale: None,
+        sliding_window: Some(5),
+        full_attention_layers: vec![0],
+        layer_norm_eps: 1e-5,
+        dropout: 0.1,
+        head,
+    }
 }
 
 pub fn model_config(config: Config) -> ModelConfig {
@@ -185,7 +226,20 @@ pub struct Home {
 
 impl Home {
     pub fn of(config: serde_json::Value, tensors: Stored) -> Self {
-        Home { directory: tempfile::tempdir().expect("a directory"), config, tensors }
+        Home { tensors, ..Home::in_directory(tempfile::tempdir().expect("a directory"), config) }
+    }
+
+    /// The same in a directory that holds other files already, without tensors.
+    pub fn in_directory(directory: tempfile::TempDir, config: serde_json::Value) -> Self {
+        Home { directory, config, tensors: Stored::new() }
+    }
+
+    /// Adds tensors of zeros.
+    pub fn zeros(&mut self, tensors: &[(&str, &[usize])]) {
+        for (name, shape) in tensors {
+            let bytes = vec![0; 4 * shape.iter().product::<usize>()];
+            self.tensors.insert((*name).into(), (Dtype::F32, shape.to_vec(), bytes));
+        }
     }
 
     pub fn path(&self) -> &Path {

@@ -11,7 +11,7 @@ pub fn cpu(threads: usize) -> Cpu {
     Cpu::new(None, Some(threads)).unwrap()
 }
 
-pub const CLASSIFY: Head = Head::Classify { classes: 3, pooling: Pooling::Mean };
+pub const CLASSIFY: Head = Head::Classify { classes: 3, pooling: Pooling::Mean, bias: true };
 
 /// A decoder of two layers; `changes` replaces fields.
 pub fn bitnet(head: Head, changes: serde_json::Value) -> Config {
@@ -30,6 +30,28 @@ pub fn mlp(changes: serde_json::Value) -> Config {
     let mut config = json!({
         "architecture": "mlp", "vocab_size": 19, "hidden_size": 12, "layers": [17, 9], "hidden_act": "gelu",
         "classes": 3,
+    });
+    config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    serde_json::from_value(config).unwrap()
+}
+
+/// An encoder of two layers that classifies; `changes` replaces fields.
+pub fn encoder(changes: serde_json::Value) -> Config {
+    let mut config = json!({
+        "architecture": "encoder", "vocab_size": 19, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3,
+        "intermediate_size": 14, "hidden_act": "gelu", "max_position_embeddings": 11, "position_offset": 2,
+        "layer_norm_eps": 1e-5, "head": {"classify": {"classes": 3, "pooling": "first"}},
+    });
+    config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    serde_json::from_value(config).unwrap()
+}
+
+/// GPT-2 of two layers; `changes` replaces fields.
+pub fn gpt(changes: serde_json::Value) -> Config {
+    let mut config = json!({
+        "architecture": "gpt", "vocab_size": 19, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3,
+        "intermediate_size": 14, "hidden_act": "gelu", "max_position_embeddings": 9, "qkv_bias": true,
+        "layer_norm_eps": 1e-5, "head": {"lm": {"tied": true}},
     });
     config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     serde_json::from_value(config).unwrap()

@@ -2,7 +2,6 @@
 
 use super::Config;
 use crate::Error;
-use crate::arch::Head;
 use crate::arch::family::{Network, Published, keys::Keys, rope};
 use crate::container::show;
 use crate::exec::Activation;
@@ -78,18 +77,6 @@ pub(crate) const LLAMA: Switches = Switches {
     windows: Windows::Never,
 };
 
-/// transformers' names of the functions.
-const FUNCTIONS: &[(&str, Activation)] = &[
-    ("relu", Activation::Relu),
-    ("relu2", Activation::Relu2),
-    ("silu", Activation::Silu),
-    ("swish", Activation::Silu),
-    ("gelu", Activation::GeluErf),
-    ("gelu_pytorch_tanh", Activation::GeluTanh),
-    ("gelu_new", Activation::GeluTanh),
-    ("gelu_fast", Activation::GeluTanh),
-];
-
 /// Reads the configuration of a network.
 ///
 /// # Errors
@@ -106,6 +93,7 @@ pub(crate) fn config(network: &Published, switches: &Switches) -> Result<Network
     let attention_bias = switches.attention_bias.read(keys, "attention_bias")?;
     let context = rotary.scaling.as_ref().map_or(context, |scaling| scaling.reach(context));
     let (sliding_window, full_attention_layers) = windows(keys, switches.windows, num_hidden_layers, context)?;
+    let (head, labels) = network.decoder_head(false)?;
     let config = Config {
         vocab_size: keys.need("vocab_size")?,
         hidden_size,
@@ -114,7 +102,7 @@ pub(crate) fn config(network: &Published, switches: &Switches) -> Result<Network
         num_key_value_heads: keys.size("num_key_value_heads")?.or(kv_heads).unwrap_or(heads),
         head_dim,
         intermediate_size: keys.need("intermediate_size")?,
-        hidden_act: function(keys)?.unwrap_or(switches.act),
+        hidden_act: keys.function("hidden_act")?.unwrap_or(switches.act),
         rope_theta: rotary.theta,
         rope_scaling: rotary.scaling,
         rms_norm_eps: keys.get("rms_norm_eps")?.unwrap_or(switches.rms_norm_eps),
@@ -130,9 +118,9 @@ pub(crate) fn config(network: &Published, switches: &Switches) -> Result<Network
         causal: true,
         bigram_buckets: 0,
         dropout: 0.0,
-        head: Head::Lm { tied: network.is_tied()? },
+        head,
     };
-    Ok(Network { config: crate::Config::Decoder(config), context })
+    Ok(Network { config: crate::Config::Decoder(config), context, labels })
 }
 
 impl Bias {
@@ -155,16 +143,6 @@ fn head_dim(keys: &Keys, switches: &Switches, hidden_size: usize, heads: usize) 
             Err(Error::config("num_attention_heads", text))
         }
     }
-}
-
-fn function(keys: &Keys) -> Result<Option<Activation>, Error> {
-    let Some(name) = keys.get::<String>("hidden_act")? else {
-        return Ok(None);
-    };
-    FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, f)| Some(*f)).ok_or_else(|| {
-        let known: Vec<_> = FUNCTIONS.iter().map(|(name, _)| *name).collect();
-        Error::config("hidden_act", format!("is `{}`; supported: {}", show(&name), known.join(", ")))
-    })
 }
 
 /// The sliding window, if a sequence of `context` tokens is longer, and the layers that do not have it.

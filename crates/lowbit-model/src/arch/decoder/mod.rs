@@ -6,15 +6,14 @@ pub(crate) mod gguf;
 pub(crate) mod gguf_rope;
 pub(crate) mod hub;
 
+use super::head::Output;
+use super::parts::{Linear, MAX_LAYERS, Parts};
 use super::{Dimensions, Head, OutputKind, family};
 use crate::Error;
 use crate::exec::{Activation, Attention, Exec, Index, NormKind};
 use crate::rope::{Rope, RopeScaling};
 use crate::source::{Init, ParamSpec, Role, Source};
 use serde::{Deserialize, Serialize};
-
-/// Most layers.
-const MAX_LAYERS: usize = 4096;
 
 /// Dimensions and switches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,12 +90,6 @@ struct Layer<P> {
     down: Linear<P>,
 }
 
-/// A weight matrix, and a bias where the network has one.
-struct Linear<P> {
-    weight: P,
-    bias: Option<P>,
-}
-
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -109,9 +102,7 @@ pub struct Decoder<P> {
     bigrams: Option<P>,
     layers: Vec<Layer<P>>,
     norm: P,
-    /// Absent when the head is tied to the embedding.
-    head: Option<P>,
-    head_bias: Option<P>,
+    output: Output<P>,
 }
 
 impl<P> Decoder<P> {
@@ -124,7 +115,6 @@ impl<P> Decoder<P> {
         let c = config;
         let d = c.hidden_size;
         let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
-        let std = |fan_in: usize| Init::Normal((1.0 / fan_in as f32).sqrt());
         let embed =
             get("model.embed_tokens.weight".into(), c.vocab_size, d, Role::Embedding, Init::Normal(c.embed_std()))?;
         let bigrams = (c.bigram_buckets > 0).then(|| {
@@ -135,18 +125,9 @@ impl<P> Decoder<P> {
         let layers = (0..c.num_hidden_layers).map(|i| Layer::build(c, i, source)).collect::<Result<_, _>>()?;
         let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
         let norm = get("model.norm.weight".into(), 1, d, Role::Norm, Init::Constant(1.0))?;
-        let (head, head_bias) = match c.head {
-            Head::Lm { tied: true } => (None, None),
-            Head::Lm { tied: false } => {
-                (Some(get("lm_head.weight".into(), c.vocab_size, d, Role::Head, std(d))?), None)
-            }
-            Head::Classify { classes, .. } => (
-                Some(get("classifier.weight".into(), classes, d, Role::Head, std(d))?),
-                Some(get("classifier.bias".into(), 1, classes, Role::Bias, Init::Constant(0.0))?),
-            ),
-        };
+        let output = Output::build(c.head, None, c.dropout, [c.vocab_size, d], &mut Parts::new(source, ""))?;
         let rope = Rope::new(c.rope_theta, c.head_dim, c.rope_scaling.as_ref());
-        Ok(Decoder { config: c.clone(), rope, embed, bigrams, layers, norm, head, head_bias })
+        Ok(Decoder { config: c.clone(), rope, embed, bigrams, layers, norm, output })
     }
 
     /// Logits: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
@@ -162,11 +143,7 @@ impl<P> Decoder<P> {
             x = e.block(i, &x, |e, x| layer.forward(e, (c, &self.rope), i, x));
         }
         x = e.norm(&x, NormKind::Rms, &self.norm, None, c.rms_norm_eps);
-        if let Head::Classify { pooling, .. } = c.head {
-            x = e.pool(&x, pooling);
-            x = e.dropout(&x, c.dropout);
-        }
-        e.logits(&x, self.head.as_ref().unwrap_or(&self.embed), self.head_bias.as_ref())
+        self.output.of(e, x, &self.embed)
     }
 }
 
@@ -268,18 +245,9 @@ impl<P> Layer<P> {
     }
 }
 
-impl<P> Linear<P> {
-    fn of<E: Exec<Param = P>>(&self, e: &mut E, x: &E::Tensor) -> E::Tensor {
-        e.linear(x, &self.weight, self.bias.as_ref())
-    }
-}
-
 impl Dimensions for Config {
     fn output(&self) -> OutputKind {
-        match self.head {
-            Head::Lm { .. } => OutputKind::Tokens,
-            Head::Classify { classes, .. } => OutputKind::Classes(classes),
-        }
+        self.head.output(self.hidden_size)
     }
 
     fn is_tied(&self) -> bool {

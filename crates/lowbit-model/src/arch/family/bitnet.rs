@@ -20,6 +20,7 @@ pub(super) static FAMILY: Family = Family {
     ternary: true,
     ids: [Some(128_000), Some(128_001)],
     hub: |network| hub::config(network, &SWITCHES),
+    names: None,
     gguf: &[
         Arch { name: "bitnet", act: Activation::Silu, tied: true, ternary_type: "tq2_0", ..B158 },
         B158,

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::container::show;
+use crate::exec::Activation;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::cell::RefCell;
@@ -11,6 +12,19 @@ use std::collections::BTreeSet;
 const MAX_NUMBER: usize = 1 << 31;
 /// Numbers that Python writes into JSON, though JSON has none of them.
 pub(crate) const NOT_FINITE: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
+
+/// transformers' names of the functions.
+const FUNCTIONS: &[(&str, Activation)] = &[
+    ("relu", Activation::Relu),
+    ("relu2", Activation::Relu2),
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+    ("gelu", Activation::GeluErf),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
+    ("tanh", Activation::Tanh),
+];
 
 /// The object of a `config.json`, or one inside it. A key counts as read when it was asked for.
 pub(crate) struct Keys<'a> {
@@ -79,6 +93,20 @@ impl<'a> Keys<'a> {
     /// As [`Keys::size`], and when it is missing.
     pub fn need(&self, key: &str) -> Result<usize, Error> {
         self.size(key)?.ok_or_else(|| Error::config(key, "is missing"))
+    }
+
+    /// An elementwise function by transformers' name, if it is there and not null.
+    ///
+    /// # Errors
+    /// When it is unknown; lists those that are known.
+    pub fn function(&self, key: &str) -> Result<Option<Activation>, Error> {
+        let Some(name) = self.get::<String>(key)? else {
+            return Ok(None);
+        };
+        FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, f)| Some(*f)).ok_or_else(|| {
+            let known: Vec<_> = FUNCTIONS.iter().map(|(name, _)| *name).collect();
+            Error::config(key, format!("is `{}`; supported: {}", show(&name), known.join(", ")))
+        })
     }
 
     /// A token id, or a list of them.

@@ -9,6 +9,7 @@ pub(super) static FAMILY: Family = Family {
     ternary: false,
     ids: [Some(1), Some(2)],
     hub: |network| hub::config(network, &hub::LLAMA),
+    names: None,
     gguf: &[Arch {
         name: "llama",
         act: Activation::Silu,

@@ -17,5 +17,6 @@ pub(super) static FAMILY: Family = Family {
     ternary: false,
     ids: [Some(1), Some(2)],
     hub: |network| hub::config(network, &SWITCHES),
+    names: None,
     gguf: &[],
 };

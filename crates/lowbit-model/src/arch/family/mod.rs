@@ -2,20 +2,29 @@
 //! the configuration of an architecture; [`FAMILIES`] lists them.
 
 use super::decoder::gguf::{Arch, Fields};
+use crate::arch::Head;
 use crate::container::show;
+use crate::exec::Pooling;
 use crate::{Config, Error};
 use lowbit_base::alternatives;
 
+mod bert;
 mod bitnet;
+mod distilbert;
+mod gpt2;
+mod gpt_neo;
 pub(crate) mod keys;
 pub(crate) mod known;
 mod llama;
 mod mistral;
+pub(crate) mod names;
 mod qwen2;
 mod qwen3;
+mod roberta;
 pub(crate) mod rope;
 
 use keys::Keys;
+use names::Names;
 
 /// What others call a family of networks, and how its keys are read.
 pub struct Family {
@@ -28,12 +37,26 @@ pub struct Family {
     pub(crate) ids: [Option<u32>; 2],
     /// Reads a `config.json`.
     pub(crate) hub: fn(&Published) -> Result<Network, Error>,
+    /// What its tensors are called on the Hub, where that differs from the names here.
+    pub(crate) names: Option<&'static Names>,
     /// Its architectures in llama.cpp and its forks.
     pub(crate) gguf: &'static [Arch],
 }
 
 /// Every family.
-pub static FAMILIES: &[&Family] = &[&bitnet::FAMILY, &llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+pub static FAMILIES: &[&Family] = &[
+    &bert::FAMILY,
+    &bitnet::FAMILY,
+    &distilbert::FAMILY,
+    &gpt2::FAMILY,
+    &gpt_neo::FAMILY,
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &roberta::FAMILY,
+    &roberta::XLM,
+];
 
 /// What tells a network of the Hub.
 pub(crate) struct Published<'a> {
@@ -51,21 +74,73 @@ pub(crate) struct Network {
     pub config: Config,
     /// Longest sequence, tokens.
     pub context: usize,
+    /// Names of the classes of a classifier.
+    pub labels: Vec<String>,
 }
 
 /// Ends of the names of the table of tokens and of the output matrix.
 pub(crate) const TABLE: &str = "embed_tokens.weight";
 pub(crate) const HEAD: &str = "lm_head.weight";
+/// The matrix of a classifier.
+pub(crate) const CLASSIFIER: &str = "classifier.weight";
+const CLASSIFIER_BIAS: &str = "classifier.bias";
 
 impl Published<'_> {
+    /// What a decoder ends in, and the names of its classes; `tied` is what a missing `tie_word_embeddings` means. A classifier takes
+    /// the last token, as transformers' `ForSequenceClassification` does.
+    ///
+    /// # Errors
+    /// When neither an output matrix is stored nor a key says that the table of tokens serves as such.
+    pub fn decoder_head(&self, tied: bool) -> Result<(Head, Vec<String>), Error> {
+        if !(self.stores)(CLASSIFIER) {
+            return Ok((Head::Lm { tied: self.is_tied(tied)? }, Vec::new()));
+        }
+        self.keys.value("tie_word_embeddings");
+        self.classifier(Pooling::Last)
+    }
+
+    /// What an encoder ends in: a classifier where one is stored, else vectors, the mean of all tokens.
+    ///
+    /// # Errors
+    /// When the classes are described wrongly.
+    pub fn encoder_head(&self, pooling: Pooling) -> Result<(Head, Vec<String>), Error> {
+        match (self.stores)(CLASSIFIER) {
+            true => self.classifier(pooling),
+            false => Ok((Head::Embed { pooling: Pooling::Mean, normalize: true }, Vec::new())),
+        }
+    }
+
+    /// A classifier of as many classes as `id2label` names, else as `num_labels` says, else of two, as in transformers.
+    fn classifier(&self, pooling: Pooling) -> Result<(Head, Vec<String>), Error> {
+        let (key, kind) = ("id2label", "problem_type");
+        if self.keys.get::<String>(kind)?.as_deref() == Some("multi_label_classification") {
+            return Err(Error::config(kind, "is multi_label_classification; one class per text is supported"));
+        }
+        let bias = (self.stores)(CLASSIFIER_BIAS);
+        let count = self.keys.size("num_labels")?.unwrap_or(2);
+        let Some(names) = self.keys.object(key)? else {
+            let labels = if count == 1 { Vec::new() } else { (0..count).map(|i| format!("LABEL_{i}")).collect() };
+            return Ok((Head::Classify { classes: count, pooling, bias }, labels));
+        };
+        let name = |i: usize| names.get(&i.to_string()).and_then(|name| name.as_str()).map(String::from);
+        let labels: Option<Vec<String>> = (0..names.len()).map(name).collect();
+        let text = format!("must name the classes 0 to {}", names.len() - 1);
+        let mut labels = labels.ok_or_else(|| Error::config(key, text))?;
+        let classes = labels.len();
+        if classes == 1 {
+            labels.clear();
+        }
+        Ok((Head::Classify { classes, pooling, bias }, labels))
+    }
+
     /// Whether the table of tokens serves as output matrix: the key says so, and no other matrix is stored.
     ///
     /// # Errors
     /// When neither a matrix is stored nor the key is set; the message tells what may be missing.
-    pub fn is_tied(&self) -> Result<bool, Error> {
+    fn is_tied(&self, default: bool) -> Result<bool, Error> {
         let key = "tie_word_embeddings";
         let (said, stored) = (self.keys.get::<bool>(key)?, (self.stores)(HEAD));
-        match (said.unwrap_or(false), stored) {
+        match (said.unwrap_or(default), stored) {
             (true, false) => Ok(true),
             (false, true) => Ok(false),
             (true, true) if !(self.stores)(TABLE) || (self.same_head)()? => Ok(true),
@@ -73,10 +148,6 @@ impl Published<'_> {
                 let text = format!("`{key}` is true, but another output matrix `{HEAD}` is stored: it is used");
                 self.keys.notice(text);
                 Ok(false)
-            }
-            (false, false) if (self.stores)("score.weight") => {
-                let text = "`score.weight` is stored in place of an output matrix: the network is a classifier of transformers";
-                Err(Error::config("architectures", format!("{text}, of which only language models are read")))
             }
             (false, false) => {
                 let what = if said.is_some() { "is false" } else { "is missing" };

@@ -20,6 +20,7 @@ pub(super) static FAMILY: Family = Family {
     ternary: false,
     ids: [None, None],
     hub: |network| hub::config(network, &SWITCHES),
+    names: None,
     gguf: &[Arch {
         name: "qwen3",
         act: Activation::Silu,

@@ -1,8 +1,12 @@
 //! The small files of a Hub directory: `config.json` in transformers' terms, token ids, and the chat template.
 
-use crate::arch::family::{self, Family, Network, Published, keys::Keys};
+use super::EMBEDDING;
+use super::shards::Shards;
+use crate::arch::OutputKind;
+use crate::arch::family::{self, Family, HEAD, Network, Published, keys::Keys};
 use crate::checkpoint::CONFIG_FILE;
 use crate::container::show;
+use crate::input::Scaling;
 use crate::model_config::read_map;
 use crate::tokenizer::Settings;
 use crate::{Error, ModelConfig};
@@ -56,28 +60,31 @@ pub(super) fn is_foreign(path: &Path) -> bool {
     read_map(path).is_ok_and(|(map, _)| has(&map) && !map.contains_key("architecture"))
 }
 
-/// Reads the small files of a directory; `stores` tells whether the name of some stored tensor ends so,
-/// `same_head` whether table and output matrix are equal.
+/// Reads the small files of a directory, and gives its tensors the names that this project has.
 ///
 /// # Errors
 /// Names file and field; what would change results and is not supported is refused by its name.
-pub(super) fn read(
-    directory: &Path,
-    stores: &dyn Fn(&str) -> bool,
-    same_head: &dyn Fn() -> Result<bool, Error>,
-) -> Result<Read, Error> {
+pub(super) fn read(directory: &Path, shards: &mut Shards) -> Result<Read, Error> {
     let path = directory.join(CONFIG_FILE);
     let at = |e: Error| Error { path: Some(path.clone()), ..e };
     let (map, mut notices) = read_map(&path)?;
-    let network = Published { keys: Keys::new(&map), stores, same_head };
-    let family = family::of_hub(&network.keys).map_err(at)?;
-    let Network { config, context } = (family.hub)(&network).map_err(at)?;
+    let keys = Keys::new(&map);
+    let family = family::of_hub(&keys).map_err(at)?;
+    shards.rename(family.names);
+    let stores = |end: &str| shards.names().any(|name| name.ends_with(end));
+    let network = Published { keys, stores: &stores, same_head: &|| shards.equal(EMBEDDING, HEAD) };
+    let Network { mut config, context, labels } = (family.hub)(&network).map_err(at)?;
     let keys = network.keys;
+    super::sentence::read(directory, &mut config)?;
     let quantization = quantization(&keys, family).map_err(at)?;
     if context == 0 {
         return Err(at(Error::config("max_position_embeddings", "is 0; it must be at least 1")));
     }
     let mut model_config = ModelConfig::new(config, context);
+    model_config.labels = labels;
+    // A value of a published network stands for itself.
+    let itself = || Scaling { mean: vec![0.0], deviation: vec![1.0] };
+    model_config.target_scaling = (model_config.config.output() == OutputKind::Value).then(itself);
     model_config.bos_token_id = keys.ids("bos_token_id").map_err(at)?.first().copied();
     model_config.eos_token_ids = keys.ids("eos_token_id").map_err(at)?;
     let vocabulary = keys.size("vocab_size").map_err(at)?.unwrap_or_default();

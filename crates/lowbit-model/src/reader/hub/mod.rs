@@ -6,6 +6,7 @@
 
 mod chat;
 mod config;
+mod sentence;
 mod shards;
 
 use super::{CheckpointReader, PackTernary, ReadRows, Stored, Values, ternary};
@@ -54,10 +55,7 @@ pub(super) fn has(path: &Path) -> bool {
 pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let directory = directory_of(path);
     let mut shards = Shards::open(&directory)?;
-    let read = {
-        let stores = |end: &str| shards.names().any(|name| name.ends_with(end));
-        config::read(&directory, &stores, &|| shards.equal(EMBEDDING, HEAD))?
-    };
+    let read = config::read(&directory, &mut shards)?;
     let (mut model_config, mut notices) = (read.model_config, read.notices);
     super::validate(&model_config.config, &directory.join(CONFIG_FILE))?;
     let recipe = match read.quantization {
@@ -114,7 +112,9 @@ fn scale_name(spec: &ParamSpec) -> String {
 
 /// Tensors that older exports hold beside the parameters: constants, and the copy of a table that is tied.
 fn ignorable(name: &str, model_config: &ModelConfig) -> bool {
-    name.ends_with(".rotary_emb.inv_freq") || model_config.config.is_tied() && name == HEAD
+    name.ends_with(".rotary_emb.inv_freq")
+        || model_config.config.is_tied() && name == HEAD
+        || model_config.config.classes().is_none() && name.starts_with("pooler.")
 }
 
 impl CheckpointReader for Hub {
@@ -149,7 +149,8 @@ impl CheckpointReader for Hub {
                 self.check_packed(file, spec, &entry.shape, has_scale)?;
                 continue;
             }
-            super::check_shape(file, spec, &entry.shape, CONFIG_FILE, &fields)?;
+            let named = ParamSpec { name: self.shards.stored_name(&spec.name).into(), ..spec.clone() };
+            super::check_shape(file, &named, &entry.shape, CONFIG_FILE, &fields)?;
         }
         let unknown = |name: &&str| !expected.contains(*name) && !ignorable(name, &self.model_config);
         match self.shards.names().find(unknown) {
@@ -203,7 +204,7 @@ impl Hub {
     /// Whether the values of a parameter are stored as they are.
     fn has_plain_rows(&self, spec: &ParamSpec) -> Result<bool, Error> {
         let plain = self.shards.entry(&spec.name).is_some_and(|(_, entry)| entry.dtype != Dtype::U8);
-        Ok(plain && self.scale_of(spec)?.is_none())
+        Ok(plain && self.shards.is_whole(&spec.name) && self.scale_of(spec)?.is_none())
     }
 
     /// A matrix in a ternary format, if its values are -s, 0 and s.

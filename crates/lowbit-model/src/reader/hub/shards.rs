@@ -1,16 +1,24 @@
 //! One `model.safetensors`, or the shards an index names.
 
 use crate::Error;
-use crate::arch::family::{HEAD, TABLE};
+use crate::arch::family::names::{Names, View};
+use crate::arch::family::{CLASSIFIER, HEAD, TABLE};
 use crate::checkpoint::WEIGHTS_FILE;
 use crate::container::{Dtype, Entry, Tensors, show};
 use lowbit_base::name::check_part;
 use lowbit_kernels::Bytes;
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// The same weights compressed with zstd.
+const COMPRESSED: &str = "model.safetensors.zst";
+/// The matrix of a classifier in transformers' decoders.
+const SCORE: &str = "score.weight";
+/// Rows that are turned at a time.
+const TURNED: usize = 64;
 /// Which shard holds which tensor.
 const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Largest index, bytes.
@@ -23,8 +31,26 @@ pub(super) struct Shards {
     /// The index, or the only file.
     path: PathBuf,
     files: Vec<Tensors>,
-    /// File of each tensor, and its name there, by the name that this project has.
-    places: BTreeMap<String, (usize, String)>,
+    /// Where each tensor lies, by the name that this project has.
+    places: BTreeMap<String, Place>,
+}
+
+/// Where a tensor lies.
+#[derive(Clone)]
+struct Place {
+    /// Its file.
+    file: usize,
+    /// Its name there.
+    stored: String,
+    /// How it lies in the stored one.
+    view: View,
+}
+
+impl Place {
+    /// A stored tensor as it is.
+    fn whole(file: usize, stored: &str) -> Self {
+        Place { file, stored: stored.into(), view: View::WHOLE }
+    }
 }
 
 /// What the name of a tensor of every layered network ends in; the prefix before it stands before all others of the body.
@@ -45,12 +71,13 @@ impl Shards {
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let (single, index) = (directory.join(WEIGHTS_FILE), directory.join(INDEX_FILE));
         if single.exists() || !index.exists() {
-            if !single.exists() {
-                return Err(crate::reader::absent::weights(directory, WEIGHTS_FILE));
-            }
-            let file = Tensors::open(&single)?;
-            let places = file.names().iter().map(|name| (name.clone(), 0)).collect();
-            return Ok(Shards { path: single, files: vec![file], places: renamed(places) });
+            let file = match (single.exists(), directory.join(COMPRESSED)) {
+                (true, _) => Tensors::open(&single)?,
+                (false, compressed) if compressed.exists() => Tensors::unpack(&compressed)?,
+                _ => return Err(crate::reader::absent::weights(directory, WEIGHTS_FILE)),
+            };
+            let places = file.names().iter().map(|name| (name.clone(), Place::whole(0, name))).collect();
+            return Ok(Shards { path: file.path().into(), files: vec![file], places });
         }
         let map = read_index(&index)?;
         let mut names: Vec<&String> = map.values().collect::<BTreeSet<_>>().into_iter().collect();
@@ -60,12 +87,12 @@ impl Shards {
             return Err(Error::input(&index, text));
         }
         let mut files = Vec::with_capacity(names.len());
-        let mut places = BTreeMap::new();
+        let mut places: BTreeMap<String, Place> = BTreeMap::new();
         for name in &names {
             let file = open_shard(directory, &index, name)?;
             for tensor in file.names() {
-                if let Some(first) = places.insert(tensor.clone(), files.len()) {
-                    let (first, tensor) = (show(names[first]), show(tensor));
+                if let Some(first) = places.insert(tensor.clone(), Place::whole(files.len(), tensor)) {
+                    let (first, tensor) = (show(names[first.file]), show(tensor));
                     let text = format!("`{first}` and `{}` both hold tensor `{tensor}`", show(name));
                     return Err(Error::input(&index, format!("{text}; fetch the model again")));
                 }
@@ -73,12 +100,27 @@ impl Shards {
             files.push(file);
         }
         for (tensor, shard) in &map {
-            if places.get(tensor).is_none_or(|&at| names[at] != shard) {
+            if places.get(tensor).is_none_or(|place| names[place.file] != shard) {
                 let text = format!("`weight_map` has tensor `{}` in `{}`, which lacks it", show(tensor), show(shard));
                 return Err(Error::input(&index, format!("{text}; fetch the model again")));
             }
         }
-        Ok(Shards { path: index, files, places: renamed(places) })
+        Ok(Shards { path: index, files, places })
+    }
+
+    /// Gives every tensor the name that this project has for it; `names` are those of the family, where it has its own.
+    pub fn rename(&mut self, names: Option<&Names>) {
+        let places = std::mem::take(&mut self.places);
+        self.places = match names {
+            None => renamed(places),
+            Some(names) => {
+                let known = |(stored, place): (String, Place)| match names.params(&stored) {
+                    params if params.is_empty() => vec![(stored, place)],
+                    params => params.into_iter().map(|(name, view)| (name, Place { view, ..place.clone() })).collect(),
+                };
+                places.into_iter().filter(|(stored, _)| !names.is_constant(stored)).flat_map(known).collect()
+            }
+        };
     }
 
     /// The index, or the only file.
@@ -98,7 +140,7 @@ impl Shards {
 
     /// The name of a tensor in its file.
     pub fn stored_name<'a>(&'a self, name: &'a str) -> &'a str {
-        self.places.get(name).map_or(name, |(_, stored)| stored)
+        self.places.get(name).map_or(name, |place| &place.stored)
     }
 
     /// Lets one tensor stand for another that is not stored.
@@ -132,19 +174,37 @@ impl Shards {
 
     /// The file that holds a tensor, else the index.
     pub fn file_of(&self, name: &str) -> &Path {
-        self.holder(name).map_or(&self.path, |(file, _)| file.path())
+        self.holder(name).map_or(&self.path, |(_, file)| file.path())
     }
 
     /// File, type and shape of a tensor.
-    pub fn entry(&self, name: &str) -> Option<(&Path, &Entry)> {
-        let (file, stored) = self.holder(name)?;
-        Some((file.path(), file.entry(stored)?))
+    pub fn entry(&self, name: &str) -> Option<(&Path, Cow<'_, Entry>)> {
+        let (place, file) = self.holder(name)?;
+        let stored = file.entry(&place.stored)?;
+        let View { transposed, part: (_, of) } = place.view;
+        let mut entry = Cow::Borrowed(stored);
+        if place.view != View::WHOLE {
+            let shape = &mut entry.to_mut().shape;
+            if transposed && shape.len() == 2 {
+                shape.swap(0, 1);
+            }
+            // What cannot be divided keeps a shape that no configuration asks for.
+            if let Some(rows) = shape.first_mut().filter(|rows| rows.is_multiple_of(of)) {
+                *rows /= of;
+            }
+        }
+        Some((file.path(), entry))
+    }
+
+    /// Whether a tensor is stored as it is.
+    pub fn is_whole(&self, name: &str) -> bool {
+        self.places.get(name).is_none_or(|place| place.view == View::WHOLE)
     }
 
     /// The data of a tensor; copies nothing.
     pub fn bytes(&self, name: &str) -> Option<Bytes> {
-        let (file, stored) = self.holder(name)?;
-        file.bytes(stored)
+        let (place, file) = self.holder(name)?;
+        file.bytes(&place.stored)
     }
 
     /// The elements of a tensor of floats.
@@ -152,17 +212,27 @@ impl Shards {
     /// # Errors
     /// As [`Tensors::floats`].
     pub fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
-        let (file, stored) = self.holder(name).unwrap_or((&self.files[0], name));
-        file.floats(stored)
+        let Some((Place { stored, view, .. }, file)) = self.holder(name) else { return self.files[0].floats(name) };
+        let shape = file.entry(stored).map(|entry| &entry.shape[..]).unwrap_or_default();
+        let (part, of) = view.part;
+        match (view.transposed, shape) {
+            (true, &[inputs, outputs]) => {
+                turned(file, stored, [inputs, outputs], part * (outputs / of)..(part + 1) * (outputs / of))
+            }
+            (_, [outputs, ..]) => file.row_floats(stored, part * (outputs / of)..(part + 1) * (outputs / of)),
+            _ => file.floats(stored),
+        }
     }
 
-    /// [`Shards::floats`] of some rows.
+    /// [`Shards::floats`] of some rows of a tensor that is stored as it is.
     ///
     /// # Errors
     /// As [`Tensors::floats`].
     pub fn row_floats(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error> {
-        let (file, stored) = self.holder(name).unwrap_or((&self.files[0], name));
-        file.row_floats(stored, rows)
+        match self.holder(name) {
+            Some((place, file)) => file.row_floats(&place.stored, rows),
+            None => self.files[0].row_floats(name, rows),
+        }
     }
 
     /// Whether some tensor has a type.
@@ -180,14 +250,33 @@ impl Shards {
         entries.filter(|entry| entry.shape.len() > 1).map(|entry| entry.dtype)
     }
 
-    fn holder(&self, name: &str) -> Option<(&Tensors, &str)> {
-        self.places.get(name).map(|(at, stored)| (&self.files[*at], stored.as_str()))
+    fn holder(&self, name: &str) -> Option<(&Place, &Tensors)> {
+        self.places.get(name).map(|place| (place, &self.files[place.file]))
     }
+}
+
+/// Some columns of a matrix `[inputs, outputs]` as rows, `[columns, inputs]`.
+fn turned(
+    file: &Tensors,
+    stored: &str,
+    [inputs, outputs]: [usize; 2],
+    columns: Range<usize>,
+) -> Result<Vec<f32>, Error> {
+    let mut out = vec![0.0; columns.len() * inputs];
+    for first in (0..inputs).step_by(TURNED) {
+        let rows = first..(first + TURNED).min(inputs);
+        let block = file.row_floats(stored, rows.clone())?;
+        for (column, out) in columns.clone().zip(out.chunks_exact_mut(inputs)) {
+            let values = block.iter().skip(column).step_by(outputs);
+            out[rows.clone()].iter_mut().zip(values).for_each(|(out, value)| *out = *value);
+        }
+    }
+    Ok(out)
 }
 
 /// The tensors under the names that transformers gives them in a language model: a body that is stored without prefix, or
 /// under another one (`language_model.model.`), gets `model.`, and the one output matrix none.
-fn renamed(places: BTreeMap<String, usize>) -> BTreeMap<String, (usize, String)> {
+fn renamed(places: BTreeMap<String, Place>) -> BTreeMap<String, Place> {
     let one = |end: &str| {
         let mut found =
             places.keys().filter_map(|name| name.strip_suffix(end)).filter(|p| p.is_empty() || p.ends_with('.'));
@@ -195,14 +284,16 @@ fn renamed(places: BTreeMap<String, usize>) -> BTreeMap<String, (usize, String)>
     };
     let body = ANCHORS.into_iter().find_map(one).unwrap_or_else(|| BODY.into());
     let head = one(HEAD).map(|prefix| prefix + HEAD);
+    let score = one(SCORE).map(|prefix| prefix + SCORE);
     let name = |stored: &str| match stored.strip_prefix(&body) {
         _ if head.as_deref() == Some(stored) => HEAD.to_string(),
+        _ if score.as_deref() == Some(stored) => CLASSIFIER.to_string(),
         Some(rest) => format!("{BODY}{rest}"),
         None => stored.to_string(),
     };
     let apart: BTreeSet<String> = places.keys().map(|stored| name(stored)).collect();
     let keep = apart.len() < places.len();
-    places.into_iter().map(|(stored, at)| (if keep { stored.clone() } else { name(&stored) }, (at, stored))).collect()
+    places.into_iter().map(|(stored, at)| (if keep { stored } else { name(&stored) }, at)).collect()
 }
 
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
