@@ -33,4 +33,4 @@ pub use lowbit_base::{Error, Kind};
 pub use model_config::ModelConfig;
 pub use predict::{Encoder, Predictor};
 pub use recipe::Recipe;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{PairTokens, Tokenizer};
