@@ -124,11 +124,15 @@ fn shapes_of_kernels_are_refused() {
 }
 
 fn config(vocabulary: usize, hidden: usize) -> Config {
+    with_head(vocabulary, hidden, r#"{"lm": {"tied": true}}"#)
+}
+
+fn with_head(vocabulary: usize, hidden: usize, head: &str) -> Config {
     serde_json::from_str(&format!(
         r#"{{"architecture": "decoder", "vocab_size": {vocabulary}, "hidden_size": {hidden}, "num_hidden_layers": 2,
             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 512,
             "hidden_act": "silu", "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "sub_norm": false, "causal": true,
-            "head": {{"lm": {{"tied": true}}}}}}"#
+            "head": {head}}}"#
     ))
     .expect("a configuration")
 }
@@ -171,6 +175,68 @@ fn tensors_that_do_not_fit_are_refused() {
     refused(&at(2_400_000, &["run", "model", "-p", "x", "--recipe", "int8"]), &["weights 5", "keys and values"]);
     refused(&at(2_400_000, &["bench", "model", "--recipe", "int8"]), &["weights 5", "keys and values"]);
     refused(&at(1_500_000, &quantize), &["model.safetensors: ", "cannot be mapped", "ulimit -v"]);
+}
+
+#[test]
+fn a_gguf_file_that_does_not_fit_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // Six matrices of 410 MB, mapped, of which one is made at a time.
+    sparse(&directory.path().join("model"), &config(258, 200_000));
+    for table in ["f32", "f16"] {
+        let convert = ["convert", "model", "model.gguf", "--type", "f16", "--table", table, "--threads", "1"];
+        let output = limited(directory.path(), 3_900_000, &convert);
+        refused(&output, &["tensor `model.layers.", "its largest tensor must fit", "ulimit -v"]);
+        assert!(!directory.path().join("model.gguf").exists(), "nothing is begun");
+    }
+}
+
+#[test]
+fn calibration_that_does_not_fit_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let head = r#"{"classify": {"classes": 2, "pooling": "mean"}}"#;
+    sparse(&directory.path().join("model"), &with_head(2_000_000, 256, head));
+    let quantize = ["quantize", "model", "--recipe", "llm_int8", "--out", "packed", "--threads", "1"];
+    let output = limited(directory.path(), 2_900_000, &[&quantize[..], &["--calibrate", "quickstart"]].concat());
+    refused(&output, &["weights in f32 2.", "activations ", "quantize without calibration"]);
+    assert!(!directory.path().join("packed").exists(), "nothing is begun");
+}
+
+#[test]
+fn a_comparison_with_one_training_too_large_begins_none() {
+    let directory = tempfile::tempdir().expect("a directory");
+    common::small_suite(directory.path(), 2, 0);
+    let path = directory.path().join("small.toml");
+    let text = std::fs::read_to_string(&path).expect("written");
+    let large = text.replace("train = { qat = {} }", "train = { qat = {}, batch_size = 1048576 }");
+    assert_ne!(text, large);
+    std::fs::write(&path, large).expect("written");
+    let compare = ["compare", "small.toml", "--out", "out", "--threads", "1"];
+    refused(
+        &limited(directory.path(), 4_000_000, &compare),
+        &["variant ternary_qat: needs ", "activations ", "batch_size"],
+    );
+    assert!(!directory.path().join("out/variants/f32").exists(), "the first of the suite is not begun either");
+}
+
+#[test]
+fn a_prompt_of_60_megabytes_is_refused_by_its_length() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("words"), "all work and no play ".repeat(3_000_000)).expect("written");
+    std::fs::write(at("letters"), "a".repeat(60_000_000)).expect("written");
+    sparse(&at("model"), &config(400, 32));
+    let words = "all work and no play makes a dull day ".repeat(20);
+    let tokenizer = Tokenizer::train_bpe([words.as_str()], 300, false).expect("trained");
+    tokenizer.save(&at("model").join("tokenizer.json")).expect("written");
+    for prompt in ["words", "letters"] {
+        for model in [&["run", "model"][..], &["run"]] {
+            let run = [model, &["-f", prompt, "-n", "1", "--threads", "1"]].concat();
+            let output = limited(directory.path(), 1_500_000, &run);
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{run:?}: {told}");
+            assert!(told.contains("tokens is full: this takes at least "), "{run:?}: {told}");
+        }
+    }
 }
 
 #[test]

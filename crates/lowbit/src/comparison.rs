@@ -5,7 +5,7 @@
 use crate::suite::{self, Suite, Variant};
 use crate::{Progress, training};
 use lowbit_base::file::{self, Lock};
-use lowbit_base::memory::bytes;
+use lowbit_base::memory::{Footprint, bytes};
 use lowbit_base::{Error, Kind};
 use lowbit_eval::baseline::BASELINES;
 use lowbit_eval::bench::host;
@@ -17,7 +17,7 @@ use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
 use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, cpu as interpreter, recipe};
-use lowbit_train::Labelled;
+use lowbit_train::{Job, Labelled, TrainConfig};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ use std::process::Command;
 
 /// Largest record of a variant that is kept, bytes.
 const MAX_KEPT: u64 = 256 << 20;
+/// The record of a variant.
+const KEPT: &str = "record.json";
 /// Training rows that show which activations are outliers.
 const CALIBRATION_ROWS: usize = 128;
 
@@ -83,6 +85,7 @@ pub fn run(
     program: &Program,
     progress: &mut dyn Progress,
 ) -> Result<(PathBuf, Results), Error> {
+    host::need().check()?;
     let (task, splits) = suite::load(suite, data)?;
     splits.notes.iter().for_each(|note| progress.note(note));
     cpu.stop.check()?;
@@ -169,12 +172,7 @@ impl Comparison<'_> {
     /// The record of one variant without speeds: kept from before, or made now.
     fn variant(&mut self, variant: &Variant) -> Result<Record, Error> {
         self.cpu.stop.check()?;
-        let kept = self.home(&variant.name).join("record.json");
-        if let Ok(bytes) = file::read(&kept, MAX_KEPT)
-            && let Ok(Kept { stamp, record }) = serde_json::from_slice(&bytes)
-            && stamp == self.stamp
-            && self.is_whole(&record)
-        {
+        if let Some(record) = self.kept(variant) {
             self.progress.note("  kept from before");
             return Ok(record);
         }
@@ -185,9 +183,17 @@ impl Comparison<'_> {
         record.detail.expected_to_fail = variant.expected_to_fail;
         record.detail.note = variant.note.clone();
         record.detail.about = Some(variant.recipe()?.summary.into());
+        let kept = self.home(&variant.name).join(KEPT);
         let bytes = serde_json::to_vec(&Kept { stamp: self.stamp.clone(), record: record.clone() });
         file::replace(&kept, &bytes.map_err(|e| Error::input(&kept, e.to_string()))?)?;
         Ok(record)
+    }
+
+    /// The record of a variant that was finished before.
+    fn kept(&self, variant: &Variant) -> Option<Record> {
+        let bytes = file::read(&self.home(&variant.name).join(KEPT), MAX_KEPT).ok()?;
+        let Kept { stamp, record } = serde_json::from_slice(&bytes).ok()?;
+        (stamp == self.stamp && self.is_whole(&record)).then_some(record)
     }
 
     /// Whether the weights behind a kept record are still what they were.
@@ -198,11 +204,11 @@ impl Comparison<'_> {
 
     fn trained(&mut self, variant: &Variant) -> Result<Record, Error> {
         let run = self.home(&variant.name).join("training");
-        let model_config = self.suite.model_config(&self.task, &self.encoder, &self.splits.train, variant)?;
-        let model_config = ModelConfig { input: self.splits.columns.clone(), ..model_config };
-        let config = self.suite.train_config(variant)?;
+        let (model_config, config) = self.settings(variant)?;
         if self.rows.is_none() {
-            self.rows = Some(training::labelled(&self.splits.train, &self.encoder, &model_config)?);
+            let rows = training::labelled(&self.splits.train, &self.encoder, &model_config)?;
+            self.check_memory(&rows)?;
+            self.rows = Some(rows);
         }
         let rows = self.rows.as_ref().expect("just made");
         let job = training::Work {
@@ -221,6 +227,26 @@ impl Comparison<'_> {
         record.detail.seed = Some(config.seed);
         record.detail.curve = training::curve(&run)?;
         Ok(record)
+    }
+
+    /// The network of a variant that is trained, and how it is.
+    fn settings(&self, variant: &Variant) -> Result<(ModelConfig, TrainConfig), Error> {
+        let model_config = self.suite.model_config(&self.task, &self.encoder, &self.splits.train, variant)?;
+        let model_config = ModelConfig { input: self.splits.columns.clone(), ..model_config };
+        Ok((model_config, self.suite.train_config(variant)?))
+    }
+
+    /// Compares what every training that is still to be done takes with the memory there is, before the first begins.
+    fn check_memory(&self, rows: &Labelled) -> Result<(), Error> {
+        for variant in
+            self.suite.variant.iter().filter(|variant| variant.from.is_none() && self.kept(variant).is_none())
+        {
+            let (model_config, config) = self.settings(variant)?;
+            let job = Job { model_config: &model_config, tokenizer: None, from: None, data: rows, config: &config };
+            let named = |e: Error| Error { message: format!("variant {}: {}", variant.name, e.message), ..e };
+            lowbit_train::need(&job)?.check().map_err(named)?;
+        }
+        Ok(())
     }
 
     fn quantized(&mut self, variant: &Variant, parent: &str) -> Result<Record, Error> {
@@ -292,7 +318,7 @@ impl Comparison<'_> {
         let mut files = vec!["suite.toml".to_string()];
         for variant in &self.suite.variant {
             let home = format!("variants/{}", variant.name);
-            files.extend([format!("{home}/record.json"), format!("{home}/model")]);
+            files.extend([format!("{home}/{KEPT}"), format!("{home}/model")]);
             files.extend(variant.from.is_none().then(|| format!("{home}/training")));
         }
         files
@@ -322,9 +348,8 @@ pub fn speeds<'a>(
 /// # Errors
 /// When the masters cannot be run.
 pub fn calibrated(masters: &Checkpoint, inputs: &Inputs, cpu: &Cpu) -> Result<Options, Error> {
-    let model = masters.model_as(recipe::find("f32")?, &Options::default())?;
     let encoder = Encoder::of(masters)?;
-    let mut batches = Vec::new();
+    let mut batches: Vec<Batch> = Vec::new();
     for row in 0..inputs.len().min(CALIBRATION_ROWS) {
         if inputs.texts().get(row).is_none_or(|text| !text.is_empty()) {
             let mut batch = Batch::default();
@@ -332,5 +357,11 @@ pub fn calibrated(masters: &Checkpoint, inputs: &Inputs, cpu: &Cpu) -> Result<Op
             batches.push(batch);
         }
     }
+    let (full, parameters) = (recipe::find("f32")?, masters.parameters());
+    let longest = batches.iter().map(|batch| batch.tokens.len()).max().unwrap_or(0).max(1);
+    let need = Footprint::new("quantize without calibration, or take a machine with more");
+    let need = need.and("weights in f32", parameters.bytes(full)?);
+    need.and("activations", parameters.pass_bytes(longest, longest)).check()?;
+    let model = masters.model_as(full, &Options::default())?;
     interpreter::calibrate(&model, cpu.clone(), &batches)
 }

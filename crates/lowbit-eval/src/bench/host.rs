@@ -7,12 +7,17 @@ use lowbit_base::memory::Footprint;
 use lowbit_kernels::limits::{self, Limits as Measured};
 use lowbit_kernels::{Cpu, Ways};
 
+/// Memory that measuring the limits takes.
+pub fn need() -> Footprint {
+    Footprint::new("free some").and("measuring the bandwidth", limits::BYTES as u64)
+}
+
 /// The machine with its measured limits (about half a second).
 ///
 /// # Errors
 /// When there is too little memory for that.
 pub fn describe(cpu: &Cpu) -> Result<Host, Error> {
-    Footprint::new("free some").and("measuring the bandwidth", limits::BYTES as u64).check()?;
+    need().check()?;
     Ok(Host { limits: limits_of(&limits::measure(cpu)), ..facts(cpu) })
 }
 
