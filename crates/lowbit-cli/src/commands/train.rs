@@ -49,6 +49,9 @@ pub struct Train {
     /// List suites, language models and recipes, and end.
     #[arg(long)]
     list: bool,
+    /// Refuse a task some of whose test rows are among its training rows.
+    #[arg(long, conflicts_with = "text")]
+    strict: bool,
     /// Directory of the data sets [default: ../shared/data].
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
@@ -89,6 +92,9 @@ impl Train {
         }
         let name = self.suite.as_deref().unwrap_or(if self.text.is_empty() { "quickstart" } else { "text" });
         match language::find(name)? {
+            Some(_) if self.strict => Err(Failure::usage(format!(
+                "`{name}` is a language model, which holds out a part of its texts: --strict has no use there"
+            ))),
             Some(language) => self.language(language, machine),
             None if self.text.is_empty() => self.variant(name, machine),
             None => Err(Failure::usage(format!("`{name}` is no language model: --text has no use there"))),
@@ -114,6 +120,12 @@ impl Train {
         machine.signals.defer();
         let config = self.settings(suite.train_config(variant)?)?;
         let (task, splits) = suite::load(&suite, self.data.as_deref())?;
+        let (overlap, tested) = (splits.facts.overlap_rows, splits.test.len());
+        if self.strict && overlap > 0 {
+            let text = format!("task {}: {overlap} of {tested} test rows are among the training rows", task.name);
+            let message = format!("{text}; leave them out with `exclude_test_from_train = true` in its file");
+            return Err(Failure { code: Code::Input, message });
+        }
         let encoder = suite.encoder(&task, &splits.train)?;
         let model_config = suite.model_config(&task, &encoder, &splits.train, variant)?;
         let model_config = ModelConfig { input: splits.columns.clone(), ..model_config };
