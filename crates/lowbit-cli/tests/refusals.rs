@@ -81,6 +81,25 @@ labels = ["1", "2", "3", "4"]
     refused(at, &["compare", "ag_news", "--data", "data"], 5, &["ag_news/train.csv", "--data"]);
 }
 
+/// A page on which the Parquet crate panics.
+#[test]
+fn a_panic_of_another_crate_is_one_line_about_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lowbit-eval/tests/data/snappy.parquet");
+    let mut bytes = fs::read(good).expect("there");
+    bytes[87] = 119;
+    fs::write(directory.path().join("rows.parquet"), bytes).expect("written");
+    let output = lowbit()
+        .current_dir(directory.path())
+        .args(["init", "mine", "--data", "rows.parquet"])
+        .env("RUST_BACKTRACE", "full")
+        .output()
+        .expect("started");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let sentence = "error: rows.parquet: not a readable Parquet file (its pages are damaged): fetch it again\n";
+    assert_eq!((output.status.code(), told.as_ref()), (Some(3), sentence));
+}
+
 /// A zstd frame of raw blocks, so that the test needs no compressor.
 fn zstd_bytes(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
