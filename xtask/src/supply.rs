@@ -21,6 +21,9 @@ const NAMES: &[&str] = &["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE",
 /// Of several licences, the first of these is taken.
 const PREFERRED: &[&str] = &["MIT", "Apache-2.0", "BSD-3-Clause", "BSD-2-Clause", "Zlib"];
 
+/// What `cargo deny` says where it cannot fetch its advisories.
+const UNREACHABLE: &str = "failed to fetch advisory database";
+
 /// A crate of somebody else.
 struct Package {
     name: String,
@@ -66,15 +69,10 @@ pub fn check(root: &Path) -> Result<String, Vec<String>> {
     if stored != notices(&packages).map_err(one)? {
         wrong.push(format!("{NOTICES} is not what the crates say: run `cargo xtask notices`"));
     }
-    let deny = Command::new("cargo-deny").arg("--version").output().is_ok_and(|output| output.status.success());
-    let checked = match deny.then(|| Command::new("cargo-deny").args(["deny", "check"]).current_dir(root).status()) {
-        None => "cargo deny is not installed: no advisories",
-        Some(Ok(status)) if status.success() => "cargo deny agrees",
-        Some(_) => {
-            wrong.push("cargo deny check: failed; see its messages".into());
-            ""
-        }
-    };
+    let checked = denied(root).unwrap_or_else(|message| {
+        wrong.push(message);
+        ""
+    });
     match wrong.is_empty() {
         true => Ok(format!("{} crates of others with allowed licences; {checked}", packages.len())),
         false => Err(wrong),
@@ -117,6 +115,28 @@ fn packages(root: &Path) -> Result<Vec<Package>, String> {
         .collect();
     packages.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     Ok(packages)
+}
+
+/// What `cargo deny` says, in words.
+///
+/// # Errors
+/// Its messages, when it refuses something.
+fn denied(root: &Path) -> Result<&'static str, String> {
+    let deny = |args: &[&str]| Command::new("cargo-deny").args(args).current_dir(root).output();
+    if !deny(&["--version"]).is_ok_and(|output| output.status.success()) {
+        return Ok("cargo deny is not installed: no advisories");
+    }
+    let check = |what: &[&str]| -> Result<(), String> {
+        let output = deny(&[&["deny", "--color", "never", "check"], what].concat()).map_err(|e| e.to_string())?;
+        let told = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        if output.status.success() { Ok(()) } else { Err(format!("cargo deny check {}: {told}", what.join(" "))) }
+    };
+    check(&["licenses", "bans", "sources"])?;
+    match check(&["advisories"]) {
+        Ok(()) => Ok("cargo deny agrees"),
+        Err(told) if told.contains(UNREACHABLE) => Ok("cargo deny agrees, but its advisories are out of reach"),
+        Err(told) => Err(told),
+    }
 }
 
 fn judge(packages: &[Package], rules: &Rules) -> Vec<String> {
