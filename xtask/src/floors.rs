@@ -3,7 +3,7 @@
 use crate::metadata::Package;
 
 /// Instead of a floor, for a member that stands outside: it depends on no other, and no other on it.
-const OUTSIDE: u8 = u8::MAX;
+pub const OUTSIDE: u8 = u8::MAX;
 
 /// The floor of every member.
 pub static FLOORS: &[(&str, u8)] = &[

@@ -1,8 +1,10 @@
 //! Sizes, reported and never failing: where to look for a seam.
 
+use crate::floors::OUTSIDE;
 use crate::lists::braces;
 use crate::metadata::Package;
 use crate::source::{Kind, Tree, before_tests, line_of, only};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Lines of a file that is already large.
@@ -18,14 +20,21 @@ pub struct Function {
     lines: usize,
 }
 
-/// Lines per crate, large files, large functions.
-pub fn report(tree: &Tree, packages: &[Package]) -> String {
+/// Lines per crate and floor, large files, large functions.
+pub fn report(tree: &Tree, packages: &[Package], floors: &[(&str, u8)]) -> String {
     let mut out = String::new();
     let mut totals = [0; 3];
+    let mut sums: BTreeMap<u8, [usize; 3]> = BTreeMap::new();
     for package in packages {
         let counts = count(tree, &package.folder);
         let _ = writeln!(out, "{:>14} {}", package.name, words(counts));
+        let floor = floors.iter().find(|(name, floor)| *name == package.name && *floor != OUTSIDE);
+        let sum = floor.map(|(_, floor)| sums.entry(*floor).or_default());
         totals.iter_mut().zip(counts).for_each(|(t, c)| *t += c);
+        sum.into_iter().flatten().zip(counts).for_each(|(t, c)| *t += c);
+    }
+    for (floor, sum) in &sums {
+        let _ = writeln!(out, "{:>14} {}", format!("floor {floor}"), words(*sum));
     }
     let _ = writeln!(out, "{:>14} {}", "all", words(totals));
     for file in tree.all("rs") {
@@ -116,12 +125,13 @@ mod tests {
         let big = "//\n".repeat(FILE + 1);
         let files = [("c/src/a.rs", &*long), ("c/src/b.rs", &*fine), ("c/tests/big.rs", &*big)];
         let package = Package { name: "c".into(), folder: "c".into(), roots: vec![], dependencies: vec![] };
-        let out = report(&Tree::of(&files), &[package]);
+        let out = report(&Tree::of(&files), &[package], &[("c", 2)]);
         let lines: Vec<String> = out.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let (source, tests) = (FUNCTION * 2 + 2, FILE + 1);
         assert_eq!(lines[0], format!("c 3 files {source} lines of source {tests} of tests and examples"));
-        assert_eq!(lines[2], format!("large file: c/tests/big.rs, {tests} lines"));
-        assert_eq!(lines[3], format!("large function: long c/src/a.rs:1, {} lines", FUNCTION + 2));
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines[1], format!("floor 2 3 files {source} lines of source {tests} of tests and examples"));
+        assert_eq!(lines[3], format!("large file: c/tests/big.rs, {tests} lines"));
+        assert_eq!(lines[4], format!("large function: long c/src/a.rs:1, {} lines", FUNCTION + 2));
+        assert_eq!(lines.len(), 5);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::commands::Cli;
 use crate::failure::Failure;
-use crate::output;
+use crate::terminal::Terminal;
 use clap::{Command, CommandFactory, FromArgMatches};
 use std::ffi::{OsStr, OsString};
 
@@ -73,18 +73,18 @@ const HINTS: &[(&[&str], &str)] = &[
     (&["-md", "--model-draft", "-hfd", "--draft-max"], "guesses tokens without a second model: --draft ngram"),
 ];
 
-/// The parsed command line; none when help or a version was asked for, which are then printed.
+/// The parsed command line of a terminal; none when help or a version was asked for, which are then printed.
 ///
 /// # Errors
 /// What to write in place of a flag of llama.cpp without a counterpart; of other faults the message is empty, as they are
-/// printed here, over several lines.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
-    let arguments = spelled(arguments.into_iter().collect()).map_err(Failure::usage)?;
+/// printed there, over several lines.
+pub fn parse(terminal: &Terminal) -> Result<Option<Cli>, Failure> {
+    let arguments = spelled(terminal.arguments().to_vec()).map_err(Failure::usage)?;
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     match parsed(arguments, is_empty) {
         Ok(cli) => Ok(Some(cli)),
         Err(error) => {
-            output::styled(&error.render(), !error.use_stderr());
+            terminal.styled(&error.render(), !error.use_stderr());
             if error.use_stderr() { Err(Failure::usage("")) } else { Ok(None) }
         }
     }

@@ -2,8 +2,8 @@
 
 use lowbit_base::file;
 use lowbit_cli::failure::{Code, Failure};
-use lowbit_cli::output;
 use lowbit_cli::signals::{Signal, Signals};
+use lowbit_cli::terminal::Terminal;
 use lowbit_kernels::fatal;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Incoming;
@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals as Incoming;
 ///
 /// # Errors
 /// When the operating system refuses the handlers.
-pub fn listen() -> Result<Signals, Failure> {
+pub fn listen(terminal: &Terminal) -> Result<Signals, Failure> {
     let failed = |e| Failure { code: Code::Internal, message: format!("signal handler: {e}") };
     // Elsewhere SIGBUS is what a full stack is told by.
     #[cfg(target_os = "linux")]
@@ -37,7 +37,9 @@ pub fn listen() -> Result<Signals, Failure> {
     let _ = fatal::tidy_with(file::abandon);
     match thread {
         Ok(_) => drop(send.send(Incoming::new([SIGINT, SIGTERM]).map_err(failed)?)),
-        Err(e) => output::note(format!("no thread to listen for signals ({e}): an interruption ends the work at once")),
+        Err(e) => {
+            terminal.note(format!("no thread to listen for signals ({e}): an interruption ends the work at once"))
+        }
     }
     Ok(signals)
 }

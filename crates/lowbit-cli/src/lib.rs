@@ -5,7 +5,7 @@
 pub mod arguments;
 pub mod commands;
 pub mod failure;
-pub mod output;
 mod progress;
 pub mod run;
 pub mod signals;
+pub mod terminal;

@@ -3,9 +3,9 @@
 
 mod handler;
 
+use lowbit_cli::arguments;
 use lowbit_cli::failure::{Code, Failure};
-use lowbit_cli::output::Sink;
-use lowbit_cli::{arguments, output};
+use lowbit_cli::terminal::{Input, Sink, Terminal};
 use lowbit_kernels::fatal::Allocator;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
@@ -21,19 +21,20 @@ static ALLOCATOR: Allocator<{ Code::Memory as i32 }> = Allocator;
 static PANIC: Mutex<String> = Mutex::new(String::new());
 
 fn main() -> ExitCode {
-    output::connect(Sink::new(io::stdout()), Sink::new(io::stderr()));
+    let (results, remarks) = (Sink::new(io::stdout()), Sink::new(io::stderr()));
+    let terminal = Terminal::new(std::env::args_os().collect(), Input::new(io::stdin()), results, remarks);
     // Panics of other crates that are caught are answers, and say nothing by themselves.
     panic::set_hook(Box::new(remember));
-    let work = || match arguments::parse(std::env::args_os())? {
-        Some(cli) => cli.run(handler::listen()?),
+    let work = || match arguments::parse(&terminal)? {
+        Some(cli) => cli.run(handler::listen(&terminal)?, &terminal),
         None => Ok(()),
     };
-    let outcome = panic::catch_unwind(work).unwrap_or_else(|_| Err(internal()));
-    match outcome.and_then(|()| output::finish()) {
+    let outcome = panic::catch_unwind(work).unwrap_or_else(|_| Err(internal(&terminal)));
+    match outcome.and_then(|()| terminal.finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.message.is_empty() {
-                output::note(format!("error: {failure}"));
+                terminal.note(format!("error: {failure}"));
             }
             ExitCode::from(failure.code as u8)
         }
@@ -51,11 +52,11 @@ fn remember(info: &PanicHookInfo) {
 }
 
 /// A panic that nothing below caught.
-fn internal() -> Failure {
+fn internal(terminal: &Terminal) -> Failure {
     let said = PANIC.lock().map(|said| said.clone()).unwrap_or_default();
     let (said, trace) = said.split_once('\n').unwrap_or((&said, ""));
     if !trace.is_empty() {
-        output::note(trace);
+        terminal.note(trace);
     }
     Failure { code: Code::Internal, message: format!("a fault of this program, please report it: {said}") }
 }

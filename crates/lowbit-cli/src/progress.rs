@@ -1,9 +1,10 @@
 //! How far long work has come: a bar where a terminal shows it, else a line now and then.
 
-use crate::output::{duration, has_terminal, note};
+use crate::terminal::Terminal;
 use indicatif::{ProgressBar, ProgressStyle};
 use lowbit::Progress;
 use lowbit::train::StepMetrics;
+use lowbit_base::text::duration;
 use std::time::Instant;
 
 /// Seconds between two lines of progress where no terminal shows a bar.
@@ -11,6 +12,7 @@ const EVERY: f64 = 10.0;
 
 /// How far work of unknown length has come.
 pub struct Count {
+    terminal: Terminal,
     what: &'static str,
     bar: Option<ProgressBar>,
     start: Instant,
@@ -20,10 +22,10 @@ pub struct Count {
 
 impl Count {
     /// Of work that counts in `what`.
-    pub fn new(what: &'static str) -> Self {
+    pub fn new(terminal: &Terminal, what: &'static str) -> Self {
         let style = ProgressStyle::with_template("  {human_pos} {msg}").expect("a valid template");
-        let bar = has_terminal().then(|| ProgressBar::no_length().with_style(style));
-        Count { what, bar, start: Instant::now(), last: 0.0 }
+        let bar = terminal.shows_bars().then(|| ProgressBar::no_length().with_style(style));
+        Count { terminal: terminal.clone(), what, bar, start: Instant::now(), last: 0.0 }
     }
 
     /// So many are done.
@@ -37,7 +39,7 @@ impl Count {
             }
             None if now - self.last >= EVERY => {
                 self.last = now;
-                note(format!("  {done} {rate}"));
+                self.terminal.note(format!("  {done} {rate}"));
             }
             None => {}
         }
@@ -82,8 +84,8 @@ impl Left {
 }
 
 /// Trainings one after another.
-#[derive(Default)]
 pub struct Bar {
+    terminal: Terminal,
     training: Option<Training>,
 }
 
@@ -95,9 +97,16 @@ struct Training {
     loss: f64,
 }
 
+impl Bar {
+    /// Of no training yet.
+    pub fn new(terminal: &Terminal) -> Self {
+        Bar { terminal: terminal.clone(), training: None }
+    }
+}
+
 impl Training {
-    fn new(name: &str) -> Self {
-        let bar = has_terminal().then(|| {
+    fn new(terminal: &Terminal, name: &str) -> Self {
+        let bar = terminal.shows_bars().then(|| {
             let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len}, {msg}");
             let style = style.expect("a valid template").progress_chars("=> ");
             ProgressBar::new(0).with_style(style).with_prefix(format!("  {name}"))
@@ -109,13 +118,13 @@ impl Training {
 impl Progress for Bar {
     fn note(&mut self, text: &str) {
         match self.training.as_ref().and_then(|training| training.bar.as_ref()) {
-            Some(bar) => bar.suspend(|| note(text)),
-            None => note(text),
+            Some(bar) => bar.suspend(|| self.terminal.note(text)),
+            None => self.terminal.note(text),
         }
     }
 
     fn step(&mut self, name: &str, metrics: &StepMetrics, steps: u64) {
-        let Training { bar, left, loss } = self.training.get_or_insert_with(|| Training::new(name));
+        let Training { bar, left, loss } = self.training.get_or_insert_with(|| Training::new(&self.terminal, name));
         *loss = if *loss == 0.0 { metrics.loss } else { 0.95 * *loss + 0.05 * metrics.loss };
         let left = left.in_words(metrics.step, steps);
         let line = format!("loss {:.4}, {:.0} tokens/s{left}", *loss, metrics.tokens_per_second);
@@ -126,7 +135,7 @@ impl Progress for Bar {
                 bar.set_message(line);
             }
             None if metrics.step == steps || metrics.step.is_multiple_of(steps.div_ceil(5)) => {
-                note(format!("  {name}: step {} of {steps}, {line}", metrics.step));
+                self.terminal.note(format!("  {name}: step {} of {steps}, {line}", metrics.step));
             }
             None => {}
         }

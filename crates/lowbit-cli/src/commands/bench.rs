@@ -3,7 +3,6 @@
 use super::Machine;
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
-use crate::output;
 use lowbit_eval::bench::kernels::against::Earlier;
 use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, WeightShape};
 use lowbit_eval::bench::model::{self as model_bench, BenchModel, FORMS, Form, Test, TestKind};
@@ -156,13 +155,13 @@ impl ModelBench {
             let recipe = self.recipe.get()?;
             return Ok(model_bench::save_synthetic(shape, recipe, directory)?);
         }
-        let subject = self.subject(&plan, &cpus)?;
+        let subject = self.subject(machine, &plan, &cpus)?;
         let speeds = model_bench::run(&subject, &plan, &cpus)?;
         if form == Form::Json {
             let (host, records) = speeds.records(&subject, &cpus);
-            return output::json_object(json!({"host": host, "records": records}));
+            return machine.terminal.json_object(json!({"host": host, "records": records}));
         }
-        speeds.lines(form, &subject, cache, &cpus).iter().for_each(output::line);
+        machine.terminal.lines(&speeds.lines(form, &subject, cache, &cpus));
         Ok(())
     }
 
@@ -183,12 +182,12 @@ impl ModelBench {
         tests
     }
 
-    fn subject(&self, plan: &model_bench::Plan, cpus: &[Cpu]) -> Result<BenchModel, Failure> {
+    fn subject(&self, machine: &Machine, plan: &model_bench::Plan, cpus: &[Cpu]) -> Result<BenchModel, Failure> {
         let recipe = self.recipe.get()?;
         match (self.model.get(), &self.synthetic) {
             (None, Some(name)) => Ok(BenchModel::synthetic(name, recipe, plan, cpus)?),
             (Some(path), None) => {
-                BenchModel::load(model::name_of(path), || model::open(path, recipe, &cpus[0]), plan, cpus)
+                BenchModel::load(model::name_of(path), || model::open(machine, path, recipe, &cpus[0]), plan, cpus)
             }
             _ => {
                 let text = "nothing to measure: give a MODEL, `--synthetic SHAPE`, or the subcommand `kernels`";
@@ -208,9 +207,9 @@ impl Kernels {
         let speeds = kernels::run(&cpus, &plan)?;
         let changes = earlier.as_ref().map(|earlier| earlier.changes(&speeds.speeds));
         if machine.json {
-            output::json_object(speeds.json(&cpus, changes.as_deref()))?;
+            machine.terminal.json_object(speeds.json(&cpus, changes.as_deref()))?;
         } else {
-            kernels::lines(&speeds, changes.as_deref()).iter().for_each(output::line);
+            machine.terminal.lines(kernels::lines(&speeds, changes.as_deref()));
         }
         if let Some(path) = &self.plot {
             lowbit_base::file::replace(path, kernels::roofline(&speeds, &cpu).svg().as_bytes())?;

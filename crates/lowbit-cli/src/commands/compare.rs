@@ -3,8 +3,8 @@
 use super::list::{self, List};
 use super::{Machine, probe, suite};
 use crate::failure::Failure;
-use crate::output;
 use crate::progress::Bar;
+use crate::terminal::tool;
 use lowbit::comparison::{self, Program};
 use lowbit_base::file;
 use lowbit_eval::report;
@@ -51,23 +51,23 @@ impl Compare {
         if self.list {
             return list::print(machine, &[List::Suites, List::Tasks, List::Recipes]);
         }
-        let suite = suite::find(&self.suite, self.data.as_deref())?;
+        let suite = suite::find(machine, &self.suite, self.data.as_deref())?;
         let cpu = machine.cpu()?;
         machine.signals.defer();
-        let program = Program { tool: output::tool(), command: output::command(), probe: &probe::start };
+        let program = Program { tool: tool(), command: machine.terminal.command(), probe: &probe::start };
         let (data, out) = (self.data.as_deref(), self.out.as_deref());
-        let (out, results) = comparison::run(&suite, data, out, &cpu, &program, &mut Bar::default())?;
+        let (out, results) = comparison::run(&suite, data, out, &cpu, &program, &mut Bar::new(&machine.terminal))?;
         if machine.json {
-            return output::json(&results);
+            return machine.terminal.json(&results);
         }
         if self.full {
             let whole = out.join("report.md");
-            output::line(file::read_text(&whole, MOST)?);
+            machine.terminal.line(file::read_text(&whole, MOST)?);
         } else {
-            report::summary(&results, LINES - 2).iter().for_each(output::line);
-            output::line("");
+            machine.terminal.lines(report::summary(&results, LINES - 2));
+            machine.terminal.line("");
         }
-        output::line(format!("The report: {}", out.join("report.html").display()));
+        machine.terminal.line(format!("The report: {}", out.join("report.html").display()));
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use super::{Cli, Machine};
 use crate::failure::Failure;
-use crate::output;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -22,10 +21,10 @@ pub struct Completions {
 
 impl Completions {
     /// Runs the command.
-    pub fn run(self, _: &Machine) -> Result<(), Failure> {
+    pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "lowbit", &mut script);
-        output::line(String::from_utf8_lossy(&script).trim_end());
+        machine.terminal.line(String::from_utf8_lossy(&script).trim_end());
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::Machine;
 use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
-use crate::output;
+use lowbit_base::memory::bytes;
 use lowbit_eval::bench::host;
 use lowbit_eval::facts::Stored;
 use lowbit_model::checkpoint::{self, Target, Written};
@@ -47,27 +47,27 @@ impl Convert {
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         let (cpu, (path, out)) = (machine.cpu()?, self.paths()?);
         let target = Target::of(out, self.kind.as_deref(), self.table.as_deref())?;
-        let model = model::open_verified(path, self.recipe.get()?, &cpu)?;
+        let model = model::open_verified(machine, path, self.recipe.get()?, &cpu)?;
         machine.signals.defer();
         let converted = checkpoint::convert(&model, out, target)?;
         if machine.json {
             let about = Stored { weights: &converted.weights, kind: &converted.kind, made: "converted", parent: path };
             let record = about.record(out, &model)?;
-            let mut object = json!(output::results(host::facts(&cpu), vec![record]));
+            let mut object = json!(machine.terminal.results(host::facts(&cpu), vec![record]));
             object["types"] = converted.written.iter().map(entry).collect();
-            return output::json(&object);
+            return machine.terminal.json(&object);
         }
-        output::line(format!("{:<16} {:>7} {:>9}", "type", "tensors", "size"));
+        machine.terminal.line(format!("{:<16} {:>7} {:>9}", "type", "tensors", "size"));
         for r in &converted.written {
             let note = match r.rounded {
                 None => String::new(),
                 Some(0) => "  exact".into(),
                 Some(n) => format!("  {n} rounded"),
             };
-            output::line(format!("{:<16} {:>7} {:>9}{note}", r.name, r.tensors.len(), output::bytes(r.bytes)));
+            machine.terminal.line(format!("{:<16} {:>7} {:>9}{note}", r.name, r.tensors.len(), bytes(r.bytes)));
         }
         let size = std::fs::metadata(&converted.weights).map_err(|e| Failure::io(&converted.weights, &e))?.len();
-        output::line(format!("{}: {}", converted.weights.display(), output::bytes(size)));
+        machine.terminal.line(format!("{}: {}", converted.weights.display(), bytes(size)));
         Ok(())
     }
 

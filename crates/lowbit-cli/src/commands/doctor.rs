@@ -2,8 +2,8 @@
 
 use super::Machine;
 use crate::failure::Failure;
-use crate::output;
 use lowbit_base::memory;
+use lowbit_base::memory::bytes;
 use lowbit_eval::bench::host;
 use lowbit_eval::bench::kernels::ternary::{self, Way};
 use lowbit_eval::meter::{self, Rapl};
@@ -36,42 +36,42 @@ impl Doctor {
         if machine.json {
             let isas: serde_json::Map<String, serde_json::Value> =
                 isas.iter().map(|(name, there)| (name.to_string(), json!(there))).collect();
-            return output::json_object(json!({"host": host,
+            return machine.terminal.json_object(json!({"host": host,
                 "memory": room.as_ref().map(|room| json!({"available_bytes": room.bytes, "limit": room.limit.to_string()})),
                 "threads": {"count": threads.count, "why": threads.why}, "isas": isas, "ternary": ternary, "energy_meter": energy, "data": data.ok().map(|d| d.display().to_string()),
             }));
         }
-        output::line(format!("cpu        {}, {} cores", host.cpu, host.cores));
-        output::line(format!("threads    {} ({})", threads.count, threads.why));
-        let own = meter::rss_bytes().map_or(String::new(), |b| format!(", this process {}", output::bytes(b)));
-        output::line(format!("memory     {}{own}", output::bytes(host.ram_bytes)));
+        machine.terminal.line(format!("cpu        {}, {} cores", host.cpu, host.cores));
+        machine.terminal.line(format!("threads    {} ({})", threads.count, threads.why));
+        let own = meter::rss_bytes().map_or(String::new(), |b| format!(", this process {}", bytes(b)));
+        machine.terminal.line(format!("memory     {}{own}", bytes(host.ram_bytes)));
         if let Some(room) = &room {
-            output::line(format!("           {} available ({})", output::bytes(room.bytes), room.limit));
+            machine.terminal.line(format!("           {} available ({})", bytes(room.bytes), room.limit));
         }
         let why = if machine.has_isa() { "asked for" } else { "the last in the list that this CPU has" };
-        output::line(format!("isa        {} ({why})", host.isa));
+        machine.terminal.line(format!("isa        {} ({why})", host.isa));
         for (name, there) in isas {
-            output::line(format!("           {} {name}", if there { "+" } else { "-" }));
+            machine.terminal.line(format!("           {} {name}", if there { "+" } else { "-" }));
         }
         if !host.ways.is_empty() {
-            output::line(format!("ways       {} ({})", host.ways, cpu.ways().why()));
+            machine.terminal.line(format!("ways       {} ({})", host.ways, cpu.ways().why()));
         }
-        output::line(format!("limits     {}", host::limits_text(&host.limits)));
+        machine.terminal.line(format!("limits     {}", host::limits_text(&host.limits)));
         let speed = |way: &Way| format!("{:.1} bits at {:.0} G weights/s", way.bits, way.gweights_per_second);
         let all: Vec<String> = ternary.iter().map(speed).collect();
         let best = ternary.first().map_or("", |way| way.recipe);
-        output::line(format!("ternary    one token reads {}: choose `--recipe {best}`", all.join(", ")));
+        machine.terminal.line(format!("ternary    one token reads {}: choose `--recipe {best}`", all.join(", ")));
         match energy {
-            true => output::line(format!("energy     {}", Rapl::root().display())),
-            false => output::line(format!(
+            true => machine.terminal.line(format!("energy     {}", Rapl::root().display())),
+            false => machine.terminal.line(format!(
                 "energy     no meter under {}: reports say \"not measured\" (virtual machines have none; on Linux the files \
                  may need root; LOWBIT_POWERCAP names another place)",
                 Rapl::root().display()
             )),
         }
         match data {
-            Ok(dir) => output::line(format!("data       {}", dir.display())),
-            Err(e) => output::line(format!("data       {e}")),
+            Ok(dir) => machine.terminal.line(format!("data       {}", dir.display())),
+            Err(e) => machine.terminal.line(format!("data       {e}")),
         }
         Ok(())
     }

@@ -4,12 +4,11 @@ use super::list::{self, List};
 use super::model::{self, ModelPath, ModelRecipe};
 use super::{Machine, probe};
 use crate::failure::Failure;
-use crate::output;
 use lowbit::{comparison, language};
 use lowbit_eval::bench::host;
 use lowbit_eval::language::{self as scoring, Cut, Text};
-use lowbit_eval::record::Record;
 use lowbit_eval::question::{self, Question, Subject};
+use lowbit_eval::record::Record;
 use lowbit_eval::task::{self, Split, Task};
 use lowbit_kernels::Cpu;
 use lowbit_model::{Checkpoint, Inputs};
@@ -73,22 +72,22 @@ impl Eval {
         let (path, recipe) = (self.model.path()?, self.recipe.get()?);
         let (name, cpu) = (model::name_of(path), machine.cpu()?);
         let language = self.task.as_deref().map(language::find).transpose()?.flatten();
-        let checkpoint = model::open_verified(path, recipe, &cpu)?;
+        let checkpoint = model::open_verified(machine, path, recipe, &cpu)?;
         machine.signals.defer();
         let records = match (&self.task, &language) {
             (Some(task), None) => vec![self.ask(&name, &task::find(task)?, &checkpoint, &cpu)?],
             _ => self.texts(&name, language.as_ref(), &checkpoint, &cpu)?,
         };
         if machine.json {
-            return output::json(&output::results(host::facts(&cpu), records));
+            return machine.terminal.records(host::facts(&cpu), records);
         }
         for record in &records {
             let rows = record.detail.truths.len().max(record.detail.expected.len());
             let rows = if rows > 0 { format!("{rows} rows, ") } else { String::new() };
-            output::line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
-            record.lines().iter().for_each(output::line);
-            record.detail.note.iter().for_each(output::line);
-            record.detail.notices.iter().for_each(|notice| output::line(format!("Note: {notice}.")));
+            machine.terminal.line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
+            machine.terminal.lines(&record.lines());
+            machine.terminal.lines(&record.detail.note);
+            record.detail.notices.iter().for_each(|notice| machine.terminal.line(format!("Note: {notice}.")));
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use super::Machine;
 use crate::failure::Failure;
-use crate::output;
 use lowbit::start::{self, Start, quoted};
 use lowbit_model::Column;
 use serde_json::json;
@@ -45,13 +44,13 @@ impl Init {
         let written: Vec<String> = start.write(&self.directory)?.into_iter().map(|name| self.at(name)).collect();
         let next = format!("lowbit compare {}", quoted(&self.at(start::SUITE)));
         if machine.json {
-            return output::json_object(json!({"files": written,
+            return machine.terminal.json_object(json!({"files": written,
                 "classes": start.classes, "rows": start.rows, "next": next,
             }));
         }
-        output::line(&start.about);
-        output::line(format!("wrote {}", written.join(", ")));
-        output::line(format!("next: {next}"));
+        machine.terminal.line(&start.about);
+        machine.terminal.line(format!("wrote {}", written.join(", ")));
+        machine.terminal.line(format!("next: {next}"));
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 use super::Machine;
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
-use crate::output;
 use lowbit_eval::inspect::Inspection;
 
 /// Beside the flags.
@@ -31,12 +30,12 @@ pub struct Inspect {
 impl Inspect {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let checkpoint = model::open(self.model.path()?, self.recipe.get()?, &machine.cpu()?)?;
+        let checkpoint = model::open(machine, self.model.path()?, self.recipe.get()?, &machine.cpu()?)?;
         let made = Inspection::of(&checkpoint, self.recipes)?;
         if machine.json {
-            return output::json_object(made.json(&checkpoint));
+            return machine.terminal.json_object(made.json(&checkpoint));
         }
-        made.lines(&checkpoint, self.full).iter().for_each(output::line);
+        machine.terminal.lines(&made.lines(&checkpoint, self.full));
         Ok(())
     }
 }

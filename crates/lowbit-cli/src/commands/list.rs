@@ -2,7 +2,6 @@
 
 use super::Machine;
 use crate::failure::Failure;
-use crate::output;
 use lowbit::{language, suite};
 use lowbit_eval::task::{self, Task};
 use lowbit_model::recipe;
@@ -77,20 +76,20 @@ pub fn print(machine: &Machine, lists: &[List]) -> Result<(), Failure> {
         for list in lists {
             object.insert(list.title().into(), Value::Array(list.entries()?));
         }
-        return output::json_object(Value::Object(object));
+        return machine.terminal.json_object(Value::Object(object));
     }
     for (i, list) in lists.iter().enumerate() {
         if i > 0 {
-            output::line("");
+            machine.terminal.line("");
         }
         let bits = if matches!(list, List::Recipes) { " (bits of a weight of the body, scales included)" } else { "" };
-        output::line(format!("{}{bits}:", list.title().replace('_', " ")));
+        machine.terminal.line(format!("{}{bits}:", list.title().replace('_', " ")));
         for entry in list.entries()? {
             let text = |field: &str| entry[field].as_str().unwrap_or_default();
             let bits = entry["bits"].as_f64().map_or(String::new(), |bits| format!("{bits:>6}  "));
             let count = entry["variants"].as_array().map_or(String::new(), |all| format!("{} variants: ", all.len()));
             let question = entry["question"].as_str().map_or(String::new(), |question| format!("{question:10}  "));
-            output::line(format!("  {:18} {question}{bits}{count}{}", text("name"), text("about")));
+            machine.terminal.line(format!("  {:18} {question}{bits}{count}{}", text("name"), text("about")));
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! The command line. Each command is one file and one line in the list `commands!` below.
 
 use crate::failure::Failure;
-use crate::output;
 use crate::signals::Signals;
+use crate::terminal::Terminal;
 use clap::{Args, Parser, Subcommand};
 use lowbit_kernels::{Cpu, Threads};
 
@@ -32,6 +32,9 @@ pub struct Machine {
     /// What signals do.
     #[arg(skip)]
     pub signals: Signals,
+    /// What is read, and where results and remarks go.
+    #[arg(skip)]
+    pub terminal: Terminal,
 }
 
 /// A number of threads, of `--threads` or `LOWBIT_THREADS`; 0, also written -1, for as many as there are by default.
@@ -97,7 +100,7 @@ impl Machine {
         for (cpu, asked) in all.iter().zip(threads.iter().cycle()) {
             let (asked, begun) = (Threads::choose(*asked)?.count, cpu.pool.threads());
             if begun < asked {
-                output::note(format!(
+                self.terminal.note(format!(
                     "{begun} of {asked} threads: the system starts no more for this process (ulimit -u, -v)"
                 ));
             }
@@ -124,8 +127,8 @@ macro_rules! commands {
             ///
             /// # Errors
             /// One line and an exit code.
-            pub fn run(mut self, signals: Signals) -> Result<(), Failure> {
-                self.machine.signals = signals;
+            pub fn run(mut self, signals: Signals, terminal: &Terminal) -> Result<(), Failure> {
+                (self.machine.signals, self.machine.terminal) = (signals, terminal.clone());
                 match self.command {
                     $(Command::$name(command) => command.run(&self.machine),)+
                     Command::Probe(command) => command.run(&self.machine),

@@ -1,7 +1,7 @@
 //! The model a command works on: the one place where a path, `-m` and a recipe become a checkpoint.
 
+use super::Machine;
 use crate::failure::Failure;
-use crate::output;
 use lowbit_kernels::Cpu;
 use lowbit_model::{Checkpoint, Recipe, recipe};
 use std::path::{Path, PathBuf};
@@ -54,10 +54,10 @@ impl ModelRecipe {
 ///
 /// # Errors
 /// When the model is malformed or missing.
-pub fn open(path: &Path, recipe: Option<&'static Recipe>, cpu: &Cpu) -> Result<Checkpoint, Failure> {
+pub fn open(machine: &Machine, path: &Path, recipe: Option<&'static Recipe>, cpu: &Cpu) -> Result<Checkpoint, Failure> {
     let checkpoint = Checkpoint::open(path)?.on(cpu).under(recipe);
-    checkpoint.notices().iter().for_each(output::note);
-    output::notes(checkpoint.departure(checkpoint.recipe())?);
+    machine.terminal.notes(checkpoint.notices());
+    machine.terminal.notes(checkpoint.departure(checkpoint.recipe())?);
     Ok(checkpoint)
 }
 
@@ -65,8 +65,13 @@ pub fn open(path: &Path, recipe: Option<&'static Recipe>, cpu: &Cpu) -> Result<C
 ///
 /// # Errors
 /// As [`open`], and when the data of a tensor changed; names it.
-pub fn open_verified(path: &Path, recipe: Option<&'static Recipe>, cpu: &Cpu) -> Result<Checkpoint, Failure> {
-    let checkpoint = open(path, recipe, cpu)?;
+pub fn open_verified(
+    machine: &Machine,
+    path: &Path,
+    recipe: Option<&'static Recipe>,
+    cpu: &Cpu,
+) -> Result<Checkpoint, Failure> {
+    let checkpoint = open(machine, path, recipe, cpu)?;
     checkpoint.verify()?;
     Ok(checkpoint)
 }

@@ -3,9 +3,9 @@
 use super::Machine;
 use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
-use crate::output;
 use crate::progress::Count;
 use lowbit_base::file::Replacement;
+use lowbit_base::text::duration;
 use lowbit_eval::Error;
 use lowbit_eval::bench::host;
 use lowbit_eval::predict::{self, Options, Output, Summary};
@@ -103,23 +103,23 @@ impl Predict {
         let (path, input) = self.paths()?;
         let (source, options) = (self.source(input), self.options());
         let format = source.format()?;
-        let checkpoint = model::open_verified(path, recipe, &cpu)?;
+        let checkpoint = model::open_verified(machine, path, recipe, &cpu)?;
         let mut classifier = Predictor::of(&checkpoint, cpu.clone())?;
         let trained_on = checkpoint.model_config().input.as_ref().filter(|_| format != Format::Text);
         machine.signals.defer();
         let mut target = self.out.as_deref().map(Replacement::create).transpose()?;
-        let (start, mut progress) = (Instant::now(), Count::new("rows"));
+        let (start, mut progress) = (Instant::now(), Count::new(&machine.terminal, "rows"));
         let mut emit = |lines: &str, summary: &Summary| -> Result<bool, Error> {
             cpu.stop.check()?;
             match (&mut target, &self.out) {
                 (Some(file), Some(path)) => file.write_all(lines.as_bytes()).map_err(|e| Error::io(path, &e))?,
                 _ if machine.json => {}
-                _ => output::data(lines),
+                _ => machine.terminal.data(lines),
             }
             progress.at(summary.rows);
-            Ok(self.out.is_some() || output::is_open())
+            Ok(self.out.is_some() || machine.terminal.is_open())
         };
-        let mut note = |remark: String| output::note(remark);
+        let mut note = |remark: String| machine.terminal.note(remark);
         let summary = predict::predict(&mut classifier, trained_on, &source, &options, &mut note, &mut emit)?;
         progress.end();
         target.map_or(Ok(()), Replacement::commit)?;
@@ -127,10 +127,10 @@ impl Predict {
         if machine.json {
             let name = model::name_of(checkpoint.directory());
             let record = summary.record(name, seconds, &checkpoint, classifier.labels())?;
-            return output::json(&output::results(host::facts(&cpu), vec![record]));
+            return machine.terminal.records(host::facts(&cpu), vec![record]);
         }
-        if self.out.is_some() || output::is_open() {
-            self.tell(&summary, seconds, &summary.notices(checkpoint.model_config().max_length));
+        if self.out.is_some() || machine.terminal.is_open() {
+            self.tell(machine, &summary, seconds, &summary.notices(checkpoint.model_config().max_length));
         }
         Ok(())
     }
@@ -165,10 +165,10 @@ impl Predict {
         }
     }
 
-    fn tell(&self, summary: &Summary, seconds: f64, notices: &[String]) {
+    fn tell(&self, machine: &Machine, summary: &Summary, seconds: f64, notices: &[String]) {
         let rate = summary.rows as f64 / seconds.max(1e-9);
         let place = self.out.as_ref().map_or(String::new(), |path| format!(": {}", path.display()));
-        output::note(format!("{} rows in {}, {rate:.0} rows/s{place}", summary.rows, output::duration(seconds)));
-        notices.iter().for_each(|notice| output::note(format!("Note: {notice}.")));
+        machine.terminal.note(format!("{} rows in {}, {rate:.0} rows/s{place}", summary.rows, duration(seconds)));
+        notices.iter().for_each(|notice| machine.terminal.note(format!("Note: {notice}.")));
     }
 }

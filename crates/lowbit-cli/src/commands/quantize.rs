@@ -4,8 +4,8 @@ use super::list::{self, List};
 use super::model::{self, ModelPath};
 use super::{Machine, suite};
 use crate::failure::Failure;
-use crate::output;
 use lowbit::comparison;
+use lowbit_base::memory::bytes;
 use lowbit_eval::bench::host;
 use lowbit_eval::facts::Stored;
 use lowbit_model::checkpoint::{self, Options, WEIGHTS_FILE};
@@ -51,13 +51,14 @@ impl Quantize {
         }
         let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
         let (path, cpu) = (self.model.path()?, machine.cpu()?);
-        let masters = model::open_verified(path, None, &cpu)?;
+        let masters = model::open_verified(machine, path, None, &cpu)?;
         let recipe = recipe.map_or_else(|| masters.trained_for(), Ok)?;
-        output::notes(masters.departure(recipe)?);
+        machine.terminal.notes(masters.departure(recipe)?);
         let options = match &self.calibrate {
             None => Options::default(),
             Some(name) => {
-                let (_, splits) = suite::load(&suite::find(name, self.data.as_deref())?, self.data.as_deref())?;
+                let (_, splits) =
+                    suite::load(machine, &suite::find(machine, name, self.data.as_deref())?, self.data.as_deref())?;
                 comparison::calibrated(&masters, &splits.train.inputs, &cpu)?
             }
         };
@@ -69,10 +70,10 @@ impl Quantize {
         if machine.json {
             let about = Stored { weights: &stored, kind: recipe.name, made: "quantized", parent: path };
             let record = about.record(self.out(), &masters)?;
-            return output::json(&output::results(host::facts(&cpu), vec![record]));
+            return machine.terminal.records(host::facts(&cpu), vec![record]);
         }
-        let (name, from, to) = (recipe.name, output::bytes(before), output::bytes(after));
-        output::line(format!("{name}: {from} -> {to} on disk: {}", self.out().display()));
+        let (name, from, to) = (recipe.name, bytes(before), bytes(after));
+        machine.terminal.line(format!("{name}: {from} -> {to} on disk: {}", self.out().display()));
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use super::Machine;
 use crate::failure::{Code, Failure};
-use crate::output;
 use lowbit_eval::report::{self, Outcome};
 use serde_json::json;
 use std::path::PathBuf;
@@ -46,9 +45,9 @@ impl Report {
         }
         report::write(&out, &results)?;
         match machine.json {
-            true => output::json(&results),
+            true => machine.terminal.json(&results),
             false => {
-                output::line(format!("The report: {}", out.join("report.html").display()));
+                machine.terminal.line(format!("The report: {}", out.join("report.html").display()));
                 Ok(())
             }
         }
@@ -67,14 +66,14 @@ impl Report {
                     json!({"id": r.id, "name": r.name, "outcome": state, "lines": lines})
                 })
                 .collect();
-            output::json_object(json!({"checks": rows, "meaning": MEANING}))?;
+            machine.terminal.json_object(json!({"checks": rows, "meaning": MEANING}))?;
         } else {
             for r in &results {
                 let (state, lines) = state_of(&r.outcome);
-                output::line(format!("{:>3}  {state:14} {}", r.id, r.name));
-                lines.iter().for_each(|line| output::line(format!("       {line}")));
+                machine.terminal.line(format!("{:>3}  {state:14} {}", r.id, r.name));
+                lines.iter().for_each(|line| machine.terminal.line(format!("       {line}")));
             }
-            output::line(MEANING);
+            machine.terminal.line(MEANING);
         }
         match failed {
             0 => Ok(()),

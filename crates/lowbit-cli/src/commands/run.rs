@@ -3,7 +3,6 @@
 use super::Machine;
 use super::model::ModelPath;
 use crate::failure::Failure;
-use crate::output;
 use crate::run::{self, Chat, MeteredSession, Screen, Settings};
 use lowbit_base::Stop;
 use lowbit_eval::bench::host;
@@ -17,7 +16,6 @@ use lowbit_model::generate::{Draft, Finish, Sampling};
 use lowbit_model::recipe;
 use lowbit_model::text::unescaped;
 use serde_json::json;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// Tokens of a plain continuation when no number is asked for.
@@ -141,20 +139,22 @@ impl Run {
         self.check()?;
         // A stop ends an answer between tokens, and no pass within.
         let (cpu, stop) = (machine.cpu()?.until(Stop::default()), machine.signals.stop());
-        let prompt = self.prompt()?;
+        let prompt = self.prompt(machine)?;
         if machine.json && (prompt.is_none() || self.interactive) {
             return Err(Failure::usage("--json is for one answer; give --prompt, --file or a pipe"));
         }
         if self.model.get().is_none() {
-            output::note("the model inside this program only continues film reviews; name another: lowbit run MODEL");
+            machine
+                .terminal
+                .note("the model inside this program only continues film reviews; name another: lowbit run MODEL");
         }
         let system = match &self.system_file {
             Some(file) => Some(run::prompt::read(file)?),
             None => self.system.take(),
         };
-        let mut metered = MeteredSession::load(self.model.get(), self.settings()?, cpu.clone())?;
+        let mut metered = MeteredSession::load(self.model.get(), self.settings()?, cpu.clone(), &machine.terminal)?;
         for notice in &metered.notices {
-            output::note(notice);
+            machine.terminal.note(notice);
         }
         if system.is_some() && !metered.chats() {
             return Err(Failure::usage("--system needs a model with a chat template, and not --no-chat"));
@@ -162,7 +162,7 @@ impl Run {
         match prompt {
             Some(prompt) if !self.interactive => {
                 machine.signals.defer();
-                self.once(&mut metered, system, prompt, stop, machine.json.then_some(&cpu))
+                self.once(&mut metered, system, prompt, machine, &cpu)
             }
             first => {
                 machine.signals.defer_interrupt();
@@ -211,19 +211,19 @@ impl Run {
     }
 
     /// The text to answer, if this is no chat.
-    fn prompt(&self) -> Result<Option<String>, Failure> {
+    fn prompt(&self, machine: &Machine) -> Result<Option<String>, Failure> {
         let dash = Some(Path::new("-"));
         let mut parts = Vec::new();
         match self.prompt.as_deref() {
-            Some("-") => parts.push(run::prompt::stdin()?),
+            Some("-") => parts.push(run::prompt::piped(&machine.terminal)?),
             Some(text) => parts.push(text.to_string()),
             None => {}
         }
         match self.file.as_deref() {
-            path if path == dash => parts.push(run::prompt::stdin()?),
+            path if path == dash => parts.push(run::prompt::piped(&machine.terminal)?),
             Some(path) => parts.push(run::prompt::read(path)?),
-            None if parts.is_empty() && !self.interactive && !std::io::stdin().is_terminal() => {
-                parts.push(run::prompt::stdin()?)
+            None if parts.is_empty() && !self.interactive && !machine.terminal.is_typed() => {
+                parts.push(run::prompt::piped(&machine.terminal)?)
             }
             None => {}
         }
@@ -276,20 +276,19 @@ impl Run {
         metered: &mut MeteredSession,
         system: Option<String>,
         prompt: String,
-        stop: &Stop,
-        json: Option<&Cpu>,
+        machine: &Machine,
+        cpu: &Cpu,
     ) -> Result<(), Failure> {
         if !metered.chats() {
             metered.session.options_mut().max_tokens.get_or_insert(CONTINUATION);
             if !self.no_chat {
-                output::note("no chat template: the model continues the text");
+                machine.terminal.note("no chat template: the model continues the text");
             }
         }
         metered.session.instruct(system);
-        let mut screen = Screen::default();
-        let streams = json.is_none();
-        let answer = metered.say(prompt, stop, &mut |piece| {
-            if streams {
+        let mut screen = Screen::new(&machine.terminal);
+        let answer = metered.say(prompt, machine.signals.stop(), &mut |piece| {
+            if !machine.json {
                 screen.write(piece);
             }
         });
@@ -298,12 +297,12 @@ impl Run {
         metered.keep_prompt()?;
         let mut total = Total::default();
         total.add(&answer);
-        match json {
-            Some(cpu) => print_json(metered, &answer, &total, cpu)?,
-            None => output::note(total.line()),
+        match machine.json {
+            true => print_json(machine, metered, &answer, &total, cpu)?,
+            false => machine.terminal.note(total.line()),
         }
         match answer.outcome.finish {
-            Finish::Cancelled if output::is_open() => Err(Failure {
+            Finish::Cancelled if machine.terminal.is_open() => Err(Failure {
                 code: crate::failure::Code::Interrupted,
                 message: "interrupted; the answer is not complete".into(),
             }),
@@ -312,7 +311,13 @@ impl Run {
     }
 }
 
-fn print_json(metered: &MeteredSession, answer: &Answer, total: &Total, cpu: &Cpu) -> Result<(), Failure> {
+fn print_json(
+    machine: &Machine,
+    metered: &MeteredSession,
+    answer: &Answer,
+    total: &Total,
+    cpu: &Cpu,
+) -> Result<(), Failure> {
     let mut measures = total.measures();
     measures.insert("load_seconds".into(), Measure::measured(metered.load_seconds, "seconds", 1));
     if let Some(bytes) = meter::peak_rss_bytes() {
@@ -327,7 +332,7 @@ fn print_json(metered: &MeteredSession, answer: &Answer, total: &Total, cpu: &Cp
         measures,
         detail: Detail { seed: Some(seed), ..Detail::default() },
     };
-    let results = output::results(host::facts(cpu), vec![record]);
+    let results = machine.terminal.results(host::facts(cpu), vec![record]);
     let mut object = serde_json::to_value(results).map_err(|e| Failure::usage(e.to_string()))?;
     let outcome = &answer.outcome;
     let reason = match outcome.finish {
@@ -343,7 +348,7 @@ fn print_json(metered: &MeteredSession, answer: &Answer, total: &Total, cpu: &Cp
         "cached_tokens": outcome.stats.cached_tokens,
         "completion_tokens": outcome.tokens.len(),
     });
-    output::json(&object)
+    machine.terminal.json(&object)
 }
 
 /// A seed that differs from run to run.

@@ -1,7 +1,7 @@
 //! The suite a command works on.
 
+use super::Machine;
 use crate::failure::Failure;
-use crate::output;
 use lowbit::suite::{self, Suite};
 use lowbit_eval::task::{Splits, Task};
 use std::path::Path;
@@ -10,9 +10,9 @@ use std::path::Path;
 ///
 /// # Errors
 /// As [`suite::find`].
-pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Failure> {
+pub fn find(machine: &Machine, name_or_path: &str, data: Option<&Path>) -> Result<Suite, Failure> {
     let suite = suite::find(name_or_path, data)?;
-    output::notes(&suite.notice);
+    machine.terminal.notes(&suite.notice);
     Ok(suite)
 }
 
@@ -20,8 +20,8 @@ pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Failure> {
 ///
 /// # Errors
 /// As [`suite::load`].
-pub fn load(suite: &Suite, data: Option<&Path>) -> Result<(Task, Splits), Failure> {
+pub fn load(machine: &Machine, suite: &Suite, data: Option<&Path>) -> Result<(Task, Splits), Failure> {
     let (task, splits) = suite::load(suite, data)?;
-    output::notes(&splits.notes);
+    machine.terminal.notes(&splits.notes);
     Ok((task, splits))
 }

@@ -3,11 +3,12 @@
 use super::list::{self, List};
 use super::{Machine, model, suite};
 use crate::failure::{Code, Failure};
-use crate::output;
 use crate::progress::Bar;
 use lowbit::language::{self, Language};
 use lowbit::start::quoted;
 use lowbit::training::{self, Work};
+use lowbit_base::memory::bytes;
+use lowbit_base::text::duration;
 use lowbit_eval::bench::host;
 use lowbit_eval::facts;
 use lowbit_eval::language::{self as scoring, Cut};
@@ -108,7 +109,7 @@ impl Train {
 
     /// Trains a variant of a suite.
     fn variant(&self, suite: &str, machine: &Machine) -> Result<(), Failure> {
-        let suite = suite::find(suite, self.data.as_deref())?;
+        let suite = suite::find(machine, suite, self.data.as_deref())?;
         let variant = suite.variant(&self.variant)?;
         if let Some(parent) = &variant.from {
             let (name, recipe) = (&variant.name, &variant.recipe);
@@ -119,7 +120,7 @@ impl Train {
         let cpu = machine.cpu()?;
         machine.signals.defer();
         let config = self.settings(suite.train_config(variant)?)?;
-        let (task, splits) = suite::load(&suite, self.data.as_deref())?;
+        let (task, splits) = suite::load(machine, &suite, self.data.as_deref())?;
         let (overlap, tested) = (splits.facts.overlap_rows, splits.test.len());
         if self.strict && overlap > 0 {
             let text = format!("task {}: {overlap} of {tested} test rows are among the training rows", task.name);
@@ -138,8 +139,8 @@ impl Train {
             held_out: None,
             config: &config,
         };
-        let outcome = training::run(&work, self.out(), &cpu, &mut Bar::default())?;
-        let record = self.record(&task.id(), &work, &outcome, &cpu)?;
+        let outcome = training::run(&work, self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
+        let record = self.record(machine, &task.id(), &work, &outcome, &cpu)?;
         let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
         self.tell(machine, &cpu, record, &outcome, &next)
     }
@@ -167,12 +168,12 @@ impl Train {
             held_out: held_out.as_ref(),
             config: &config,
         };
-        let outcome = training::run(&work, self.out(), &cpu, &mut Bar::default())?;
+        let outcome = training::run(&work, self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
         let description = self.out().join(language::FILE);
         language.save(&description)?;
-        let mut record = self.record(&language.name, &work, &outcome, &cpu)?;
+        let mut record = self.record(machine, &language.name, &work, &outcome, &cpu)?;
         if held_out.is_some() {
-            self.score(&language, &mut record, &cpu).map_err(|failure| self.unscored(failure))?;
+            self.score(machine, &language, &mut record, &cpu).map_err(|failure| self.unscored(failure))?;
         }
         let task = description.display().to_string();
         let next = self.next(&[&["eval", OUT, "--task", &task], &["run", OUT, "-p", "The "]], &record);
@@ -180,10 +181,10 @@ impl Train {
     }
 
     /// Adds what `eval --task` says of the held-out text.
-    fn score(&self, language: &Language, record: &mut Record, cpu: &Cpu) -> Result<(), Failure> {
-        let checkpoint = model::open(self.out(), None, cpu)?;
+    fn score(&self, machine: &Machine, language: &Language, record: &mut Record, cpu: &Cpu) -> Result<(), Failure> {
+        let checkpoint = model::open(machine, self.out(), None, cpu)?;
         let text = language.held_out(self.data.as_deref(), None, &checkpoint)?;
-        output::note(format!("scoring the held-out text, {}", output::bytes(text.bytes())));
+        machine.terminal.note(format!("scoring the held-out text, {}", bytes(text.bytes())));
         let scored = scoring::score(&text, &record.model, &checkpoint, Cut::default(), cpu)?;
         record.measures.extend(scored.measures);
         record.detail = Detail { note: scored.detail.note, ..std::mem::take(&mut record.detail) };
@@ -215,7 +216,14 @@ impl Train {
     }
 
     /// What a training did.
-    fn record(&self, task: &str, work: &Work, outcome: &Outcome, cpu: &Cpu) -> Result<Record, Failure> {
+    fn record(
+        &self,
+        machine: &Machine,
+        task: &str,
+        work: &Work,
+        outcome: &Outcome,
+        cpu: &Cpu,
+    ) -> Result<Record, Failure> {
         let detail = Detail {
             made: "trained".into(),
             seed: Some(work.config.seed),
@@ -226,7 +234,7 @@ impl Train {
         Ok(Record {
             task: task.into(),
             model: work.name.into(),
-            recipe: model::open(self.out(), None, cpu)?.recipe().name.into(),
+            recipe: model::open(machine, self.out(), None, cpu)?.recipe().name.into(),
             params: outcome.parameters as u64,
             measures: training::measures(outcome.seconds),
             detail,
@@ -263,16 +271,18 @@ impl Train {
         next: &[String],
     ) -> Result<(), Failure> {
         if machine.json {
-            return output::json(&output::results(host::facts(cpu), vec![record]));
+            return machine.terminal.records(host::facts(cpu), vec![record]);
         }
         let loss = outcome.loss.map_or(String::new(), |l| format!(", last loss {l:.4}"));
-        let time = output::duration(outcome.seconds);
-        output::line(format!("{} updates in {time}{loss}: {}", outcome.step, self.out().display()));
+        let time = duration(outcome.seconds);
+        machine.terminal.line(format!("{} updates in {time}{loss}: {}", outcome.step, self.out().display()));
         if let Some(bits) = record.measures.get("bits_per_byte") {
-            output::line(format!("held-out text: {:.4} bits per byte under recipe {}", bits.value, record.recipe));
+            machine
+                .terminal
+                .line(format!("held-out text: {:.4} bits per byte under recipe {}", bits.value, record.recipe));
         }
-        output::line("next:");
-        next.iter().for_each(|command| output::line(format!("  {command}")));
+        machine.terminal.line("next:");
+        next.iter().for_each(|command| machine.terminal.line(format!("  {command}")));
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use super::input::{self, COMMANDS, Input};
 use super::lines::{Line, Lines};
 use super::{MeteredSession, Screen};
 use crate::failure::Failure;
-use crate::output;
+use crate::terminal::Terminal;
 use lowbit_base::Stop;
 use lowbit_eval::generation::Total;
 use lowbit_model::chat::Conversation;
@@ -13,6 +13,7 @@ use std::path::Path;
 
 /// A person, a model, and what they said.
 pub struct Chat<'a> {
+    terminal: Terminal,
     metered: &'a mut MeteredSession,
     total: Total,
 }
@@ -21,7 +22,7 @@ impl<'a> Chat<'a> {
     /// A chat in which nothing was said yet.
     pub fn new(metered: &'a mut MeteredSession, system: Option<String>) -> Self {
         metered.session.instruct(system);
-        Chat { metered, total: Total::default() }
+        Chat { terminal: metered.terminal.clone(), metered, total: Total::default() }
     }
 
     /// Answers `first`, if it is given, then reads lines and answers them until the person leaves. Answers go to stdout, all
@@ -30,24 +31,24 @@ impl<'a> Chat<'a> {
     /// # Errors
     /// When stdin cannot be read or the prompt cache cannot be written.
     pub fn run(mut self, first: Option<String>, stop: &Stop) -> Result<(), Failure> {
-        let mut lines = Lines::open()?;
-        output::note(self.greeting());
+        let mut lines = Lines::open(&self.terminal)?;
+        self.terminal.note(self.greeting());
         if let Some(text) = first {
-            self.say(text, stop, lines.is_terminal());
+            self.say(text, stop, self.terminal.is_typed());
         }
-        while let Some(text) = read(&mut lines)?.filter(|_| output::is_open()) {
+        while let Some(text) = read(&mut lines)?.filter(|_| self.terminal.is_open()) {
             match input::parse(&text) {
                 Input::Nothing => {}
                 Input::Exit => break,
-                Input::Say(text) => self.say(text, stop, lines.is_terminal()),
+                Input::Say(text) => self.say(text, stop, self.terminal.is_typed()),
                 command => {
                     let told = self.command(command);
-                    output::note(told.unwrap_or_else(|failure| format!("error: {failure}")));
+                    self.terminal.note(told.unwrap_or_else(|failure| format!("error: {failure}")));
                 }
             }
         }
         self.metered.keep_prompt()?;
-        output::note(self.total.line());
+        self.terminal.note(self.total.line());
         Ok(())
     }
 
@@ -105,9 +106,10 @@ impl<'a> Chat<'a> {
     }
 
     /// Answers; what fails leaves the conversation as it was.
-    fn say(&mut self, text: String, stop: &Stop, terminal: bool) {
+    fn say(&mut self, text: String, stop: &Stop, is_typed: bool) {
         stop.clear();
-        let mut screen = Screen::default();
+        let terminal = self.terminal.clone();
+        let mut screen = Screen::new(&terminal);
         let answer = self.metered.say(text, stop, &mut |piece| screen.write(piece));
         screen.end();
         stop.clear();
@@ -115,15 +117,14 @@ impl<'a> Chat<'a> {
             Ok(answer) => {
                 self.total.add(&answer);
                 if self.metered.session.is_full(&answer.outcome) {
-                    output::note(
-                        "the context is full: /reset begins anew, --context N makes room where the model has it",
-                    );
+                    self.terminal
+                        .note("the context is full: /reset begins anew, --context N makes room where the model has it");
                 }
-                if answer.outcome.finish == Finish::Cancelled && terminal {
-                    output::note("stopped");
+                if answer.outcome.finish == Finish::Cancelled && is_typed {
+                    self.terminal.note("stopped");
                 }
             }
-            Err(failure) => output::note(format!("error: {failure}")),
+            Err(failure) => self.terminal.note(format!("error: {failure}")),
         }
     }
 }

@@ -1,16 +1,14 @@
 //! Lines a person types, with editing and history, or lines of a pipe.
 
 use crate::failure::{Code, Failure};
+use crate::terminal::Terminal;
 use rustyline::error::ReadlineError;
 use rustyline::{
     Cmd, ConditionalEventHandler, Config, DefaultEditor, Event, EventContext, EventHandler, KeyEvent, Movement,
     RepeatCount,
 };
-use std::io::{BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 
-/// Longest line of a pipe, bytes.
-const MAX_BYTES: u64 = 64 << 20;
 /// Lines that the history keeps.
 const HISTORY: usize = 1000;
 
@@ -24,14 +22,14 @@ pub enum Line {
 
 /// Where lines come from.
 pub enum Lines {
-    /// A person at a terminal.
-    Terminal(Box<Terminal>),
-    /// A pipe or a file on stdin.
-    Pipe,
+    /// A person who types.
+    Typed(Box<Editor>),
+    /// A pipe or a file.
+    Pipe(Terminal),
 }
 
 /// Line editing and history.
-pub struct Terminal {
+pub struct Editor {
     editor: DefaultEditor,
     history: Option<PathBuf>,
 }
@@ -47,13 +45,13 @@ impl ConditionalEventHandler for Drop {
 }
 
 impl Lines {
-    /// Lines of stdin, with editing where that is a terminal.
+    /// Lines of what a terminal reads, with editing where a person types.
     ///
     /// # Errors
     /// When the terminal cannot be set up.
-    pub fn open() -> Result<Self, Failure> {
-        if !std::io::stdin().is_terminal() {
-            return Ok(Lines::Pipe);
+    pub fn open(terminal: &Terminal) -> Result<Self, Failure> {
+        if !terminal.is_typed() {
+            return Ok(Lines::Pipe(terminal.clone()));
         }
         let config =
             Config::builder().max_history_size(HISTORY).map(|b| b.history_ignore_space(true).bracketed_paste(true));
@@ -64,12 +62,7 @@ impl Lines {
             // There is none yet on the first day.
             let _ = editor.load_history(path);
         }
-        Ok(Lines::Terminal(Box::new(Terminal { editor, history })))
-    }
-
-    /// Whether a person sees prompts.
-    pub fn is_terminal(&self) -> bool {
-        matches!(self, Lines::Terminal(_))
+        Ok(Lines::Typed(Box::new(Editor { editor, history })))
     }
 
     /// The next line.
@@ -77,12 +70,15 @@ impl Lines {
     /// # Errors
     /// When reading fails.
     pub fn next(&mut self, prompt: &str) -> Result<Line, Failure> {
-        let Lines::Terminal(terminal) = self else { return piped() };
-        match terminal.editor.readline(prompt) {
+        let editor = match self {
+            Lines::Typed(editor) => editor,
+            Lines::Pipe(terminal) => return piped(terminal),
+        };
+        match editor.editor.readline(prompt) {
             Ok(text) => {
-                let _ = terminal.editor.add_history_entry(text.as_str());
-                if let Some(path) = &terminal.history {
-                    let _ = terminal.editor.append_history(path);
+                let _ = editor.editor.add_history_entry(text.as_str());
+                if let Some(path) = &editor.history {
+                    let _ = editor.editor.append_history(path);
                 }
                 Ok(Line::Text(text))
             }
@@ -92,10 +88,8 @@ impl Lines {
     }
 }
 
-fn piped() -> Result<Line, Failure> {
-    let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().take(MAX_BYTES).read_until(b'\n', &mut bytes);
-    read.map_err(|e| Failure { code: Code::Io, message: format!("stdin: {e}") })?;
+fn piped(terminal: &Terminal) -> Result<Line, Failure> {
+    let bytes = terminal.read_line()?;
     if bytes.is_empty() {
         return Ok(Line::End);
     }

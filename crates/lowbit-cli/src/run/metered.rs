@@ -1,7 +1,7 @@
 //! A model that answers: loaded as the command line asks, its energy measured.
 
 use crate::failure::Failure;
-use crate::output::{self, unverified};
+use crate::terminal::Terminal;
 use lowbit::shipped;
 use lowbit_base::{Error, Stop};
 use lowbit_eval::generation::Answer;
@@ -35,6 +35,8 @@ pub struct Settings {
 
 /// A chat with a loaded model.
 pub struct MeteredSession {
+    /// Where answers go; they end when nobody reads them.
+    pub terminal: Terminal,
     /// What was said, and the model that answers.
     pub session: ChatSession,
     prompt_cache: Option<PathBuf>,
@@ -56,11 +58,12 @@ impl MeteredSession {
     ///
     /// # Errors
     /// When it is malformed, no language model, its template is wrong, or the context is longer than it was trained for.
-    pub fn load(path: Option<&Path>, settings: Settings, cpu: Cpu) -> Result<Self, Failure> {
+    pub fn load(path: Option<&Path>, settings: Settings, cpu: Cpu, terminal: &Terminal) -> Result<Self, Failure> {
         let start = Instant::now();
         let checkpoint = path.map_or_else(shipped::open, Checkpoint::open)?.on(&cpu).under(settings.recipe);
         let path = path.unwrap_or(Path::new(shipped::NAME));
-        let unverified = (settings.verify && !checkpoint.verify()?).then(|| unverified(path));
+        let unverified = (settings.verify && !checkpoint.verify()?)
+            .then(|| format!("{}: unverified: the file holds no checksums", path.display()));
         let context = chat::context(&checkpoint, settings.context).map_err(|error| match error.path {
             Some(_) => error.into(),
             None => Failure::usage(format!("--{error}")),
@@ -82,6 +85,7 @@ impl MeteredSession {
         }
         let name = path.canonicalize().unwrap_or_else(|_| path.into());
         Ok(MeteredSession {
+            terminal: terminal.clone(),
             session,
             prompt_cache: settings.prompt_cache,
             rapl: Rapl::open(&Rapl::root()),
@@ -103,9 +107,10 @@ impl MeteredSession {
     /// # Errors
     /// When the template refuses the chat or the context is full; the chat is then as before.
     pub fn say(&mut self, text: String, stop: &Stop, on_text: &mut dyn FnMut(&str)) -> Result<Answer, Failure> {
+        let terminal = &self.terminal;
         let answer = Answer::measured(&mut self.session, self.rapl.as_ref(), text, &mut |piece| {
             on_text(piece);
-            if stop.is_set() || !output::is_open() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if stop.is_set() || !terminal.is_open() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         answer.map_err(failure_of)
     }

@@ -1,7 +1,7 @@
 //! Prompts from flags, files and pipes.
 
 use crate::failure::Failure;
-use std::io::Read;
+use crate::terminal::Terminal;
 use std::path::Path;
 
 /// Longest prompt, bytes.
@@ -20,14 +20,8 @@ pub fn read(path: &Path) -> Result<String, Failure> {
 ///
 /// # Errors
 /// When it is too long or not UTF-8.
-pub fn stdin() -> Result<String, Failure> {
-    let (name, mut bytes) = (Path::new("stdin"), Vec::new());
-    let read = std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes);
-    read.map_err(|e| Failure::io(name, &e))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Failure::input(name, format!("is longer than {MAX_BYTES} bytes")));
-    }
-    text(bytes).map_err(|e| Failure::input(name, e))
+pub fn piped(terminal: &Terminal) -> Result<String, Failure> {
+    text(terminal.read_all()?).map_err(|e| Failure::input(Path::new("stdin"), e))
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, String> {

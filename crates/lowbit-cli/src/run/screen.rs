@@ -1,21 +1,26 @@
 //! The model's words on stdout. A model is not trusted: what would move the cursor, ring or recolour is made visible.
 
-use crate::output;
+use crate::terminal::Terminal;
 
 /// Writes an answer as it comes.
-#[derive(Default)]
-pub struct Screen {
+pub struct Screen<'a> {
+    terminal: &'a Terminal,
     /// Whether the last line is not ended.
     open: bool,
 }
 
-impl Screen {
+impl<'a> Screen<'a> {
+    /// Of an answer that begins.
+    pub fn new(terminal: &'a Terminal) -> Self {
+        Screen { terminal, open: false }
+    }
+
     /// Writes a piece of text at once.
     pub fn write(&mut self, piece: &str) {
         let shown = visible(piece);
         let Some(last) = shown.chars().last() else { return };
         self.open = last != '\n';
-        output::text(&shown);
+        self.terminal.text(&shown);
     }
 
     /// Ends the last line.
