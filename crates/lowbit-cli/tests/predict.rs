@@ -243,6 +243,11 @@ fn numbers(at: &Path, question: &str) {
     good(at, &["train", "s.toml", "--out", "m"]);
 }
 
+/// The numbers `a` and `b` of a row.
+fn row(cells: &[String]) -> [f32; 2] {
+    [0, 1].map(|at: usize| cells[at].parse().unwrap())
+}
+
 #[test]
 fn numbers_are_answered_as_eval_does() {
     for question in ["regress", "classify"] {
@@ -261,12 +266,22 @@ fn numbers_are_answered_as_eval_does() {
             let lines = good(at, &["predict", "m", "rows.csv", "--format", "jsonl"]);
             let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
             assert_eq!(first["prediction"], detail["predicted"][0]);
+            let value = lowbit::Model::open(at.join("m")).unwrap().predict(&row(&told[1])).unwrap();
+            assert_eq!(value.to_string(), told[1][3], "the library predicts the same");
         } else {
             assert_eq!(told[0][3..6], ["prediction", "probability", "probability/low"]);
             let answers = detail["answers"].as_array().unwrap();
             let want = answers.iter().map(|v| ["low", "high"][v.as_u64().unwrap() as usize]);
             assert!(told[1..].iter().map(|row| row[3].as_str()).eq(want), "the same classes");
+            let answer = lowbit::Model::open(at.join("m")).unwrap().classify(&row(&told[1])).unwrap();
+            assert_eq!(answer.label, told[1][3], "the library says the same");
         }
+        // The task alone is trained by a default suite.
+        let output = run(at, &["train", "n.toml", "--steps", "20", "--out", "d"]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        let said = "a default suite for the task n: f32 and ternary_qat trained on 1500 rows";
+        assert!(output.status.success() && told.contains(said), "{told}");
+        good(at, &["eval", "d", "--task", "n.toml"]);
         fs::write(at.join("other.csv"), "p,q\n1,2\n,\n").unwrap();
         refused(
             at,

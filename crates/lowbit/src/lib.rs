@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
-//! [`Model`] opens every layout, [`Model::chat`], [`Model::generate`] and [`Model::classify`] ask it; [`quantize`] stores one
+//! [`Model`] opens every layout, [`Model::chat`], [`Model::generate`], [`Model::classify`] and
+//! [`Model::predict`] ask it; [`quantize`] stores one
 //! matrix. Nothing of these prints, ends the process or handles a signal: [`Error`] is an enum to match, [`Stop`] a flag that
 //! the caller owns. The floors below are re-exported: [`kernels`], [`model`], [`train`], [`eval`], [`base`].
 //!
@@ -18,7 +19,7 @@ pub mod start;
 pub mod suite;
 pub mod training;
 
-pub use library::{Answer, Ask, Classification, Error, Matrix, Model, quantize};
+pub use library::{Answer, Ask, Classification, Error, Example, Matrix, Model, quantize};
 pub use lowbit_base::{Error as Fault, Stop};
 pub use progress::Progress;
 pub use shipped::SHIPPED;

@@ -18,30 +18,58 @@ const ROWS: &str = "rows.csv";
 const EXAMPLE: usize = 2000;
 const SEED: u64 = 1;
 
-/// Updates of a training: few passes over many rows, many over few.
-const UPDATES: std::ops::RangeInclusive<usize> = 600..=4000;
-/// Passes over the rows between these.
-const PASSES: usize = 5;
-/// Rows from which on a batch is larger.
+/// Rows from which on a batch of texts is larger.
 const MANY: usize = 20_000;
 
+/// What the default network of a suite reads, and is trained for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// Texts, as classes: a small encoder over a tokenizer trained on the rows.
+    Texts,
+    /// Rows of numbers or pixels, as classes: a multilayer perceptron.
+    Classes,
+    /// Rows of numbers, as values: the same without dropout.
+    Values,
+}
+
+impl Network {
+    /// The table of a suite: network and settings.
+    fn template(self) -> &'static str {
+        match self {
+            Network::Texts => include_str!("../templates/network_texts.toml"),
+            Network::Classes | Network::Values => include_str!("../templates/network_numbers.toml"),
+        }
+    }
+
+    /// Rows of a batch, and updates: few passes over many rows, many over few.
+    fn updates(self, rows: usize) -> (usize, usize) {
+        let batch = if self == Network::Texts && rows < MANY { 32 } else { 64 };
+        let (passes, least, most) = match self {
+            Network::Texts => (5, 600, 4000),
+            Network::Classes => (15, 600, 4000),
+            Network::Values => (30, 600, 8000),
+        };
+        (batch, (rows * passes / batch).clamp(least, most))
+    }
+}
+
 /// The text of a suite for a task (its name, or the path of its file) with so many training rows.
-pub fn suite(name: &str, task: &str, rows: usize) -> String {
-    let batch = if rows < MANY { 32 } else { 64 };
-    let steps = (rows * PASSES / batch).clamp(*UPDATES.start(), *UPDATES.end());
+pub fn suite(name: &str, task: &str, network: Network, rows: usize) -> String {
+    let (batch, steps) = network.updates(rows);
     let passes = (steps * batch) as f64 / rows.max(1) as f64;
-    filled(
-        include_str!("../templates/suite.toml"),
+    let settings = filled(
+        network.template(),
         &[
-            ("name", name),
-            ("task", &basic(task)),
             ("rows", &rows.to_string()),
             ("batch", &batch.to_string()),
             ("steps", &steps.to_string()),
             ("passes", &format!("{passes:.1}")),
             ("warmup", &(steps / 20).to_string()),
+            ("dropout", if network == Network::Values { "0.0" } else { "0.1" }),
         ],
-    )
+    );
+    let fields = [("name", name), ("task", &basic(task)), ("network", settings.trim_end())];
+    filled(include_str!("../templates/suite.toml"), &fields)
 }
 
 /// A task and a suite for rows of one's own, or for an example.
@@ -109,7 +137,7 @@ impl Start {
     /// Names and contents of the files.
     fn files(&self) -> Vec<(&'static str, String)> {
         // A fifth of the rows is held out.
-        let suite = suite(&self.name, TASK, self.rows - self.rows / 5);
+        let suite = suite(&self.name, TASK, Network::Texts, self.rows - self.rows / 5);
         let rows = self.example.iter().map(|rows| (ROWS, rows.clone()));
         [(TASK, self.task()), (SUITE, suite)].into_iter().chain(rows).collect()
     }
@@ -254,10 +282,19 @@ mod tests {
 
     #[test]
     fn a_suite_is_sized_by_its_rows() {
-        for (rows, want) in [(40, 600), (10_000, 1562), (67_000, 4000), (10_000_000, 4000)] {
-            let table: toml::Table = toml::from_str(&suite("x", "a \"b\".toml", rows)).expect("a suite");
-            assert_eq!(table["train"]["steps"].as_integer(), Some(want), "{rows}");
+        for (network, rows, steps) in [
+            (Network::Texts, 40, 600),
+            (Network::Texts, 10_000, 1562),
+            (Network::Texts, 67_000, 4000),
+            (Network::Texts, 10_000_000, 4000),
+            (Network::Classes, 100, 600),
+            (Network::Classes, 12_000, 2812),
+            (Network::Values, 16_512, 7740),
+        ] {
+            let table: toml::Table = toml::from_str(&suite("x", "a \"b\".toml", network, rows)).expect("a suite");
+            assert_eq!(table["train"]["steps"].as_integer(), Some(steps), "{rows}");
             assert_eq!(table["task"].as_str(), Some("a \"b\".toml"));
+            assert_eq!(table.contains_key("tokenizer"), network == Network::Texts);
         }
     }
 

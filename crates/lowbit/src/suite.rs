@@ -1,6 +1,6 @@
 //! A suite: a task, a network, and variants that are trained or made from one another.
 
-use crate::start::{self, Start};
+use crate::start::{self, Network, Start};
 use lowbit_base::name::check_part;
 use lowbit_base::{Error, file};
 use lowbit_eval::read::{Rows, Source};
@@ -140,13 +140,18 @@ pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Error> {
 /// A suite of default networks for a task, with a notice.
 fn default(task: &Task, spelled: &str, data: Option<&Path>) -> Result<Suite, Error> {
     task.check_trained()?;
-    let columns = task.train.iter().any(|layout| layout.text.is_empty() && layout.pair.is_empty());
-    if task.question != Question::Classify || columns {
-        let text = "the default suite is for classes of texts; write a suite of your own";
-        return Err(Error::usage(format!("task {}: {text}", task.name)));
-    }
-    let rows = task.load(data)?.train.len();
-    let suite = parse(&start::suite(&task.name, spelled, rows), Path::new("default suite"))?;
+    let train = task.load(data)?.train;
+    let rows = train.len();
+    let network = match (&train.inputs, task.question) {
+        (Inputs::Texts(_), Question::Classify) => Network::Texts,
+        (Inputs::Features { .. }, Question::Classify) => Network::Classes,
+        (Inputs::Features { .. }, Question::Regress) => Network::Values,
+        _ => {
+            let text = "the default suites are for classes of texts, and for classes or values of rows of numbers";
+            return Err(Error::usage(format!("task {}: {text}; write a suite of your own", task.name)));
+        }
+    };
+    let suite = parse(&start::suite(&task.name, spelled, network, rows), Path::new("default suite"))?;
     let steps = suite.train.get("steps").map_or(String::new(), |steps| format!(", {steps} updates each"));
     let trained: Vec<&str> = suite.variant.iter().filter(|v| v.from.is_none()).map(|v| v.name.as_str()).collect();
     let notice = format!(

@@ -4,6 +4,7 @@ use lowbit::base::Kind;
 use lowbit::model::arch::{Head, decoder, mlp};
 use lowbit::model::checkpoint::save_masters;
 use lowbit::model::exec::Activation;
+use lowbit::model::input::Scaling;
 use lowbit::model::parameter_list::ParameterList;
 use lowbit::model::{Config, ModelConfig, Tokenizer};
 use lowbit::{Error, Model, Stop, quantize};
@@ -203,6 +204,73 @@ fn classes_have_names_and_probabilities() {
     let at = here();
     let nameless = Model::open(classifier(at.path(), &[])).expect("opened").classify("a").expect("classified");
     assert_eq!(nameless.label, nameless.class.to_string());
+}
+
+/// A network of rows of three numbers: with weights 0 it answers with the mean of its values.
+fn numbers(directory: &Path, name: &str, classes: usize) -> PathBuf {
+    let config = mlp::Config {
+        vocab_size: 0,
+        features: 3,
+        hidden_size: 0,
+        layers: vec![8],
+        hidden_act: Activation::Relu,
+        classes,
+        bigram_buckets: 0,
+        dropout: 0.0,
+    };
+    let scaling = |n: usize| Scaling { mean: vec![250.0; n], deviation: vec![10.0; n] };
+    let model_config = ModelConfig {
+        input_scaling: Some(scaling(3)),
+        target_scaling: (classes == 1).then(|| scaling(1)),
+        ..ModelConfig::new(Config::Mlp(config), 1)
+    };
+    match name {
+        "zero" => {
+            let parameters = ParameterList::new(&model_config.config).expect("parameters");
+            let zeros: Vec<Vec<f32>> = parameters.params().iter().map(|p| vec![0.0; p.rows * p.cols]).collect();
+            let params = parameters.params().iter().zip(&zeros).map(|(spec, values)| (spec, &values[..]));
+            let path = directory.join(name);
+            save_masters(&path, &model_config, None, params).expect("written");
+            path
+        }
+        _ => masters(directory, name, &model_config),
+    }
+}
+
+#[test]
+fn rows_of_numbers_have_classes_and_values() {
+    let at = here();
+    let zero = Model::open(numbers(at.path(), "zero", 1)).expect("opened");
+    assert_eq!((zero.features(), zero.predict(&[1.0, 2.0, 3.0]).expect("predicted")), (Some(3), 250.0));
+    let rows = [vec![240.0, 255.0, 250.0], vec![260.0, 245.0, f32::NAN]];
+    let house = Model::open(numbers(at.path(), "house", 1)).expect("opened");
+    let values = house.predict_all(&rows).expect("predicted");
+    assert!(values[0] != values[1] && values == rows.each_ref().map(|row| house.predict(row).expect("predicted")));
+    let digit = Model::open(numbers(at.path(), "digit", 4)).expect("opened");
+    let answers = digit.classify_all(&rows).expect("classified");
+    assert!(answers[0].probabilities.len() == 4 && answers[0] == digit.classify(&rows[0]).expect("classified"));
+    assert!(digit.classify_all([[0.0f32; 3]; 0]).expect("nothing").is_empty());
+
+    let request = |error: Error, text: &str| {
+        assert!(matches!(&error, Error::Request(told) if told.contains(text)), "{error:?}");
+    };
+    request(house.predict(&[1.0, 2.0]).expect_err("two"), "rows of 2 numbers, and the model reads 3");
+    request(digit.classify(&[0.0; 784]).expect_err("many"), "rows of 784 numbers, and the model reads 3");
+    request(
+        house.predict_all([vec![1.0; 3], vec![1.0; 2]]).expect_err("ragged"),
+        "row 1 has 2 numbers, and the first row 3",
+    );
+    request(house.predict(&[]).expect_err("none"), "rows of 0 numbers");
+    request(digit.classify("three").expect_err("a text"), "texts, and the model reads rows of numbers");
+    let judge = Model::open(classifier(at.path(), &[])).expect("opened");
+    request(judge.classify(&[1.0, 2.0]).expect_err("numbers"), "rows of numbers, and the model reads texts");
+    assert_eq!(judge.features(), None);
+    for (error, call) in [
+        (digit.predict(&rows[0]).expect_err("classes"), "`classify`"),
+        (house.classify(&rows[0]).map(drop).expect_err("values"), "`predict`"),
+    ] {
+        assert!(matches!(&error, Error::Unsupported(text) if text.contains(call)), "{error:?}");
+    }
 }
 
 #[test]

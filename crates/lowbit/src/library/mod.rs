@@ -2,11 +2,13 @@
 
 mod answer;
 mod error;
+mod example;
 mod matrix;
 mod model;
 
 pub use answer::{Answer, Ask};
 pub use error::Error;
+pub use example::Example;
 pub use matrix::{Matrix, quantize};
 pub use model::{Classification, Model};
 

@@ -1,5 +1,6 @@
 //! A model of any kind and layout.
 
+use super::example::{self, Example};
 use super::{Ask, Error, cpu};
 use crate::shipped;
 use lowbit_base::{Error as Fault, Stop};
@@ -11,7 +12,7 @@ use lowbit_model::chat::{self, AnswerOptions, ChatModel, ChatSession, PromptForm
 use lowbit_model::predict::softmax;
 use lowbit_model::{Checkpoint, Inputs, Predictor, recipe};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// A model: opened at once, its network loaded when it is first asked something. It can be sent to and shared with other
 /// threads.
@@ -29,10 +30,10 @@ struct Loaded {
     chat: Option<ChatModel>,
     /// The same network, whose prompts know no template.
     text: Option<ChatModel>,
-    classifier: Option<Predictor>,
+    predictor: Option<Predictor>,
 }
 
-/// What a classifier says of a text.
+/// What a classifier says of an example.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
     /// The most probable class by name, or by number where classes have no names.
@@ -159,46 +160,103 @@ impl Model {
         &self.cpu.stop
     }
 
-    /// The most probable class of a text.
+    /// The most probable class of a text, or of a row of numbers.
+    ///
+    /// ```no_run
+    /// let model = lowbit::Model::open("models/mnist")?;
+    /// let pixels = [0.0; 784];
+    /// println!("{}", model.classify(&pixels)?.label);
+    /// # Ok::<(), lowbit::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when the model is no classifier; [`Error::Input`] when its data are corrupt;
-    /// [`Error::NotFinite`] when its logits are.
-    pub fn classify(&self, text: impl AsRef<str>) -> Result<Classification, Error> {
-        Ok(self.classify_all(&[text])?.remove(0))
+    /// [`Error::Unsupported`] when the model is no classifier; [`Error::Request`] when it reads another kind of example, or rows of
+    /// another number of features; [`Error::Input`] when its data are corrupt; [`Error::NotFinite`] when its logits are.
+    pub fn classify<'a>(&self, example: impl Into<Example<'a>>) -> Result<Classification, Error> {
+        Ok(self.classify_all([example])?.remove(0))
     }
 
-    /// The most probable class of each of some texts.
+    /// The most probable class of each of some examples, all of one kind.
     ///
     /// # Errors
     /// As [`Model::classify`].
-    pub fn classify_all(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Classification>, Error> {
-        let Some(classes) = self.checkpoint.model_config().config.classes() else {
-            let noun = self.checkpoint.model_config().config.output().noun();
-            let message = format!("is {noun}; it has no classes; call `chat` or `generate` of a language model");
-            return Err(self.unsupported(&message));
+    pub fn classify_all<'a>(
+        &self,
+        examples: impl IntoIterator<Item = impl Into<Example<'a>>>,
+    ) -> Result<Vec<Classification>, Error> {
+        let output = self.checkpoint.model_config().config.output();
+        let OutputKind::Classes(classes) = output else {
+            let other = if output == OutputKind::Value { "`predict`" } else { "`chat` or `generate`" };
+            return Err(self.unsupported(&format!("is {}; it has no classes; call {other}", output.noun())));
         };
+        let inputs = example::inputs(examples)?;
+        let (logits, labels) = self.outputs(&inputs, |predictor, logits| (logits, predictor.labels().to_vec()))?;
+        logits.chunks_exact(classes).map(|row| self.classification(row, &labels)).collect() // [examples, classes]
+    }
+
+    /// The value that a network trained for values (a regression) predicts for a row of numbers, or a text, in units of its data.
+    ///
+    /// ```no_run
+    /// let model = lowbit::Model::open("models/houses")?;
+    /// println!("{:.0}", model.predict(&[-122.23, 37.88, 41.0, 880.0, 129.0, 322.0, 126.0, 8.3252])?);
+    /// # Ok::<(), lowbit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the model is a classifier or a language model; else as [`Model::classify`].
+    pub fn predict<'a>(&self, example: impl Into<Example<'a>>) -> Result<f64, Error> {
+        Ok(self.predict_all([example])?.remove(0))
+    }
+
+    /// The value predicted for each of some examples, all of one kind.
+    ///
+    /// # Errors
+    /// As [`Model::predict`].
+    pub fn predict_all<'a>(
+        &self,
+        examples: impl IntoIterator<Item = impl Into<Example<'a>>>,
+    ) -> Result<Vec<f64>, Error> {
+        let output = self.checkpoint.model_config().config.output();
+        if output != OutputKind::Value {
+            let other = if output == OutputKind::Tokens { "`chat` or `generate`" } else { "`classify`" };
+            return Err(self.unsupported(&format!("is {}; it predicts no value; call {other}", output.noun())));
+        }
+        let inputs = example::inputs(examples)?;
+        let values = self.outputs(&inputs, |predictor, outputs| predictor.values(&outputs))?;
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(values),
+            false => Err(self.not_finite("the value of an example is")),
+        }
+    }
+
+    /// Numbers of a row that the network reads; none of one that reads texts.
+    pub fn features(&self) -> Option<usize> {
+        Some(self.checkpoint.model_config().config.features()).filter(|features| *features > 0)
+    }
+
+    /// What the network answers to some examples, by the predictor, which is loaded first.
+    fn outputs<T>(&self, inputs: &Inputs, answer: impl FnOnce(&Predictor, Vec<f32>) -> T) -> Result<T, Error> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let classifier = match &mut loaded.classifier {
-            Some(classifier) => classifier,
-            none => {
-                none.insert(Predictor::new(&self.checkpoint, Arc::new(self.checkpoint.model()?), self.cpu.clone())?)
-            }
+        let predictor = match &mut loaded.predictor {
+            Some(predictor) => predictor,
+            none => none.insert(Predictor::of(&self.checkpoint, self.cpu.clone())?),
         };
-        let texts = Inputs::Texts(texts.iter().map(|text| text.as_ref().into()).collect());
-        let logits = classifier.outputs(&texts, 0..texts.len())?; // [texts, classes]
-        logits.chunks_exact(classes).map(|row| self.classification(row, classifier.labels())).collect()
+        let outputs = predictor.outputs(inputs, 0..inputs.len())?;
+        Ok(answer(predictor, outputs))
     }
 
     fn classification(&self, logits: &[f32], labels: &[String]) -> Result<Classification, Error> {
         if logits.iter().any(|logit| !logit.is_finite()) {
-            let fault = Fault::numeric("the logits of a text are not finite");
-            return Err(fault.in_file(self.checkpoint.path()).into());
+            return Err(self.not_finite("the logits of an example are"));
         }
         let probabilities = softmax(logits);
         let class = classify::best(logits);
         let label = labels.get(class).cloned().unwrap_or_else(|| class.to_string());
         Ok(Classification { label, class, probability: probabilities[class], probabilities })
+    }
+
+    fn not_finite(&self, what: &str) -> Error {
+        Fault::numeric(format!("{what} not finite")).in_file(self.checkpoint.path()).into()
     }
 
     fn unsupported(&self, text: &str) -> Error {
