@@ -4,7 +4,7 @@ use crate::language::{self, Cut};
 use crate::read::Rows;
 use crate::record::Record;
 use crate::task::{self, Task};
-use crate::{Error, choose, classify, metrics};
+use crate::{Error, choose, classify, generate, metrics};
 use lowbit_kernels::Cpu;
 use lowbit_model::Checkpoint;
 use lowbit_model::arch::OutputKind;
@@ -22,6 +22,8 @@ pub enum Question {
     Likelihood,
     /// Which of several texts is the likeliest after a prompt.
     Choose,
+    /// A text after a prompt.
+    Generate,
 }
 
 /// What is known of a question beside its name.
@@ -79,6 +81,15 @@ pub static QUESTIONS: &[Spec] = &[
         is_answered_by: |output| output == OutputKind::Tokens,
         metrics: || choose::METRICS.to_vec(),
         score: choose::score,
+    },
+    Spec {
+        question: Question::Generate,
+        name: "generate",
+        asks: "a text",
+        is_trained: false,
+        is_answered_by: |output| output == OutputKind::Tokens,
+        metrics: || generate::METRICS.to_vec(),
+        score: generate::score,
     },
 ];
 

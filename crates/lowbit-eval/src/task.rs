@@ -12,6 +12,7 @@ pub use layout::Layout;
 
 use crate::choose::{self, Choose};
 use crate::error::{Error, Kind};
+use crate::generate::{self, Generate};
 use crate::language::Likelihood;
 use crate::metrics::{self, Confusion};
 use crate::read::{self, Limits, Rows, Targets, Template};
@@ -34,6 +35,7 @@ pub static TASKS: &[&str] = &[
     include_str!("../tasks/mnist.toml"),
     include_str!("../tasks/quickstart.toml"),
     include_str!("../tasks/sst2.toml"),
+    include_str!("../tasks/sst2_generate.toml"),
     include_str!("../tasks/sst2_zero_shot.toml"),
     include_str!("../tasks/tiny_shakespeare.toml"),
     include_str!("../tasks/wikitext2.toml"),
@@ -110,6 +112,8 @@ pub struct Task {
     pub likelihood: Option<Likelihood>,
     /// Settings of the question `choose`.
     pub choose: Option<Choose>,
+    /// Settings of the question `generate`.
+    pub generate: Option<Generate>,
     /// The directory of the file it was parsed from, where rows that are not among the data sets may lie.
     #[serde(skip)]
     pub home: Option<PathBuf>,
@@ -124,6 +128,8 @@ pub enum Answers {
     Values(Vec<f64>),
     /// Log-likelihoods, in nats, `[rows, choices]`.
     Choices(Vec<Vec<f64>>),
+    /// Texts as they were written.
+    Texts(Vec<String>),
 }
 
 impl Answers {
@@ -133,6 +139,7 @@ impl Answers {
             Answers::Classes(classes) => ("classes", classes.len()),
             Answers::Values(values) => ("values", values.len()),
             Answers::Choices(rows) => ("log-likelihoods", rows.len()),
+            Answers::Texts(texts) => ("texts", texts.len()),
         }
     }
 }
@@ -198,7 +205,8 @@ impl Task {
 
     /// What makes the text that a language model continues; none where it reads the rows as they are.
     fn prompt(&self) -> Option<&Template> {
-        self.choose.as_ref().map(|settings| &settings.prompt)
+        let of_generate = || self.generate.as_ref().map(|settings| &settings.prompt);
+        self.choose.as_ref().map(|settings| &settings.prompt).or_else(of_generate)
     }
 
     /// Where the rows of a split may be.
@@ -369,7 +377,18 @@ impl Task {
                 let mut measures = choose::measures(truths, &answers);
                 measures.retain(|name, _| metrics::asked(&self.metrics, name));
                 let [answers, _] = answers;
-                Ok((measures, detail(&self.classes, answers, truths)?))
+                // Choices that each row has for itself are named by their position.
+                let positions =
+                    || (0..log_likelihoods.iter().map(Vec::len).max().unwrap_or(0)).map(|at| at.to_string());
+                let classes = if self.classes.is_empty() { positions().collect() } else { self.classes.clone() };
+                Ok((measures, detail(&classes, answers, truths)?))
+            }
+            (Answers::Texts(texts), targets) if self.question == Question::Generate && n == targets.len() => {
+                let matches = generate::matches(self, targets, &texts);
+                let measures = BTreeMap::from([("exact_match".into(), generate::exact_match(&matches))]);
+                let samples = matches.iter().map(|matches| f64::from(u8::from(*matches))).collect();
+                let samples = BTreeMap::from([("exact_match".into(), samples)]);
+                Ok((measures, Detail { samples, ..Detail::default() }))
             }
             _ => Err(Error::usage(format!(
                 "{}: {n} {noun} answered to {} rows, {} asked for",
@@ -381,12 +400,9 @@ impl Task {
     }
 }
 
-/// What a record keeps of classes that were answered; rows that have choices of their own have no names of classes.
+/// What a record keeps of classes that were answered.
 fn detail(classes: &[String], answers: Vec<u16>, truths: &[u16]) -> Result<Detail, Error> {
-    let confusion = match classes.len() {
-        0 => Vec::new(),
-        n if n > MATRIX => Vec::new(),
-        n => Confusion::new(n, truths, &answers)?.matrix(),
-    };
+    let confusion = Confusion::new(classes.len(), truths, &answers)?;
+    let confusion = if classes.len() <= MATRIX { confusion.matrix() } else { Vec::new() };
     Ok(Detail { classes: classes.to_vec(), confusion, answers, truths: truths.to_vec(), ..Detail::default() })
 }

@@ -2,6 +2,7 @@
 
 use lowbit_eval::choose;
 use lowbit_eval::error::Kind;
+use lowbit_eval::generate::{self, Generate};
 use lowbit_eval::language::{self, Cut, Text};
 use lowbit_eval::question::{self, Subject};
 use lowbit_eval::record::Record;
@@ -19,6 +20,15 @@ struct Golden {
     windows: Vec<[usize; 2]>,
     texts: Vec<GoldenText>,
     rows: Vec<GoldenRow>,
+    answers: Vec<GoldenAnswer>,
+}
+
+#[derive(Deserialize)]
+struct GoldenAnswer {
+    prompt: String,
+    stop: Vec<String>,
+    max_tokens: usize,
+    answer: String,
 }
 
 #[derive(Deserialize)]
@@ -185,6 +195,9 @@ fn choices_have_the_log_likelihoods_that_transformers_gives() {
         assert_eq!(record.measures["accuracy_normalized"].value, share(&|row| row.best_per_byte));
         assert_eq!(record.detail.answers, rows.iter().map(|row| row.best).collect::<Vec<_>>());
         assert_eq!(record.detail.truths, rows.iter().map(|row| row.right).collect::<Vec<_>>());
+        let diagonal: u64 = (0..choices).map(|class| record.detail.confusion[class][class]).sum();
+        assert_eq!(diagonal as f64 / rows.len() as f64, share(&|row| row.best));
+        assert_eq!(record.detail.classes.last().unwrap(), &(choices - 1).to_string());
         assert_eq!(record.detail.notices.len(), cut, "a row that was cut is told");
         let accuracy = &record.measures["accuracy"];
         assert!(accuracy.n == rows.len() as u64 && accuracy.lo.unwrap() < accuracy.value.max(0.01));
@@ -227,6 +240,47 @@ fn choices_that_cannot_be_scored_are_refused() {
     };
     refused(&["b", " "], "row 0: a choice is empty");
     refused(&["b", &"the weights".repeat(20)], "alone has more than the 64 tokens the model sees");
+}
+
+#[test]
+fn answers_are_those_of_transformers() {
+    let (golden, model, dir, cpu) = (golden(), model(), TempDir::new().unwrap(), cpu());
+    let subject = Subject { name: "m", checkpoint: &model, cpu: &cpu, cut: Cut::default(), limit: None };
+    for answer in &golden.answers {
+        let line = |right: &str| serde_json::json!({"body": answer.prompt, "right": right}).to_string();
+        let lines = [line(&answer.answer), line(&format!(" {} ", answer.answer.to_uppercase())), line("x")].join("\n");
+        fs::write(dir.path().join("rows.jsonl"), lines).unwrap();
+        let own = |normalize: &str| {
+            let (stop, most) = (serde_json::to_string(&answer.stop).unwrap(), answer.max_tokens);
+            task(
+                &dir,
+                &format!(
+                    "question = \"generate\"\n[generate]\nprompt = \"{{body}}\"\nmax_tokens = {most}\nstop = {stop}\n\
+                     normalize = {normalize}\n[[test]]\npaths = [\"rows.jsonl\"]\nanswer = \"right\"\n"
+                ),
+            )
+        };
+        let exact = own("[]");
+        let rows = exact.rows(Split::Test, Some(dir.path())).unwrap().0;
+        let (found, cut) = generate::answers(&exact, &rows, &subject).unwrap();
+        assert_eq!((&found[0], cut), (&answer.answer, if answer.prompt.len() > 100 { 3 } else { 0 }));
+        for (task, matches) in [(exact, [1.0, 0.0, 0.0]), (own("[\"trim\", \"lowercase\"]"), [1.0, 1.0, 0.0])] {
+            let record = question::score(&task, &rows, &subject).unwrap();
+            assert_eq!(record.detail.samples["exact_match"], matches);
+            let measure = &record.measures["exact_match"];
+            assert_eq!((measure.value, measure.n), (matches.iter().sum::<f64>() / 3.0, 3));
+            assert!(measure.lo.unwrap() < measure.value && measure.value < measure.hi.unwrap());
+            assert_eq!(record.detail.notices.is_empty(), cut == 0);
+        }
+        let none = Task { generate: exact_with(&own("[]"), 64), ..own("[]") };
+        let refused = question::score(&none, &rows, &subject).unwrap_err().to_string();
+        assert!(refused.contains("answers of 64 tokens leave no room for a prompt"), "{refused}");
+    }
+}
+
+/// The settings of a task with another length of answers.
+fn exact_with(task: &Task, max_tokens: usize) -> Option<Generate> {
+    task.generate.clone().map(|settings| Generate { max_tokens, ..settings })
 }
 
 #[test]

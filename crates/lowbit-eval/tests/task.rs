@@ -178,6 +178,62 @@ fn tasks_to_choose_are_checked() {
     assert!(absent.to_string().contains("subject"), "{absent}");
 }
 
+const GENERATE: &str = r#"
+name = "own"
+version = 1
+about = "A test."
+question = "generate"
+
+[generate]
+prompt = "{body}"
+max_tokens = 4
+normalize = ["trim"]
+
+[[test]]
+paths = ["own.csv"]
+header = true
+answer = "label"
+"#;
+
+#[test]
+fn tasks_to_generate_are_checked() {
+    let parse = |text: &str| Task::parse(text, Path::new("own.toml"));
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("own.csv"), "label,body\n1,b\n0,c\n").unwrap();
+    let score = |text: &str, answers: [&str; 2]| {
+        let task = parse(text).unwrap();
+        let rows = task.rows(Split::Test, Some(dir.path())).unwrap().0;
+        assert_eq!(rows.texts(), ["b", "c"]);
+        task.score(&rows, Answers::Texts(answers.map(String::from).into())).unwrap().0["exact_match"].value
+    };
+    assert_eq!(score(GENERATE, [" 1", "0 "]), 1.0);
+    assert_eq!(score(GENERATE, [" 1", "1"]), 0.5);
+    let of_classes =
+        GENERATE.replace("answer =", "label =").replace("[generate]", "classes = [\"no\", \"yes\"]\n[generate]");
+    assert_eq!(score(&of_classes, ["yes", "no"]), 1.0);
+    assert_eq!(score(&of_classes, ["1", "no"]), 0.5);
+    let task = parse(GENERATE).unwrap();
+    let rows = task.rows(Split::Test, Some(dir.path())).unwrap().0;
+    for wrong in [Answers::Texts(vec!["1".into()]), Answers::Classes(vec![0, 1]), Answers::Choices(vec![vec![0.0]; 2])]
+    {
+        assert!(task.score(&rows, wrong).unwrap_err().to_string().ends_with("answered to 2 rows, a text asked for"));
+    }
+    for (from, to, reason) in [
+        ("max_tokens = 4", "max_tokens = 0", "`max_tokens` is 0"),
+        ("[\"trim\"]", "[\"strip\"]", "unknown variant `strip`"),
+        ("normalize", "stop = [\"\"]\nnormalize", "`stop` holds an empty text"),
+        ("answer = \"label\"", "label = \"label\"", "needs an `answer` column, or the task `classes`"),
+        ("answer = \"label\"", "answer = 0\nlabel = 1", "either an `answer` or a `label` column"),
+        ("answer = \"label\"", "answer = 0\nchoices = [0, 1]", "`choices` are for the question `choose`"),
+        ("[generate]", "classes = [\"a\", \"b\"]\n[generate]", "needs an `answer` column, or the task `classes`"),
+        ("\"generate\"", "\"likelihood\"", "[generate] is of another question than `likelihood`"),
+    ] {
+        assert!(GENERATE.contains(from), "{from}");
+        let refused = parse(&GENERATE.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(refused.contains(reason) && !refused.contains('\n'), "{from} {to}: {refused}");
+    }
+}
+
 const CORPUS: &str = r#"
 name = "own"
 version = 1

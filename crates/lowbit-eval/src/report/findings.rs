@@ -334,7 +334,7 @@ fn quality(c: &Comparison, row: &Row) -> Option<Sentence> {
 
 /// The measure of quality of a task without accuracies.
 pub(crate) fn primary(c: &Comparison) -> Option<&'static str> {
-    c.quality().or_else(|| ["bits_per_byte", "perplexity", "mse"].into_iter().find(|name| c.has(name)))
+    c.quality().or_else(|| ["exact_match", "bits_per_byte", "perplexity", "mse"].into_iter().find(|name| c.has(name)))
 }
 
 /// "3.94x smaller, 2.12x faster per example".

@@ -50,6 +50,8 @@ pub(crate) const MEASURES: &[Known] = measures! {
         "Correct answers divided by test rows, with the Wilson 95 % interval.";
     "accuracy_normalized" "Normalized accuracy" ["fraction"] Style::Percent,
         "Accuracy where the answer is the choice with the highest log-likelihood per byte of its text, with the Wilson 95 % interval.";
+    "exact_match" "Exact match" ["fraction"] Style::Percent,
+        "Share of rows whose generated text is the right one after the normalization of the task, with the Wilson 95 % interval.";
     "f1_macro" "Macro F1" ["fraction"] Style::Percent,
         "Plain mean of the F1 score, each the harmonic mean of precision and recall, over the classes that occur.";
     "precision_macro" "Macro precision" ["fraction"] Style::Percent, "Plain mean of precision over the classes that occur.";

@@ -37,7 +37,9 @@ impl Task {
             Question::Regress | Question::Likelihood if !self.classes.is_empty() => {
                 return Err("`classes` are for the question `classify`".into());
             }
-            Question::Choose if self.classes.len() == 1 => return Err("1 classes: a choice needs 2".into()),
+            Question::Choose | Question::Generate if self.classes.len() == 1 => {
+                return Err("1 classes: a choice needs 2".into());
+            }
             _ => {}
         }
         let mut seen = HashSet::new();
@@ -50,12 +52,16 @@ impl Task {
     /// Settings of the question, and none of others.
     fn check_settings(&self) -> Result<(), String> {
         let name = self.question.spec().name;
-        let settings = [(Question::Likelihood, self.likelihood.is_some()), (Question::Choose, self.choose.is_some())];
+        let settings = [
+            (Question::Likelihood, self.likelihood.is_some()),
+            (Question::Choose, self.choose.is_some()),
+            (Question::Generate, self.generate.is_some()),
+        ];
         if let Some((other, _)) = settings.into_iter().find(|(question, given)| *given && *question != self.question) {
             return Err(format!("[{}] is of another question than `{name}`: leave it out", other.spec().name));
         }
-        if self.question == Question::Choose && self.choose.is_none() {
-            return Err("no [choose] table: give its `prompt`".into());
+        if matches!(self.question, Question::Choose | Question::Generate) && self.prompt().is_none() {
+            return Err(format!("no [{name}] table: give its `prompt`"));
         }
         let of_training = [
             ("hold_out", self.hold_out.is_some()),
@@ -73,7 +79,8 @@ impl Task {
             return Err(format!("[{name}] `prompt` names no {{column}}: every row would be asked the same"));
         }
         self.likelihood.as_ref().map_or(Ok(()), |settings| settings.check())?;
-        self.choose.as_ref().map_or(Ok(()), |settings| settings.check(&self.classes))
+        self.choose.as_ref().map_or(Ok(()), |settings| settings.check(&self.classes))?;
+        self.generate.as_ref().map_or(Ok(()), |settings| settings.check())
     }
 
     fn check_trained_splits(&self) -> Result<(), String> {
@@ -173,6 +180,9 @@ impl Task {
     }
 
     fn check_target(&self, layout: &Layout) -> Result<(), String> {
+        if layout.answer.is_some() && self.question != Question::Generate {
+            return Err("`answer` is for the question `generate`".into());
+        }
         if !layout.choices.is_empty() && self.question != Question::Choose {
             return Err("`choices` are for the question `choose`".into());
         }
@@ -183,6 +193,12 @@ impl Task {
             (Question::Regress, None, Some(_)) if layout.labels.is_none() && !images => Ok(()),
             (Question::Choose, Some(_), None) => self.check_choices(layout),
             (Question::Likelihood, None, None) if layout.features.is_empty() && !images => Ok(()),
+            (Question::Generate, ..) if self.classes.is_empty() == layout.answer.is_none() => {
+                Err("needs an `answer` column, or the task `classes` whose `label` it names".into())
+            }
+            (Question::Generate, None, None) if layout.answer.is_some() => Ok(()),
+            (Question::Generate, Some(_), None) if layout.answer.is_none() => Ok(()),
+            (Question::Generate, ..) => Err("needs either an `answer` or a `label` column and no `value`".into()),
             (Question::Classify | Question::Choose, ..) => Err("needs a `label` column and no `value`".into()),
             (Question::Regress, ..) => Err("needs a `value` column and no `label`".into()),
             (Question::Likelihood, ..) => Err("needs `text` or whole files, and neither `label` nor `value`".into()),

@@ -44,6 +44,8 @@ pub struct Layout {
     pub choices: Vec<Column>,
     /// Column of the number that is asked for.
     pub value: Option<Column>,
+    /// Column of the text that is asked for.
+    pub answer: Option<Column>,
     /// Of a file that is read as bytes: where the split begins and ends, as shares of the file.
     pub share: Option<Share>,
     /// What a reader must know of these files before trusting measures of them, one sentence without its full stop.
@@ -87,7 +89,10 @@ impl Layout {
             Question::Classify | Question::Choose => of_classes(),
             Question::Regress => Target::Value,
             Question::Likelihood => Target::NextToken,
+            Question::Generate if self.answer.is_some() => Target::Text,
+            Question::Generate => of_classes(),
         };
+        let target_column = [&self.label, &self.value, &self.answer].into_iter().find_map(Option::as_ref);
         Table {
             path: dir.join(path),
             format: self.format,
@@ -98,7 +103,7 @@ impl Layout {
             columns: self.columns().to_vec(),
             separator: self.separator.clone().unwrap_or_else(|| SEPARATOR.into()),
             target,
-            target_column: self.label.clone().or(self.value.clone()).unwrap_or(Column::Index(0)),
+            target_column: target_column.cloned().unwrap_or(Column::Index(0)),
             labels,
         }
     }

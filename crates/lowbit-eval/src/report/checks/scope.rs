@@ -96,7 +96,9 @@ pub(super) fn same_rows(case: &Case) -> Outcome {
 fn kind(name: &str) -> &str {
     match name {
         n if n.starts_with("f1") || n.starts_with("precision") || n.starts_with("recall") => "quality",
-        "accuracy" | "accuracy_normalized" | "r2" | "next_byte_accuracy" | "target_probability" => "quality",
+        "accuracy" | "accuracy_normalized" | "exact_match" | "r2" | "next_byte_accuracy" | "target_probability" => {
+            "quality"
+        }
         "bits_per_byte" | "nats_per_token" | "perplexity" | "compression_ratio" => "entropy",
         "weight_bytes" | "bytes_per_token" | "peak_rss_bytes" => "bytes",
         n if n.starts_with("latency") || n.ends_with("_seconds") => "time",
