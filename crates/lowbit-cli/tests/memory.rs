@@ -228,6 +228,14 @@ fn a_prompt_of_60_megabytes_is_refused_by_its_length() {
     let words = "all work and no play makes a dull day ".repeat(20);
     let tokenizer = Tokenizer::train_bpe([words.as_str()], 300, false).expect("trained");
     tokenizer.save(&at("model").join("tokenizer.json")).expect("written");
+    let template = "{% for m in messages %}{{ '<' + m.role + '>' + m.content }}{% endfor %}";
+    sparse(&at("chats"), &config(400, 32));
+    let config = std::fs::read_to_string(at("chats/config.json")).expect("written");
+    let mut config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+    config["chat_template"] = template.into();
+    std::fs::write(at("chats/config.json"), config.to_string()).expect("written");
+    let chat = limited(directory.path(), 700_000, &["run", "chats", "-f", "letters", "--threads", "1"]);
+    refused(&chat, &["text of the chat", "say less"]);
     for prompt in ["words", "letters"] {
         for model in [&["run", "model"][..], &["run"]] {
             let run = [model, &["-f", prompt, "-n", "1", "--threads", "1"]].concat();

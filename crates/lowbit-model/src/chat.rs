@@ -7,6 +7,7 @@ use crate::container::show;
 use crate::model_config::ChatSettings;
 use crate::{Error, Kind};
 use clock::Clock;
+use lowbit_base::memory::Footprint;
 use serde::{Deserialize, Serialize};
 use shades::Shades;
 use std::fmt;
@@ -38,6 +39,10 @@ const MAX_SOURCE: usize = 64 << 10;
 const MAX_OUTPUT: usize = 1 << 20;
 /// Address space of the thread that parses a template; nesting of 64 KiB of source fits.
 const STACK: usize = 256 << 20;
+/// Bytes of turns from which on memory is seen to before they go through a template.
+const LONG: u64 = 1 << 20;
+/// Bytes of memory per byte of the turns: stand-ins of four bytes, the text of them, and its parts.
+const TAKEN: u64 = 16;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +139,10 @@ impl Template {
 
     /// The text of a chat in parts; `true` marks those that the template wrote, all others were said.
     pub(crate) fn parts(&self, messages: &[Message], answer: bool) -> Result<Vec<(String, bool)>, Error> {
+        let said = messages.iter().map(|m| m.content.len() as u64).sum::<u64>();
+        if said > LONG {
+            Footprint::new("say less").and("text of the chat", TAKEN * said).check()?;
+        }
         let written = self.settings.tokens.values().chain([&self.source]).map(String::as_str);
         let shades = Arc::new(Shades::of(messages.iter().map(|m| m.content.as_str()), written));
         let render = || {
@@ -160,7 +169,11 @@ pub fn plain(messages: &[Message]) -> &str {
 fn on_large_stack<T: Send>(f: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, f);
-        let thread = thread.map_err(|e| Error::usage(format!("a thread for the chat template: {e}")))?;
+        let thread = thread.map_err(|e| {
+            let need = Footprint::new("raise it").and("stack of the thread for the chat template", STACK as u64);
+            let text = format!("a thread for the chat template cannot be started: {e}");
+            need.check().err().unwrap_or_else(|| Error::new(Kind::Io, text))
+        })?;
         thread.join().unwrap_or_else(|_| Err(fault(None, "cannot be rendered")))
     })
 }
