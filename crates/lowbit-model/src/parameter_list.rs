@@ -2,7 +2,7 @@
 //! recipe. Nothing is loaded.
 
 use crate::cpu::PREFILL_CHUNK;
-use crate::exec::Batch;
+use crate::exec::{Batch, Index};
 use crate::source::{ParamSpec, Role, Source};
 use crate::trace::{Op, Per, trace};
 use crate::{Config, Error, Model, Recipe};
@@ -39,6 +39,18 @@ impl ParameterList {
     /// Number of parameters whose role is chosen.
     pub fn count_of(&self, choose: impl Fn(Role) -> bool) -> u64 {
         self.params.iter().filter(|p| choose(p.role)).map(|p| p.rows as u64 * p.cols as u64).sum()
+    }
+
+    /// Longest sequence, tokens, that the tables of positions have entries for; any if there is none.
+    pub fn positions(&self) -> Option<usize> {
+        let mut longest = None;
+        trace(&self.model, |op| {
+            if let Op::Embed { table, index: Index::Positions { offset } } = op {
+                let room = table.rows.saturating_sub(offset as usize);
+                longest = Some(longest.map_or(room, |other: usize| other.min(room)));
+            }
+        });
+        longest
     }
 
     /// Bytes of all parameters under a recipe: the sum of their stored parts (without outlier columns, which depend on

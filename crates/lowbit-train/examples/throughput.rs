@@ -113,6 +113,7 @@ fn main() {
         tokenizer: None,
         from: None,
         data: &Noise { context },
+        validation: None,
         config: &train_config,
     };
     let dir = std::env::temp_dir().join(format!("lowbit-throughput-{}", std::process::id()));

@@ -4,6 +4,7 @@
 //! summands of an addition have the gradient of the sum), which is copied only when one of them has to change.
 
 use crate::arena::Buffer;
+use crate::lora::Adapter;
 use crate::params::ParamId;
 use crate::tape::Tape;
 use lowbit_kernels::ops::{self, AttentionShape, Function};
@@ -121,7 +122,7 @@ impl Tape {
         match record {
             Record::Embed { table, rows, .. } => {
                 let param = self.params.get(table);
-                if param.master().is_some() {
+                if param.trained().is_some() {
                     let sum = self.gradients_of_params.sum(table, param.len());
                     ops::scatter_add(&self.cpu, &dy, param.spec.cols, &rows, sum);
                 }
@@ -169,21 +170,45 @@ impl Tape {
     /// `dW = dy^T x`, `dx = dy W`, straight through any quantization of `W` and `x`.
     fn reverse_linear(&mut self, input: &[f32], weight: ParamId, bias: Option<ParamId>, x: usize, dy: &[f32]) {
         if let Some(bias) = bias {
-            let len = self.params.get(bias).len();
-            ops::sum_rows(&self.cpu, dy, self.gradients_of_params.sum(bias, len));
+            self.reverse_bias(bias, dy);
         }
         let (mut dx, holds) = self.open(x, input.len());
-        let param = self.params.get_mut(weight);
+        let param = self.params.get(weight);
         let (rows, cols) = (param.spec.rows, param.spec.cols);
         let tokens = dy.len() / rows;
-        let is_trained = param.master().is_some();
-        let effective = param.effective(&self.cpu, self.qat);
+        let (is_trained, adapter) = (param.trained().is_some(), param.adapter);
+        let effective = self.params.effective(&self.cpu, weight, self.qat);
         gemm(&self.cpu, tokens, cols, rows, Mat::new(dy, rows), Mat::new(&effective, cols), holds, &mut dx);
         if is_trained {
             let (dw, holds) = self.gradients_of_params.slot(weight, rows * cols);
             gemm(&self.cpu, rows, cols, tokens, Mat::new(dy, rows).t(), Mat::new(input, cols), holds, dw);
         }
+        drop(effective);
+        if let Some(adapter) = adapter {
+            self.reverse_adapter(adapter, input, dy, [tokens, rows, cols]);
+        }
         self.close(x, dx);
+    }
+
+    /// `dB = scale * dy^T (x A^T)`, `dA = scale * (dy B)^T x`: what the gradient `dy^T x` of the sum means for the factors.
+    fn reverse_adapter(&mut self, adapter: Adapter, input: &[f32], dy: &[f32], [tokens, rows, cols]: [usize; 3]) {
+        let (cpu, Adapter { a, b, scale, rank }) = (&self.cpu, adapter);
+        let (scaled_a, scaled_b) = (self.params.scaled(a, scale), self.params.scaled(b, scale));
+        let mut inner = self.arena.take(tokens * rank);
+        gemm(cpu, tokens, rank, cols, Mat::new(input, cols), Mat::new(&scaled_a, cols).t(), false, &mut inner);
+        let (db, holds) = self.gradients_of_params.slot(b, rows * rank);
+        gemm(cpu, rows, rank, tokens, Mat::new(dy, rows).t(), Mat::new(&inner, rank), holds, db);
+        gemm(cpu, tokens, rank, rows, Mat::new(dy, rows), Mat::new(&scaled_b, rank), false, &mut inner);
+        let (da, holds) = self.gradients_of_params.slot(a, rank * cols);
+        gemm(cpu, rank, cols, tokens, Mat::new(&inner, rank).t(), Mat::new(input, cols), holds, da);
+    }
+
+    /// The gradient of a vector that is added to each row.
+    fn reverse_bias(&mut self, bias: ParamId, dy: &[f32]) {
+        let param = self.params.get(bias);
+        if param.trained().is_some() {
+            ops::sum_rows(&self.cpu, dy, self.gradients_of_params.sum(bias, param.len()));
+        }
     }
 
     fn reverse_norm(
@@ -197,11 +222,12 @@ impl Tape {
     ) {
         let mut dx = self.open_sum(x, value.len());
         if let Some(bias) = bias {
-            let len = self.params.get(bias).len();
-            ops::sum_rows(&self.cpu, dy, self.gradients_of_params.sum(bias, len));
+            self.reverse_bias(bias, dy);
         }
         let param = self.params.get(weight);
-        let (w, dw) = (&param.values()[..], self.gradients_of_params.sum(weight, param.len()));
+        let w = &param.values()[..];
+        let mut unused = if param.trained().is_some() { Vec::new() } else { vec![0.0; param.len()] };
+        let dw = if unused.is_empty() { self.gradients_of_params.sum(weight, param.len()) } else { &mut unused };
         match kind {
             NormKind::Rms => ops::rms_norm_backward(&self.cpu, value, w, eps, dy, &mut dx, dw),
             NormKind::Layer => ops::layer_norm_backward(&self.cpu, value, w, eps, dy, &mut dx, dw, None),

@@ -1,6 +1,7 @@
 //! What a training run is asked to do.
 
 use crate::Error;
+use crate::lora::Lora;
 use crate::qat::Qat;
 use lowbit_model::source::Role;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,13 @@ pub struct TrainConfig {
     pub label_smoothing: f32,
     /// Probability with which a token is left out of its sequence; only for one target per sequence.
     pub token_dropout: f32,
+    /// Roles whose parameters stay as they are; for a run that begins from a model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<Role>,
+    /// Low-rank updates in place of changes to body matrices; for a run that begins from a model. Tables, norms and biases
+    /// stay as they are, what the model lacks (a new head) is trained in full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// Straight-through quantization; none trains in full precision.
     pub qat: Option<Qat>,
     /// Seed of initialisation, order and dropout.
@@ -103,6 +111,8 @@ impl Default for TrainConfig {
             clip_norm: 1.0,
             label_smoothing: 0.0,
             token_dropout: 0.0,
+            freeze: Vec::new(),
+            lora: None,
             qat: None,
             seed: 0,
             save_every: 0,
@@ -195,7 +205,7 @@ impl TrainConfig {
                 return Err(out_of_range(field, value, "at least 0 and below 1e6"));
             }
         }
-        Ok(())
+        self.lora.as_ref().map_or(Ok(()), |lora| lora.validate(self.qat.is_some()))
     }
 }
 

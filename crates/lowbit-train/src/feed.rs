@@ -17,37 +17,41 @@ pub(crate) struct Part {
     pub(crate) targets: BatchTargets,
 }
 
+/// What a network can read.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// Entries of its token table.
+    pub vocabulary: usize,
+    /// Numbers of a row; 0 for tokens.
+    pub features: usize,
+    /// Longest sequence, tokens; any if none.
+    pub positions: Option<usize>,
+}
+
 /// The source of batches.
 pub(crate) struct Feed<'a> {
     data: &'a dyn Data,
     config: &'a TrainConfig,
-    vocabulary: usize,
-    /// Numbers of a row; 0 for tokens.
-    features: usize,
+    limits: Limits,
     order: Order,
     rows: Vec<usize>,
     parts: Vec<Part>,
 }
 
 impl<'a> Feed<'a> {
-    /// Batches for a network with so many entries in its token table, that reads so many numbers of a row (0 for tokens).
-    pub(crate) fn new(
-        data: &'a dyn Data,
-        config: &'a TrainConfig,
-        vocabulary: usize,
-        features: usize,
-    ) -> Result<Self, Error> {
+    /// Batches for a network.
+    pub(crate) fn new(data: &'a dyn Data, config: &'a TrainConfig, limits: Limits) -> Result<Self, Error> {
         if data.is_empty() {
             return Err(Error::data("the training data are empty"));
         }
-        if features > 0 && config.token_dropout > 0.0 {
+        if limits.features > 0 && config.token_dropout > 0.0 {
             return Err(Error::usage(
                 "train: `token_dropout` leaves out tokens, and this network reads numbers; set it to 0",
             ));
         }
         let parts = (0..config.accumulation).map(|_| Part::default()).collect();
         let order = Order::new(config.seed, data.len());
-        Ok(Feed { data, config, vocabulary, features, order, rows: Vec::new(), parts })
+        Ok(Feed { data, config, limits, order, rows: Vec::new(), parts })
     }
 
     /// The parts of a step that begins at a position of the order.
@@ -56,7 +60,7 @@ impl<'a> Feed<'a> {
             let start = position as usize + i * self.config.batch_size;
             self.order.rows(start, self.config.batch_size, &mut self.rows);
             self.data.fill(&self.rows, &mut part.batch, &mut part.targets);
-            check(&self.rows, part, self.vocabulary, self.features)?;
+            check(&self.rows, part, self.limits)?;
             if matches!(part.targets, BatchTargets::Values(_)) && self.config.label_smoothing > 0.0 {
                 return Err(Error::usage(
                     "train: `label_smoothing` is for classes, and these targets are values; set it to 0",
@@ -70,7 +74,8 @@ impl<'a> Feed<'a> {
     }
 }
 
-fn check(rows: &[usize], part: &Part, vocabulary: usize, features: usize) -> Result<(), Error> {
+fn check(rows: &[usize], part: &Part, limits: Limits) -> Result<(), Error> {
+    let Limits { vocabulary, features, positions } = limits;
     let Part { batch, targets } = part;
     let (tokens, sequences) = (batch.tokens.len(), batch.sequences());
     let types = batch.types.is_empty() || batch.types.len() == tokens;
@@ -92,6 +97,10 @@ fn check(rows: &[usize], part: &Part, vocabulary: usize, features: usize) -> Res
     for (row, span) in rows.iter().zip(batch.cu_seqlens.windows(2)) {
         if span[0] >= span[1] {
             return Err(Error::data(format!("row {row} has no tokens; leave it out")));
+        }
+        if let Some(longest) = positions.filter(|longest| span[1] - span[0] > *longest) {
+            let text = format!("row {row} has {} tokens, but the network has {longest} positions", span[1] - span[0]);
+            return Err(Error::data(format!("{text}; lower `max_length`")));
         }
         if let Some(token) = batch.tokens[span[0]..span[1]].iter().find(|&&t| t as usize >= vocabulary) {
             return Err(Error::data(format!("row {row} holds token {token}, but the vocabulary has {vocabulary}")));
@@ -132,6 +141,10 @@ fn drop_tokens(part: &mut Part, p: f32, seed: u64) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    fn limits(vocabulary: usize, features: usize) -> Limits {
+        Limits { vocabulary, features, positions: None }
+    }
+
     #[test]
     fn dropping_tokens_keeps_order_and_one_of_each_sequence() {
         let tokens: Vec<u32> = (0..400).collect();
@@ -154,21 +167,22 @@ mod tests {
     fn bad_batches_are_refused() {
         let batch = || Batch::new([&[1u32, 2][..], &[9][..]]);
         let part = |classes| Part { batch: batch(), targets: BatchTargets::Classes(classes) };
-        assert!(check(&[4, 5], &part(vec![0, 0]), 10, 0).is_ok());
-        assert!(check(&[4, 5], &part(vec![0, 0, 0]), 10, 0).is_ok());
+        assert!(check(&[4, 5], &part(vec![0, 0]), limits(10, 0)).is_ok());
+        assert!(check(&[4, 5], &part(vec![0, 0, 0]), limits(10, 0)).is_ok());
         let message = |result: Result<(), Error>| result.unwrap_err().message;
-        assert!(message(check(&[4, 5], &part(vec![0, 0]), 9, 0)).contains("row 5 holds token 9"));
-        assert!(message(check(&[4, 5], &part(vec![0]), 10, 0)).contains("1 targets"));
-        assert!(message(check(&[4], &part(vec![0]), 10, 0)).contains("2 sequences"));
+        assert!(message(check(&[4, 5], &part(vec![0, 0]), limits(9, 0))).contains("row 5 holds token 9"));
+        assert!(message(check(&[4, 5], &part(vec![0]), limits(10, 0))).contains("1 targets"));
+        assert!(message(check(&[4], &part(vec![0]), limits(10, 0))).contains("2 sequences"));
         let two = BatchTargets::Classes(vec![0, 0]);
         let empty = Part { batch: Batch::new([&[1u32][..], &[]]), targets: two };
-        assert!(message(check(&[4, 5], &empty, 10, 0)).contains("row 5 has no tokens"));
+        assert!(message(check(&[4, 5], &empty, limits(10, 0))).contains("row 5 has no tokens"));
         let mut numbers = Part::default();
         numbers.targets.values().extend([1.0, 2.0]);
         [[1.0, 2.0], [3.0, 4.0]].into_iter().for_each(|row| numbers.batch.push_features(row));
-        assert!(check(&[4, 5], &numbers, usize::MAX, 2).is_ok());
+        assert!(check(&[4, 5], &numbers, limits(usize::MAX, 2)).is_ok());
         assert!(
-            message(check(&[4, 5], &numbers, usize::MAX, 3)).contains("rows of 2 numbers for a network that reads 3")
+            message(check(&[4, 5], &numbers, limits(usize::MAX, 3)))
+                .contains("rows of 2 numbers for a network that reads 3")
         );
     }
 }

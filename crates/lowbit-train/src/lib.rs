@@ -9,12 +9,14 @@
 
 mod arena;
 mod backward;
+mod begin;
 mod config;
 mod data;
 mod divergence;
 mod feed;
 mod gradients;
 mod labelled;
+mod lora;
 mod metrics;
 mod network;
 mod optim;
@@ -24,11 +26,13 @@ mod random;
 mod state;
 mod tape;
 mod trainer;
+mod validation;
 mod windows;
 
 pub use config::{Optimizer, Schedule, TrainConfig};
 pub use data::{BatchTargets, Data};
 pub use labelled::Labelled;
+pub use lora::Lora;
 pub use lowbit_base::{Error, Kind};
 pub use metrics::StepMetrics;
 pub use network::Network;
@@ -36,4 +40,5 @@ pub use params::{Param, ParamId, Params, Weight};
 pub use qat::{Granularity, Qat, QatActivations, Scale};
 pub use tape::{Pass, Tape, Tensor};
 pub use trainer::{Control, Job, Observer, Outcome, Status, need, train};
+pub use validation::Validation;
 pub use windows::Windows;

@@ -43,7 +43,7 @@ impl OptimizerState {
         for (id, Moments { first, second }) in ids.into_iter().zip(&mut self.list) {
             let (param, Some(gradient)) = (params.get_mut(id), gradients.get(id)) else { continue };
             let weight_decay = if config.decay.contains(&param.spec.role) { config.weight_decay } else { 0.0 };
-            let Some(values) = param.master_mut() else { continue };
+            let Some(values) = param.trained_mut() else { continue };
             first.resize(values.len(), 0.0);
             match config.optimizer {
                 Optimizer::Adamw => {

@@ -1,6 +1,7 @@
 //! The parameter store. Gradients lie on the tape, the optimizer's state with the optimizer.
 
 use crate::Error;
+use crate::lora::Adapter;
 use crate::qat::{Qat, ternary};
 use crate::random::{hash, normal};
 use lowbit_base::SplitMix64;
@@ -11,7 +12,7 @@ use std::borrow::Cow;
 
 /// Names a parameter of a [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ParamId(usize);
+pub struct ParamId(pub(crate) usize);
 
 /// What a parameter holds, `[rows, cols]`.
 #[derive(Debug)]
@@ -32,6 +33,12 @@ pub struct Param {
     /// The quantized weights of this step.
     quantized: Vec<f32>,
     fresh: bool,
+    /// Whether training changes it.
+    pub(crate) trained: bool,
+    /// The low-rank update that training changes in its place.
+    pub(crate) adapter: Option<Adapter>,
+    /// Whether it is a factor of such an update.
+    pub(crate) is_factor: bool,
 }
 
 /// All parameters of a network, in the order its architecture asks for them.
@@ -49,10 +56,11 @@ impl Param {
         }
     }
 
-    pub(crate) fn master_mut(&mut self) -> Option<&mut Vec<f32>> {
+    /// The f32 master, if training changes it.
+    pub(crate) fn trained_mut(&mut self) -> Option<&mut Vec<f32>> {
         match &mut self.weight {
-            Weight::Master(values) => Some(values),
-            Weight::Frozen(_) => None,
+            Weight::Master(values) if self.trained => Some(values),
+            _ => None,
         }
     }
 
@@ -62,6 +70,11 @@ impl Param {
             Weight::Master(values) => Cow::Borrowed(values),
             Weight::Frozen(packed) => Cow::Owned(packed.dequantize()),
         }
+    }
+
+    /// The f32 master, if training changes it.
+    pub(crate) fn trained(&self) -> Option<&[f32]> {
+        self.master().filter(|_| self.trained)
     }
 
     /// Number of values.
@@ -79,9 +92,9 @@ impl Param {
         qat.is_some() && self.spec.role == Role::Body && self.master().is_some()
     }
 
-    /// The weights the network sees: quantized once after each update, the masters, or what a frozen matrix stands for, which
-    /// is made anew each time.
-    pub(crate) fn effective(&mut self, cpu: &Cpu, qat: Option<Qat>) -> Cow<'_, [f32]> {
+    /// The weights the network sees, without a low-rank update: quantized once after each update, the masters, or what a frozen
+    /// matrix stands for, which is made anew each time.
+    fn effective(&mut self, cpu: &Cpu, qat: Option<Qat>) -> Cow<'_, [f32]> {
         let values = match &self.weight {
             Weight::Master(values) => values,
             Weight::Frozen(packed) => return Cow::Owned(packed.dequantize()),
@@ -118,7 +131,15 @@ impl Params {
     /// When the value does not fit the specification.
     pub fn push(&mut self, spec: ParamSpec, value: Vec<f32>) -> ParamId {
         assert_eq!(value.len(), spec.rows * spec.cols, "values of `{}`", spec.name);
-        self.list.push(Param { spec, weight: Weight::Master(value), quantized: Vec::new(), fresh: false });
+        self.list.push(Param {
+            spec,
+            weight: Weight::Master(value),
+            quantized: Vec::new(),
+            fresh: false,
+            trained: true,
+            adapter: None,
+            is_factor: false,
+        });
         ParamId(self.list.len() - 1)
     }
 
@@ -134,6 +155,21 @@ impl Params {
 
     pub(crate) fn get_mut(&mut self, id: ParamId) -> &mut Param {
         &mut self.list[id.0]
+    }
+
+    /// The weights the network sees, `[rows, cols]`; those with a low-rank update are made anew each time.
+    pub(crate) fn effective(&mut self, cpu: &Cpu, id: ParamId, qat: Option<Qat>) -> Cow<'_, [f32]> {
+        let param = self.get(id);
+        if param.adapter.is_none() {
+            return self.get_mut(id).effective(cpu, qat);
+        }
+        let merged = self.merged(cpu, param).into_owned();
+        if !param.is_quantized(qat) {
+            return Cow::Owned(merged);
+        }
+        let mut quantized = vec![0.0; merged.len()];
+        ternary(cpu, &merged, param.spec.cols, qat.expect("quantized"), &mut quantized);
+        Cow::Owned(quantized)
     }
 
     /// The ids of all parameters in order.
@@ -192,9 +228,19 @@ impl Params {
         Ok(())
     }
 
-    /// Number of values of all parameters.
+    /// Keeps a parameter as it is.
+    pub(crate) fn stay(&mut self, name: &str) {
+        self.list.iter_mut().filter(|param| param.spec.name == name).for_each(|param| param.trained = false);
+    }
+
+    /// Number of values of all parameters of the network.
     pub fn count(&self) -> usize {
-        self.list.iter().map(Param::len).sum()
+        self.network().map(Param::len).sum()
+    }
+
+    /// Number of values that training changes.
+    pub fn trained_count(&self) -> usize {
+        self.list.iter().filter(|param| param.trained().is_some()).map(Param::len).sum()
     }
 }
 

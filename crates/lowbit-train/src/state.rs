@@ -4,6 +4,7 @@
 
 use crate::optim::OptimizerState;
 use crate::params::Params;
+use crate::validation::Validation;
 use crate::{Error, Kind};
 use lowbit_base::file::{self, Lock, Replacement};
 use safetensors::SafeTensors;
@@ -26,6 +27,10 @@ const HASH: &str = "sha256";
 const HASH_BYTES: usize = 32;
 /// Metadata pair: loss of the first update, if there was one.
 const FIRST_LOSS: &str = "first_loss";
+/// Metadata pair: how the weights did on validation examples.
+const VALIDATION: &str = "validation";
+/// The file of the weights that did best there.
+const BEST: &str = "best.safetensors";
 /// Begins the names of second moments, which are never negative.
 const SQUARES: &str = "v";
 
@@ -108,13 +113,57 @@ impl States {
     ) -> Result<(), Error> {
         let path = self.path(progress.step);
         let mut file = Replacement::create(&path)?;
-        write_state(&mut file, learnt, progress, identity).map_err(|e| Error::io(&path, &e))?;
+        write_state(&mut file, learnt, progress, None, identity).map_err(|e| Error::io(&path, &e))?;
         file.commit()?;
         for old in self.steps()?.into_iter().skip(KEEP) {
             let path = self.path(old);
             fs::remove_file(&path).map_err(|e| Error::io(&path, &e))?;
         }
         Ok(())
+    }
+
+    /// Saves the weights that did best on validation examples.
+    pub(crate) fn save_best(
+        &self,
+        params: &Params,
+        progress: &Progress,
+        validation: &Validation,
+        identity: &Identity,
+    ) -> Result<(), Error> {
+        let path = self.directory.join(BEST);
+        let mut file = Replacement::create(&path)?;
+        let learnt = (params, &OptimizerState::new(params));
+        write_state(&mut file, learnt, progress, Some(validation), identity).map_err(|e| Error::io(&path, &e))?;
+        file.commit()
+    }
+
+    /// The step of those weights, and how they did; none when there are none, or they are damaged.
+    ///
+    /// # Errors
+    /// When they belong to another run.
+    pub(crate) fn best(&self, params: &Params, identity: &Identity) -> Result<Option<(u64, Validation)>, Error> {
+        let most = most(params);
+        let path = self.directory.join(BEST);
+        let Some(bytes) = path.exists().then(|| file::read(&path, most)).transpose()? else { return Ok(None) };
+        let Ok(state) = verify(&path, &bytes) else { return Ok(None) };
+        same_run(&path, &state, identity)?;
+        let step = state.field(&path, "step")?.parse().ok();
+        let validation = serde_json::from_str(state.field(&path, VALIDATION)?).ok();
+        Ok(step.zip(validation))
+    }
+
+    /// Takes those weights.
+    ///
+    /// # Errors
+    /// When they are missing, damaged, or belong to another run.
+    pub(crate) fn load_best(&self, params: &mut Params, identity: &Identity, plan: Plan) -> Result<(), Error> {
+        let path = self.directory.join(BEST);
+        let bytes = file::read(&path, most(params))?;
+        let state = verify(&path, &bytes)?;
+        same_run(&path, &state, identity)?;
+        let step = state.number(&path, "step", |_: &u64| true, "a step")?;
+        let mut optimizer = OptimizerState::new(params);
+        restore(&path, &state, (params, &mut optimizer), step, plan).map(|_| ())
     }
 
     /// Removes damaged states, so that they do not count among those that are kept.
@@ -138,7 +187,7 @@ impl States {
         warn: &mut dyn FnMut(&str),
     ) -> Result<Option<Progress>, Error> {
         let steps = self.steps()?;
-        let (mut last, most) = (None, MAX_HEADER + 12 * params.count() as u64);
+        let (mut last, most) = (None, most(params));
         for &step in &steps {
             let path = self.path(step);
             let bytes = match file::read(&path, most) {
@@ -175,6 +224,11 @@ impl States {
             }
         }
     }
+}
+
+/// Bytes of a state at most.
+fn most(params: &Params) -> u64 {
+    MAX_HEADER + 12 * params.trained_count() as u64
 }
 
 /// A state whose hash fits.
@@ -250,8 +304,8 @@ fn restore(
     };
     for (param, moments) in params.iter_mut().zip(optimizer.iter_mut()) {
         let (name, len) = (param.spec.name.clone(), param.len());
-        // What is frozen is not of the state: it does not change.
-        let Some(values) = param.master_mut() else { continue };
+        // What training does not change is not of the state.
+        let Some(values) = param.trained_mut() else { continue };
         read_tensor(path, state, &format!("weights/{name}"), values)?;
         for (part, into) in [("m", &mut moments.first), (SQUARES, &mut moments.second)] {
             let name = format!("{part}/{name}");
@@ -312,6 +366,7 @@ fn write_state(
     file: &mut dyn Write,
     (params, optimizer): (&Params, &OptimizerState),
     progress: &Progress,
+    validation: Option<&Validation>,
     identity: &Identity,
 ) -> io::Result<()> {
     let mut header = Map::new();
@@ -328,11 +383,14 @@ fn write_state(
     if let Some(loss) = progress.first_loss {
         metadata[FIRST_LOSS] = json!(loss.to_string());
     }
+    if let Some(validation) = validation {
+        metadata[VALIDATION] = json!(serde_json::to_string(validation)?);
+    }
     header.insert("__metadata__".into(), metadata);
     let mut offset = 0;
     let mut parts: Vec<&[f32]> = Vec::new();
     for (param, moments) in params.iter().zip(optimizer.iter()) {
-        let master = param.master().unwrap_or_default();
+        let master = param.trained().unwrap_or_default();
         for (part, values) in [("weights", master), ("m", &moments.first), (SQUARES, &moments.second)] {
             if values.is_empty() {
                 continue;

@@ -269,11 +269,11 @@ impl Exec for Tape {
         let quantized = self.params.get(*weight).is_quantized(self.qat);
         let int8 = quantized && self.qat.is_some_and(|q| q.activations == QatActivations::Int8);
         let input = if int8 { self.quantized(x) } else { self.value(x) };
-        let param = self.params.get_mut(*weight);
-        let (rows, cols) = (param.spec.rows, param.spec.cols);
-        assert_eq!(x.width(), cols, "input features of `{}`", param.spec.name);
+        let spec = &self.params.get(*weight).spec;
+        let (rows, cols) = (spec.rows, spec.cols);
+        assert_eq!(x.width(), cols, "input features of `{}`", spec.name);
         let mut y = self.arena.take(x.rows() * rows);
-        let effective = param.effective(&self.cpu, self.qat);
+        let effective = self.params.effective(&self.cpu, *weight, self.qat);
         let w = Mat::new(&effective, cols).t();
         gemm(&self.cpu, x.rows(), rows, cols, Mat::new(&input, cols), w, false, &mut y);
         if let Some(bias) = bias {

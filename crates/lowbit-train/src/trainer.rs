@@ -3,20 +3,20 @@
 use crate::config::{FREE_FIELDS, Optimizer, TrainConfig};
 use crate::data::{BatchTargets, Data};
 use crate::divergence::Divergence;
-use crate::feed::Feed;
+use crate::feed::{Feed, Limits};
 use crate::metrics::{Metrics, StepMetrics};
 use crate::network::Network;
 use crate::optim::{self, OptimizerState};
 use crate::random::hash;
 use crate::state::{Identity, Plan, Progress, States};
 use crate::tape::Pass;
-use crate::{Error, Params, Weight};
+use crate::validation::Validation;
+use crate::{Error, Params, begin};
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, ops};
 use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::source::Role;
 use lowbit_model::{Checkpoint, ModelConfig, Tokenizer, checkpoint};
-use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Instant;
 
@@ -34,6 +34,8 @@ pub struct Job<'a> {
     pub from: Option<&'a Checkpoint>,
     /// The examples.
     pub data: &'a dyn Data,
+    /// Examples that are not trained on: the weights that do best on them are the result.
+    pub validation: Option<&'a dyn Data>,
     /// How.
     pub config: &'a TrainConfig,
 }
@@ -62,6 +64,9 @@ pub trait Observer {
         Ok(())
     }
 
+    /// After each look at the validation examples.
+    fn validated(&mut self, _step: u64, _validation: &Validation) {}
+
     /// Something that the user should know.
     fn warn(&mut self, _message: &str) {}
 }
@@ -89,6 +94,8 @@ pub struct Outcome {
     pub steps: u64,
     /// The update after which the run was resumed; `None` for a run from the start.
     pub resumed_from: Option<u64>,
+    /// The update whose weights are the result, and how they did on the validation examples; none without such examples.
+    pub best: Option<(u64, Validation)>,
     /// Loss of the last update of this part, nats per target; none when there was nothing left to do.
     pub loss: Option<f64>,
     /// Seconds spent in updates, earlier parts included.
@@ -120,7 +127,8 @@ pub fn need(job: &Job) -> Result<Footprint, Error> {
     let (config, parameters) = (job.config, ParameterList::new(&job.model_config.config)?);
     let moments = if config.optimizer == Optimizer::Adamw { 2 } else { 1 };
     let quantized = if config.qat.is_some() { parameters.count_of(|role| role == Role::Body) } else { 0 };
-    let weights = parameters.count().saturating_mul(2 + moments).saturating_add(quantized).saturating_mul(4);
+    let trained = begin::trained(config, &parameters).saturating_mul(1 + moments);
+    let weights = parameters.count().saturating_add(trained).saturating_add(quantized).saturating_mul(4);
     let mean = job.data.tokens().map_or(1, |tokens| tokens.div_ceil(job.data.len().max(1) as u64));
     let tokens = (config.batch_size as u64).saturating_mul(mean) as usize;
     let rows = if job.model_config.config.classes().is_some() { config.batch_size } else { tokens };
@@ -142,6 +150,7 @@ struct Session<'a> {
     optimizer: OptimizerState,
     progress: Progress,
     divergence: Divergence,
+    best: Option<(u64, Validation)>,
     saved: u64,
     steps: u64,
     resumed_from: Option<u64>,
@@ -153,9 +162,14 @@ impl<'a> Session<'a> {
         config.validate(job.data.len())?;
         need(job)?.check()?;
         let mut network = Network::new(cpu, &job.model_config.config, config.seed, config.qat)?;
-        let feed = Feed::new(job.data, config, vocabulary(network.params()), job.model_config.config.features())?;
-        let from = job.from.map(|checkpoint| begin_from(checkpoint, &mut network.tape.params)).transpose()?;
-        let identity = identity(job, from.unwrap_or_default());
+        let limits = Limits {
+            vocabulary: vocabulary(network.params()),
+            features: job.model_config.config.features(),
+            positions: ParameterList::new(&job.model_config.config)?.positions(),
+        };
+        let feed = Feed::new(job.data, config, limits)?;
+        let from = begin::begin(job, &mut network.tape.params, cpu)?;
+        let identity = identity(job, from);
         let states = States::open(directory)?;
         let steps = config.total_steps(job.data.len());
         let plan = Plan { steps, sequences: config.sequences_per_step() as u64 };
@@ -170,6 +184,8 @@ impl<'a> Session<'a> {
         }
         let metrics = Metrics::open(directory, progress.step)?;
         let divergence = Divergence::new(steps, progress.first_loss);
+        // A look of a later step than the state's is made again.
+        let best = states.best(network.params(), &identity)?.filter(|(step, _)| *step <= progress.step);
         let (saved, cpu) = (progress.step, cpu.clone());
         Ok(Session {
             job: *job,
@@ -183,6 +199,7 @@ impl<'a> Session<'a> {
             optimizer,
             progress,
             divergence,
+            best,
             saved,
             steps,
             resumed_from,
@@ -200,6 +217,11 @@ impl<'a> Session<'a> {
             if due(config.evaluate_every, metrics.step) {
                 observer.evaluate(metrics.step, &mut self.network)?;
             }
+            if let Some(data) =
+                self.job.validation.filter(|_| due(self.looks(), metrics.step) || metrics.step == self.steps)
+            {
+                self.validate(data, observer)?;
+            }
             let stop = observer.step(&metrics, self.steps) == Control::Stop && metrics.step < self.steps;
             let periodic = due(config.save_every, metrics.step) && !self.divergence.is_suspected();
             if stop || periodic || metrics.step == self.steps {
@@ -209,10 +231,32 @@ impl<'a> Session<'a> {
                 return Ok(self.outcome(Status::Interrupted, loss));
             }
         }
-        let params: Vec<_> = self.network.params().iter().map(|p| (&p.spec, p.values())).collect();
+        if self.job.validation.is_some() {
+            let plan = Plan { steps: self.steps, sequences: config.sequences_per_step() as u64 };
+            self.states.load_best(&mut self.network.tape.params, &self.identity, plan)?;
+        }
+        let all = self.network.params();
+        let params: Vec<_> = all.network().map(|p| (&p.spec, all.merged(&self.cpu, p))).collect();
         let params = params.iter().map(|(spec, values)| (*spec, &values[..]));
         checkpoint::save_masters(self.directory, self.job.model_config, self.job.tokenizer, params)?;
         Ok(self.outcome(Status::Finished, loss))
+    }
+
+    /// Updates between looks at the validation examples: those of an evaluation, else of a pass over the data.
+    fn looks(&self) -> u64 {
+        let pass = (self.job.data.len() as u64).div_ceil(self.job.config.sequences_per_step() as u64);
+        if self.job.config.evaluate_every > 0 { self.job.config.evaluate_every } else { pass }
+    }
+
+    /// Looks at the validation examples, and keeps the weights if none did better.
+    fn validate(&mut self, data: &dyn Data, observer: &mut dyn Observer) -> Result<(), Error> {
+        let found = Validation::of(&mut self.network, data, self.job.config.batch_size)?;
+        observer.validated(self.progress.step, &found);
+        if self.best.as_ref().is_none_or(|(_, best)| found.beats(best)) {
+            self.states.save_best(self.network.params(), &self.progress, &found, &self.identity)?;
+            self.best = Some((self.progress.step, found));
+        }
+        Ok(())
     }
 
     /// One update.
@@ -311,6 +355,7 @@ impl<'a> Session<'a> {
             step: self.progress.step,
             steps: self.steps,
             resumed_from: self.resumed_from,
+            best: self.best.clone(),
             loss,
             seconds: self.progress.seconds,
             parameters: self.network.params().count(),
@@ -325,7 +370,7 @@ fn vocabulary(params: &Params) -> usize {
 
 /// Checks that targets fit an output `[rows, width]`; returns the loss of guessing: `ln(classes)`, or the variance of scaled
 /// values, which is 1.
-fn check_targets(targets: &BatchTargets, rows: usize, width: usize) -> Result<f64, Error> {
+pub(crate) fn check_targets(targets: &BatchTargets, rows: usize, width: usize) -> Result<f64, Error> {
     if targets.len() != rows {
         return Err(Error::data(format!("{} targets for {rows} rows of logits", targets.len())));
     }
@@ -339,20 +384,6 @@ fn check_targets(targets: &BatchTargets, rows: usize, width: usize) -> Result<f6
         }
         BatchTargets::Values(_) => Ok(1.0),
     }
-}
-
-/// Takes the masters of a checkpoint; returns their hash.
-fn begin_from(checkpoint: &Checkpoint, params: &mut Params) -> Result<String, Error> {
-    let mut hash = Sha256::new();
-    for param in params.iter_mut() {
-        let values = checkpoint.master(&param.spec)?;
-        for part in values.chunks(4096) {
-            hash.update(part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
-        }
-        param.weight = Weight::Master(values);
-        param.changed();
-    }
-    Ok(lowbit_base::hex(hash.finalize()))
 }
 
 fn identity(job: &Job, from: String) -> Identity {
@@ -395,7 +426,14 @@ mod tests {
         let config = serde_json::from_str(text).unwrap();
         let model_config = ModelConfig::new(config, 2);
         let config = TrainConfig { steps: Some(2), batch_size: 2, save_every: 1, ..TrainConfig::default() };
-        let job = Job { model_config: &model_config, tokenizer: None, from: None, data: &Tokens, config: &config };
+        let job = Job {
+            model_config: &model_config,
+            tokenizer: None,
+            from: None,
+            data: &Tokens,
+            validation: None,
+            config: &config,
+        };
         let cpu = Cpu::new(None, Some(1)).unwrap();
         let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
         let whole = tempfile::tempdir().unwrap();

@@ -164,6 +164,7 @@ fn ten_updates_follow_transformers() {
             tokenizer: None,
             from: Some(&checkpoint),
             data: &data,
+            validation: None,
             config: &settings,
         };
         let mut record = Record::default();

@@ -229,7 +229,14 @@ fn ten_updates_follow_pytorch() {
             label_smoothing: golden.case.label_smoothing,
             ..TrainConfig::default()
         };
-        let job = Job { model_config: &model_config, tokenizer: None, from: Some(&from), data: &data, config: &config };
+        let job = Job {
+            model_config: &model_config,
+            tokenizer: None,
+            from: Some(&from),
+            data: &data,
+            validation: None,
+            config: &config,
+        };
         let mut record = Record::default();
         train(&job, &directory.path().join("run"), &cpu, &mut record).unwrap();
         assert_eq!(record.0.len(), reference.losses.len());

@@ -35,8 +35,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let config = TrainConfig { steps: Some(150), batch_size: 16, learning_rate: 1e-2, ..TrainConfig::default() };
     let data = Labelled::of_tokens(sequences, labels);
-    let job =
-        Job { model_config: &model_config, tokenizer: Some(&tokenizer), from: None, data: &data, config: &config };
+    let job = Job {
+        model_config: &model_config,
+        tokenizer: Some(&tokenizer),
+        from: None,
+        data: &data,
+        validation: None,
+        config: &config,
+    };
     let cpu = lowbit::kernels::Cpu::new(None, None)?;
     lowbit::train::train(&job, directory.path(), &cpu, &mut ())?;
     let model = lowbit::Model::open(directory.path())?.recipe("int8")?;

@@ -39,8 +39,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..TrainConfig::default()
     };
     let data = Windows::new(tokens, 64)?;
-    let job =
-        Job { model_config: &model_config, tokenizer: Some(&tokenizer), from: None, data: &data, config: &config };
+    let job = Job {
+        model_config: &model_config,
+        tokenizer: Some(&tokenizer),
+        from: None,
+        data: &data,
+        validation: None,
+        config: &config,
+    };
     let cpu = lowbit::kernels::Cpu::new(None, None)?;
     lowbit::train::train(&job, &masters, &cpu, &mut Progress)?;
     checkpoint::quantize(&Checkpoint::open(&masters)?, recipe::find("bitnet")?, &Default::default(), &packed)?;

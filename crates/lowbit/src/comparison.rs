@@ -242,7 +242,14 @@ impl Comparison<'_> {
             self.suite.variant.iter().filter(|variant| variant.from.is_none() && self.kept(variant).is_none())
         {
             let (model_config, config) = self.settings(variant)?;
-            let job = Job { model_config: &model_config, tokenizer: None, from: None, data: rows, config: &config };
+            let job = Job {
+                model_config: &model_config,
+                tokenizer: None,
+                from: None,
+                data: rows,
+                validation: None,
+                config: &config,
+            };
             let named = |e: Error| Error { message: format!("variant {}: {}", variant.name, e.message), ..e };
             lowbit_train::need(&job)?.check().map_err(named)?;
         }

@@ -123,6 +123,7 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, progress: &mut dyn Progress
         tokenizer: work.tokenizer,
         from: None,
         data: work.data,
+        validation: None,
         config: &config,
     };
     let mut watch = Watch { name: work.name, stop: &cpu.stop, held_out: work.held_out, progress };

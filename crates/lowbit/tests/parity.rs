@@ -82,7 +82,14 @@ fn trained(config: &Config, qat: Option<Qat>, batch: &Batch, classes: bool) -> (
     let settings = TrainConfig { steps: Some(60), batch_size: 8, qat, evaluate_every: 60, ..TrainConfig::default() };
     let mut keep = Keep { batch, logits: Vec::new() };
     let data = Counting { classes };
-    let job = Job { model_config: &model_config, tokenizer: None, from: None, data: &data, config: &settings };
+    let job = Job {
+        model_config: &model_config,
+        tokenizer: None,
+        from: None,
+        data: &data,
+        validation: None,
+        config: &settings,
+    };
     train(&job, home.path(), &Cpu::new(None, Some(2)).unwrap(), &mut keep).unwrap();
     (home, keep.logits)
 }

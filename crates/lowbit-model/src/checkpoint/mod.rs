@@ -302,6 +302,11 @@ impl Checkpoint {
         Model::build(&self.model_config().config, &mut Quantizing { checkpoint: self, recipe, options })
     }
 
+    /// Whether a parameter is stored, be it one that the configuration does not ask for (a pooler under another head).
+    pub fn has(&self, name: &str) -> bool {
+        self.reader.has(name)
+    }
+
     /// The f32 values of a parameter, `[rows, cols]`.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ pub trait CheckpointReader: Send + Sync {
     /// # Errors
     /// Names file, tensor, the shape found and the fields that ask for another.
     fn check(&self, parameters: &ParameterList) -> Result<(), Error>;
+    /// Whether a parameter is stored, be it one that the configuration does not ask for.
+    fn has(&self, name: &str) -> bool;
     /// How a parameter is stored; its numbers are read when they are asked for.
     ///
     /// # Errors

@@ -113,6 +113,10 @@ impl CheckpointReader for Own {
         }
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.formats.contains_key(name) || self.tensors.entry(name).is_some()
+    }
+
     fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error> {
         if let Some(entry) = self.formats.get(&spec.name) {
             return self.unpack(&spec.name, entry).map(Stored::Packed);

@@ -39,7 +39,7 @@ pub fn mlp(changes: serde_json::Value) -> Config {
 pub fn encoder(changes: serde_json::Value) -> Config {
     let mut config = json!({
         "architecture": "encoder", "vocab_size": 19, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3,
-        "intermediate_size": 14, "hidden_act": "gelu", "max_position_embeddings": 11, "position_offset": 2,
+        "intermediate_size": 14, "hidden_act": "gelu", "max_position_embeddings": 15, "position_offset": 2,
         "layer_norm_eps": 1e-5, "head": {"classify": {"classes": 3, "pooling": "first"}},
     });
     config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
@@ -50,7 +50,7 @@ pub fn encoder(changes: serde_json::Value) -> Config {
 pub fn gpt(changes: serde_json::Value) -> Config {
     let mut config = json!({
         "architecture": "gpt", "vocab_size": 19, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3,
-        "intermediate_size": 14, "hidden_act": "gelu", "max_position_embeddings": 9, "qkv_bias": true,
+        "intermediate_size": 14, "hidden_act": "gelu", "max_position_embeddings": 12, "qkv_bias": true,
         "layer_norm_eps": 1e-5, "head": {"lm": {"tied": true}},
     });
     config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());

@@ -249,6 +249,10 @@ impl CheckpointReader for File {
         }
     }
 
+    fn has(&self, name: &str) -> bool {
+        keys::tensor_name(name).is_some_and(|name| self.file.tensor(&name).is_some())
+    }
+
     fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error> {
         if self.is_absent_bias(spec) {
             return Ok(Stored::Values(Values::new(|| Ok(vec![0.0; spec.cols]))));

@@ -159,6 +159,10 @@ impl CheckpointReader for Hub {
         }
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.shards.entry(name).is_some()
+    }
+
     fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error> {
         let apart = self.has_plain_rows(spec)?;
         let read_rows: ReadRows = Box::new(|rows| self.shards.row_floats(&spec.name, rows));
