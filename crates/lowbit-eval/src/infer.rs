@@ -1,7 +1,7 @@
 //! Columns and classes of a table that nobody described.
 
 use crate::Error;
-use crate::read::{self, Column, First, Limits, Source, Visitor, Wanted, abridged};
+use crate::read::{self, Column, First, Limits, Projection, Source, Visitor, abridged};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -79,14 +79,14 @@ struct Reader {
 }
 
 impl Visitor for Reader {
-    fn begin(&mut self, first: &First) -> Result<Wanted, Error> {
+    fn begin(&mut self, first: &First) -> Result<Projection, Error> {
         self.is_line = first.is_line;
         let name = |name: &String| Profile { name: name.clone(), ..Profile::default() };
         self.columns = first.fields.iter().map(name).collect();
         let by_place =
             |(at, name): (usize, &String)| if first.is_line { Column::Index(at) } else { Column::Name(name.clone()) };
         let columns = first.fields.iter().enumerate().map(by_place).collect();
-        Ok(Wanted { columns, header: false, optional: true })
+        Ok(Projection { columns, header: false, optional: true })
     }
 
     fn row(&mut self, _: Option<u64>, values: Vec<Value>) -> Result<(), Error> {

@@ -4,11 +4,16 @@ use lowbit_eval::choose;
 use lowbit_eval::error::Kind;
 use lowbit_eval::generate::{self, Generate};
 use lowbit_eval::language::{self, Cut, Text};
-use lowbit_eval::question::{self, Subject};
+use lowbit_eval::question::{self, Question, Subject};
 use lowbit_eval::record::Record;
-use lowbit_eval::task::{Split, Task};
+use lowbit_eval::task::{self, Split, Task};
 use lowbit_kernels::Cpu;
-use lowbit_model::{Checkpoint, recipe};
+use lowbit_model::arch::mlp;
+use lowbit_model::checkpoint::save_masters;
+use lowbit_model::exec::Activation;
+use lowbit_model::input::Scaling;
+use lowbit_model::parameter_list::ParameterList;
+use lowbit_model::{Checkpoint, Config, ModelConfig, Tokenizer, recipe};
 use serde::Deserialize;
 use std::f64::consts::LN_2;
 use std::fs;
@@ -101,7 +106,7 @@ fn texts_have_the_likelihood_that_transformers_gives() {
 }
 
 /// A task beside its files.
-fn task(dir: &TempDir, text: &str) -> Task {
+fn described(dir: &TempDir, text: &str) -> Task {
     Task::parse(&format!("name = \"own\"\nversion = 2\nabout = \"A test.\"\n{text}"), &dir.path().join("own.toml"))
         .unwrap()
 }
@@ -120,7 +125,7 @@ fn a_task_of_likelihood_is_scored_in_its_windows() {
     let description =
         |settings: &str| format!("question = \"likelihood\"\n{settings}\n[[test]]\npaths = [\"a.txt\"]\n");
     for (at, [context, stride]) in golden.windows.iter().enumerate() {
-        let own = task(&dir, &description(&format!("[likelihood]\ncontext = {context}\nstride = {stride}")));
+        let own = described(&dir, &description(&format!("[likelihood]\ncontext = {context}\nstride = {stride}")));
         let record = ask(&own, &dir, &model, None).unwrap();
         assert_eq!((&record.task[..], &record.recipe[..]), ("own@2", "f32"));
         assert!(close(nats(&record), text.nats[at]), "{context} {stride}");
@@ -128,9 +133,9 @@ fn a_task_of_likelihood_is_scored_in_its_windows() {
         assert!(record.detail.note.as_ref().unwrap().contains(&windows), "{:?}", record.detail.note);
     }
     // A model trained for less has windows of its own length, and a stride in proportion.
-    let long = task(&dir, &description("[likelihood]\ncontext = 640\nstride = 320"));
+    let long = described(&dir, &description("[likelihood]\ncontext = 640\nstride = 320"));
     assert!(close(nats(&ask(&long, &dir, &model, None).unwrap()), text.nats[0]));
-    let few = task(&dir, &description("metrics = [\"bits_per_byte\"]"));
+    let few = described(&dir, &description("metrics = [\"bits_per_byte\"]"));
     let record = ask(&few, &dir, &model, Some(20)).unwrap();
     assert_eq!(record.measures.keys().collect::<Vec<_>>(), ["bits_per_byte", "weight_bytes"]);
     assert_eq!(record.measures["bits_per_byte"].n, 20);
@@ -142,7 +147,7 @@ fn rows_of_text_are_texts_of_their_own() {
     let lines: Vec<String> =
         golden.texts.iter().map(|text| serde_json::json!({"id": 1, "body": text.text}).to_string()).collect();
     fs::write(dir.path().join("rows.jsonl"), format!("{}\n{{\"id\": 2, \"body\": \"\"}}\n", lines.join("\n"))).unwrap();
-    let own = task(&dir, "question = \"likelihood\"\n[[test]]\npaths = [\"rows.jsonl\"]\ntext = [\"body\"]\n");
+    let own = described(&dir, "question = \"likelihood\"\n[[test]]\npaths = [\"rows.jsonl\"]\ntext = [\"body\"]\n");
     let record = ask(&own, &dir, &model, None).unwrap();
     let [context, stride] = golden.windows[0];
     assert!(record.detail.note.as_ref().unwrap().contains("in 3 texts as"), "{:?}", record.detail.note);
@@ -161,7 +166,7 @@ fn choosing(dir: &TempDir, rows: &[&GoldenRow], choices: usize) -> Task {
     fs::write(dir.path().join("rows.jsonl"), rows.iter().map(line).collect::<String>()).unwrap();
     let columns: Vec<String> = (0..choices).map(|at| format!("\"c{at}\"")).collect();
     let columns = columns.join(", ");
-    task(
+    described(
         dir,
         &format!(
             "question = \"choose\"\n[choose]\nprompt = \"{{body}}\"\ndelimiter = \"\"\n\
@@ -198,7 +203,7 @@ fn choices_have_the_log_likelihoods_that_transformers_gives() {
         let diagonal: u64 = (0..choices).map(|class| record.detail.confusion[class][class]).sum();
         assert_eq!(diagonal as f64 / rows.len() as f64, share(&|row| row.best));
         assert_eq!(record.detail.classes.last().unwrap(), &(choices - 1).to_string());
-        assert_eq!(record.detail.notices.len(), cut, "a row that was cut is told");
+        assert_eq!(record.detail.notices.len(), cut, "a row that was cut has a notice");
         let accuracy = &record.measures["accuracy"];
         assert!(accuracy.n == rows.len() as u64 && accuracy.lo.unwrap() < accuracy.value.max(0.01));
     }
@@ -211,7 +216,7 @@ fn classes_are_choices_with_texts_of_their_own() {
     fs::write(dir.path().join("x.csv"), format!("\"{}\",yes,1\n", row.context)).unwrap();
     // The texts of the choices after the delimiter of one space; `{text}` joins columns.
     let texts: Vec<String> = row.choices.iter().map(|choice| format!("{:?}", choice.trim())).collect();
-    let own = task(
+    let own = described(
         &dir,
         &format!(
             "question = \"choose\"\nclasses = [\"n\", \"y\"]\nmetrics = [\"accuracy\"]\n[choose]\nprompt = \"{{text}}\"\nchoices = [{}]\n\
@@ -252,7 +257,7 @@ fn answers_are_those_of_transformers() {
         fs::write(dir.path().join("rows.jsonl"), lines).unwrap();
         let own = |normalize: &str| {
             let (stop, most) = (serde_json::to_string(&answer.stop).unwrap(), answer.max_tokens);
-            task(
+            described(
                 &dir,
                 &format!(
                     "question = \"generate\"\n[generate]\nprompt = \"{{body}}\"\nmax_tokens = {most}\nstop = {stop}\n\
@@ -283,11 +288,70 @@ fn exact_with(task: &Task, max_tokens: usize) -> Option<Generate> {
     task.generate.clone().map(|settings| Generate { max_tokens, ..settings })
 }
 
+/// A bag of words, or of numbers, in front of so many outputs.
+fn perceptron(dir: &TempDir, features: usize, classes: usize) -> Checkpoint {
+    let config = mlp::Config {
+        vocab_size: if features == 0 { 258 } else { 0 },
+        hidden_size: if features == 0 { 8 } else { 0 },
+        features,
+        layers: vec![8],
+        hidden_act: Activation::GeluTanh,
+        classes,
+        bigram_buckets: 0,
+        dropout: 0.0,
+    };
+    let config = Config::Mlp(config);
+    let parameters = ParameterList::new(&config).unwrap();
+    let masters: Vec<_> = parameters.params().iter().map(|spec| (spec, vec![0.5; spec.rows * spec.cols])).collect();
+    let scaling = |width: usize| Scaling { mean: vec![0.0; width], deviation: vec![1.0; width] };
+    let labels = (0..classes).filter(|_| classes > 1).map(|class| format!("class {class}")).collect();
+    let model_config = ModelConfig {
+        labels,
+        input_scaling: (features > 0).then(|| scaling(features)),
+        target_scaling: (classes == 1).then(|| scaling(1)),
+        ..ModelConfig::new(config, 40)
+    };
+    let tokenizer = (features == 0).then(Tokenizer::bytes);
+    save_masters(dir.path(), &model_config, tokenizer.as_ref(), masters.iter().map(|(spec, v)| (*spec, &v[..])))
+        .unwrap();
+    Checkpoint::open(dir.path()).unwrap()
+}
+
+#[test]
+fn every_task_is_refused_to_a_model_that_cannot_answer_it() {
+    let [words, numbers, value] = [(0, 3), (4, 3), (4, 1)].map(|(features, classes)| {
+        let dir = TempDir::new().unwrap();
+        (perceptron(&dir, features, classes), dir)
+    });
+    for task in task::all() {
+        for (model, noun, trained) in [
+            (&words.0, "a classifier", Question::Classify),
+            (&numbers.0, "a classifier", Question::Classify),
+            (&value.0, "a regression model", Question::Regress),
+            (&model(), "a language model", Question::Likelihood),
+        ] {
+            let is_language_model = trained == Question::Likelihood;
+            let answers = task.question == trained || (is_language_model && !task.question.spec().is_trained);
+            let checked = question::check(&task, model);
+            assert_eq!(checked.is_ok(), answers, "{} {noun}", task.name);
+            let Err(refused) = checked else { continue };
+            assert_eq!(refused.kind, Kind::Usage);
+            let asks = format!("is {noun}, and the task {} asks for {}: ", task.name, task.question.spec().asks);
+            let remedy = match (is_language_model, task.question.spec().is_trained) {
+                (true, _) => "ask it ",
+                (false, true) => "name a model trained for ",
+                (false, false) => "name a language model",
+            };
+            assert!(refused.message.contains(&(asks + remedy)), "{refused}");
+        }
+    }
+}
+
 #[test]
 fn a_language_model_is_asked_no_class() {
     let (model, dir) = (model(), TempDir::new().unwrap());
     let layout = "paths = [\"x.csv\"]\ntext = [0]\nlabel = 1\n";
-    let own = task(
+    let own = described(
         &dir,
         &format!("question = \"classify\"\nclasses = [\"a\", \"b\"]\n[[train]]\n{layout}[[test]]\n{layout}"),
     );

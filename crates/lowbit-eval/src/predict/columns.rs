@@ -15,12 +15,12 @@ pub(super) struct Choice<'a> {
     pub(super) numbers: Option<usize>,
 }
 
-/// The columns of a table, of which those in `wanted` are read.
-pub(super) struct Table {
+/// The columns of a table, and which of them are read.
+pub(super) struct TableColumns {
     /// Names, or positions in a table without a header.
     names: Vec<String>,
     /// Places in the table of the values of a row.
-    wanted: Vec<usize>,
+    read: Vec<usize>,
     /// Places in a row of what makes the input; none before they are chosen.
     pub(super) text: Vec<usize>,
     /// What stands between the texts of several columns.
@@ -37,7 +37,7 @@ pub(super) struct Table {
 
 impl Choice<'_> {
     /// The columns to read, by their names or the first line; the text may remain open until rows are seen.
-    pub(super) fn table(&self, first: &First, source: &Source) -> Result<Table, Error> {
+    pub(super) fn table(&self, first: &First, source: &Source) -> Result<TableColumns, Error> {
         let fields = &first.fields;
         let place = |column: &Column| match column {
             Column::Index(index) => Some(*index).filter(|index| *index < fields.len()),
@@ -67,14 +67,14 @@ impl Choice<'_> {
             return Err(Error::usage(format!("{name}: {message}; the table has {names}")));
         }
         let separator = trained.filter(|_| self.options.text.is_empty()).and_then(|table| table.separator.clone());
-        let wanted: Vec<usize> = match self.options.keep || text.is_empty() {
+        let read: Vec<usize> = match self.options.keep || text.is_empty() {
             true => (0..names.len()).collect(),
             false => text.clone(),
         };
-        let text = text.iter().filter_map(|at| wanted.iter().position(|place| place == at)).collect();
-        Ok(Table {
+        let text = text.iter().filter_map(|at| read.iter().position(|place| place == at)).collect();
+        Ok(TableColumns {
             names,
-            wanted,
+            read,
             text,
             separator: separator.unwrap_or(" ".into()),
             is_numeric: self.numbers.is_some(),
@@ -94,17 +94,17 @@ fn listed(names: &[String]) -> String {
     crate::read::abridged(names.iter().map(String::as_str))
 }
 
-impl Table {
+impl TableColumns {
     /// The columns to read.
     pub(super) fn columns(&self) -> Vec<Column> {
         let by_position =
             |at: &usize| if self.is_line { Column::Index(*at) } else { Column::Name(self.names[*at].clone()) };
-        self.wanted.iter().map(by_position).collect()
+        self.read.iter().map(by_position).collect()
     }
 
     /// Names of the columns that are copied.
     pub(super) fn kept(&self) -> impl Iterator<Item = &str> {
-        self.wanted.iter().filter(|_| self.keep).map(|at| self.names[*at].as_str())
+        self.read.iter().filter(|_| self.keep).map(|at| self.names[*at].as_str())
     }
 
     /// Chooses the only column of text by its values, where the choice is open: one that holds more than numbers, truth
@@ -126,7 +126,7 @@ impl Table {
             _ => false,
         };
         let texts: Vec<usize> =
-            (0..self.wanted.len()).filter(|at| rows.clone().any(|row| row.get(*at).is_some_and(is_text))).collect();
+            (0..self.read.len()).filter(|at| rows.clone().any(|row| row.get(*at).is_some_and(is_text))).collect();
         match texts[..] {
             [only] => self.text = vec![only],
             _ => {
@@ -140,7 +140,7 @@ impl Table {
 
     /// What was chosen, in words.
     pub(super) fn remark(&self, trained_on: Option<&InputColumns>) -> String {
-        let names: Vec<String> = self.text.iter().map(|at| format!("`{}`", self.names[self.wanted[*at]])).collect();
+        let names: Vec<String> = self.text.iter().map(|at| format!("`{}`", self.names[self.read[*at]])).collect();
         let columns = if names.len() == 1 { "column" } else { "columns" };
         let header = match (self.is_line, self.header) {
             (false, _) => "",
@@ -160,7 +160,7 @@ impl Table {
     /// When a column holds something else; names it.
     pub(super) fn numbers_of(&self, values: &[Value]) -> Result<Vec<f32>, String> {
         let number = |at: &usize| {
-            let column = Column::Name(self.names[self.wanted[*at]].clone());
+            let column = Column::Name(self.names[self.read[*at]].clone());
             let text = plain(values.get(*at).cloned().unwrap_or_default(), &column, Admitted::Optional)?;
             match text.trim() {
                 "" => Ok(f32::NAN),
@@ -178,7 +178,7 @@ impl Table {
     /// When a column holds a list or an object; names it.
     pub(super) fn text_of(&self, values: &[Value]) -> Result<String, String> {
         let part = |at: &usize| {
-            let column = Column::Name(self.names[self.wanted[*at]].clone());
+            let column = Column::Name(self.names[self.read[*at]].clone());
             plain(values.get(*at).cloned().unwrap_or_default(), &column, Admitted::Optional)
         };
         let parts: Vec<String> = self.text.iter().map(part).collect::<Result<_, _>>()?;

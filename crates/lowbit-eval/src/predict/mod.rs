@@ -5,10 +5,10 @@ mod output;
 
 pub use output::Output;
 
-use crate::read::{self, Column, First, Limits, Source, Visitor, Wanted};
+use crate::read::{self, Column, First, Limits, Projection, Source, Visitor};
 use crate::record::{Detail, Measure, Record};
 use crate::{Error, facts};
-use columns::{Choice, Table};
+use columns::{Choice, TableColumns};
 use lowbit_model::arch::OutputKind;
 use lowbit_model::{Checkpoint, Encoder, InputColumns, Inputs, Predictor};
 use serde_json::Value;
@@ -90,7 +90,7 @@ impl Summary {
 /// Takes the lines for a batch of rows, and says whether to go on.
 pub type Emit<'a> = &'a mut dyn FnMut(&str, &Summary) -> Result<bool, Error>;
 
-/// Predicts a class or a value for each row of a source; `told` takes remarks about what was chosen. The predictions are those of
+/// Predicts a class or a value for each row of a source; `notice` takes remarks about what was chosen. The predictions are those of
 /// [`crate::classify::quality`], whatever the batch.
 ///
 /// # Errors
@@ -100,7 +100,7 @@ pub fn predict(
     trained_on: Option<&InputColumns>,
     source: &Source,
     options: &Options,
-    told: &mut dyn FnMut(String),
+    notice: &mut dyn FnMut(String),
     emit: Emit<'_>,
 ) -> Result<Summary, Error> {
     let encoder = predictor.encoder().clone();
@@ -110,12 +110,12 @@ pub fn predict(
     };
     let summary = Summary { classes: vec![0; predictor.labels().len()], ..Summary::default() };
     let choice = Choice { trained_on, options, numbers };
-    let mut rows = Rows {
+    let mut rows = PendingRows {
         predictor,
         encoder,
         choice,
         source,
-        told,
+        notice,
         emit,
         table: None,
         pending: Vec::new(),
@@ -136,49 +136,49 @@ pub fn predict(
 }
 
 /// A row that waits for its batch.
-struct Row {
+struct PendingRow {
     line: Option<u64>,
     values: Vec<Value>,
 }
 
 /// The rows of a source on their way.
-struct Rows<'a> {
+struct PendingRows<'a> {
     predictor: &'a mut Predictor,
     encoder: Encoder,
     choice: Choice<'a>,
     source: &'a Source,
-    told: &'a mut dyn FnMut(String),
+    notice: &'a mut dyn FnMut(String),
     emit: Emit<'a>,
-    table: Option<Table>,
-    pending: Vec<Row>,
+    table: Option<TableColumns>,
+    pending: Vec<PendingRow>,
     bytes: usize,
     summary: Summary,
     /// Nobody takes more lines.
     ended: bool,
 }
 
-impl Visitor for Rows<'_> {
-    fn begin(&mut self, first: &First) -> Result<Wanted, Error> {
+impl Visitor for PendingRows<'_> {
+    fn begin(&mut self, first: &First) -> Result<Projection, Error> {
         let table = self.choice.table(first, self.source)?;
         let (columns, header) = (table.columns(), table.header);
         self.table = Some(table);
-        Ok(Wanted { columns, header, optional: true })
+        Ok(Projection { columns, header, optional: true })
     }
 
     fn row(&mut self, line: Option<u64>, values: Vec<Value>) -> Result<(), Error> {
         self.bytes += values.iter().map(|value| value.as_str().map_or(8, str::len)).sum::<usize>();
-        self.pending.push(Row { line, values });
+        self.pending.push(PendingRow { line, values });
         let undecided = self.table.as_ref().is_some_and(|table| table.text.is_empty());
         let most = if undecided { SAMPLE } else { ROWS };
         if self.pending.len() >= most || self.bytes >= BYTES { self.flush() } else { Ok(()) }
     }
 
     fn note(&mut self, text: String) {
-        (self.told)(text);
+        (self.notice)(text);
     }
 }
 
-impl Rows<'_> {
+impl PendingRows<'_> {
     /// Predicts and emits what waits.
     fn flush(&mut self) -> Result<(), Error> {
         let Some(table) = self.table.as_mut().filter(|_| !self.pending.is_empty()) else { return Ok(()) };
@@ -187,7 +187,7 @@ impl Rows<'_> {
             let labels = self.predictor.labels();
             let values = self.pending.iter().map(|row| row.values.as_slice());
             table.choose(values, labels, self.source)?;
-            (self.told)(format!("{}: {}", self.source.name().display(), table.remark(self.choice.trained_on)));
+            (self.notice)(format!("{}: {}", self.source.name().display(), table.remark(self.choice.trained_on)));
         }
         let rows = std::mem::take(&mut self.pending);
         self.bytes = 0;
@@ -233,15 +233,16 @@ impl Rows<'_> {
 
 /// What the model is asked about some rows; `fail` tells the place of one.
 fn inputs(
-    table: &Table,
-    rows: &[Row],
+    table: &TableColumns,
+    rows: &[PendingRow],
     numbers: Option<usize>,
     fail: &dyn Fn(usize, String) -> Error,
 ) -> Result<Inputs, Error> {
     let all = rows.iter().enumerate();
     Ok(match numbers {
         None => {
-            let text = |(at, row): (usize, &Row)| table.text_of(&row.values).map_err(|message| fail(at, message));
+            let text =
+                |(at, row): (usize, &PendingRow)| table.text_of(&row.values).map_err(|message| fail(at, message));
             Inputs::Texts(all.map(text).collect::<Result<_, _>>()?)
         }
         Some(width) => {

@@ -1,7 +1,7 @@
 //! What is written for each row, as CSV or JSON lines.
 
 use super::Options;
-use super::columns::Table;
+use super::columns::TableColumns;
 use crate::Error;
 use crate::classify;
 use lowbit_model::predict::softmax;
@@ -42,7 +42,7 @@ impl<'a> Writer<'a> {
     /// When a column that is copied has the name of one that is written.
     pub(super) fn new(
         options: &'a Options,
-        table: &'a Table,
+        table: &'a TableColumns,
         labels: &'a [String],
         begins: bool,
     ) -> Result<Self, Error> {

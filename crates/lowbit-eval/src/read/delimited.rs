@@ -1,7 +1,7 @@
 //! CSV and TSV, and tables with other delimiters.
 
 use super::source::{Head, Lines, SAMPLE};
-use super::{Column, First, Limits, Source, Visitor, Wanted, abridged};
+use super::{Column, First, Limits, Projection, Source, Visitor, abridged};
 use crate::error::Error;
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ pub(super) fn read(source: &Source, usual: char, limits: &Limits, visitor: &mut 
     };
     let width = fields.len();
     let first = First { fields, is_line: true };
-    let Wanted { columns, header: has_header, .. } = visitor.begin(&first)?;
+    let Projection { columns, header: has_header, .. } = visitor.begin(&first)?;
     fields = first.fields;
     let header = if has_header { std::mem::take(&mut fields) } else { Vec::new() };
     let place = |column: &Column| place(source, column, line, &header, width);
@@ -50,7 +50,7 @@ const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
 const SNIFFED: usize = 100;
 
 /// The delimiter of a file: the usual one where it cuts every record of the sample into as many fields, at least two; else the one that
-/// does so and makes most of them, which the visitor is told; the usual one when there is none.
+/// does so and makes most of them, of which the visitor gets a note; the usual one when there is none.
 fn sniffed(source: &Source, usual: char, sample: &[u8], visitor: &mut dyn Visitor) -> char {
     let whole = (sample.len() as u64) < SAMPLE;
     let fields = |delimiter: char| width(sample, whole, delimiter, quoting(source, delimiter));
@@ -70,7 +70,7 @@ fn sniffed(source: &Source, usual: char, sample: &[u8], visitor: &mut dyn Visito
 
 /// Fields of every record of a sample, when all have as many and more than one, and there is more than one record.
 fn width(sample: &[u8], whole: bool, delimiter: char, quoting: bool) -> Option<usize> {
-    // Bytes that are not UTF-8 are told with their line when they are read.
+    // Bytes that are not UTF-8 are reported with their line when they are read.
     let text = String::from_utf8_lossy(sample);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let (mut splitter, mut width, mut records) = (Splitter::new(delimiter), None, 0);

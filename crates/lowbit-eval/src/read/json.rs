@@ -2,7 +2,7 @@
 //! it is shows at the beginning of the file; all are read row by row.
 
 use super::source::{Head, Lines, decode_error};
-use super::{Column, First, Limits, Source, Visitor, Wanted, abridged};
+use super::{Column, First, Limits, Projection, Source, Visitor, abridged};
 use crate::error::Error;
 use serde::Deserialize as _;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess};
@@ -19,7 +19,7 @@ type Object = Map<String, Value>;
 
 pub(super) fn read(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Result<(), Error> {
     let head = Head::open(source, limits, SAMPLE)?;
-    let rows = ObjectRows { source, visitor, wanted: None };
+    let rows = ObjectRows { source, visitor, projection: None };
     match layout(head.sample()) {
         Layout::Lines => lines(Lines::new(source, head, limits), rows),
         Layout::Array => document(head, limits, rows, false),
@@ -79,15 +79,15 @@ fn begins_rows(object: &[u8]) -> bool {
 struct ObjectRows<'a> {
     source: &'a Source,
     visitor: &'a mut dyn Visitor,
-    /// Names of the wanted columns, and whether each may be missing.
-    wanted: Option<(Vec<String>, bool)>,
+    /// Names of the projected columns, and whether each may be missing.
+    projection: Option<(Vec<String>, bool)>,
 }
 
 impl ObjectRows<'_> {
     fn row(&mut self, object: &Object, line: u64) -> Result<(), Error> {
-        let (columns, optional) = match &self.wanted {
-            Some(wanted) => wanted,
-            None => self.wanted.insert(begin(object, self.visitor)?),
+        let (columns, optional) = match &self.projection {
+            Some(projection) => projection,
+            None => self.projection.insert(begin(object, self.visitor)?),
         };
         let value = |name: &String| match object.get(name) {
             Some(value) => Ok(value.clone()),
@@ -103,10 +103,10 @@ impl ObjectRows<'_> {
     }
 }
 
-/// Names of the wanted columns, and whether each may be missing.
+/// Names of the projected columns, and whether each may be missing.
 fn begin(object: &Object, visitor: &mut dyn Visitor) -> Result<(Vec<String>, bool), Error> {
     let first = First { fields: object.keys().cloned().collect(), is_line: false };
-    let Wanted { columns, optional, .. } = visitor.begin(&first)?;
+    let Projection { columns, optional, .. } = visitor.begin(&first)?;
     let name = |column: Column| match column {
         Column::Name(name) => Ok(name),
         Column::Index(index) => Err(Error::usage(format!("column {index}: JSON objects have names, not positions"))),
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn the_beginning_tells_the_layout() {
-        for (text, wanted) in [
+        for (text, expected) in [
             ("{\"a\": 1}\n{\"a\": 2}\n", Layout::Lines),
             ("{\"a\": [{\"b\": 1}]}\n{\"a\": []}\n", Layout::Lines),
             ("\u{feff}\n [\n{\"a\": 1}]", Layout::Array),
@@ -362,7 +362,7 @@ mod tests {
             ("{\"a\": 1,,}", Layout::Lines),
             ("", Layout::Lines),
         ] {
-            assert_eq!(layout(text.as_bytes()), wanted, "{text}");
+            assert_eq!(layout(text.as_bytes()), expected, "{text}");
         }
     }
 }

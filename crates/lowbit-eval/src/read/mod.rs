@@ -93,9 +93,9 @@ pub struct First {
     pub is_line: bool,
 }
 
-/// Which columns are wanted.
+/// Which columns are read.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct Projection {
     /// The columns, in the order of the values of a row.
     pub columns: Vec<Column>,
     /// Whether the first line of a delimited file names the columns.
@@ -110,9 +110,9 @@ pub trait Visitor {
     ///
     /// # Errors
     /// An error ends the reading; so it does for rows.
-    fn begin(&mut self, first: &First) -> Result<Wanted, Error>;
+    fn begin(&mut self, first: &First) -> Result<Projection, Error>;
 
-    /// Takes the values of the wanted columns of a record. `line` is where it begins (`None`: the format has no lines).
+    /// Takes the values of the projected columns of a record. `line` is where it begins (`None`: the format has no lines).
     ///
     /// # Errors
     /// See [`Visitor::begin`].
@@ -301,7 +301,7 @@ fn records(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Resul
 const ROW: u64 = 48;
 const VALUE: u64 = 4;
 
-/// Times that a column may be wanted: as input and as target.
+/// Times that a column may be read: as input and as target.
 const TIMES: u32 = 2;
 
 /// Counts what a visitor is shown.
@@ -314,17 +314,17 @@ struct Counted<'a> {
 }
 
 impl Visitor for Counted<'_> {
-    fn begin(&mut self, first: &First) -> Result<Wanted, Error> {
-        let wanted = self.visitor.begin(first)?;
+    fn begin(&mut self, first: &First) -> Result<Projection, Error> {
+        let projection = self.visitor.begin(first)?;
         let mut times = HashMap::new();
-        for column in &wanted.columns {
+        for column in &projection.columns {
             let times = times.entry(column).or_insert(0);
             *times += 1;
             if *times > TIMES {
                 return Err(Error::usage(format!("column {column} is named {times} times: name it once")));
             }
         }
-        Ok(wanted)
+        Ok(projection)
     }
 
     fn row(&mut self, line: Option<u64>, values: Vec<Value>) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Rows, their fingerprint, and the sink that readers fill.
 
-use super::{Column, First, Input, Table, Target, Visitor, Wanted, abridged};
+use super::{Column, First, Input, Projection, Table, Target, Visitor, abridged};
 use crate::error::Error;
 use lowbit_base::hex;
 use lowbit_model::Inputs;
@@ -182,8 +182,8 @@ impl Rows {
         self.choices.truncate(n);
     }
 
-    fn kept(&self, wanted: impl Fn(usize) -> bool) -> Rows {
-        let rows: Vec<usize> = (0..self.len()).filter(|row| wanted(*row)).collect();
+    fn kept(&self, keeps: impl Fn(usize) -> bool) -> Rows {
+        let rows: Vec<usize> = (0..self.len()).filter(|row| keeps(*row)).collect();
         let choices = rows.iter().filter_map(|row| self.choices.get(*row)).cloned().collect();
         Rows { inputs: self.inputs.select(&rows), targets: self.targets.select(&rows), choices }
     }
@@ -245,10 +245,10 @@ fn shown(text: &str) -> String {
 }
 
 impl Visitor for Sink<'_> {
-    fn begin(&mut self, _: &First) -> Result<Wanted, Error> {
+    fn begin(&mut self, _: &First) -> Result<Projection, Error> {
         let target = (self.table.target != Target::NextToken).then_some(&self.table.target_column);
         let columns = self.columns.iter().chain(target).cloned().collect();
-        Ok(Wanted { columns, header: self.table.header, optional: false })
+        Ok(Projection { columns, header: self.table.header, optional: false })
     }
 
     /// Adds a row: the values of its input, and its target.

@@ -27,16 +27,16 @@ const TEXT: &str = "text";
 /// Every line is a row of one column, also an empty one.
 pub(super) fn read(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Result<(), Error> {
     let mut lines = Lines::open(source, limits)?;
-    let wanted = visitor.begin(&First { fields: vec![TEXT.into()], is_line: false })?;
+    let projection = visitor.begin(&First { fields: vec![TEXT.into()], is_line: false })?;
     let own = |column: &Column| match column {
         Column::Index(index) => *index == 0,
         Column::Name(name) => name == TEXT,
     };
-    if let Some(other) = wanted.columns.iter().find(|column| !own(column)) {
+    if let Some(other) = projection.columns.iter().find(|column| !own(column)) {
         return Err(Error::input(source.name(), format!("no column {other}: plain text has one, `{TEXT}`")));
     }
     while let Some(line) = lines.next(0)? {
-        visitor.row(Some(lines.line), vec![Value::String(line); wanted.columns.len()])?;
+        visitor.row(Some(lines.line), vec![Value::String(line); projection.columns.len()])?;
     }
     Ok(())
 }

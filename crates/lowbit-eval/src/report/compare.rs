@@ -64,7 +64,7 @@ pub(crate) enum Standing {
 
 /// One variant with what follows from its record.
 #[derive(Clone, Debug)]
-pub(crate) struct Row<'a> {
+pub(crate) struct VariantRow<'a> {
     /// The record.
     pub(crate) record: &'a Record,
     /// Accuracy change against the reference.
@@ -79,7 +79,7 @@ pub(crate) struct Row<'a> {
     pub(crate) dominated_by: Option<&'a str>,
 }
 
-impl<'a> Row<'a> {
+impl<'a> VariantRow<'a> {
     /// Name of the variant.
     pub(crate) fn name(&self) -> &'a str {
         &self.record.model
@@ -109,7 +109,7 @@ pub(crate) struct Comparison<'a> {
     /// What is known of the task.
     pub(crate) facts: Option<&'a TaskFacts>,
     /// Variants in the order of the records.
-    pub(crate) rows: Vec<Row<'a>>,
+    pub(crate) rows: Vec<VariantRow<'a>>,
     /// Index of the reference.
     pub(crate) base: Option<usize>,
     /// Accuracy of answering without looking: the majority class where recorded, at least one over the classes.
@@ -155,7 +155,7 @@ impl<'a> Comparison<'a> {
             evidence: &evidence[base],
             standing,
         });
-        let mut rows: Vec<Row> =
+        let mut rows: Vec<VariantRow> =
             records.iter().zip(&evidence).map(|(record, mine)| row(record, mine, reference.as_ref(), chance)).collect();
         for (row, by) in rows.iter_mut().zip(noise::dominators(&evidence)) {
             row.dominated_by = by.map(|j| records[j].model.as_str());
@@ -165,22 +165,22 @@ impl<'a> Comparison<'a> {
     }
 
     /// The reference variant.
-    pub(crate) fn reference(&self) -> Option<&Row<'a>> {
+    pub(crate) fn reference(&self) -> Option<&VariantRow<'a>> {
         self.base.map(|i| &self.rows[i])
     }
 
     /// The variant of that name.
-    pub(crate) fn row(&self, name: &str) -> Option<&Row<'a>> {
+    pub(crate) fn row(&self, name: &str) -> Option<&VariantRow<'a>> {
         self.index.get(name).map(|i| &self.rows[*i])
     }
 
     /// Variants that are networks.
-    pub(crate) fn networks(&self) -> impl Iterator<Item = &Row<'a>> {
+    pub(crate) fn networks(&self) -> impl Iterator<Item = &VariantRow<'a>> {
         self.rows.iter().filter(|r| r.network())
     }
 
     /// The most accurate baseline that is no network.
-    pub(crate) fn plain(&self) -> Option<&Row<'a>> {
+    pub(crate) fn plain(&self) -> Option<&VariantRow<'a>> {
         self.plain.map(|i| &self.rows[i])
     }
 
@@ -207,18 +207,18 @@ impl<'a> Comparison<'a> {
     }
 
     /// Networks shown to be at most [`WITHIN`] below the reference: the whole interval is. The reference is left out.
-    pub(crate) fn close(&self) -> Vec<&Row<'a>> {
-        let shown = |r: &&Row| r.change.as_ref().is_some_and(|change| change.lo >= -WITHIN);
+    pub(crate) fn close(&self) -> Vec<&VariantRow<'a>> {
+        let shown = |r: &&VariantRow| r.change.as_ref().is_some_and(|change| change.lo >= -WITHIN);
         self.compared().filter(shown).filter(|r| quality(r.record).is_some_and(|m| m.how == How::Measured)).collect()
     }
 
     /// Networks whose accuracy was not shown to be below the reference's, and cannot be so by more than [`HIDDEN`].
-    pub(crate) fn equals(&self) -> Vec<&Row<'a>> {
+    pub(crate) fn equals(&self) -> Vec<&VariantRow<'a>> {
         self.networks().filter(|r| matches!(r.verdict, Verdict::Same | Verdict::Higher)).collect()
     }
 
     /// Networks that can be compared with the reference: neither the reference itself, nor failed, nor void.
-    fn compared(&self) -> impl Iterator<Item = &Row<'a>> {
+    fn compared(&self) -> impl Iterator<Item = &VariantRow<'a>> {
         self.networks().filter(|r| !matches!(r.verdict, Verdict::Reference | Verdict::Fails | Verdict::Void))
     }
 
@@ -267,12 +267,12 @@ struct Reference<'a> {
     standing: Option<Standing>,
 }
 
-fn row<'a>(record: &'a Record, mine: &Evidence, base: Option<&Reference>, chance: Option<f64>) -> Row<'a> {
+fn row<'a>(record: &'a Record, mine: &Evidence, base: Option<&Reference>, chance: Option<f64>) -> VariantRow<'a> {
     let other = base.filter(|b| b.name != record.model);
     let change = other.and_then(|b| mine.change(b.evidence));
     let speed = other.and_then(|b| mine.pace(b.evidence));
     let verdict = verdict(record, base, change.as_ref(), chance);
-    Row { record, change, ledger: ledger(record), speed, verdict, dominated_by: None }
+    VariantRow { record, change, ledger: ledger(record), speed, verdict, dominated_by: None }
 }
 
 /// Accuracy of the majority class, but at least one over the classes: the test rows may lack the majority of training. Of

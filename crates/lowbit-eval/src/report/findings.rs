@@ -1,6 +1,6 @@
 //! The findings: what the records of one task say, as sentences made of queries.
 
-use super::compare::{Comparison, Row, Standing, Verdict, WITHIN, measured};
+use super::compare::{Comparison, Standing, VariantRow, Verdict, WITHIN, measured};
 use super::document::SummaryCard;
 use super::noise::Pace;
 use super::query::What;
@@ -37,8 +37,8 @@ pub(crate) fn threshold_says_something(c: &Comparison) -> bool {
 }
 
 /// The variant with the least of `measure` among `rows`; ties go to the more accurate.
-fn least<'a, 'b>(rows: Vec<&'b Row<'a>>, measure: &str) -> Option<&'b Row<'a>> {
-    let key = |r: &Row| {
+fn least<'a, 'b>(rows: Vec<&'b VariantRow<'a>>, measure: &str) -> Option<&'b VariantRow<'a>> {
+    let key = |r: &VariantRow| {
         let merit = |name: &str| measured(r.record, name).unwrap_or(f64::INFINITY);
         let quality = r.quality().unwrap_or(f64::NEG_INFINITY);
         (merit(measure), -quality, merit("weight_bytes"), merit("latency_p50"))
@@ -112,7 +112,7 @@ fn quality_of(c: &Comparison) -> What {
 }
 
 /// The recommended variants: smallest and fastest of those close to the reference, smallest of those equal to it.
-pub(crate) fn picks<'a, 'b>(c: &'b Comparison<'a>) -> Vec<(ClaimKind, &'b Row<'a>)> {
+pub(crate) fn picks<'a, 'b>(c: &'b Comparison<'a>) -> Vec<(ClaimKind, &'b VariantRow<'a>)> {
     let narrow = threshold_says_something(c);
     let kind = |within, any| if narrow { within } else { any };
     let timed = c.networks().all(|r| measured(r.record, "latency_p50").is_some());
@@ -120,8 +120,9 @@ pub(crate) fn picks<'a, 'b>(c: &'b Comparison<'a>) -> Vec<(ClaimKind, &'b Row<'a
     let fast = least(c.close(), "latency_p50").filter(|_| timed);
     let fast = fast.map(|r| (kind(ClaimKind::FastestWithin, ClaimKind::Fastest), r));
     let equal = least(c.equals(), "weight_bytes").map(|r| (ClaimKind::SmallestEqual, r));
-    let mut out: Vec<(ClaimKind, &Row)> = [small, fast].into_iter().flatten().collect();
-    let sound = |kind, row: &Row| row.dominated_by.is_none() && holds(c, kind, row.name()) && gains(c, row, kind);
+    let mut out: Vec<(ClaimKind, &VariantRow)> = [small, fast].into_iter().flatten().collect();
+    let sound =
+        |kind, row: &VariantRow| row.dominated_by.is_none() && holds(c, kind, row.name()) && gains(c, row, kind);
     out.retain(|(kind, row)| sound(*kind, row));
     if let [(ClaimKind::SmallestWithin, a), (ClaimKind::FastestWithin, b)] = out.as_slice()
         && a.name() == b.name()
@@ -134,7 +135,7 @@ pub(crate) fn picks<'a, 'b>(c: &'b Comparison<'a>) -> Vec<(ClaimKind, &'b Row<'a
 }
 
 /// A recommendation must gain something on the reference.
-fn gains(c: &Comparison, row: &Row, kind: ClaimKind) -> bool {
+fn gains(c: &Comparison, row: &VariantRow, kind: ClaimKind) -> bool {
     match kind {
         ClaimKind::FastestWithin | ClaimKind::Fastest => row.speed.is_some_and(|s| s.1 == Pace::Faster),
         _ => holds(c, ClaimKind::Smaller, row.name()),
@@ -146,7 +147,7 @@ fn holds(c: &Comparison, kind: ClaimKind, subject: &str) -> bool {
 }
 
 /// "Smallest variant within a point of f32:".
-fn pick_title(c: &Comparison, kind: ClaimKind, row: &Row) -> Option<Sentence> {
+fn pick_title(c: &Comparison, kind: ClaimKind, row: &VariantRow) -> Option<Sentence> {
     let start = Sentence::default().claim(kind, row.name());
     Some(match kind {
         ClaimKind::SmallestWithin | ClaimKind::FastestWithin | ClaimKind::LeastWithin => {
@@ -205,7 +206,7 @@ fn spread(c: &Comparison) -> Option<Finding> {
     Some(finding(c, Tone::Neutral, sentence, None))
 }
 
-fn failure(c: &Comparison, row: &Row) -> Option<Finding> {
+fn failure(c: &Comparison, row: &VariantRow) -> Option<Finding> {
     if row.verdict != Verdict::Fails {
         return None;
     }
@@ -248,7 +249,7 @@ fn baselines(c: &Comparison) -> Option<Finding> {
 }
 
 /// One variant against the reference: quality, size, speed, dominance.
-fn variant(c: &Comparison, row: &Row) -> Option<Finding> {
+fn variant(c: &Comparison, row: &VariantRow) -> Option<Finding> {
     let mut sentence = Sentence::default().name(row.name()).text(": ").then(quality(c, row)?).text(" ");
     sentence = sentence.then(size_and_speed(c, row)).text(".");
     if let Some(by) = row.dominated_by {
@@ -259,7 +260,7 @@ fn variant(c: &Comparison, row: &Row) -> Option<Finding> {
             .name(by)
             .text(".");
     }
-    let below = |p: &&Row| row.quality() < p.quality() && row.verdict != Verdict::Fails;
+    let below = |p: &&VariantRow| row.quality() < p.quality() && row.verdict != Verdict::Fails;
     if let Some(plain) = c.plain().filter(below) {
         sentence = sentence
             .text(" Its ")
@@ -273,7 +274,7 @@ fn variant(c: &Comparison, row: &Row) -> Option<Finding> {
     Some(finding(c, tone(row), sentence, None))
 }
 
-fn tone(row: &Row) -> Tone {
+fn tone(row: &VariantRow) -> Tone {
     match (row.verdict, row.speed.map(|s| s.1)) {
         (Verdict::Fails, _) => Tone::Bad,
         (Verdict::Lower, _) | (_, Some(Pace::Slower)) => Tone::Warn,
@@ -283,12 +284,12 @@ fn tone(row: &Row) -> Tone {
 }
 
 /// "+0.13 points, not distinguishable".
-fn short_change(c: &Comparison, row: &Row) -> Option<Sentence> {
+fn short_change(c: &Comparison, row: &VariantRow) -> Option<Sentence> {
     let sentence = Sentence::default().asked(c, row.name(), What::Points)?.text(" points, ");
     Some(sentence.claim(accuracy_claim(row)?, row.name()))
 }
 
-fn accuracy_claim(row: &Row) -> Option<ClaimKind> {
+fn accuracy_claim(row: &VariantRow) -> Option<ClaimKind> {
     let change = row.change.as_ref()?;
     Some(match change.distinguishable() {
         false => ClaimKind::NotDistinguishable,
@@ -298,7 +299,7 @@ fn accuracy_claim(row: &Row) -> Option<ClaimKind> {
 }
 
 /// Accuracy with absolute, relative and error-rate change, interval and test; else the task's own measure.
-fn quality(c: &Comparison, row: &Row) -> Option<Sentence> {
+fn quality(c: &Comparison, row: &VariantRow) -> Option<Sentence> {
     let (name, start) = (row.name(), Sentence::default());
     let Some(claim) = accuracy_claim(row) else {
         let measure = primary(c)?;
@@ -338,7 +339,7 @@ pub(crate) fn primary(c: &Comparison) -> Option<&'static str> {
 }
 
 /// "3.94x smaller, 2.12x faster per example".
-fn size_and_speed(c: &Comparison, row: &Row) -> Sentence {
+fn size_and_speed(c: &Comparison, row: &VariantRow) -> Sentence {
     let name = row.name();
     let mut out = Sentence::default();
     out = match (c.ask(name, What::Smaller), c.ask(name, What::Larger)) {
@@ -386,7 +387,7 @@ pub(crate) fn cards(c: &Comparison) -> Vec<SummaryCard> {
     out
 }
 
-fn reference_lines(c: &Comparison, row: &Row) -> Vec<Sentence> {
+fn reference_lines(c: &Comparison, row: &VariantRow) -> Vec<Sentence> {
     let line = |measure: &str, words: &'static str| {
         Some(Sentence::default().asked(c, row.name(), What::Measure(measure.into()))?.text(words))
     };
@@ -395,7 +396,7 @@ fn reference_lines(c: &Comparison, row: &Row) -> Vec<Sentence> {
     [quality, line("weight_bytes", " weights"), line("latency_p50", " per example")].into_iter().flatten().collect()
 }
 
-fn gain_lines(c: &Comparison, row: &Row) -> Vec<Sentence> {
+fn gain_lines(c: &Comparison, row: &VariantRow) -> Vec<Sentence> {
     let name = row.name();
     let quality = if row.verdict == Verdict::Fails {
         Sentence::default().asked(c, name, quality_of(c)).map(|s| s.text(" ").text(c.noun()))

@@ -1,6 +1,6 @@
 //! The words around the numbers: title, task, machine, warnings, and how each quantity was obtained.
 
-use super::compare::{Comparison, HIDDEN, Row, Verdict, quality};
+use super::compare::{Comparison, HIDDEN, VariantRow, Verdict, quality};
 use super::document::{Block, Cell, Fact, Table};
 use super::measures::{known, title as measure_title};
 use super::noise::{MIN_SAMPLES, SAME_SIZE, SAME_SPEED, UNSTEADY};
@@ -102,7 +102,7 @@ const SHOWN: usize = 5;
 
 /// Variants whose raw latencies vary more than a steady machine's.
 fn unsteady(c: &Comparison) -> Option<String> {
-    let of = |r: &Row| c.ask(r.name(), What::Variation).filter(|f| f.value > UNSTEADY);
+    let of = |r: &VariantRow| c.ask(r.name(), What::Variation).filter(|f| f.value > UNSTEADY);
     let all: Vec<String> = c.networks().filter_map(|r| Some(format!("{} {}", r.name(), of(r)?.text))).collect();
     let more = if all.len() > SHOWN { ", \u{2026}" } else { "" };
     let names = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
@@ -233,7 +233,7 @@ fn derived() -> Table {
 }
 
 /// What a variant's name stands for: what its maker says, else the formats it is stored in.
-pub(crate) fn explain(row: &Row) -> String {
+pub(crate) fn explain(row: &VariantRow) -> String {
     let detail = &row.record.detail;
     let made = super::tables::made(row);
     let about = match (&detail.about, row.network()) {

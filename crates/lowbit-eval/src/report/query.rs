@@ -1,6 +1,6 @@
 //! The only way from a record to a printed number: ask a [`What`] of a variant, get a [`Figure`].
 
-use super::compare::{Comparison, Row};
+use super::compare::{Comparison, VariantRow};
 use super::measures::{Style, known, style_of};
 use super::number;
 use crate::record::How;
@@ -117,7 +117,7 @@ impl Comparison<'_> {
         }
     }
 
-    fn value_of(&self, row: &Row, what: &What) -> Option<f64> {
+    fn value_of(&self, row: &VariantRow, what: &What) -> Option<f64> {
         let (change, ledger) = (row.change.as_ref(), row.ledger.as_ref());
         let end = |name: &str, high: bool| row.record.measures.get(name).and_then(|m| if high { m.hi } else { m.lo });
         match what {

@@ -1,6 +1,6 @@
 //! Prose made of parts: fixed words, names, figures from queries, and claims that carry their own predicate.
 
-use super::compare::{Comparison, Row, Standing, Verdict, measured};
+use super::compare::{Comparison, Standing, VariantRow, Verdict, measured};
 use super::noise::Pace;
 use super::query::{Figure, What};
 use std::fmt;
@@ -106,10 +106,10 @@ impl Claim {
 
     fn evaluate(&self, c: &Comparison) -> Option<bool> {
         let row = c.row(&self.subject)?;
-        let size = |r: &Row| r.value("weight_bytes");
+        let size = |r: &VariantRow| r.value("weight_bytes");
         let bytes_ratio = || Some(size(row)? / size(c.reference()?)?);
-        let pace = |wanted: Pace| Some(row.speed?.1 == wanted);
-        let least = |rows: Vec<&Row>, name: &str| {
+        let pace = |pace: Pace| Some(row.speed?.1 == pace);
+        let least = |rows: Vec<&VariantRow>, name: &str| {
             let mine = measured(row.record, name)?;
             let inside = rows.iter().any(|r| r.name() == row.name());
             Some(inside && rows.iter().all(|r| measured(r.record, name).is_none_or(|v| v >= mine)))
@@ -154,7 +154,7 @@ impl Claim {
     }
 }
 
-fn is_reference(c: &Comparison, row: &Row) -> bool {
+fn is_reference(c: &Comparison, row: &VariantRow) -> bool {
     c.reference().is_some_and(|r| r.name() == row.name())
 }
 

@@ -1,6 +1,6 @@
 //! The answer in a few lines for a terminal: headline, one line per variant.
 
-use super::compare::{Comparison, Row, comparisons};
+use super::compare::{Comparison, VariantRow, comparisons};
 use super::document::{Cell, Table};
 use super::{findings, notes, tables};
 use crate::record::Results;
@@ -30,7 +30,7 @@ fn of_task(c: &Comparison, several: bool, most: usize) -> Vec<String> {
     }
     out.push(String::new());
     let room = most.saturating_sub(out.len() + 2);
-    let rows: Vec<&Row> = c.rows.iter().take(if c.rows.len() > room { room.max(2) - 1 } else { room }).collect();
+    let rows: Vec<&VariantRow> = c.rows.iter().take(if c.rows.len() > room { room.max(2) - 1 } else { room }).collect();
     out.extend(aligned(&tables::brief(c, &rows)));
     if rows.len() < c.rows.len() {
         out.push(format!("and {} more variants in the report", c.rows.len() - rows.len()));

@@ -1,6 +1,6 @@
 //! The tables of one task. Every number is asked of [`super::query`].
 
-use super::compare::{Comparison, Row, Standing, Verdict, is_low_bit};
+use super::compare::{Comparison, Standing, VariantRow, Verdict, is_low_bit};
 use super::document::{Block, Cell, MISSING, Table};
 use super::measures::{MEASURES, title};
 use super::noise::{Pace, UNSTEADY};
@@ -21,24 +21,24 @@ fn measure(name: &str) -> What {
 }
 
 /// One column: its title and how a variant fills it.
-struct Column<'c> {
+struct ReportColumn<'c> {
     title: String,
-    cell: Box<dyn Fn(&Row) -> Cell + 'c>,
+    cell: Box<dyn Fn(&VariantRow) -> Cell + 'c>,
 }
 
-impl<'c> Column<'c> {
+impl<'c> ReportColumn<'c> {
     /// A column filled by one query.
     fn asks(c: &'c Comparison, title: impl Into<String>, what: What) -> Self {
-        Column { title: title.into(), cell: Box::new(move |r| ask(c, r, what.clone())) }
+        ReportColumn { title: title.into(), cell: Box::new(move |r| ask(c, r, what.clone())) }
     }
 
     /// A column of measure `name` with its range as a second line.
     fn ranged(c: &'c Comparison, title: &str, name: &'static str) -> Self {
-        Column { title: title.into(), cell: Box::new(move |r| ask(c, r, measure(name)).with_range(c, r, name)) }
+        ReportColumn { title: title.into(), cell: Box::new(move |r| ask(c, r, measure(name)).with_range(c, r, name)) }
     }
 }
 
-fn ask(c: &Comparison, row: &Row, what: What) -> Cell {
+fn ask(c: &Comparison, row: &VariantRow, what: What) -> Cell {
     let figure = c.ask(row.name(), what);
     let mark = figure.as_ref().and_then(|f| f.mark).unwrap_or_default();
     Cell::number(figure.map(|f| f.text)).with_note(mark)
@@ -46,7 +46,7 @@ fn ask(c: &Comparison, row: &Row, what: What) -> Cell {
 
 impl Cell {
     /// "95.1 to 96.4" under the value, where the measure has ends.
-    fn with_range(mut self, c: &Comparison, row: &Row, name: &'static str) -> Self {
+    fn with_range(mut self, c: &Comparison, row: &VariantRow, name: &'static str) -> Self {
         if let (Some(lo), Some(hi)) = (c.ask(row.name(), What::Low(name)), c.ask(row.name(), What::High(name))) {
             let range = format!("{} to {}", lo.text, hi.text);
             self.note = if self.note.is_empty() { range } else { format!("{range}, {}", self.note) };
@@ -57,8 +57,8 @@ impl Cell {
 
 fn table<'r, 'a: 'r>(
     caption: &str,
-    rows: impl Iterator<Item = &'r Row<'a>>,
-    columns: Vec<Column>,
+    rows: impl Iterator<Item = &'r VariantRow<'a>>,
+    columns: Vec<ReportColumn>,
     foot: &str,
 ) -> Option<Table> {
     let mut out = Table { caption: caption.into(), head: vec!["Variant".into()], rows: Vec::new(), foot: foot.into() };
@@ -70,7 +70,7 @@ fn table<'r, 'a: 'r>(
 }
 
 /// How a variant came to be.
-pub(crate) fn made(row: &Row) -> String {
+pub(crate) fn made(row: &VariantRow) -> String {
     let detail = &row.record.detail;
     match (detail.made.as_str(), &detail.parent) {
         ("baseline", _) => "baseline, no network".to_string(),
@@ -84,21 +84,21 @@ pub(crate) fn overview(c: &Comparison) -> Table {
     let reference = c.reference().map_or("the reference", |r| r.name());
     let mut columns = Vec::new();
     if let Some(name) = c.quality() {
-        columns.push(Column { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r)) });
-        columns.push(Column::ranged(c, &title(name), name));
-        let cell = |r: &Row| change_cell(c, r);
-        columns.push(Column { title: format!("Points against {reference}"), cell: Box::new(cell) });
+        columns.push(ReportColumn { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r)) });
+        columns.push(ReportColumn::ranged(c, &title(name), name));
+        let cell = |r: &VariantRow| change_cell(c, r);
+        columns.push(ReportColumn { title: format!("Points against {reference}"), cell: Box::new(cell) });
     } else if let Some(name) = super::findings::primary(c) {
-        columns.push(Column::asks(c, title(name), measure(name)));
+        columns.push(ReportColumn::asks(c, title(name), measure(name)));
     }
-    columns.push(Column::asks(c, "Weights", measure("weight_bytes")));
-    columns.push(Column { title: "Times smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
-    let cell = |r: &Row| {
+    columns.push(ReportColumn::asks(c, "Weights", measure("weight_bytes")));
+    columns.push(ReportColumn { title: "Times smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
+    let cell = |r: &VariantRow| {
         let unsteady = if is_unsteady(c, r) { "unsteady" } else { "" };
         ask(c, r, measure("latency_p50")).with_note(unsteady)
     };
-    columns.push(Column { title: "Median latency, batch 1".into(), cell: Box::new(cell) });
-    columns.push(Column { title: "Times faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
+    columns.push(ReportColumn { title: "Median latency, batch 1".into(), cell: Box::new(cell) });
+    columns.push(ReportColumn { title: "Times faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
     let foot = match c.quality() {
         Some("r2") => {
             "Range under a share and under points: 95 % interval, that of the points of the paired difference."
@@ -116,19 +116,19 @@ pub(crate) fn overview(c: &Comparison) -> Table {
 }
 
 /// The overview for a terminal: one line per variant, in few words.
-pub(crate) fn brief(c: &Comparison, rows: &[&Row]) -> Table {
+pub(crate) fn brief(c: &Comparison, rows: &[&VariantRow]) -> Table {
     let mut columns = Vec::new();
     let quality = super::findings::primary(c);
-    columns.extend(quality.map(|name| Column::asks(c, title(name), measure(name))));
+    columns.extend(quality.map(|name| ReportColumn::asks(c, title(name), measure(name))));
     if c.quality().is_some() {
-        columns.push(Column { title: "Points (95 %)".into(), cell: Box::new(|r| change_cell(c, r)) });
+        columns.push(ReportColumn { title: "Points (95 %)".into(), cell: Box::new(|r| change_cell(c, r)) });
     }
-    columns.push(Column::asks(c, "Weights", measure("weight_bytes")));
-    columns.push(Column { title: "Smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
-    columns.push(Column::asks(c, "Latency", measure("latency_p50")));
-    columns.push(Column { title: "Faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
+    columns.push(ReportColumn::asks(c, "Weights", measure("weight_bytes")));
+    columns.push(ReportColumn { title: "Smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
+    columns.push(ReportColumn::asks(c, "Latency", measure("latency_p50")));
+    columns.push(ReportColumn { title: "Faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
     if c.quality().is_some() {
-        columns.push(Column { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r).with_note("")) });
+        columns.push(ReportColumn { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r).with_note("")) });
     }
     let mut out = table("", rows.iter().copied(), columns, "").unwrap_or_default();
     let blank = |cell: &mut Cell| {
@@ -140,7 +140,7 @@ pub(crate) fn brief(c: &Comparison, rows: &[&Row]) -> Table {
     out
 }
 
-fn change_cell(c: &Comparison, row: &Row) -> Cell {
+fn change_cell(c: &Comparison, row: &VariantRow) -> Cell {
     if row.verdict == Verdict::Reference {
         return Cell::instead("reference");
     }
@@ -152,11 +152,11 @@ fn change_cell(c: &Comparison, row: &Row) -> Cell {
 }
 
 /// A ratio against the reference; the reference itself has none.
-fn ratio_cell(c: &Comparison, row: &Row, what: What) -> Cell {
+fn ratio_cell(c: &Comparison, row: &VariantRow, what: What) -> Cell {
     if row.verdict == Verdict::Reference { Cell::instead("reference") } else { ask(c, row, what) }
 }
 
-fn verdict_cell(c: &Comparison, row: &Row) -> Cell {
+fn verdict_cell(c: &Comparison, row: &VariantRow) -> Cell {
     let (text, tone) = match row.verdict {
         Verdict::Reference => ("reference", Tone::Neutral),
         Verdict::Baseline => ("baseline", Tone::Neutral),
@@ -177,30 +177,30 @@ fn verdict_cell(c: &Comparison, row: &Row) -> Cell {
 /// Everything about accuracy, with the three ways to state a change side by side.
 pub(crate) fn quality(c: &Comparison) -> Option<Table> {
     let name = c.quality()?;
-    let change = |what: What| move |r: &Row| ratio_cell(c, r, what.clone());
-    let defined = |r: &Row, cell: Cell| {
+    let change = |what: What| move |r: &VariantRow| ratio_cell(c, r, what.clone());
+    let defined = |r: &VariantRow, cell: Cell| {
         if cell.missing && r.change.is_some() { Cell::instead("not defined") } else { cell }
     };
     let column = |title: &str, what: What| {
         let fill = change(what);
-        Column { title: title.into(), cell: Box::new(move |r| defined(r, fill(r))) }
+        ReportColumn { title: title.into(), cell: Box::new(move |r| defined(r, fill(r))) }
     };
     let mut columns = vec![
-        Column::ranged(c, &title(name), name),
-        Column { title: "Change, points".into(), cell: Box::new(|r| change_cell(c, r)) },
+        ReportColumn::ranged(c, &title(name), name),
+        ReportColumn { title: "Change, points".into(), cell: Box::new(|r| change_cell(c, r)) },
         column("Relative change", What::Relative),
         column("Error-rate change", What::ErrorRate),
         column(if name == "r2" { "Paired test" } else { "McNemar" }, What::P),
     ];
     if name == "accuracy" {
-        columns.push(Column { title: "Rows won / lost".into(), cell: Box::new(|r| won_lost(c, r)) });
+        columns.push(ReportColumn { title: "Rows won / lost".into(), cell: Box::new(|r| won_lost(c, r)) });
     }
     for name in ["mse", "mae"].into_iter().filter(|name| c.has(name)) {
-        columns.push(Column::ranged(c, &title(name), name));
+        columns.push(ReportColumn::ranged(c, &title(name), name));
     }
     for name in ["f1_macro", "precision_macro", "recall_macro"] {
         if c.has(name) {
-            columns.push(Column::asks(c, title(name), measure(name)));
+            columns.push(ReportColumn::asks(c, title(name), measure(name)));
         }
     }
     let foot = "Changes are against the reference on the same rows. Points are differences of percentages; the relative \
@@ -208,7 +208,7 @@ pub(crate) fn quality(c: &Comparison) -> Option<Table> {
     table("Quality and change", c.rows.iter(), columns, foot)
 }
 
-fn won_lost(c: &Comparison, row: &Row) -> Cell {
+fn won_lost(c: &Comparison, row: &VariantRow) -> Cell {
     if row.verdict == Verdict::Reference {
         return Cell::instead("reference");
     }
@@ -230,7 +230,7 @@ pub(crate) fn classes(c: &Comparison) -> Option<Table> {
     } else {
         "Not measured: the class occurs neither among the truths nor among the answers of the variant."
     };
-    let columns = shown.iter().map(|class| Column::asks(c, class.as_str(), measure(&name(class)))).collect();
+    let columns = shown.iter().map(|class| ReportColumn::asks(c, class.as_str(), measure(&name(class)))).collect();
     let rows = c.rows.iter().filter(|r| r.record.measures.keys().any(|k| k.starts_with("f1/")));
     let mut out = table("F1 per class", rows, columns, foot)?;
     if classes.len() <= MATRIX_CLASSES && out.rows.iter().flatten().all(|cell| !cell.missing) {
@@ -241,7 +241,7 @@ pub(crate) fn classes(c: &Comparison) -> Option<Table> {
 
 /// One folded confusion matrix per variant, or one list of confusions.
 pub(crate) fn confusions(c: &Comparison) -> Vec<Block> {
-    let table = |row: &Row| {
+    let table = |row: &VariantRow| {
         let detail = &row.record.detail;
         let counted = match detail.confusion.is_empty() {
             true => Confusion::new(detail.classes.len(), &detail.truths, &detail.answers).ok(),
@@ -291,18 +291,18 @@ fn top(classes: &[String], counted: &Confusion) -> Table {
 /// Where the bytes are.
 pub(crate) fn size(c: &Comparison) -> Option<Table> {
     let mut columns = vec![
-        Column::asks(c, "Weights", measure("weight_bytes")),
-        Column { title: "Times smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) },
-        Column::asks(c, "Parameters", What::Parameters),
-        Column::asks(c, "Share quantized", What::ShareQuantized),
-        Column { title: "Bits per weight, quantized tensors".into(), cell: Box::new(|r| quantized_bits(c, r)) },
-        Column::asks(c, "Bits per parameter, all", What::BitsAll),
+        ReportColumn::asks(c, "Weights", measure("weight_bytes")),
+        ReportColumn { title: "Times smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) },
+        ReportColumn::asks(c, "Parameters", What::Parameters),
+        ReportColumn::asks(c, "Share quantized", What::ShareQuantized),
+        ReportColumn { title: "Bits per weight, quantized tensors".into(), cell: Box::new(|r| quantized_bits(c, r)) },
+        ReportColumn::asks(c, "Bits per parameter, all", What::BitsAll),
     ];
     if c.rows.iter().any(|r| c.ask(r.name(), What::Zeros).is_some()) {
-        columns.push(Column { title: "Zeros, quantized tensors".into(), cell: Box::new(|r| zeros(c, r)) });
+        columns.push(ReportColumn { title: "Zeros, quantized tensors".into(), cell: Box::new(|r| zeros(c, r)) });
     }
     if c.rows.iter().any(|r| c.ask(r.name(), What::Padding).is_some_and(|f| f.value > 0.0)) {
-        columns.push(Column::asks(c, "Padding", What::Padding));
+        columns.push(ReportColumn::asks(c, "Padding", What::Padding));
     }
     let foot = "Bits count codes and scales. Quantized means stored in fewer than 16 bits. Weights are read from the file \
                 as stored, not computed from a nominal width; padding is the share of them that fills up rows and columns to \
@@ -310,14 +310,14 @@ pub(crate) fn size(c: &Comparison) -> Option<Table> {
     table("Weights", c.networks(), columns, foot)
 }
 
-fn quantized_bits(c: &Comparison, row: &Row) -> Cell {
+fn quantized_bits(c: &Comparison, row: &VariantRow) -> Cell {
     match &row.ledger {
         Some(ledger) if ledger.bits_quantized.is_none() => Cell::instead("none quantized"),
         _ => ask(c, row, What::BitsQuantized),
     }
 }
 
-fn zeros(c: &Comparison, row: &Row) -> Cell {
+fn zeros(c: &Comparison, row: &VariantRow) -> Cell {
     match &row.ledger {
         Some(ledger) if ledger.bits_quantized.is_none() => Cell::instead("none quantized"),
         _ => ask(c, row, What::Zeros),
@@ -329,19 +329,19 @@ pub(crate) fn formats(c: &Comparison) -> Option<Table> {
     let roles = ["embedding", "body", "head", "norm", "bias"];
     let with = || c.networks().filter(|r| !r.record.detail.tensors.is_empty());
     let used = roles.into_iter().filter(|role| with().any(|r| r.record.detail.tensors.iter().any(|t| t.role == *role)));
-    let mut columns: Vec<Column> =
-        used.map(|role| Column { title: role.into(), cell: Box::new(move |r| role_formats(r, role)) }).collect();
-    let activations = |r: &Row| match &r.record.detail.activations {
+    let mut columns: Vec<ReportColumn> =
+        used.map(|role| ReportColumn { title: role.into(), cell: Box::new(move |r| role_formats(r, role)) }).collect();
+    let activations = |r: &VariantRow| match &r.record.detail.activations {
         Some(kind) => Cell::words(kind.clone()),
         None => Cell { missing: true, ..Cell::words(MISSING) },
     };
-    columns.push(Column { title: "activations".into(), cell: Box::new(activations) });
-    columns.push(Column { title: "recipe".into(), cell: Box::new(|r| Cell::words(r.record.recipe.clone())) });
+    columns.push(ReportColumn { title: "activations".into(), cell: Box::new(activations) });
+    columns.push(ReportColumn { title: "recipe".into(), cell: Box::new(|r| Cell::words(r.record.recipe.clone())) });
     table("Formats by role", with(), columns, "")
 }
 
 /// "body int8, head f32; activations int8": how the tensors of a network are stored.
-pub(crate) fn stored(row: &Row) -> String {
+pub(crate) fn stored(row: &VariantRow) -> String {
     let of = |role: &str| {
         let cell = role_formats(row, role);
         row.record.detail.tensors.iter().any(|t| t.role == role).then(|| format!("{role} {}", cell.text))
@@ -351,7 +351,7 @@ pub(crate) fn stored(row: &Row) -> String {
     format!("{}{}", roles.join(", "), activations.unwrap_or_default())
 }
 
-fn role_formats(row: &Row, role: &str) -> Cell {
+fn role_formats(row: &VariantRow, role: &str) -> Cell {
     let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
     for tensor in row.record.detail.tensors.iter().filter(|t| t.role == role) {
         *seen.entry(&tensor.format).or_default() += tensor.rows * tensor.cols;
@@ -364,15 +364,15 @@ fn role_formats(row: &Row, role: &str) -> Cell {
 /// Latency and throughput.
 pub(crate) fn speed(c: &Comparison) -> Option<Table> {
     let mut columns = vec![
-        Column::ranged(c, "p50", "latency_p50"),
-        Column::asks(c, "p90", measure("latency_p90")),
-        Column::asks(c, "p99", measure("latency_p99")),
-        Column { title: "Times faster, p50".into(), cell: Box::new(|r| pace_cell(c, r)) },
-        Column { title: "Variation".into(), cell: Box::new(|r| variation(c, r)) },
-        Column::asks(c, "Runs", What::Samples),
+        ReportColumn::ranged(c, "p50", "latency_p50"),
+        ReportColumn::asks(c, "p90", measure("latency_p90")),
+        ReportColumn::asks(c, "p99", measure("latency_p99")),
+        ReportColumn { title: "Times faster, p50".into(), cell: Box::new(|r| pace_cell(c, r)) },
+        ReportColumn { title: "Variation".into(), cell: Box::new(|r| variation(c, r)) },
+        ReportColumn::asks(c, "Runs", What::Samples),
     ];
     for name in batches(c) {
-        columns.push(Column::asks(c, title(&name), measure(&name)));
+        columns.push(ReportColumn::asks(c, title(&name), measure(&name)));
     }
     let foot = "Latency: one example at a time (batch 1). Range: lowest and highest run. Variation: standard deviation over \
                 mean. Throughput: examples per second. Ratios need raw runs on both sides.";
@@ -380,11 +380,11 @@ pub(crate) fn speed(c: &Comparison) -> Option<Table> {
 }
 
 /// Whether the raw latencies of a variant vary more than a steady machine's.
-fn is_unsteady(c: &Comparison, row: &Row) -> bool {
+fn is_unsteady(c: &Comparison, row: &VariantRow) -> bool {
     c.ask(row.name(), What::Variation).is_some_and(|f| f.value > UNSTEADY)
 }
 
-fn variation(c: &Comparison, row: &Row) -> Cell {
+fn variation(c: &Comparison, row: &VariantRow) -> Cell {
     let cell = ask(c, row, What::Variation);
     if is_unsteady(c, row) { Cell { tone: Some(Tone::Warn), ..cell.with_note("unsteady") } } else { cell }
 }
@@ -400,7 +400,7 @@ fn batches(c: &Comparison) -> Vec<String> {
     sizes.into_iter().map(|n| format!("throughput/{n}")).collect()
 }
 
-fn pace_cell(c: &Comparison, row: &Row) -> Cell {
+fn pace_cell(c: &Comparison, row: &VariantRow) -> Cell {
     let cell = ratio_cell(c, row, What::Faster);
     match row.speed.map(|s| s.1) {
         Some(Pace::Same) => cell.with_note("within noise"),
@@ -412,12 +412,12 @@ fn pace_cell(c: &Comparison, row: &Row) -> Cell {
 /// Memory, load, training, energy.
 pub(crate) fn cost(c: &Comparison) -> Option<Table> {
     let columns = ["peak_rss_bytes", "load_seconds", "train_seconds", "energy_joules"]
-        .map(|name| Column { title: title(name), cell: Box::new(move |r| cost_cell(c, r, name)) });
+        .map(|name| ReportColumn { title: title(name), cell: Box::new(move |r| cost_cell(c, r, name)) });
     table("Memory, load, training, energy", c.networks(), columns.into(), "")
 }
 
 /// A quantized variant has no training of its own.
-fn cost_cell(c: &Comparison, row: &Row, name: &str) -> Cell {
+fn cost_cell(c: &Comparison, row: &VariantRow, name: &str) -> Cell {
     let cell = ask(c, row, measure(name));
     match (&row.record.detail.parent, name) {
         (Some(parent), "train_seconds") if cell.missing && row.record.detail.made == "quantized" => {
@@ -455,7 +455,7 @@ pub(crate) fn others(c: &Comparison) -> Option<Table> {
     }
     let place = |n: &&str| MEASURES.iter().position(|k| k.name == *n).unwrap_or(usize::MAX);
     names.sort_by_key(|n| (place(n), n.to_string()));
-    let columns: Vec<Column> = names.iter().map(|n| Column::asks(c, title(n), measure(n))).collect();
+    let columns: Vec<ReportColumn> = names.iter().map(|n| ReportColumn::asks(c, title(n), measure(n))).collect();
     if columns.is_empty() {
         return None;
     }

@@ -109,11 +109,11 @@ fn fail(line: String) -> Outcome {
 }
 
 /// The first place where two sets of records differ.
-fn difference(found: &Results, wanted: &Results) -> String {
-    if found.records.len() != wanted.records.len() {
-        return format!("{} records embedded, {} in results.json", found.records.len(), wanted.records.len());
+fn difference(found: &Results, expected: &Results) -> String {
+    if found.records.len() != expected.records.len() {
+        return format!("{} records embedded, {} in results.json", found.records.len(), expected.records.len());
     }
-    for (a, b) in found.records.iter().zip(&wanted.records) {
+    for (a, b) in found.records.iter().zip(&expected.records) {
         if a.model != b.model {
             return format!("embedded record of {}, results.json has {}", a.model, b.model);
         }
@@ -133,23 +133,23 @@ fn difference(found: &Results, wanted: &Results) -> String {
 }
 
 /// One rendered file against its records, byte by byte.
-pub(super) fn file(dir: &Path, file: &'static str, wanted: &str, results: &Results) -> CheckResult {
+pub(super) fn file(dir: &Path, file: &'static str, expected: &str, results: &Results) -> CheckResult {
     let name = match file {
         "report.html" => "report.html is what the records give",
         "report.md" => "report.md is what the records give",
         _ => "results.csv is what the records give",
     };
-    let outcome = match read(dir, file, 2 * wanted.len() as u64 + MARGIN) {
+    let outcome = match read(dir, file, 2 * expected.len() as u64 + MARGIN) {
         Err(line) => fail(line),
-        Ok(found) if found == wanted => Outcome::Pass,
-        Ok(found) => fail(format!("{file}:{}{}", first_difference(&found, wanted), other_version(results))),
+        Ok(found) if found == expected => Outcome::Pass,
+        Ok(found) => fail(format!("{file}:{}{}", first_difference(&found, expected), other_version(results))),
     };
     CheckResult { id: EMBEDDED, name, outcome }
 }
 
 /// Line number and the differing words of the first line that differs.
-fn first_difference(found: &str, wanted: &str) -> String {
-    let (mut a, mut b) = (found.lines(), wanted.lines());
+fn first_difference(found: &str, expected: &str) -> String {
+    let (mut a, mut b) = (found.lines(), expected.lines());
     let mut line = 0usize;
     loop {
         line += 1;
@@ -200,9 +200,9 @@ mod tests {
 
     #[test]
     fn a_changed_number_is_named() {
-        let wanted = "a\n<td>96.12 %<small>95.1 to 97.0</small></td>\nb";
-        let found = wanted.replace("96.12", "96.92");
-        assert_eq!(first_difference(&found, wanted), "2: found \"96.92\", the records give \"96.12\"");
+        let expected = "a\n<td>96.12 %<small>95.1 to 97.0</small></td>\nb";
+        let found = expected.replace("96.12", "96.92");
+        assert_eq!(first_difference(&found, expected), "2: found \"96.92\", the records give \"96.12\"");
         assert_eq!(first_difference("a\n", "a\nb"), "2: found \"nothing\", the records give \"b\"");
         assert_eq!(first_difference("a", "a\n"), "2: the line ends differ");
     }

@@ -6,7 +6,7 @@ use lowbit_eval::read::read_with_notes;
 #[test]
 fn delimiters_are_found_and_said() {
     let dir = TempDir::new().unwrap();
-    let wanted = rows(&[("one, two", 1), ("a \"b\"\nc", 0), ("d", 3)]);
+    let expected = rows(&[("one, two", 1), ("a \"b\"\nc", 0), ("d", 3)]);
     for (name, delimiter) in
         [(".csv", ';'), (".csv", '\t'), (".csv", '|'), (".tsv", ','), (".csv.gz", ';'), (".csv.xz", '|')]
     {
@@ -17,14 +17,14 @@ fn delimiters_are_found_and_said() {
         let path = file(&dir, &format!("x{name}"), compress(format!("\u{feff}{text}").as_bytes()));
         let table = Table { quoting: Some(true), ..named(&path, &["text"], "label") };
         let (found, notes) = read_with_notes(&table, &Limits::default()).unwrap();
-        assert_eq!(found, wanted, "{name} {delimiter:?}");
+        assert_eq!(found, expected, "{name} {delimiter:?}");
         let note = format!(
             "{}: fields are taken to be separated by {delimiter:?}, which cuts each record into 2",
             path.display()
         );
         assert_eq!(notes, [note.replace('\t', "\\t")]);
-        let told = Table { delimiter: Some(delimiter), ..table };
-        assert_eq!(read_with_notes(&told, &Limits::default()).unwrap(), (wanted.clone(), vec![]));
+        let stated = Table { delimiter: Some(delimiter), ..table };
+        assert_eq!(read_with_notes(&stated, &Limits::default()).unwrap(), (expected.clone(), vec![]));
     }
 }
 
@@ -36,7 +36,7 @@ fn the_usual_delimiter_wins_where_it_fits() {
         let (rows, notes) = read_with_notes(&table, &Limits::default()).unwrap();
         assert!(rows.labels() == [1, 0] && notes.is_empty(), "{notes:?}");
     }
-    // A record that differs leaves the usual delimiter, and is told as ever.
+    // A record that differs leaves the usual delimiter, and is reported as ever.
     let ragged = named(file(&dir, "y.csv", "text;label\na;1\nb;0;c\n"), &["text"], "label");
     assert_eq!(refusal(&ragged), "y.csv:1: no column `text`: the header has \"text;label\"");
 }
@@ -111,10 +111,10 @@ fn other_encodings_are_told_by_name() {
             [(".csv", COMPRESS[0].1), (".tsv", COMPRESS[0].1), (".json.gz", COMPRESS[1].1), (".txt", COMPRESS[0].1)]
         {
             let path = file(&dir, &format!("x{extension}"), compress(&bytes));
-            let wanted = format!(
+            let expected = format!(
                 "x{extension}:1: is text in {name}, not UTF-8: convert the file to UTF-8 (iconv -f {name} -t UTF-8)"
             );
-            assert_eq!(refusal(&named(&path, &["text"], "label")), wanted);
+            assert_eq!(refusal(&named(&path, &["text"], "label")), expected);
         }
     }
     let latin = file(&dir, "x.json", b"[{\"text\":\n\"gr\xfcn\", \"label\": 1}]");

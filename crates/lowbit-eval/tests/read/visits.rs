@@ -2,7 +2,7 @@
 
 use super::{COMPRESS, file, golden};
 use lowbit_eval::Error;
-use lowbit_eval::read::{Column, First, Format, Limits, Source, Visitor, Wanted, visit};
+use lowbit_eval::read::{Column, First, Format, Limits, Projection, Source, Visitor, visit};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -16,10 +16,10 @@ struct All {
 }
 
 impl Visitor for All {
-    fn begin(&mut self, first: &First) -> Result<Wanted, Error> {
+    fn begin(&mut self, first: &First) -> Result<Projection, Error> {
         self.first = Some(first.clone());
         let all = first.fields.iter().cloned().map(Column::Name).collect();
-        Ok(Wanted { columns: self.columns.clone().unwrap_or(all), header: self.header, optional: true })
+        Ok(Projection { columns: self.columns.clone().unwrap_or(all), header: self.header, optional: true })
     }
 
     fn row(&mut self, line: Option<u64>, values: Vec<Value>) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use crate::stats;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Changes below this are never told, as a fraction.
+/// Changes below this are never reported, as a fraction.
 pub const FLOOR: f64 = 0.05;
 /// Changes count from so many times the noise on.
 pub const NOISES: f64 = 3.0;

@@ -76,13 +76,13 @@ impl Prompt {
         for token in [0, self.tokens / 2, self.tokens - 1] {
             for head in [0, count - 1] {
                 let at = |token: usize| (token * count + head) * width;
-                let want = self.define(token, at);
-                for (feature, (want, have)) in want.iter().zip(&out[at(token)..]).enumerate() {
-                    let error = (f64::from(*have) - want).abs();
+                let expected = self.define(token, at);
+                for (feature, (expected, have)) in expected.iter().zip(&out[at(token)..]).enumerate() {
+                    let error = (f64::from(*have) - expected).abs();
                     if error.is_nan() || error > TOLERANCE {
                         let message = format!(
                             "attention on {}, {count} heads of {width} x {} tokens: feature {feature} of head {head} of \
-                             token {token} is {have}, not {want}: error {error:.1e}, tolerance {TOLERANCE:.0e}; it was \
+                             token {token} is {have}, not {expected}: error {error:.1e}, tolerance {TOLERANCE:.0e}; it was \
                              not timed",
                             cpu.isa.name(),
                             self.tokens

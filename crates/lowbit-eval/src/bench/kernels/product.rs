@@ -66,8 +66,8 @@ impl Weights {
         }
         let budget = budget(formats);
         let grow = |matrices: Vec<Packed>| {
-            let wanted = (budget / bytes(&matrices).max(1)).clamp(1, MAX_COPIES);
-            let more = if from_memory { wanted - 1 } else { 0 };
+            let copies = (budget / bytes(&matrices).max(1)).clamp(1, MAX_COPIES);
+            let more = if from_memory { copies - 1 } else { 0 };
             let mut copies: Vec<Vec<Packed>> = (0..more).map(|_| matrices.iter().map(copy).collect()).collect();
             copies.push(matrices);
             Weights { copies }
@@ -200,14 +200,14 @@ fn check(cpu: &Cpu, packed: &Packed, x: Activations, y: &[f32]) -> Result<(), Er
         let size: f64 = weights.iter().map(|w| f64::from(w.abs())).sum();
         for token in [0, tokens / 2, tokens - 1] {
             let x = &seen[token * cols..][..cols];
-            let want: f64 = weights.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+            let expected: f64 = weights.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
             let top = f64::from(x.iter().fold(0.0f32, |top, x| top.max(x.abs())));
             let have = y[token * rows + row];
-            let error = (f64::from(have) - want).abs() / (size * top + 1e-6);
+            let error = (f64::from(have) - expected).abs() / (size * top + 1e-6);
             if error.is_nan() || error > most {
                 let message = format!(
                     "kernel `{name}` on {}, [{rows}, {cols}] x {tokens} tokens: row {row} of token {token} is {have}, not \
-                     {want}: error {error:.1e} of max|x| * sum|w|, tolerance {most:.1e}; it was not timed",
+                     {expected}: error {error:.1e} of max|x| * sum|w|, tolerance {most:.1e}; it was not timed",
                     cpu.isa.name()
                 );
                 return Err(Error::new(Fault::Check, message));
@@ -249,12 +249,12 @@ mod tests {
         for format in FORMATS {
             assert_eq!(limit(&scalar, *format, 1), Limit::Memory);
             let float = format.spec().activations == ActivationType::Float;
-            let wanted = if float { Limit::F32 } else { Limit::Int8 };
-            assert_eq!(limit(&scalar, *format, 2), wanted, "{}", format.name());
+            let expected = if float { Limit::F32 } else { Limit::Int8 };
+            assert_eq!(limit(&scalar, *format, 2), expected, "{}", format.name());
             let pairs =
                 best.isa.name() == "avx512-bf16" && ["bf16", "bf16_scan", "nf4", "nf4_dq"].contains(&format.name());
-            let wanted = if pairs { Limit::Bf16 } else { wanted };
-            assert_eq!(limit(&best, *format, 2), wanted, "{}", format.name());
+            let expected = if pairs { Limit::Bf16 } else { expected };
+            assert_eq!(limit(&best, *format, 2), expected, "{}", format.name());
         }
     }
 

@@ -35,7 +35,7 @@ pub struct Plan {
     pub rounds: usize,
     /// How keys and values are stored.
     pub cache: CacheKind,
-    /// How many of the largest logits of a token are wanted, if not all.
+    /// How many of the largest logits of a token are computed, if not all.
     pub largest: Option<usize>,
 }
 
@@ -63,7 +63,7 @@ pub struct BenchRow {
     pub isa: &'static str,
     /// Threads used.
     pub threads: usize,
-    /// Name of the test; `top1` behind it where only so many of the largest logits were wanted.
+    /// Name of the test; `top1` behind it where only so many of the largest logits were computed.
     pub test: String,
     /// Samples.
     pub n: usize,
@@ -108,7 +108,7 @@ struct Machine {
     limits: Vec<Limits>,
     /// `[test][round]`: seconds, and joules where they can be read.
     samples: Vec<Vec<(f64, Option<f64>)>>,
-    /// Per test: bytes of the head's weights read where not all logits were wanted, in all rounds.
+    /// Per test: bytes of the head's weights read where not all logits were computed, in all rounds.
     head_bytes: Vec<u64>,
 }
 
@@ -129,7 +129,7 @@ impl Machine {
         }
     }
 
-    /// Runs a test once: seconds, and bytes of the head's weights read where not all logits were wanted. Tokens are
+    /// Runs a test once: seconds, and bytes of the head's weights read where not all logits were computed. Tokens are
     /// arbitrary; choosing them is not part of either, nor are those before the test.
     fn run(&mut self, test: Test, tokens: &[u32]) -> Result<(f64, u64), Error> {
         let ((before, tokens), (prompt, _)) = (tokens[..test.length()].split_at(test.depth), test.steps());
@@ -226,7 +226,7 @@ fn ideal(work: &PassCost, limits: &Limits) -> (&'static str, f64) {
     if memory >= arithmetic { ("memory", memory) } else { ("arithmetic", arithmetic) }
 }
 
-/// How many of the largest logits a test wants, if not all; tokens of several sequences are fed together and get all.
+/// How many of the largest logits a test computes, if not all; tokens of several sequences are fed together and get all.
 fn largest(plan: &Plan, test: Test) -> Option<usize> {
     plan.largest.filter(|_| test.sequences() == 1)
 }

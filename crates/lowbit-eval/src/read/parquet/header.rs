@@ -183,7 +183,7 @@ mod tests {
             0x15, 0, 0x15, 40, 0x15, 20, 0x2c, 0x15, 6, 0x15, 16, 0x15, 6, 0x15, 6, 0x1c, 0x58, 3, b'm', b'a', b'x',
             0x18, 3, b'm', b'i', b'n', 0, 0, 0, 99,
         ];
-        let wanted = Header {
+        let expected = Header {
             size: 20,
             stored: 10,
             values: 3,
@@ -193,7 +193,7 @@ mod tests {
             length: bytes.len() as u64 - 1,
             ..Header::default()
         };
-        assert_eq!(read(&bytes[..]).unwrap(), wanted);
+        assert_eq!(read(&bytes[..]).unwrap(), expected);
         for length in 0..bytes.len() - 1 {
             assert!(read(&bytes[..length]).is_err(), "{length}");
         }

@@ -40,9 +40,9 @@ pub(super) fn read(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) 
     let schema = metadata.file_metadata().schema_descr();
     let flat = schema.root_schema().get_fields().iter().filter(|field| is_flat(field));
     let fields = flat.map(|field| field.name().to_string()).collect();
-    let wanted = visitor.begin(&First { fields, is_line: false })?;
-    let wanted: Vec<usize> =
-        wanted.columns.iter().map(|column| leaf(path, column, schema)).collect::<Result<_, _>>()?;
+    let projection = visitor.begin(&First { fields, is_line: false })?;
+    let leaves: Vec<usize> =
+        projection.columns.iter().map(|column| leaf(path, column, schema)).collect::<Result<_, _>>()?;
     let mut before = 0;
     for group in metadata.row_groups() {
         let pages = |leaf: usize| {
@@ -50,7 +50,7 @@ pub(super) fn read(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) 
             let pages = Pages { file: file.clone(), chunk, budget: budget.clone() };
             ColumnValues::new(group.column(leaf).column_descr_ptr(), pages)
         };
-        let mut columns = decoded(path, || Ok(wanted.iter().map(|leaf| pages(*leaf)).collect::<Vec<_>>()))?;
+        let mut columns = decoded(path, || Ok(leaves.iter().map(|leaf| pages(*leaf)).collect::<Vec<_>>()))?;
         loop {
             let rows = decoded(path, || fill(&mut columns))?;
             for row in 0..rows {

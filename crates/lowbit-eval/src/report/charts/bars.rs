@@ -19,7 +19,7 @@ struct Bar {
 
 /// Median latency per example with lowest and highest run.
 pub(crate) fn latency(c: &Comparison) -> Option<Chart> {
-    let bar = |r: &super::super::compare::Row| {
+    let bar = |r: &super::super::compare::VariantRow| {
         let m = r.record.measures.get("latency_p50")?;
         let samples = r.record.detail.samples.get("latency");
         let all = || samples.into_iter().flatten().copied().chain([m.value]);

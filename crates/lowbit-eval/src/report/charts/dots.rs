@@ -1,6 +1,6 @@
 //! Dot plots: accuracy with its interval, and the paired difference to the reference with its interval.
 
-use super::super::compare::{Comparison, Row, Verdict, quality};
+use super::super::compare::{Comparison, VariantRow, Verdict, quality};
 use super::super::number;
 use super::{Axis, Chart, Name, Svg, drawn, networks, short, sides, text_width};
 
@@ -23,7 +23,7 @@ struct Mark {
 }
 
 /// Colour class of a variant.
-pub(super) fn class(row: &Row) -> &'static str {
+pub(super) fn class(row: &VariantRow) -> &'static str {
     match row.verdict {
         Verdict::Reference => "ref",
         Verdict::Baseline => "plain",

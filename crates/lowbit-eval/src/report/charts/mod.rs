@@ -10,7 +10,7 @@ mod scatter;
 
 pub use roofline::{Mark, Panel, Roofline};
 
-use super::compare::{Comparison, Row};
+use super::compare::{Comparison, VariantRow};
 use super::notes::explain;
 use std::fmt::Write;
 
@@ -42,12 +42,12 @@ impl Chart {
 const DRAWN: usize = 40;
 
 /// The variants that plots show.
-fn drawn<'c, 'a>(c: &'c Comparison<'a>) -> impl Iterator<Item = &'c Row<'a>> {
+fn drawn<'c, 'a>(c: &'c Comparison<'a>) -> impl Iterator<Item = &'c VariantRow<'a>> {
     c.rows.iter().take(DRAWN)
 }
 
 /// The networks among the rows.
-fn networks<'c, 'a>(c: &'c Comparison<'a>) -> impl Iterator<Item = &'c Row<'a>> {
+fn networks<'c, 'a>(c: &'c Comparison<'a>) -> impl Iterator<Item = &'c VariantRow<'a>> {
     c.networks().take(DRAWN)
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Name {
 }
 
 impl Name {
-    pub(super) fn of(row: &Row) -> Self {
+    pub(super) fn of(row: &VariantRow) -> Self {
         Name { short: short(row.name()), title: format!("{}: {}", row.name(), explain(row)) }
     }
 }

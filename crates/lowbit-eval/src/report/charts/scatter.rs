@@ -1,6 +1,6 @@
 //! Weight bytes (logarithmic) against accuracy, with the front of variants that nothing beats in both.
 
-use super::super::compare::{Comparison, Row};
+use super::super::compare::{Comparison, VariantRow};
 use super::super::number::{self, Scale};
 use super::{Axis, Chart, Name, Svg, dots, networks, text_width};
 
@@ -18,7 +18,7 @@ struct Point {
 
 /// The plot, where at least two variants have both values.
 pub(crate) fn pareto(c: &Comparison) -> Option<Chart> {
-    let pair = |r: &Row| Some((r.value("weight_bytes").filter(|b| *b > 0.0)?, r.quality()?));
+    let pair = |r: &VariantRow| Some((r.value("weight_bytes").filter(|b| *b > 0.0)?, r.quality()?));
     let all: Vec<(f64, f64)> = networks(c).filter_map(pair).collect();
     let base = c.reference().and_then(|r| r.quality());
     let beaten = |(bytes, accuracy): (f64, f64)| {

@@ -1,6 +1,6 @@
 //! Checks of what is compared with what: units, rows, splits, baselines, sources.
 
-use super::super::compare::{Row, is_network, quality};
+use super::super::compare::{VariantRow, is_network, quality};
 use super::super::measures::{UNITS, known};
 use super::{Case, Outcome, Tally};
 use crate::record::How;
@@ -72,7 +72,7 @@ pub(super) fn hygiene(case: &Case) -> Outcome {
 pub(super) fn same_rows(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
-        let answered = |r: &&Row| !r.record.detail.truths.is_empty() || !r.record.detail.expected.is_empty();
+        let answered = |r: &&VariantRow| !r.record.detail.truths.is_empty() || !r.record.detail.expected.is_empty();
         let with: Vec<_> = c.rows.iter().filter(answered).collect();
         for pair in with.windows(2) {
             let (a, b) = (pair[0].record, pair[1].record);

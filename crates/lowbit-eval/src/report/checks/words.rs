@@ -199,10 +199,10 @@ pub(in crate::report) fn three_changes(case: &Case) -> Outcome {
     let tables: Vec<_> = case.document.tables().filter_map(|t| Some((places(t)?, lines(t)))).collect();
     for row in case.tasks.iter().flat_map(|c| &c.rows) {
         let Some(change) = &row.change else { continue };
-        let wanted = [true, change.relative.is_some(), change.error_rate.is_some()];
+        let expected = [true, change.relative.is_some(), change.error_rate.is_some()];
         let together = tables.iter().any(|(places, lines)| {
             let line = lines.get(row.name());
-            line.is_some_and(|l| places.iter().zip(wanted).all(|(p, want)| !want || !l[*p].missing))
+            line.is_some_and(|l| places.iter().zip(expected).all(|(p, expected)| !expected || !l[*p].missing))
         });
         tally.expect(together, || {
             format!("{}: points, relative and error-rate change are not side by side", row.name())
