@@ -229,7 +229,7 @@ mod tests {
                 for line in lines {
                     let words = shell_words(line);
                     assert!(words[1..].iter().any(|word| word == inner.get_name()), "{line}");
-                    let arguments = spelled(words).unwrap_or_else(|told| panic!("{line}: {told}"));
+                    let arguments = spelled(words).unwrap_or_else(|hint| panic!("{line}: {hint}"));
                     parsed(arguments, |_| false).unwrap_or_else(|e| panic!("{line}: {e}"));
                     *seen += 1;
                 }

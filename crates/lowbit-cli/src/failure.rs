@@ -2,7 +2,6 @@
 
 use lowbit_base::{Error, Kind, escaped};
 use std::fmt;
-use std::path::Path;
 
 /// Exit codes; the contract of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +38,6 @@ impl Failure {
     /// The request is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Failure { code: Code::Usage, message: message.into() }
-    }
-
-    /// A file's content is wrong.
-    pub fn input(path: &Path, message: impl fmt::Display) -> Self {
-        Failure { code: Code::Input, message: format!("{}: {message}", path.display()) }
-    }
-
-    /// The operating system refused.
-    pub fn io(path: &Path, cause: &std::io::Error) -> Self {
-        Failure { code: Code::Io, message: format!("{}: {cause}", path.display()) }
     }
 }
 

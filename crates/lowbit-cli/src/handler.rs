@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals as Incoming;
 /// When the operating system refuses the handlers.
 pub fn listen(terminal: &Terminal) -> Result<Signals, Failure> {
     let failed = |e| Failure { code: Code::Internal, message: format!("signal handler: {e}") };
-    // Elsewhere SIGBUS is what a full stack is told by.
+    // Elsewhere SIGBUS is the signal of a full stack.
     #[cfg(target_os = "linux")]
     fatal::on_lost_pages(Code::Io as i32).map_err(failed)?;
     let signals = Signals::default();

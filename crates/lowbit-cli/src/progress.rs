@@ -3,7 +3,7 @@
 use crate::terminal::Terminal;
 use indicatif::{ProgressBar, ProgressStyle};
 use lowbit::Progress;
-use lowbit::train::StepMetrics;
+use lowbit::train::{Remaining, StepMetrics};
 use lowbit_base::text::duration;
 use std::time::Instant;
 
@@ -59,30 +59,6 @@ impl Drop for Count {
     }
 }
 
-/// How long a run still takes, by the updates of this process alone.
-struct Left {
-    clock: Instant,
-    /// The first update seen here, and the second it ended in.
-    first: Option<(u64, f64)>,
-}
-
-impl Left {
-    fn new() -> Self {
-        Left { clock: Instant::now(), first: None }
-    }
-
-    /// In words, from the second update on.
-    fn in_words(&mut self, step: u64, steps: u64) -> String {
-        let now = self.clock.elapsed().as_secs_f64();
-        self.seconds(step, steps, now).map_or(String::new(), |left| format!(", {} left", duration(left)))
-    }
-
-    fn seconds(&mut self, step: u64, steps: u64, now: f64) -> Option<f64> {
-        let (first, begin) = *self.first.get_or_insert((step, now));
-        (step > first).then(|| (now - begin) / (step - first) as f64 * (steps - step) as f64)
-    }
-}
-
 /// Trainings one after another.
 pub struct Bar {
     terminal: Terminal,
@@ -92,7 +68,7 @@ pub struct Bar {
 /// A training on its way.
 struct Training {
     bar: Option<ProgressBar>,
-    left: Left,
+    remaining: Remaining,
     /// The loss, smoothed over the last updates.
     loss: f64,
 }
@@ -111,7 +87,7 @@ impl Training {
             let style = style.expect("a valid template").progress_chars("=> ");
             ProgressBar::new(0).with_style(style).with_prefix(format!("  {name}"))
         });
-        Training { bar, left: Left::new(), loss: 0.0 }
+        Training { bar, remaining: Remaining::default(), loss: 0.0 }
     }
 }
 
@@ -124,9 +100,11 @@ impl Progress for Bar {
     }
 
     fn step(&mut self, name: &str, metrics: &StepMetrics, steps: u64) {
-        let Training { bar, left, loss } = self.training.get_or_insert_with(|| Training::new(&self.terminal, name));
+        let Training { bar, remaining, loss } =
+            self.training.get_or_insert_with(|| Training::new(&self.terminal, name));
         *loss = if *loss == 0.0 { metrics.loss } else { 0.95 * *loss + 0.05 * metrics.loss };
-        let left = left.in_words(metrics.step, steps);
+        let left = remaining.seconds(metrics.step, steps);
+        let left = left.map_or(String::new(), |seconds| format!(", {} left", duration(seconds)));
         let line = format!("loss {:.4}, {:.0} tokens/s{left}", *loss, metrics.tokens_per_second);
         match bar {
             Some(bar) => {
@@ -145,19 +123,5 @@ impl Progress for Bar {
         if let Some(bar) = self.training.take().and_then(|training| training.bar) {
             bar.finish_and_clear();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Left;
-
-    #[test]
-    fn time_left_counts_the_updates_of_this_process() {
-        // Resumed after update 900 of 1,000; each update takes two seconds.
-        let mut left = Left::new();
-        assert_eq!(left.seconds(901, 1000, 5.0), None);
-        assert_eq!(left.seconds(902, 1000, 7.0), Some(2.0 * 98.0));
-        assert_eq!(left.seconds(1000, 1000, 203.0), Some(0.0));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::failure::{Code, Failure};
 use clap::builder::StyledStr;
-use lowbit_base::escaped;
+use lowbit_base::{Error, escaped};
 use lowbit_eval::record::{Host, Record, Results, SCHEMA_VERSION, Tool};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -261,7 +261,8 @@ impl Terminal {
         let mut line = Vec::new();
         let mut input = self.0.input.lock().unwrap_or_else(PoisonError::into_inner);
         let read = (&mut input.read).take(MAX_BYTES).read_until(b'\n', &mut line);
-        read.map(|_| line).map_err(|e| Failure::io(Path::new("stdin"), &e))
+        read.map_err(|e| Error::io(Path::new("stdin"), &e))?;
+        Ok(line)
     }
 
     /// All that is left to read.
@@ -271,9 +272,9 @@ impl Terminal {
     pub fn read_all(&self) -> Result<Vec<u8>, Failure> {
         let (name, mut bytes) = (Path::new("stdin"), Vec::new());
         let mut input = self.0.input.lock().unwrap_or_else(PoisonError::into_inner);
-        (&mut input.read).take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Failure::io(name, &e))?;
+        (&mut input.read).take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::io(name, &e))?;
         match bytes.len() as u64 > MAX_BYTES {
-            true => Err(Failure::input(name, format!("is longer than {MAX_BYTES} bytes"))),
+            true => Err(Error::input(name, format!("is longer than {MAX_BYTES} bytes")).into()),
             false => Ok(bytes),
         }
     }

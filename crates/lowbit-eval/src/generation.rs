@@ -5,6 +5,7 @@ use crate::record::Measure;
 use lowbit_base::text::duration;
 use lowbit_model::chat::{ChatError, ChatSession};
 use lowbit_model::generate::Outcome;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -31,6 +32,18 @@ impl Answer {
         let outcome = session.say(text, on_text);
         let joules = meter.as_mut().and_then(EnergyMeter::joules);
         Ok(Answer { outcome: outcome?, joules })
+    }
+
+    /// Text, why it ended, and tokens, as the fields of an object.
+    pub fn json(&self) -> Map<String, Value> {
+        let Outcome { text, finish, tokens, stats, .. } = &self.outcome;
+        let usage = json!({
+            "prompt_tokens": stats.prompt_tokens,
+            "cached_tokens": stats.cached_tokens,
+            "completion_tokens": tokens.len(),
+        });
+        let fields = [("text", json!(text)), ("finish_reason", json!(finish.name())), ("usage", usage)];
+        fields.into_iter().map(|(name, value)| (name.into(), value)).collect()
     }
 }
 

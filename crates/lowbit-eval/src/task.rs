@@ -21,6 +21,7 @@ use layout::{candidates, present};
 use lowbit_base::{alternatives, file};
 use lowbit_model::InputColumns;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -182,13 +183,21 @@ pub fn find(name_or_path: &str) -> Result<Task, Error> {
     Err(Error::usage(format!("unknown task `{name_or_path}`{known}; or name a .toml file")))
 }
 
+/// What a TOML file describes: a task, a suite, a language model.
+///
+/// # Errors
+/// Names file, line and field.
+pub fn described<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, Error> {
+    toml::from_str(text).map_err(|cause| {
+        let line = cause.span().map(|span| 1 + text[..span.start].matches('\n').count() as u64);
+        Error::input(path, cause.message().replace('\n', " ")).on_line(line)
+    })
+}
+
 impl Task {
     /// Parses and checks a description; `path` is where it came from, for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Task, Error> {
-        let task: Task = toml::from_str(text).map_err(|cause| {
-            let line = cause.span().map(|span| 1 + text[..span.start].matches('\n').count() as u64);
-            Error::input(path, cause.message().replace('\n', " ")).on_line(line)
-        })?;
+        let task: Task = described(text, path)?;
         task.check().map_err(|message| Error::input(path, message))?;
         Ok(task)
     }

@@ -27,10 +27,10 @@ const REPLACEMENTS: usize = 1000;
 /// Bytes of a token in memory.
 const TOKEN_BYTES: u64 = 4;
 
-/// Says that a description is one of a language model.
+/// What a description says it is of: a language model.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum Described {
     Language,
 }
 
@@ -49,7 +49,7 @@ pub enum Documents {
 #[serde(deny_unknown_fields)]
 pub struct Language {
     #[allow(dead_code)] // required in the text, and read to tell it from a suite
-    kind: Kind,
+    kind: Described,
     /// Short name.
     pub name: String,
     /// Files, plain or compressed, relative to the data directory.
@@ -109,10 +109,7 @@ pub fn find(name_or_path: &str) -> Result<Option<Language>, Error> {
 }
 
 fn parse(text: &str, path: &Path) -> Result<Language, Error> {
-    let language: Language = toml::from_str(text).map_err(|e| {
-        let line = e.span().map_or(String::new(), |s| format!("line {}: ", 1 + text[..s.start].matches('\n').count()));
-        Error::input(path, format!("{line}{}", e.message()))
-    })?;
+    let language: Language = task::described(text, path)?;
     language.check().map_err(|message| Error::input(path, message))?;
     Ok(language)
 }
@@ -299,7 +296,7 @@ impl Texts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lowbit_base::Kind as Fault;
+    use lowbit_base::Kind;
 
     const BUILT_IN: &str = "built-in language model";
 
@@ -334,9 +331,9 @@ mod tests {
             (0.99, ["|", "|one|two|three|four|"], ["|", "|one\r\n\n two \nthree\nfour|"]),
         ] {
             language.held_out = held_out;
-            for (documents, want) in [(Documents::Lines, lines), (Documents::Files, files)] {
+            for (documents, expected) in [(Documents::Lines, lines), (Documents::Files, files)] {
                 language.documents = documents;
-                assert_eq!(parts(&language, content), want, "{documents:?} {held_out}");
+                assert_eq!(parts(&language, content), expected, "{documents:?} {held_out}");
             }
         }
     }
@@ -364,7 +361,7 @@ mod tests {
 
     #[test]
     fn replacements_go_from_left_to_right() {
-        for (content, from, to, want) in [
+        for (content, from, to, expected) in [
             ("aaa", "aa", "b", "ba"),
             ("<br /><br", "<br />", "\n", "\n<br"),
             ("abc", "x", "y", "abc"),
@@ -373,7 +370,7 @@ mod tests {
         ] {
             let budget = Budget::new(100, 100);
             let found = replaced(content.as_bytes(), from.as_bytes(), to.as_bytes(), &budget).unwrap();
-            assert_eq!(found, want.as_bytes(), "{content}");
+            assert_eq!(found, expected.as_bytes(), "{content}");
         }
     }
 
@@ -386,7 +383,7 @@ mod tests {
         language.texts = vec![path];
         language.replace = vec![["a".into(), "aaaaaaaaaaaaaaaa".into()]; 20];
         let refused = language.texts(None, &Tokenizer::bytes()).err().unwrap();
-        assert_eq!(refused.kind, Fault::Memory);
+        assert_eq!(refused.kind, Kind::Memory);
         assert!(refused.message.contains("bytes of content, over 100 times its size"), "{refused}");
         language.replace = vec![["a".into(), "b".into()]; 1001];
         assert!(language.check().unwrap_err().contains("1001 pairs"));

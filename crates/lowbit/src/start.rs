@@ -300,9 +300,10 @@ mod tests {
 
     #[test]
     fn words_for_a_shell() {
-        for (word, want) in [("models/a-b_1.2", "models/a-b_1.2"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'")]
+        for (word, expected) in
+            [("models/a-b_1.2", "models/a-b_1.2"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'")]
         {
-            assert_eq!(quoted(word), want);
+            assert_eq!(quoted(word), expected);
         }
     }
 }

@@ -174,10 +174,7 @@ fn undescribed(path: &Path) -> Error {
 }
 
 fn parse(text: &str, path: &Path) -> Result<Suite, Error> {
-    let mut suite: Suite = toml::from_str(text).map_err(|e| {
-        let line = e.span().map_or(String::new(), |s| format!("line {}: ", 1 + text[..s.start].matches('\n').count()));
-        Error::input(path, format!("{line}{}", e.message()))
-    })?;
+    let mut suite: Suite = task::described(text, path)?;
     suite.text = text.into();
     suite.check().map_err(|message| Error::input(path, message))?;
     Ok(suite)
@@ -363,10 +360,10 @@ mod tests {
             ("from = \"f32\"", "from = \"nobody\"", "nobody"),
             ("baseline = \"f32\"", "baseline = \"x\"", "`baseline`"),
             ("name = \"int8\"", "name = \"../int8\"", "letters"),
-            ("max_length = 48", "max_len = 48", "line"),
+            ("max_length = 48", "max_len = 48", "x.toml:5: "),
         ] {
             let refused = parse(&good.replacen(from, to, 1), Path::new("x.toml")).unwrap_err().to_string();
-            assert!(refused.contains(word) && refused.starts_with("x.toml: "), "{refused}");
+            assert!(refused.contains(word) && refused.starts_with("x.toml:"), "{refused}");
         }
         let header = good.split("[[variant]]").next().unwrap();
         let many = (0..60_000).map(|i| format!("[[variant]]\nname = \"v{i}\"\nrecipe = \"f32\"\n")).collect::<String>();

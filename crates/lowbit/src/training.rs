@@ -2,9 +2,11 @@
 
 use crate::Progress;
 use lowbit_base::{Error, Kind, Stop, file};
+use lowbit_eval::facts;
 use lowbit_eval::read::{Rows, Targets};
-use lowbit_eval::record::{CurvePoint, Measure};
+use lowbit_eval::record::{CurvePoint, Detail, Measure, Record};
 use lowbit_kernels::Cpu;
+use lowbit_model::checkpoint::{Checkpoint, WEIGHTS_FILE};
 use lowbit_model::exec::Batch;
 use lowbit_model::{Encoder, ModelConfig, Tokenizer};
 use lowbit_train::{
@@ -134,6 +136,28 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, progress: &mut dyn Progress
         Status::Finished => Ok(outcome),
         Status::Interrupted => Err(interrupted(directory)),
     }
+}
+
+/// The record of a training of a task into a directory.
+///
+/// # Errors
+/// When the model or its metrics cannot be read.
+pub fn record(task: &str, work: &Work, outcome: &Outcome, directory: &Path) -> Result<Record, Error> {
+    let detail = Detail {
+        made: "trained".into(),
+        seed: Some(work.config.seed),
+        curve: curve(directory)?,
+        model_sha256: Some(facts::sha256(&directory.join(WEIGHTS_FILE))?),
+        ..Detail::default()
+    };
+    Ok(Record {
+        task: task.into(),
+        model: work.name.into(),
+        recipe: Checkpoint::open(directory)?.recipe().name.into(),
+        params: outcome.parameters as u64,
+        measures: measures(outcome.seconds),
+        detail,
+    })
 }
 
 /// A stop ended the work; what is done is kept.

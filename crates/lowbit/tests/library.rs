@@ -68,8 +68,8 @@ fn a_matrix_multiplies_as_its_weights_do() {
         for (at, y) in y.iter().enumerate() {
             let (token, row) = (at / rows, at % rows);
             let terms = x[token * cols..][..cols].iter().zip(&own[row * cols..][..cols]);
-            let want: f32 = terms.map(|(a, b)| a * b).sum();
-            assert!((y - want).abs() < 0.6, "{} [{token}, {row}]: {y}, not {want}", format.name());
+            let expected: f32 = terms.map(|(a, b)| a * b).sum();
+            assert!((y - expected).abs() < 0.6, "{} [{token}, {row}]: {y}, not {expected}", format.name());
         }
         assert!(w.matmul(&[]).expect("nothing").is_empty());
     }
@@ -146,10 +146,10 @@ fn an_answer_comes_in_pieces_and_ends_once() {
         answer.by_ref().for_each(|piece| drop(piece.expect("goes on")));
         answer.outcome().expect("complete").stats.prompt_tokens
     };
-    let told = |ask: lowbit::Ask<'_>| first(ask.max_tokens(1).stream().expect("begun"));
-    assert_eq!(told(model.generate("Hello")), 5);
-    assert_eq!(told(model.chat("Hello")), "<user>Hello<assistant>".len());
-    assert_eq!(told(model.chat("Hello").system("Be")), "<system>Be<user>Hello<assistant>".len());
+    let prompt_tokens = |ask: lowbit::Ask<'_>| first(ask.max_tokens(1).stream().expect("begun"));
+    assert_eq!(prompt_tokens(model.generate("Hello")), 5);
+    assert_eq!(prompt_tokens(model.chat("Hello")), "<user>Hello<assistant>".len());
+    assert_eq!(prompt_tokens(model.chat("Hello").system("Be")), "<system>Be<user>Hello<assistant>".len());
     let error = model.generate("Hello").system("Be").stream().err().expect("no place");
     assert!(matches!(error, Error::Unsupported(_)), "{error:?}");
 }
@@ -252,7 +252,7 @@ fn rows_of_numbers_have_classes_and_values() {
     assert!(digit.classify_all([[0.0f32; 3]; 0]).expect("nothing").is_empty());
 
     let request = |error: Error, text: &str| {
-        assert!(matches!(&error, Error::Request(told) if told.contains(text)), "{error:?}");
+        assert!(matches!(&error, Error::Request(message) if message.contains(text)), "{error:?}");
     };
     request(house.predict(&[1.0, 2.0]).expect_err("two"), "rows of 2 numbers, and the model reads 3");
     request(digit.classify(&[0.0; 784]).expect_err("many"), "rows of 784 numbers, and the model reads 3");

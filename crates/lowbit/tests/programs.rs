@@ -52,7 +52,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 /// What an example prints.
-fn told(name: &str, args: &[&str]) -> String {
+fn printed(name: &str, args: &[&str]) -> String {
     let output = Command::new(example(name)).args(args).output().expect("starts");
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stderr.is_empty(), "a library does not print: {}", String::from_utf8_lossy(&output.stderr));
@@ -69,11 +69,11 @@ fn every_example_runs_without_data() {
         .collect();
     found.sort();
     assert_eq!(found, known);
-    let quantize = told("quantize", &[]);
+    let quantize = printed("quantize", &[]);
     assert_eq!(quantize.lines().count(), lowbit::kernels::FORMATS.len(), "{quantize}");
-    assert!(told("chat", &[]).trim().len() > 20);
-    let classify = told("classify", &[]);
+    assert!(printed("chat", &[]).trim().len() > 20);
+    let classify = printed("classify", &[]);
     assert!(classify.contains("horse is old: animal") && classify.contains("by the window: tool"), "{classify}");
-    let train = told("train_tiny", &["40"]);
+    let train = printed("train_tiny", &["40"]);
     assert!(train.contains("step 40 of 40") && train.lines().last().expect("lines").starts_with("the cat"), "{train}");
 }

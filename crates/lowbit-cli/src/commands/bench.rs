@@ -141,11 +141,7 @@ impl Bench {
 impl ModelBench {
     fn run(self, machine: &Machine) -> Result<(), Failure> {
         let tests = self.tests();
-        if self.cache_type.iter().any(|kind| *kind != self.cache_type[0]) {
-            return Err(Failure::usage("keys and values are stored alike: give --cache-type once"));
-        }
-        let found = |name: &str| CacheKind::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind);
-        let cache = found(&self.cache_type[0]).unwrap_or_default();
+        let cache = model::cache("--cache-type", &self.cache_type)?;
         let largest = Some(self.top_k).filter(|k| *k > 0);
         let plan = model_bench::Plan { tests, rounds: self.repetitions.into(), cache, largest };
         let named = FORMS.iter().find(|(name, _)| *name == self.output).map_or(Form::Markdown, |(_, form)| *form);
@@ -171,15 +167,10 @@ impl ModelBench {
         let mut kinds: Vec<TestKind> = some(&self.n_prompt).into_iter().map(TestKind::Prompt).collect();
         kinds.extend(some(&self.n_gen).into_iter().map(TestKind::Answer));
         kinds.extend(self.pg.iter().map(|&(prompt, answer)| TestKind::Both { prompt, answer }));
-        if let Some(sequences) = self.parallel.map(usize::from) {
-            kinds.extend(some(&self.n_gen).into_iter().map(|tokens| TestKind::Answers { tokens, sequences }));
-        }
-        let mut tests = Vec::new();
-        for depth in &self.n_depth {
-            tests.extend(kinds.iter().map(|kind| Test { kind: *kind, depth: *depth as usize }));
-        }
-        tests.push(Test { kind: TestKind::First, depth: 0 });
-        tests
+        let answers =
+            |sequences| some(&self.n_gen).into_iter().map(move |tokens| TestKind::Answers { tokens, sequences });
+        kinds.extend(self.parallel.into_iter().flat_map(|sequences| answers(sequences.into())));
+        Test::at_depths(&kinds, self.n_depth.iter().map(|depth| *depth as usize))
     }
 
     fn subject(&self, machine: &Machine, plan: &model_bench::Plan, cpus: &[Cpu]) -> Result<BenchModel, Failure> {

@@ -3,6 +3,7 @@
 use super::Machine;
 use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
+use lowbit_base::Error;
 use lowbit_base::memory::bytes;
 use lowbit_eval::bench::host;
 use lowbit_eval::facts::Stored;
@@ -66,7 +67,7 @@ impl Convert {
             };
             machine.terminal.line(format!("{:<16} {:>7} {:>9}{note}", r.name, r.tensors.len(), bytes(r.bytes)));
         }
-        let size = std::fs::metadata(&converted.weights).map_err(|e| Failure::io(&converted.weights, &e))?.len();
+        let size = std::fs::metadata(&converted.weights).map_err(|e| Error::io(&converted.weights, &e))?.len();
         machine.terminal.line(format!("{}: {}", converted.weights.display(), bytes(size)));
         Ok(())
     }

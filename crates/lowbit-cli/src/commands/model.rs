@@ -3,6 +3,7 @@
 use super::Machine;
 use crate::failure::Failure;
 use lowbit_kernels::Cpu;
+use lowbit_kernels::ops::CacheKind;
 use lowbit_model::{Checkpoint, Recipe, recipe};
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,18 @@ pub fn open_verified(
     let checkpoint = open(machine, path, recipe, cpu)?;
     checkpoint.verify()?;
     Ok(checkpoint)
+}
+
+/// How keys and values are stored, by the names that a flag was given, of which several must agree.
+///
+/// # Errors
+/// When they do not.
+pub fn cache(flag: &str, names: &[String]) -> Result<CacheKind, Failure> {
+    if names.iter().any(|name| *name != names[0]) {
+        return Err(Failure::usage(format!("keys and values are stored alike: give {flag} once")));
+    }
+    let found = CacheKind::ALL.into_iter().find(|(known, _)| names.iter().any(|name| name == known));
+    Ok(found.map_or_else(CacheKind::default, |(_, kind)| kind))
 }
 
 /// The last part of a model's path, its name in records.

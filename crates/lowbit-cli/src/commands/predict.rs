@@ -8,8 +8,8 @@ use lowbit_base::file::Replacement;
 use lowbit_base::text::duration;
 use lowbit_eval::Error;
 use lowbit_eval::bench::host;
-use lowbit_eval::predict::{self, Options, Output, Summary};
-use lowbit_eval::read::{Column, Format, Source};
+use lowbit_eval::predict::{self, OUTPUTS, Options, Summary};
+use lowbit_eval::read::{Column, Format, Source, TABLES};
 use lowbit_model::Predictor;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,8 @@ pub struct Predict {
     #[arg(long, visible_alias = "columns", value_name = "COLUMN", value_delimiter = ',')]
     text: Vec<String>,
     /// Layout of the input [default: by its name; of standard input: text, a row a line].
-    #[arg(long, value_enum)]
-    input_format: Option<Layout>,
+    #[arg(long, value_parser = names(TABLES))]
+    input_format: Option<String>,
     /// The first line of CSV or TSV names the columns, as it does unless the training data had no such line.
     #[arg(long, overrides_with = "no_header")]
     header: bool,
@@ -54,8 +54,8 @@ pub struct Predict {
     #[arg(long)]
     no_header: bool,
     /// Layout of what is written.
-    #[arg(long, value_enum, default_value = "csv")]
-    format: Written,
+    #[arg(long, default_value = "csv", value_parser = names(OUTPUTS))]
+    format: String,
     /// Where it goes [default: standard output].
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -65,35 +65,6 @@ pub struct Predict {
     /// Copy the columns of the input.
     #[arg(long)]
     keep: bool,
-}
-
-/// Layouts of inputs.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Layout {
-    Csv,
-    Tsv,
-    Jsonl,
-    Parquet,
-    Text,
-}
-
-impl From<Layout> for Format {
-    fn from(layout: Layout) -> Format {
-        match layout {
-            Layout::Csv => Format::Csv,
-            Layout::Tsv => Format::Tsv,
-            Layout::Jsonl => Format::Jsonl,
-            Layout::Parquet => Format::Parquet,
-            Layout::Text => Format::Text,
-        }
-    }
-}
-
-/// Layouts of what is written.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Written {
-    Csv,
-    Jsonl,
 }
 
 impl Predict {
@@ -130,7 +101,7 @@ impl Predict {
             return machine.terminal.records(host::facts(&cpu), vec![record]);
         }
         if self.out.is_some() || machine.terminal.is_open() {
-            self.tell(machine, &summary, seconds, &summary.notices(checkpoint.model_config().max_length));
+            self.print(machine, &summary, seconds, &summary.notices(checkpoint.model_config().max_length));
         }
         Ok(())
     }
@@ -148,7 +119,8 @@ impl Predict {
     fn source(&self, input: &Path) -> Source {
         let path = Some(input).filter(|path| *path != Path::new("-")).map(PathBuf::from);
         let piped = path.is_none().then_some(Format::Text);
-        Source { format: self.input_format.map(Format::from).or(piped), path, ..Source::default() }
+        let format = self.input_format.as_deref().and_then(|name| named(TABLES, name));
+        Source { format: format.or(piped), path, ..Source::default() }
     }
 
     fn options(&self) -> Options {
@@ -158,17 +130,23 @@ impl Predict {
             header: (self.header || self.no_header).then_some(self.header),
             keep: self.keep,
             top: self.top.map(|top| top as usize),
-            output: match self.format {
-                Written::Csv => Output::Csv,
-                Written::Jsonl => Output::Jsonl,
-            },
+            output: named(OUTPUTS, &self.format).unwrap_or_default(),
         }
     }
 
-    fn tell(&self, machine: &Machine, summary: &Summary, seconds: f64, notices: &[String]) {
+    fn print(&self, machine: &Machine, summary: &Summary, seconds: f64, notices: &[String]) {
         let rate = summary.rows as f64 / seconds.max(1e-9);
         let place = self.out.as_ref().map_or(String::new(), |path| format!(": {}", path.display()));
         machine.terminal.note(format!("{} rows in {}, {rate:.0} rows/s{place}", summary.rows, duration(seconds)));
         notices.iter().for_each(|notice| machine.terminal.note(format!("Note: {notice}.")));
     }
+}
+
+/// The names of a list.
+fn names<T>(list: &[(&'static str, T)]) -> Vec<&'static str> {
+    list.iter().map(|(name, _)| *name).collect()
+}
+
+fn named<T: Copy>(list: &[(&str, T)], name: &str) -> Option<T> {
+    list.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }

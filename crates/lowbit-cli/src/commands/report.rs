@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::failure::{Code, Failure};
-use lowbit_eval::report::{self, Outcome};
+use lowbit_eval::report;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -62,14 +62,14 @@ impl Report {
             let rows: Vec<_> = results
                 .iter()
                 .map(|r| {
-                    let (state, lines) = state_of(&r.outcome);
+                    let (state, lines) = r.outcome.state();
                     json!({"id": r.id, "name": r.name, "outcome": state, "lines": lines})
                 })
                 .collect();
             machine.terminal.json_object(json!({"checks": rows, "meaning": MEANING}))?;
         } else {
             for r in &results {
-                let (state, lines) = state_of(&r.outcome);
+                let (state, lines) = r.outcome.state();
                 machine.terminal.line(format!("{:>3}  {state:14} {}", r.id, r.name));
                 lines.iter().for_each(|line| machine.terminal.line(format!("       {line}")));
             }
@@ -82,14 +82,5 @@ impl Report {
                 Err(Failure { code: Code::Check, message })
             }
         }
-    }
-}
-
-fn state_of(outcome: &Outcome) -> (&'static str, &[String]) {
-    match outcome {
-        Outcome::Pass => ("pass", &[]),
-        Outcome::Notice(lines) => ("notice", lines),
-        Outcome::Fail(lines) => ("FAIL", lines),
-        Outcome::NotApplicable(_) => ("not applicable", &[]),
     }
 }

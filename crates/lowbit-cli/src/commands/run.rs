@@ -1,7 +1,7 @@
 //! `lowbit run`
 
 use super::Machine;
-use super::model::ModelPath;
+use super::model::{self, ModelPath};
 use crate::failure::Failure;
 use crate::run::{self, Chat, MeteredSession, Screen, Settings};
 use lowbit_base::Stop;
@@ -15,7 +15,7 @@ use lowbit_model::chat::{AnswerOptions, PromptFormat};
 use lowbit_model::generate::{Draft, Finish, Sampling};
 use lowbit_model::recipe;
 use lowbit_model::text::unescaped;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Tokens of a plain continuation when no number is asked for.
@@ -198,9 +198,7 @@ impl Run {
         if self.stop.iter().any(String::is_empty) {
             return Err(Failure::usage("--stop is empty; it must be a text"));
         }
-        if self.kv.iter().any(|kind| *kind != self.kv[0]) {
-            return Err(Failure::usage("keys and values are stored alike: give --kv once"));
-        }
+        model::cache("--kv", &self.kv)?;
         if self.no_chat && (self.system.is_some() || self.system_file.is_some()) {
             return Err(Failure::usage("--system needs a chat; it does not go with --no-chat"));
         }
@@ -257,10 +255,7 @@ impl Run {
                 stop: self.stop.clone(),
                 draft: self.draft.as_ref().map(|_| Draft::Ngram),
             },
-            cache: CacheKind::ALL
-                .into_iter()
-                .find(|(name, _)| *name == self.kv[0])
-                .map_or_else(CacheKind::default, |(_, kind)| kind),
+            cache: model::cache("--kv", &self.kv)?,
             format: match (self.no_chat, self.parse_special) {
                 (false, _) => PromptFormat::Chat,
                 (true, false) => PromptFormat::Text,
@@ -332,22 +327,11 @@ fn print_json(
         measures,
         detail: Detail { seed: Some(seed), ..Detail::default() },
     };
-    let results = machine.terminal.results(host::facts(cpu), vec![record]);
-    let mut object = serde_json::to_value(results).map_err(|e| Failure::usage(e.to_string()))?;
-    let outcome = &answer.outcome;
-    let reason = match outcome.finish {
-        Finish::Stop => "stop",
-        Finish::Length => "length",
-        Finish::Cancelled => "cancelled",
-    };
-    object["text"] = json!(outcome.text);
-    object["finish_reason"] = json!(reason);
+    let mut object = json!(machine.terminal.results(host::facts(cpu), vec![record]));
+    if let Value::Object(object) = &mut object {
+        object.extend(answer.json());
+    }
     object["seed"] = json!(seed);
-    object["usage"] = json!({
-        "prompt_tokens": outcome.stats.prompt_tokens,
-        "cached_tokens": outcome.stats.cached_tokens,
-        "completion_tokens": outcome.tokens.len(),
-    });
     machine.terminal.json(&object)
 }
 

@@ -10,7 +10,6 @@ use lowbit::training::{self, Work};
 use lowbit_base::memory::bytes;
 use lowbit_base::text::duration;
 use lowbit_eval::bench::host;
-use lowbit_eval::facts;
 use lowbit_eval::language::{self as scoring, Cut};
 use lowbit_eval::record::{Detail, Record};
 use lowbit_kernels::Cpu;
@@ -140,15 +139,15 @@ impl Train {
             config: &config,
         };
         let outcome = training::run(&work, self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
-        let record = self.record(machine, &task.id(), &work, &outcome, &cpu)?;
+        let record = training::record(&task.id(), &work, &outcome, self.out())?;
         let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
-        self.tell(machine, &cpu, record, &outcome, &next)
+        self.print(machine, &cpu, record, &outcome, &next)
     }
 
     /// Trains a language model.
     fn language(&self, mut language: Language, machine: &Machine) -> Result<(), Failure> {
         if !self.text.is_empty() {
-            let whole = |path: &PathBuf| std::path::absolute(path).map_err(|e| Failure::io(path, &e));
+            let whole = |path: &PathBuf| std::path::absolute(path).map_err(|e| Error::io(path, &e));
             language.texts = self.text.iter().map(whole).collect::<Result<_, _>>()?;
         }
         let cpu = machine.cpu()?;
@@ -171,13 +170,13 @@ impl Train {
         let outcome = training::run(&work, self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
         let description = self.out().join(language::FILE);
         language.save(&description)?;
-        let mut record = self.record(machine, &language.name, &work, &outcome, &cpu)?;
+        let mut record = training::record(&language.name, &work, &outcome, self.out())?;
         if held_out.is_some() {
             self.score(machine, &language, &mut record, &cpu).map_err(|failure| self.unscored(failure))?;
         }
         let task = description.display().to_string();
         let next = self.next(&[&["eval", OUT, "--task", &task], &["run", OUT, "-p", "The "]], &record);
-        self.tell(machine, &cpu, record, &outcome, &next)
+        self.print(machine, &cpu, record, &outcome, &next)
     }
 
     /// Adds what `eval --task` says of the held-out text.
@@ -215,32 +214,6 @@ impl Train {
         Ok(config)
     }
 
-    /// What a training did.
-    fn record(
-        &self,
-        machine: &Machine,
-        task: &str,
-        work: &Work,
-        outcome: &Outcome,
-        cpu: &Cpu,
-    ) -> Result<Record, Failure> {
-        let detail = Detail {
-            made: "trained".into(),
-            seed: Some(work.config.seed),
-            curve: training::curve(self.out())?,
-            model_sha256: Some(facts::sha256(&self.out().join("model.safetensors"))?),
-            ..Detail::default()
-        };
-        Ok(Record {
-            task: task.into(),
-            model: work.name.into(),
-            recipe: model::open(machine, self.out(), None, cpu)?.recipe().name.into(),
-            params: outcome.parameters as u64,
-            measures: training::measures(outcome.seconds),
-            detail,
-        })
-    }
-
     /// Commands to go on with, as a shell takes them; [`OUT`] stands for the model.
     fn next(&self, commands: &[&[&str]], record: &Record) -> Vec<String> {
         let out = self.out().display().to_string();
@@ -262,7 +235,7 @@ impl Train {
     }
 
     /// Prints what a training did, and how to go on.
-    fn tell(
+    fn print(
         &self,
         machine: &Machine,
         cpu: &Cpu,

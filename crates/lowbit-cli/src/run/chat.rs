@@ -42,8 +42,8 @@ impl<'a> Chat<'a> {
                 Input::Exit => break,
                 Input::Say(text) => self.say(text, stop, self.terminal.is_typed()),
                 command => {
-                    let told = self.command(command);
-                    self.terminal.note(told.unwrap_or_else(|failure| format!("error: {failure}")));
+                    let reply = self.command(command);
+                    self.terminal.note(reply.unwrap_or_else(|failure| format!("error: {failure}")));
                 }
             }
         }
@@ -54,19 +54,19 @@ impl<'a> Chat<'a> {
 
     fn greeting(&self) -> String {
         let metered = &self.metered;
-        let told = format!(
+        let greeting = format!(
             "{} ({}), context {} tokens; /help lists commands",
             metered.name,
             metered.recipe.name,
             metered.session.context()
         );
         match metered.chats() {
-            true => told,
-            false => format!("{told}\nno chat template: the model continues each text by itself"),
+            true => greeting,
+            false => format!("{greeting}\nno chat template: the model continues each text by itself"),
         }
     }
 
-    /// Carries out a command; what it has to tell.
+    /// Carries out a command; its reply.
     fn command(&mut self, command: Input) -> Result<String, Failure> {
         Ok(match command {
             Input::Help => {
@@ -83,21 +83,21 @@ impl<'a> Chat<'a> {
                 return Err(Failure::usage("a system message needs a model with a chat template"));
             }
             Input::System(text) => {
-                let told = if text.is_some() { "the system message is set" } else { "no system message" };
+                let reply = if text.is_some() { "the system message is set" } else { "no system message" };
                 self.metered.session.instruct(text);
-                told.into()
+                reply.into()
             }
             Input::Save(path) => {
                 let messages = self.metered.session.messages().to_vec();
-                let told = format!("{} messages in {path}", messages.len());
+                let reply = format!("{} messages in {path}", messages.len());
                 Conversation { model: self.metered.name.clone(), messages }.save(Path::new(&path))?;
-                told
+                reply
             }
             Input::Load(path) => {
                 let Conversation { messages, .. } = Conversation::load(Path::new(&path))?;
-                let told = format!("{} messages from {path}", messages.len());
+                let reply = format!("{} messages from {path}", messages.len());
                 self.metered.session.resume(messages);
-                told
+                reply
             }
             Input::Stats => self.total.line(),
             Input::Wrong(text) => return Err(Failure::usage(text)),

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::terminal::Terminal;
+use lowbit_base::Error;
 use std::path::Path;
 
 /// Longest prompt, bytes.
@@ -13,7 +14,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// When it is no regular file, too long, or not UTF-8.
 pub fn read(path: &Path) -> Result<String, Failure> {
     let bytes = lowbit_base::file::read(path, MAX_BYTES)?;
-    text(bytes).map_err(|e| Failure::input(path, e))
+    Ok(text(bytes).map_err(|e| Error::input(path, e))?)
 }
 
 /// What a pipe brings, without its last line end.
@@ -21,7 +22,7 @@ pub fn read(path: &Path) -> Result<String, Failure> {
 /// # Errors
 /// When it is too long or not UTF-8.
 pub fn piped(terminal: &Terminal) -> Result<String, Failure> {
-    text(terminal.read_all()?).map_err(|e| Failure::input(Path::new("stdin"), e))
+    Ok(text(terminal.read_all()?).map_err(|e| Error::input(Path::new("stdin"), e))?)
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, String> {

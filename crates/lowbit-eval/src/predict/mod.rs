@@ -3,7 +3,7 @@
 mod columns;
 mod output;
 
-pub use output::Output;
+pub use output::{OUTPUTS, Output};
 
 use crate::read::{self, Column, First, Limits, Projection, Source, Visitor};
 use crate::record::{Detail, Measure, Record};

@@ -19,6 +19,9 @@ pub enum Output {
     Jsonl,
 }
 
+/// Every layout by name.
+pub static OUTPUTS: &[(&str, Output)] = &[("csv", Output::Csv), ("jsonl", Output::Jsonl)];
+
 /// Column of the predicted class.
 const PREDICTION: &str = "prediction";
 /// Column of its probability; with a class behind it that of the class.

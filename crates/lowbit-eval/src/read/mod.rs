@@ -56,6 +56,15 @@ pub static FORMATS: &[(Format, &[&str])] = &[
     (Format::Text, &["txt"]),
 ];
 
+/// The formats of tables by name.
+pub static TABLES: &[(&str, Format)] = &[
+    ("csv", Format::Csv),
+    ("tsv", Format::Tsv),
+    ("jsonl", Format::Jsonl),
+    ("parquet", Format::Parquet),
+    ("text", Format::Text),
+];
+
 /// Where records are and how they are laid out, whatever their columns mean.
 #[derive(Clone, Debug, Default)]
 pub struct Source {

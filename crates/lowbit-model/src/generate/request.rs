@@ -51,6 +51,17 @@ pub enum Finish {
     Cancelled,
 }
 
+impl Finish {
+    /// The word of records: `stop`, `length`, `cancelled`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+            Finish::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// What an answer took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {

@@ -41,6 +41,12 @@ pub struct Test {
 }
 
 impl Test {
+    /// Every kind at each depth, and the time to the first token from nothing.
+    pub fn at_depths(kinds: &[TestKind], depths: impl IntoIterator<Item = usize>) -> Vec<Test> {
+        let at = |depth| kinds.iter().map(move |kind| Test { kind: *kind, depth });
+        depths.into_iter().flat_map(at).chain([Test { kind: TestKind::First, depth: 0 }]).collect()
+    }
+
     /// `ttft32`, `pp512`, `tg128`, `pp512+tg128`, `tg128x8`; with a depth `tg128 @ d1024`.
     pub fn name(self) -> String {
         let name = match self.kind {

@@ -45,6 +45,18 @@ pub enum Outcome {
     NotApplicable(String),
 }
 
+impl Outcome {
+    /// In a word, and the lines about it.
+    pub fn state(&self) -> (&'static str, &[String]) {
+        match self {
+            Outcome::Pass => ("pass", &[]),
+            Outcome::Notice(lines) => ("notice", lines),
+            Outcome::Fail(lines) => ("FAIL", lines),
+            Outcome::NotApplicable(_) => ("not applicable", &[]),
+        }
+    }
+}
+
 /// One check.
 pub struct Check {
     /// Number in the catalogue.
