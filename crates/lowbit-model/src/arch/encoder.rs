@@ -1,7 +1,7 @@
 //! The encoder of BERT and its descendants (arXiv 1810.04805): learned positions, attention to the whole sequence, layer
 //! normalization after each residual sum; ends in vectors of whole texts, or in classes.
 
-use super::head::Output;
+use super::parts::Output;
 use super::parts::{LayerNorm, Linear, Parts, check_dimensions, check_layers};
 use super::{Dimensions, Head, OutputKind};
 use crate::Error;

@@ -1,7 +1,7 @@
 //! The decoder of GPT-2 and its descendants: learned positions, causal attention, layer normalization before each
 //! sub-layer, a feed-forward of two products (GPT-Neo adds layers that see a window alone).
 
-use super::head::Output;
+use super::parts::Output;
 use super::parts::{LayerNorm, Linear, Parts, check_dimensions, check_layers};
 use super::{Dimensions, Head, OutputKind};
 use crate::Error;

@@ -10,12 +10,11 @@ pub mod decoder;
 pub mod encoder;
 pub(crate) mod family;
 pub mod gpt;
-mod head;
 pub mod mlp;
 mod parts;
 
 pub use family::{FAMILIES, Family};
-pub use head::Head;
+pub use parts::Head;
 
 /// What can be asked of the configuration of any architecture.
 trait Dimensions {

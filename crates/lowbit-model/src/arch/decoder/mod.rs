@@ -6,7 +6,7 @@ pub(crate) mod gguf;
 pub(crate) mod gguf_rope;
 pub(crate) mod hub;
 
-use super::head::Output;
+use super::parts::Output;
 use super::parts::{Linear, MAX_LAYERS, Parts};
 use super::{Dimensions, Head, OutputKind, family};
 use crate::Error;

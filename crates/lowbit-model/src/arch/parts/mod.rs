@@ -1,4 +1,9 @@
-//! Layers that several architectures are made of.
+//! Layers that several architectures are made of, and what they end in.
+
+mod head;
+
+pub use head::Head;
+pub(super) use head::Output;
 
 use crate::Error;
 use crate::exec::{Exec, NormKind};

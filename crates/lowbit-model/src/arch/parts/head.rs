@@ -1,8 +1,8 @@
 //! What networks end in: the product that yields logits, and what goes before it.
 
-use super::OutputKind;
-use super::parts::{Linear, Parts};
+use super::{Linear, Parts};
 use crate::Error;
+use crate::arch::OutputKind;
 use crate::exec::{Activation, Exec, Pooling};
 use crate::source::{Init, Role};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ fn yes() -> bool {
 }
 
 impl Head {
-    pub(super) fn check(self) -> Result<(), Error> {
+    pub(in crate::arch) fn check(self) -> Result<(), Error> {
         match self {
             Head::Classify { classes: 0, .. } => {
                 Err(Error::config("head.classes", "is 0; it must be at least 2, or 1 for a value"))
@@ -50,7 +50,7 @@ impl Head {
     }
 
     /// What a network of this width answers with.
-    pub(super) fn output(self, width: usize) -> OutputKind {
+    pub(in crate::arch) fn output(self, width: usize) -> OutputKind {
         match self {
             Head::Lm { .. } => OutputKind::Tokens,
             Head::Classify { classes: 1, .. } => OutputKind::Value,
@@ -61,7 +61,7 @@ impl Head {
 }
 
 /// The parameters of a head.
-pub(super) struct Output<P> {
+pub(in crate::arch) struct Output<P> {
     head: Head,
     dropout: f32,
     /// A linear layer and its function between the pooled row and the classifier.
