@@ -8,8 +8,10 @@ use lowbit::model::parameter_list::ParameterList;
 use lowbit::model::recipe::RECIPES;
 use lowbit::model::source::Role;
 use lowbit::model::{Config, ModelConfig, Tokenizer};
+use lowbit_base::testing::{Need, skipped};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A language model over bytes in `m` whose norms multiply by `gain`.
@@ -126,4 +128,36 @@ fn a_suite_of_thousands_is_refused_in_time() {
         &["small.toml", "18006 variants: a suite has 1000 at most"],
     );
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+/// Seconds of CPU time that a training with so many threads takes on one CPU.
+#[cfg(target_os = "linux")]
+fn cpu_seconds(directory: &Path, threads: &str) -> f64 {
+    let first = "$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')";
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("taskset -c \"{first}\" \"$0\" \"$@\" && times")).arg(lowbit().get_program());
+    shell.args(["train", "small.toml", "--threads", threads, "--out", threads]).current_dir(directory);
+    let output = shell.output().expect("a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // The last line: user and system time of the children, as `0m1.25s 0m0.03s`.
+    let told = String::from_utf8(output.stdout).expect("UTF-8");
+    let seconds = |time: &str| {
+        let (minutes, seconds) = time.strip_suffix('s').and_then(|time| time.split_once('m')).expect("a time");
+        60.0 * minutes.parse::<f64>().expect("minutes") + seconds.parse::<f64>().expect("seconds")
+    };
+    told.lines().last().expect("times").split_whitespace().map(seconds).sum()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn many_threads_on_one_cpu_cost_little() {
+    if !Command::new("taskset").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return skipped(Need::Environment, "no taskset");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    small_suite(directory.path(), 40, 0);
+    let [one, many] = ["1", "64"].map(|threads| cpu_seconds(directory.path(), threads));
+    assert!(many < 3.0 * one + 1.0, "64 threads take {many} s of CPU time, one takes {one} s");
+    let weights = |threads: &str| fs::read(directory.path().join(threads).join("model.safetensors")).expect("written");
+    assert!(weights("1") == weights("64"));
 }
