@@ -1,0 +1,88 @@
+//! Tasks that a language model answers as it is, by files of one's own, as a user meets them.
+
+mod common;
+
+use common::{good, refused, run};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// A byte-level model that was hardly trained, in `model`.
+fn trained(at: &Path) {
+    fs::write(at.join("book.txt"), "The naïve cat sat on the mats. So it goes.\n".repeat(400)).unwrap();
+    good(at, &["train", "--text", "book.txt", "--out", "model", "--steps", "2"]);
+}
+
+/// The only record of `eval`.
+fn record(at: &Path, args: &[&str]) -> Value {
+    let results: Value = serde_json::from_str(&good(at, &[&["eval", "model", "--json"], args].concat())).unwrap();
+    results["records"][0].clone()
+}
+
+fn describe(at: &Path, name: &str, text: &str) {
+    let text = format!("name = \"{name}\"\nversion = 4\nabout = \"A test.\"\nquestion = \"{name}\"\n{text}");
+    fs::write(at.join(format!("{name}.toml")), text).unwrap();
+}
+
+#[test]
+fn a_language_model_answers_each_question() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    trained(at);
+    describe(
+        at,
+        "likelihood",
+        "[likelihood]\ncontext = 32\nstride = 16\n[[valid]]\npaths = [\"book.txt\"]\nshare = [0.9, 0.95]\n\
+         [[test]]\npaths = [\"book.txt\"]\nshare = [0.95, 1.0]\nnote = \"the book is short\"\n",
+    );
+    let book = fs::read(at.join("book.txt")).unwrap();
+    fs::write(at.join("end.txt"), &book[book.len() * 95 / 100..]).unwrap();
+    let of_text = record(at, &["--text", "end.txt", "--context", "32", "--stride", "16"]);
+    let of_task = record(at, &["--task", "likelihood.toml"]);
+    assert_eq!(of_task["measures"], of_text["measures"], "one scorer");
+    assert!(of_task["measures"]["next_byte_accuracy"]["lo"].is_f64(), "{of_task}");
+    assert!(of_task["measures"]["bits_per_byte"]["hi"].is_f64(), "{of_task}");
+    assert_eq!(
+        (of_task["task"].as_str(), &of_task["detail"]["notices"][0]),
+        (Some("likelihood@4"), &"the book is short".into())
+    );
+    let valid = record(at, &["--task", "likelihood.toml", "--split", "valid", "--limit", "100"]);
+    assert_eq!(valid["measures"]["bits_per_byte"]["n"], 100);
+
+    fs::write(at.join("rows.csv"), "The cat sat on,0\nSo it,1\nThe cat,0\n").unwrap();
+    let rows = "[[test]]\npaths = [\"rows.csv\"]\nlabel = 1\n";
+    let classes = "classes = [\"the mats\", \"goes\"]\n";
+    describe(at, "choose", &format!("{classes}[choose]\nprompt = \"{{0}}\"\n{rows}"));
+    let chosen = record(at, &["--task", "choose.toml", "--limit", "2"]);
+    assert_eq!(chosen["detail"]["truths"], serde_json::json!([0, 1]));
+    assert!(chosen["measures"]["accuracy"]["n"] == 2 && chosen["measures"]["accuracy_normalized"]["hi"].is_f64());
+    describe(at, "generate", &format!("{classes}[generate]\nprompt = \"{{0}}\"\nmax_tokens = 4\n{rows}"));
+    let written = record(at, &["--task", "generate.toml"]);
+    assert_eq!(written["measures"]["exact_match"]["n"], 3);
+    let shown = good(at, &["eval", "model", "--task", "choose.toml"]);
+    assert!(shown.contains("model on choose@4 (3 rows, recipe bitnet)"), "{shown}");
+}
+
+#[test]
+fn questions_that_do_not_fit_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    trained(at);
+    let ask = |args: &[&str], words: &[&str]| refused(at, &[&["eval", "model"], args].concat(), 2, words);
+    ask(&["--task", "quickstart"], &["language model", "asks for a class", "sst2_zero_shot"]);
+    ask(&["--task", "california_housing"], &["language model", "asks for a value", "enwik8"]);
+    ask(&["--task", "sst2_zero_shot", "--context", "9"], &["--context", "likeliest"]);
+    ask(&["--task", "enwik8", "--speed"], &["lowbit bench MODEL"]);
+    let split = run(at, &["eval", "model", "--task", "enwik8", "--split", "tset"]);
+    let reason = String::from_utf8(split.stderr).unwrap();
+    assert!(split.status.code() == Some(2) && reason.contains("unknown split `tset`; did you mean `test`"), "{reason}");
+    for command in ["compare", "train"] {
+        let args = [command, "enwik8", "--out", "out"];
+        let args = if command == "train" { &[&args[..], &["--variant", "f32"]].concat()[..] } else { &args[..] };
+        refused(at, args, 2, &["the likelihood of a text", "`lowbit eval MODEL --task enwik8`"]);
+        assert!(!at.join("out").exists());
+    }
+    let listed = String::from_utf8(run(at, &["eval", "--list"]).stdout).unwrap();
+    let line = listed.lines().find(|line| line.contains(" enwik8 ")).unwrap_or_else(|| panic!("{listed}"));
+    assert!(line.contains(" likelihood "), "{line}");
+}
