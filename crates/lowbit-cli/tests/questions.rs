@@ -46,6 +46,10 @@ fn a_language_model_answers_each_question() {
         (of_task["task"].as_str(), &of_task["detail"]["notices"][0]),
         (Some("likelihood@4"), &"the book is short".into())
     );
+    let perplexity = &of_task["measures"]["perplexity"];
+    let [low, value, high] = ["lo", "value", "hi"].map(|name| perplexity[name].as_f64().unwrap());
+    let bits = ["lo", "value", "hi"].map(|name| of_task["measures"]["bits_per_byte"][name].as_f64().unwrap().exp2());
+    assert!([low, value, high].iter().zip(bits).all(|(p, bits)| (p / bits - 1.0).abs() < 1e-9), "{perplexity}");
     let valid = record(at, &["--task", "likelihood.toml", "--split", "valid", "--limit", "100"]);
     assert_eq!(valid["measures"]["bits_per_byte"]["n"], 100);
 
@@ -59,6 +63,8 @@ fn a_language_model_answers_each_question() {
     describe(at, "generate", &format!("{classes}[generate]\nprompt = \"{{0}}\"\nmax_tokens = 4\n{rows}"));
     let written = record(at, &["--task", "generate.toml"]);
     assert_eq!(written["measures"]["exact_match"]["n"], 3);
+    let shown = good(at, &["eval", "model", "--task", "generate.toml"]);
+    assert!(shown.contains("model on generate@4 (3 rows, recipe bitnet)"), "{shown}");
     let shown = good(at, &["eval", "model", "--task", "choose.toml"]);
     assert!(shown.contains("model on choose@4 (3 rows, recipe bitnet)"), "{shown}");
 }
@@ -72,6 +78,7 @@ fn questions_that_do_not_fit_are_refused() {
     ask(&["--task", "quickstart"], &["language model", "asks for a class", "sst2_zero_shot"]);
     ask(&["--task", "california_housing"], &["language model", "asks for a value", "enwik8"]);
     ask(&["--task", "sst2_zero_shot", "--context", "9"], &["--context", "likeliest"]);
+    ask(&["--task", "reviews", "--split", "valid"], &["--split", "reviews"]);
     ask(&["--task", "enwik8", "--speed"], &["lowbit bench MODEL"]);
     let split = run(at, &["eval", "model", "--task", "enwik8", "--split", "tset"]);
     let reason = String::from_utf8(split.stderr).unwrap();

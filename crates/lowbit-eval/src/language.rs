@@ -309,11 +309,18 @@ fn measures(text: &Text, predictions: &[Prediction], tokenizer: &Tokenizer) -> B
     let predicted = || predictions.iter().zip(text.predicted()).filter(|(_, token)| !tokenizer.is_control(*token));
     let of_bytes = takes_bytes(tokenizer) && predicted().count() as u64 == text.bytes;
     let unit = if of_bytes { bytes } else { tokens };
+    let perplexity = |nats: f64| (nats / unit).exp();
+    let perplexity = match scaled(Measure::measured(nats, "nats", unit as u64), tokens * LN_2) {
+        Measure { lo: Some(lo), hi: Some(hi), n, .. } => {
+            Measure::measured(perplexity(nats), "count", n).between(perplexity(lo), perplexity(hi))
+        }
+        Measure { n, .. } => Measure::measured(perplexity(nats), "count", n),
+    };
     let mut all = BTreeMap::from([
         ("bits_per_byte", scaled(Measure::measured(bits, "bits", text.bytes), tokens / bytes)),
         ("nats_per_token", scaled(Measure::measured(nats / tokens, "nats", predictions.len() as u64), LN_2)),
         ("text_bytes_per_token", Measure::measured(bytes / tokens, "ratio", predictions.len() as u64)),
-        ("perplexity", Measure::measured((nats / unit).exp(), "count", unit as u64)),
+        ("perplexity", perplexity),
         ("compression_ratio", Measure { how: How::Estimated, ..Measure::measured(8.0 / bits, "ratio", text.bytes) }),
     ]);
     if of_bytes {

@@ -50,7 +50,7 @@ impl Measure {
         Measure { value, unit: unit.into(), n, lo: None, hi: None, how: How::Measured }
     }
 
-    /// The value as a person reads it, with the interval of a fraction.
+    /// The value as a person reads it, with the interval of a measure of quality.
     fn in_words(&self) -> String {
         let value = match self.unit.as_str() {
             "fraction" => format!("{:.2} %", self.value * 100.0),
@@ -61,6 +61,7 @@ impl Measure {
         };
         match (self.lo, self.hi, self.unit.as_str()) {
             (Some(lo), Some(hi), "fraction") => format!("{value} ({:.2} .. {:.2} %)", lo * 100.0, hi * 100.0),
+            (Some(lo), Some(hi), "bits" | "nats" | "count") => format!("{value} ({lo:.4} .. {hi:.4})"),
             _ => value,
         }
     }
@@ -205,6 +206,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// Rows that were answered, as far as it keeps the answers; 0 where it keeps none.
+    pub fn rows(&self) -> usize {
+        let detail = &self.detail;
+        let texts = detail.samples.get("exact_match").map_or(0, Vec::len);
+        detail.truths.len().max(detail.expected.len()).max(texts)
+    }
+
     /// A line per measure for a person; of many classes just how many there are.
     pub fn lines(&self) -> Vec<String> {
         let is_class = |name: &str| name.starts_with("f1/");

@@ -82,7 +82,7 @@ impl Eval {
             return machine.terminal.records(host::facts(&cpu), records);
         }
         for record in &records {
-            let rows = record.detail.truths.len().max(record.detail.expected.len());
+            let rows = record.rows();
             let rows = if rows > 0 { format!("{rows} rows, ") } else { String::new() };
             machine.terminal.line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
             machine.terminal.lines(&record.lines());
@@ -128,6 +128,10 @@ impl Eval {
     ) -> Result<Vec<Record>, Failure> {
         if self.speed {
             return Err(Failure::usage(OF_CLASSIFIERS));
+        }
+        if let Some(language) = language.filter(|_| self.split.is_some()) {
+            let text = format!("--split is for tasks; {} is scored on the text it holds out", language.name);
+            return Err(Failure::usage(text));
         }
         let limit = self.limit.map(|limit| limit as usize);
         let cut = Cut { context: self.context, stride: self.stride };
