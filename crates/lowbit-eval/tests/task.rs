@@ -153,6 +153,7 @@ fn tasks_to_choose_are_checked() {
     assert_eq!((rows.labels(), &rows.choices[..]), (&[1][..], &[vec!["b{1}".to_string(), "T".into()]][..]));
     for (from, to, reason) in [
         ("{title}: {text} {{}}", "no field", "`prompt` names no {column}"),
+        ("{text}", "{body}", "and the prompt no field {text}"),
         ("{title}", "{title", "has a brace that is no {column}"),
         ("[\"one\", \"two\"]", "[\"one\"]", "[choose] has 1 choices for 2 classes"),
         ("\"one\"", "\" \"", "choice \" \" is empty"),

@@ -185,7 +185,7 @@ pub struct Prompt {
 }
 
 /// The field of a prompt that stands for the columns of the input.
-const TEXT: &str = "text";
+pub(crate) const TEXT: &str = "text";
 
 /// What is right.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What a description must hold, by its question.
 
 use super::{Generator, Layout, Question, Task};
+use crate::read::{Column, TEXT};
 use crate::{metrics, quickstart};
 use lowbit_base::name::check_part;
 use std::collections::HashSet;
@@ -155,6 +156,10 @@ impl Task {
         }
         if is_prompt && inputs != usize::from(!layout.text.is_empty()) {
             return Err("is of a prompt: name its columns in the prompt, or in `text` as its field {text}".into());
+        }
+        let field = Column::Name(TEXT.into());
+        if self.prompt().is_some_and(|prompt| !layout.text.is_empty() && !prompt.fields().any(|f| *f == field)) {
+            return Err("has `text` columns, and the prompt no field {text}: leave them out".into());
         }
         if layout.pair.len() == 1 || layout.pair.len() > 2 {
             return Err(format!("`pair` has {} columns: a pair has 2", layout.pair.len()));
