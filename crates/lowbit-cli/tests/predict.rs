@@ -266,14 +266,14 @@ fn numbers_are_answered_as_eval_does() {
             let lines = good(at, &["predict", "m", "rows.csv", "--format", "jsonl"]);
             let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
             assert_eq!(first["prediction"], detail["predicted"][0]);
-            let value = lowbit::Model::open(at.join("m")).unwrap().predict(&row(&told[1])).unwrap();
+            let value = lowbit::Model::open(at.join("m")).unwrap().predict(row(&told[1])).unwrap();
             assert_eq!(value.to_string(), told[1][3], "the library predicts the same");
         } else {
             assert_eq!(told[0][3..6], ["prediction", "probability", "probability/low"]);
             let answers = detail["answers"].as_array().unwrap();
             let want = answers.iter().map(|v| ["low", "high"][v.as_u64().unwrap() as usize]);
             assert!(told[1..].iter().map(|row| row[3].as_str()).eq(want), "the same classes");
-            let answer = lowbit::Model::open(at.join("m")).unwrap().classify(&row(&told[1])).unwrap();
+            let answer = lowbit::Model::open(at.join("m")).unwrap().classify(row(&told[1])).unwrap();
             assert_eq!(answer.label, told[1][3], "the library says the same");
         }
         // The task alone is trained by a default suite.

@@ -197,7 +197,7 @@ impl Language {
     /// When writing fails; an earlier file is then as it was.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         let text = toml::to_string(self).map_err(|e| Error::input(path, e.to_string()))?;
-        Ok(file::replace(path, text.as_bytes())?)
+        file::replace(path, text.as_bytes())
     }
 
     /// The held-out part of the texts; the tokens between texts are predicted too.

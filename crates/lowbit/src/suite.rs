@@ -225,8 +225,8 @@ impl Suite {
     pub fn task(&self) -> Result<Task, Error> {
         let beside = self.home.as_ref().map(|home| home.join(&self.task));
         match beside.filter(|path| !Path::new(&self.task).exists() && path.is_file()) {
-            Some(path) => Ok(task::find(&path.to_string_lossy())?),
-            None => Ok(task::find(&self.task)?),
+            Some(path) => task::find(&path.to_string_lossy()),
+            None => task::find(&self.task),
         }
     }
 
@@ -315,7 +315,7 @@ impl Suite {
 impl Variant {
     /// Its recipe.
     pub fn recipe(&self) -> Result<&'static Recipe, Error> {
-        Ok(recipe::find(&self.recipe)?)
+        recipe::find(&self.recipe)
     }
 }
 

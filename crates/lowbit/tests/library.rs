@@ -190,7 +190,7 @@ fn classes_have_names_and_probabilities() {
     let labels = ["low", "middle", "high"];
     let model = Model::open(classifier(at.path(), &labels)).expect("opened");
     let texts = ["a", "something longer", ""];
-    let all = model.classify_all(&texts).expect("classified");
+    let all = model.classify_all(texts).expect("classified");
     for (text, answer) in texts.iter().zip(&all) {
         assert_eq!(model.classify(text).expect("classified"), *answer);
         assert!((answer.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
@@ -198,7 +198,7 @@ fn classes_have_names_and_probabilities() {
         assert_eq!(answer.label, labels[answer.class]);
         assert_eq!(answer.probability, answer.probabilities[answer.class]);
     }
-    assert!(model.classify_all(&[""; 0]).expect("nothing").is_empty());
+    assert!(model.classify_all([""; 0]).expect("nothing").is_empty());
     let error = model.chat("Hello").stream().err().expect("no language model");
     assert!(matches!(&error, Error::Unsupported(text) if text.contains("is a classifier")), "{error:?}");
     let at = here();
@@ -241,7 +241,7 @@ fn numbers(directory: &Path, name: &str, classes: usize) -> PathBuf {
 fn rows_of_numbers_have_classes_and_values() {
     let at = here();
     let zero = Model::open(numbers(at.path(), "zero", 1)).expect("opened");
-    assert_eq!((zero.features(), zero.predict(&[1.0, 2.0, 3.0]).expect("predicted")), (Some(3), 250.0));
+    assert_eq!((zero.features(), zero.predict([1.0, 2.0, 3.0]).expect("predicted")), (Some(3), 250.0));
     let rows = [vec![240.0, 255.0, 250.0], vec![260.0, 245.0, f32::NAN]];
     let house = Model::open(numbers(at.path(), "house", 1)).expect("opened");
     let values = house.predict_all(&rows).expect("predicted");
@@ -254,16 +254,16 @@ fn rows_of_numbers_have_classes_and_values() {
     let request = |error: Error, text: &str| {
         assert!(matches!(&error, Error::Request(message) if message.contains(text)), "{error:?}");
     };
-    request(house.predict(&[1.0, 2.0]).expect_err("two"), "rows of 2 numbers, and the model reads 3");
-    request(digit.classify(&[0.0; 784]).expect_err("many"), "rows of 784 numbers, and the model reads 3");
+    request(house.predict([1.0, 2.0]).expect_err("two"), "rows of 2 numbers, and the model reads 3");
+    request(digit.classify([0.0; 784]).expect_err("many"), "rows of 784 numbers, and the model reads 3");
     request(
         house.predict_all([vec![1.0; 3], vec![1.0; 2]]).expect_err("ragged"),
         "row 1 has 2 numbers, and the first row 3",
     );
-    request(house.predict(&[]).expect_err("none"), "rows of 0 numbers");
+    request(house.predict([]).expect_err("none"), "rows of 0 numbers");
     request(digit.classify("three").expect_err("a text"), "texts, and the model reads rows of numbers");
     let judge = Model::open(classifier(at.path(), &[])).expect("opened");
-    request(judge.classify(&[1.0, 2.0]).expect_err("numbers"), "rows of numbers, and the model reads texts");
+    request(judge.classify([1.0, 2.0]).expect_err("numbers"), "rows of numbers, and the model reads texts");
     assert_eq!(judge.features(), None);
     for (error, call) in [
         (digit.predict(&rows[0]).expect_err("classes"), "`classify`"),

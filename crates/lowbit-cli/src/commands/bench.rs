@@ -157,7 +157,7 @@ impl ModelBench {
             let (host, records) = speeds.records(&subject, &cpus);
             return machine.terminal.json_object(json!({"host": host, "records": records}));
         }
-        machine.terminal.lines(&speeds.lines(form, &subject, cache, &cpus));
+        machine.terminal.lines(speeds.lines(form, &subject, cache, &cpus));
         Ok(())
     }
 

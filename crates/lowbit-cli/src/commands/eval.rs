@@ -85,7 +85,7 @@ impl Eval {
             let rows = record.rows();
             let rows = if rows > 0 { format!("{rows} rows, ") } else { String::new() };
             machine.terminal.line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
-            machine.terminal.lines(&record.lines());
+            machine.terminal.lines(record.lines());
             machine.terminal.lines(&record.detail.note);
             record.detail.notices.iter().for_each(|notice| machine.terminal.line(format!("Note: {notice}.")));
         }

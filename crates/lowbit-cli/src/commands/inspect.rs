@@ -35,7 +35,7 @@ impl Inspect {
         if machine.json {
             return machine.terminal.json_object(made.json(&checkpoint));
         }
-        machine.terminal.lines(&made.lines(&checkpoint, self.full));
+        machine.terminal.lines(made.lines(&checkpoint, self.full));
         Ok(())
     }
 }

@@ -198,7 +198,7 @@ impl Model {
     ///
     /// ```no_run
     /// let model = lowbit::Model::open("models/houses")?;
-    /// println!("{:.0}", model.predict(&[-122.23, 37.88, 41.0, 880.0, 129.0, 322.0, 126.0, 8.3252])?);
+    /// println!("{:.0}", model.predict([-122.23, 37.88, 41.0, 880.0, 129.0, 322.0, 126.0, 8.3252])?);
     /// # Ok::<(), lowbit::Error>(())
     /// ```
     ///
