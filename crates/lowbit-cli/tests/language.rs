@@ -230,7 +230,7 @@ fn wrong_texts_and_descriptions_are_refused() {
         ("held_out = 0.2", "held_out = 1.0", ["held_out", "1"]),
         ("context = 32", "context = 0", ["context", "0"]),
         ("recipe = \"bitnet\"", "recipe = \"bitnt\"", ["recipe", "bitnet"]),
-        ("documents = \"lines\"", "documents = \"pages\"", ["line 5", "pages"]),
+        ("documents = \"lines\"", "documents = \"pages\"", ["wrong.toml:5: ", "pages"]),
         ("[[\"<br />\"", "[[\"\"", ["replace", "empty"]),
         ("hidden_size = 32", "hidden_width = 32", ["model", "hidden"]),
         (HEAD, "{ classify = { classes = 2, pooling = \"mean\" } }", ["head", "language model"]),
