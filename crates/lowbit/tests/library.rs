@@ -1,9 +1,9 @@
 //! The library as a program meets it, on tiny models and the one that the crate brings along.
 
 use lowbit::base::Kind;
-use lowbit::model::arch::{Head, decoder, mlp};
+use lowbit::model::arch::{Head, decoder, encoder, mlp};
 use lowbit::model::checkpoint::save_masters;
-use lowbit::model::exec::Activation;
+use lowbit::model::exec::{Activation, Pooling};
 use lowbit::model::input::Scaling;
 use lowbit::model::parameter_list::ParameterList;
 use lowbit::model::{Config, ModelConfig, Tokenizer};
@@ -270,6 +270,46 @@ fn rows_of_numbers_have_classes_and_values() {
         (house.classify(&rows[0]).map(drop).expect_err("values"), "`predict`"),
     ] {
         assert!(matches!(&error, Error::Unsupported(text) if text.contains(call)), "{error:?}");
+    }
+}
+
+#[test]
+fn texts_have_vectors_of_length_one() {
+    let at = here();
+    let config = encoder::Config {
+        vocab_size: 258,
+        hidden_size: 36,
+        num_hidden_layers: 1,
+        num_attention_heads: 3,
+        intermediate_size: 50,
+        hidden_act: Activation::GeluErf,
+        max_position_embeddings: 44,
+        position_offset: 0,
+        type_vocab_size: 2,
+        layer_norm_eps: 1e-12,
+        dropout: 0.0,
+        pooler: None,
+        head: Head::Embed { pooling: Pooling::Mean, normalize: true },
+    };
+    let model = Model::open(masters(at.path(), "vectors", &ModelConfig::new(Config::Encoder(config), 40)));
+    let model = model.expect("opened");
+    let texts = ["a film", "another, longer text", "a film"];
+    let all = model.embed_all(texts).expect("embedded");
+    assert!(all[0] == all[2] && all[0] != all[1] && all[1] == model.embed(texts[1]).expect("embedded"));
+    for vector in &all {
+        let length: f64 = vector.iter().map(|v| f64::from(*v).powi(2)).sum();
+        assert!(vector.len() == 36 && (length - 1.0).abs() < 1e-5, "{length}");
+    }
+    let refused = [
+        (
+            model.classify("x").map(drop).expect_err("no classes"),
+            "is an embedding model and has no classes; call `embed`",
+        ),
+        (model.predict("x").map(drop).expect_err("no value"), "predicts no value; call `embed`"),
+        (model.chat("x").text().map(drop).expect_err("no text"), "writes no text; call `embed`"),
+    ];
+    for (error, words) in refused {
+        assert!(matches!(&error, Error::Unsupported(text) if text.contains(words)), "{error:?}");
     }
 }
 

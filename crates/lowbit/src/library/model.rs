@@ -10,7 +10,7 @@ use lowbit_kernels::ops::CacheKind;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::chat::{self, AnswerOptions, ChatModel, ChatSession, PromptFormat};
 use lowbit_model::predict::softmax;
-use lowbit_model::{Checkpoint, Inputs, Predictor, recipe};
+use lowbit_model::{Checkpoint, Predictor, recipe};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -127,11 +127,8 @@ impl Model {
     }
 
     pub(super) fn session_of(&self, format: PromptFormat, options: AnswerOptions) -> Result<ChatSession, Error> {
-        let output = self.checkpoint.model_config().config.output();
-        if output != OutputKind::Tokens {
-            let message =
-                format!("is {}; only a language model answers; call `classify` of a classifier", output.noun());
-            return Err(self.unsupported(&message));
+        if self.output() != OutputKind::Tokens {
+            return Err(self.unsupported("writes no text"));
         }
         let context = chat::context(&self.checkpoint, self.context)?;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,13 +181,14 @@ impl Model {
         &self,
         examples: impl IntoIterator<Item = impl Into<Example<'a>>>,
     ) -> Result<Vec<Classification>, Error> {
-        let output = self.checkpoint.model_config().config.output();
-        let OutputKind::Classes(classes) = output else {
-            let other = if output == OutputKind::Value { "`predict`" } else { "`chat` or `generate`" };
-            return Err(self.unsupported(&format!("is {}; it has no classes; call {other}", output.noun())));
+        let OutputKind::Classes(classes) = self.output() else {
+            return Err(self.unsupported("has no classes"));
         };
         let inputs = example::inputs(examples)?;
-        let (logits, labels) = self.outputs(&inputs, |predictor, logits| (logits, predictor.labels().to_vec()))?;
+        let (logits, labels) = self.answers(|predictor| {
+            let logits = predictor.outputs(&inputs, 0..inputs.len())?;
+            Ok((logits, predictor.labels().to_vec()))
+        })?;
         logits.chunks_exact(classes).map(|row| self.classification(row, &labels)).collect() // [examples, classes]
     }
 
@@ -216,13 +214,14 @@ impl Model {
         &self,
         examples: impl IntoIterator<Item = impl Into<Example<'a>>>,
     ) -> Result<Vec<f64>, Error> {
-        let output = self.checkpoint.model_config().config.output();
-        if output != OutputKind::Value {
-            let other = if output == OutputKind::Tokens { "`chat` or `generate`" } else { "`classify`" };
-            return Err(self.unsupported(&format!("is {}; it predicts no value; call {other}", output.noun())));
+        if self.output() != OutputKind::Value {
+            return Err(self.unsupported("predicts no value"));
         }
         let inputs = example::inputs(examples)?;
-        let values = self.outputs(&inputs, |predictor, outputs| predictor.values(&outputs))?;
+        let values = self.answers(|predictor| {
+            let outputs = predictor.outputs(&inputs, 0..inputs.len())?;
+            Ok(predictor.values(&outputs))
+        })?;
         match values.iter().all(|value| value.is_finite()) {
             true => Ok(values),
             false => Err(self.not_finite("the value of an example is")),
@@ -234,15 +233,45 @@ impl Model {
         Some(self.checkpoint.model_config().config.features()).filter(|features| *features > 0)
     }
 
-    /// What the network answers to some examples, by the predictor, which is loaded first.
-    fn outputs<T>(&self, inputs: &Inputs, answer: impl FnOnce(&Predictor, Vec<f32>) -> T) -> Result<T, Error> {
+    /// The vector of a text by an embedding model, of length 1 where the model says so: the dot product of two is then their cosine.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the model gives no vectors; else as [`Model::classify`].
+    pub fn embed<'a>(&self, example: impl Into<Example<'a>>) -> Result<Vec<f32>, Error> {
+        Ok(self.embed_all([example])?.remove(0))
+    }
+
+    /// The vector of each of some texts.
+    ///
+    /// # Errors
+    /// As [`Model::embed`].
+    pub fn embed_all<'a>(
+        &self,
+        examples: impl IntoIterator<Item = impl Into<Example<'a>>>,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let OutputKind::Embedding { width, .. } = self.output() else {
+            return Err(self.unsupported("gives no vectors"));
+        };
+        let inputs = example::inputs(examples)?;
+        let vectors = self.answers(|predictor| predictor.embeddings(&inputs))?; // [examples, width]
+        match vectors.iter().all(|value| value.is_finite()) {
+            true => Ok(vectors.chunks_exact(width).map(<[f32]>::to_vec).collect()),
+            false => Err(self.not_finite("the vector of an example is")),
+        }
+    }
+
+    fn output(&self) -> OutputKind {
+        self.checkpoint.model_config().config.output()
+    }
+
+    /// What the predictor answers, which is loaded first.
+    fn answers<T>(&self, answer: impl FnOnce(&mut Predictor) -> Result<T, Fault>) -> Result<T, Error> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let predictor = match &mut loaded.predictor {
             Some(predictor) => predictor,
             none => none.insert(Predictor::of(&self.checkpoint, self.cpu.clone())?),
         };
-        let outputs = predictor.outputs(inputs, 0..inputs.len())?;
-        Ok(answer(predictor, outputs))
+        Ok(answer(predictor)?)
     }
 
     fn classification(&self, logits: &[f32], labels: &[String]) -> Result<Classification, Error> {
@@ -259,7 +288,16 @@ impl Model {
         Fault::numeric(format!("{what} not finite")).in_file(self.checkpoint.path()).into()
     }
 
-    fn unsupported(&self, text: &str) -> Error {
-        Error::Unsupported(format!("{}: {text}", self.checkpoint.path().display()))
+    /// The model lacks what was asked of it; says what there is.
+    fn unsupported(&self, lacks: &str) -> Error {
+        let output = self.output();
+        let method = match output {
+            OutputKind::Tokens => "`chat` or `generate`",
+            OutputKind::Classes(_) => "`classify`",
+            OutputKind::Value => "`predict`",
+            OutputKind::Embedding { .. } => "`embed`",
+        };
+        let path = self.checkpoint.path().display();
+        Error::Unsupported(format!("{path}: is {} and {lacks}; call {method}", output.noun()))
     }
 }
