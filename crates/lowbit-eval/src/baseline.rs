@@ -36,7 +36,9 @@ pub fn majority(train: &Rows, test: &Rows, classes: usize) -> Option<Answers> {
 }
 
 fn naive_bayes(train: &Rows, test: &Rows, classes: usize, order: usize) -> Option<Answers> {
-    let (Inputs::Texts(_), Targets::Classes(_)) = (&train.inputs, &train.targets) else { return None };
+    let (Inputs::Texts(_) | Inputs::Pairs { .. }, Targets::Classes(_)) = (&train.inputs, &train.targets) else {
+        return None;
+    };
     Some(Answers::Classes(NaiveBayes::fit(train, classes, order).answers(test)))
 }
 

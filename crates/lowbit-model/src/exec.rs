@@ -87,13 +87,26 @@ impl Batch {
         }
     }
 
-    /// Adds a sequence to a batch without segments.
+    /// Adds a sequence whose segments are all 0.
     pub fn push(&mut self, sequence: &[u32]) {
         if self.cu_seqlens.is_empty() {
             self.cu_seqlens.push(0);
         }
         self.tokens.extend_from_slice(sequence);
         self.cu_seqlens.push(self.tokens.len());
+        if !self.types.is_empty() {
+            self.types.resize(self.tokens.len(), 0);
+        }
+    }
+
+    /// Adds a sequence with the segment of each token.
+    pub fn push_types(&mut self, sequence: &[u32], types: &[u32]) {
+        let before = self.tokens.len();
+        self.push(sequence);
+        if types.iter().any(|kind| *kind != 0) || !self.types.is_empty() {
+            self.types.resize(before, 0);
+            self.types.extend_from_slice(types);
+        }
     }
 
     /// Adds a row of numbers: a sequence of one token, whose id is 0.

@@ -43,12 +43,19 @@ impl InputColumns {
     }
 }
 
-/// Rows of one kind. As JSON a list of texts, or an object in which an unknown number is null.
+/// Rows of one kind. As JSON a list of texts, or an object; an unknown number is null.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Inputs {
     /// Texts, `[rows]`.
     Texts(Vec<String>),
+    /// Pairs of texts, `[rows]`.
+    Pairs {
+        /// Both texts with what stands between them, for all that reads one text.
+        texts: Vec<String>,
+        /// Bytes of each at which the first text ends and the second begins.
+        cuts: Vec<[usize; 2]>,
+    },
     /// Numbers as in the data, `[rows, width]`; NaN where one is unknown. Pixels of an image are its numbers, row by row.
     Features {
         /// Numbers of a row.
@@ -72,7 +79,7 @@ impl Inputs {
     /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
-            Inputs::Texts(texts) => texts.len(),
+            Inputs::Texts(texts) | Inputs::Pairs { texts, .. } => texts.len(),
             Inputs::Features { width, values } => values.len() / width.max(&1),
             Inputs::Bytes(contents) => contents.len(),
         }
@@ -86,15 +93,35 @@ impl Inputs {
     /// The texts; none where the rows are numbers or bytes.
     pub fn texts(&self) -> &[String] {
         match self {
-            Inputs::Texts(texts) => texts,
+            Inputs::Texts(texts) | Inputs::Pairs { texts, .. } => texts,
             Inputs::Features { .. } | Inputs::Bytes(_) => &[],
         }
+    }
+
+    /// The two texts of a row; none where a row is no pair.
+    pub fn pair(&self, row: usize) -> Option<[&str; 2]> {
+        let Inputs::Pairs { texts, cuts } = self else { return None };
+        let (text, [end, start]) = (texts.get(row)?, *cuts.get(row)?);
+        Some([text.get(..end)?, text.get(start..)?])
+    }
+
+    /// Adds a pair of texts; what is no list of pairs, and empty, becomes one.
+    ///
+    /// # Panics
+    /// When rows of another kind are there.
+    pub fn push_pair(&mut self, [first, second]: [&str; 2], separator: &str) {
+        if self.is_empty() {
+            *self = Inputs::Pairs { texts: Vec::new(), cuts: Vec::new() };
+        }
+        let Inputs::Pairs { texts, cuts } = self else { panic!("rows of another kind") };
+        cuts.push([first.len(), first.len() + separator.len()]);
+        texts.push([first, separator, second].concat());
     }
 
     /// Numbers of a row; 0 where the rows are no numbers.
     pub fn width(&self) -> usize {
         match self {
-            Inputs::Texts(_) | Inputs::Bytes(_) => 0,
+            Inputs::Texts(_) | Inputs::Pairs { .. } | Inputs::Bytes(_) => 0,
             Inputs::Features { width, .. } => *width,
         }
     }
@@ -102,7 +129,7 @@ impl Inputs {
     /// The numbers of one row, `[width]`; none where the rows are no numbers.
     pub fn features(&self, row: usize) -> &[f32] {
         match self {
-            Inputs::Texts(_) | Inputs::Bytes(_) => &[],
+            Inputs::Texts(_) | Inputs::Pairs { .. } | Inputs::Bytes(_) => &[],
             Inputs::Features { width, values } => &values[row * width..][..*width],
         }
     }
@@ -118,6 +145,10 @@ impl Inputs {
                 let values = rows.iter().flat_map(|row| self.features(*row)).copied().collect();
                 Inputs::Features { width: *width, values }
             }
+            Inputs::Pairs { texts, cuts } => Inputs::Pairs {
+                texts: rows.iter().map(|row| texts[*row].clone()).collect(),
+                cuts: rows.iter().map(|row| cuts[*row]).collect(),
+            },
             Inputs::Bytes(contents) => Inputs::Bytes(rows.iter().map(|row| contents[*row].clone()).collect()),
         }
     }
@@ -126,6 +157,10 @@ impl Inputs {
     pub fn truncate(&mut self, n: usize) {
         match self {
             Inputs::Texts(texts) => texts.truncate(n),
+            Inputs::Pairs { texts, cuts } => {
+                texts.truncate(n);
+                cuts.truncate(n);
+            }
             Inputs::Features { width, values } => values.truncate(n * *width),
             Inputs::Bytes(contents) => contents.truncate(n),
         }

@@ -46,17 +46,20 @@ impl Encoder {
         }
     }
 
-    /// Whether a text has more tokens than the network sees.
+    /// Whether a row of text has more tokens than the network sees.
     ///
     /// # Errors
     /// When the tokenizer cannot encode the text.
-    pub fn truncates(&self, text: &str) -> Result<bool, Error> {
-        match self {
-            Encoder::Text { tokenizer, max_length } => {
-                Ok(tokenizer.encode(text, max_length.saturating_add(1))?.len() > *max_length)
-            }
-            Encoder::Features(_) => Ok(false),
-        }
+    pub fn truncates(&self, inputs: &Inputs, row: usize) -> Result<bool, Error> {
+        let (Encoder::Text { tokenizer, max_length }, Some(text)) = (self, inputs.texts().get(row)) else {
+            return Ok(false);
+        };
+        let most = max_length.saturating_add(1);
+        let pair = inputs.pair(row).map(|pair| tokenizer.encode_pair(pair, most)).transpose()?.flatten();
+        Ok(match pair {
+            Some(pair) => pair.ids.len() > *max_length,
+            None => tokenizer.encode(text, most)?.len() > *max_length,
+        })
     }
 
     /// Adds a row to a batch.
@@ -65,10 +68,13 @@ impl Encoder {
     /// When the row is of another kind or width, or the tokenizer cannot encode it; names its index.
     pub fn push(&self, inputs: &Inputs, row: usize, batch: &mut Batch) -> Result<(), Error> {
         match (self, inputs) {
-            (Encoder::Text { tokenizer, max_length }, Inputs::Texts(texts)) => {
-                let tokens = text::tokens(tokenizer, &texts[row], *max_length);
+            (Encoder::Text { tokenizer, max_length }, Inputs::Texts(texts) | Inputs::Pairs { texts, .. }) => {
                 let named = |e: Error| Error { message: format!("text {row}: {}", e.message), ..e };
-                batch.push(&tokens.map_err(named)?);
+                let pair = inputs.pair(row).map(|pair| tokenizer.encode_pair(pair, *max_length));
+                match pair.transpose().map_err(named)?.flatten() {
+                    Some(pair) => batch.push_types(&pair.ids, &pair.types),
+                    None => batch.push(&text::tokens(tokenizer, &texts[row], *max_length).map_err(named)?),
+                }
                 Ok(())
             }
             (Encoder::Features(scaling), Inputs::Features { width, .. }) if *width == scaling.width() => {
@@ -81,7 +87,9 @@ impl Encoder {
                     "rows of {width} numbers, and the model reads {reads}: use the data it was trained on"
                 )))
             }
-            (Encoder::Text { .. }, _) => Err(Error::usage("rows of numbers, and the model reads texts")),
+            (Encoder::Text { .. }, Inputs::Features { .. } | Inputs::Bytes(_)) => {
+                Err(Error::usage("rows of numbers, and the model reads texts"))
+            }
             (Encoder::Features(_), _) => Err(Error::usage("texts, and the model reads rows of numbers")),
         }
     }

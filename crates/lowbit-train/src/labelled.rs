@@ -36,6 +36,7 @@ impl Labelled {
             let tokens = &rows.tokens[rows.cu_seqlens[row]..rows.cu_seqlens[row + 1]];
             hash.update((tokens.len() as u64).to_le_bytes());
             tokens.iter().for_each(|id| hash.update(id.to_le_bytes()));
+            types(&rows, row).iter().for_each(|kind| hash.update(kind.to_le_bytes()));
             rows.features[row * width..][..width].iter().for_each(|v| hash.update(v.to_le_bytes()));
             match &targets {
                 BatchTargets::Classes(classes) => hash.update((classes[row] as u16).to_le_bytes()),
@@ -45,6 +46,11 @@ impl Labelled {
         let fingerprint = lowbit_base::hex(hash.finalize());
         Labelled { rows, width, targets, fingerprint }
     }
+}
+
+/// Segments of the tokens of a row; none where all are 0.
+fn types(rows: &Batch, row: usize) -> &[u32] {
+    rows.types.get(rows.cu_seqlens[row]..rows.cu_seqlens[row + 1]).unwrap_or_default()
 }
 
 impl Data for Labelled {
@@ -59,7 +65,11 @@ impl Data for Labelled {
     fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
         batch.refill([]);
         for &row in rows {
-            batch.push(&self.rows.tokens[self.rows.cu_seqlens[row]..self.rows.cu_seqlens[row + 1]]);
+            let span = self.rows.cu_seqlens[row]..self.rows.cu_seqlens[row + 1];
+            match types(&self.rows, row) {
+                [] => batch.push(&self.rows.tokens[span]),
+                types => batch.push_types(&self.rows.tokens[span], types),
+            }
             batch.features.extend_from_slice(&self.rows.features[row * self.width..][..self.width]);
         }
         match &self.targets {

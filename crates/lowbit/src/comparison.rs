@@ -3,7 +3,7 @@
 //! Each variant has a directory; what is finished in it is kept, so that an interrupted comparison goes on where it was.
 
 use crate::suite::{self, Suite, Variant};
-use crate::{Progress, training};
+use crate::{Progress, start, training};
 use lowbit_base::file::{self, Lock};
 use lowbit_base::memory::{Footprint, bytes};
 use lowbit_base::{Error, Kind};
@@ -17,7 +17,7 @@ use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
 use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, cpu as interpreter, recipe};
-use lowbit_train::{Job, Labelled, TrainConfig};
+use lowbit_train::{Data, Job, Labelled, TrainConfig};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,10 @@ struct Comparison<'a> {
     task: Task,
     splits: Splits,
     encoder: Encoder,
-    rows: Option<Labelled>,
+    /// The model that training begins from.
+    begin: Option<Checkpoint>,
+    /// Rows that are trained on, and those by which the best weights are chosen.
+    rows: Option<(Labelled, Option<Labelled>)>,
     stamp: Stamp,
     out: PathBuf,
     cpu: &'a Cpu,
@@ -91,7 +94,9 @@ pub fn run(
     cpu.stop.check()?;
     let (out, _lock) = directory(suite, out)?;
     progress.note(&format!("{}: {}", suite.name, task.about));
-    let encoder = suite.encoder(&task, &splits.train)?;
+    let begin = suite.begin(data, cpu)?;
+    begin.iter().flat_map(|model| model.notices()).for_each(|notice| progress.note(notice));
+    let encoder = suite.encoder(&task, &splits.train, begin.as_ref())?;
     let stamp = Stamp {
         suite: suite.text.clone(),
         train_sha256: splits.facts.train_sha256.clone(),
@@ -100,7 +105,8 @@ pub fn run(
         version: env!("CARGO_PKG_VERSION").into(),
     };
     let rows = None;
-    let mut comparison = Comparison { suite, task, splits, encoder, rows, stamp, out, cpu, program, progress, _lock };
+    let mut comparison =
+        Comparison { suite, task, splits, encoder, begin, rows, stamp, out, cpu, program, progress, _lock };
     let done = comparison.all();
     let out = comparison.out;
     match done {
@@ -131,6 +137,9 @@ fn directory(suite: &Suite, asked: Option<&Path>) -> Result<(PathBuf, Lock), Err
     file::make(&variants)?;
     let lock = Lock::acquire(&variants)?;
     file::replace(&out.join("suite.toml"), suite.text.as_bytes())?;
+    if let Some(task) = &suite.task_text {
+        file::replace(&out.join(start::TASK), task.as_bytes())?;
+    }
     Ok((out, lock))
 }
 
@@ -177,8 +186,8 @@ impl Comparison<'_> {
             return Ok(record);
         }
         let mut record = match &variant.from {
-            None => self.trained(variant)?,
-            Some(parent) => self.quantized(variant, parent)?,
+            None if self.suite.is_trained() => self.trained(variant)?,
+            from => self.quantized(variant, from.as_deref())?,
         };
         record.detail.expected_to_fail = variant.expected_to_fail;
         record.detail.note = variant.note.clone();
@@ -206,16 +215,18 @@ impl Comparison<'_> {
         let run = self.home(&variant.name).join("training");
         let (model_config, config) = self.settings(variant)?;
         if self.rows.is_none() {
-            let rows = training::labelled(&self.splits.train, &self.encoder, &model_config)?;
+            let (rows, held) = training::parts(self.suite, &self.splits.train, &self.encoder, &model_config)?;
             self.check_memory(&rows)?;
-            self.rows = Some(rows);
+            self.rows = Some((rows, held));
         }
-        let rows = self.rows.as_ref().expect("just made");
+        let (rows, held) = self.rows.as_ref().expect("just made");
         let job = training::Work {
             name: &variant.name,
             model_config: &model_config,
             tokenizer: self.encoder.tokenizer(),
             data: rows,
+            from: self.begin.as_ref(),
+            validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
             config: &config,
         };
@@ -231,7 +242,8 @@ impl Comparison<'_> {
 
     /// The network of a variant that is trained, and how it is.
     fn settings(&self, variant: &Variant) -> Result<(ModelConfig, TrainConfig), Error> {
-        let model_config = self.suite.model_config(&self.task, &self.encoder, &self.splits.train, variant)?;
+        let model_config =
+            self.suite.model_config(&self.task, &self.encoder, &self.splits.train, variant, self.begin.as_ref())?;
         let model_config = ModelConfig { input: self.splits.columns.clone(), ..model_config };
         Ok((model_config, self.suite.train_config(variant)?))
     }
@@ -256,11 +268,18 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn quantized(&mut self, variant: &Variant, parent: &str) -> Result<Record, Error> {
-        let masters = Checkpoint::open(&self.home(parent).join("training"))?.on(self.cpu);
-        let mut record = self.stored(variant, &masters)?;
+    /// Masters of a trained variant, or the published model itself, under the recipe of a variant.
+    fn quantized(&mut self, variant: &Variant, parent: Option<&str>) -> Result<Record, Error> {
+        let trained = parent.filter(|_| self.suite.is_trained());
+        let trained = trained.map(|parent| Checkpoint::open(&self.home(parent).join("training"))).transpose()?;
+        let trained = trained.map(|masters| masters.on(self.cpu));
+        let begin = self.begin.take();
+        let masters = trained.as_ref().or(begin.as_ref()).expect("a suite without training has a model");
+        let record = self.stored(variant, masters);
+        self.begin = begin;
+        let mut record = record?;
         record.detail.made = "quantized".into();
-        record.detail.parent = Some(parent.into());
+        record.detail.parent = parent.map(String::from);
         Ok(record)
     }
 
@@ -311,8 +330,9 @@ impl Comparison<'_> {
 
     /// What the report must know of the task, cut texts included.
     fn facts(&self) -> Result<TaskFacts, Error> {
-        let (mut facts, most) = (self.splits.facts.clone(), self.suite.max_length);
-        let Some(tokenizer) = self.encoder.tokenizer() else { return Ok(facts) };
+        let mut facts = self.splits.facts.clone();
+        let Encoder::Text { tokenizer, max_length: most } = &self.encoder else { return Ok(facts) };
+        let most = *most;
         for (split, rows) in [(&mut facts.train, &self.splits.train), (&mut facts.test, &self.splits.test)] {
             split.truncated = Some(classify::longer(rows, tokenizer, most)?);
         }
@@ -326,7 +346,8 @@ impl Comparison<'_> {
         for variant in &self.suite.variant {
             let home = format!("variants/{}", variant.name);
             files.extend([format!("{home}/{KEPT}"), format!("{home}/model")]);
-            files.extend(variant.from.is_none().then(|| format!("{home}/training")));
+            let is_trained = variant.from.is_none() && self.suite.is_trained();
+            files.extend(is_trained.then(|| format!("{home}/training")));
         }
         files
     }

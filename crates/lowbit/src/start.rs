@@ -4,7 +4,7 @@ use lowbit_base::{Error, file, name};
 use lowbit_eval::infer::{self, Inferred};
 use lowbit_eval::quickstart;
 use lowbit_eval::read::Source;
-use lowbit_model::Column;
+use lowbit_model::{Checkpoint, Column};
 use std::path::{Path, PathBuf};
 
 /// The file of the suite.
@@ -18,6 +18,11 @@ const ROWS: &str = "rows.csv";
 const EXAMPLE: usize = 2000;
 const SEED: u64 = 1;
 
+/// Share of the rows that is the test of a comparison of a model.
+const TEST: f64 = 0.1;
+/// Longest text of such a comparison, tokens, unless the model's is shorter.
+const LENGTH: usize = 256;
+
 /// Rows from which on a batch of texts is larger.
 const MANY: usize = 20_000;
 
@@ -30,6 +35,10 @@ pub enum Network {
     Classes,
     /// Rows of numbers, as values: the same without dropout.
     Values,
+    /// Texts, by a published network that is trained further.
+    Pretrained,
+    /// Texts, by a published network as it is.
+    AsIs,
 }
 
 impl Network {
@@ -38,16 +47,19 @@ impl Network {
         match self {
             Network::Texts => include_str!("../templates/network_texts.toml"),
             Network::Classes | Network::Values => include_str!("../templates/network_numbers.toml"),
+            Network::Pretrained => include_str!("../templates/network_pretrained.toml"),
+            Network::AsIs => include_str!("../templates/network_as_is.toml"),
         }
     }
 
     /// Rows of a batch, and updates: few passes over many rows, many over few.
     fn updates(self, rows: usize) -> (usize, usize) {
-        let batch = if self == Network::Texts && rows < MANY { 32 } else { 64 };
+        let batch = if matches!(self, Network::Texts | Network::Pretrained) && rows < MANY { 32 } else { 64 };
         let (passes, least, most) = match self {
             Network::Texts => (5, 600, 4000),
             Network::Classes => (15, 600, 4000),
             Network::Values => (30, 600, 8000),
+            Network::Pretrained | Network::AsIs => (3, 60, 6000),
         };
         (batch, (rows * passes / batch).clamp(least, most))
     }
@@ -55,6 +67,11 @@ impl Network {
 
 /// The text of a suite for a task (its name, or the path of its file) with so many training rows.
 pub fn suite(name: &str, task: &str, network: Network, rows: usize) -> String {
+    suite_from(name, task, network, rows, ("", 0))
+}
+
+/// The same for a published network: its path, and its longest text.
+fn suite_from(name: &str, task: &str, network: Network, rows: usize, (model, length): (&str, usize)) -> String {
     let (batch, steps) = network.updates(rows);
     let passes = (steps * batch) as f64 / rows.max(1) as f64;
     let settings = filled(
@@ -66,9 +83,21 @@ pub fn suite(name: &str, task: &str, network: Network, rows: usize) -> String {
             ("passes", &format!("{passes:.1}")),
             ("warmup", &(steps / 20).to_string()),
             ("dropout", if network == Network::Values { "0.0" } else { "0.1" }),
+            ("model", &basic(model)),
+            ("length", &length.to_string()),
         ],
     );
-    let fields = [("name", name), ("task", &basic(task)), ("network", settings.trim_end())];
+    let (baseline, ternary) = match network {
+        Network::AsIs => ("the model as it is", ""),
+        _ => ("trained in full precision", include_str!("../templates/ternary.toml")),
+    };
+    let fields = [
+        ("name", name),
+        ("task", &basic(task)),
+        ("network", settings.trim_end()),
+        ("baseline", baseline),
+        ("ternary", ternary),
+    ];
     filled(include_str!("../templates/suite.toml"), &fields)
 }
 
@@ -86,6 +115,10 @@ pub struct Start {
     pub rows: usize,
     /// One sentence about the choices.
     pub about: String,
+    /// Whether two columns of text are a pair, instead of one text.
+    pair: bool,
+    /// Share of the rows that is the test.
+    held: f64,
     /// Rows that are written too.
     example: Option<String>,
 }
@@ -103,7 +136,7 @@ impl Start {
         let about = format!("{}: {rows} rows, text {columns}, class {label} ({})", data.display(), sample(&classes));
         let name = named(data);
         let path = path.display().to_string();
-        Ok(Start { name, path, header, text, label, classes, rows, about, example: None })
+        Ok(Start { name, path, header, text, label, classes, rows, about, pair: false, held: 0.2, example: None })
     }
 
     /// With rows of the generated task.
@@ -130,8 +163,59 @@ impl Start {
             classes: quickstart::CLASSES.map(String::from).to_vec(),
             rows: EXAMPLE,
             about: format!("{EXAMPLE} example rows: put your own in {ROWS}, and their columns and classes in {TASK}"),
+            pair: false,
+            held: 0.2,
             example: Some(content),
         })
+    }
+
+    /// A suite for rows of one's own and a published model, or default networks, with the task in it; what is said of the choices.
+    ///
+    /// # Errors
+    /// As [`Start::of`], and when the model cannot be opened or reads no text.
+    pub fn with_model(
+        model: Option<&Path>,
+        data: &Path,
+        text: &[Column],
+        label: Option<&Column>,
+    ) -> Result<(String, String, Vec<String>), Error> {
+        // Descriptions lie where the comparison does, which is not known yet.
+        let mut start = Start::of(data, Path::new("."), text, label)?;
+        start.path = std::path::absolute(data).map_err(|e| Error::io(data, &e))?.display().to_string();
+        (start.held, start.pair) = (TEST, model.is_some() && start.text.len() == 2);
+        let rows = (start.rows as f64 * (1.0 - TEST)) as usize;
+        let mut said = vec![start.about.clone()];
+        said.push(format!(
+            "{:.0} % of the rows are the test, chosen by a hash of each text: equal texts stay together",
+            100.0 * TEST
+        ));
+        let Some(model) = model else {
+            said.push("no model is named: small networks are trained on the rows".into());
+            return Ok((suite(&start.name, TASK, Network::Texts, rows), start.task(), said));
+        };
+        let checkpoint = Checkpoint::open(model)?;
+        let model_config = checkpoint.model_config();
+        let same = |a: &[String], b: &[String]| a.len() == b.len() && a.iter().all(|name| b.contains(name));
+        let network = match same(&model_config.labels, &start.classes) {
+            true => {
+                start.classes.clone_from(&model_config.labels);
+                said.push(format!("{} knows these classes: it is compared as it is", model.display()));
+                Network::AsIs
+            }
+            false => {
+                let text = "gets a new head and is trained further; 11 % of the other rows choose the best weights";
+                said.push(format!("{} {text}", model.display()));
+                Network::Pretrained
+            }
+        };
+        if start.pair {
+            said.push("two columns of text are a pair".into());
+        }
+        let path = std::path::absolute(model).ok().filter(|path| path.exists());
+        let shown = path.unwrap_or_else(|| model.into()).display().to_string();
+        let length = model_config.max_length.min(LENGTH);
+        let name = start.name.clone();
+        Ok((suite_from(&name, TASK, network, rows, (&shown, length)), start.task(), said))
     }
 
     /// Names and contents of the files.
@@ -183,6 +267,11 @@ impl Start {
             Some(_) => "Kind of a ledger entry, from generated sentences.".to_string(),
             None => format!("Class of a row of {}.", self.path),
         };
+        let columns = list(self.text.iter().map(column).collect());
+        let text_columns = match self.pair {
+            true => format!("pair = {columns}  # two columns by name or position from 0"),
+            false => format!("text = {columns}  # columns by name or position from 0, joined with a space"),
+        };
         filled(
             include_str!("../templates/task.toml"),
             &[
@@ -192,7 +281,8 @@ impl Start {
                 ("labels", &classes),
                 ("path", &text(&self.path)),
                 ("header", &self.header.to_string()),
-                ("text", &list(self.text.iter().map(column).collect())),
+                ("held", &self.held.to_string()),
+                ("text", &text_columns),
                 ("label", &column(&self.label)),
             ],
         )

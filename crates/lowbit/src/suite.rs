@@ -5,8 +5,10 @@ use lowbit_base::name::check_part;
 use lowbit_base::{Error, file};
 use lowbit_eval::read::{Rows, Source};
 use lowbit_eval::task::{self, Question, Splits, Task};
+use lowbit_kernels::Cpu;
+use lowbit_model::arch::OutputKind;
 use lowbit_model::input::Scaling;
-use lowbit_model::{Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe};
+use lowbit_model::{Checkpoint, Column, Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe};
 use lowbit_train::TrainConfig;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -19,10 +21,6 @@ pub static SUITES: &[&str] = &[
     include_str!("../suites/california_housing.toml"),
     include_str!("../suites/mnist.toml"),
 ];
-
-fn one() -> usize {
-    1
-}
 
 /// Variants of a suite at most: each is a directory with a model.
 const MOST: usize = 1000;
@@ -73,14 +71,22 @@ pub struct Suite {
     pub task: String,
     /// The variant all others are compared with.
     pub baseline: String,
-    /// Longest text, tokens.
-    #[serde(default = "one")]
+    /// Longest text, tokens; 0 for that of the model that training begins from.
+    #[serde(default)]
     pub max_length: usize,
     /// How texts become tokens; absent where rows are numbers.
     pub tokenizer: Option<TokenizerSpec>,
-    /// Dimensions of the network; vocabulary or features come from the rows, classes from the task.
+    /// Model that training begins from: a path, in the directory of the suite or of the data sets if it is there, or an `org/name`
+    /// that is in the Hub's cache. Its own answers are compared where the suite has no `[train]`.
+    pub pretrained: Option<String>,
+    /// Share of the training rows by which the best weights of a run are chosen.
+    pub validation: Option<f64>,
+    /// Dimensions of the network; vocabulary or features come from the rows, classes from the task. What differs from the model
+    /// that training begins from.
+    #[serde(default)]
     pub model: toml::Table,
     /// Training settings.
+    #[serde(default)]
     pub train: toml::Table,
     /// The variants, in the order of the report.
     #[serde(alias = "contender")]
@@ -91,9 +97,12 @@ pub struct Suite {
     /// The directory of its file, where a task that is not found otherwise may lie.
     #[serde(skip)]
     pub home: Option<PathBuf>,
-    /// What was chosen where nobody wrote the suite, for a person.
+    /// What was chosen where nobody wrote the suite, a line each, for a person.
     #[serde(skip)]
     pub notice: Option<String>,
+    /// The description of the task where it is in no file yet.
+    #[serde(skip)]
+    pub task_text: Option<String>,
 }
 
 /// The built-in suites, parsed.
@@ -137,13 +146,23 @@ pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Error> {
     default(&task::find(name_or_path)?, name_or_path, data)
 }
 
+/// A suite for a file of rows: of a published model, or of default networks where none is named.
+///
+/// # Errors
+/// When the file does not tell its columns, or the model cannot be opened.
+pub fn of_rows(model: Option<&Path>, data: &Path, text: &[Column], label: Option<&Column>) -> Result<Suite, Error> {
+    let (suite, task, said) = Start::with_model(model, data, text, label)?;
+    let suite = parse(&suite, Path::new("default suite"))?;
+    Ok(Suite { notice: Some(said.join("\n")), task_text: Some(task), ..suite })
+}
+
 /// A suite of default networks for a task, with a notice.
 fn default(task: &Task, spelled: &str, data: Option<&Path>) -> Result<Suite, Error> {
     task.check_trained()?;
     let train = task.load(data)?.train;
     let rows = train.len();
     let network = match (&train.inputs, task.question) {
-        (Inputs::Texts(_), Question::Classify) => Network::Texts,
+        (Inputs::Texts(_) | Inputs::Pairs { .. }, Question::Classify) => Network::Texts,
         (Inputs::Features { .. }, Question::Classify) => Network::Classes,
         (Inputs::Features { .. }, Question::Regress) => Network::Values,
         _ => {
@@ -183,6 +202,15 @@ fn parse(text: &str, path: &Path) -> Result<Suite, Error> {
 impl Suite {
     fn check(&self) -> Result<(), String> {
         check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
+        if self.pretrained.is_none() && (self.model.is_empty() || self.train.is_empty()) {
+            return Err("needs [model] and [train], or `pretrained`".into());
+        }
+        if self.pretrained.is_some() && self.tokenizer.is_some() {
+            return Err("has `pretrained`, whose tokenizer is taken: leave `tokenizer` out".into());
+        }
+        if let Some(share) = self.validation.filter(|share| !(*share > 0.0 && *share < 0.9)) {
+            return Err(format!("`validation` is {share}; it must be above 0 and below 0.9"));
+        }
         if self.variant.len() > MOST {
             return Err(format!("{} variants: a suite has {MOST} at most; split it", self.variant.len()));
         }
@@ -223,6 +251,9 @@ impl Suite {
     /// # Errors
     /// When there is no such task.
     pub fn task(&self) -> Result<Task, Error> {
+        if let Some(text) = &self.task_text {
+            return Task::parse(text, Path::new(start::TASK));
+        }
         let beside = self.home.as_ref().map(|home| home.join(&self.task));
         match beside.filter(|path| !Path::new(&self.task).exists() && path.is_file()) {
             Some(path) => task::find(&path.to_string_lossy()),
@@ -230,31 +261,60 @@ impl Suite {
         }
     }
 
-    /// How rows become what the network reads: by a tokenizer, trained on the training rows where that is asked for, or by
+    /// Whether networks are trained: all but published ones that are compared as they are.
+    pub fn is_trained(&self) -> bool {
+        !self.train.is_empty()
+    }
+
+    /// The model that training begins from, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn begin(&self, data: Option<&Path>, cpu: &Cpu) -> Result<Option<Checkpoint>, Error> {
+        let Some(name) = &self.pretrained else { return Ok(None) };
+        let beside = self.home.as_ref().map(|home| home.join(name));
+        let among = task::data_dir(data).ok().map(|data| data.join(name));
+        let here = PathBuf::from(name);
+        let places = [beside, Some(here.clone()), among];
+        let path = places.into_iter().flatten().find(|path| path.exists()).unwrap_or(here);
+        Ok(Some(Checkpoint::open(&path)?.on(cpu)))
+    }
+
+    /// How rows become what the network reads: by the tokenizer of the model that training begins from, by one trained on the training rows where that is asked for, or by
     /// the scaling of the training rows.
     ///
     /// # Errors
     /// When the vocabulary is too small or too large, or there is a tokenizer for numbers or none for texts.
-    pub fn encoder(&self, task: &Task, train: &Rows) -> Result<Encoder, Error> {
+    pub fn encoder(&self, task: &Task, train: &Rows, begin: Option<&Checkpoint>) -> Result<Encoder, Error> {
+        if let Some(checkpoint) = begin {
+            let max_length = match self.max_length {
+                0 => checkpoint.model_config().max_length,
+                asked => asked.min(checkpoint.model_config().max_length),
+            };
+            return Ok(Encoder::Text { tokenizer: checkpoint.tokenizer()?, max_length });
+        }
         let tokenizer = match (&self.tokenizer, &train.inputs) {
             (None, Inputs::Features { .. }) if task.has_images() => {
                 return Ok(Encoder::Features(Scaling::shared(&train.inputs)));
             }
             (None, Inputs::Features { .. }) => return Ok(Encoder::Features(Scaling::of(&train.inputs))),
             (_, Inputs::Bytes(_)) => return Err(self.fault("trains on rows, and those of its task are whole files")),
-            (None, Inputs::Texts(_)) => {
+            (None, Inputs::Texts(_) | Inputs::Pairs { .. }) => {
                 return Err(self.fault("has no `tokenizer`, and the rows of its task are texts"));
             }
             (Some(_), Inputs::Features { .. }) => {
                 return Err(self.fault("has a `tokenizer`, and the rows of its task are numbers: leave it out"));
             }
             (Some(TokenizerSpec::Bytes), _) => Tokenizer::bytes(),
-            (Some(TokenizerSpec::Bpe { vocab_size, lowercase }), Inputs::Texts(texts)) => {
+            (
+                Some(TokenizerSpec::Bpe { vocab_size, lowercase }),
+                Inputs::Texts(texts) | Inputs::Pairs { texts, .. },
+            ) => {
                 let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
                 Tokenizer::train_bpe(texts, *vocab_size, *lowercase)?
             }
         };
-        Ok(Encoder::Text { tokenizer, max_length: self.max_length })
+        Ok(Encoder::Text { tokenizer, max_length: self.max_length.max(1) })
     }
 
     /// Everything about the network but its weights.
@@ -267,20 +327,18 @@ impl Suite {
         encoder: &Encoder,
         train: &Rows,
         variant: &Variant,
+        begin: Option<&Checkpoint>,
     ) -> Result<ModelConfig, Error> {
-        let mut table = self.model.clone();
-        let number = |n: usize| toml::Value::Integer(n as i64);
-        match encoder {
-            Encoder::Text { tokenizer, .. } => table.insert("vocab_size".into(), number(tokenizer.vocab_size())),
-            Encoder::Features(scaling) => table.insert("features".into(), number(scaling.width())),
-        };
         let classes = if task.question == Question::Regress { 1 } else { task.classes.len() };
-        match table.get_mut("head").and_then(|h| h.get_mut("classify")).and_then(|c| c.as_table_mut()) {
-            Some(head) => head.insert("classes".into(), number(classes)),
-            None => table.insert("classes".into(), number(classes)),
+        let config = match begin {
+            Some(checkpoint) => self.further(checkpoint, classes)?,
+            None => self.fresh(encoder, classes)?,
         };
-        let config: Config = table.try_into().map_err(|e| self.wrong("model", &e))?;
         let trained = self.train_config(variant)?.qat.is_some();
+        let max_length = match encoder {
+            Encoder::Text { max_length, .. } => *max_length,
+            Encoder::Features(_) => 1,
+        };
         Ok(ModelConfig {
             labels: task.classes.clone(),
             input_scaling: match encoder {
@@ -289,8 +347,38 @@ impl Suite {
             },
             target_scaling: (task.question == Question::Regress).then(|| Scaling::of_values(train.values())),
             trained_for: trained.then(|| variant.recipe.clone()),
-            ..ModelConfig::new(config, self.max_length)
+            ..ModelConfig::new(config, max_length)
         })
+    }
+
+    /// The network of the suite: vocabulary or features from the rows.
+    fn fresh(&self, encoder: &Encoder, classes: usize) -> Result<Config, Error> {
+        let mut table = self.model.clone();
+        let number = |n: usize| toml::Value::Integer(n as i64);
+        match encoder {
+            Encoder::Text { tokenizer, .. } => table.insert("vocab_size".into(), number(tokenizer.vocab_size())),
+            Encoder::Features(scaling) => table.insert("features".into(), number(scaling.width())),
+        };
+        match table.get_mut("head").and_then(|h| h.get_mut("classify")).and_then(|c| c.as_table_mut()) {
+            Some(head) => head.insert("classes".into(), number(classes)),
+            None => table.insert("classes".into(), number(classes)),
+        };
+        table.try_into().map_err(|e| self.wrong("model", &e))
+    }
+
+    /// The network of a model with a head for the task, and the changes of the suite.
+    fn further(&self, checkpoint: &Checkpoint, classes: usize) -> Result<Config, Error> {
+        let model_config = checkpoint.model_config();
+        let own =
+            model_config.config.classes().unwrap_or(usize::from(model_config.config.output() == OutputKind::Value));
+        let config = match own == classes {
+            true => Some(model_config.config.clone()),
+            false => model_config.config.classifier(classes),
+        };
+        let config = config.ok_or_else(|| self.fault("begins from a network of numbers, whose head is its own"))?;
+        let mut table = toml::Table::try_from(&config).map_err(|e| Error::data(format!("suite {}: {e}", self.name)))?;
+        table.extend(self.model.clone());
+        table.try_into().map_err(|e| self.wrong("model", &e))
     }
 
     /// Training settings of a variant.
@@ -346,8 +434,9 @@ mod tests {
                     None => Rows { inputs: Inputs::Features { width: 3, values: vec![0.5; 3] }, ..Rows::default() },
                 };
                 let bytes = Encoder::Text { tokenizer: Tokenizer::bytes(), max_length: suite.max_length };
-                let encoder = if suite.tokenizer.is_some() { bytes } else { suite.encoder(&task, &rows).unwrap() };
-                suite.model_config(&task, &encoder, &rows, variant).unwrap();
+                let encoder =
+                    if suite.tokenizer.is_some() { bytes } else { suite.encoder(&task, &rows, None).unwrap() };
+                suite.model_config(&task, &encoder, &rows, variant, None).unwrap();
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Training: rows as tokens, a stop of the caller, a look at held-out text.
 
 use crate::Progress;
+use crate::suite::Suite;
 use lowbit_base::{Error, Kind, Stop, file};
 use lowbit_eval::facts;
 use lowbit_eval::read::{Rows, Targets};
@@ -10,7 +11,8 @@ use lowbit_model::checkpoint::{Checkpoint, WEIGHTS_FILE};
 use lowbit_model::exec::Batch;
 use lowbit_model::{Encoder, ModelConfig, Tokenizer};
 use lowbit_train::{
-    BatchTargets, Control, Data, Job, Labelled, Network, Observer, Outcome, Status, StepMetrics, TrainConfig, Windows,
+    BatchTargets, Control, Data, Job, Labelled, Network, Observer, Outcome, Status, StepMetrics, TrainConfig,
+    Validation, Windows,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,6 +38,29 @@ pub fn labelled(rows: &Rows, encoder: &Encoder, model_config: &ModelConfig) -> R
         }
     }
     Ok(Labelled::new(batch, targets))
+}
+
+/// Seed of the choice of rows that are not trained on.
+const VALIDATION_SEED: u64 = 2;
+
+/// The rows of a suite that are trained on, and those by which the best weights are chosen, where it asks for them.
+///
+/// # Errors
+/// When a row cannot be encoded, or the share of the suite leaves a part empty.
+pub fn parts(
+    suite: &Suite,
+    rows: &Rows,
+    encoder: &Encoder,
+    model_config: &ModelConfig,
+) -> Result<(Labelled, Option<Labelled>), Error> {
+    let Some(share) = suite.validation else { return Ok((labelled(rows, encoder, model_config)?, None)) };
+    let (train, held) = rows.hold_out(share, VALIDATION_SEED)?;
+    if train.is_empty() || held.is_empty() {
+        let text =
+            format!("`validation` {share} leaves {} rows to train on and {} to choose by", train.len(), held.len());
+        return Err(Error::usage(format!("suite {}: {text}", suite.name)));
+    }
+    Ok((labelled(&train, encoder, model_config)?, Some(labelled(&held, encoder, model_config)?)))
 }
 
 /// Points of a training curve.
@@ -88,6 +113,12 @@ impl Observer for Watch<'_> {
         Ok(())
     }
 
+    fn validated(&mut self, step: u64, validation: &Validation) {
+        let right = validation.accuracy.map_or(String::new(), |share| format!(", accuracy {:.2} %", 100.0 * share));
+        let text = format!("step {step}: validation loss {:.4}{right} of {}", validation.loss, validation.count);
+        self.progress.note(&format!("  {}: {text}", self.name));
+    }
+
     fn warn(&mut self, message: &str) {
         self.progress.note(&format!("warning: {message}"));
     }
@@ -103,6 +134,10 @@ pub struct Work<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     /// The examples.
     pub data: &'a dyn Data,
+    /// The model that training begins from; weights are drawn if there is none.
+    pub from: Option<&'a Checkpoint>,
+    /// Examples by which the best weights are chosen.
+    pub validation: Option<&'a dyn Data>,
     /// Text that is looked at now and then, as often as the settings say.
     pub held_out: Option<&'a Windows>,
     /// How.
@@ -123,9 +158,9 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, progress: &mut dyn Progress
     let job = Job {
         model_config: work.model_config,
         tokenizer: work.tokenizer,
-        from: None,
+        from: work.from,
         data: work.data,
-        validation: None,
+        validation: work.validation,
         config: &config,
     };
     let mut watch = Watch { name: work.name, stop: &cpu.stop, held_out: work.held_out, progress };

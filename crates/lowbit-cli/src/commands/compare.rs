@@ -8,7 +8,9 @@ use crate::terminal::tool;
 use lowbit::comparison::{self, Program};
 use lowbit_base::file;
 use lowbit_eval::report;
-use std::path::PathBuf;
+use lowbit::suite::Suite;
+use lowbit_model::Column;
+use std::path::{Path, PathBuf};
 
 /// Beside the flags.
 const EXAMPLES: &str = "\
@@ -16,6 +18,8 @@ Examples:
   lowbit compare                                   # the suite `quickstart`: needs no data, minutes
   lowbit compare ag_news --data ../shared/data     # real data
   lowbit compare sst2                              # any task, with default networks
+  lowbit compare MODEL --data reviews.csv          # a published model on your own rows: trained further, or as it is
+  lowbit compare --data reviews.csv                # the same with small networks, trained here
   lowbit compare --list
   lowbit compare my-suite.toml --out runs/mine     # a suite of your own; the same command resumes it";
 
@@ -24,11 +28,17 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Compare {
     /// Name of a suite or a task, or path of the TOML file of one; a task alone is compared by a suite of default networks.
-    #[arg(default_value = "quickstart")]
-    suite: String,
-    /// Directory of the data sets [default: ../shared/data].
+    /// With a file of rows a model: a directory, a file, or an `org/name` in the Hub's cache [default: quickstart].
+    suite: Option<String>,
+    /// Directory of the data sets [default: ../shared/data], or a file of rows: CSV, TSV, JSON lines or Parquet.
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
+    /// With a file of rows: columns of the text by name or position from 0, two for pairs [default: the one with the longest texts].
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    text: Vec<String>,
+    /// With a file of rows: column of the class [default: by its name and values].
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
     /// Directory of the comparison [default: runs/<suite>-<UTC time>, or an unfinished one].
     #[arg(short, long)]
     out: Option<PathBuf>,
@@ -51,11 +61,11 @@ impl Compare {
         if self.list {
             return list::print(machine, &[List::Suites, List::Tasks, List::Recipes]);
         }
-        let suite = suite::find(machine, &self.suite, self.data.as_deref())?;
+        let (suite, data) = self.suite(machine)?;
         let cpu = machine.cpu()?;
         machine.signals.defer();
         let program = Program { tool: tool(), command: machine.terminal.command(), probe: &probe::start };
-        let (data, out) = (self.data.as_deref(), self.out.as_deref());
+        let out = self.out.as_deref();
         let (out, results) = comparison::run(&suite, data, out, &cpu, &program, &mut Bar::new(&machine.terminal))?;
         if machine.json {
             return machine.terminal.json(&results);
@@ -69,5 +79,22 @@ impl Compare {
         }
         machine.terminal.line(format!("The report: {}", out.join("report.html").display()));
         Ok(())
+    }
+
+    /// The suite, and the directory of the data sets.
+    fn suite(&self, machine: &Machine) -> Result<(Suite, Option<&Path>), Failure> {
+        let data = self.data.as_deref();
+        let Some(rows) = data.filter(|path| path.is_file()) else {
+            if !self.text.is_empty() || self.label.is_some() {
+                return Err(Failure::usage("--text and --label name columns of a file of rows: give it with --data FILE"));
+            }
+            let name = self.suite.as_deref().unwrap_or("quickstart");
+            return Ok((suite::find(machine, name, data)?, data));
+        };
+        let text: Vec<Column> = self.text.iter().map(|text| suite::column(text)).collect();
+        let label = self.label.as_deref().map(suite::column);
+        let suite = lowbit::suite::of_rows(self.suite.as_deref().map(Path::new), rows, &text, label.as_ref())?;
+        machine.terminal.notes(&suite.notice);
+        Ok((suite, None))
     }
 }

@@ -1,6 +1,6 @@
 //! `lowbit init`
 
-use super::Machine;
+use super::{Machine, suite};
 use crate::failure::Failure;
 use lowbit::start::{self, Start, quoted};
 use lowbit_model::Column;
@@ -35,10 +35,9 @@ pub struct Init {
 impl Init {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        let column = |text: &String| text.parse().map_or_else(|_| Column::Name(text.clone()), Column::Index);
-        let text: Vec<Column> = self.text.iter().map(column).collect();
+        let text: Vec<Column> = self.text.iter().map(|text| suite::column(text)).collect();
         let start = match &self.data {
-            Some(data) => Start::of(data, &self.directory, &text, self.label.as_ref().map(column).as_ref())?,
+            Some(data) => Start::of(data, &self.directory, &text, self.label.as_deref().map(suite::column).as_ref())?,
             None => Start::example()?,
         };
         let written: Vec<String> = start.write(&self.directory)?.into_iter().map(|name| self.at(name)).collect();

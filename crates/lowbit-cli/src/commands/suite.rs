@@ -4,6 +4,7 @@ use super::Machine;
 use crate::failure::Failure;
 use lowbit::suite::{self, Suite};
 use lowbit_eval::task::{Splits, Task};
+use lowbit_model::Column;
 use std::path::Path;
 
 /// As [`suite::find`]; says what was chosen by default.
@@ -14,6 +15,11 @@ pub fn find(machine: &Machine, name_or_path: &str, data: Option<&Path>) -> Resul
     let suite = suite::find(name_or_path, data)?;
     machine.terminal.notes(&suite.notice);
     Ok(suite)
+}
+
+/// A column by position from 0, or by name.
+pub fn column(text: &str) -> Column {
+    text.parse().map_or_else(|_| Column::Name(text.into()), Column::Index)
 }
 
 /// As [`suite::load`]; says what was dropped.

@@ -14,7 +14,7 @@ use lowbit_eval::language::{self as scoring, Cut};
 use lowbit_eval::record::{Detail, Record};
 use lowbit_kernels::Cpu;
 use lowbit_model::{ModelConfig, Tokenizer, recipe};
-use lowbit_train::{Error, Outcome, TrainConfig};
+use lowbit_train::{Data, Error, Outcome, TrainConfig};
 use std::path::{Path, PathBuf};
 
 /// Stands for the trained model in the commands to go on with.
@@ -126,15 +126,22 @@ impl Train {
             let message = format!("{text}; leave them out with `exclude_test_from_train = true` in its file");
             return Err(Failure { code: Code::Input, message });
         }
-        let encoder = suite.encoder(&task, &splits.train)?;
-        let model_config = suite.model_config(&task, &encoder, &splits.train, variant)?;
+        if !suite.is_trained() {
+            let text = "compares a model as it is, and trains nothing: run `lowbit quantize` on the model itself";
+            return Err(Failure::usage(format!("suite {}: {text}", suite.name)));
+        }
+        let begin = suite.begin(self.data.as_deref(), &cpu)?;
+        let encoder = suite.encoder(&task, &splits.train, begin.as_ref())?;
+        let model_config = suite.model_config(&task, &encoder, &splits.train, variant, begin.as_ref())?;
         let model_config = ModelConfig { input: splits.columns.clone(), ..model_config };
-        let rows = training::labelled(&splits.train, &encoder, &model_config)?;
+        let (rows, held) = training::parts(&suite, &splits.train, &encoder, &model_config)?;
         let work = Work {
             name: &variant.name,
             model_config: &model_config,
             tokenizer: encoder.tokenizer(),
             data: &rows,
+            from: begin.as_ref(),
+            validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
             config: &config,
         };
@@ -164,6 +171,8 @@ impl Train {
             model_config: &model_config,
             tokenizer: Some(&tokenizer),
             data: &windows,
+            from: None,
+            validation: None,
             held_out: held_out.as_ref(),
             config: &config,
         };

@@ -3,7 +3,7 @@
 use super::Options;
 use crate::Error;
 use crate::read::{Admitted, Column, First, Source, plain};
-use lowbit_model::InputColumns;
+use lowbit_model::{InputColumns, Inputs};
 use serde_json::Value;
 
 /// What is known beside the table.
@@ -24,7 +24,7 @@ pub(super) struct TableColumns {
     /// Places in a row of what makes the input; none before they are chosen.
     pub(super) text: Vec<usize>,
     /// What stands between the texts of several columns.
-    separator: String,
+    separator: Option<String>,
     /// Whether the input is numbers.
     is_numeric: bool,
     /// Whether the first line names the columns.
@@ -76,7 +76,7 @@ impl Choice<'_> {
             names,
             read,
             text,
-            separator: separator.unwrap_or(" ".into()),
+            separator,
             is_numeric: self.numbers.is_some(),
             header,
             is_line: first.is_line,
@@ -172,16 +172,21 @@ impl TableColumns {
         self.text.iter().map(number).collect()
     }
 
-    /// The text of a row: its columns joined; what is null counts as empty.
+    /// Adds the text of a row: its columns joined, or the pair that the model was trained on; what is null counts as empty.
     ///
     /// # Errors
     /// When a column holds a list or an object; names it.
-    pub(super) fn text_of(&self, values: &[Value]) -> Result<String, String> {
+    pub(super) fn text_of(&self, values: &[Value], inputs: &mut Inputs) -> Result<(), String> {
         let part = |at: &usize| {
             let column = Column::Name(self.names[self.read[*at]].clone());
             plain(values.get(*at).cloned().unwrap_or_default(), &column, Admitted::Optional)
         };
         let parts: Vec<String> = self.text.iter().map(part).collect::<Result<_, _>>()?;
-        Ok(parts.join(&self.separator))
+        match (&parts[..], &self.separator, inputs) {
+            ([first, second], Some(separator), inputs) => inputs.push_pair([first, second], separator),
+            (parts, separator, Inputs::Texts(texts)) => texts.push(parts.join(separator.as_deref().unwrap_or(" "))),
+            _ => unreachable!("all rows are of one kind"),
+        }
+        Ok(())
     }
 }

@@ -209,7 +209,9 @@ impl PendingRows<'_> {
         let mut writer = output::Writer::new(self.choice.options, table, self.predictor.labels(), begins)?;
         for (at, row) in rows.iter().enumerate() {
             let (empty, truncated) = match &inputs {
-                Inputs::Texts(texts) => (texts[at].trim().is_empty(), self.encoder.truncates(&texts[at])?),
+                Inputs::Texts(texts) | Inputs::Pairs { texts, .. } => {
+                    (texts[at].trim().is_empty(), self.encoder.truncates(&inputs, at)?)
+                }
                 features => (features.features(at).iter().all(|v| v.is_nan()), false),
             };
             match values.get(at) {
@@ -241,9 +243,11 @@ fn inputs(
     let all = rows.iter().enumerate();
     Ok(match numbers {
         None => {
-            let text =
-                |(at, row): (usize, &PendingRow)| table.text_of(&row.values).map_err(|message| fail(at, message));
-            Inputs::Texts(all.map(text).collect::<Result<_, _>>()?)
+            let mut inputs = Inputs::default();
+            for (at, row) in all {
+                table.text_of(&row.values, &mut inputs).map_err(|message| fail(at, message))?;
+            }
+            inputs
         }
         Some(width) => {
             let mut values = Vec::with_capacity(width * rows.len());

@@ -131,7 +131,7 @@ impl Rows {
     /// The bytes of an input.
     fn bytes(&self, row: usize) -> Cow<'_, [u8]> {
         match &self.inputs {
-            Inputs::Texts(texts) => Cow::Borrowed(texts[row].as_bytes()),
+            Inputs::Texts(texts) | Inputs::Pairs { texts, .. } => Cow::Borrowed(texts[row].as_bytes()),
             Inputs::Bytes(contents) => Cow::Borrowed(&contents[row]),
             features => Cow::Owned(features.features(row).iter().flat_map(|v| v.to_le_bytes()).collect()),
         }
@@ -140,7 +140,7 @@ impl Rows {
     /// What makes two inputs the same: a text with runs of white space taken as one space, or the hash of all numbers or bytes.
     fn key(&self, row: usize) -> Vec<u8> {
         match &self.inputs {
-            Inputs::Texts(texts) => squeeze(&texts[row]).into_bytes(),
+            Inputs::Texts(texts) | Inputs::Pairs { texts, .. } => squeeze(&texts[row]).into_bytes(),
             Inputs::Features { .. } | Inputs::Bytes(_) => Sha256::digest(self.bytes(row)).to_vec(),
         }
     }
@@ -330,6 +330,10 @@ impl<'a> Sink<'a> {
     }
 
     fn input(&mut self, fields: Vec<String>) -> Result<(), String> {
+        if let (Input::Pair, [first, second]) = (&self.table.input, &fields[..]) {
+            self.rows.inputs.push_pair([first, second], &self.table.separator);
+            return Ok(());
+        }
         match &mut self.rows.inputs {
             Inputs::Texts(texts) => match &self.table.input {
                 Input::Prompt(prompt) => {
@@ -343,10 +347,9 @@ impl<'a> Sink<'a> {
                             .push(prompt.choices.iter().map(|column| fields[at(column)].clone()).collect());
                     }
                 }
-                Input::Pair => texts.push(fields.join(&self.table.separator)),
                 _ => texts.push(fields.join(" ")),
             },
-            Inputs::Bytes(_) => unreachable!("a file of bytes has no fields"),
+            Inputs::Bytes(_) | Inputs::Pairs { .. } => unreachable!("filled otherwise"),
             Inputs::Features { values, .. } => {
                 for (field, column) in fields.iter().zip(&self.table.columns) {
                     let field = field.trim();

@@ -2,7 +2,7 @@
 //! its keys and its tensors is told by [families](FAMILIES) of published networks.
 
 use crate::Error;
-use crate::exec::Exec;
+use crate::exec::{Exec, Pooling};
 use crate::source::Source;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +122,22 @@ impl Config {
     /// What the network answers with.
     pub fn output(&self) -> OutputKind {
         self.dimensions().output()
+    }
+
+    /// The same network with a head that classifies, or answers with a value where `classes` is 1: of the first token for networks
+    /// that look both ways, of the last for others, as transformers has it; `None` for a network whose head is its own.
+    pub fn classifier(&self, classes: usize) -> Option<Config> {
+        let head = |pooling, bias| Head::Classify { classes, pooling, bias };
+        match self {
+            Config::Decoder(c) => {
+                Some(Config::Decoder(decoder::Config { head: head(Pooling::Last, false), ..c.clone() }))
+            }
+            Config::Encoder(c) => {
+                Some(Config::Encoder(encoder::Config { head: head(Pooling::First, true), ..c.clone() }))
+            }
+            Config::Gpt(c) => Some(Config::Gpt(gpt::Config { head: head(Pooling::Last, false), ..c.clone() })),
+            Config::Mlp(_) => None,
+        }
     }
 
     /// Number of classes of a classifier; `None` for other networks.
