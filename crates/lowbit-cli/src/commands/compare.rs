@@ -6,9 +6,9 @@ use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::terminal::tool;
 use lowbit::comparison::{self, Program};
+use lowbit::suite::Suite;
 use lowbit_base::file;
 use lowbit_eval::report;
-use lowbit::suite::Suite;
 use lowbit_model::Column;
 use std::path::{Path, PathBuf};
 
@@ -86,7 +86,9 @@ impl Compare {
         let data = self.data.as_deref();
         let Some(rows) = data.filter(|path| path.is_file()) else {
             if !self.text.is_empty() || self.label.is_some() {
-                return Err(Failure::usage("--text and --label name columns of a file of rows: give it with --data FILE"));
+                return Err(Failure::usage(
+                    "--text and --label name columns of a file of rows: give it with --data FILE",
+                ));
             }
             let name = self.suite.as_deref().unwrap_or("quickstart");
             return Ok((suite::find(machine, name, data)?, data));
