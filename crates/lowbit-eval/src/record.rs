@@ -338,6 +338,24 @@ pub struct TaskFacts {
     pub ceiling: Option<Measure>,
     /// The record all paired differences are taken against.
     pub baseline: String,
+    /// What a variant must keep to be chosen, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraints: Option<Constraints>,
+}
+
+/// What a variant must keep to be chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constraints {
+    /// Weights, bytes at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_bytes: Option<f64>,
+    /// Median latency, seconds at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_p50: Option<f64>,
+    /// Measured loss against the baseline, a fraction at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
 }
 
 /// What a report must know of the rows of one split.

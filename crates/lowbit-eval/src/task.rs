@@ -299,6 +299,7 @@ impl Task {
             self.check_classes(&train)?;
         }
         let facts = TaskFacts {
+            constraints: None,
             task: self.id(),
             about: self.about.clone(),
             train_rows: train.len() as u64,

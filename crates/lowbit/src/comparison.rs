@@ -10,7 +10,7 @@ use lowbit_base::{Error, Kind};
 use lowbit_eval::baseline::BASELINES;
 use lowbit_eval::bench::host;
 use lowbit_eval::read::Rows;
-use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, TaskFacts, Tool};
+use lowbit_eval::record::{Constraints, Record, Results, SCHEMA_VERSION, TaskFacts, Tool};
 use lowbit_eval::task::{Splits, Task};
 use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
@@ -53,6 +53,8 @@ pub struct Program<'a> {
     pub tool: Tool,
     /// Kept in the results: the command line.
     pub command: Vec<String>,
+    /// What a variant must keep to be chosen, if somebody said so.
+    pub constraints: Option<Constraints>,
     /// Starts a process that prints what [`speed::probe`] says of a model, whose load time and memory are then measured.
     pub probe: &'a dyn Fn(&Checkpoint, &Cpu) -> io::Result<Command>,
 }
@@ -330,7 +332,7 @@ impl Comparison<'_> {
 
     /// What the report must know of the task, cut texts included.
     fn facts(&self) -> Result<TaskFacts, Error> {
-        let mut facts = self.splits.facts.clone();
+        let mut facts = TaskFacts { constraints: self.program.constraints, ..self.splits.facts.clone() };
         let Encoder::Text { tokenizer, max_length: most } = &self.encoder else { return Ok(facts) };
         let most = *most;
         for (split, rows) in [(&mut facts.train, &self.splits.train), (&mut facts.test, &self.splits.test)] {

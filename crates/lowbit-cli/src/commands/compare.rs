@@ -8,6 +8,7 @@ use crate::terminal::tool;
 use lowbit::comparison::{self, Program};
 use lowbit::suite::Suite;
 use lowbit_base::file;
+use lowbit_eval::record::Constraints;
 use lowbit_eval::report;
 use lowbit_model::Column;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ Examples:
   lowbit compare sst2                              # any task, with default networks
   lowbit compare MODEL --data reviews.csv          # a published model on your own rows: trained further, or as it is
   lowbit compare --data reviews.csv                # the same with small networks, trained here
+  lowbit compare ag_news --max-size 2MB --max-loss 0.5   # what to choose under these limits
   lowbit compare --list
   lowbit compare my-suite.toml --out runs/mine     # a suite of your own; the same command resumes it";
 
@@ -42,6 +44,15 @@ pub struct Compare {
     /// Directory of the comparison [default: runs/<suite>-<UTC time>, or an unfinished one].
     #[arg(short, long)]
     out: Option<PathBuf>,
+    /// Choose under a limit: weights at most so large, as in 100MB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<f64>,
+    /// Choose under a limit: a median latency of at most so much, as in 10ms.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    max_latency: Option<f64>,
+    /// Choose under a limit: a measured loss of at most so many points.
+    #[arg(long, value_name = "POINTS", value_parser = points)]
+    max_loss: Option<f64>,
     /// List suites, tasks and recipes, and end.
     #[arg(long)]
     list: bool,
@@ -64,7 +75,8 @@ impl Compare {
         let (suite, data) = self.suite(machine)?;
         let cpu = machine.cpu()?;
         machine.signals.defer();
-        let program = Program { tool: tool(), command: machine.terminal.command(), probe: &probe::start };
+        let program =
+            Program { tool: tool(), command: machine.terminal.command(), probe: &probe::start, constraints: self.constraints() };
         let out = self.out.as_deref();
         let (out, results) = comparison::run(&suite, data, out, &cpu, &program, &mut Bar::new(&machine.terminal))?;
         if machine.json {
@@ -79,6 +91,16 @@ impl Compare {
         }
         machine.terminal.line(format!("The report: {}", out.join("report.html").display()));
         Ok(())
+    }
+
+    /// What was asked of the variant to choose.
+    fn constraints(&self) -> Option<Constraints> {
+        let asked = Constraints {
+            weight_bytes: self.max_size,
+            latency_p50: self.max_latency,
+            loss: self.max_loss.map(|p| p / 100.0),
+        };
+        (asked != Constraints::default()).then_some(asked)
     }
 
     /// The suite, and the directory of the data sets.
@@ -98,5 +120,64 @@ impl Compare {
         let suite = lowbit::suite::of_rows(self.suite.as_deref().map(Path::new), rows, &text, label.as_ref())?;
         machine.terminal.notes(&suite.notice);
         Ok((suite, None))
+    }
+}
+
+/// A number with one of these units behind it.
+fn quantity(text: &str, units: &[(&str, f64)]) -> Result<f64, String> {
+    let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = (text[..at].trim(), text[at..].trim());
+    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, factor)| *factor);
+    let value = number.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
+    match (value, factor) {
+        (Some(value), Some(factor)) => Ok(value * factor),
+        _ => {
+            let known: Vec<&str> = units.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
+            Err(format!("give a number with a unit: {}", known.join(", ")))
+        }
+    }
+}
+
+fn size(text: &str) -> Result<f64, String> {
+    quantity(
+        text,
+        &[
+            ("B", 1.0),
+            ("kB", 1e3),
+            ("MB", 1e6),
+            ("GB", 1e9),
+            ("KiB", 1024.0),
+            ("MiB", 1048576.0),
+            ("GiB", 1073741824.0),
+        ],
+    )
+}
+
+fn time(text: &str) -> Result<f64, String> {
+    quantity(text, &[("us", 1e-6), ("ms", 1e-3), ("s", 1.0)])
+}
+
+fn points(text: &str) -> Result<f64, String> {
+    quantity(text, &[("", 1.0)]).map_err(|_| "give a number of points, as in 0.5".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{points, size, time};
+
+    #[test]
+    fn limits_have_units() {
+        let close =
+            |found: Result<f64, String>, expected: f64| assert!((found.unwrap() / expected - 1.0).abs() < 1e-12);
+        close(size("100MB"), 1e8);
+        close(size("1.5 GiB"), 1.5 * 1073741824.0);
+        close(size("64kb"), 64e3);
+        close(time("10ms"), 0.01);
+        close(time("2 s"), 2.0);
+        assert_eq!((points("0.5"), points("0")), (Ok(0.5), Ok(0.0)));
+        for wrong in ["100", "MB", "-1MB", "1XB", "infMB", ""] {
+            assert!(size(wrong).unwrap_err().contains("kB, MB, GB"), "{wrong}");
+        }
+        assert!(time("10").is_err() && points("0.5%").is_err());
     }
 }

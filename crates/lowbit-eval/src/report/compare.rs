@@ -217,6 +217,24 @@ impl<'a> Comparison<'a> {
         self.networks().filter(|r| matches!(r.verdict, Verdict::Same | Verdict::Higher)).collect()
     }
 
+    /// Networks that keep every limit that was asked for, the reference included; none where nothing was asked for. A measure that
+    /// is missing keeps no limit.
+    pub(crate) fn within(&self) -> Vec<&VariantRow<'a>> {
+        let Some(limits) = self.facts.and_then(|facts| facts.constraints) else { return Vec::new() };
+        let at_most =
+            |limit: Option<f64>, value: Option<f64>| limit.is_none_or(|limit| value.is_some_and(|v| v <= limit));
+        let keeps = |r: &&VariantRow| {
+            let loss = match r.verdict {
+                Verdict::Reference => Some(0.0),
+                _ => r.change.as_ref().map(|change| -change.points),
+            };
+            at_most(limits.weight_bytes, measured(r.record, "weight_bytes"))
+                && at_most(limits.latency_p50, measured(r.record, "latency_p50"))
+                && at_most(limits.loss, loss)
+        };
+        self.networks().filter(|r| !matches!(r.verdict, Verdict::Fails | Verdict::Void)).filter(keeps).collect()
+    }
+
     /// Networks that can be compared with the reference: neither the reference itself, nor failed, nor void.
     fn compared(&self) -> impl Iterator<Item = &VariantRow<'a>> {
         self.networks().filter(|r| !matches!(r.verdict, Verdict::Reference | Verdict::Fails | Verdict::Void))

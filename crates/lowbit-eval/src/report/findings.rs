@@ -14,9 +14,47 @@ pub(crate) fn headline(c: &Comparison) -> Vec<Finding> {
     let mut out: Vec<Finding> =
         [nothing_learnt(c), too_few_rows(c), below_baselines(c)].into_iter().flatten().collect();
     if out.iter().all(|f| f.tone != Tone::Bad) {
-        out.extend(recommendations(c).into_iter().next());
+        let asked = limited(c);
+        out.extend(if asked.is_some() { asked } else { recommendations(c).into_iter().next() });
     }
     out
+}
+
+/// The variant to choose under the limits that were asked for, or that there is none.
+fn limited(c: &Comparison) -> Option<Finding> {
+    let reference = c.reference()?.name();
+    let mut bounds: Vec<Sentence> = Vec::new();
+    for what in [What::LimitBytes, What::LimitLatency] {
+        bounds.extend(c.fact(what).map(|figure| Sentence::default().figure(figure)));
+    }
+    if let Some(figure) = c.fact(What::LimitLoss) {
+        bounds.push(Sentence::default().figure(figure).text(" points of measured loss against ").name(reference));
+    }
+    let last = bounds.len().checked_sub(1)?;
+    let list = |start: Sentence| {
+        bounds.iter().cloned().enumerate().fold(start, |sentence, (i, bound)| match i {
+            0 => sentence.then(bound),
+            i if i == last => sentence.text(" and ").then(bound),
+            _ => sentence.text(", ").then(bound),
+        })
+    };
+    let Some(row) = least(c.within(), "weight_bytes") else {
+        let start = Sentence::default().claim(ClaimKind::NoneWithin, reference).text(" keeps within ");
+        return Some(finding(c, Tone::Warn, list(start).text("."), None));
+    };
+    let mut sentence = list(Sentence::default().claim(ClaimKind::Chosen, row.name()).text(" within "));
+    sentence = sentence.text(": ").name(row.name());
+    if row.name() == reference {
+        return Some(finding(c, Tone::Good, sentence.text(", the reference."), Some(row.name())));
+    }
+    if let Some(short) = short_change(c, row) {
+        sentence = sentence.text(", ").then(short);
+        if let (Some(low), Some(high)) = (c.ask(row.name(), What::PointsLow), c.ask(row.name(), What::PointsHigh)) {
+            sentence = sentence.text(" (").figure(low).text(" to ").figure(high).text(")");
+        }
+    }
+    let sentence = sentence.text("; ").then(size_and_speed(c, row)).text(".");
+    Some(finding(c, Tone::Good, sentence, Some(row.name())))
 }
 
 /// The findings of one task beyond its headline: further recommendations, failures, baselines, then one sentence per

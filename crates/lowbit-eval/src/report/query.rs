@@ -69,6 +69,12 @@ pub(crate) enum What {
     TestRows,
     /// The least loss that the interval of an undecided network leaves open, in points.
     OpenLoss,
+    /// Weight bytes that a chosen variant has at most.
+    LimitBytes,
+    /// Median latency that it has at most.
+    LimitLatency,
+    /// Measured loss that it has at most, in points.
+    LimitLoss,
 }
 
 /// A number with the query it came from.
@@ -159,6 +165,9 @@ impl Comparison<'_> {
             What::Level => Some(0.95),
             What::TestRows => Some(super::compare::quality(self.reference()?.record)?.n as f64),
             What::OpenLoss => self.too_few_rows(),
+            What::LimitBytes => self.facts?.constraints?.weight_bytes,
+            What::LimitLatency => self.facts?.constraints?.latency_p50,
+            What::LimitLoss => self.facts?.constraints?.loss,
             _ => None,
         }
     }
@@ -185,6 +194,9 @@ impl Comparison<'_> {
             What::Chance | What::Ceiling => number::percent(value),
             What::Threshold | What::Level => number::plain(value * 100.0),
             What::WidestGap | What::OpenLoss => number::fixed(value * 100.0, 2),
+            What::LimitBytes => measure("weight_bytes"),
+            What::LimitLatency => measure("latency_p50"),
+            What::LimitLoss => number::fixed(value * 100.0, 2),
             What::TestRows if value == 1.0 => "1 row".into(),
             What::TestRows => format!("{} rows", number::count(value)),
             What::Gained | What::Lost | What::Parameters | What::Samples => number::count(value),

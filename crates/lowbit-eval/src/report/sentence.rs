@@ -56,6 +56,10 @@ pub(crate) enum ClaimKind {
     AboveReference,
     /// Networks are undecided, and none is shown to keep the accuracy.
     TooFewRows,
+    /// Fewest weight bytes among the networks that keep every limit asked for.
+    Chosen,
+    /// No network keeps every limit asked for.
+    NoneWithin,
 }
 
 /// A claim about a variant.
@@ -94,6 +98,8 @@ impl ClaimKind {
             ClaimKind::AboveAll => "more accurate than every network here",
             ClaimKind::AboveReference => "more accurate than the reference",
             ClaimKind::TooFewRows => "Too few test rows",
+            ClaimKind::Chosen => "Smallest",
+            ClaimKind::NoneWithin => "No variant",
         }
     }
 }
@@ -149,6 +155,8 @@ impl Claim {
                 let mine = row.quality().filter(|_| !row.network())?;
                 Some(c.networks().all(|r| r.quality().is_some_and(|theirs| theirs < mine)))
             }
+            ClaimKind::Chosen => least(c.within(), "weight_bytes"),
+            ClaimKind::NoneWithin => Some(c.facts?.constraints.is_some() && c.within().is_empty()),
             ClaimKind::TooFewRows => Some(is_reference(c, row) && c.too_few_rows().is_some()),
         }
     }

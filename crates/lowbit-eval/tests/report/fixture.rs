@@ -208,6 +208,7 @@ fn host() -> Host {
 
 fn facts() -> TaskFacts {
     TaskFacts {
+        constraints: None,
         task: TASK.into(),
         about: "Which of four topics does a short generated text belong to?".into(),
         train_rows: 8000,

@@ -1,7 +1,7 @@
 //! Reports of unusual records: nothing panics, nothing is invented, everything verifies.
 
 use super::fixture;
-use super::record::{Measure, Results, SCHEMA_VERSION};
+use super::record::{Constraints, Measure, Record, Results, SCHEMA_VERSION};
 use lowbit_eval::report;
 use std::fs;
 
@@ -224,4 +224,48 @@ fn padding_of_a_tiny_network_is_no_bits_per_weight() {
     let markdown = fs::read_to_string(dir.path().join("report.md")).unwrap();
     let line = markdown.lines().find(|l| l.starts_with("| int8 |") && l.contains("131,264")).unwrap();
     assert!(line.ends_with("| 8.00 | 8.05 | not measured | 0.6 % |"), "{line}");
+}
+
+#[test]
+fn a_variant_is_chosen_under_the_constraints_asked_for() {
+    let value = |results: &Results, name: &str, measure: &str| {
+        results.records.iter().find(|r| r.model == name).unwrap().measures[measure].value
+    };
+    let clean = fixture::clean();
+    let bytes = value(&clean, "nf4", "weight_bytes");
+    for (asked, words) in [
+        (
+            Constraints { weight_bytes: Some(bytes), latency_p50: None, loss: Some(0.005) },
+            Some(" and 0.50 points of measured loss against f32: "),
+        ),
+        (
+            Constraints { latency_p50: Some(200e-6), loss: Some(0.02), ..Constraints::default() },
+            Some("Smallest within 200"),
+        ),
+        (Constraints { weight_bytes: Some(10.0), ..Constraints::default() }, None),
+        (Constraints { latency_p50: Some(1e-9), weight_bytes: Some(1e12), loss: Some(1.0) }, None),
+    ] {
+        let mut results = fixture::clean();
+        results.tasks[0].constraints = Some(asked);
+        let keeps = |r: &&Record| {
+            let measured = |name: &str| r.measures[name].value;
+            let loss = value(&clean, "f32", "accuracy") - measured("accuracy");
+            r.detail.made != "baseline"
+                && r.model != "ternary_ptq"
+                && asked.weight_bytes.is_none_or(|most| measured("weight_bytes") <= most)
+                && asked.latency_p50.is_none_or(|most| measured("latency_p50") <= most)
+                && asked.loss.is_none_or(|most| loss <= most)
+        };
+        let size = |r: &&Record| r.measures["weight_bytes"].value as u64;
+        let expected = results.records.iter().filter(keeps).min_by_key(size).map(|r| r.model.clone());
+        let dir = tempfile::tempdir().unwrap();
+        let findings = report::write(dir.path(), &results).unwrap();
+        assert_eq!(findings[0].recommends().map(String::from), expected, "{}", findings[0]);
+        match words {
+            Some(words) => assert!(findings[0].to_string().contains(words), "{}", findings[0]),
+            None => assert!(findings[0].to_string().starts_with("No variant keeps within "), "{}", findings[0]),
+        }
+        assert_eq!(report::summary(&results, 20)[0], findings[0].to_string());
+        report::verify(dir.path()).unwrap();
+    }
 }
