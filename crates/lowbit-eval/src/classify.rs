@@ -66,16 +66,23 @@ pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<
 /// # Errors
 /// As [`quality`].
 pub(crate) fn score(task: &Task, rows: &Rows, subject: &Subject) -> Result<Record, Error> {
-    let mut record = quality(task, rows, subject.name, subject.checkpoint, subject.cpu)?;
+    let (mut record, _) = quality(task, rows, subject.name, subject.checkpoint, subject.cpu)?;
     record.detail.notices = notices(task, rows, subject.checkpoint)?;
     Ok(record)
 }
 
-/// Quality and stored bytes of a model on the test rows of a task.
+/// Quality and stored bytes of a model on the test rows of a task, with what it answered: logits `[rows, classes]`, or scaled
+/// values `[rows, 1]`.
 ///
 /// # Errors
 /// When the model has other classes than the task or answers another question, or its outputs are not finite.
-pub fn quality(task: &Task, test: &Rows, name: &str, checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Record, Error> {
+pub fn quality(
+    task: &Task,
+    test: &Rows,
+    name: &str,
+    checkpoint: &Checkpoint,
+    cpu: &Cpu,
+) -> Result<(Record, Vec<f32>), Error> {
     question::check(task, checkpoint)?;
     let directory = checkpoint.directory();
     let outputs = 4 * test.len() as u64 * task.classes.len().max(1) as u64;
@@ -101,7 +108,7 @@ pub fn quality(task: &Task, test: &Rows, name: &str, checkpoint: &Checkpoint, cp
         let each = joules / test.len().max(1) as f64;
         record.measures.insert("energy_joules".into(), Measure::measured(each, "joules", test.len() as u64));
     }
-    Ok(record)
+    Ok((record, outputs))
 }
 
 /// Whether a model has the classes of a task.

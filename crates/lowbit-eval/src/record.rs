@@ -57,11 +57,11 @@ impl Measure {
             "bytes" => bytes(self.value as u64),
             "seconds" => duration(self.value),
             "per_second" => format!("{:.1} /s", self.value),
-            unit => format!("{:.4} {unit}", self.value),
+            unit => format!("{} {unit}", short(self.value)),
         };
         match (self.lo, self.hi, self.unit.as_str()) {
             (Some(lo), Some(hi), "fraction") => format!("{value} ({:.2} .. {:.2} %)", lo * 100.0, hi * 100.0),
-            (Some(lo), Some(hi), "bits" | "nats" | "count") => format!("{value} ({lo:.4} .. {hi:.4})"),
+            (Some(lo), Some(hi), "bits" | "nats" | "count") => format!("{value} ({} .. {})", short(lo), short(hi)),
             _ => value,
         }
     }
@@ -72,6 +72,11 @@ impl Measure {
         self.hi = Some(hi);
         self
     }
+}
+
+/// Four decimals, or as many significant digits where those would be zeros.
+fn short(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.3e}") } else { format!("{value:.4}") }
 }
 
 /// Bytes of one stored tensor: the rows of the memory ledger.
@@ -137,6 +142,9 @@ pub struct Detail {
     /// Name of the variant whose weights were quantized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// Name of the model whose answers the measures of faithfulness compare with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// This variant is known to fail (post-training ternary); the report says so.
     #[serde(default)]
     pub expected_to_fail: bool,

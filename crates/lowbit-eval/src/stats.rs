@@ -145,6 +145,20 @@ pub fn percentile(samples: &[f64], q: f64) -> Option<f64> {
     of_sorted(&sorted, q)
 }
 
+/// Interval, 95 %, of percentile `q` from order statistics, by the normal approximation of their binomial ranks; `None` where
+/// the samples do not reach beyond it.
+pub fn percentile_interval(samples: &[f64], q: f64) -> Option<(f64, f64)> {
+    let (n, share) = (samples.len() as f64, q / 100.0);
+    let (center, half) = (n * share, Z95 * (n * share * (1.0 - share)).sqrt());
+    let (low, high) = ((center - half).floor(), (center + half).ceil() + 1.0); // ranks, from 1
+    if low < 1.0 || high > n {
+        return None;
+    }
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    Some((sorted[low as usize - 1], sorted[high as usize - 1]))
+}
+
 /// Median: the 50th [`percentile`].
 pub fn median(samples: &[f64]) -> Option<f64> {
     percentile(samples, 50.0)

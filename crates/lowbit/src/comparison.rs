@@ -9,6 +9,7 @@ use lowbit_base::memory::{Footprint, bytes};
 use lowbit_base::{Error, Kind};
 use lowbit_eval::baseline::BASELINES;
 use lowbit_eval::bench::host;
+use lowbit_eval::faithfulness::Faithfulness;
 use lowbit_eval::read::Rows;
 use lowbit_eval::record::{Constraints, Record, Results, SCHEMA_VERSION, TaskFacts, Tool};
 use lowbit_eval::task::{Splits, Task};
@@ -27,6 +28,8 @@ use std::process::Command;
 const MAX_KEPT: u64 = 256 << 20;
 /// The record of a variant.
 const KEPT: &str = "record.json";
+/// The logits of a variant on the test rows, `[rows, classes]`, f32 little-endian.
+const LOGITS: &str = "logits.f32";
 /// Training rows that show which activations are outliers.
 const CALIBRATION_ROWS: usize = 128;
 
@@ -204,13 +207,40 @@ impl Comparison<'_> {
     fn kept(&self, variant: &Variant) -> Option<Record> {
         let bytes = file::read(&self.home(&variant.name).join(KEPT), MAX_KEPT).ok()?;
         let Kept { stamp, record } = serde_json::from_slice(&bytes).ok()?;
-        (stamp == self.stamp && self.is_whole(&record)).then_some(record)
+        (stamp == self.stamp && self.is_whole(&record) && self.logits(&record.model).is_ok()).then_some(record)
     }
 
     /// Whether the weights behind a kept record are still what they were.
     fn is_whole(&self, record: &Record) -> bool {
         let found = facts::sha256(&self.model(&record.model).join("model.safetensors")).ok();
         found.is_some() && found == record.detail.model_sha256
+    }
+
+    /// What a variant answered to the test rows, `[rows, classes]`; nothing where no class is asked for.
+    fn logits(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let (path, whole) = (self.home(name).join(LOGITS), self.splits.test.len() * self.task.classes.len());
+        if whole == 0 {
+            return Ok(Vec::new());
+        }
+        let content = file::read(&path, 4 * whole as u64)?;
+        let logits: Vec<f32> = content.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let found = logits.len();
+        match found == whole {
+            true => Ok(logits),
+            false => Err(Error::input(&path, format!("holds {found} logits, not {whole}: remove it"))),
+        }
+    }
+
+    /// How far each variant's answers are from those of the baseline.
+    fn faithfulness(&self, records: &mut [Record]) -> Result<(), Error> {
+        let (classes, baseline) = (self.task.classes.len(), &self.suite.baseline);
+        let reference = self.logits(baseline)?;
+        for record in records.iter_mut().filter(|_| classes > 0) {
+            let own = self.logits(&record.model)?;
+            let found = Faithfulness::of_rows(&reference, &own, self.splits.test.labels(), classes)?;
+            found.describe(record, baseline);
+        }
+        Ok(())
     }
 
     fn trained(&mut self, variant: &Variant) -> Result<Record, Error> {
@@ -294,8 +324,12 @@ impl Comparison<'_> {
         };
         let model = self.model(&variant.name);
         checkpoint::quantize(masters, recipe, &options, &model)?;
-        let record =
+        let (record, outputs) =
             classify::quality(&self.task, &self.splits.test, &variant.name, &Checkpoint::open(&model)?, self.cpu)?;
+        if !self.task.classes.is_empty() {
+            let bytes: Vec<u8> = outputs.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+            file::replace(&self.home(&variant.name).join(LOGITS), &bytes)?;
+        }
         let quality = [("accuracy", "accuracy"), ("r2", "explained variance")];
         let measured = quality.iter().find_map(|(name, word)| Some((word, record.measures.get(*name)?.value)));
         let (word, measured) = measured.unwrap_or((&"accuracy", 0.0));
@@ -306,6 +340,7 @@ impl Comparison<'_> {
 
     /// Baselines, speeds, report.
     fn finish(&mut self, mut records: Vec<Record>) -> Result<Results, Error> {
+        self.faithfulness(&mut records)?;
         self.progress.note("timing all variants in alternating order");
         let open = |r: &Record| Checkpoint::open(&self.model(&r.model));
         let checkpoints: Vec<Checkpoint> = records.iter().map(open).collect::<Result<_, _>>()?;
@@ -350,6 +385,7 @@ impl Comparison<'_> {
             files.extend([format!("{home}/{KEPT}"), format!("{home}/model")]);
             let is_trained = variant.from.is_none() && self.suite.is_trained();
             files.extend(is_trained.then(|| format!("{home}/training")));
+            files.extend((!self.task.classes.is_empty()).then(|| format!("{home}/{LOGITS}")));
         }
         files
     }

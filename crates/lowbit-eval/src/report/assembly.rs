@@ -76,7 +76,11 @@ fn task_sections(c: &Comparison, place: &Place) -> Vec<Section> {
     [
         place.section("findings", "What you gain and lose", gain),
         place.section("plots", "Plots", plots),
-        place.section("quality", "Quality", blocks(vec![tables::quality(c), tables::classes(c)])),
+        place.section(
+            "quality",
+            "Quality",
+            blocks(vec![tables::quality(c), tables::faithfulness(c), tables::classes(c)]),
+        ),
         place.section("confusion", "Confusions", tables::confusions(c)),
         place.section("size", "Size", blocks(vec![tables::size(c), tables::formats(c)])),
         place.section("speed", "Speed and cost", blocks(vec![tables::speed(c), tables::cost(c), tables::others(c)])),

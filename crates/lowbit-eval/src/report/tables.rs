@@ -6,6 +6,7 @@ use super::measures::{MEASURES, title};
 use super::noise::{Pace, UNSTEADY};
 use super::query::What;
 use super::sentence::Tone;
+use crate::faithfulness::METRICS;
 use crate::metrics::Confusion;
 use std::collections::BTreeMap;
 
@@ -206,6 +207,23 @@ pub(crate) fn quality(c: &Comparison) -> Option<Table> {
     let foot = "Changes are against the reference on the same rows. Points are differences of percentages; the relative \
                 change divides them by what the reference gets right, the error-rate change by what it gets wrong.";
     table("Quality and change", c.rows.iter(), columns, foot)
+}
+
+/// How far the answers of every network are from those of the reference, whatever is right.
+pub(crate) fn faithfulness(c: &Comparison) -> Option<Table> {
+    let reference = c.rows.iter().find_map(|r| r.record.detail.reference.as_deref())?;
+    let shown = METRICS.iter().filter(|name| c.has(name));
+    let column = |name: &'static str| ReportColumn {
+        title: title(name),
+        cell: Box::new(move |r: &VariantRow| match r.name() == reference {
+            true => Cell::instead("reference"),
+            false => ask(c, r, measure(name)).with_range(c, r, name),
+        }),
+    };
+    let rows = c.networks().filter(|r| r.record.detail.reference.is_some());
+    let foot = "On the test rows, without asking which answer is right. Divergences in nats. RMS: root mean square difference of \
+                the probability given to the right answer, and to the one that the reference has at the top.";
+    table(&format!("Faithfulness to {reference}"), rows, shown.map(|name| column(name)).collect(), foot)
 }
 
 fn won_lost(c: &Comparison, row: &VariantRow) -> Cell {
@@ -448,7 +466,9 @@ pub(crate) fn others(c: &Comparison) -> Option<Table> {
     ];
     let mut names: Vec<&str> = Vec::new();
     for name in c.rows.iter().flat_map(|r| r.record.measures.keys()) {
-        let shown = SHOWN.contains(&name.as_str()) || name.starts_with("f1/") || name.starts_with("throughput/");
+        let shown = SHOWN.iter().chain(METRICS).any(|shown| shown == name)
+            || name.starts_with("f1/")
+            || name.starts_with("throughput/");
         if !shown && !names.contains(&name.as_str()) {
             names.push(name);
         }

@@ -1,5 +1,6 @@
 //! Results as a run of the built-in suite leaves them: eleven networks and two baselines on four classes.
 
+use super::faithfulness::{Faithfulness, METRICS};
 use super::metrics::{Confusion, of_classes, of_values};
 use super::record::{
     CurvePoint, Detail, Host, How, Limits, Measure, Record, Results, SCHEMA_VERSION, TaskFacts, TensorBytes, Tool,
@@ -54,7 +55,7 @@ pub fn clean() -> Results {
     let bayes = disturbed(&truths, &reference, 172, 30, &mut dice);
     records.push(baseline("naive_bayes", &truths, bayes));
     records.push(baseline("majority", &truths, vec![0; ROWS]));
-    Results {
+    let mut results = Results {
         schema_version: SCHEMA_VERSION,
         tool: Tool { version: env!("CARGO_PKG_VERSION").into(), commit: "3f2c91ab04de".into() },
         command: ["lowbit", "compare", "quickstart", "--out", "runs/quickstart"].map(String::from).into(),
@@ -62,6 +63,25 @@ pub fn clean() -> Results {
         tasks: vec![facts()],
         records,
         files: Vec::new(),
+    };
+    compare_with_reference(&mut results);
+    results
+}
+
+/// The faithfulness of every network to f32, from logits that fit the answers.
+pub fn compare_with_reference(results: &mut Results) {
+    let logits = |record: &Record, seed: u64| -> Vec<f32> {
+        let mut dice = Dice(seed);
+        let row = |answer: &u16| -> Vec<f32> {
+            (0..4).map(|class| if class == *answer { 3.0 } else { 0.0 } + dice.roll() as f32).collect()
+        };
+        record.detail.answers.iter().flat_map(row).collect()
+    };
+    let reference = logits(record(results, "f32"), 3);
+    for record in results.records.iter_mut().filter(|r| r.detail.made != "baseline") {
+        let own = logits(record, if record.model == "f32" { 3 } else { record.params + record.recipe.len() as u64 });
+        let found = Faithfulness::of_rows(&reference, &own, &record.detail.truths, 4).unwrap();
+        found.describe(record, "f32");
     }
 }
 
@@ -81,6 +101,7 @@ pub fn answer(results: &mut Results, name: &str, right: usize) {
     let truths = record.detail.truths.clone();
     let answers = truths.iter().enumerate().map(|(i, t)| if i < right { *t } else { (t + 1) % 4 }).collect();
     rescore(record, &truths, answers);
+    compare_with_reference(results);
 }
 
 /// Keeps the first rows of the test split.
@@ -91,6 +112,7 @@ pub fn cut(results: &mut Results, rows: usize) {
         let answers = record.detail.answers[..rows].to_vec();
         rescore(record, &truths, answers);
     }
+    compare_with_reference(results);
 }
 
 fn rescore(record: &mut Record, truths: &[u16], answers: Vec<u16>) {
@@ -146,6 +168,8 @@ pub fn numbers() -> Results {
         record
             .measures
             .retain(|name, _| !["f1", "accuracy", "precision", "recall"].iter().any(|start| name.starts_with(start)));
+        record.measures.retain(|name, _| !METRICS.contains(&&name[..]));
+        record.detail.reference = None;
         record.measures.extend(of_values(&expected, &predicted, &[]).unwrap());
         (record.task, record.model) = ("prices@1".into(), name.into());
         let detail = &mut record.detail;

@@ -1,6 +1,6 @@
 //! The report as its users see it: files written, read again, verified, and edits found out.
 
-use lowbit_eval::{metrics, record, stats};
+use lowbit_eval::{faithfulness, metrics, record, stats};
 
 mod files;
 mod fixture;

@@ -198,6 +198,7 @@ fn a_perfect_reference_has_no_error_rate_to_change() {
             record.measures.insert("accuracy".into(), Measure::measured(1.0, "fraction", 2000).between(lo, hi));
         }
     }
+    fixture::compare_with_reference(&mut results);
     let dir = tempfile::tempdir().unwrap();
     report::write(dir.path(), &results).unwrap();
     let markdown = fs::read_to_string(dir.path().join("report.md")).unwrap();

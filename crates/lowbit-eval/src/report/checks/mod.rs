@@ -1,5 +1,6 @@
 //! The checks a report runs on itself: one list, numbered as in the catalogue of faults they come from.
 
+mod faithfulness;
 mod memory;
 mod quality;
 mod scope;
@@ -142,6 +143,7 @@ pub static CHECKS: &[Check] = checks! {
     38 "published values name their source" scope::citations;
     39 "unknown is not measured, never zero or a dash" words::unknowns;
     EMBEDDED "the records survive being embedded" words::embedded;
+    41 "a model is faithful to itself" faithfulness::recomputed;
 };
 
 /// Number of the check that compares files with their records.
@@ -157,7 +159,7 @@ pub(crate) fn summary(results: &[CheckResult]) -> String {
     let of = |f: fn(&Outcome) -> bool| count(results.iter().filter(|r| f(&r.outcome)).count() as f64);
     format!(
         "{} checks: {} passed, {} failed, {} with a notice, {} not applicable. The \
-         numbers are those of a catalogue of forty; the missing ones are about quantities that this report never prints.",
+         numbers up to forty are those of a catalogue; the missing ones are about quantities that this report never prints.",
         count(results.len() as f64),
         of(|o| *o == Outcome::Pass),
         of(|o| matches!(o, Outcome::Fail(_))),

@@ -100,6 +100,8 @@ fn kind(name: &str) -> &str {
             "quality"
         }
         "bits_per_byte" | "nats_per_token" | "perplexity" | "compression_ratio" => "entropy",
+        n if n.starts_with("kl_divergence") => "divergence",
+        n if n.ends_with("probability_difference") => "difference",
         "weight_bytes" | "bytes_per_token" | "peak_rss_bytes" => "bytes",
         n if n.starts_with("latency") || n.ends_with("_seconds") => "time",
         n => n.split('/').next().unwrap_or(n),

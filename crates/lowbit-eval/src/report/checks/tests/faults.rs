@@ -108,6 +108,14 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
     (35, "-0.00", |r| of(r, "int8").detail.note = Some("drop of -0.00".into())),
     (38, "no remark names", |r| measure(r, "int8", "peak_rss_bytes").how = How::Published),
     (39, "must be absent", |r| measure(r, "int8", "peak_rss_bytes").value = 0.0),
+    (41, "int8: kl_divergence is", |r| measure(r, "int8", "kl_divergence").value *= 1.001),
+    (41, "int8: kl_divergence_max is", |r| measure(r, "int8", "kl_divergence_max").value *= 2.0),
+    (41, "int8: kl_divergence has the interval", |r| measure(r, "int8", "kl_divergence").hi = None),
+    (41, "int8: same_top is", |r| measure(r, "int8", "same_top").value -= 0.01),
+    (41, "int8: rms_probability_difference is", |r| measure(r, "int8", "rms_probability_difference").n = 7),
+    (41, "f32: kl_divergence against itself is", |r| measure(r, "f32", "kl_divergence").value = 1e-9),
+    (41, "f32: same_top against itself is", |r| measure(r, "f32", "same_top").value = 0.9995),
+    (41, "names no reference", |r| of(r, "int8").detail.reference = None),
     (40, "do not read back", |r| measure(r, "int8", "load_seconds").value = f64::NAN),
 ];
 

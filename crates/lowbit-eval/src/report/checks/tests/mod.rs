@@ -4,7 +4,7 @@ use super::super::compare::comparisons;
 use super::super::document::Document;
 use super::*;
 use crate::record::How;
-use crate::{metrics, record, stats};
+use crate::{faithfulness, metrics, record, stats};
 
 mod faults;
 #[allow(dead_code)] // the tests of whole reports use more of it
