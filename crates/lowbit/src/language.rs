@@ -1,14 +1,18 @@
 //! A language model to train: which texts, how they are cleaned and split, the network, and the settings, as data.
 
-use lowbit_base::memory::Footprint;
+use crate::Progress;
+use crate::training::{self, Work};
+use lowbit_base::memory::{Footprint, bytes};
 use lowbit_base::name::check_part;
-use lowbit_base::{Error, file};
-use lowbit_eval::language::Text;
+use lowbit_base::{Error, Kind, file};
+use lowbit_eval::language::{Cut, Text};
 use lowbit_eval::read::{self, Budget, Exceeded, Limits};
+use lowbit_eval::record::Record;
 use lowbit_eval::task;
+use lowbit_kernels::Cpu;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::{Checkpoint, Config, ModelConfig, Tokenizer, recipe};
-use lowbit_train::{TrainConfig, Windows};
+use lowbit_train::{Outcome, TrainConfig, Windows};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -220,6 +224,64 @@ impl Language {
         }
     }
 
+    /// Trains it into a directory, or resumes; keeps the description beside the model, and scores the held-out text as `eval` does.
+    ///
+    /// # Errors
+    /// Of its texts and of [`training::run`]; a stop after training leaves a whole model.
+    pub fn train(
+        &self,
+        config: &TrainConfig,
+        data: Option<&Path>,
+        directory: &Path,
+        cpu: &Cpu,
+        progress: &mut dyn Progress,
+    ) -> Result<(Outcome, Record), Error> {
+        let tokenizer = Tokenizer::bytes();
+        let model_config = self.model_config(&tokenizer)?;
+        let windows = self.texts(data, &tokenizer)?.windows(self.context);
+        let names = || self.texts.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let (windows, held_out) = windows.map_err(|e| Error { message: format!("{}: {}", names(), e.message), ..e })?;
+        let work = Work {
+            name: &self.name,
+            model_config: &model_config,
+            tokenizer: Some(&tokenizer),
+            data: &windows,
+            from: None,
+            validation: None,
+            held_out: held_out.as_ref(),
+            config,
+        };
+        let outcome = training::run(&work, directory, cpu, progress)?;
+        self.save(&directory.join(FILE))?;
+        let mut record = training::record(&self.name, &work, &outcome, directory)?;
+        if held_out.is_some() {
+            let scored = self.score(data, directory, cpu, progress).map_err(|error| match error.kind {
+                Kind::Interrupted => {
+                    let place = directory.display();
+                    Error::new(error.kind, format!("interrupted; the model in {place} is whole, but was not scored"))
+                }
+                _ => error,
+            })?;
+            record.measures.extend(scored.measures);
+            record.detail.note = scored.detail.note;
+        }
+        Ok((outcome, record))
+    }
+
+    /// What `eval --task` says of the held-out text.
+    fn score(
+        &self,
+        data: Option<&Path>,
+        directory: &Path,
+        cpu: &Cpu,
+        progress: &mut dyn Progress,
+    ) -> Result<Record, Error> {
+        let checkpoint = Checkpoint::open(directory)?.on(cpu);
+        let text = self.held_out(data, None, &checkpoint)?;
+        progress.note(&format!("scoring the held-out text, {}", bytes(text.bytes())));
+        lowbit_eval::language::score(&text, &self.name, &checkpoint, Cut::default(), cpu)
+    }
+
     /// Adds the documents of one file; the lines that end in the last `held_out` of its bytes are held out. A line that would
     /// hold out more than twice as much is cut, between characters.
     fn split(&self, content: &[u8], end: u32, texts: &mut Texts) {
@@ -296,7 +358,6 @@ impl Texts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lowbit_base::Kind;
 
     const BUILT_IN: &str = "built-in language model";
 

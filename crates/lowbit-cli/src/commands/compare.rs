@@ -75,8 +75,12 @@ impl Compare {
         let (suite, data) = self.suite(machine)?;
         let cpu = machine.cpu()?;
         machine.signals.defer();
-        let program =
-            Program { tool: tool(), command: machine.terminal.command(), probe: &probe::start, constraints: self.constraints() };
+        let program = Program {
+            tool: tool(),
+            command: machine.terminal.command(),
+            probe: &probe::start,
+            constraints: self.constraints(),
+        };
         let out = self.out.as_deref();
         let (out, results) = comparison::run(&suite, data, out, &cpu, &program, &mut Bar::new(&machine.terminal))?;
         if machine.json {

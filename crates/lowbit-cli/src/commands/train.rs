@@ -1,19 +1,17 @@
 //! `lowbit train`
 
 use super::list::{self, List};
-use super::{Machine, model, suite};
+use super::{Machine, suite};
 use crate::failure::{Code, Failure};
 use crate::progress::Bar;
 use lowbit::language::{self, Language};
 use lowbit::start::quoted;
 use lowbit::training::{self, Work};
-use lowbit_base::memory::bytes;
 use lowbit_base::text::duration;
 use lowbit_eval::bench::host;
-use lowbit_eval::language::{self as scoring, Cut};
-use lowbit_eval::record::{Detail, Record};
+use lowbit_eval::record::Record;
 use lowbit_kernels::Cpu;
-use lowbit_model::{ModelConfig, Tokenizer, recipe};
+use lowbit_model::{ModelConfig, recipe};
 use lowbit_train::{Data, Error, Outcome, TrainConfig};
 use std::path::{Path, PathBuf};
 
@@ -160,49 +158,12 @@ impl Train {
         let cpu = machine.cpu()?;
         machine.signals.defer();
         let config = self.settings(language.train_config()?)?;
-        let tokenizer = Tokenizer::bytes();
-        let model_config = language.model_config(&tokenizer)?;
-        let texts = language.texts(self.data.as_deref(), &tokenizer)?;
-        let names = || language.texts.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        let windows = texts.windows(language.context);
-        let (windows, held_out) = windows.map_err(|e| Error { message: format!("{}: {}", names(), e.message), ..e })?;
-        let work = Work {
-            name: &language.name,
-            model_config: &model_config,
-            tokenizer: Some(&tokenizer),
-            data: &windows,
-            from: None,
-            validation: None,
-            held_out: held_out.as_ref(),
-            config: &config,
-        };
-        let outcome = training::run(&work, self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
+        let (data, mut progress) = (self.data.as_deref(), Bar::new(&machine.terminal));
+        let (outcome, record) = language.train(&config, data, self.out(), &cpu, &mut progress)?;
         let description = self.out().join(language::FILE);
-        language.save(&description)?;
-        let mut record = training::record(&language.name, &work, &outcome, self.out())?;
-        if held_out.is_some() {
-            self.score(machine, &language, &mut record, &cpu).map_err(|failure| self.unscored(failure))?;
-        }
         let task = description.display().to_string();
         let next = self.next(&[&["eval", OUT, "--task", &task], &["run", OUT, "-p", "The "]], &record);
         self.print(machine, &cpu, record, &outcome, &next)
-    }
-
-    /// Adds what `eval --task` says of the held-out text.
-    fn score(&self, machine: &Machine, language: &Language, record: &mut Record, cpu: &Cpu) -> Result<(), Failure> {
-        let checkpoint = model::open(machine, self.out(), None, cpu)?;
-        let text = language.held_out(self.data.as_deref(), None, &checkpoint)?;
-        machine.terminal.note(format!("scoring the held-out text, {}", bytes(text.bytes())));
-        let scored = scoring::score(&text, &record.model, &checkpoint, Cut::default(), cpu)?;
-        record.measures.extend(scored.measures);
-        record.detail = Detail { note: scored.detail.note, ..std::mem::take(&mut record.detail) };
-        Ok(())
-    }
-
-    /// A stop after training leaves a whole model.
-    fn unscored(&self, failure: Failure) -> Failure {
-        let message = format!("interrupted; the model in {} is whole, but was not scored", self.out().display());
-        if failure.code == Code::Interrupted { Failure { message, ..failure } } else { failure }
     }
 
     /// The settings of a description with what the command line changes; checked before any data are read.
