@@ -20,6 +20,7 @@ pub mod language;
 pub mod meter;
 pub mod metrics;
 pub mod predict;
+pub mod quantity;
 pub mod question;
 pub mod quickstart;
 pub mod read;

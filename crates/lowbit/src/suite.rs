@@ -261,6 +261,24 @@ impl Suite {
         }
     }
 
+    /// A variant that is trained, by name.
+    ///
+    /// # Errors
+    /// When there is none, or it is made from another, or nothing is trained; says what to do instead.
+    pub fn trained(&self, name: &str) -> Result<&Variant, Error> {
+        let variant = self.variant(name)?;
+        if let Variant { recipe, from: Some(parent), .. } = variant {
+            return Err(Error::usage(format!(
+                "variant `{name}` is not trained but made from `{parent}`: train that and run `lowbit quantize --recipe {recipe}`"
+            )));
+        }
+        if !self.is_trained() {
+            let text = "compares a model as it is, and trains nothing: run `lowbit quantize` on the model itself";
+            return Err(Error::usage(format!("suite {}: {text}", self.name)));
+        }
+        Ok(variant)
+    }
+
     /// Whether networks are trained: all but published ones that are compared as they are.
     pub fn is_trained(&self) -> bool {
         !self.train.is_empty()

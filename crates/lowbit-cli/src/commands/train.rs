@@ -107,13 +107,7 @@ impl Train {
     /// Trains a variant of a suite.
     fn variant(&self, suite: &str, machine: &Machine) -> Result<(), Failure> {
         let suite = suite::find(machine, suite, self.data.as_deref())?;
-        let variant = suite.variant(&self.variant)?;
-        if let Some(parent) = &variant.from {
-            let (name, recipe) = (&variant.name, &variant.recipe);
-            return Err(Failure::usage(format!(
-                "variant `{name}` is not trained but made from `{parent}`: train that and run `lowbit quantize --recipe {recipe}`"
-            )));
-        }
+        let variant = suite.trained(&self.variant)?;
         let cpu = machine.cpu()?;
         machine.signals.defer();
         let config = self.settings(suite.train_config(variant)?)?;
@@ -123,10 +117,6 @@ impl Train {
             let text = format!("task {}: {overlap} of {tested} test rows are among the training rows", task.name);
             let message = format!("{text}; leave them out with `exclude_test_from_train = true` in its file");
             return Err(Failure { code: Code::Input, message });
-        }
-        if !suite.is_trained() {
-            let text = "compares a model as it is, and trains nothing: run `lowbit quantize` on the model itself";
-            return Err(Failure::usage(format!("suite {}: {text}", suite.name)));
         }
         let begin = suite.begin(self.data.as_deref(), &cpu)?;
         let encoder = suite.encoder(&task, &splits.train, begin.as_ref())?;
