@@ -12,6 +12,7 @@ pub static FLOORS: &[(&str, u8)] = &[
     ("lowbit-model", 2),
     ("lowbit-train", 3),
     ("lowbit-eval", 3),
+    ("lowbit-hub", 3),
     ("lowbit", 4),
     ("lowbit-cli", 5),
     ("xtask", OUTSIDE),

@@ -59,6 +59,12 @@ impl Drop for Count {
     }
 }
 
+impl lowbit_hub::Observer for Count {
+    fn arrived(&mut self, megabytes: u64) {
+        self.at(megabytes);
+    }
+}
+
 /// Trainings one after another.
 pub struct Bar {
     terminal: Terminal,

@@ -32,5 +32,6 @@ pub use input::{Column, InputColumns, Inputs};
 pub use lowbit_base::{Error, Kind};
 pub use model_config::ModelConfig;
 pub use predict::{Encoder, Predictor};
+pub use reader::hub_cache;
 pub use recipe::Recipe;
 pub use tokenizer::{PairTokens, Tokenizer};

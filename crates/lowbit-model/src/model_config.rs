@@ -270,9 +270,9 @@ mod tests {
     fn numbers_of_python_are_read() {
         let text = br#"{"a": NaN, "b": [-Infinity, Infinity, -1], "NaN": "NaN, \\", "c": "\"NaN", "d": {"e":NaN}}"#;
         let value: Value = serde_json::from_slice(&quoted(text)).expect("JSON");
-        let want =
+        let expected =
             json!({"a": "NaN", "b": ["-Infinity", "Infinity", -1], "NaN": "NaN, \\", "c": "\"NaN", "d": {"e": "NaN"}});
-        assert_eq!(value, want);
+        assert_eq!(value, expected);
         for text in ["NaN", "{\"a\": nan}", "\"", "\"\\", "{}", ""] {
             quoted(text.as_bytes());
         }

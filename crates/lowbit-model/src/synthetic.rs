@@ -121,9 +121,9 @@ impl Synthetic {
         }
         let sample = &self.samples[&key];
         let wanted = format.parts(spec.rows, spec.cols, sample.parts());
-        let parts = wanted.iter().zip(sample.parts()).map(|(want, from)| match want.holds {
-            Holds::Codes => shuffled(&mut self.random, from, SAMPLE_ROWS / format.spec().block, want.bytes),
-            _ => Bytes::new(from.iter().copied().cycle().take(want.bytes).collect::<Vec<u8>>()),
+        let parts = wanted.iter().zip(sample.parts()).map(|(expected, from)| match expected.holds {
+            Holds::Codes => shuffled(&mut self.random, from, SAMPLE_ROWS / format.spec().block, expected.bytes),
+            _ => Bytes::new(from.iter().copied().cycle().take(expected.bytes).collect::<Vec<u8>>()),
         });
         Packed::from_parts(format, spec.rows, spec.cols, parts.collect()).map_err(at)
     }

@@ -48,14 +48,14 @@ mod tests {
 
     #[test]
     fn escapes_are_those_of_llama_cpp() {
-        for (text, want) in [
+        for (text, expected) in [
             (r"a\nb\tc\r", "a\nb\tc\r"),
             (r#"\\n \' \" \q \"#, r#"\n ' " \q \"#),
             (r"\x41\x4g\x4", r"A\x4g\x4"),
             (r"é\xc3\xa9你", "éé你"),
             ("", ""),
         ] {
-            assert_eq!(unescaped(text).expect("UTF-8"), want, "{text}");
+            assert_eq!(unescaped(text).expect("UTF-8"), expected, "{text}");
         }
         assert!(unescaped(r"a\xff").expect_err("no text").message.contains("byte 1 of the text is not UTF-8"));
     }

@@ -251,7 +251,7 @@ fn small_files_that_are_damaged_are_named() {
     std::fs::write(home.path().join("pytorch_model.bin"), b"\x80\x02").unwrap();
     assert_refused(&home, "a pickle", &["pytorch_model.bin", "convert it to safetensors"]);
     let absent = Checkpoint::open(Path::new("no-such-org/no-such-model")).err().expect("not in any cache");
-    assert!(absent.to_string().contains("`hf download no-such-org/no-such-model`"), "{absent}");
+    assert!(absent.to_string().contains("`lowbit pull no-such-org/no-such-model`"), "{absent}");
 }
 
 /// The line that opening a path is refused with.

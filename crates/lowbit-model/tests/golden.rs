@@ -86,14 +86,14 @@ fn argmax(row: &[f32]) -> usize {
 }
 
 /// Every logit within the tolerance and the same most likely token in each row.
-fn assert_logits(got: &[f32], want: &[f32], width: usize, what: &str) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let top = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    for (row, (got, want)) in got.chunks_exact(width).zip(want.chunks_exact(width)).enumerate() {
-        for (i, (got, want)) in got.iter().zip(want).enumerate() {
-            assert!((got - want).abs() <= TOLERANCE * top, "{what}: row {row}, logit {i}: {got}, not {want}");
+fn assert_logits(got: &[f32], expected: &[f32], width: usize, what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let top = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    for (row, (got, expected)) in got.chunks_exact(width).zip(expected.chunks_exact(width)).enumerate() {
+        for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+            assert!((got - expected).abs() <= TOLERANCE * top, "{what}: row {row}, logit {i}: {got}, not {expected}");
         }
-        assert_eq!(argmax(got), argmax(want), "{what}: row {row}");
+        assert_eq!(argmax(got), argmax(expected), "{what}: row {row}");
     }
 }
 
@@ -112,8 +112,8 @@ fn prefill_yields_the_logits_of_transformers() {
             let batch = Batch::new([&prompt[..], &prompt[..5]]);
             let found = exec.forward(&model, &batch).unwrap();
             let width = found.width();
-            let want = [&logits[..], &logits[..5 * width]].concat();
-            assert_logits(&found.to_vec(), &want, width, &format!("{format} on {}", isa.name()));
+            let expected = [&logits[..], &logits[..5 * width]].concat();
+            assert_logits(&found.to_vec(), &expected, width, &format!("{format} on {}", isa.name()));
         }
     }
 }
@@ -127,9 +127,9 @@ fn decoding_token_by_token_yields_the_same() {
     for isa in Isa::available() {
         let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
         let mut session = Session::new(model.clone(), cpu, prompt.len());
-        for (i, want) in logits.chunks_exact(width).enumerate() {
+        for (i, expected) in logits.chunks_exact(width).enumerate() {
             let found = session.feed(&prompt[i..i + 1]).unwrap();
-            assert_logits(found, want, width, &format!("token {i} on {}", isa.name()));
+            assert_logits(found, expected, width, &format!("token {i} on {}", isa.name()));
         }
     }
 }

@@ -228,8 +228,8 @@ fn nothing_is_random() {
     std::fs::write(&path, file.to_string()).expect("written");
     let loaded = Tokenizer::load(&path).expect("valid");
     let text = texts().join(" ");
-    let want = tokenizer.encode(&text, usize::MAX).expect("encodes");
-    assert!((0..5).all(|_| loaded.encode(&text, usize::MAX).expect("encodes") == want));
+    let expected = tokenizer.encode(&text, usize::MAX).expect("encodes");
+    assert!((0..5).all(|_| loaded.encode(&text, usize::MAX).expect("encodes") == expected));
     let notices = loaded.notices().join("\n");
     assert_eq!(loaded.notices().len(), 3, "{notices}");
     for word in ["tokenizer.json: ", "`truncation`", "`padding`", "`model.dropout`"] {

@@ -107,7 +107,7 @@ mod tests {
         let cpu = Cpu::new(None, Some(1)).unwrap();
         let (mut tape, rate, factor) = (Tape::new(&cpu, params(), None), 0.01f32, 0.5f32);
         let mut state = OptimizerState::new(&tape.params);
-        let mut want = [START.map(f64::from); 2];
+        let mut expected = [START.map(f64::from); 2];
         let mut moments = [[[0.0f64; 3]; 4]; 2];
         for step in 0..3 {
             let gradient = [1.0, -2.0, 0.5, 0.0].map(|g: f32| g * (step + 1) as f32);
@@ -118,9 +118,14 @@ mod tests {
                 for i in 0..4 {
                     let moments = &mut moments[p][i];
                     moments[2] = decay[p];
-                    want[p][i] -= reference(want[p][i], moments, step + 1, gradient[i] as f64 * factor as f64);
+                    expected[p][i] -= reference(expected[p][i], moments, step + 1, gradient[i] as f64 * factor as f64);
                     let got = param.values()[i] as f64;
-                    assert!((got - want[p][i]).abs() < 2e-6, "{} {i}: {got}, not {}", param.spec.name, want[p][i]);
+                    assert!(
+                        (got - expected[p][i]).abs() < 2e-6,
+                        "{} {i}: {got}, not {}",
+                        param.spec.name,
+                        expected[p][i]
+                    );
                 }
                 assert!(tape.gradient(id).is_none(), "an update forgets the gradient");
             }

@@ -216,9 +216,9 @@ impl Params {
         let Some(param) = self.list.iter_mut().find(|p| p.spec.name == name) else {
             return Err(Error::data(format!("the network has no tensor `{name}`")));
         };
-        let (want, found) = ([param.spec.rows, param.spec.cols], [packed.rows(), packed.cols()]);
-        if want != found {
-            return Err(Error::data(format!("tensor `{name}` is {found:?}, not {want:?}")));
+        let (expected, found) = ([param.spec.rows, param.spec.cols], [packed.rows(), packed.cols()]);
+        if expected != found {
+            return Err(Error::data(format!("tensor `{name}` is {found:?}, not {expected:?}")));
         }
         if matches!(param.spec.role, Role::Norm | Role::Bias) {
             return Err(Error::data(format!("tensor `{name}` is a vector, which stays f32; freeze matrices")));

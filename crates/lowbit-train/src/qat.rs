@@ -187,12 +187,12 @@ mod tests {
             for (scale, of) in [(Scale::Mean, mean as fn(&[f32]) -> f64), (Scale::Median, median)] {
                 for granularity in [Granularity::Tensor, Granularity::Channel] {
                     let span = if granularity == Granularity::Tensor { rows * cols } else { cols };
-                    let want: Vec<f32> = x.chunks(span).flat_map(|x| oracle(x, of(x))).collect();
+                    let expected: Vec<f32> = x.chunks(span).flat_map(|x| oracle(x, of(x))).collect();
                     let mut got = vec![9.0; x.len()];
                     ternary(&cpu, &x, cols, Qat { scale, granularity, ..Qat::default() }, &mut got);
-                    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-                        let close = (got - want).abs() <= 2e-7 * want.abs();
-                        assert!(close, "{scale:?} {granularity:?} [{rows}, {cols}] at {i}: {got}, not {want}");
+                    for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                        let close = (got - expected).abs() <= 2e-7 * expected.abs();
+                        assert!(close, "{scale:?} {granularity:?} [{rows}, {cols}] at {i}: {got}, not {expected}");
                     }
                 }
             }
@@ -207,10 +207,10 @@ mod tests {
             let x = sample(rows * cols);
             for (name, granularity) in [("ternary", Granularity::Tensor), ("ternary_channel", Granularity::Channel)] {
                 let format = lowbit_kernels::format::find(name).unwrap();
-                let want = format.quantize(&x, rows, cols, &Default::default()).unwrap().dequantize();
+                let expected = format.quantize(&x, rows, cols, &Default::default()).unwrap().dequantize();
                 let mut got = vec![9.0; x.len()];
                 ternary(&cpu, &x, cols, Qat { granularity, ..Qat::default() }, &mut got);
-                let same = got.iter().zip(&want).all(|(a, b)| a == b);
+                let same = got.iter().zip(&expected).all(|(a, b)| a == b);
                 assert!(same, "{name} [{rows}, {cols}]");
             }
         }

@@ -257,10 +257,16 @@ impl State<'_> {
     }
 
     /// A field as a number that passes a test.
-    fn number<T: FromStr>(&self, path: &Path, name: &str, good: impl Fn(&T) -> bool, want: &str) -> Result<T, Error> {
+    fn number<T: FromStr>(
+        &self,
+        path: &Path,
+        name: &str,
+        good: impl Fn(&T) -> bool,
+        expected: &str,
+    ) -> Result<T, Error> {
         let text = self.field(path, name)?;
         let number = text.parse().ok().filter(|number| good(number));
-        number.ok_or_else(|| Error::input(path, format!("`{name}` is `{text}`; it must be {want}")))
+        number.ok_or_else(|| Error::input(path, format!("`{name}` is `{text}`; it must be {expected}")))
     }
 }
 

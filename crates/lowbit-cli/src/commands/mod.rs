@@ -151,6 +151,7 @@ commands! {
     convert::Convert, "Convert a model between safetensors, Hub directories and GGUF";
     eval::Eval, "Score a model on a task";
     predict::Predict, "Answer the rows of a file with classes or values";
+    pull::Pull, "Fetch a model of the Hub into the cache of its own client";
     run::Run, "Answer a prompt, or chat in the terminal";
     inspect::Inspect, "Show what a model is made of";
     report::Report, "Render or verify a report";

@@ -59,12 +59,12 @@ mod tests {
     fn directives() {
         let clock = Clock(Some(DateTime::parse_from_rfc3339("2026-03-09T07:05:04+01:00").expect("a moment")));
         assert_eq!(Clock::at(1_773_039_904).written("%F %T"), "2026-03-09 07:05:04");
-        for (format, want) in [
+        for (format, expected) in [
             ("%d %b %Y", "09 Mar 2026"),
             ("%-d.%-m.%y %H:%M %%", "9.3.26 07:05 %"),
             ("%^a %f %z|%Q %é%", "MON 000000 |%Q %é%"),
         ] {
-            assert_eq!(clock.written(format), want, "{format}");
+            assert_eq!(clock.written(format), expected, "{format}");
         }
         let today = Local::now().format("%Y-%m-%d").to_string();
         let written = Clock::NOW.written("%Y-%m-%d");

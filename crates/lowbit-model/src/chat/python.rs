@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn floats_are_those_of_python() {
-        for (number, want) in [
+        for (number, expected) in [
             (0.0, "0.0"),
             (-0.0, "-0.0"),
             (1.5, "1.5"),
@@ -267,7 +267,7 @@ mod tests {
             (f64::NAN, "nan"),
             (f64::NEG_INFINITY, "-inf"),
         ] {
-            assert_eq!(float(number), want);
+            assert_eq!(float(number), expected);
         }
     }
 }

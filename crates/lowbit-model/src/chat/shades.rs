@@ -123,8 +123,8 @@ mod tests {
         assert_eq!(shades.plain(&shaded), said);
         let text = format!("<a>{shaded}<a>\u{f0002}");
         let parts = shades.parts(&text);
-        let want = [("<a>", true), (said, false), ("<a>\u{f0002}", true)];
-        assert_eq!(parts, want.map(|(text, written)| (text.to_string(), written)));
+        let expected = [("<a>", true), (said, false), ("<a>\u{f0002}", true)];
+        assert_eq!(parts, expected.map(|(text, written)| (text.to_string(), written)));
         // Either case has a stand-in, so that what is changed stays said.
         assert!(['G', 'g', 'Ö', 'ö', 'S', '"', '\\', 'u'].iter().all(|c| shades.is_shade(shades.shade(*c))));
         assert_eq!((shades.like('x', shades.shade('y')), shades.like('x', 'y')), (shades.shade('x'), 'x'));

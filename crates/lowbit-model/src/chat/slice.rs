@@ -65,8 +65,8 @@ mod tests {
             (5, (Some(i64::MAX), Some(i64::MIN), i64::MIN), &[4]),
             (1, (None, None, i64::MIN), &[0]),
         ];
-        for &(len, bounds, want) in cases {
-            assert_eq!(places(len, bounds).collect::<Vec<_>>(), want, "{bounds:?} of {len}");
+        for &(len, bounds, expected) in cases {
+            assert_eq!(places(len, bounds).collect::<Vec<_>>(), expected, "{bounds:?} of {len}");
         }
     }
 }

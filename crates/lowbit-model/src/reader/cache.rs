@@ -18,7 +18,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, Error> {
     let Some(id) = hub_id(path).filter(|_| !path.exists()) else {
         return Ok(path.into());
     };
-    snapshot(&id, root(|name| std::env::var_os(name)))
+    snapshot(&id, root(&|name| std::env::var_os(name)))
 }
 
 /// The `org/name` a path spells: two parts of letters, digits, `-`, `_` and `.`, none beginning with a dot.
@@ -29,8 +29,8 @@ fn hub_id(path: &Path) -> Option<String> {
     (plain(org) && plain(name)).then(|| text.to_string())
 }
 
-/// The cache of the Hub's client, by the variables it reads.
-fn root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+/// The cache of the Hub's client, by the variables it reads; `None` where none of them tells a directory.
+pub fn root(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let get = |name| variable(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = || get("XDG_CACHE_HOME").or_else(|| Some(get("HOME").or_else(|| get("USERPROFILE"))?.join(".cache")));
     get("HF_HUB_CACHE")
@@ -42,8 +42,7 @@ fn root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 /// The directory of a model in a cache.
 fn snapshot(id: &str, root: Option<PathBuf>) -> Result<PathBuf, Error> {
     let absent = |place: String| {
-        let text =
-            format!("{id}: no such file, and not in the Hub's cache{place}; download it with `hf download {id}`");
+        let text = format!("{id}: no such file, and not in the Hub's cache{place}; fetch it with `lowbit pull {id}`");
         Error::new(Kind::Io, text)
     };
     let root = root.ok_or_else(|| absent(String::new()))?;
@@ -56,7 +55,7 @@ fn snapshot(id: &str, root: Option<PathBuf>) -> Result<PathBuf, Error> {
     let hash = String::from_utf8_lossy(&hash).trim().to_string();
     if hash.is_empty() || !hash.chars().all(|c| c.is_ascii_hexdigit()) {
         let text = format!("holds `{}`, which is no commit; download the model again", show(&hash));
-        return Err(Error::input(&reference, format!("{text} with `hf download {id}`")));
+        return Err(Error::input(&reference, format!("{text} with `lowbit pull {id}`")));
     }
     let directory = home.join("snapshots").join(hash);
     match directory.is_dir() {
@@ -88,12 +87,12 @@ mod tests {
             ("XDG_CACHE_HOME", "d"),
             ("HOME", "e"),
         ];
-        let want = ["a", "b", "c/hub", "d/huggingface/hub", "e/.cache/huggingface/hub"];
-        for (skip, want) in want.iter().enumerate() {
+        let expected = ["a", "b", "c/hub", "d/huggingface/hub", "e/.cache/huggingface/hub"];
+        for (skip, expected) in expected.iter().enumerate() {
             let set = |name: &str| all[skip..].iter().find(|(key, _)| *key == name).map(|(_, v)| OsString::from(v));
-            assert_eq!(root(set), Some(PathBuf::from(want)));
+            assert_eq!(root(&set), Some(PathBuf::from(expected)));
         }
-        assert_eq!(root(|_| None), None);
+        assert_eq!(root(&|_| None), None);
     }
 
     #[test]
@@ -101,7 +100,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let find = || snapshot("org/name", Some(cache.path().into()));
         let line = find().expect_err("empty").to_string();
-        assert!(line.contains("org/name") && line.contains("`hf download org/name`"), "{line}");
+        assert!(line.contains("org/name") && line.contains("`lowbit pull org/name`"), "{line}");
         let home = cache.path().join("models--org--name");
         let (refs, directory) = (home.join("refs"), home.join("snapshots").join("0a1b"));
         std::fs::create_dir_all(&refs).unwrap();

@@ -1,5 +1,7 @@
 //! Readers of checkpoints: one file per layout of model files, listed in [`READERS`].
 
+pub use cache::root as hub_cache;
+
 use crate::parameter_list::ParameterList;
 use crate::source::{ParamSpec, Role};
 use crate::{Config, Error, ModelConfig, Recipe, Tokenizer};

@@ -173,10 +173,10 @@ mod tests {
                 golden["texts"].as_array().expect("texts").iter().zip(case["ids"].as_array().expect("ids"))
             {
                 let text = text.as_str().expect("a text");
-                let (got, want) = (tokenizer.encode_parts(&[(text, true)]).expect("encodes"), numbers(ids));
+                let (got, expected) = (tokenizer.encode_parts(&[(text, true)]).expect("encodes"), numbers(ids));
                 assert!(tokenizer.fewest_tokens([text]) <= got.len(), "{name}: {text:?}");
-                if got != want {
-                    wrong.push(format!("{name}: {text:?} is {got:?} instead of {want:?}"));
+                if got != expected {
+                    wrong.push(format!("{name}: {text:?} is {got:?} instead of {expected:?}"));
                 }
             }
             let mut plain = numbers(&case["plain"]);

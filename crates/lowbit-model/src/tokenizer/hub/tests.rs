@@ -156,11 +156,11 @@ fn written_texts_are_those_of_the_library() {
     for (name, file) in all() {
         let (hub, library) = (hub(&file), serde_json::from_value::<tokenizers::Tokenizer>(file).expect("a tokenizer"));
         for text in TEXTS {
-            let want = library.encode_fast(*text, false).expect("encodes").get_ids().to_vec();
+            let expected = library.encode_fast(*text, false).expect("encodes").get_ids().to_vec();
             // A model that makes `<s>` of text is not asked to here.
-            let made = want.iter().filter(|id| hub.barred.contains(id)).count();
+            let made = expected.iter().filter(|id| hub.barred.contains(id)).count();
             let found = library.encode_fast(*text, false).expect("encodes");
-            assert_eq!(ids(&hub, text, &Said::default()), want, "{name}: {text:?} {made} {found:?}");
+            assert_eq!(ids(&hub, text, &Said::default()), expected, "{name}: {text:?} {made} {found:?}");
         }
     }
 }
@@ -175,8 +175,8 @@ fn said_texts_hold_no_added_token() {
             let said = ids(&hub, text, &Said::all(text.len()));
             assert!(!said.iter().any(|id| hub.barred.contains(id)), "{name}: {text:?} {said:?}");
             if !spelled(text) {
-                let want = library.encode_fast(*text, false).expect("encodes").get_ids().to_vec();
-                assert_eq!(said, want, "{name}: {text:?}");
+                let expected = library.encode_fast(*text, false).expect("encodes").get_ids().to_vec();
+                assert_eq!(said, expected, "{name}: {text:?}");
             }
             for cut in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
                 let (head, tail) = text.split_at(cut);
