@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::question::Question;
-use crate::record::Measure;
+use crate::record::{Measure, PartRows};
 use crate::stats::{self, wilson};
 use std::collections::BTreeMap;
 
@@ -189,6 +189,49 @@ pub fn of_classes(
     check_names(names, Question::Classify)?;
     let chosen = CLASS_METRICS.iter().filter(|(name, _)| asked(names, name));
     Ok(chosen.flat_map(|(_, compute)| compute(confusion, classes)).collect())
+}
+
+/// How much more often the first part is answered right than the others are in the mean.
+pub const DROP: &str = "cross_lingual_drop";
+
+/// Accuracy of each part of the rows, `accuracy/<part>`, and [`DROP`] where there are several. `parts` are in the order of the
+/// rows; without parts there is nothing.
+pub fn of_parts(parts: &[PartRows], truths: &[u16], answers: &[u16]) -> BTreeMap<String, Measure> {
+    let hits: Vec<f64> = truths.iter().zip(answers).map(|(a, b)| f64::from(u8::from(a == b))).collect();
+    let (mut all, mut right, mut rest) = (BTreeMap::new(), Vec::new(), &hits[..]);
+    for part in parts {
+        let (own, others) = rest.split_at(part.rows.min(rest.len()));
+        let (correct, n) = (own.iter().sum::<f64>() as u64, own.len() as u64);
+        let (lo, hi) = wilson(correct, n);
+        if n > 0 {
+            let accuracy = Measure::measured(ratio(correct, n), "fraction", n).between(lo, hi);
+            all.insert(format!("accuracy/{}", part.name), accuracy);
+        }
+        right.push(own);
+        rest = others;
+    }
+    all.extend(drop_after_first(&right).map(|measure| (DROP.into(), measure)));
+    all
+}
+
+/// With the normal 95 % interval of paired differences where all parts have as many rows, which are taken to be translations of
+/// one another; were they not, the interval would be right as well.
+fn drop_after_first(right: &[&[f64]]) -> Option<Measure> {
+    let (first, others) = right.split_first()?;
+    if others.is_empty() || right.iter().any(|part| part.is_empty()) {
+        return None;
+    }
+    let n = right.iter().map(|part| part.len() as u64).sum();
+    let of_others = |at: &dyn Fn(&[f64]) -> f64| others.iter().map(|part| at(part)).sum::<f64>() / others.len() as f64;
+    let center = |part: &[f64]| stats::mean(part).unwrap_or(0.0);
+    let measure = Measure::measured(center(first) - of_others(&center), "ratio", n);
+    if others.iter().any(|part| part.len() != first.len()) {
+        return Some(measure);
+    }
+    let differences: Vec<f64> = (0..first.len()).map(|row| first[row] - of_others(&|part| part[row])).collect();
+    let half = stats::mean_interval(&differences).map(|(center, _, hi)| hi - center);
+    let value = measure.value;
+    Some(half.map_or(measure.clone(), |half| measure.between(value - half, value + half)))
 }
 
 /// Computes a metric from expected and predicted values of equal length.

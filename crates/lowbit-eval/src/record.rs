@@ -61,7 +61,9 @@ impl Measure {
         };
         match (self.lo, self.hi, self.unit.as_str()) {
             (Some(lo), Some(hi), "fraction") => format!("{value} ({:.2} .. {:.2} %)", lo * 100.0, hi * 100.0),
-            (Some(lo), Some(hi), "bits" | "nats" | "count") => format!("{value} ({} .. {})", short(lo), short(hi)),
+            (Some(lo), Some(hi), "bits" | "nats" | "count" | "ratio") => {
+                format!("{value} ({} .. {})", short(lo), short(hi))
+            }
             _ => value,
         }
     }
@@ -121,6 +123,15 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
+/// Rows of one part of a test, which are scored apart too: those of a language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRows {
+    /// Its name.
+    pub name: String,
+    /// How many rows it has.
+    pub rows: usize,
+}
+
 /// One point of a training curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
@@ -160,6 +171,9 @@ pub struct Detail {
     /// The true class of every test row, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truths: Vec<u16>,
+    /// The parts of the test rows, in order, where the task names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartRows>,
     /// The number predicted for every test row, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predicted: Vec<f64>,
@@ -222,7 +236,7 @@ impl Record {
     }
 
     /// A line per measure for a person; of many classes just how many there are.
-    pub fn lines(&self) -> Vec<String> {
+    pub fn lines<'a>(&'a self) -> Vec<String> {
         let is_class = |name: &str| name.starts_with("f1/");
         let classes = self.measures.keys().filter(|name| is_class(name)).count();
         let shown = |name: &str| classes <= CLASSES || !is_class(name);
@@ -231,6 +245,15 @@ impl Record {
             measures.map(|(name, measure)| format!("{name:24} {}", measure.in_words())).collect();
         if classes > CLASSES {
             lines.push(format!("{:24} {classes} classes, in --json", "f1/.."));
+        }
+        let of_part =
+            |(name, measure): (&'a String, &'a Measure)| Some((name.strip_prefix("accuracy/")?, measure.value));
+        let parts: Vec<(&str, f64)> = self.measures.iter().filter_map(of_part).collect();
+        let highest = parts.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some((highest, lowest)) = highest.zip(parts.iter().min_by(|a, b| a.1.total_cmp(&b.1))) {
+            let (most, least) = (highest.1 * 100.0, lowest.1 * 100.0);
+            lines
+                .push(format!("{:24} {} {most:.2} %, {} {least:.2} %", "highest and lowest part", highest.0, lowest.0));
         }
         lines
     }

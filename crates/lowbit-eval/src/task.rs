@@ -33,6 +33,7 @@ pub static TASKS: &[&str] = &[
     include_str!("../tasks/ag_news_zero_shot.toml"),
     include_str!("../tasks/california_housing.toml"),
     include_str!("../tasks/enwik8.toml"),
+    include_str!("../tasks/imdb.toml"),
     include_str!("../tasks/mnist.toml"),
     include_str!("../tasks/quickstart.toml"),
     include_str!("../tasks/sst2.toml"),
@@ -40,6 +41,7 @@ pub static TASKS: &[&str] = &[
     include_str!("../tasks/sst2_zero_shot.toml"),
     include_str!("../tasks/tiny_shakespeare.toml"),
     include_str!("../tasks/wikitext2.toml"),
+    include_str!("../tasks/xnli.toml"),
 ];
 
 /// Seed of the hash that chooses held-out rows.
@@ -90,6 +92,10 @@ pub struct Task {
     /// Class names in label order; none where a number is asked for.
     #[serde(default)]
     pub classes: Vec<String>,
+    /// Parts of the test that are scored apart too: each stands for `{part}` in the paths of the test. The first is of the kind
+    /// that is trained on.
+    #[serde(default)]
+    pub parts: Vec<String>,
     /// Drop training rows whose input is in the test split.
     #[serde(default, alias = "exclude_test_text_from_train")]
     pub exclude_test_from_train: bool,
@@ -281,7 +287,7 @@ impl Task {
             }
             (None, None) => {
                 let train = self.read(data_dir, &self.train, &mut notes)?;
-                (train, self.read(data_dir, &self.test, &mut notes)?, None)
+                (train, self.read_parts(data_dir, &mut notes)?, None)
             }
         };
         let excluded = if self.exclude_test_from_train { train.drop_inputs_of(&test) } else { 0 };
@@ -336,6 +342,19 @@ impl Task {
         }
     }
 
+    /// The rows of the test, part after part.
+    fn read_parts(&self, data_dir: Option<&Path>, notes: &mut Vec<String>) -> Result<Rows, Error> {
+        if self.parts.is_empty() {
+            return self.read(data_dir, &self.test, notes);
+        }
+        let mut all = Rows::default();
+        for part in &self.parts {
+            let layouts: Vec<Layout> = self.test.iter().map(|layout| layout.of_part(part)).collect();
+            all.append(part, self.read(data_dir, &layouts, notes)?);
+        }
+        Ok(all)
+    }
+
     fn read(&self, data_dir: Option<&Path>, layouts: &[Layout], notes: &mut Vec<String>) -> Result<Rows, Error> {
         let dir = &self.directory(data_dir, layouts)?;
         let Some((layout, path)) = present(dir, layouts) else {
@@ -374,8 +393,12 @@ impl Task {
         match (answers, &test.targets) {
             (Answers::Classes(answers), Targets::Classes(truths)) if self.question == Question::Classify => {
                 let confusion = Confusion::new(self.classes.len(), truths, &answers)?;
-                let measures = metrics::of_classes(&confusion, &self.classes, &self.metrics)?;
-                Ok((measures, detail(&self.classes, answers, truths)?))
+                let mut measures = metrics::of_classes(&confusion, &self.classes, &self.metrics)?;
+                if metrics::asked(&self.metrics, "accuracy") {
+                    measures.extend(metrics::of_parts(&test.parts, truths, &answers));
+                }
+                let parts = test.parts.clone();
+                Ok((measures, Detail { parts, ..detail(&self.classes, answers, truths)? }))
             }
             (Answers::Values(predicted), Targets::Values(expected)) => {
                 let measures = metrics::of_values(expected, &predicted, &self.metrics)?;

@@ -153,6 +153,31 @@ impl Inputs {
         }
     }
 
+    /// Adds the rows of others of the same kind.
+    ///
+    /// # Panics
+    /// When they are of another kind or width, and there are rows.
+    pub fn append(&mut self, others: Inputs) {
+        if self.is_empty() {
+            *self = others;
+            return;
+        }
+        match (self, others) {
+            (Inputs::Texts(texts), Inputs::Texts(more)) => texts.extend(more),
+            (Inputs::Pairs { texts, cuts }, Inputs::Pairs { texts: more, cuts: theirs }) => {
+                texts.extend(more);
+                cuts.extend(theirs);
+            }
+            (Inputs::Features { width, values }, Inputs::Features { width: other, values: more })
+                if *width == other =>
+            {
+                values.extend(more);
+            }
+            (Inputs::Bytes(contents), Inputs::Bytes(more)) => contents.extend(more),
+            _ => panic!("rows of another kind"),
+        }
+    }
+
     /// Keeps the first `n` rows.
     pub fn truncate(&mut self, n: usize) {
         match self {

@@ -2,6 +2,7 @@
 
 use super::{Column, First, Input, Projection, Table, Target, Visitor, abridged};
 use crate::error::Error;
+use crate::record::PartRows;
 use lowbit_base::hex;
 use lowbit_model::Inputs;
 use serde_json::Value;
@@ -44,6 +45,18 @@ impl Targets {
         self.len() == 0
     }
 
+    /// Adds targets; empty ones take the kind of those.
+    fn append(&mut self, others: Targets) {
+        match (self, others) {
+            (Targets::Classes(classes), Targets::Classes(more)) => classes.extend(more),
+            (Targets::Values(values), Targets::Values(more)) => values.extend(more),
+            (Targets::NextToken(rows), Targets::NextToken(more)) => *rows += more,
+            (Targets::Texts(texts), Targets::Texts(more)) => texts.extend(more),
+            (own, others) if own.is_empty() => *own = others,
+            _ => unreachable!("the parts of a task have targets of one kind"),
+        }
+    }
+
     fn truncate(&mut self, n: usize) {
         match self {
             Targets::Classes(classes) => classes.truncate(n),
@@ -82,6 +95,8 @@ pub struct Rows {
     pub targets: Targets,
     /// Texts of which one is to be chosen, `[rows, choices]`; no row where all rows have the same.
     pub choices: Vec<Vec<String>>,
+    /// Parts that are scored apart, in the order of the rows; none where the task names none.
+    pub parts: Vec<PartRows>,
 }
 
 impl Rows {
@@ -175,8 +190,28 @@ impl Rows {
         Ok((self.kept(|row| !held(row)), self.kept(held)))
     }
 
-    /// Keeps the first `n` rows.
+    /// Adds the rows of another part.
+    pub fn append(&mut self, name: &str, part: Rows) {
+        self.parts.push(PartRows { name: name.into(), rows: part.len() });
+        self.inputs.append(part.inputs);
+        self.choices.extend(part.choices);
+        self.targets.append(part.targets);
+    }
+
+    /// Keeps the first `n` rows; of rows in parts the first of each part, as many of every one.
     pub fn truncate(&mut self, n: usize) {
+        if self.parts.len() > 1 && n < self.len() {
+            let (each, mut rows, mut begin) = ((n / self.parts.len()).max(1), Vec::new(), 0);
+            for part in &mut self.parts {
+                let end = begin + part.rows;
+                part.rows = each.min(part.rows);
+                rows.extend(begin..begin + part.rows);
+                begin = end;
+            }
+            let (inputs, targets) = (self.inputs.select(&rows), self.targets.select(&rows));
+            (self.inputs, self.targets) = (inputs, targets);
+            return;
+        }
         self.inputs.truncate(n);
         self.targets.truncate(n);
         self.choices.truncate(n);
@@ -185,7 +220,14 @@ impl Rows {
     fn kept(&self, keeps: impl Fn(usize) -> bool) -> Rows {
         let rows: Vec<usize> = (0..self.len()).filter(|row| keeps(*row)).collect();
         let choices = rows.iter().filter_map(|row| self.choices.get(*row)).cloned().collect();
-        Rows { inputs: self.inputs.select(&rows), targets: self.targets.select(&rows), choices }
+        let mut parts = self.parts.clone();
+        let mut begin = 0;
+        for part in &mut parts {
+            let end = begin + part.rows;
+            part.rows = rows.iter().filter(|row| (begin..end).contains(*row)).count();
+            begin = end;
+        }
+        Rows { inputs: self.inputs.select(&rows), targets: self.targets.select(&rows), choices, parts }
     }
 }
 

@@ -79,7 +79,7 @@ fn task_sections(c: &Comparison, place: &Place) -> Vec<Section> {
         place.section(
             "quality",
             "Quality",
-            blocks(vec![tables::quality(c), tables::faithfulness(c), tables::classes(c)]),
+            blocks(vec![tables::quality(c), tables::parts(c), tables::faithfulness(c), tables::classes(c)]),
         ),
         place.section("confusion", "Confusions", tables::confusions(c)),
         place.section("size", "Size", blocks(vec![tables::size(c), tables::formats(c)])),

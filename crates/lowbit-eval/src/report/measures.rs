@@ -48,6 +48,11 @@ macro_rules! measures {
 pub(crate) const MEASURES: &[Known] = measures! {
     "accuracy" "Accuracy" ["fraction"] Style::Percent,
         "Correct answers divided by test rows, with the Wilson 95 % interval.";
+    "accuracy/" "Accuracy" ["fraction"] Style::Percent,
+        "Accuracy of one part of the test rows, with the Wilson 95 % interval.";
+    "cross_lingual_drop" "Drop across parts" ["ratio"] Style::Percent,
+        "Accuracy of the part that networks are trained on minus the mean accuracy of the other parts, with the normal 95 % \
+         interval of differences paired by row.";
     "accuracy_normalized" "Normalized accuracy" ["fraction"] Style::Percent,
         "Accuracy where the answer is the choice with the highest log-likelihood per byte of its text, with the Wilson 95 % interval.";
     "exact_match" "Exact match" ["fraction"] Style::Percent,

@@ -7,7 +7,7 @@ use super::noise::{Pace, UNSTEADY};
 use super::query::What;
 use super::sentence::Tone;
 use crate::faithfulness::METRICS;
-use crate::metrics::Confusion;
+use crate::metrics::{Confusion, DROP};
 use std::collections::BTreeMap;
 
 /// Classes up to which a confusion matrix is printed whole.
@@ -207,6 +207,19 @@ pub(crate) fn quality(c: &Comparison) -> Option<Table> {
     let foot = "Changes are against the reference on the same rows. Points are differences of percentages; the relative \
                 change divides them by what the reference gets right, the error-rate change by what it gets wrong.";
     table("Quality and change", c.rows.iter(), columns, foot)
+}
+
+/// Accuracy of every part of the test rows, and what is lost beyond the part that is trained on.
+pub(crate) fn parts(c: &Comparison) -> Option<Table> {
+    let parts = &c.rows.iter().find(|r| !r.record.detail.parts.is_empty())?.record.detail.parts;
+    let names = parts.iter().map(|part| format!("accuracy/{}", part.name)).filter(|name| c.has(name));
+    let mut columns: Vec<ReportColumn> =
+        names.map(|name| ReportColumn::asks(c, title(&name), measure(&name))).collect();
+    if c.has(DROP) {
+        columns.push(ReportColumn::ranged(c, &title(DROP), DROP));
+    }
+    let foot = "Networks are trained on rows of the kind of the first part. The drop is its accuracy minus the mean of the others.";
+    table("Accuracy by part", c.rows.iter(), columns, foot)
 }
 
 /// How far the answers of every network are from those of the reference, whatever is right.
@@ -466,7 +479,9 @@ pub(crate) fn others(c: &Comparison) -> Option<Table> {
     ];
     let mut names: Vec<&str> = Vec::new();
     for name in c.rows.iter().flat_map(|r| r.record.measures.keys()) {
-        let shown = SHOWN.iter().chain(METRICS).any(|shown| shown == name)
+        let of_part = name == DROP || name.starts_with("accuracy/");
+        let shown = of_part
+            || SHOWN.iter().chain(METRICS).any(|shown| shown == name)
             || name.starts_with("f1/")
             || name.starts_with("throughput/");
         if !shown && !names.contains(&name.as_str()) {

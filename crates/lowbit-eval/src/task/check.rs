@@ -1,10 +1,12 @@
 //! What a description must hold, by its question.
 
+use super::layout::PART;
 use super::{Generator, Layout, Question, Task};
 use crate::read::{Column, TEXT};
 use crate::{metrics, quickstart};
 use lowbit_base::name::check_part;
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 /// Bytes at most of what stands between the texts of a pair.
 const SEPARATOR_BYTES: usize = 64;
@@ -18,6 +20,7 @@ impl Task {
             return Err("version 0: versions count from 1".into());
         }
         self.check_settings()?;
+        self.check_parts()?;
         match &self.generator {
             Some(generator) => self.check_generator(generator),
             None if self.question.spec().is_trained => self.check_trained_splits(),
@@ -47,6 +50,29 @@ impl Task {
         match self.classes.iter().find(|class| class.is_empty() || !seen.insert(*class)) {
             Some(class) => Err(format!("class {class:?} is empty or listed twice")),
             None => Ok(()),
+        }
+    }
+
+    /// Parts are of test files whose paths name them.
+    fn check_parts(&self) -> Result<(), String> {
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        if self.question != Question::Classify {
+            return Err("`parts` are for the question `classify`".into());
+        }
+        let mut seen = HashSet::new();
+        for part in &self.parts {
+            check_part(part).map_err(|e| format!("`parts`: {e}"))?;
+            if !seen.insert(part) {
+                return Err(format!("part `{part}` is listed twice"));
+            }
+        }
+        let named = |path: &PathBuf| path.to_string_lossy().contains(PART);
+        let all_named = self.test.iter().all(|layout| layout.paths.iter().all(named));
+        match self.test.is_empty() || !all_named {
+            true => Err(format!("`parts` need [[test]] files with {PART} in each of their `paths`")),
+            false => Ok(()),
         }
     }
 

@@ -6,6 +6,9 @@ use lowbit_model::InputColumns;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+/// Stands for the name of a part in the paths of a test.
+pub(super) const PART: &str = "{part}";
+
 /// Files that share one layout, and the meaning of their columns (see [`Table`]).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +56,12 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The layout of one part of the test.
+    pub(super) fn of_part(&self, part: &str) -> Layout {
+        let paths = self.paths.iter().map(|path| path.to_string_lossy().replace(PART, part).into()).collect();
+        Layout { paths, ..self.clone() }
+    }
+
     /// What the input is made of.
     fn input(&self, task: &Task) -> Input {
         match task.prompt() {

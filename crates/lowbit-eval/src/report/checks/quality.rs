@@ -60,6 +60,12 @@ fn counts(record: &Record, tally: &mut Tally) {
         let (model, n) = (&record.model, confusion.total());
         tally.expect(m.n == n, || format!("{model}: {name} states n = {}, {n} answers are recorded", m.n));
     }
+    for (name, found) in metrics::of_parts(&record.detail.parts, &record.detail.truths, &record.detail.answers) {
+        if let Some(m) = record.measures.get(&name) {
+            equal(tally, record, &name, m.value, found.value);
+            tally.expect(m.n == found.n, || format!("{}: {name} states n = {}, not {}", record.model, m.n, found.n));
+        }
+    }
     for (i, class) in record.detail.classes.iter().enumerate().take(confusion.classes()) {
         let name = format!("f1/{class}");
         if let Some(m) = record.measures.get(&name) {
@@ -181,7 +187,8 @@ pub(super) fn calibration(case: &Case) -> Outcome {
 
 /// Accuracies of this run.
 fn accuracies<'a>(case: &'a Case) -> impl Iterator<Item = (&'a Record, &'a Measure)> {
-    case.measures().filter(|(_, name, m)| *name == "accuracy" && m.how == How::Measured).map(|(r, _, m)| (r, m))
+    let is_one = |name: &str| name == "accuracy" || name.starts_with("accuracy/");
+    case.measures().filter(move |(_, name, m)| is_one(name) && m.how == How::Measured).map(|(r, _, m)| (r, m))
 }
 
 /// 10: accuracy times n is a whole number; of a published accuracy, within half its last digit.

@@ -96,6 +96,7 @@ pub(super) fn same_rows(case: &Case) -> Outcome {
 fn kind(name: &str) -> &str {
     match name {
         n if n.starts_with("f1") || n.starts_with("precision") || n.starts_with("recall") => "quality",
+        n if n.starts_with("accuracy/") => "quality",
         "accuracy" | "accuracy_normalized" | "exact_match" | "r2" | "next_byte_accuracy" | "target_probability" => {
             "quality"
         }
