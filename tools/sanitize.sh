@@ -17,12 +17,12 @@ pool)
         "$PWD/crates/lowbit-kernels/src/pool.rs" > "$crate/Cargo.toml"
     RUSTFLAGS=-Zsanitizer=thread cargo test --manifest-path "$crate/Cargo.toml" --lib -Zbuild-std --target "$host"
     ;;
+# The guard pages of tests/guard.rs end a process themselves.
 thread)
-    RUSTFLAGS=-Zsanitizer=thread cargo test --release -p lowbit-kernels --lib --tests -Zbuild-std --target "$host" \
-        -- --skip memory_that_cannot_be_had
+    TSAN_OPTIONS=handle_segv=0 RUSTFLAGS=-Zsanitizer=thread \
+        cargo test --release -p lowbit-kernels --lib --tests -Zbuild-std --target "$host" -- --skip memory_that_cannot_be_had
     ;;
 address)
-    # The guard pages of tests/guard.rs end a process themselves.
     ASAN_OPTIONS=handle_segv=0:detect_leaks=0 RUSTFLAGS='-Zsanitizer=address -Cunsafe-allow-abi-mismatch=sanitizer' \
         cargo test --release -p lowbit-kernels --lib --tests --target "$host" -- --skip memory_that_cannot_be_had
     ;;
