@@ -154,8 +154,8 @@ fn a_record_tells_what_became_slower() {
         &["1 of 1 cases are slower", "fast.json", "int8 64x96 x 1 tokens"],
     );
     let output = run(home.path(), &[&against(&case, "fast.json")[..], &["--json"]].concat());
-    let told: Value = serde_json::from_slice(&output.stdout).expect("the results come before the verdict");
-    assert_eq!((output.status.code(), &told["records"][0]["change"]["verdict"]), (Some(7), &json!("slower")));
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("the results come before the verdict");
+    assert_eq!((output.status.code(), &printed["records"][0]["change"]["verdict"]), (Some(7), &json!("slower")));
     assert!(good(home.path(), &against(&case, "slow.json")).contains("faster"));
 
     let refuse = |name: &str, record: &Value, code, words: &[&str]| {
@@ -191,28 +191,31 @@ fn bad_numbers_of_threads_are_refused() {
     }
     for unset in ["", "-1", "0"] {
         let output = common::lowbit().args(["doctor", "--json"]).env("LOWBIT_THREADS", unset).output().unwrap();
-        let told: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
-        assert_ne!(told["threads"]["why"], "asked for", "{unset:?}: {told}");
+        let printed: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+        assert_ne!(printed["threads"]["why"], "asked for", "{unset:?}: {printed}");
     }
-    let told = common::lowbit().args(["doctor", "--json"]).env("LOWBIT_THREADS", "2").output().unwrap();
-    let told: Value = serde_json::from_slice(&told.stdout).expect("one JSON object");
-    assert_eq!(told["threads"], json!({"count": 2, "why": "asked for"}));
+    let printed = common::lowbit().args(["doctor", "--json"]).env("LOWBIT_THREADS", "2").output().unwrap();
+    let printed: Value = serde_json::from_slice(&printed.stdout).expect("one JSON object");
+    assert_eq!(printed["threads"], json!({"count": 2, "why": "asked for"}));
     let formats: Vec<_> =
-        told["ternary"].as_array().unwrap().iter().map(|way| way["format"].as_str().unwrap()).collect();
+        printed["ternary"].as_array().unwrap().iter().map(|way| way["format"].as_str().unwrap()).collect();
     assert_eq!(BTreeSet::from_iter(formats), BTreeSet::from(["ternary", "ternary_b3"]));
-    let told = good(Path::new("."), &["doctor"]);
+    let printed = good(Path::new("."), &["doctor"]);
     for word in ["threads ", "this process may use", "ternary ", "G weights/s", "--recipe bitnet"] {
-        assert!(told.contains(word) || word.contains("process") && told.contains("CPU quota"), "`{word}`: {told}");
+        assert!(
+            printed.contains(word) || word.contains("process") && printed.contains("CPU quota"),
+            "`{word}`: {printed}"
+        );
     }
 }
 
 fn refused_threads(command: &mut std::process::Command, bad: &str) {
     let output = command.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{told}");
-    let first = told.lines().next().unwrap_or_default();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    let first = printed.lines().next().unwrap_or_default();
     let words = ["error: ", &format!("'{bad}'"), "1 to 1024", "LOWBIT_THREADS"];
-    assert!(words.iter().all(|word| first.contains(word)), "{told}");
+    assert!(words.iter().all(|word| first.contains(word)), "{printed}");
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn bad_requests_are_refused() {
     refuse(&many, 4, &["needs", "weights 8", "keys and values", "available"]);
     for args in [["tiny", "--pg", "512"], ["tiny", "--save", "x"]] {
         let out = run(home.path(), &[&["bench"], &args[..]].concat());
-        let told = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert!(out.status.code() == Some(2) && told.contains(args[1]), "{told}");
+        let printed = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.code() == Some(2) && printed.contains(args[1]), "{printed}");
     }
 }

@@ -53,10 +53,10 @@ fn there_and_back() {
     model(at);
     let table = good(at, &["convert", "model", "f16.gguf", "--type", "f16"]);
     assert!(table.contains("F16") && table.contains("exact") && !table.contains("rounded"), "{table}");
-    let told = good(at, &["convert", "f16.gguf", "ternary", "--type", "bitnet_bf16"]);
-    assert!(told.contains("ternary"), "{told}");
-    let told = good(at, &["convert", "ternary", "out.gguf", "--json"]);
-    let object: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let printed = good(at, &["convert", "f16.gguf", "ternary", "--type", "bitnet_bf16"]);
+    assert!(printed.contains("ternary"), "{printed}");
+    let printed = good(at, &["convert", "ternary", "out.gguf", "--json"]);
+    let object: serde_json::Value = serde_json::from_str(&printed).unwrap();
     let types: Vec<_> = object["types"].as_array().unwrap().iter().map(|t| t["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["F16", "F32", "I2_S"], "what bitnet.cpp computes is its own type by default");
     let body = &object["types"][2];

@@ -212,25 +212,25 @@ fn attempt(
     let _ = fs::remove_file(hit(at));
     copy(ready, at);
     let output = writer.run(at, Some((shim, &fault)));
-    let told = format!("{:?} {fault}: {} {}", writer.args, output.status, String::from_utf8_lossy(&output.stderr));
+    let printed = format!("{:?} {fault}: {} {}", writer.args, output.status, String::from_utf8_lossy(&output.stderr));
     if !hit(at).exists() {
-        assert!(output.status.success(), "{told}");
+        assert!(output.status.success(), "{printed}");
         return false;
     }
     if kind == "kill" {
         // The next reader or writer settles what was between two names.
         let again = writer.run(at, None);
-        assert!(again.status.success(), "{told}, then {}", String::from_utf8_lossy(&again.stderr));
-        assert!(writer.wrote(at) == *new, "{told}");
+        assert!(again.status.success(), "{printed}, then {}", String::from_utf8_lossy(&again.stderr));
+        assert!(writer.wrote(at) == *new, "{printed}");
     } else {
-        assert!(!told.contains("panicked"), "{told}");
-        assert!(matches!(output.status.code(), Some(0 | 5)), "{told}");
+        assert!(!printed.contains("panicked"), "{printed}");
+        assert!(matches!(output.status.code(), Some(0 | 5)), "{printed}");
         let wrote = writer.wrote(at);
-        assert!(wrote == *old || wrote == *new, "{told}: {:?}", wrote.keys());
+        assert!(wrote == *old || wrote == *new, "{printed}: {:?}", wrote.keys());
         // A chat goes on after a file that could not be written, and says so.
-        assert!(!output.status.success() || wrote == *new || told.contains("\nerror: "), "{told}");
+        assert!(!output.status.success() || wrote == *new || printed.contains("\nerror: "), "{printed}");
     }
-    assert_eq!(leftovers(at), Vec::<PathBuf>::new(), "{told}");
+    assert_eq!(leftovers(at), Vec::<PathBuf>::new(), "{printed}");
     true
 }
 
@@ -262,18 +262,18 @@ fn a_comparison_that_fails_anywhere_is_resumed_to_the_same_models() {
         for n in (1..).step_by(STRIDE) {
             fresh();
             let output = compare.run(&at, Some((&shim, &format!("{kind}:{n}"))));
-            let told = format!("{kind}:{n}: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
+            let printed = format!("{kind}:{n}: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
             if !hit(&at).exists() {
-                assert!(output.status.success() && n > 2 * STRIDE, "{told}");
+                assert!(output.status.success() && n > 2 * STRIDE, "{printed}");
                 break;
             }
             if kind != "kill" {
-                assert!(matches!(output.status.code(), Some(0 | 5)) && !told.contains("panicked"), "{told}");
-                assert_eq!(leftovers(&at), Vec::<PathBuf>::new(), "{told}");
+                assert!(matches!(output.status.code(), Some(0 | 5)) && !printed.contains("panicked"), "{printed}");
+                assert_eq!(leftovers(&at), Vec::<PathBuf>::new(), "{printed}");
             }
             let again = compare.run(&at, None);
-            assert!(again.status.success(), "{told}, then {}", String::from_utf8_lossy(&again.stderr));
-            assert!(models(&at) == want && leftovers(&at).is_empty(), "{told}");
+            assert!(again.status.success(), "{printed}, then {}", String::from_utf8_lossy(&again.stderr));
+            assert!(models(&at) == want && leftovers(&at).is_empty(), "{printed}");
             good(&at, &["report", "z", "--verify"]);
         }
     }
@@ -338,8 +338,8 @@ fn two_writers_in_one_place_leave_one_whole_result() {
         let both = ["int8", "nf4"].map(quantize).map(|child| child.wait_with_output().expect("an end"));
         assert!(both.iter().any(|output| output.status.success()));
         for output in both.iter().filter(|output| !output.status.success()) {
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.code() == Some(5) && told.contains("locked by pid"), "{told}");
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.code() == Some(5) && printed.contains("locked by pid"), "{printed}");
         }
         good(&at, &["inspect", "q"]);
         assert_eq!(leftovers(&at), Vec::<PathBuf>::new());
@@ -372,8 +372,8 @@ fn one_flipped_bit_is_found() {
     fs::write(&weights, whole).expect("written");
     let foreign = ["convert", "l", "l.gguf", "--type", "f32", "--table", "f32"];
     good(&at, &foreign);
-    let told = run(&at, &["inspect", "l.gguf"]);
-    assert!(!String::from_utf8_lossy(&told.stderr).contains("checksum"), "it is a property, no warning");
-    assert!(String::from_utf8_lossy(&told.stdout).contains("checksums: none in the file"));
+    let printed = run(&at, &["inspect", "l.gguf"]);
+    assert!(!String::from_utf8_lossy(&printed.stderr).contains("checksum"), "it is a property, no warning");
+    assert!(String::from_utf8_lossy(&printed.stdout).contains("checksums: none in the file"));
     assert!(good(&at, commands[0]).contains("checksums: as the weights are"));
 }

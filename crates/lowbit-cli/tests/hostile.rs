@@ -140,12 +140,12 @@ fn cpu_seconds(directory: &Path, threads: &str) -> f64 {
     let output = shell.output().expect("a shell");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // The last line: user and system time of the children, as `0m1.25s 0m0.03s`.
-    let told = String::from_utf8(output.stdout).expect("UTF-8");
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
     let seconds = |time: &str| {
         let (minutes, seconds) = time.strip_suffix('s').and_then(|time| time.split_once('m')).expect("a time");
         60.0 * minutes.parse::<f64>().expect("minutes") + seconds.parse::<f64>().expect("seconds")
     };
-    told.lines().last().expect("times").split_whitespace().map(seconds).sum()
+    printed.lines().last().expect("times").split_whitespace().map(seconds).sum()
 }
 
 #[cfg(target_os = "linux")]

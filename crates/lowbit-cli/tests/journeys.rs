@@ -34,9 +34,13 @@ fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
     assert!(matches!(status.code(), Some(130 | 0)), "{status}");
 
     let output = run(at, &["compare", "small.toml", "--out", "out", "--json"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{told}");
-    assert_eq!(told.matches("kept from before").count(), if status.code() == Some(130) { 5 } else { 6 }, "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{printed}");
+    assert_eq!(
+        printed.matches("kept from before").count(),
+        if status.code() == Some(130) { 5 } else { 6 },
+        "{printed}"
+    );
     let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let records = results["records"].as_array().unwrap();
     for name in ["f32", "int8", "llm_int8", "nf4", "ternary_ptq", "ternary_qat"] {
@@ -49,11 +53,11 @@ fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
     }
     assert!(records.iter().any(|r| r["detail"]["made"] == "baseline"));
 
-    let told = good(at, &["report", "out/results.json", "--verify"]);
-    assert_eq!(told, good(at, &["report", "out", "--verify"]));
-    assert!(told.contains("not who made them"), "{told}");
-    let told = good(at, &["compare", "small.toml", "--out", "out"]);
-    assert!(told.lines().count() <= 25 && told.contains("The report: out/report.html"), "{told}");
+    let printed = good(at, &["report", "out/results.json", "--verify"]);
+    assert_eq!(printed, good(at, &["report", "out", "--verify"]));
+    assert!(printed.contains("not who made them"), "{printed}");
+    let printed = good(at, &["compare", "small.toml", "--out", "out"]);
+    assert!(printed.lines().count() <= 25 && printed.contains("The report: out/report.html"), "{printed}");
     let page = fs::read_to_string(at.join("out/report.html")).unwrap();
     assert!(
         page.contains("<svg") && !page.contains("http://") || page.contains("http://www.w3.org"),
@@ -155,8 +159,8 @@ fn the_small_commands_tell_what_they_promise() {
     assert!(good(at, &["inspect", "model", "--recipes"]).contains("nf4_dq"));
     let (short, full) = (good(at, &["inspect", "model"]), good(at, &["inspect", "model", "--full"]));
     assert!(short.lines().count() < 10 && short.contains("--full") && full.contains("layers.1."), "{short}{full}");
-    let told = good(at, &["eval", "model", "--task", "quickstart", "--limit", "50"]);
-    assert!(told.lines().count() <= 12 && told.contains("Note: "), "{told}");
+    let printed = good(at, &["eval", "model", "--task", "quickstart", "--limit", "50"]);
+    assert!(printed.lines().count() <= 12 && printed.contains("Note: "), "{printed}");
     let doctor: serde_json::Value = serde_json::from_str(&good(at, &["doctor", "--json"])).unwrap();
     assert!(doctor["host"]["limits"]["memory_gbps"].as_f64().unwrap() > 0.0);
     assert!(good(at, &["doctor", "--isa", "scalar"]).contains("scalar (asked for)"));

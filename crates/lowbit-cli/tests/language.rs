@@ -44,8 +44,8 @@ fn lines(count: usize) -> String {
     "The cat sat on the mats.<br />So it goes.\n".repeat(count)
 }
 
-fn measure(told: &str, name: &str) -> f64 {
-    let results: serde_json::Value = serde_json::from_str(told).unwrap();
+fn measure(printed: &str, name: &str) -> f64 {
+    let results: serde_json::Value = serde_json::from_str(printed).unwrap();
     results["records"][0]["measures"][name]["value"].as_f64().unwrap()
 }
 
@@ -56,20 +56,20 @@ fn a_model_learns_a_text_that_repeats_and_its_packed_form_knows_it_too() {
     describe(at, 200, HEAD);
     fs::write(at.join("lines.txt"), lines(200)).unwrap();
     let output = run(at, &["train", "tiny.toml", "--data", ".", "--out", "masters", "--threads", "2"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && told.contains("step 200: 0."), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && printed.contains("step 200: 0."), "{printed}");
     good(at, &["quantize", "masters", "--recipe", "bitnet", "--out", "packed"]);
     let told_of_packed = good(at, &["eval", "packed", "--task", "tiny.toml", "--data", ".", "--json"]);
-    let told = &told_of_packed;
-    let bits = measure(told, "bits_per_byte");
+    let printed = &told_of_packed;
+    let bits = measure(printed, "bits_per_byte");
     assert!(bits < 0.3, "{bits}");
-    assert!((measure(told, "perplexity").log2() - bits).abs() < 1e-9);
-    assert!((measure(told, "compression_ratio") * bits - 8.0).abs() < 1e-9);
-    assert!(measure(told, "next_byte_accuracy") > 0.9);
+    assert!((measure(printed, "perplexity").log2() - bits).abs() < 1e-9);
+    assert!((measure(printed, "compression_ratio") * bits - 8.0).abs() < 1e-9);
+    assert!(measure(printed, "next_byte_accuracy") > 0.9);
     // The masters are that very network, unless they are asked for.
     let score = |args: &[&str]| {
-        let told = good(at, &[&["eval", "--task", "tiny.toml", "--data", ".", "--json"], args].concat());
-        (measure(&told, "bits_per_byte"), told.contains("\"recipe\": \"f32\""))
+        let printed = good(at, &[&["eval", "--task", "tiny.toml", "--data", ".", "--json"], args].concat());
+        (measure(&printed, "bits_per_byte"), printed.contains("\"recipe\": \"f32\""))
     };
     assert_eq!(score(&["masters"]), (bits, false));
     assert_eq!(score(&["-m", "masters"]), (bits, false));
@@ -83,28 +83,28 @@ fn a_model_learns_a_text_that_repeats_and_its_packed_form_knows_it_too() {
     good(at, &["convert", "masters", "converted"]);
     assert!(weights("converted") == weights("packed"), "and so does convert");
     for recipe in [&[][..], &["--recipe", "f32"]] {
-        let told = good(at, &[&["inspect", "masters", "--json"], recipe].concat());
+        let printed = good(at, &[&["inspect", "masters", "--json"], recipe].concat());
         let name = if recipe.is_empty() { "bitnet" } else { "f32" };
-        assert!(told.contains(&format!("\"recipe\": \"{name}\"")), "{told}");
+        assert!(printed.contains(&format!("\"recipe\": \"{name}\"")), "{printed}");
     }
     refused(at, &["convert", "masters", "x.gguf"], 2, &["embed", "--table", "f32"]);
-    let told = good(at, &["convert", "masters", "x.gguf", "--table", "f32"]);
-    assert!(told.contains("I2_S") && !told.contains("rounded"), "{told}");
+    let printed = good(at, &["convert", "masters", "x.gguf", "--table", "f32"]);
+    assert!(printed.contains("I2_S") && !printed.contains("rounded"), "{printed}");
     let results: serde_json::Value = serde_json::from_str(&told_of_packed).unwrap();
     let note = results["records"][0]["detail"]["note"].as_str().unwrap();
     assert!(note.contains("windows of 32 that move on by 16"), "{note}");
 
     // Text of another kind costs it more than plain bytes would.
     fs::write(at.join("other.txt"), "0123456789".repeat(40)).unwrap();
-    let told = good(at, &["eval", "packed", "--text", "other.txt", "--json"]);
-    assert!(measure(&told, "bits_per_byte") > 8.0);
+    let printed = good(at, &["eval", "packed", "--text", "other.txt", "--json"]);
+    assert!(measure(&printed, "bits_per_byte") > 8.0);
     fs::write(at.join("own.txt"), "The cat sat on the mats.").unwrap();
-    let told = good(at, &["eval", "packed", "--text", "own.txt", "--json"]);
-    assert!(measure(&told, "bits_per_byte") < 1.0);
+    let printed = good(at, &["eval", "packed", "--text", "own.txt", "--json"]);
+    assert!(measure(&printed, "bits_per_byte") < 1.0);
     // The same bytes, compressed or cut by --limit, score the same.
     let packed = zstd_frame(&fs::read(at.join("own.txt")).unwrap());
     fs::write(at.join("own.txt.zst"), packed).unwrap();
-    let whole = measure(&told, "bits_per_byte");
+    let whole = measure(&printed, "bits_per_byte");
     let again = measure(&good(at, &["eval", "packed", "--text", "own.txt.zst", "--json"]), "bits_per_byte");
     assert_eq!(whole, again);
     fs::write(at.join("long.txt"), "The cat sat on the mats. And then it rained.").unwrap();
@@ -166,15 +166,15 @@ fn training_ends_with_the_score_that_eval_gives_and_commands_that_run() {
     let at = home.path();
     fs::write(at.join("my text.txt"), lines(600)).unwrap();
     let output = run(at, &["train", "--text", "my text.txt", "--out", "a model", "--steps", "3"]);
-    let told = String::from_utf8(output.stdout).unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
     let notes = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && notes.contains("`warmup_steps` is 0 instead of 50"), "{notes}");
-    let line = told.lines().find(|line| line.starts_with("held-out text: ")).unwrap_or_else(|| panic!("{told}"));
+    let line = printed.lines().find(|line| line.starts_with("held-out text: ")).unwrap_or_else(|| panic!("{printed}"));
     assert!(line.ends_with(" under recipe bitnet"), "{line}");
     let bits = line.split(' ').nth(2).unwrap();
-    let next: Vec<&str> = told.lines().skip_while(|line| *line != "next:").skip(1).map(str::trim).collect();
+    let next: Vec<&str> = printed.lines().skip_while(|line| *line != "next:").skip(1).map(str::trim).collect();
     let verbs: Vec<&str> = next.iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
-    assert_eq!(verbs, ["eval", "run", "quantize"], "{told}");
+    assert_eq!(verbs, ["eval", "run", "quantize"], "{printed}");
     for line in &next {
         let output = shell(at, line);
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
@@ -260,8 +260,8 @@ fn the_shipped_model_scores_what_its_card_says() {
     let data = text.parent().and_then(Path::parent).expect("a folder of data sets");
     let model = root.join("models/default");
     let args = ["eval", model.to_str().unwrap(), "--task", "reviews", "--limit", "50000", "--json"];
-    let told = good(root, &[&args[..], &["--data", data.to_str().unwrap()]].concat());
-    let bits = measure(&told, "bits_per_byte");
+    let printed = good(root, &[&args[..], &["--data", data.to_str().unwrap()]].concat());
+    let bits = measure(&printed, "bits_per_byte");
     assert!((bits - 1.7925).abs() < 0.0005, "{bits}");
     let card = fs::read_to_string(model.join("MODEL_CARD.md")).unwrap();
     assert!(card.contains("1.7925"), "the card states another figure");

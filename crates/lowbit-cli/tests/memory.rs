@@ -25,12 +25,12 @@ fn limited(directory: &Path, kibibytes: u64, args: &[&str]) -> Output {
 
 /// Demands exit code 4 and one sentence with these words.
 fn refused(output: &Output, words: &[&str]) {
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(4), "{told}");
-    let errors: Vec<&str> = told.lines().filter(|line| line.starts_with("error: ")).collect();
-    assert_eq!(errors.len(), 1, "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{printed}");
+    let errors: Vec<&str> = printed.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{printed}");
     for word in words {
-        assert!(errors[0].contains(word), "`{word}` is not in: {told}");
+        assert!(errors[0].contains(word), "`{word}` is not in: {printed}");
     }
 }
 
@@ -38,8 +38,8 @@ fn refused(output: &Output, words: &[&str]) {
 fn doctor_tells_what_is_available_and_which_limit_says_so() {
     let directory = tempfile::tempdir().expect("a directory");
     let output = limited(directory.path(), 3_000_000, &["doctor", "--threads", "1"]);
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(told.contains("available (the limit of address space, ulimit -v)"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("available (the limit of address space, ulimit -v)"), "{printed}");
     let output = limited(directory.path(), 3_000_000, &["doctor", "--threads", "1", "--json"]);
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let bytes = object["memory"]["available_bytes"].as_u64().expect("known");
@@ -83,9 +83,9 @@ fn threads_that_cannot_be_started_are_done_without() {
         Ok(output) => output,
         Err(e) => return skipped(testing::Need::Rights, &format!("no bash as another user: {e}")),
     };
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    assert!(told.contains("1 of 4 threads: ") && told.contains("no thread to listen for signals"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert!(printed.contains("1 of 4 threads: ") && printed.contains("no thread to listen for signals"), "{printed}");
     common::good(directory.path(), &[&train[..], &["together"]].concat());
     let weights = |name: &str| std::fs::read(directory.path().join(name).join("model.safetensors")).expect("written");
     assert!(weights("alone") == weights("together"));
@@ -240,9 +240,9 @@ fn a_prompt_of_60_megabytes_is_refused_by_its_length() {
         for model in [&["run", "model"][..], &["run"]] {
             let run = [model, &["-f", prompt, "-n", "1", "--threads", "1"]].concat();
             let output = limited(directory.path(), 1_500_000, &run);
-            let told = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{run:?}: {told}");
-            assert!(told.contains("tokens is full: this takes at least "), "{run:?}: {told}");
+            let printed = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{run:?}: {printed}");
+            assert!(printed.contains("tokens is full: this takes at least "), "{run:?}: {printed}");
         }
     }
 }
@@ -257,12 +257,12 @@ fn a_model_cut_short_in_use_ends_a_chat_with_a_sentence() {
     let mut chat = lowbit();
     chat.args(["run", "model", "-cnv", "--threads", "1"]).current_dir(directory.path());
     let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
-    let mut told = BufReader::new(chat.stderr.take().expect("piped")).lines();
-    while !told.next().expect("a greeting").expect("UTF-8").contains("/help lists commands") {}
+    let mut printed = BufReader::new(chat.stderr.take().expect("piped")).lines();
+    while !printed.next().expect("a greeting").expect("UTF-8").contains("/help lists commands") {}
     let weights = std::fs::File::options().write(true).open(model.join("model.safetensors")).expect("there");
     weights.set_len(4096).expect("cut");
     chat.stdin.take().expect("piped").write_all(b"Hello\n").expect("read");
-    let rest: Vec<String> = told.map(|line| line.expect("UTF-8")).collect();
+    let rest: Vec<String> = printed.map(|line| line.expect("UTF-8")).collect();
     assert_eq!(chat.wait().expect("ended").code(), Some(5), "{rest:?}");
     let last = rest.last().expect("a sentence");
     assert!(last.starts_with("error: ") && last.contains("model.safetensors: cannot be read any more"), "{rest:?}");

@@ -46,10 +46,10 @@ fn a_stream_that_is_full_is_an_io_failure() {
         &["run", "-p", "The", "-n", "3", "--json"],
     ] {
         let output = full(at, args, true);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(5), "{args:?}: {told}");
-        let last = told.lines().last().unwrap_or_default();
-        assert!(last.starts_with("error: standard output: No space left"), "{args:?}: {told}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{args:?}: {printed}");
+        let last = printed.lines().last().unwrap_or_default();
+        assert!(last.starts_with("error: standard output: No space left"), "{args:?}: {printed}");
     }
     // Remarks that nobody can read are a failure, too; a refusal keeps its own code.
     for (args, code) in
@@ -77,8 +77,8 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         let mut child = command.spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && !told.contains("error"), "{args:?}: {told}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !printed.contains("error"), "{args:?}: {printed}");
     }
 }
 

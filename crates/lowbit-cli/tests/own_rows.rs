@@ -88,15 +88,15 @@ fn a_model_is_trained_further_on_rows_of_ones_own() {
     bert(&at.join("bert"), json!({}), &[]);
     reviews(&at.join("reviews.csv"));
     let output = run(at, &["compare", "bert", "--data", "reviews.csv", "--out", "out", "--json"]);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{told}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{printed}");
     for words in [
         "reviews.csv: 242 rows, text `review`, class `sentiment` (1 star, 5 stars)",
         "10 % of the rows are the test",
         "bert gets a new head and is trained further",
         "validation loss",
     ] {
-        assert!(told.contains(words), "`{words}` is not in: {told}");
+        assert!(printed.contains(words), "`{words}` is not in: {printed}");
     }
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let record = |name: &str| json["records"].as_array().unwrap().iter().find(|r| r["model"] == name).unwrap().clone();
@@ -131,8 +131,11 @@ fn a_classifier_that_knows_the_classes_is_compared_as_it_is() {
     bert(&at.join("judge"), labels, &[("classifier.weight", &[2, 24]), ("classifier.bias", &[2])]);
     reviews(&at.join("reviews.csv"));
     let output = run(at, &["compare", "judge", "--data", "reviews.csv", "--out", "out", "--json"]);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && told.contains("judge knows these classes: it is compared as it is"), "{told}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && printed.contains("judge knows these classes: it is compared as it is"),
+        "{printed}"
+    );
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<&str> = json["records"].as_array().unwrap().iter().map(|r| r["model"].as_str().unwrap()).collect();
     assert!(names.contains(&"f32") && names.contains(&"int4") && !names.contains(&"ternary_qat"), "{names:?}");

@@ -126,7 +126,7 @@ fn what_is_particular_about_rows_is_marked_counted_and_said() {
     home(at);
     let long = "word ".repeat(100);
     let output = piped(at, &["predict", "m", "-", "--keep"], &format!("a payment\n\n{long}\n"));
-    let (told, out) = (String::from_utf8(output.stderr).unwrap(), table(&String::from_utf8(output.stdout).unwrap()));
+    let (printed, out) = (String::from_utf8(output.stderr).unwrap(), table(&String::from_utf8(output.stdout).unwrap()));
     assert_eq!(
         out[0],
         [
@@ -142,8 +142,8 @@ fn what_is_particular_about_rows_is_marked_counted_and_said() {
     );
     assert_eq!(out.iter().skip(1).map(|row| row[7].as_str()).collect::<Vec<_>>(), ["", "empty", "truncated"]);
     assert!(
-        told.contains("1 of 3 rows have no text") && told.contains("1 of 3 texts are longer than the 32 tokens"),
-        "{told}"
+        printed.contains("1 of 3 rows have no text") && printed.contains("1 of 3 texts are longer than the 32 tokens"),
+        "{printed}"
     );
     let json = piped(at, &["predict", "m", "-", "--json", "--out", "o.csv"], "a payment\n\n").stdout;
     let json: Value = serde_json::from_slice(&json).unwrap();
@@ -154,8 +154,8 @@ fn what_is_particular_about_rows_is_marked_counted_and_said() {
     // Without the columns of the training data the only column of text is taken: no number, no name of a class.
     fs::write(at.join("r.csv"), "id,text,stars,kind\n1,a payment,3,refund\n2,,4,return\n").unwrap();
     let output = run(at, &["predict", "m", "r.csv", "--keep"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("text: column `text`") && told.contains("--no-header"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(printed.contains("text: column `text`") && printed.contains("--no-header"), "{printed}");
     assert_eq!(
         table(&String::from_utf8(output.stdout).unwrap())[0][..5],
         ["id", "text", "stars", "kind", "prediction"]
@@ -213,8 +213,8 @@ fn what_cannot_be_predicted_is_refused_and_nothing_is_left() {
     drop(child.stdout.take());
     let _ = child.stdin.take().unwrap().write_all("a payment\n".repeat(100_000).as_bytes());
     let output = child.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && told.lines().count() == 1 && !told.contains("rows"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && printed.lines().count() == 1 && !printed.contains("rows"), "{printed}");
 }
 
 /// Task and suite of rows of numbers whose value, or class, follows from them.
@@ -256,31 +256,31 @@ fn numbers_are_answered_as_eval_does() {
         numbers(at, question);
         let scored: Value = serde_json::from_str(&good(at, &["eval", "m", "--task", "n.toml", "--json"])).unwrap();
         let detail = &scored["records"][0]["detail"];
-        let told = table(&good(at, &["predict", "m", "rows.csv", "--keep"]));
-        assert_eq!(told.len(), 1501);
+        let printed = table(&good(at, &["predict", "m", "rows.csv", "--keep"]));
+        assert_eq!(printed.len(), 1501);
         if question == "regress" {
-            assert_eq!(told[0], ["a", "b", "y", "prediction", "remark"]);
+            assert_eq!(printed[0], ["a", "b", "y", "prediction", "remark"]);
             let want: Vec<String> =
                 detail["predicted"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap().to_string()).collect();
-            assert!(told[1..].iter().map(|row| &row[3]).eq(want.iter()), "the same numbers");
+            assert!(printed[1..].iter().map(|row| &row[3]).eq(want.iter()), "the same numbers");
             let lines = good(at, &["predict", "m", "rows.csv", "--format", "jsonl"]);
             let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
             assert_eq!(first["prediction"], detail["predicted"][0]);
-            let value = lowbit::Model::open(at.join("m")).unwrap().predict(row(&told[1])).unwrap();
-            assert_eq!(value.to_string(), told[1][3], "the library predicts the same");
+            let value = lowbit::Model::open(at.join("m")).unwrap().predict(row(&printed[1])).unwrap();
+            assert_eq!(value.to_string(), printed[1][3], "the library predicts the same");
         } else {
-            assert_eq!(told[0][3..6], ["prediction", "probability", "probability/low"]);
+            assert_eq!(printed[0][3..6], ["prediction", "probability", "probability/low"]);
             let answers = detail["answers"].as_array().unwrap();
             let want = answers.iter().map(|v| ["low", "high"][v.as_u64().unwrap() as usize]);
-            assert!(told[1..].iter().map(|row| row[3].as_str()).eq(want), "the same classes");
-            let answer = lowbit::Model::open(at.join("m")).unwrap().classify(row(&told[1])).unwrap();
-            assert_eq!(answer.label, told[1][3], "the library says the same");
+            assert!(printed[1..].iter().map(|row| row[3].as_str()).eq(want), "the same classes");
+            let answer = lowbit::Model::open(at.join("m")).unwrap().classify(row(&printed[1])).unwrap();
+            assert_eq!(answer.label, printed[1][3], "the library says the same");
         }
         // The task alone is trained by a default suite.
         let output = run(at, &["train", "n.toml", "--steps", "20", "--out", "d"]);
-        let told = String::from_utf8(output.stderr).unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
         let said = "a default suite for the task n: f32 and ternary_qat trained on 1500 rows";
-        assert!(output.status.success() && told.contains(said), "{told}");
+        assert!(output.status.success() && printed.contains(said), "{printed}");
         good(at, &["eval", "d", "--task", "n.toml"]);
         fs::write(at.join("other.csv"), "p,q\n1,2\n,\n").unwrap();
         refused(

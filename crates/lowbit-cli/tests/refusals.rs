@@ -95,9 +95,9 @@ fn a_panic_of_another_crate_is_one_line_about_the_file() {
         .env("RUST_BACKTRACE", "full")
         .output()
         .expect("started");
-    let told = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     let sentence = "error: rows.parquet: not a readable Parquet file (its pages are damaged): fetch it again\n";
-    assert_eq!((output.status.code(), told.as_ref()), (Some(3), sentence));
+    assert_eq!((output.status.code(), printed.as_ref()), (Some(3), sentence));
 }
 
 /// A zstd frame of raw blocks, so that the test needs no compressor.
@@ -202,8 +202,8 @@ fn a_full_disk_is_an_io_failure_and_the_last_checkpoint_stays() {
         return skipped(Need::Rights, "there is no right to mount a small file system");
     }
     let output = run(at, &["train", "small.toml", "--out", "tiny/run"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     let _ = std::process::Command::new("umount").arg(at.join("tiny")).status();
-    assert_eq!(output.status.code(), Some(5), "{told}");
-    assert!(told.lines().last().unwrap_or_default().starts_with("error: "), "{told}");
+    assert_eq!(output.status.code(), Some(5), "{printed}");
+    assert!(printed.lines().last().unwrap_or_default().starts_with("error: "), "{printed}");
 }

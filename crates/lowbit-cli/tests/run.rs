@@ -66,7 +66,7 @@ fn piped(directory: &Path, args: &[&str], input: &str) -> Output {
 }
 
 /// Runs with text on stdin and demands success: stdout and stderr.
-fn told(directory: &Path, args: &[&str], input: &str) -> (String, String) {
+fn printed(directory: &Path, args: &[&str], input: &str) -> (String, String) {
     let output = piped(directory, args, input);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{args:?}: {} {errors}", output.status);
@@ -75,21 +75,21 @@ fn told(directory: &Path, args: &[&str], input: &str) -> (String, String) {
 
 fn json(directory: &Path, args: &[&str]) -> Value {
     let all = [&["run", "m", "--json"], args].concat();
-    let (out, errors) = told(directory, &all, "");
+    let (out, errors) = printed(directory, &all, "");
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out} {errors}"))
 }
 
 #[test]
 fn one_shot() {
     let at = plain();
-    let (out, errors) = told(at.path(), &["run", "m", "-p", "Hello", "-n", "20", "--seed", "1"], "");
+    let (out, errors) = printed(at.path(), &["run", "m", "-p", "Hello", "-n", "20", "--seed", "1"], "");
     assert!(!out.trim().is_empty() && out.ends_with('\n'), "{out:?}");
     assert!(out.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'), "{out:?}");
     assert!(errors.contains("no chat template: the model continues the text"), "{errors}");
     for word in ["prompt 5 tokens", "tokens/s", "first token after"] {
         assert!(errors.lines().last().unwrap_or_default().contains(word), "{errors}");
     }
-    let (_, errors) = told(at.path(), &["run", "m", "-p", "Hello", "-n", "2", "--no-chat"], "");
+    let (_, errors) = printed(at.path(), &["run", "m", "-p", "Hello", "-n", "2", "--no-chat"], "");
     assert!(!errors.contains("template"), "{errors}");
 }
 
@@ -98,7 +98,7 @@ fn prompts_from_everywhere() {
     let at = chatty();
     fs::write(at.path().join("p.txt"), "Hello\n").expect("written");
     let common = ["run", "m", "-n", "12", "--temp", "0"];
-    let answer = |args: &[&str], input: &str| told(at.path(), &[&common[..], args].concat(), input).0;
+    let answer = |args: &[&str], input: &str| printed(at.path(), &[&common[..], args].concat(), input).0;
     let wanted = answer(&["-p", "Hello"], "");
     assert_eq!(answer(&[], "Hello\n"), wanted);
     assert_eq!(answer(&["-p", "-"], "Hello"), wanted);
@@ -252,9 +252,9 @@ fn flags_of_llama_cpp() {
     assert_eq!(text(&["-sys", "a\\nb", "-e"]), text(&["--system", "a\nb"]));
     fs::write(at.path().join("system"), "a\nb\n").expect("written");
     assert_eq!(text(&["-sysf", "system"]), text(&["--system", "a\nb"]));
-    let (out, _) = told(at.path(), &["run", "-m", "m", "-p", "Hi", "--temp", "0", "-n", "-1"], "");
+    let (out, _) = printed(at.path(), &["run", "-m", "m", "-p", "Hi", "--temp", "0", "-n", "-1"], "");
     assert!(all.as_str().is_some_and(|all| out.trim_end().chars().count() >= all.trim_end().chars().count() / 2));
-    let (out, errors) = told(at.path(), &["run", "m", "-cnv", "-p", "one", "-n", "4", "-s", "1"], "/save c.json\n");
+    let (out, errors) = printed(at.path(), &["run", "m", "-cnv", "-p", "one", "-n", "4", "-s", "1"], "/save c.json\n");
     assert!(!out.is_empty() && errors.contains("2 messages in c.json"), "{errors}");
     refused(at.path(), &["run", "m", "-ngl", "99", "-p", "x"], 2, &["-ngl", "leave it out"]);
     // Without a template an answer has 256 tokens at most, unless more are asked for.
@@ -268,7 +268,7 @@ fn flags_of_llama_cpp() {
 #[test]
 fn what_is_typed_may_begin_with_any_character() {
     let at = plain();
-    let (out, _) = told(at.path(), &["run", "m", "-i", "-n", "3"], "你好\né\n\u{1f600} x\n/é\n");
+    let (out, _) = printed(at.path(), &["run", "m", "-i", "-n", "3"], "你好\né\n\u{1f600} x\n/é\n");
     assert!(!out.is_empty());
 }
 
@@ -316,7 +316,7 @@ fn a_chat_through_a_pipe() {
     let at = chatty();
     let script = "\n/help\n/nonsense\n/stats\nfirst\n/save one.json\n\"\"\"\nsecond\nline\n\"\"\"\n/system Be brief.\n/save two.json\n\
         /reset\n/save three.json\n/load two.json\nthird\n/save four.json\n/save\n/load absent\n/stats\n/exit\nnever\n";
-    let (out, errors) = told(at.path(), &["run", "m", "-i", "-n", "6", "--seed", "1"], script);
+    let (out, errors) = printed(at.path(), &["run", "m", "-i", "-n", "6", "--seed", "1"], script);
     for word in
         ["/system [TEXT]", "`/nonsense` is no command", "no answer yet", "/save needs a FILE", "absent: ", "tokens/s"]
     {
@@ -348,7 +348,7 @@ fn a_chat_through_a_pipe() {
 fn only_the_new_part_of_a_chat_is_processed() {
     let at = chatty();
     let (_, errors) =
-        told(at.path(), &["run", "m", "-i", "-n", "4", "--seed", "1"], "one and more\n/stats\ntwo\n/stats\n");
+        printed(at.path(), &["run", "m", "-i", "-n", "4", "--seed", "1"], "one and more\n/stats\ntwo\n/stats\n");
     let known = errors.lines().find_map(|line| line.split_once(" known").and_then(|(head, _)| head.rsplit('(').next()));
     let known: usize = known.unwrap_or_else(|| panic!("{errors}")).parse().expect("a number");
     // At least <user>one and more<assistant>
@@ -360,14 +360,14 @@ fn a_full_context_is_told() {
     let at = chatty();
     let long = "x".repeat(150);
     let script = format!("hello\n{long}\n/save a.json\n/reset\nhello\n");
-    let (_, errors) = told(at.path(), &["run", "m", "-i", "-n", "3", "--seed", "1"], &script);
+    let (_, errors) = printed(at.path(), &["run", "m", "-i", "-n", "3", "--seed", "1"], &script);
     let full = errors.lines().filter(|line| line.starts_with("error: the context of 160 tokens is full")).count();
     assert_eq!(full, 1, "{errors}");
     let saved = fs::read_to_string(at.path().join("a.json")).expect("saved");
     assert!(!saved.contains(&long) && saved.contains("hello"), "{saved}");
     // An answer may end by itself, but not with every seed.
     let ends = |seed: &&str| {
-        let (_, errors) = told(at.path(), &["run", "m", "-i", "-c", "60", "--seed", seed], "hello\n");
+        let (_, errors) = printed(at.path(), &["run", "m", "-i", "-c", "60", "--seed", seed], "hello\n");
         errors.contains("the context is full: /reset")
     };
     assert!(["1", "2", "3", "4", "5"].iter().any(ends));
@@ -376,10 +376,10 @@ fn a_full_context_is_told() {
 #[test]
 fn without_a_template_texts_are_continued() {
     let at = plain();
-    let (out, errors) = told(at.path(), &["run", "m", "-i", "-n", "5", "--temp", "0"], "abc\n/system x\nabc\n");
+    let (out, errors) = printed(at.path(), &["run", "m", "-i", "-n", "5", "--temp", "0"], "abc\n/system x\nabc\n");
     assert!(errors.contains("no chat template"), "{errors}");
     assert!(errors.contains("error: a system message needs a model with a chat template"), "{errors}");
-    let single = told(at.path(), &["run", "m", "-p", "abc", "-n", "5", "--temp", "0"], "").0;
+    let single = printed(at.path(), &["run", "m", "-p", "abc", "-n", "5", "--temp", "0"], "").0;
     assert_eq!(out, single.repeat(2));
 }
 

@@ -53,10 +53,10 @@ fn ended(mut child: Child, what: &str) -> String {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let mut told = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert_eq!(status.code(), Some(130), "{what}: {told}");
-    told
+    let mut printed = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert_eq!(status.code(), Some(130), "{what}: {printed}");
+    printed
 }
 
 /// Every file and folder below.
@@ -92,8 +92,8 @@ fn writers_stop_and_leave_nothing() {
             std::thread::sleep(Duration::from_millis(1));
         }
         signal(&child, name);
-        let told = ended(child, &format!("{args:?}"));
-        assert!(told.contains("interrupted") && !told.contains("panicked"), "{told}");
+        let printed = ended(child, &format!("{args:?}"));
+        assert!(printed.contains("interrupted") && !printed.contains("panicked"), "{printed}");
         assert_eq!(walk(at), before, "{args:?}");
     }
     assert!(weights("earlier") == earlier, "the earlier model stays");
@@ -116,8 +116,8 @@ fn eval_and_run_stop() {
         let mut first = [0];
         child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
         signal(&child, name);
-        let told = ended(child, "run");
-        assert!(told.contains("the answer is not complete"), "{told}");
+        let printed = ended(child, "run");
+        assert!(printed.contains("the answer is not complete"), "{printed}");
     }
     assert_eq!(walk(at), before);
 }
@@ -135,15 +135,15 @@ fn a_comparison_stops_while_it_measures_and_goes_on_later() {
         std::thread::sleep(Duration::from_millis(100));
         signal(&child, name);
         let status = child.wait().unwrap();
-        let told: Vec<String> = lines.map_while(Result::ok).collect();
-        assert_eq!(status.code(), Some(130), "{told:?}");
-        assert!(told.iter().any(|line| line.contains("the same command resumes what is in out")), "{told:?}");
+        let printed: Vec<String> = lines.map_while(Result::ok).collect();
+        assert_eq!(status.code(), Some(130), "{printed:?}");
+        assert!(printed.iter().any(|line| line.contains("the same command resumes what is in out")), "{printed:?}");
         assert!(!at.join("out/results.json").exists());
     }
     let child = spawn(at, &["compare", "small.toml", "--out", "out"]);
     let output = child.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(at.join("out/results.json").exists() && told.contains("kept from before"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(at.join("out/results.json").exists() && printed.contains("kept from before"), "{printed}");
     let left: Vec<String> =
         walk(at).into_iter().filter(|path| path.contains("tmp") && !path.contains("/.tmp")).collect();
     assert!(left.iter().all(|path| !path.ends_with(".tmp") && !path.ends_with(".partial")), "{left:?}");

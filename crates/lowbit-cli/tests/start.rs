@@ -30,13 +30,13 @@ fn shorten(suite: &Path) {
 fn what_init_writes_is_compared_as_it_says() {
     let home = tempfile::tempdir().unwrap();
     let at = home.path();
-    let told = good(at, &["init"]);
-    assert!(told.contains("next: lowbit compare ./suite.toml"), "{told}");
+    let printed = good(at, &["init"]);
+    assert!(printed.contains("next: lowbit compare ./suite.toml"), "{printed}");
     for file in ["task.toml", "suite.toml"] {
         let text = fs::read_to_string(at.join(file)).unwrap();
         assert!(text.lines().filter(|line| line.contains('#')).count() >= 5, "{file} has comments");
     }
-    assert_eq!(good(at, &["init"]), told, "the same again");
+    assert_eq!(good(at, &["init"]), printed, "the same again");
     shorten(&at.join("suite.toml"));
     let edited = fs::read(at.join("suite.toml")).unwrap();
     refused(at, &["init"], 2, &["./suite.toml", "exists already"]);
@@ -83,8 +83,8 @@ fn columns_and_classes_of_a_file_are_found_and_said() {
     ] {
         let (directory, args): (&str, &[&str]) =
             if file == "without.csv" { ("b", &["--label", "1"]) } else { (&file[..1], &[]) };
-        let told = good(at, &[&["init", directory, "--data", file], args].concat());
-        assert!(told.contains("300 rows") && told.contains("delivery, payment, refund, return"), "{told}");
+        let printed = good(at, &[&["init", directory, "--data", file], args].concat());
+        assert!(printed.contains("300 rows") && printed.contains("delivery, payment, refund, return"), "{printed}");
         let written = fs::read_to_string(at.join(directory).join("task.toml")).unwrap();
         let table: toml::Table = toml::from_str(&written).unwrap();
         let layout = &table["train"][0];
@@ -108,10 +108,13 @@ fn what_a_file_does_not_tell_is_asked_for() {
     let at = home.path();
     let rows: String = (0..20).map(|i| format!("{i},{},a note of row {i}\n", ["x", "y"][i % 2])).collect();
     fs::write(at.join("with.csv"), format!("id,kind,note\n{rows}")).unwrap();
-    let told = run(at, &["compare", "with.csv"]);
-    assert_eq!(told.status.code(), Some(2));
-    let told = String::from_utf8(told.stderr).unwrap();
-    assert!(told.contains("lowbit init --data with.csv") && told.contains("text `note`, class `kind`"), "{told}");
+    let printed = run(at, &["compare", "with.csv"]);
+    assert_eq!(printed.status.code(), Some(2));
+    let printed = String::from_utf8(printed.stderr).unwrap();
+    assert!(
+        printed.contains("lowbit init --data with.csv") && printed.contains("text `note`, class `kind`"),
+        "{printed}"
+    );
     fs::write(at.join("open.csv"), "a,b,c\nx,1,one text\ny,2,two texts\nx,1,a text\ny,2,more\n").unwrap();
     refused(
         at,
@@ -136,11 +139,11 @@ fn a_task_without_a_suite_is_compared_by_a_default_one() {
     }
     // As long a training as the default suite has would be too long here: it is begun, and stopped by what is asked.
     let output = run(at, &["train", "sst2", "--data", "data", "--steps", "2", "--warmup-steps", "1", "--out", "m"]);
-    let told = String::from_utf8(output.stderr).unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
     assert!(
         output.status.success()
-            && told.contains("a default suite for the task sst2: f32 and ternary_qat trained on 40 rows"),
-        "{told}"
+            && printed.contains("a default suite for the task sst2: f32 and ternary_qat trained on 40 rows"),
+        "{printed}"
     );
     let config: Value = serde_json::from_slice(&fs::read(at.join("m/config.json")).unwrap()).unwrap();
     assert_eq!((&config["labels"][0], &config["input"]["columns"][0]), (&"negative".into(), &"sentence".into()));
@@ -166,9 +169,9 @@ fn lists_are_those_the_program_goes_by() {
     let train: Value = serde_json::from_str(&good(at, &["train", "--list", "--json"])).unwrap();
     assert_eq!(names(&train["language_models"]).len(), lowbit::language::LANGUAGES.len());
     for command in ["train", "quantize", "eval", "compare"] {
-        let told = good(at, &[command, "--list"]);
+        let printed = good(at, &[command, "--list"]);
         for recipe in RECIPES {
-            assert!(told.contains(recipe.name) && told.contains(recipe.summary), "{command}: {}", recipe.name);
+            assert!(printed.contains(recipe.name) && printed.contains(recipe.summary), "{command}: {}", recipe.name);
         }
     }
     assert_eq!(run(at, &["train"]).status.code(), Some(2), "--out is still demanded");

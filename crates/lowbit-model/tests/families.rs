@@ -333,8 +333,8 @@ fn keys_of_transformers_are_known() {
         }
         home.write();
         let opened = Checkpoint::open(home.path()).unwrap_or_else(|e| panic!("{}: {e}", family.model_type));
-        let told = opened.notices().iter().filter(|text| !text.contains("`quantization_config` is missing"));
-        assert_eq!(told.count(), 0, "{}: {:?}", family.model_type, opened.notices());
+        let printed = opened.notices().iter().filter(|text| !text.contains("`quantization_config` is missing"));
+        assert_eq!(printed.count(), 0, "{}: {:?}", family.model_type, opened.notices());
     }
     // No key of a causal network of transformers is passed over without a word.
     let neutral: Vec<&str> = keys["neutral"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();
@@ -347,11 +347,11 @@ fn keys_of_transformers_are_known() {
         }
         home.config[key] = json!(3);
         home.write();
-        let told = match Checkpoint::open(home.path()) {
+        let printed = match Checkpoint::open(home.path()) {
             Ok(checkpoint) => checkpoint.notices().join(" "),
             Err(error) => error.to_string(),
         };
-        assert!(told.contains(&format!("`{key}`")), "{key} is passed over: {told}");
+        assert!(printed.contains(&format!("`{key}`")), "{key} is passed over: {printed}");
     }
 }
 
@@ -451,11 +451,11 @@ fn what_is_made_ternary_unasked_is_said() {
         Checkpoint::open(home.path()).unwrap_or_else(|e| panic!("{e}")).notices().join(" ")
     };
     for empty in [Value::Null, json!({})] {
-        let told = notices(&|home| home.config["quantization_config"] = empty.clone());
-        assert!(told.contains("`quantization_config` is missing") && told.contains("--recipe f32"), "{told}");
+        let printed = notices(&|home| home.config["quantization_config"] = empty.clone());
+        assert!(printed.contains("`quantization_config` is missing") && printed.contains("--recipe f32"), "{printed}");
     }
-    let told = notices(&|home| home.config["quantization_config"] = json!({"quant_method": "bitnet"}));
-    assert_eq!(told, "");
+    let printed = notices(&|home| home.config["quantization_config"] = json!({"quant_method": "bitnet"}));
+    assert_eq!(printed, "");
 }
 
 #[test]

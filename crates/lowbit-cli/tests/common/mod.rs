@@ -21,20 +21,20 @@ pub fn run(directory: &Path, args: &[&str]) -> Output {
 /// Runs it and demands success.
 pub fn good(directory: &Path, args: &[&str]) -> String {
     let output = run(directory, args);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{args:?}: {} {told}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {} {printed}", output.status);
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// Demands one line on stderr with these words, and an exit code.
 pub fn refused(directory: &Path, args: &[&str], code: i32, words: &[&str]) {
     let output = run(directory, args);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let last = told.lines().last().unwrap_or_default();
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
-    assert!(!told.contains("panicked"), "{args:?}: {told}");
-    let errors = told.lines().filter(|line| line.starts_with("error: ")).count();
-    assert_eq!(errors, 1, "{args:?}: {told}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = printed.lines().last().unwrap_or_default();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {printed}");
+    assert!(!printed.contains("panicked"), "{args:?}: {printed}");
+    let errors = printed.lines().filter(|line| line.starts_with("error: ")).count();
+    assert_eq!(errors, 1, "{args:?}: {printed}");
     for word in words {
         assert!(last.contains(word), "{args:?}: `{word}` is not in: {last}");
     }

@@ -6,7 +6,7 @@ use lowbit_eval::report::{self, Finding, Tone};
 use std::fs;
 
 /// The findings and the report as Markdown.
-fn told(results: &Results) -> (Vec<Finding>, String) {
+fn printed(results: &Results) -> (Vec<Finding>, String) {
     let dir = tempfile::tempdir().unwrap();
     let findings = report::write(dir.path(), results).unwrap();
     (findings, fs::read_to_string(dir.path().join("report.md")).unwrap())
@@ -24,7 +24,7 @@ fn a_reference_that_learnt_nothing_is_the_headline() {
         answer(&mut results, record, 660);
     }
     answer(&mut results, "naive_bayes", 1065);
-    let (findings, text) = told(&results);
+    let (findings, text) = printed(&results);
     assert_eq!(findings[0].tone, Tone::Bad);
     assert_eq!(
         findings[0].to_string(),
@@ -46,7 +46,7 @@ fn an_accuracy_whose_interval_holds_chance_shows_nothing() {
     for (right, learnt) in [((chance * 2000.0) as usize + 20, false), ((chance * 2000.0) as usize + 60, true)] {
         answer(&mut results, "f32", right);
         results.records.retain(|r| r.model != "naive_bayes");
-        let (findings, _) = told(&results);
+        let (findings, _) = printed(&results);
         assert_eq!(!findings[0].to_string().contains("learnt nothing"), learnt, "{}", findings[0]);
     }
 }
@@ -55,7 +55,7 @@ fn an_accuracy_whose_interval_holds_chance_shows_nothing() {
 fn few_rows_recommend_nothing() {
     let mut results = fixture::clean();
     cut(&mut results, 40);
-    let (findings, text) = told(&results);
+    let (findings, text) = printed(&results);
     let first = findings[0].to_string();
     assert!(
         first.starts_with("Too few test rows: with 40 rows, a loss of 4.18 points against f32 is ruled out"),
@@ -68,7 +68,7 @@ fn few_rows_recommend_nothing() {
 /// nf4_dq has 0.55 points less, with an interval down to 1.07: within a point by the value, but not by what is shown.
 #[test]
 fn within_a_point_is_of_the_interval() {
-    let (findings, _) = told(&fixture::clean());
+    let (findings, _) = printed(&fixture::clean());
     assert_eq!(recommended(&findings), ["int8", "int8_channel", "int4"]);
     let text: Vec<String> = findings.iter().map(ToString::to_string).collect();
     assert!(
@@ -86,7 +86,7 @@ fn a_baseline_above_every_network_is_the_headline() {
     let mut results = fixture::clean();
     results.tasks[0].ceiling = None;
     answer(&mut results, "naive_bayes", 1990);
-    let (findings, _) = told(&results);
+    let (findings, _) = printed(&results);
     assert_eq!(
         findings[0].to_string(),
         "naive_bayes, without a network, is more accurate than every network here: 99.50 % against 95.60 % of the \
@@ -101,7 +101,7 @@ fn a_baseline_shown_above_the_reference_is_said() {
     let mut results = fixture::clean();
     answer(&mut results, "f32", 1800);
     answer(&mut results, "naive_bayes", 1860);
-    let (findings, _) = told(&results);
+    let (findings, _) = printed(&results);
     let first = findings[0].to_string();
     assert!(
         first.starts_with("naive_bayes, without a network, is more accurate than the reference: 93.00 %"),
@@ -113,7 +113,7 @@ fn a_baseline_shown_above_the_reference_is_said() {
 fn chance_is_at_least_one_over_the_classes() {
     let mut results = fixture::clean();
     answer(&mut results, "majority", 0);
-    let (_, text) = told(&results);
+    let (_, text) = printed(&results);
     assert!(text.contains("- Chance: 25.00 %"), "{text}");
 }
 
@@ -124,7 +124,7 @@ fn cut_and_empty_texts_and_absent_classes_are_warned_of() {
     facts.max_length = Some(48);
     facts.train = SplitFacts { empty: 3, truncated: Some(7960), classes: vec![4000, 0, 4000, 0] };
     facts.test = SplitFacts { empty: 0, truncated: Some(0), classes: vec![500; 4] };
-    let (_, text) = told(&results);
+    let (_, text) = printed(&results);
     for said in [
         "Texts are cut: 7,960 of 8,000 training rows (99.50 %) are longer than the 48 tokens a network sees; raise",
         "Empty texts: 3 of 8,000 training rows hold no text.",
@@ -147,7 +147,7 @@ fn unsteady_times_are_marked() {
         record.measures.get_mut(name).unwrap().value = super::stats::percentile(samples, q).unwrap();
     }
     record.measures.get_mut("latency_p50").unwrap().hi = Some(max);
-    let (_, text) = told(&results);
+    let (_, text) = printed(&results);
     assert!(
         text.contains("Unsteady times: the runs of a variant vary by up to so much of their mean (int8 "),
         "{text}"
@@ -159,6 +159,6 @@ fn unsteady_times_are_marked() {
 fn notices_of_a_record_are_told() {
     let mut results = fixture::clean();
     results.records[2].detail.notices = vec!["The context is longer than the trained one.".into()];
-    let (_, text) = told(&results);
+    let (_, text) = printed(&results);
     assert!(text.contains("> **int8: The context is longer than the trained one.**"), "{text}");
 }
