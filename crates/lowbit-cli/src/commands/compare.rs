@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::terminal::tool;
 use lowbit::comparison::{self, Program};
+use lowbit::start::quoted;
 use lowbit::suite::Suite;
 use lowbit_base::file;
 use lowbit_eval::quantity::{points, size, time};
@@ -91,10 +92,14 @@ impl Compare {
             let whole = out.join("report.md");
             machine.terminal.line(file::read_text(&whole, MOST)?);
         } else {
-            machine.terminal.lines(report::summary(&results, LINES - 2));
+            machine.terminal.lines(report::summary(&results, LINES - 3));
             machine.terminal.line("");
         }
         machine.terminal.line(format!("The report: {}", out.join("report.html").display()));
+        if let Some(name) = report::recommended(&results) {
+            let model = out.join("variants").join(name).join("model").display().to_string();
+            machine.terminal.line(format!("Use it on new rows: lowbit predict {} FILE", quoted(&model)));
+        }
         Ok(())
     }
 

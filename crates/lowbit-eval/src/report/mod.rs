@@ -27,7 +27,7 @@ mod verify;
 pub use charts::{Mark, Panel, Roofline};
 pub use checks::{CHECKS, Check, CheckResult, Outcome};
 pub use sentence::{Finding, Tone};
-pub use summary::summary;
+pub use summary::{recommended, summary};
 pub use verify::hashes;
 
 use crate::Error;

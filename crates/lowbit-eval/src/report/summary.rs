@@ -16,6 +16,12 @@ pub fn summary(results: &Results, lines: usize) -> Vec<String> {
     tasks.iter().flat_map(|c| of_task(c, tasks.len() > 1, each)).collect()
 }
 
+/// The variant that the first line recommends, of the first task whose first line does.
+pub fn recommended(results: &Results) -> Option<String> {
+    let first = |c: &Comparison| findings::headline(c).iter().find_map(|f| f.recommends().map(String::from));
+    comparisons(results).iter().find_map(first)
+}
+
 fn of_task(c: &Comparison, several: bool, most: usize) -> Vec<String> {
     let mut out = Vec::new();
     if several {

@@ -267,6 +267,7 @@ fn a_variant_is_chosen_under_the_constraints_asked_for() {
             None => assert!(findings[0].to_string().starts_with("No variant keeps within "), "{}", findings[0]),
         }
         assert_eq!(report::summary(&results, 20)[0], findings[0].to_string());
+        assert_eq!(report::recommended(&results).as_deref(), findings[0].recommends());
         report::verify(dir.path()).unwrap();
     }
 }
