@@ -182,6 +182,33 @@ fn two_columns_are_a_pair_with_segments() {
 }
 
 #[test]
+fn numbers_are_values_to_predict() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    bert(&at.join("bert"), json!({}), &[]);
+    // A value that the words tell, with a fraction that nothing does.
+    let row = |i: usize| {
+        let value = [3.0, 2.0, 2.5, -3.0, -2.0, -2.5][i % 6] + (i * 37 % 101) as f64 / 500.0;
+        format!("the {} film {},{value}\n", WORDS[i % 6], "x".repeat(i % 5))
+    };
+    let rows: String = (0..240).map(row).collect();
+    fs::write(at.join("rows.csv"), format!("text,score\n{rows}")).unwrap();
+    let output = run(at, &["compare", "bert", "--data", "rows.csv", "--label", "score", "--out", "out"]);
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && printed.contains("value `score` (numbers)"), "{printed}");
+    let suite = fs::read_to_string(at.join("out/suite.toml")).unwrap();
+    fs::create_dir(at.join("mine")).unwrap();
+    fs::copy(at.join("out/task.toml"), at.join("mine/task.toml")).unwrap();
+    fs::write(at.join("mine/suite.toml"), suite.replace("5e-5", "5e-3")).unwrap();
+    let json: Value =
+        serde_json::from_str(&good(at, &["compare", "mine/suite.toml", "--out", "mine/out", "--json"])).unwrap();
+    let trained = json["records"].as_array().unwrap().iter().find(|r| r["model"] == "f32").unwrap();
+    let r2 = trained["measures"]["r2"]["value"].as_f64().unwrap();
+    assert!(r2 > 0.8, "{r2}");
+    good(at, &["report", "mine/out", "--verify"]);
+}
+
+#[test]
 fn what_does_not_fit_is_said() {
     let home = tempfile::tempdir().unwrap();
     let at = home.path();

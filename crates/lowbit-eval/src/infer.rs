@@ -20,9 +20,9 @@ const LONGEST: usize = 100;
 pub struct Inferred {
     /// The columns of the text.
     pub text: Vec<Column>,
-    /// The column of the class.
+    /// The column of the class, or of the value.
     pub label: Column,
-    /// The classes: numbers by value, then names by spelling.
+    /// The classes: numbers by value, then names by spelling; none where the column holds values.
     pub classes: Vec<String>,
     /// Rows of the table.
     pub rows: usize,
@@ -57,6 +57,11 @@ impl Profile {
 
     fn has_usual_name(&self) -> bool {
         LABELS.contains(&self.name.to_lowercase().as_str())
+    }
+
+    /// Whether all are numbers, more different ones than classes usually are.
+    fn may_be_value(&self, rows: usize) -> bool {
+        rows > 0 && self.numbers == rows && (self.many || self.values.len() > CLASSES)
     }
 
     /// Whether the values may be classes: several, each of a few characters, and fewer than half of the rows.
@@ -148,16 +153,21 @@ impl Reader {
         abridged(names.into_iter())
     }
 
-    /// The column of classes: of a usual name, else the only one whose values may be classes.
+    /// The column of classes: of a usual name, else the only one whose values may be classes; else the one of numbers of a usual
+    /// name.
     fn label(&self, text: &[usize]) -> Option<usize> {
         let free = |at: &usize| !text.contains(at) && self.columns[*at].may_be_class(self.rows);
         let candidates: Vec<usize> = (0..self.columns.len()).filter(free).collect();
         let usual = candidates.iter().find(|at| self.columns[**at].has_usual_name());
         let few: Vec<&usize> = candidates.iter().filter(|at| self.columns[**at].values.len() <= CLASSES).collect();
+        let value = |at: &usize| {
+            let column = &self.columns[*at];
+            !text.contains(at) && column.has_usual_name() && column.may_be_value(self.rows)
+        };
         match (usual, &few[..]) {
             (Some(at), _) => Some(*at),
             (None, [only]) => Some(**only),
-            _ => None,
+            _ => (0..self.columns.len()).find(value),
         }
     }
 
@@ -197,6 +207,15 @@ pub fn infer(source: &Source, text: &[Column], label: Option<&Column>) -> Result
         }
     };
     let column = &reader.columns[label];
+    if column.may_be_value(reader.rows) {
+        return Ok(Inferred {
+            text: text.iter().map(|at| reader.column(*at, header)).collect(),
+            label: reader.column(label, header),
+            classes: Vec::new(),
+            rows: reader.rows,
+            header,
+        });
+    }
     if column.many || column.values.len() < 2 || column.values.contains_key("") {
         let found = match (column.many, column.values.len()) {
             (true, _) => format!("more than {DISTINCT} values"),

@@ -109,7 +109,7 @@ pub struct Start {
     header: bool,
     text: Vec<Column>,
     label: Column,
-    /// Names of the classes.
+    /// Names of the classes; none where rows have values.
     pub classes: Vec<String>,
     /// How many rows there are.
     pub rows: usize,
@@ -133,7 +133,11 @@ impl Start {
         let Inferred { text, label, classes, rows, header } = infer::infer(&source, text, label)?;
         let path = place(data, directory).map_err(|e| Error::io(data, &e))?;
         let columns = text.iter().map(Column::to_string).collect::<Vec<_>>().join(", ");
-        let about = format!("{}: {rows} rows, text {columns}, class {label} ({})", data.display(), sample(&classes));
+        let asked = match classes.is_empty() {
+            true => format!("value {label} (numbers)"),
+            false => format!("class {label} ({})", sample(&classes)),
+        };
+        let about = format!("{}: {rows} rows, text {columns}, {asked}", data.display());
         let name = named(data);
         let path = path.display().to_string();
         Ok(Start { name, path, header, text, label, classes, rows, about, pair: false, held: 0.2, example: None })
@@ -195,7 +199,8 @@ impl Start {
         };
         let checkpoint = Checkpoint::open(model)?;
         let model_config = checkpoint.model_config();
-        let same = |a: &[String], b: &[String]| a.len() == b.len() && a.iter().all(|name| b.contains(name));
+        let same =
+            |a: &[String], b: &[String]| !a.is_empty() && a.len() == b.len() && a.iter().all(|name| b.contains(name));
         let network = match same(&model_config.labels, &start.classes) {
             true => {
                 start.classes.clone_from(&model_config.labels);
@@ -265,7 +270,18 @@ impl Start {
         let classes = list(self.classes.iter().map(text).collect());
         let about = match &self.example {
             Some(_) => "Kind of a ledger entry, from generated sentences.".to_string(),
+            None if self.classes.is_empty() => format!("Value of a row of {}.", self.path),
             None => format!("Class of a row of {}.", self.path),
+        };
+        let label = column(&self.label);
+        let (question, metrics, target) = match self.classes.is_empty() {
+            true => ("question = \"regress\"".to_string(), "mse, mae, r2", format!("value = {label}")),
+            false => {
+                let named = "# what the file calls each class, in the order of `classes`";
+                let target = format!("label = {label}\nlabels = {classes}  {named}");
+                let question = format!("question = \"classify\"\nclasses = {classes}");
+                (question, "accuracy, f1_macro, precision_macro, recall_macro, f1", target)
+            }
         };
         let columns = list(self.text.iter().map(column).collect());
         let text_columns = match self.pair {
@@ -277,13 +293,13 @@ impl Start {
             &[
                 ("name", &self.name),
                 ("about", &basic(&about)),
-                ("classes", &classes),
-                ("labels", &classes),
+                ("question", &question),
+                ("metrics", metrics),
+                ("target", &target),
                 ("path", &text(&self.path)),
                 ("header", &self.header.to_string()),
                 ("held", &self.held.to_string()),
                 ("text", &text_columns),
-                ("label", &column(&self.label)),
             ],
         )
     }
