@@ -161,6 +161,13 @@ fn the_small_commands_tell_what_they_promise() {
     assert!(short.lines().count() < 10 && short.contains("--full") && full.contains("layers.1."), "{short}{full}");
     let printed = good(at, &["eval", "model", "--task", "quickstart", "--limit", "50"]);
     assert!(printed.lines().count() <= 12 && printed.contains("Note: "), "{printed}");
+    let beside = |model: &str, reference: &str| -> serde_json::Value {
+        let args = ["eval", model, "--task", "quickstart", "--limit", "50", "--reference", reference, "--json"];
+        serde_json::from_str::<serde_json::Value>(&good(at, &args)).unwrap()["records"][0]["measures"].clone()
+    };
+    let (own, other) = (beside("int4", "int4"), beside("int4", "model"));
+    assert_eq!((&own["kl_divergence"]["value"], &own["same_top"]["value"]), (&0.0.into(), &1.0.into()));
+    assert!(other["kl_divergence"]["value"].as_f64().unwrap() > 0.0 && other["kl_divergence"]["n"] == 50, "{other}");
     let doctor: serde_json::Value = serde_json::from_str(&good(at, &["doctor", "--json"])).unwrap();
     assert!(doctor["host"]["limits"]["memory_gbps"].as_f64().unwrap() > 0.0);
     assert!(good(at, &["doctor", "--isa", "scalar"]).contains("scalar (asked for)"));

@@ -101,6 +101,13 @@ fn a_model_learns_a_text_that_repeats_and_its_packed_form_knows_it_too() {
     fs::write(at.join("own.txt"), "The cat sat on the mats.").unwrap();
     let printed = good(at, &["eval", "packed", "--text", "own.txt", "--json"]);
     assert!(measure(&printed, "bits_per_byte") < 1.0);
+    // Beside a reference: itself, and the masters in another recipe.
+    let beside = good(at, &["eval", "packed", "--text", "own.txt", "--reference", "packed", "--json"]);
+    let of_itself = ["kl_divergence", "kl_divergence_max", "same_top", "rms_probability_difference"];
+    assert_eq!(of_itself.map(|name| measure(&beside, name)), [0.0, 0.0, 1.0, 0.0]);
+    let masters = ["eval", "masters", "--recipe", "f32", "--text", "own.txt", "--reference", "packed", "--json"];
+    let beside = good(at, &masters);
+    assert!(measure(&beside, "kl_divergence") > 0.0, "{beside}");
     // The same bytes, compressed or cut by --limit, score the same.
     let packed = zstd_frame(&fs::read(at.join("own.txt")).unwrap());
     fs::write(at.join("own.txt.zst"), packed).unwrap();

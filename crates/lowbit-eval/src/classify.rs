@@ -2,8 +2,9 @@
 
 use crate::Error;
 use crate::facts;
+use crate::faithfulness::Faithfulness;
 use crate::meter::{EnergyMeter, Rapl};
-use crate::question::{self, Subject};
+use crate::question::{self, Reference, Subject};
 use crate::read::Rows;
 use crate::record::{Measure, Record};
 use crate::task::{Answers, Task};
@@ -66,8 +67,12 @@ pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<
 /// # Errors
 /// As [`quality`].
 pub(crate) fn score(task: &Task, rows: &Rows, subject: &Subject) -> Result<Record, Error> {
-    let (mut record, _) = quality(task, rows, subject.name, subject.checkpoint, subject.cpu)?;
+    let (mut record, outputs) = quality(task, rows, subject.name, subject.checkpoint, subject.cpu)?;
     record.detail.notices = notices(task, rows, subject.checkpoint)?;
+    if let Some(Reference { name, checkpoint }) = subject.reference {
+        let (_, theirs) = quality(task, rows, name, checkpoint, subject.cpu)?;
+        Faithfulness::of_rows(&theirs, &outputs, rows.labels(), task.classes.len())?.describe(&mut record, name);
+    }
     Ok(record)
 }
 

@@ -26,7 +26,7 @@ pub const RMS: &str = "rms_probability_difference";
 pub const RMS_TOP: &str = "rms_top_probability_difference";
 
 /// Rows up to which a record keeps what each contributes.
-const KEPT_ROWS: usize = 1 << 15;
+const KEPT_ROWS: usize = 1 << 14;
 
 /// What answers, one after the other, differ by.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,6 +42,9 @@ pub struct Faithfulness {
 }
 
 impl Faithfulness {
+    /// Bytes that each answer takes.
+    pub(crate) const BYTES: usize = 3 * size_of::<f64>();
+
     /// Adds an answer: logits of the reference and of the model, `[classes]`, and the class that is right.
     pub fn add(&mut self, reference: &[f32], own: &[f32], right: usize) {
         let (theirs, mine) = (Distribution::of(reference), Distribution::of(own));
@@ -104,7 +107,8 @@ impl Faithfulness {
         let most = self.divergences.iter().copied().fold(0.0, f64::max);
         let (lo, hi) = wilson(self.same, n);
         let nats = |value: f64| Measure::measured(value, "nats", n);
-        let p999 = match stats::percentile_interval(&self.divergences, 99.9) {
+        let interval = stats::percentile_interval(&self.divergences, 99.9).filter(|_| block == 1);
+        let p999 = match interval {
             Some((lo, hi)) => nats(percentile).between(lo, hi),
             None => nats(percentile),
         };

@@ -1,15 +1,15 @@
 //! Scoring a language model on text: bits per byte and what goes with them.
 
+use crate::faithfulness::Faithfulness;
 use crate::metrics;
-use crate::question::Subject;
+use crate::question::{Reference, Subject};
 use crate::read::{self, Limits, Rows};
 use crate::record::{How, Measure, Record};
 use crate::task::Task;
 use crate::{Error, error::Kind};
 use crate::{facts, stats};
 use lowbit_base::memory::Footprint;
-use lowbit_kernels::Cpu;
-use lowbit_model::language::{Prediction, Scorer};
+use lowbit_model::language::{self, Prediction, Scorer};
 use lowbit_model::{Checkpoint, Inputs, Tokenizer};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -221,12 +221,12 @@ pub(crate) fn score_task(task: &Task, rows: &Rows, subject: &Subject) -> Result<
     if text.texts.is_empty() {
         return Err(Error::usage(format!("task {}: there is no token to predict", task.name)));
     }
-    let settings = task.likelihood.as_ref().map(|settings| settings.cut(checkpoint.model_config().max_length));
+    let settings = task.likelihood.as_ref().map(|settings| settings.cut(trained(subject).0));
     let mut cut = subject.cut;
     if let Some(of_task) = settings.filter(|_| cut.context.is_none()) {
         cut = Cut { stride: cut.stride.or(of_task.stride), ..of_task };
     }
-    let mut record = score(&text, subject.name, checkpoint, cut, subject.cpu)?;
+    let mut record = score(&text, &Subject { cut, ..*subject })?;
     record.measures.retain(|name, _| !METRICS.contains(&&name[..]) || metrics::asked(&task.metrics, name));
     if text.empty > 0 {
         let (empty, all) = (text.empty, rows.len());
@@ -235,24 +235,69 @@ pub(crate) fn score_task(task: &Task, rows: &Rows, subject: &Subject) -> Result<
     Ok(record)
 }
 
-/// Scores a model on a text; the record says how the text was cut.
+/// The longest window that a model and its reference were both trained for, and the one of them that sets it.
+fn trained<'a>(subject: &Subject<'a>) -> (usize, &'a str) {
+    let own = (subject.checkpoint.model_config().max_length, subject.name);
+    let theirs = subject.reference.map(|r| (r.checkpoint.model_config().max_length, r.name));
+    theirs.filter(|theirs| theirs.0 < own.0).unwrap_or(own)
+}
+
+/// Refuses a reference whose tokens are others.
+fn check_vocabulary(name: &str, own: &Tokenizer, reference: &Reference) -> Result<(), Error> {
+    let theirs = reference.checkpoint.tokenizer()?;
+    let fail = |what: String| {
+        let message = format!("{} {what} {name}: their probabilities cannot be compared", reference.name);
+        Err(Error::usage(format!("{message}; name a reference with the same vocabulary")))
+    };
+    let (n, m) = (own.vocab_size(), theirs.vocab_size());
+    if n != m {
+        return fail(format!("has {m} tokens, not the {n} of"));
+    }
+    let is_other =
+        |id: &u32| own.token_bytes(*id) != theirs.token_bytes(*id) || own.is_control(*id) != theirs.is_control(*id);
+    match (0..n as u32).find(is_other) {
+        Some(id) => fail(format!("has another token {id} than")),
+        None => Ok(()),
+    }
+}
+
+/// Compares what scoring takes with the memory there is.
+fn check_memory(text: &Text, subject: &Subject, context: usize) -> Result<(), Error> {
+    let need =
+        subject.checkpoint.need("take a smaller --context, a --limit of the text, or a recipe with fewer bits")?;
+    let mut need = Scorer::with_pass(need, subject.checkpoint.parameters(), context);
+    need = need.and("predictions", (text.tokens() * size_of::<Prediction>()) as u64);
+    if let Some(Reference { checkpoint, .. }) = subject.reference {
+        let theirs = Scorer::with_pass(checkpoint.need("")?, checkpoint.parameters(), context).bytes();
+        need = need.and("the reference", theirs).and("differences", (text.tokens() * Faithfulness::BYTES) as u64);
+    }
+    need.check()
+}
+
+/// Scores a model on a text, beside its reference in the same windows; the record says how the text was cut.
 ///
 /// # Errors
-/// When the model is no language model or its predictions are not finite.
-pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &Cpu) -> Result<Record, Error> {
-    let context = cut.context.unwrap_or(checkpoint.model_config().max_length.min(MAX_WINDOW));
-    let trained = checkpoint.model_config().max_length;
+/// When the model is no language model, its predictions are not finite, or its reference has another vocabulary.
+pub fn score(text: &Text, subject: &Subject) -> Result<Record, Error> {
+    let Subject { name, checkpoint, cpu, cut, reference, .. } = *subject;
+    let (trained, shortest) = trained(subject);
+    let context = cut.context.unwrap_or(trained.min(MAX_WINDOW));
     if context > trained {
         let text = format!("windows of {context} tokens are asked for, but the model was trained for {trained}");
-        return Err(Error::usage(format!("{name}: {text}: beyond that its predictions mean nothing")));
+        return Err(Error::usage(format!("{shortest}: {text}: beyond that its predictions mean nothing")));
     }
     let stride = cut.stride.unwrap_or(context.div_ceil(2));
-    let need = checkpoint.need("take a smaller --context, a --limit of the text, or a recipe with fewer bits")?;
-    let need = Scorer::with_pass(need, checkpoint.parameters(), context);
-    need.and("predictions", (text.tokens() * size_of::<Prediction>()) as u64).check()?;
-    let model = Arc::new(checkpoint.model()?);
+    let tokenizer = checkpoint.tokenizer()?;
+    reference.map_or(Ok(()), |reference| check_vocabulary(name, &tokenizer, &reference))?;
+    check_memory(text, subject, context)?;
+    let scorer = |checkpoint: &Checkpoint| Scorer::new(Arc::new(checkpoint.model()?), cpu.clone(), context, stride);
+    let mut beside = reference.map(|reference| scorer(reference.checkpoint)).transpose()?;
     let texts: Vec<&[u32]> = text.texts.iter().map(Vec::as_slice).collect();
-    let predictions = Scorer::new(model, cpu.clone(), context, stride)?.score_all(&texts)?;
+    let (mut predictions, mut faithfulness) = (Vec::with_capacity(text.tokens()), Faithfulness::default());
+    scorer(checkpoint)?.each(&texts, beside.as_mut(), &mut |own, theirs, token| {
+        predictions.push(language::predict(own, token as usize));
+        theirs.into_iter().for_each(|theirs| faithfulness.add(theirs, own, token as usize));
+    })?;
     if let Some(at) = predictions.iter().position(|p| !p.nats.is_finite()) {
         let message = format!("{}: the logits before token {} of {} are not finite", name, at + 1, text.name);
         return Err(Error::numeric(message));
@@ -262,9 +307,14 @@ pub fn score(text: &Text, name: &str, checkpoint: &Checkpoint, cut: Cut, cpu: &C
         model: name.into(),
         recipe: checkpoint.recipe().name.into(),
         params: 0,
-        measures: measures(text, &predictions, &checkpoint.tokenizer()?),
+        measures: measures(text, &predictions, &tokenizer),
         detail: Default::default(),
     };
+    if let Some(reference) = reference {
+        faithfulness.check()?;
+        record.measures.extend(faithfulness.measures(BLOCK));
+        record.detail.reference = Some(reference.name.into());
+    }
     record.detail.note = Some(describe(text, context, stride));
     facts::describe(&mut record, checkpoint)?;
     Ok(record)

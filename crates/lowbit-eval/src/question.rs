@@ -39,6 +39,8 @@ pub struct Spec {
     pub is_trained: bool,
     /// Whether a network with such an output answers it.
     pub is_answered_by: fn(OutputKind) -> bool,
+    /// Whether its answers are probabilities, which are compared with those of a reference.
+    pub is_compared: bool,
     /// Names of its metrics, all of which count where a task names none.
     pub metrics: fn() -> Vec<&'static str>,
     score: fn(&Task, &Rows, &Subject) -> Result<Record, Error>,
@@ -52,6 +54,7 @@ pub static QUESTIONS: &[Spec] = &[
         asks: "a class",
         is_trained: true,
         is_answered_by: |output| matches!(output, OutputKind::Classes(_)),
+        is_compared: true,
         metrics: || metrics::CLASS_METRICS.iter().map(|(name, _)| *name).collect(),
         score: classify::score,
     },
@@ -61,6 +64,7 @@ pub static QUESTIONS: &[Spec] = &[
         asks: "a value",
         is_trained: true,
         is_answered_by: |output| output == OutputKind::Value,
+        is_compared: false,
         metrics: || metrics::VALUE_METRICS.iter().map(|(name, _)| *name).collect(),
         score: classify::score,
     },
@@ -70,6 +74,7 @@ pub static QUESTIONS: &[Spec] = &[
         asks: "the likelihood of a text",
         is_trained: false,
         is_answered_by: |output| output == OutputKind::Tokens,
+        is_compared: true,
         metrics: || language::METRICS.to_vec(),
         score: language::score_task,
     },
@@ -79,6 +84,7 @@ pub static QUESTIONS: &[Spec] = &[
         asks: "the likeliest of several texts",
         is_trained: false,
         is_answered_by: |output| output == OutputKind::Tokens,
+        is_compared: false,
         metrics: || choose::METRICS.to_vec(),
         score: choose::score,
     },
@@ -88,6 +94,7 @@ pub static QUESTIONS: &[Spec] = &[
         asks: "a text",
         is_trained: false,
         is_answered_by: |output| output == OutputKind::Tokens,
+        is_compared: false,
         metrics: || generate::METRICS.to_vec(),
         score: generate::score,
     },
@@ -100,7 +107,17 @@ impl Question {
     }
 }
 
+/// A model that the answers of another are compared with.
+#[derive(Clone, Copy)]
+pub struct Reference<'a> {
+    /// Its name in records.
+    pub name: &'a str,
+    /// The model.
+    pub checkpoint: &'a Checkpoint,
+}
+
 /// A model to be scored, and how.
+#[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// Its name in records.
     pub name: &'a str,
@@ -112,6 +129,15 @@ pub struct Subject<'a> {
     pub cut: Cut,
     /// Bytes of a file at most, where the input is one.
     pub limit: Option<usize>,
+    /// The model that its answers are compared with.
+    pub reference: Option<Reference<'a>>,
+}
+
+impl<'a> Subject<'a> {
+    /// A model by itself, in windows of its own.
+    pub fn new(name: &'a str, checkpoint: &'a Checkpoint, cpu: &'a Cpu) -> Self {
+        Subject { name, checkpoint, cpu, cut: Cut::default(), limit: None, reference: None }
+    }
 }
 
 /// Refuses a model that cannot answer the question of a task; reads no data.
@@ -143,12 +169,32 @@ pub fn check(task: &Task, checkpoint: &Checkpoint) -> Result<(), Error> {
     Err(Error::usage(format!("{} {message}", checkpoint.directory().display())))
 }
 
+/// Refuses a task whose answers cannot be compared with those of a reference.
+///
+/// # Errors
+/// Of kind usage; names the task.
+pub fn check_compared(task: &Task) -> Result<(), Error> {
+    let spec = task.question.spec();
+    match spec.is_compared {
+        true => Ok(()),
+        false => {
+            let (name, asks) = (&task.name, spec.asks);
+            let message = "a reference is compared with by the probabilities of classes or of tokens, and the task";
+            Err(Error::usage(format!("{message} {name} asks for {asks}")))
+        }
+    }
+}
+
 /// The record of a model on rows of a task.
 ///
 /// # Errors
 /// When the model does not fit the task, memory is short, or its outputs are not finite.
 pub fn score(task: &Task, rows: &Rows, subject: &Subject) -> Result<Record, Error> {
     check(task, subject.checkpoint)?;
+    if let Some(reference) = &subject.reference {
+        check_compared(task)?;
+        check(task, reference.checkpoint)?;
+    }
     (task.question.spec().score)(task, rows, subject)
 }
 

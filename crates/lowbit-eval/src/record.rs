@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// Version of the JSON layout of [`Results`].
 pub const SCHEMA_VERSION: u32 = 1;
+/// Characters of the column of names, at least.
+const COLUMN: usize = 24;
 /// Classes whose measures are printed one by one.
 const CLASSES: usize = 8;
 
@@ -52,15 +54,18 @@ impl Measure {
 
     /// The value as a person reads it, with the interval of a measure of quality.
     fn in_words(&self) -> String {
+        let digits = if self.value != 0.0 && self.value < 1e-3 { 4 } else { 2 };
         let value = match self.unit.as_str() {
-            "fraction" => format!("{:.2} %", self.value * 100.0),
+            "fraction" => format!("{:.digits$} %", self.value * 100.0),
             "bytes" => bytes(self.value as u64),
             "seconds" => duration(self.value),
             "per_second" => format!("{:.1} /s", self.value),
             unit => format!("{} {unit}", short(self.value)),
         };
         match (self.lo, self.hi, self.unit.as_str()) {
-            (Some(lo), Some(hi), "fraction") => format!("{value} ({:.2} .. {:.2} %)", lo * 100.0, hi * 100.0),
+            (Some(lo), Some(hi), "fraction") => {
+                format!("{value} ({:.digits$} .. {:.digits$} %)", lo * 100.0, hi * 100.0)
+            }
             (Some(lo), Some(hi), "bits" | "nats" | "count" | "ratio") => {
                 format!("{value} ({} .. {})", short(lo), short(hi))
             }
@@ -236,26 +241,29 @@ impl Record {
     }
 
     /// A line per measure for a person; of many classes just how many there are.
-    pub fn lines<'a>(&'a self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let is_class = |name: &str| name.starts_with("f1/");
         let classes = self.measures.keys().filter(|name| is_class(name)).count();
         let shown = |name: &str| classes <= CLASSES || !is_class(name);
         let measures = self.measures.iter().filter(|(name, _)| shown(name));
+        let width = measures.clone().map(|(name, _)| name.len()).fold(COLUMN, usize::max);
         let mut lines: Vec<String> =
-            measures.map(|(name, measure)| format!("{name:24} {}", measure.in_words())).collect();
+            measures.map(|(name, measure)| format!("{name:width$} {}", measure.in_words())).collect();
         if classes > CLASSES {
-            lines.push(format!("{:24} {classes} classes, in --json", "f1/.."));
+            lines.push(format!("{:width$} {classes} classes, in --json", "f1/.."));
         }
-        let of_part =
-            |(name, measure): (&'a String, &'a Measure)| Some((name.strip_prefix("accuracy/")?, measure.value));
-        let parts: Vec<(&str, f64)> = self.measures.iter().filter_map(of_part).collect();
-        let highest = parts.iter().max_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((highest, lowest)) = highest.zip(parts.iter().min_by(|a, b| a.1.total_cmp(&b.1))) {
-            let (most, least) = (highest.1 * 100.0, lowest.1 * 100.0);
-            lines
-                .push(format!("{:24} {} {most:.2} %, {} {least:.2} %", "highest and lowest part", highest.0, lowest.0));
-        }
+        lines.extend(self.ends_of_parts().map(|ends| format!("{:width$} {ends}", "highest and lowest part")));
         lines
+    }
+
+    /// The parts of the test with the highest and the lowest accuracy, where there are parts.
+    fn ends_of_parts(&self) -> Option<String> {
+        let accuracy =
+            |part: &PartRows| Some((part.name.clone(), self.measures.get(&format!("accuracy/{}", part.name))?.value));
+        let parts: Vec<(String, f64)> = self.detail.parts.iter().filter_map(accuracy).collect();
+        let (highest, most) = parts.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let (lowest, least) = parts.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some(format!("{highest} {:.2} %, {lowest} {:.2} %", most * 100.0, least * 100.0))
     }
 }
 

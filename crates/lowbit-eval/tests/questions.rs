@@ -2,9 +2,10 @@
 
 use lowbit_eval::choose;
 use lowbit_eval::error::Kind;
+use lowbit_eval::faithfulness::{self, Faithfulness};
 use lowbit_eval::generate::{self, Generate};
 use lowbit_eval::language::{self, Cut, Text};
-use lowbit_eval::question::{self, Question, Subject};
+use lowbit_eval::question::{self, Question, Reference, Subject};
 use lowbit_eval::record::Record;
 use lowbit_eval::task::{self, Split, Task};
 use lowbit_kernels::Cpu;
@@ -12,12 +13,14 @@ use lowbit_model::arch::mlp;
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::Activation;
 use lowbit_model::input::Scaling;
+use lowbit_model::language::Scorer;
 use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::{Checkpoint, Config, ModelConfig, Tokenizer, recipe};
 use serde::Deserialize;
 use std::f64::consts::LN_2;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 #[derive(Deserialize)]
@@ -86,7 +89,7 @@ fn texts_have_the_likelihood_that_transformers_gives() {
         let cut = Cut { context: Some(*context), stride: Some(*stride) };
         let score = |texts: &[&GoldenText]| {
             let text = Text::of("t".into(), texts.iter().map(|t| t.text.as_bytes()), None, &model).unwrap();
-            language::score(&text, "m", &model, cut, &cpu()).unwrap()
+            language::score(&text, &Subject { cut, ..Subject::new("m", &model, &cpu()) }).unwrap()
         };
         for text in &golden.texts {
             let record = score(&[text]);
@@ -105,6 +108,78 @@ fn texts_have_the_likelihood_that_transformers_gives() {
     }
 }
 
+/// The model under another recipe, as a reference or beside one.
+fn under(recipe: &str) -> Checkpoint {
+    model().under(Some(recipe::find(recipe).expect("a recipe")))
+}
+
+#[test]
+fn a_text_is_compared_with_a_reference_in_the_same_windows() {
+    let (golden, model, other, cpu) = (golden(), model(), under("int4"), cpu());
+    let contents = || golden.texts.iter().map(|t| t.text.as_bytes());
+    let text = |limit| Text::of("t".into(), contents(), limit, &model).unwrap();
+    let cut = Cut { context: Some(16), stride: Some(8) };
+    let score = |own: &Checkpoint, reference: &Checkpoint| {
+        let reference = Some(Reference { name: "r", checkpoint: reference });
+        language::score(&text(None), &Subject { cut, reference, ..Subject::new("m", own, &cpu) }).unwrap()
+    };
+    let itself = score(&other, &other);
+    let values = faithfulness::METRICS.iter().map(|name| itself.measures[*name].value);
+    assert_eq!(values.collect::<Vec<_>>(), [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    let record = score(&other, &model);
+    assert_eq!(record.detail.reference.as_deref(), Some("r"));
+    // The same windows, scored one model after the other.
+    let logits = |checkpoint: &Checkpoint| {
+        let mut rows: Vec<(Vec<f32>, u32)> = Vec::new();
+        let mut scorer = Scorer::new(Arc::new(checkpoint.model().unwrap()), cpu.clone(), 16, 8).unwrap();
+        let tokens: Vec<Vec<u32>> = golden.texts.iter().map(|t| tokens_of(checkpoint, &t.text)).collect();
+        let texts: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        scorer.each(&texts, None, &mut |row, _, token| rows.push((row.to_vec(), token))).unwrap();
+        rows
+    };
+    let (theirs, own) = (logits(&model), logits(&other));
+    let mut expected = Faithfulness::default();
+    theirs.iter().zip(&own).for_each(|((theirs, token), (own, _))| expected.add(theirs, own, *token as usize));
+    for (name, measure) in expected.measures(256) {
+        assert_eq!(record.measures[&name], measure, "{name}");
+        assert!(measure.value > 0.0 && measure.n == golden.texts.iter().map(|text| text.tokens).sum::<u64>());
+    }
+    // What is measured by itself is the same beside a reference.
+    let alone = language::score(&text(None), &Subject { cut, ..Subject::new("m", &other, &cpu) }).unwrap();
+    assert!(alone.measures.iter().all(|(name, measure)| record.measures[name] == *measure));
+}
+
+/// The tokens of a text after the one that begins it.
+fn tokens_of(checkpoint: &Checkpoint, text: &str) -> Vec<u32> {
+    let tokenizer = checkpoint.tokenizer().unwrap();
+    let begin = checkpoint.model_config().bos_token_id.or(tokenizer.end());
+    let tokens = tokenizer.encode(text, usize::MAX).unwrap();
+    begin.filter(|begin| tokens.first() != Some(begin)).into_iter().chain(tokens.iter().copied()).collect()
+}
+
+#[test]
+fn a_reference_has_the_same_vocabulary_and_answers_in_probabilities() {
+    let (model, cpu, dir) = (model(), cpu(), TempDir::new().unwrap());
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lowbit/models/default");
+    let bytes = Checkpoint::open(&shipped).unwrap().on(&cpu);
+    let text = Text::of("t".into(), ["A text of bytes.".as_bytes()], None, &model).unwrap();
+    let beside = |checkpoint| Subject {
+        reference: Some(Reference { name: "r", checkpoint }),
+        ..Subject::new("m", &model, &cpu)
+    };
+    let refused = language::score(&text, &beside(&bytes)).unwrap_err();
+    assert_eq!(refused.kind, Kind::Usage);
+    assert!(refused.message.contains("r has ") && refused.message.contains("the same vocabulary"), "{refused}");
+    fs::write(dir.path().join("rows.jsonl"), "{\"body\": \"a\", \"answer\": \"b\"}\n").unwrap();
+    let written = described(
+        &dir,
+        "question = \"generate\"\n[generate]\nprompt = \"{body}\"\nmax_tokens = 1\n[[test]]\npaths = [\"rows.jsonl\"]\nanswer = \"answer\"\n",
+    );
+    let (rows, _) = written.rows(Split::Test, Some(dir.path())).unwrap();
+    let refused = question::score(&written, &rows, &beside(&model)).unwrap_err();
+    assert!(refused.message.ends_with("the task own asks for a text"), "{refused}");
+}
+
 /// A task beside its files.
 fn described(dir: &TempDir, text: &str) -> Task {
     Task::parse(&format!("name = \"own\"\nversion = 2\nabout = \"A test.\"\n{text}"), &dir.path().join("own.toml"))
@@ -113,8 +188,7 @@ fn described(dir: &TempDir, text: &str) -> Task {
 
 fn ask(task: &Task, dir: &TempDir, model: &Checkpoint, limit: Option<usize>) -> Result<Record, lowbit_eval::Error> {
     let (rows, _) = task.rows(Split::Test, Some(dir.path()))?;
-    let (cpu, cut) = (cpu(), Cut::default());
-    question::score(task, &rows, &Subject { name: "m", checkpoint: model, cpu: &cpu, cut, limit })
+    question::score(task, &rows, &Subject { limit, ..Subject::new("m", model, &cpu()) })
 }
 
 #[test]
@@ -178,7 +252,7 @@ fn choosing(dir: &TempDir, rows: &[&GoldenRow], choices: usize) -> Task {
 #[test]
 fn choices_have_the_log_likelihoods_that_transformers_gives() {
     let (golden, model, dir, cpu) = (golden(), model(), TempDir::new().unwrap(), cpu());
-    let subject = Subject { name: "m", checkpoint: &model, cpu: &cpu, cut: Cut::default(), limit: None };
+    let subject = Subject::new("m", &model, &cpu);
     for choices in 2..=4 {
         let rows: Vec<&GoldenRow> = golden.rows.iter().filter(|row| row.choices.len() == choices).collect();
         assert!(!rows.is_empty());
@@ -250,7 +324,7 @@ fn choices_that_cannot_be_scored_are_refused() {
 #[test]
 fn answers_are_those_of_transformers() {
     let (golden, model, dir, cpu) = (golden(), model(), TempDir::new().unwrap(), cpu());
-    let subject = Subject { name: "m", checkpoint: &model, cpu: &cpu, cut: Cut::default(), limit: None };
+    let subject = Subject::new("m", &model, &cpu);
     for answer in &golden.answers {
         let line = |right: &str| serde_json::json!({"body": answer.prompt, "right": right}).to_string();
         let lines = [line(&answer.answer), line(&format!(" {} ", answer.answer.to_uppercase())), line("x")].join("\n");

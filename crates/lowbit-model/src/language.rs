@@ -21,6 +21,9 @@ pub struct Prediction {
     pub top: bool,
 }
 
+/// Takes the logits before a token, those of a model beside, and the token.
+pub type EachToken<'a> = dyn FnMut(&[f32], Option<&[f32]>, u32) + 'a;
+
 /// Scores tokens in windows that overlap: a window moves on by `stride` tokens, and each token is scored once, in the
 /// first window that holds it. So every token beyond the first window has at least `context - stride` tokens before it.
 pub struct Scorer {
@@ -62,10 +65,25 @@ impl Scorer {
     /// # Errors
     /// When a text has fewer than two tokens, one is outside the vocabulary, or the model is not a language model.
     pub fn score_all(&mut self, texts: &[&[u32]]) -> Result<Vec<Prediction>, Error> {
+        let mut out = Vec::with_capacity(texts.iter().map(|tokens| tokens.len().saturating_sub(1)).sum());
+        self.each(texts, None, &mut |row, _, token| out.push(predict(row, token as usize)))?;
+        Ok(out)
+    }
+
+    /// Calls `each` with the logits before every token but the first of each text, `[vocabulary]`, those of another model that
+    /// reads the same windows, and the token; in order. No more than the logits of one pass of each are kept.
+    ///
+    /// # Errors
+    /// As [`Scorer::score_all`], and when the models have vocabularies of different sizes.
+    pub fn each(
+        &mut self,
+        texts: &[&[u32]],
+        mut beside: Option<&mut Scorer>,
+        each: &mut EachToken,
+    ) -> Result<(), Error> {
         if texts.iter().any(|tokens| tokens.len() < 2) {
             return Err(Error::usage("the text is too short: there is no token to predict"));
         }
-        let mut out = Vec::with_capacity(texts.iter().map(|tokens| tokens.len() - 1).sum());
         let of_text = |tokens: &&'_ [u32]| windows(tokens.len() - 1, self.context, self.stride);
         let all = texts.iter().flat_map(|tokens| of_text(tokens).into_iter().map(move |window| (*tokens, window)));
         let mut all = all.peekable();
@@ -83,14 +101,24 @@ impl Scorer {
                 return Err(Error::usage("this model is a classifier; it does not predict the next token"));
             }
             let logits = logits.to_vec();
+            let theirs =
+                beside.as_mut().map(|other| other.exec.forward(&other.model, &batch).map(|rows| rows.to_vec()));
+            let theirs = theirs.transpose()?;
+            if let Some(theirs) = theirs.as_ref().filter(|theirs| theirs.len() != logits.len()) {
+                let (own, other) = (width, theirs.len() / batch.tokens.len());
+                return Err(Error::usage(format!("{own} logits a token beside {other}: the vocabularies differ")));
+            }
             for (span, (tokens, skip, first, end)) in batch.cu_seqlens.windows(2).zip(scored.drain(..)) {
-                let rows = logits[(span[0] + skip) * width..span[1] * width].chunks_exact(width);
-                out.extend(rows.zip(&tokens[first + 1..=end]).map(|(row, token)| predict(row, *token as usize)));
+                let scored = (span[0] + skip) * width..span[1] * width;
+                let mut beside = theirs.as_ref().map(|rows| rows[scored.clone()].chunks_exact(width));
+                for (row, token) in logits[scored].chunks_exact(width).zip(&tokens[first + 1..=end]) {
+                    each(row, beside.as_mut().and_then(Iterator::next), *token);
+                }
             }
             room = BATCH_TOKENS.min(BATCH_LOGITS / width);
             batch.refill([]);
         }
-        Ok(out)
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@ use crate::training::{self, Work};
 use lowbit_base::memory::{Footprint, bytes};
 use lowbit_base::name::check_part;
 use lowbit_base::{Error, Kind, file};
-use lowbit_eval::language::{Cut, Text};
+use lowbit_eval::language::Text;
+use lowbit_eval::question::Subject;
 use lowbit_eval::read::{self, Budget, Exceeded, Limits};
 use lowbit_eval::record::Record;
 use lowbit_eval::task;
@@ -279,7 +280,7 @@ impl Language {
         let checkpoint = Checkpoint::open(directory)?.on(cpu);
         let text = self.held_out(data, None, &checkpoint)?;
         progress.note(&format!("scoring the held-out text, {}", bytes(text.bytes())));
-        lowbit_eval::language::score(&text, &self.name, &checkpoint, Cut::default(), cpu)
+        lowbit_eval::language::score(&text, &Subject::new(&self.name, &checkpoint, cpu))
     }
 
     /// Adds the documents of one file; the lines that end in the last `held_out` of its bytes are held out. A line that would

@@ -7,11 +7,10 @@ use crate::failure::Failure;
 use lowbit::{comparison, language};
 use lowbit_eval::bench::host;
 use lowbit_eval::language::{self as scoring, Cut, Text};
-use lowbit_eval::question::{self, Question, Subject};
+use lowbit_eval::question::{self, Question, Reference, Subject};
 use lowbit_eval::record::Record;
 use lowbit_eval::task::{self, Split, Task};
-use lowbit_kernels::Cpu;
-use lowbit_model::{Checkpoint, Inputs};
+use lowbit_model::Inputs;
 use std::path::PathBuf;
 
 /// Why a language model is not timed here.
@@ -24,7 +23,8 @@ Examples:
   lowbit eval models/book --task models/book/language.toml     # its own held-out text
   lowbit eval models/book --text other.txt more.txt.zst --json
   lowbit eval models/book --task enwik8 --limit 100000         # bits per byte of the test split
-  lowbit eval models/book --text other.txt --recipe f32        # the masters instead";
+  lowbit eval models/book --text other.txt --recipe f32        # the masters instead
+  lowbit eval models/book-int4 --text other.txt --reference models/book   # KL divergence from its answers";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -55,6 +55,9 @@ pub struct Eval {
     /// Tokens by which a window moves on [default: half a window].
     #[arg(long)]
     stride: Option<usize>,
+    /// Also compare the answers with those of this model: KL divergence, same top answer, differences of probabilities.
+    #[arg(long, value_name = "MODEL")]
+    reference: Option<PathBuf>,
     /// List tasks and recipes, and end.
     #[arg(long)]
     list: bool,
@@ -73,10 +76,15 @@ impl Eval {
         let (name, cpu) = (model::name_of(path), machine.cpu()?);
         let language = self.task.as_deref().map(language::find).transpose()?.flatten();
         let checkpoint = model::open_verified(machine, path, recipe, &cpu)?;
+        let shown = self.reference.as_ref().map(|path| path.display().to_string());
+        let beside = self.reference.as_ref().map(|path| model::open_verified(machine, path, None, &cpu)).transpose()?;
+        let reference = shown.as_deref().zip(beside.as_ref()).map(|(name, checkpoint)| Reference { name, checkpoint });
         machine.signals.defer();
+        let cut = Cut { context: self.context, stride: self.stride };
+        let subject = Subject { cut, reference, ..Subject::new(&name, &checkpoint, &cpu) };
         let records = match (&self.task, &language) {
-            (Some(task), None) => vec![self.ask(&name, &task::find(task)?, &checkpoint, &cpu)?],
-            _ => self.texts(&name, language.as_ref(), &checkpoint, &cpu)?,
+            (Some(task), None) => vec![self.ask(&task::find(task)?, subject)?],
+            _ => self.texts(language.as_ref(), &subject)?,
         };
         if machine.json {
             return machine.terminal.records(host::facts(&cpu), records);
@@ -87,18 +95,21 @@ impl Eval {
             machine.terminal.line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
             machine.terminal.lines(record.lines());
             machine.terminal.lines(&record.detail.note);
+            let reference = record.detail.reference.iter();
+            machine.terminal.lines(reference.map(|name| format!("divergence and differences are from {name}")));
             record.detail.notices.iter().for_each(|notice| machine.terminal.line(format!("Note: {notice}.")));
         }
         Ok(())
     }
 
     /// A model on rows of a task.
-    fn ask(&self, name: &str, task: &Task, checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Record, Failure> {
-        question::check(task, checkpoint)?;
+    fn ask(&self, task: &Task, subject: Subject) -> Result<Record, Failure> {
+        question::check(task, subject.checkpoint)?;
+        subject.reference.map_or(Ok(()), |_| question::check_compared(task))?;
         if self.speed && !task.question.spec().is_trained {
             return Err(Failure::usage(OF_CLASSIFIERS));
         }
-        let cut = Cut { context: self.context, stride: self.stride };
+        let cut = subject.cut;
         if task.question != Question::Likelihood && (cut.context.is_some() || cut.stride.is_some()) {
             let text = "--context and --stride cut a text into windows, and the task";
             return Err(Failure::usage(format!("{text} {} asks for {}", task.name, task.question.spec().asks)));
@@ -109,23 +120,17 @@ impl Eval {
         if let Some(limit) = limit.filter(|_| !is_bytes) {
             rows.truncate(limit);
         }
-        let subject = Subject { name, checkpoint, cpu, cut, limit: limit.filter(|_| is_bytes) };
+        let subject = Subject { limit: limit.filter(|_| is_bytes), ..subject };
         let mut record = question::score(task, &rows, &subject)?;
         record.detail.notices.extend(notes);
         if self.speed {
-            comparison::speeds(&rows, [(checkpoint, &mut record)], cpu, &probe::start)?;
+            comparison::speeds(&rows, [(subject.checkpoint, &mut record)], subject.cpu, &probe::start)?;
         }
         Ok(record)
     }
 
     /// A language model on files, or on the held-out text of a description.
-    fn texts(
-        &self,
-        name: &str,
-        language: Option<&language::Language>,
-        checkpoint: &Checkpoint,
-        cpu: &Cpu,
-    ) -> Result<Vec<Record>, Failure> {
+    fn texts(&self, language: Option<&language::Language>, subject: &Subject) -> Result<Vec<Record>, Failure> {
         if self.speed {
             return Err(Failure::usage(OF_CLASSIFIERS));
         }
@@ -133,12 +138,11 @@ impl Eval {
             let text = format!("--split is for tasks; {} is scored on the text it holds out", language.name);
             return Err(Failure::usage(text));
         }
-        let limit = self.limit.map(|limit| limit as usize);
-        let cut = Cut { context: self.context, stride: self.stride };
+        let (limit, checkpoint) = (self.limit.map(|limit| limit as usize), subject.checkpoint);
         let texts = match language {
             Some(language) => vec![language.held_out(self.data.as_deref(), limit, checkpoint)?],
             None => self.text.iter().map(|path| Text::read(path, limit, checkpoint)).collect::<Result<_, _>>()?,
         };
-        Ok(texts.iter().map(|text| scoring::score(text, name, checkpoint, cut, cpu)).collect::<Result<_, _>>()?)
+        Ok(texts.iter().map(|text| scoring::score(text, subject)).collect::<Result<_, _>>()?)
     }
 }

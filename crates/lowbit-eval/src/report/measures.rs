@@ -63,18 +63,18 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "recall_macro" "Macro recall" ["fraction"] Style::Percent, "Plain mean of recall over the classes that occur.";
     "f1/" "F1" ["fraction"] Style::Percent, "F1 score of one class against all others.";
     "kl_divergence" "Mean KL divergence" ["nats"] Style::Plain,
-        "Mean over the test rows of the Kullback-Leibler divergence of the answer's distribution from the reference's, with its \
-         normal 95 % interval; 0 where both give every class the same probability.";
+        "Mean over the test rows, or the tokens of a text, of the Kullback-Leibler divergence of the answer's distribution from the reference's, with its \
+         normal 95 % interval; 0 where both give every answer the same probability.";
     "kl_divergence_p999" "p99.9 KL divergence" ["nats"] Style::Plain,
-        "The divergence that 99.9 % of the rows stay below, with the interval of its rank where there are rows enough.";
-    "kl_divergence_max" "Maximum KL divergence" ["nats"] Style::Plain, "The divergence of the row that differs most.";
+        "The divergence that 99.9 % of the answers stay below, with the interval of its rank where there are rows enough.";
+    "kl_divergence_max" "Maximum KL divergence" ["nats"] Style::Plain, "The divergence of the answer that differs most.";
     "same_top" "Same top answer" ["fraction"] Style::Percent,
-        "Share of rows whose most probable class is that of the reference, right or wrong, with the Wilson 95 % interval.";
+        "Share of rows or tokens whose most probable answer is that of the reference, right or wrong, with the Wilson 95 % interval.";
     "rms_probability_difference" "RMS difference, right answer" ["fraction"] Style::Percent,
-        "Root mean square difference from the reference of the probability of the right class, with its 95 % interval by the \
+        "Root mean square difference from the reference of the probability of the right answer, with its 95 % interval by the \
          delta method.";
     "rms_top_probability_difference" "RMS difference, top answer" ["fraction"] Style::Percent,
-        "The same of the class that the reference finds most probable.";
+        "The same of the answer that the reference finds most probable.";
     "bits_per_byte" "Bits per byte" ["bits"] Style::Fixed(4),
         "Negative log2 probability of the text divided by its bytes.";
     "nats_per_token" "Nats per token" ["nats"] Style::Fixed(4),

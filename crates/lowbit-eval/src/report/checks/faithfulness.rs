@@ -42,7 +42,9 @@ fn rows(record: &Record, reference: Option<&Record>, tally: &mut Tally) {
     let (model, mine) = (&record.model, &record.detail.answers);
     let stated = record.measures.get(SAME_TOP).map_or(0.0, |m| m.value * m.n as f64).round() as u64;
     let count = |theirs: &Record| mine.iter().zip(&theirs.detail.answers).filter(|(a, b)| a == b).count() as u64;
-    let same = reference.filter(|theirs| theirs.detail.answers.len() == mine.len()).map_or(stated, count);
+    let counted = reference.filter(|theirs| theirs.detail.answers.len() == mine.len()).map(count);
+    let same = counted.unwrap_or(stated);
+    tally.expect(same == stated, || format!("{model}: {SAME_TOP} is of {stated} answers, {same} are the same"));
     let Some(found) = Faithfulness::of_samples(&record.detail.samples, same) else { return };
     for (name, found) in found.measures(1) {
         let Some(m) = record.measures.get(&name) else { continue };
