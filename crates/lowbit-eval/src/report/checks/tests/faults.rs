@@ -4,7 +4,7 @@ use super::super::super::charts::Chart;
 use super::super::super::document::{Block, Cell, Document};
 use super::super::super::sentence::{ClaimKind, Finding, SentencePart};
 use super::fixture::{measure, record as of};
-use crate::record::{How, Measure, Results, TaskFacts};
+use crate::record::{How, Measure, PartRows, Results, TaskFacts};
 
 /// A fault in the records: the check that must find it, what its line must say, and the fault.
 pub(super) type RecordFault = (u32, &'static str, fn(&mut Results));
@@ -30,6 +30,11 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
     (2, "f1_macro is", |r| measure(r, "int8", "f1_macro").value += 0.001),
     (2, "f1/World is", |r| measure(r, "int8", "f1/World").value += 0.001),
     (2, "latency_p90 is", |r| measure(r, "int8", "latency_p90").value *= 1.001),
+    (2, "int8: accuracy/en is", |r| {
+        let part = |name: &str| PartRows { name: name.into(), rows: 1000 };
+        of(r, "int8").detail.parts = vec![part("en"), part("de")];
+        put(r, "int8", "accuracy/en", Measure::measured(0.5, "fraction", 1000));
+    }),
     (2, "states n = 7", |r| measure(r, "int8", "accuracy").n = 7),
     (2, "confusion differs", |r| of(r, "int8").detail.confusion[0][1] += 1),
     (2, "answer 9", |r| of(r, "int8").detail.answers[5] = 9),
