@@ -5,7 +5,7 @@ use super::parts::Output;
 use super::parts::{LayerNorm, Linear, Parts, check_dimensions, check_layers};
 use super::{Dimensions, Head, OutputKind};
 use crate::Error;
-use crate::exec::{Activation, Attention, Exec, Index};
+use crate::exec::{Activation, Attention, Exec, Index, Pooling};
 use crate::source::Source;
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +151,14 @@ impl<P> Layer<P> {
 impl Dimensions for Config {
     fn output(&self) -> OutputKind {
         self.head.output(self.hidden_size)
+    }
+
+    fn head_mut(&mut self) -> Option<&mut Head> {
+        Some(&mut self.head)
+    }
+
+    fn classifier(&self) -> (Pooling, bool) {
+        (Pooling::First, true)
     }
 }
 

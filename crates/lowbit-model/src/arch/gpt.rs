@@ -154,6 +154,10 @@ impl Dimensions for Config {
         self.head.output(self.hidden_size)
     }
 
+    fn head_mut(&mut self) -> Option<&mut Head> {
+        Some(&mut self.head)
+    }
+
     fn is_tied(&self) -> bool {
         self.head == Head::Lm { tied: true }
     }

@@ -28,6 +28,14 @@ trait Dimensions {
     fn is_tied(&self) -> bool {
         false
     }
+    /// What the network ends in, to be changed; none of a network whose head is its own.
+    fn head_mut(&mut self) -> Option<&mut Head> {
+        None
+    }
+    /// How a classifier makes one row of a sequence, and whether its logits have a bias, as in transformers.
+    fn classifier(&self) -> (Pooling, bool) {
+        (Pooling::Last, false)
+    }
     /// The header of a GGUF file with this network.
     fn gguf(&self, _context: usize) -> Result<family::GgufHeader, Error> {
         Err(Error::usage("GGUF: llama.cpp has no such network; only decoders can be written"))
@@ -81,6 +89,10 @@ macro_rules! architectures {
             fn dimensions(&self) -> &dyn Dimensions {
                 match self { $(Config::$variant(c) => c,)* }
             }
+
+            fn dimensions_mut(&mut self) -> &mut dyn Dimensions {
+                match self { $(Config::$variant(c) => c,)* }
+            }
         }
 
         /// A network: an architecture with the parameters of one interpreter.
@@ -127,17 +139,15 @@ impl Config {
     /// The same network with a head that classifies, or answers with a value where `classes` is 1: of the first token for networks
     /// that look both ways, of the last for others, as transformers has it; `None` for a network whose head is its own.
     pub fn classifier(&self, classes: usize) -> Option<Config> {
-        let head = |pooling, bias| Head::Classify { classes, pooling, bias };
-        match self {
-            Config::Decoder(c) => {
-                Some(Config::Decoder(decoder::Config { head: head(Pooling::Last, false), ..c.clone() }))
-            }
-            Config::Encoder(c) => {
-                Some(Config::Encoder(encoder::Config { head: head(Pooling::First, true), ..c.clone() }))
-            }
-            Config::Gpt(c) => Some(Config::Gpt(gpt::Config { head: head(Pooling::Last, false), ..c.clone() })),
-            Config::Mlp(_) => None,
-        }
+        let (pooling, bias) = self.dimensions().classifier();
+        let mut config = self.clone();
+        *config.head_mut()? = Head::Classify { classes, pooling, bias };
+        Some(config)
+    }
+
+    /// What the network ends in, to be changed; `None` for a network whose head is its own.
+    pub(crate) fn head_mut(&mut self) -> Option<&mut Head> {
+        self.dimensions_mut().head_mut()
     }
 
     /// Number of classes of a classifier; `None` for other networks.

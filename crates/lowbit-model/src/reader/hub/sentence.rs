@@ -24,8 +24,7 @@ const WAYS: [(&str, Pooling); 3] = [
 /// # Errors
 /// Names file and key of a way of pooling that is not supported.
 pub(super) fn read(directory: &Path, config: &mut Config) -> Result<(), Error> {
-    let Config::Encoder(encoder) = config else { return Ok(()) };
-    let Head::Embed { pooling, normalize } = &mut encoder.head else { return Ok(()) };
+    let Some(Head::Embed { pooling, normalize }) = config.head_mut() else { return Ok(()) };
     let (modules, path) = (directory.join(MODULES), directory.join(POOLING));
     if path.exists() {
         let (map, _) = read_map(&path)?;
