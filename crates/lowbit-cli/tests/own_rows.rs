@@ -140,6 +140,20 @@ fn a_classifier_that_knows_the_classes_is_compared_as_it_is() {
     let names: Vec<&str> = json["records"].as_array().unwrap().iter().map(|r| r["model"].as_str().unwrap()).collect();
     assert!(names.contains(&"f32") && names.contains(&"int4") && !names.contains(&"ternary_qat"), "{names:?}");
     assert!(!at.join("out/variants/f32/training").exists());
+    // Another model in the same place is another comparison.
+    let answers = |home: &Path| {
+        let text = good(home, &["compare", "judge", "--data", "reviews.csv", "--out", "out", "--json"]);
+        let json: Value = serde_json::from_str(&text).unwrap();
+        json["records"].as_array().unwrap().iter().find(|r| r["model"] == "f32").unwrap()["detail"]["model_sha256"]
+            .clone()
+    };
+    let before = answers(at);
+    assert_eq!(answers(at), before);
+    let mut other = fs::read(at.join("judge/model.safetensors")).unwrap();
+    let last = other.len() - 2;
+    other[last] ^= 0x40;
+    fs::write(at.join("judge/model.safetensors"), other).unwrap();
+    assert_ne!(answers(at), before);
     // The classes keep the order of the model.
     let answers = good(at, &["predict", "judge", "reviews.csv", "--text", "review"]);
     assert!(answers.contains("probability/5 stars,probability/1 star"), "{}", &answers[..200]);

@@ -39,6 +39,9 @@ struct Stamp {
     suite: String,
     train_sha256: String,
     test_sha256: String,
+    /// Of the weights that training begins from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pretrained_sha256: Vec<String>,
     isa: String,
     version: String,
 }
@@ -106,6 +109,10 @@ pub fn run(
         suite: suite.text.clone(),
         train_sha256: splits.facts.train_sha256.clone(),
         test_sha256: splits.facts.test_sha256.clone(),
+        pretrained_sha256: match &begin {
+            Some(model) => model.files().into_iter().map(facts::sha256).collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        },
         isa: cpu.isa.name().into(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
