@@ -175,13 +175,13 @@ fn a_config_that_disagrees_names_both_sides() {
         ("rope_theta", json!(0.0), vec!["`rope_theta` is 0"]),
         ("dropout", json!(1.5), vec!["`dropout` is 1.5"]),
         ("sub_norm", json!(false), vec!["attn_sub_norm", "does not ask"]),
-        ("hidden_act", json!("tanh"), vec!["`hidden_act` is \"tanh\", expected one of `relu`"]),
+        ("hidden_act", json!("swish1"), vec!["`hidden_act` is \"swish1\", expected one of `relu`"]),
         ("max_length", json!(0), vec!["`max_length` is 0"]),
         ("labels", json!([1]), vec!["`labels`"]),
         ("trained_for", json!("bitnett"), vec!["`trained_for`", "did you mean `bitnet`"]),
         ("surprise", json!(1), vec!["`surprise` is no field"]),
         ("architecture", json!("decorder"), vec!["`decorder`", "unknown", "did you mean `decoder`", "mlp"]),
-        ("architecture", json!(7), vec!["unknown", "decoder, mlp"]),
+        ("architecture", json!(7), vec!["unknown", "decoder, encoder, gpt, mlp"]),
         ("architecture", Value::Null, vec!["unknown"]),
     ];
     for (field, value, words) in cases {
