@@ -27,7 +27,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         header: what & 2 == 0,
         delimiter: None,
         quoting: [None, Some(true), Some(false)][usize::from(what >> 2) % 3],
-        input: [Input::Text, Input::Features, Input::Pair, Input::Image][usize::from(what >> 4) % 4],
+        input: [Input::Text, Input::Features, Input::Pair, Input::Image][usize::from(what >> 4) % 4].clone(),
         columns: vec![column(0), column(1)],
         separator: " / ".into(),
         target: match what >> 6 & 1 {
