@@ -26,7 +26,7 @@ pub const RMS: &str = "rms_probability_difference";
 pub const RMS_TOP: &str = "rms_top_probability_difference";
 
 /// Rows up to which a record keeps what each contributes.
-const KEPT_ROWS: usize = 1 << 14;
+const KEPT_ROWS: usize = 1 << 11;
 
 /// What answers, one after the other, differ by.
 #[derive(Clone, Debug, Default, PartialEq)]
