@@ -254,12 +254,17 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn this_process() {
-        let before = rss_bytes().unwrap();
-        let block = vec![1u8; 64 << 20];
-        let after = rss_bytes().unwrap();
-        assert!(after >= before + (32 << 20), "{before} {after} {}", block[after as usize % block.len()]);
-        assert!(peak_rss_bytes().unwrap() >= after);
-        assert!(ram_bytes().unwrap() > after);
+        // Other tests of this process free memory meanwhile.
+        let grows = || {
+            let before = rss_bytes().unwrap();
+            let block = vec![1u8; 64 << 20];
+            let after = rss_bytes().unwrap();
+            std::hint::black_box(&block);
+            assert!(peak_rss_bytes().unwrap() >= after);
+            after >= before + (32 << 20)
+        };
+        assert!((0..50).any(|_| grows()));
+        assert!(ram_bytes().unwrap() > rss_bytes().unwrap());
     }
 
     fn domain(root: &Path, folder: &str, name: &str, energy: &str, range: &str) {
