@@ -81,6 +81,15 @@ fn reviews(path: &Path) {
     fs::write(path, csv).unwrap();
 }
 
+/// The comparison in `out` once more, in `mine`: weights that nobody trained before need larger steps.
+fn trained_faster(at: &Path) -> Value {
+    let suite = fs::read_to_string(at.join("out/suite.toml")).unwrap();
+    fs::create_dir(at.join("mine")).unwrap();
+    fs::copy(at.join("out/task.toml"), at.join("mine/task.toml")).unwrap();
+    fs::write(at.join("mine/suite.toml"), suite.replace("5e-5", "5e-3")).unwrap();
+    serde_json::from_str(&good(at, &["compare", "mine/suite.toml", "--out", "mine/out", "--json"])).unwrap()
+}
+
 #[test]
 fn a_model_is_trained_further_on_rows_of_ones_own() {
     let home = tempfile::tempdir().unwrap();
@@ -108,13 +117,7 @@ fn a_model_is_trained_further_on_rows_of_ones_own() {
     // The same command goes on, the description of the task lies beside the suite, and the winner answers new rows.
     good(at, &["compare", "bert", "--data", "reviews.csv", "--out", "out"]);
     good(at, &["compare", "out/suite.toml", "--out", "out"]);
-    // Weights that nobody trained before need larger steps.
-    let suite = fs::read_to_string(at.join("out/suite.toml")).unwrap();
-    fs::create_dir(at.join("mine")).unwrap();
-    fs::copy(at.join("out/task.toml"), at.join("mine/task.toml")).unwrap();
-    fs::write(at.join("mine/suite.toml"), suite.replace("5e-5", "5e-3")).unwrap();
-    let json: Value =
-        serde_json::from_str(&good(at, &["compare", "mine/suite.toml", "--out", "mine/out", "--json"])).unwrap();
+    let json = trained_faster(at);
     let trained = json["records"].as_array().unwrap().iter().find(|r| r["model"] == "f32").unwrap();
     let accuracy = trained["measures"]["accuracy"]["value"].as_f64().unwrap();
     assert!(accuracy > 0.9, "{accuracy}");
@@ -210,12 +213,7 @@ fn numbers_are_values_to_predict() {
     let output = run(at, &["compare", "bert", "--data", "rows.csv", "--label", "score", "--out", "out"]);
     let printed = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && printed.contains("value `score` (numbers)"), "{printed}");
-    let suite = fs::read_to_string(at.join("out/suite.toml")).unwrap();
-    fs::create_dir(at.join("mine")).unwrap();
-    fs::copy(at.join("out/task.toml"), at.join("mine/task.toml")).unwrap();
-    fs::write(at.join("mine/suite.toml"), suite.replace("5e-5", "5e-3")).unwrap();
-    let json: Value =
-        serde_json::from_str(&good(at, &["compare", "mine/suite.toml", "--out", "mine/out", "--json"])).unwrap();
+    let json = trained_faster(at);
     let trained = json["records"].as_array().unwrap().iter().find(|r| r["model"] == "f32").unwrap();
     let r2 = trained["measures"]["r2"]["value"].as_f64().unwrap();
     assert!(r2 > 0.8, "{r2}");

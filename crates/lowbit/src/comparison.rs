@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 /// Largest record of a variant that is kept, bytes.
 const MAX_KEPT: u64 = 256 << 20;
@@ -72,7 +73,7 @@ struct Comparison<'a> {
     splits: Splits,
     encoder: Encoder,
     /// The model that training begins from.
-    begin: Option<Checkpoint>,
+    begin: Option<Rc<Checkpoint>>,
     /// Rows that are trained on, and those by which the best weights are chosen.
     rows: Option<(Labelled, Option<Labelled>)>,
     stamp: Stamp,
@@ -102,9 +103,9 @@ pub fn run(
     cpu.stop.check()?;
     let (out, _lock) = directory(suite, out)?;
     progress.note(&format!("{}: {}", suite.name, task.about));
-    let begin = suite.begin(data, cpu)?;
+    let begin = suite.begin(data, cpu)?.map(Rc::new);
     begin.iter().flat_map(|model| model.notices()).for_each(|notice| progress.note(notice));
-    let encoder = suite.encoder(&task, &splits.train, begin.as_ref())?;
+    let encoder = suite.encoder(&task, &splits.train, begin.as_deref())?;
     let stamp = Stamp {
         suite: suite.text.clone(),
         train_sha256: splits.facts.train_sha256.clone(),
@@ -264,7 +265,7 @@ impl Comparison<'_> {
             model_config: &model_config,
             tokenizer: self.encoder.tokenizer(),
             data: rows,
-            from: self.begin.as_ref(),
+            from: self.begin.as_deref(),
             validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
             config: &config,
@@ -282,7 +283,7 @@ impl Comparison<'_> {
     /// The network of a variant that is trained, and how it is.
     fn settings(&self, variant: &Variant) -> Result<(ModelConfig, TrainConfig), Error> {
         let model_config =
-            self.suite.model_config(&self.task, &self.encoder, &self.splits.train, variant, self.begin.as_ref())?;
+            self.suite.model_config(&self.task, &self.encoder, &self.splits.train, variant, self.begin.as_deref())?;
         let model_config = ModelConfig { input: self.splits.columns.clone(), ..model_config };
         Ok((model_config, self.suite.train_config(variant)?))
     }
@@ -312,11 +313,9 @@ impl Comparison<'_> {
         let trained = parent.filter(|_| self.suite.is_trained());
         let trained = trained.map(|parent| Checkpoint::open(&self.home(parent).join("training"))).transpose()?;
         let trained = trained.map(|masters| masters.on(self.cpu));
-        let begin = self.begin.take();
-        let masters = trained.as_ref().or(begin.as_ref()).expect("a suite without training has a model");
-        let record = self.stored(variant, masters);
-        self.begin = begin;
-        let mut record = record?;
+        let begin = self.begin.clone();
+        let masters = trained.as_ref().or(begin.as_deref()).expect("a suite without training has a model");
+        let mut record = self.stored(variant, masters)?;
         record.detail.made = "quantized".into();
         record.detail.parent = parent.map(String::from);
         Ok(record)

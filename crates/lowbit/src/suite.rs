@@ -298,8 +298,8 @@ impl Suite {
         Ok(Some(Checkpoint::open(&path)?.on(cpu)))
     }
 
-    /// How rows become what the network reads: by the tokenizer of the model that training begins from, by one trained on the training rows where that is asked for, or by
-    /// the scaling of the training rows.
+    /// How rows become what the network reads: by the tokenizer of the model that training begins from, by one trained on the
+    /// training rows where that is asked for, or by the scaling of the training rows.
     ///
     /// # Errors
     /// When the vocabulary is too small or too large, or there is a tokenizer for numbers or none for texts.
