@@ -93,14 +93,16 @@ impl ParameterList {
     }
 
     /// Bytes of the f32 activations that a backward pass reads, of `tokens` tokens with `logits` rows of logits and of their
-    /// gradients: the outputs of all operations.
-    pub fn recorded_bytes(&self, tokens: usize, logits: usize) -> u64 {
+    /// gradients: the outputs of all operations, or, where blocks run again in the backward pass, the inputs of all blocks and
+    /// the outputs of the operations of the widest one.
+    pub fn recorded_bytes(&self, tokens: usize, logits: usize, again: bool) -> u64 {
         let widths = self.widths();
-        bytes_of_floats([(tokens, widths.all), (logits, 2 * widths.classes)])
+        let width = if again { widths.kept + widths.block } else { widths.all };
+        bytes_of_floats([(tokens, width), (logits, 2 * widths.classes)])
     }
 
     fn widths(&self) -> Widths {
-        let (mut widths, mut width, mut block) = (Widths::default(), 0, 0);
+        let (mut widths, mut width, mut block, mut before) = (Widths::default(), 0, 0, true);
         trace(&self.model, |op| {
             width = match op {
                 Op::Embed { table, .. } => table.cols as u64,
@@ -109,9 +111,12 @@ impl ParameterList {
                 _ => width,
             };
             match op {
-                Op::Block(_) => block = 0,
+                Op::Block(_) => (block, widths.kept, before) = (0, widths.kept + width, false),
                 Op::Logits { weight, .. } => widths.classes = weight.rows as u64,
                 _ => (block, widths.all) = (block + width, widths.all + width),
+            }
+            if before {
+                widths.kept = widths.all;
             }
             widths.block = widths.block.max(block);
         });
@@ -132,6 +137,8 @@ struct Widths {
     block: u64,
     /// Of all operations but the logits.
     all: u64,
+    /// Of those before the first block, and the inputs of the blocks.
+    kept: u64,
     /// Of the logits.
     classes: u64,
 }

@@ -18,6 +18,8 @@ const GRAIN: usize = 1 << 16;
 pub(crate) struct Arena {
     free: RefCell<BTreeMap<usize, Vec<Idle>>>,
     clock: Cell<u64>,
+    /// Values of all buffers, in use or free.
+    values: Cell<usize>,
 }
 
 struct Idle {
@@ -37,8 +39,18 @@ impl Arena {
     pub(crate) fn take(self: &Rc<Self>, len: usize) -> Buffer {
         let size = size_class(len);
         let recycled = self.free.borrow_mut().get_mut(&size).and_then(Vec::pop);
-        let data = recycled.map_or_else(|| vec![0.0; size], |idle| idle.data);
+        let data = recycled.map_or_else(|| self.allocate(size), |idle| idle.data);
         Buffer { data, len, home: self.clone() }
+    }
+
+    fn allocate(&self, size: usize) -> Vec<f32> {
+        self.values.set(self.values.get() + size);
+        vec![0.0; size]
+    }
+
+    /// Bytes of all buffers, in use or free.
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.get() * size_of::<f32>()
     }
 
     /// A buffer of zeros.
@@ -62,8 +74,10 @@ impl Arena {
         let now = self.clock.get() + 1;
         self.clock.set(now);
         let mut free = self.free.borrow_mut();
-        free.retain(|_, buffers| {
+        free.retain(|size, buffers| {
+            let before = buffers.len();
             buffers.retain(|idle| idle.since + PATIENCE >= now);
+            self.values.set(self.values.get() - (before - buffers.len()) * size);
             !buffers.is_empty()
         });
     }
@@ -130,10 +144,12 @@ mod tests {
     fn idle_buffers_are_freed() {
         let arena = Rc::new(Arena::default());
         drop(arena.take(1000));
+        assert_eq!(arena.bytes(), 4 * size_class(1000));
         for _ in 0..=PATIENCE {
             arena.tick();
         }
         assert!(arena.free.borrow().is_empty());
+        assert_eq!(arena.bytes(), 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::arena::Buffer;
 use crate::lora::Adapter;
 use crate::params::ParamId;
-use crate::tape::Tape;
+use crate::tape::{Tape, Tensor};
 use lowbit_kernels::ops::{self, AttentionShape, Function};
 use lowbit_kernels::{Mat, gemm};
 use lowbit_model::exec::{NormKind, Pooling};
@@ -85,6 +85,20 @@ pub(crate) enum Record {
         x: usize,
         y: usize,
     },
+    /// A block that has kept its input alone.
+    Block {
+        index: usize,
+        input: Tensor,
+        y: usize,
+    },
+}
+
+/// A block that has to run again before the backward pass goes on.
+pub(crate) struct Again {
+    pub(crate) index: usize,
+    pub(crate) input: Tensor,
+    /// Gradient of its output.
+    pub(crate) dy: Rc<Buffer>,
 }
 
 impl Record {
@@ -99,6 +113,7 @@ impl Record {
             | Record::Mul { y, .. }
             | Record::Add { y, .. }
             | Record::Pool { y, .. }
+            | Record::Block { y, .. }
             | Record::Dropout { y, .. } => *y,
         }
     }
@@ -107,15 +122,25 @@ impl Record {
 impl Tape {
     /// Runs the recorded operations backwards from the seeded gradients; gradients of parameters add up until the next
     /// update.
+    ///
+    /// # Panics
+    /// When the forward pass was that of a network with [`checkpointing`](crate::Network::set_checkpointing), which has a
+    /// backward pass of its own.
     pub fn backward(&mut self) {
-        let mut records = std::mem::take(&mut self.records);
-        while let Some(record) = records.pop() {
-            if let Some(dy) = self.gradients.get_mut(record.output()).and_then(Option::take) {
-                self.reverse(record, dy);
+        assert!(self.backward_to_block().is_none(), "the backward pass is that of the network");
+    }
+
+    /// Runs recorded operations backwards up to a block that has to run again; none at the end.
+    pub(crate) fn backward_to_block(&mut self) -> Option<Again> {
+        while let Some(record) = self.records.pop() {
+            let Some(dy) = self.gradients.get_mut(record.output()).and_then(Option::take) else { continue };
+            match record {
+                Record::Block { index, input, .. } => return Some(Again { index, input, dy }),
+                record => self.reverse(record, dy),
             }
         }
-        self.records = records;
         self.gradients.clear();
+        None
     }
 
     fn reverse(&mut self, record: Record, dy: Rc<Buffer>) {
@@ -164,6 +189,7 @@ impl Tape {
                 ops::dropout(&self.cpu, &dy, p, seed, &mut dx);
                 self.accumulate(x, Rc::new(dx));
             }
+            Record::Block { .. } => unreachable!("blocks run again"),
         }
     }
 

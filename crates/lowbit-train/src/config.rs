@@ -77,6 +77,9 @@ pub struct TrainConfig {
     pub lora: Option<Lora>,
     /// Straight-through quantization; none trains in full precision.
     pub qat: Option<Qat>,
+    /// Whether blocks of the network keep their input alone and run again in the backward pass (activation checkpointing): less
+    /// memory, about a third more time, the same weights.
+    pub gradient_checkpointing: bool,
     /// Seed of initialisation, order and dropout.
     pub seed: u64,
     /// Updates between checkpoints; 0 for one at the end only.
@@ -89,7 +92,7 @@ pub struct TrainConfig {
 const MAX_COUNT: usize = 1 << 20;
 
 /// Fields that a resumed run may change.
-pub(crate) const FREE_FIELDS: &[&str] = &["save_every", "evaluate_every"];
+pub(crate) const FREE_FIELDS: &[&str] = &["save_every", "evaluate_every", "gradient_checkpointing"];
 
 impl Default for TrainConfig {
     fn default() -> Self {
@@ -114,6 +117,7 @@ impl Default for TrainConfig {
             freeze: Vec::new(),
             lora: None,
             qat: None,
+            gradient_checkpointing: false,
             seed: 0,
             save_every: 0,
             evaluate_every: 0,

@@ -24,6 +24,7 @@ mod params;
 mod qat;
 mod random;
 mod remaining;
+mod replay;
 mod state;
 mod tape;
 mod trainer;

@@ -1,8 +1,10 @@
 //! A network in training: an architecture and its parameters.
 
 use crate::Error;
+use crate::backward::Again;
 use crate::params::{ParamId, Params};
 use crate::qat::Qat;
+use crate::replay::Replay;
 use crate::tape::{Pass, Tape, Tensor};
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::Batch;
@@ -34,6 +36,22 @@ impl Network {
     pub fn forward(&mut self, batch: &Batch, pass: Pass) -> Tensor {
         self.tape.begin(batch, pass);
         self.model.forward(&mut self.tape)
+    }
+
+    /// Whether blocks keep their input alone in a forward pass for training and run again in [`Network::backward`], which
+    /// takes less memory, more time, and gives the same bits.
+    pub fn set_checkpointing(&mut self, on: bool) {
+        self.tape.checkpointing = on;
+    }
+
+    /// Runs the recorded operations backwards, as [`Tape::backward`], and blocks that kept their input alone once more.
+    pub fn backward(&mut self) {
+        while let Some(Again { index, input, dy }) = self.tape.backward_to_block() {
+            let mut replay = Replay::new(&mut self.tape, index, input);
+            self.model.forward(&mut replay);
+            let output = replay.output();
+            self.tape.accumulate(output.slot(), dy);
+        }
     }
 
     /// Logits without dropout, row-major, with their width.

@@ -57,6 +57,10 @@ pub struct Tape {
     pub(crate) batch: Batch,
     pub(crate) positions: Vec<u32>,
     pass: Pass,
+    /// Whether blocks keep their input alone, and run again in the backward pass.
+    pub(crate) checkpointing: bool,
+    /// Whether the block under way will run again.
+    unrecorded: bool,
     /// The block under way, counted from 1; 0 outside of blocks.
     layer: u64,
     /// Dropouts so far in the block, or outside of blocks.
@@ -77,6 +81,13 @@ impl Tensor {
     pub(crate) fn slot(&self) -> usize {
         self.0.slot
     }
+
+    /// The same tensor without what was derived from it, and without what it was made of; its value is there.
+    fn bare(&self) -> Tensor {
+        let Node { slot, rows, width, ref value, .. } = *self.0;
+        let value = value.clone();
+        Tensor(Rc::new(Node { slot, rows, width, value, lazy: None, quantized: OnceCell::new() }))
+    }
 }
 
 impl Tape {
@@ -94,6 +105,8 @@ impl Tape {
             batch: Batch::default(),
             positions: Vec::new(),
             pass: Pass::Evaluate,
+            checkpointing: false,
+            unrecorded: false,
             layer: 0,
             sites: [0; 2],
         }
@@ -114,6 +127,11 @@ impl Tape {
     /// Gradient of the loss by a parameter, `[rows, cols]`; none when no backward pass since the last update gave one.
     pub fn gradient(&self, id: ParamId) -> Option<&[f32]> {
         self.gradients_of_params.get(id)
+    }
+
+    /// Bytes of memory that the activations and their gradients have taken, those that lie idle included.
+    pub fn activation_bytes(&self) -> usize {
+        self.arena.bytes()
     }
 
     /// The values of a tensor, `[rows, width]`.
@@ -187,7 +205,7 @@ impl Tape {
     }
 
     fn record(&mut self, record: impl FnOnce() -> Record) {
-        if self.pass != Pass::Evaluate {
+        if self.pass != Pass::Evaluate && !self.unrecorded {
             self.records.push(record());
         }
     }
@@ -370,10 +388,22 @@ impl Exec for Tape {
     }
 
     fn block(&mut self, index: usize, x: &Tensor, body: impl FnOnce(&mut Self, &Tensor) -> Tensor) -> Tensor {
-        (self.layer, self.sites[1]) = (index as u64 + 1, 0);
+        let again = self.checkpointing && self.pass != Pass::Evaluate;
+        if again {
+            // What was put off outside of the block is recorded there.
+            self.value(x);
+        }
+        self.enter(index);
+        self.unrecorded = again;
         let y = body(self, x);
-        self.layer = 0;
-        y
+        if !again {
+            self.layer = 0;
+            return y;
+        }
+        self.leave(Some(&y));
+        self.unrecorded = false;
+        self.record(|| Record::Block { index, input: x.bare(), y: y.slot() });
+        y.bare()
     }
 
     fn dropout(&mut self, x: &Tensor, p: f32) -> Tensor {
@@ -395,6 +425,17 @@ impl Exec for Tape {
 }
 
 impl Tape {
+    /// Begins a block.
+    pub(crate) fn enter(&mut self, index: usize) {
+        (self.layer, self.sites[1]) = (index as u64 + 1, 0);
+    }
+
+    /// Ends a block whose output nothing inside of it puts off.
+    pub(crate) fn leave(&mut self, output: Option<&Tensor>) {
+        output.into_iter().for_each(|y| drop(self.value(y)));
+        self.layer = 0;
+    }
+
     /// The row of each sequence, where pooling takes that of one token.
     pub(crate) fn picked(&self, how: Pooling) -> Option<Vec<u32>> {
         Some(how.picked(&self.batch.cu_seqlens)?.map(|row| row as u32).collect())

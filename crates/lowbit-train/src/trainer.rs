@@ -132,9 +132,14 @@ pub fn need(job: &Job) -> Result<Footprint, Error> {
     let mean = job.data.tokens().map_or(1, |tokens| tokens.div_ceil(job.data.len().max(1) as u64));
     let tokens = (config.batch_size as u64).saturating_mul(mean) as usize;
     let rows = if job.model_config.config.classes().is_some() { config.batch_size } else { tokens };
-    let need = Footprint::new("take a smaller network, `batch_size` or window, and more `accumulation`");
+    let need = Footprint::new(match config.gradient_checkpointing {
+        true => "take a smaller network, `batch_size` or window, and more `accumulation`",
+        false => {
+            "set `gradient_checkpointing`, or take a smaller network, `batch_size` or window, and more `accumulation`"
+        }
+    });
     let need = need.and("weights, gradients and moments", weights);
-    Ok(need.and("activations", parameters.recorded_bytes(tokens, rows)))
+    Ok(need.and("activations", parameters.recorded_bytes(tokens, rows, config.gradient_checkpointing)))
 }
 
 /// A run in progress.
@@ -162,6 +167,7 @@ impl<'a> Session<'a> {
         config.validate(job.data.len())?;
         need(job)?.check()?;
         let mut network = Network::new(cpu, &job.model_config.config, config.seed, config.qat)?;
+        network.set_checkpointing(config.gradient_checkpointing);
         let limits = Limits {
             vocabulary: vocabulary(network.params()),
             features: job.model_config.config.features(),
@@ -278,7 +284,7 @@ impl<'a> Session<'a> {
             let scale = 1.0 / targets as f32;
             loss += tape.tape.loss(&logits, &part.targets, config.label_smoothing, scale);
             drop(logits);
-            tape.tape.backward();
+            tape.backward();
             tokens += part.batch.tokens.len();
         }
         let loss = loss / targets as f64;

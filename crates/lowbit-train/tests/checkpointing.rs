@@ -1,0 +1,184 @@
+//! Activation checkpointing: the bits of training without it, in less memory.
+
+mod common;
+
+use common::*;
+use lowbit_model::Config;
+use lowbit_model::arch::{ARCHITECTURES, Head};
+use lowbit_model::exec::Batch;
+use lowbit_model::parameter_list::ParameterList;
+use lowbit_train::{BatchTargets, Data, Job, Lora, Network, Pass, Qat, TrainConfig, need, train};
+use serde_json::json;
+
+/// A network of each architecture, with dropout.
+fn networks() -> Vec<Config> {
+    let networks = vec![
+        bitnet(CLASSIFY, json!({"dropout": 0.3, "causal": false, "bigram_buckets": 7})),
+        bitnet(Head::Lm { tied: true }, json!({"dropout": 0.2, "qk_norm": true, "sub_norm": false})),
+        encoder(json!({"dropout": 0.2, "pooler": "tanh", "type_vocab_size": 2})),
+        gpt(json!({"dropout": 0.3, "sliding_window": 3})),
+        mlp(json!({"dropout": 0.2, "hidden_act": "silu"})),
+        mlp(json!({})),
+    ];
+    let name = |config: &Config| serde_json::to_value(config).unwrap()["architecture"].as_str().unwrap().to_string();
+    for architecture in ARCHITECTURES {
+        assert!(networks.iter().any(|config| name(config) == *architecture), "no network of {architecture}");
+    }
+    networks
+}
+
+/// Loss and gradients of two batches.
+fn gradients(config: &Config, qat: Option<Qat>, lora: Option<&Lora>, checkpointing: bool) -> (f64, Vec<Vec<f32>>) {
+    let mut network = Network::new(&cpu(2), config, 3, qat).unwrap();
+    if let Some(lora) = lora {
+        let body: Vec<String> = network.params().iter().map(|p| p.spec.name.clone()).collect();
+        body.iter().filter(|name| name.contains("mlp.")).for_each(|name| network.tape.params.adapt(name, lora, 4));
+    }
+    network.set_checkpointing(checkpointing);
+    let mut loss = 0.0;
+    for seed in 0..2 {
+        let batch = ragged(&[5, 1, 8], 19, seed);
+        let logits = network.forward(&batch, Pass::Train(seed));
+        let targets: Vec<u32> = (0..logits.rows() as u32).map(|row| row % 3).collect();
+        loss += network.tape.cross_entropy(&logits, &targets, 0.1, 0.3);
+        drop(logits);
+        network.backward();
+    }
+    let ids = network.params().ids();
+    (loss, ids.filter_map(|id| network.tape.gradient(id)).map(<[f32]>::to_vec).collect())
+}
+
+#[test]
+fn gradients_have_the_same_bits() {
+    let lora = Lora { rank: 2, ..Lora::default() };
+    for config in networks() {
+        for (qat, lora) in [(None, None), (Some(Qat::default()), None), (None, Some(&lora))] {
+            let (loss, plain) = gradients(&config, qat, lora, false);
+            let (other, again) = gradients(&config, qat, lora, true);
+            assert_eq!(loss, other, "{config:?}");
+            assert!(plain == again && !plain.is_empty(), "{config:?}");
+        }
+    }
+}
+
+/// Bytes of the activations of a step of a deep network.
+fn bytes(config: &Config, batch: &Batch, checkpointing: bool) -> u64 {
+    let mut network = Network::new(&cpu(2), config, 3, None).unwrap();
+    network.set_checkpointing(checkpointing);
+    let logits = network.forward(batch, Pass::Train(1));
+    let targets = vec![1; logits.rows()];
+    network.tape.cross_entropy(&logits, &targets, 0.0, 1.0);
+    drop(logits);
+    network.backward();
+    network.tape.activation_bytes() as u64
+}
+
+#[test]
+fn activations_take_less_memory_and_the_estimate_knows() {
+    let deep = json!({"num_hidden_layers": 12, "hidden_size": 48, "intermediate_size": 192, "dropout": 0.1,
+        "max_position_embeddings": 64, "head": {"classify": {"classes": 3, "pooling": "first"}}});
+    for config in [encoder(deep.clone()), gpt(deep)] {
+        let batch = ragged(&[60; 8], 19, 2);
+        let [plain, again] = [false, true].map(|on| bytes(&config, &batch, on));
+        assert!(again * 4 < plain, "{again} bytes, {plain} without checkpointing");
+        let list = ParameterList::new(&config).unwrap();
+        let estimate = [false, true].map(|on| list.recorded_bytes(batch.tokens.len(), batch.sequences(), on));
+        for (found, estimate) in [plain, again].into_iter().zip(estimate) {
+            // The estimate counts outputs of operations; gradients of a block come and go.
+            let share = found as f64 / estimate as f64;
+            assert!((0.5..1.6).contains(&share), "{found} bytes, estimated {estimate}");
+        }
+    }
+}
+
+#[test]
+fn runs_write_the_same_model_and_resume_with_either() {
+    let config = encoder(json!({"dropout": 0.2, "head": {"classify": {"classes": 3, "pooling": "first"}}}));
+    let (model_config, data) = (model_config(config), Majority::new(40));
+    let settings = |on: bool| TrainConfig {
+        steps: Some(6),
+        batch_size: 4,
+        accumulation: 2,
+        save_every: 2,
+        gradient_checkpointing: on,
+        ..TrainConfig::default()
+    };
+    let homes = [false, true].map(|on| {
+        let home = tempfile::tempdir().unwrap();
+        let config = settings(on);
+        let job = Job {
+            model_config: &model_config,
+            tokenizer: None,
+            from: None,
+            data: &data,
+            validation: None,
+            config: &config,
+        };
+        let activations = need(&job).unwrap();
+        train(&job, home.path(), &cpu(2), &mut ()).unwrap();
+        // The state of the other run is this one's.
+        let config = settings(!on);
+        train(&Job { config: &config, ..job }, home.path(), &cpu(2), &mut ()).unwrap();
+        (std::fs::read(home.path().join("model.safetensors")).unwrap(), activations.bytes())
+    });
+    assert!(homes[0].0 == homes[1].0);
+    assert!(homes[0].1 > homes[1].1, "{} and {} bytes", homes[0].1, homes[1].1);
+}
+
+/// Rows of one class each and a fixed length.
+struct Fixed(usize, usize);
+
+impl Data for Fixed {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        Some((self.0 * self.1) as u64)
+    }
+
+    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
+        let sequences: Vec<Vec<u32>> =
+            rows.iter().map(|&row| (0..self.1).map(|i| ((row * 7919 + i * 31) % 50_257) as u32).collect()).collect();
+        *batch = Batch::new(sequences.iter().map(|s| &s[..]));
+        targets.classes().extend(rows.iter().map(|row| (row % 4) as u32));
+    }
+
+    fn fingerprint(&self) -> String {
+        "fixed".into()
+    }
+}
+
+/// GPT-2 small, 124 million weights, 8 sequences of 128 tokens: minutes and gigabytes, so not among the tests of every change.
+#[test]
+#[ignore = "trains 124 million weights"]
+fn gpt2_small_fits_in_3_gb() {
+    let config =
+        gpt(json!({"vocab_size": 50257, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "intermediate_size": 3072, "max_position_embeddings": 1024, "dropout": 0.1,
+        "head": {"classify": {"classes": 4, "pooling": "last"}}}));
+    let model_config = lowbit_model::ModelConfig::new(config, 1024);
+    let settings = TrainConfig {
+        steps: Some(2),
+        batch_size: 8,
+        gradient_checkpointing: std::env::var_os("PLAIN").is_none(),
+        ..TrainConfig::default()
+    };
+    let data = Fixed(64, 128);
+    let job = Job {
+        model_config: &model_config,
+        tokenizer: None,
+        from: None,
+        data: &data,
+        validation: None,
+        config: &settings,
+    };
+    let home = tempfile::tempdir().unwrap();
+    eprintln!("estimated: {} bytes", need(&job).unwrap().bytes());
+    train(&job, home.path(), &cpu(2), &mut ()).unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    eprintln!("peak: {} bytes", kib * 1024);
+    assert!(kib * 1024 <= 3_000_000_000, "peak of {kib} KiB");
+}
