@@ -209,6 +209,7 @@ impl TrainConfig {
                 return Err(out_of_range(field, value, "at least 0 and below 1e6"));
             }
         }
+        self.qat.as_ref().map_or(Ok(()), Qat::validate)?;
         self.lora.as_ref().map_or(Ok(()), |lora| lora.validate(self.qat.is_some()))
     }
 }

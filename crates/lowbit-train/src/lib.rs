@@ -39,7 +39,7 @@ pub use lowbit_base::{Error, Kind};
 pub use metrics::StepMetrics;
 pub use network::Network;
 pub use params::{Param, ParamId, Params, Weight};
-pub use qat::{Granularity, Qat, QatActivations, Scale};
+pub use qat::{Granularity, Qat, QatActivations, QatWeights, Scale};
 pub use remaining::Remaining;
 pub use tape::{Pass, Tape, Tensor};
 pub use trainer::{Control, Job, Observer, Outcome, Status, need, train};

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::lora::Adapter;
-use crate::qat::{Qat, ternary};
+use crate::qat::{self, Qat};
 use crate::random::{hash, normal};
 use lowbit_base::SplitMix64;
 use lowbit_kernels::{Cpu, Packed};
@@ -102,7 +102,7 @@ impl Param {
         let Some(qat) = qat.filter(|_| self.spec.role == Role::Body) else { return Cow::Borrowed(values) };
         if !self.fresh {
             self.quantized.resize(values.len(), 0.0);
-            ternary(cpu, values, self.spec.cols, qat, &mut self.quantized);
+            qat::quantize(cpu, values, self.spec.cols, qat, &mut self.quantized);
             self.fresh = true;
         }
         Cow::Borrowed(&self.quantized)
@@ -168,7 +168,7 @@ impl Params {
             return Cow::Owned(merged);
         }
         let mut quantized = vec![0.0; merged.len()];
-        ternary(cpu, &merged, param.spec.cols, qat.expect("quantized"), &mut quantized);
+        qat::quantize(cpu, &merged, param.spec.cols, qat.expect("quantized"), &mut quantized);
         Cow::Owned(quantized)
     }
 

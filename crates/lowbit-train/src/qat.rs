@@ -1,16 +1,44 @@
-//! Quantization-aware training: body weights are ternary and their activations int8 in the forward pass; the backward pass
-//! goes straight through (arXiv 2402.17764; median and small networks: arXiv 2407.09527).
+//! Quantization-aware training: body weights are ternary or int8, and their activations int8, in the forward pass; the backward pass
+//! goes straight through (ternary: arXiv 2402.17764; median and small networks: arXiv 2407.09527; int8: arXiv 1712.05877).
 
+use crate::Error;
+use lowbit_kernels::format::{Scales, Spec};
 use lowbit_kernels::simd::LANES;
 use lowbit_kernels::{Cpu, Op, Simd};
+use lowbit_model::Recipe;
+use lowbit_model::recipe::ActivationPrecision;
+use lowbit_model::source::Role;
 use serde::{Deserialize, Serialize};
 
 /// Values per task and per partial sum; part of the result, so independent of the number of threads.
 const CHUNK: usize = 16_384;
-/// The scale where all weights are 0.
+/// The ternary scale where all weights are 0.
 const EPS: f32 = 1e-5;
-/// The smallest scale, whose inverse is finite.
+/// The smallest ternary scale, whose inverse is finite.
 const SMALLEST: f32 = 4.0 * f32::MIN_POSITIVE;
+/// The largest code of int8 weights, as their formats have it.
+const MOST: f32 = 127.0;
+/// The largest weight below which int8 weights are multiplied by [`BOOST`] before they are divided.
+const TINY: f32 = 1.0 / (1u128 << 120) as f32;
+/// A power of two.
+const BOOST: f32 = (1u128 << 100) as f32;
+
+/// What weights become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QatWeights {
+    /// -1, 0 or 1 times the scale.
+    #[default]
+    Ternary,
+    /// -127 to 127 times `max|W| / 127`.
+    Int8,
+}
+
+impl QatWeights {
+    fn is_default(&self) -> bool {
+        *self == QatWeights::default()
+    }
+}
 
 /// What a ternary scale is taken from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +51,7 @@ pub enum Scale {
     Median,
 }
 
-/// What shares a ternary scale.
+/// What shares a scale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Granularity {
@@ -49,41 +77,98 @@ pub enum QatActivations {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Qat {
-    /// What the ternary scale is taken from.
+    /// What weights become.
+    #[serde(skip_serializing_if = "QatWeights::is_default")]
+    pub weights: QatWeights,
+    /// What a ternary scale is taken from.
     pub scale: Scale,
-    /// What shares a ternary scale.
+    /// What shares a scale.
     pub granularity: Granularity,
     /// How activations enter.
     pub activations: QatActivations,
 }
 
-/// `out = clamp(round(W * s), -1, 1) / s`, `s = 1 / scale(W)`, `W` being `[rows, cols]`. Published networks have at least 1e-5
-/// for the scale; here small weights keep theirs.
-pub(crate) fn ternary(cpu: &Cpu, weights: &[f32], cols: usize, qat: Qat, out: &mut [f32]) {
+impl Qat {
+    /// Sees that the settings fit one another.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        match (self.weights, self.scale) {
+            (QatWeights::Int8, Scale::Median) => {
+                let text = "train: `qat.scale` is median, and int8 weights are scaled by the largest: leave it out";
+                Err(Error::usage(text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sees that a recipe makes of the trained weights what the forward pass of training had.
+    ///
+    /// # Errors
+    /// Usage: what differs, with both values.
+    pub fn check_recipe(&self, recipe: &Recipe) -> Result<(), Error> {
+        let Some(format) = recipe.format(Role::Body)? else { return Ok(()) };
+        let Spec { name, levels, scales, .. } = *format.spec();
+        let differs = |what: &str, trained: &str| {
+            let text = format!("`qat` trains {trained} {what}, which recipe `{}` (body {name}) has not", recipe.name);
+            Err(Error::usage(format!("{text}: change one of them")))
+        };
+        let (kind, expected) = match self.weights {
+            QatWeights::Ternary => ("ternary", 3),
+            QatWeights::Int8 => ("int8", 256),
+        };
+        if levels != Some(expected) {
+            return differs("weights", kind);
+        }
+        let (kind, expected) = match self.granularity {
+            Granularity::Tensor => ("tensor", Scales::Tensor),
+            Granularity::Channel => ("channel", Scales::Row),
+        };
+        if scales != expected {
+            return differs("scales", &format!("per-{kind}"));
+        }
+        match (self.activations, recipe.activations) {
+            (QatActivations::Int8, ActivationPrecision::Int8) | (QatActivations::F32, ActivationPrecision::F32) => {
+                Ok(())
+            }
+            (QatActivations::Int8, _) => differs("activations", "int8"),
+            (QatActivations::F32, _) => differs("activations", "f32"),
+        }
+    }
+
+    /// The values that weights of one scale become; overwrites `scratch`, which is as long as they are.
+    fn levels(self, cpu: &Cpu, weights: &[f32], scratch: &mut [f32]) -> Levels {
+        match (self.weights, self.scale) {
+            (QatWeights::Int8, _) => Levels::int8(max_abs(cpu, weights)),
+            (QatWeights::Ternary, Scale::Mean) => Levels::ternary(mean_abs(cpu, weights)),
+            (QatWeights::Ternary, Scale::Median) => Levels::ternary(median_abs(weights, scratch)),
+        }
+    }
+}
+
+/// What a body matrix `[rows, cols]` becomes: `out = clamp(round(W / s), -1, 1) * s`, `s = scale(W)`, or
+/// `round(W / s) * s`, `s = max|W| / 127`. Published ternary networks have at least 1e-5 for the scale; here small weights keep theirs.
+pub(crate) fn quantize(cpu: &Cpu, weights: &[f32], cols: usize, qat: Qat, out: &mut [f32]) {
     match qat.granularity {
         Granularity::Tensor => {
-            let scale = match qat.scale {
-                Scale::Mean => mean_abs(cpu, weights),
-                Scale::Median => median_abs(weights, out),
-            };
+            let levels = qat.levels(cpu, weights, out);
             let chunks = weights.len() / CHUNK * CHUNK;
             let (body, tail) = out.split_at_mut(chunks);
             cpu.pool.for_rows(chunks / CHUNK, 1, [(body, CHUNK)], |range, [out]| {
                 let x = &weights[range.start * CHUNK..range.end * CHUNK];
-                cpu.isa.run(Ternary { x, scale, out });
+                cpu.isa.run(Rounding { x, levels, out });
             });
-            cpu.isa.run(Ternary { x: &weights[chunks..], scale, out: tail });
+            cpu.isa.run(Rounding { x: &weights[chunks..], levels, out: tail });
         }
         Granularity::Channel => {
             let grain = (CHUNK / cols).max(1);
             cpu.pool.for_rows(weights.len() / cols, grain, [(out, cols)], |range, [out]| {
                 let rows = weights[range.start * cols..range.end * cols].chunks_exact(cols);
                 for (x, out) in rows.zip(out.chunks_exact_mut(cols)) {
-                    let scale = match qat.scale {
-                        Scale::Mean => (cpu.isa.run(AbsSum(x)) / cols as f64) as f32,
-                        Scale::Median => median_abs(x, out),
+                    let levels = match (qat.weights, qat.scale) {
+                        (QatWeights::Int8, _) => Levels::int8(f32::from_bits(cpu.isa.run(MaxAbs(x)))),
+                        (_, Scale::Mean) => Levels::ternary((cpu.isa.run(AbsSum(x)) / cols as f64) as f32),
+                        (_, Scale::Median) => Levels::ternary(median_abs(x, out)),
                     };
-                    cpu.isa.run(Ternary { x, scale, out });
+                    cpu.isa.run(Rounding { x, levels, out });
                 }
             });
         }
@@ -92,12 +177,23 @@ pub(crate) fn ternary(cpu: &Cpu, weights: &[f32], cols: usize, qat: Qat, out: &m
 
 /// `mean|x|`, summed in a fixed order.
 fn mean_abs(cpu: &Cpu, x: &[f32]) -> f32 {
-    let mut sums = vec![0.0f64; x.len().div_ceil(CHUNK)];
-    cpu.pool.for_rows(sums.len(), 1, [(&mut sums, 1)], |range, [sum]| {
-        let end = (range.end * CHUNK).min(x.len());
-        sum[0] = cpu.isa.run(AbsSum(&x[range.start * CHUNK..end]));
-    });
+    let sums = of_chunks(cpu, x, |x| cpu.isa.run(AbsSum(x)));
     (sums.iter().sum::<f64>() / x.len() as f64) as f32
+}
+
+/// `max|x|`, NaN if a value is.
+fn max_abs(cpu: &Cpu, x: &[f32]) -> f32 {
+    f32::from_bits(of_chunks(cpu, x, |x| cpu.isa.run(MaxAbs(x))).into_iter().max().unwrap_or(0))
+}
+
+/// A number of each chunk.
+fn of_chunks<T: Clone + Default + Send>(cpu: &Cpu, x: &[f32], of: impl Fn(&[f32]) -> T + Sync) -> Vec<T> {
+    let mut found = vec![T::default(); x.len().div_ceil(CHUNK)];
+    cpu.pool.for_rows(found.len(), 1, [(&mut found, 1)], |range, [found]| {
+        let end = (range.end * CHUNK).min(x.len());
+        found[0] = of(&x[range.start * CHUNK..end]);
+    });
+    found
 }
 
 /// `median|x|`; overwrites `scratch`, which is as long as `x`.
@@ -127,27 +223,68 @@ impl Op for AbsSum<'_> {
     }
 }
 
-/// A NaN scale makes every output NaN, so that it is noticed.
-struct Ternary<'a> {
-    x: &'a [f32],
-    scale: f32,
-    out: &'a mut [f32],
-}
+/// The bits of the largest magnitude: those of magnitudes are in their order, NaN above all.
+struct MaxAbs<'a>(&'a [f32]);
 
-impl Op for Ternary<'_> {
-    type Out = ();
+impl Op for MaxAbs<'_> {
+    type Out = u32;
 
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
-        let scale = match self.scale {
+    fn eval<S: Simd>(self, _: S) -> u32 {
+        let mut tops = [0u32; LANES];
+        let (body, tail) = self.0.as_chunks::<LANES>();
+        for part in body {
+            for (top, x) in tops.iter_mut().zip(part) {
+                *top = (*top).max(x.abs().to_bits());
+            }
+        }
+        tops.into_iter().chain(tail.iter().map(|x| x.abs().to_bits())).max().unwrap_or(0)
+    }
+}
+
+/// Multiples of a step: `clamp(round(x * boost * factor), -limit, limit) * step`.
+#[derive(Clone, Copy)]
+struct Levels {
+    boost: f32,
+    factor: f32,
+    limit: f32,
+    step: f32,
+}
+
+impl Levels {
+    fn ternary(scale: f32) -> Self {
+        let step = match scale {
             0.0 => EPS,
             small if small < SMALLEST => SMALLEST,
             scale => scale,
         };
-        let (factor, step) = (s.splat(1.0 / scale), s.splat(scale));
-        let (low, high) = (s.splat(-1.0), s.splat(1.0));
+        Levels { boost: 1.0, factor: 1.0 / step, limit: 1.0, step }
+    }
+
+    fn int8(top: f32) -> Self {
+        let boost = if top < TINY { BOOST } else { 1.0 };
+        let factor = if top == 0.0 { 0.0 } else { MOST / (top * boost) };
+        Levels { boost, factor, limit: MOST, step: top / MOST }
+    }
+}
+
+/// A step of NaN makes every output NaN, so that it is noticed.
+struct Rounding<'a> {
+    x: &'a [f32],
+    levels: Levels,
+    out: &'a mut [f32],
+}
+
+impl Op for Rounding<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let Levels { boost, factor, limit, step } = self.levels;
+        let (boost, factor, step) = (s.splat(boost), s.splat(factor), s.splat(step));
+        let (low, high) = (s.splat(-limit), s.splat(limit));
         for (x, out) in self.x.chunks(LANES).zip(self.out.chunks_mut(LANES)) {
-            let x = s.mul(s.load_part(x, 0.0), factor);
+            let x = s.mul(s.mul(s.load_part(x, 0.0), boost), factor);
             let q = s.to_f(s.round_i(s.min(s.max(x, low), high)));
             s.store_part(out, s.mul(q, step));
         }
@@ -189,7 +326,7 @@ mod tests {
                     let span = if granularity == Granularity::Tensor { rows * cols } else { cols };
                     let expected: Vec<f32> = x.chunks(span).flat_map(|x| oracle(x, of(x))).collect();
                     let mut got = vec![9.0; x.len()];
-                    ternary(&cpu, &x, cols, Qat { scale, granularity, ..Qat::default() }, &mut got);
+                    quantize(&cpu, &x, cols, Qat { scale, granularity, ..Qat::default() }, &mut got);
                     for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                         let close = (got - expected).abs() <= 2e-7 * expected.abs();
                         assert!(close, "{scale:?} {granularity:?} [{rows}, {cols}] at {i}: {got}, not {expected}");
@@ -201,15 +338,22 @@ mod tests {
 
     /// What is trained is what is packed.
     #[test]
-    fn the_mean_gives_the_bits_of_the_packed_formats() {
+    fn training_gives_the_bits_of_the_packed_formats() {
         let cpu = Cpu::new(None, Some(2)).unwrap();
         for (rows, cols) in [(16, 64), (48, 33), (384, 200)] {
-            let x = sample(rows * cols);
-            for (name, granularity) in [("ternary", Granularity::Tensor), ("ternary_channel", Granularity::Channel)] {
+            let mut x = sample(rows * cols);
+            x[..cols].iter_mut().for_each(|w| *w *= 1e-37);
+            x[cols..2 * cols].fill(0.0);
+            for (name, weights, granularity) in [
+                ("ternary", QatWeights::Ternary, Granularity::Tensor),
+                ("ternary_channel", QatWeights::Ternary, Granularity::Channel),
+                ("int8", QatWeights::Int8, Granularity::Tensor),
+                ("int8_channel", QatWeights::Int8, Granularity::Channel),
+            ] {
                 let format = lowbit_kernels::format::find(name).unwrap();
                 let expected = format.quantize(&x, rows, cols, &Default::default()).unwrap().dequantize();
                 let mut got = vec![9.0; x.len()];
-                ternary(&cpu, &x, cols, Qat { granularity, ..Qat::default() }, &mut got);
+                quantize(&cpu, &x, cols, Qat { weights, granularity, ..Qat::default() }, &mut got);
                 let same = got.iter().zip(&expected).all(|(a, b)| a == b);
                 assert!(same, "{name} [{rows}, {cols}]");
             }
@@ -220,20 +364,49 @@ mod tests {
     fn halves_round_to_even_and_tiny_weights_keep_their_scale() {
         let cpu = Cpu::new(None, Some(1)).unwrap();
         let mut out = vec![9.0; 4];
-        ternary(&cpu, &[1.0, -0.5, 1.5, -1.0], 4, Qat::default(), &mut out);
+        quantize(&cpu, &[1.0, -0.5, 1.5, -1.0], 4, Qat::default(), &mut out);
         assert_eq!(out, [1.0, 0.0, 1.0, -1.0]);
-        ternary(&cpu, &[1e-30, -1e-30, 3e-30, 0.0], 4, Qat::default(), &mut out);
+        quantize(&cpu, &[1e-30, -1e-30, 3e-30, 0.0], 4, Qat::default(), &mut out);
         let step = out[2];
         assert!((step / 1.25e-30 - 1.0).abs() < 1e-6 && out == [step, -step, step, 0.0], "{out:?}");
-        ternary(&cpu, &[0.0; 4], 4, Qat::default(), &mut out);
+        quantize(&cpu, &[0.0; 4], 4, Qat::default(), &mut out);
         assert_eq!(out, [0.0; 4]);
     }
 
     #[test]
     fn a_nan_weight_shows() {
         let cpu = Cpu::new(None, Some(1)).unwrap();
-        let mut out = vec![0.0; 3];
-        ternary(&cpu, &[1.0, f32::NAN, 2.0], 3, Qat::default(), &mut out);
-        assert!(out.iter().all(|x| x.is_nan()));
+        for weights in [QatWeights::Ternary, QatWeights::Int8] {
+            for granularity in [Granularity::Tensor, Granularity::Channel] {
+                let mut out = vec![0.0; 3];
+                quantize(&cpu, &[1.0, f32::NAN, 2.0], 3, Qat { weights, granularity, ..Qat::default() }, &mut out);
+                assert!(out.iter().all(|x| x.is_nan()), "{weights:?} {granularity:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_recipe_keeps_what_was_trained_or_is_refused() {
+        let int8 = Qat { weights: QatWeights::Int8, ..Qat::default() };
+        let channel = |qat| Qat { granularity: Granularity::Channel, ..qat };
+        for (qat, recipe, word) in [
+            (Qat::default(), "bitnet", ""),
+            (Qat::default(), "bitnet_b3_head4", ""),
+            (channel(Qat::default()), "bitnet_channel", ""),
+            (int8, "int8", ""),
+            (channel(int8), "int8_channel", ""),
+            (int8, "bitnet", "int8 weights"),
+            (Qat::default(), "int8", "ternary weights"),
+            (Qat::default(), "f32", "ternary weights"),
+            (int8, "int8_channel", "per-tensor scales"),
+            (channel(Qat::default()), "bitnet", "per-channel scales"),
+            (Qat { activations: QatActivations::F32, ..int8 }, "int8", "f32 activations"),
+        ] {
+            let found = qat.check_recipe(lowbit_model::recipe::find(recipe).unwrap());
+            let found = found.map_or_else(|e| e.message, |()| String::new());
+            assert!(found.contains(word) && found.is_empty() == word.is_empty(), "{recipe}: {found}");
+        }
+        let median = Qat { scale: Scale::Median, ..int8 };
+        assert!(median.validate().unwrap_err().message.contains("`qat.scale`"));
     }
 }

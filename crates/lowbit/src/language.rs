@@ -151,7 +151,11 @@ impl Language {
                 self.wrong("model", "`head` must be a language model's, as in `head = { lm = { tied = false } }`")
             );
         }
-        let trained_for = self.train_config()?.qat.is_some().then(|| self.recipe.clone());
+        let qat = self.train_config()?.qat;
+        if let Some(qat) = &qat {
+            qat.check_recipe(recipe::find(&self.recipe)?).map_err(|e| self.wrong("train", &e.message))?;
+        }
+        let trained_for = qat.is_some().then(|| self.recipe.clone());
         let eos_token_ids = tokenizer.end().into_iter().collect();
         Ok(ModelConfig {
             trained_for,

@@ -352,7 +352,10 @@ impl Suite {
             Some(checkpoint) => self.further(checkpoint, classes)?,
             None => self.fresh(encoder, classes)?,
         };
-        let trained = self.train_config(variant)?.qat.is_some();
+        let qat = self.train_config(variant)?.qat;
+        if let Some(qat) = &qat {
+            qat.check_recipe(variant.recipe()?).map_err(|e| self.fault(&format!("variant `{}`: {e}", variant.name)))?;
+        }
         let max_length = match encoder {
             Encoder::Text { max_length, .. } => *max_length,
             Encoder::Features(_) => 1,
@@ -364,7 +367,7 @@ impl Suite {
                 Encoder::Text { .. } => None,
             },
             target_scaling: (task.question == Question::Regress).then(|| Scaling::of_values(train.values())),
-            trained_for: trained.then(|| variant.recipe.clone()),
+            trained_for: qat.is_some().then(|| variant.recipe.clone()),
             ..ModelConfig::new(config, max_length)
         })
     }

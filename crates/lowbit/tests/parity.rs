@@ -8,7 +8,9 @@ use lowbit_model::exec::Batch;
 use lowbit_model::input::Scaling;
 use lowbit_model::recipe::ActivationPrecision;
 use lowbit_model::{Checkpoint, Config, CpuExec, Model, ModelConfig, Param, Recipe, Session};
-use lowbit_train::{BatchTargets, Data, Error, Job, Network, Observer, Qat, TrainConfig, train};
+use lowbit_train::{
+    BatchTargets, Data, Error, Granularity, Job, Network, Observer, Qat, QatWeights, TrainConfig, train,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -24,6 +26,20 @@ static FLOAT: Recipe = Recipe {
 /// What training computes with: a ternary body, everything else in f32.
 static TERNARY: Recipe =
     Recipe { name: "parity_ternary", body: "ternary", activations: ActivationPrecision::Int8, ..FLOAT };
+/// The same with a body in 8 bits.
+static INT8: Recipe = Recipe { name: "parity_int8", body: "int8", ..TERNARY };
+static INT8_CHANNEL: Recipe = Recipe { name: "parity_int8_channel", body: "int8_channel", ..TERNARY };
+
+/// Ways of training with the recipe that computes the same.
+fn ways() -> [(Option<Qat>, &'static Recipe); 4] {
+    let int8 = Qat { weights: QatWeights::Int8, ..Qat::default() };
+    let channel = Qat { granularity: Granularity::Channel, ..int8 };
+    let ways = [(None, &FLOAT), (Some(Qat::default()), &TERNARY), (Some(int8), &INT8), (Some(channel), &INT8_CHANNEL)];
+    ways.iter().filter_map(|(qat, recipe)| Some((qat.as_ref()?, recipe))).for_each(|(qat, recipe)| {
+        qat.check_recipe(recipe).unwrap();
+    });
+    ways
+}
 
 /// Words of a counting language: each token follows from the one before.
 struct Counting {
@@ -242,7 +258,7 @@ fn every_feature_gives_the_same_logits_in_training_and_inference_whole_and_in_pi
             let row = |row: usize| (0..config.features()).map(move |i| ((row * 31 + i * i) % 17) as f32 / 8.0 - 1.0);
             (0..9).for_each(|i| batch.push_features(row(i)));
         }
-        for (qat, recipe) in [(None, &FLOAT), (Some(Qat::default()), &TERNARY)] {
+        for (qat, recipe) in ways() {
             let (home, expected) = untrained(&config, qat, &batch);
             let model = Arc::new(Checkpoint::open(home.path()).unwrap().model_as(recipe, &Default::default()).unwrap());
             let mut exec = CpuExec::new(Cpu::new(None, Some(2)).unwrap());
@@ -267,7 +283,7 @@ fn every_feature_gives_the_same_logits_in_training_and_inference_whole_and_in_pi
 fn a_trained_language_model_answers_alike_in_training_prefill_and_decode() {
     let tokens: Vec<u32> = (0..14).map(|i| (2 + i * 3) % 29).collect();
     let batch = Batch::new([tokens.as_slice()]);
-    for (qat, recipe) in [(None, &FLOAT), (Some(Qat::default()), &TERNARY)] {
+    for (qat, recipe) in ways() {
         let (home, expected) = trained(&config(r#"{"lm": {"tied": false}}"#, true), qat, &batch, false);
         let masters = Checkpoint::open(home.path()).unwrap();
         let model = Arc::new(masters.model_as(recipe, &Default::default()).unwrap());
@@ -293,7 +309,7 @@ fn a_trained_language_model_answers_alike_in_training_prefill_and_decode() {
 fn a_trained_classifier_answers_alike_in_training_and_inference() {
     let rows: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[7], &[3, 9, 27, 4]];
     let batch = Batch::new(rows);
-    for (qat, recipe) in [(None, &FLOAT), (Some(Qat::default()), &TERNARY)] {
+    for (qat, recipe) in ways() {
         let head = r#"{"classify": {"classes": 3, "pooling": "mean"}}"#;
         let (home, expected) = trained(&config(head, false), qat, &batch, true);
         let masters = Checkpoint::open(home.path()).unwrap();
