@@ -1,15 +1,22 @@
-//! General f32 matrix product.
+//! General matrix product, of f32 or of operands rounded to bf16.
 //!
 //! `B` is packed into panels of 16 columns, `[k][16]`; a tile of `T` rows of `A` times `P` panels stays in registers while k
 //! runs over a chunk of 256. Tasks own blocks of the output. Every output is one chain of fused multiply-adds in the
-//! order of k, whatever the tile, the threads or the instruction set.
+//! order of k, whatever the tile, the threads or the instruction set; where one instruction multiplies pairs of bf16, an element
+//! of both operands is such a pair, and the chain one of pairs.
 
+use crate::format::ways::{self, Capability};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd, TileOp, Tiling, tile_panels};
 use crate::{Cpu, Op, Products, scratch};
+use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Length of a chunk of k: two panels of it and a tile of `A` fit the first-level cache.
+mod element;
+
+use element::{Element, Pairs, Rounded, Single};
+
+/// Elements of a chunk of k: two panels of it and a tile of `A` fit the first-level cache.
 const CHUNK: usize = 256;
 /// Distance of the rows of a packed tile; not a power of two, so that they fall into different cache sets.
 const TILE_STRIDE: usize = CHUNK + 16;
@@ -46,6 +53,16 @@ impl<'a> Mat<'a> {
     }
 }
 
+/// What the operands of a product are rounded to; sums are f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32: not rounded.
+    #[default]
+    F32,
+    /// bf16, nearest even.
+    Bf16,
+}
+
 /// `C = A * B` (or `C += A * B` when `accumulate`), `A` being `[m, k]`, `B` `[k, n]`, `C` row-major `[m, n]`. Sums run over
 /// k in order with fused multiply-adds: the result does not depend on threads or instruction set.
 ///
@@ -53,9 +70,47 @@ impl<'a> Mat<'a> {
 /// When a view is shorter than its shape, or `c.len() != m * n`.
 #[allow(clippy::too_many_arguments)] // the arguments of BLAS
 pub fn gemm(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: Mat, accumulate: bool, c: &mut [f32]) {
+    gemm_in(cpu, Precision::F32, m, n, k, a, b, accumulate, c);
+}
+
+/// [`gemm`] of operands rounded to a precision as they are packed. Products of bf16 are exact in f32, and sums run over k in
+/// order: the result has the same bits on all threads, and on all instruction sets but those with a product of bf16 pairs
+/// (`avx512-bf16`), which is used where it is fast: it adds two products at a time, rounds each sum to nearest, and takes
+/// subnormal numbers as 0. Either way an output is off by at most `k` roundings of f32 of the sum of all `|a b|`.
+///
+/// # Panics
+/// As [`gemm`].
+#[allow(clippy::too_many_arguments)] // the arguments of BLAS
+pub fn gemm_in(
+    cpu: &Cpu,
+    precision: Precision,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Mat,
+    b: Mat,
+    accumulate: bool,
+    c: &mut [f32],
+) {
     assert_eq!(Some(c.len()), m.checked_mul(n), "C is [m, n]");
     a.check(m, k, "A");
     b.check(k, n, "B");
+    let run = match precision {
+        Precision::F32 => product::<Single>,
+        Precision::Bf16 if multiplies_pairs(cpu, m) => product::<Pairs>,
+        Precision::Bf16 => product::<Rounded>,
+    };
+    run(cpu, m, n, k, a, b, accumulate, c);
+}
+
+/// Whether products of bf16 pairs are one instruction here, and fast for so many rows.
+fn multiplies_pairs(cpu: &Cpu, m: usize) -> bool {
+    let slow = cpu.ways().preferred(m).find(|name| [ways::BF16_PAIRS, ways::FLOAT_PANELS].contains(name));
+    Capability::Bf16Pairs.is_of(cpu.isa) && slow != Some(ways::FLOAT_PANELS)
+}
+
+#[allow(clippy::too_many_arguments)] // the arguments of BLAS
+fn product<E: Element>(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: Mat, accumulate: bool, c: &mut [f32]) {
     if c.is_empty() {
         return;
     }
@@ -66,48 +121,83 @@ pub fn gemm(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: Mat, accumulate:
         return;
     }
     // B may be shorter than its shape says: strides can be 0.
-    let bytes = k.checked_mul(n.next_multiple_of(LANES)).and_then(|values| values.checked_mul(4));
+    let bytes = E::count(k).checked_mul(n.next_multiple_of(LANES)).and_then(|values| values.checked_mul(4));
     let mut packed = scratch::take(bytes.expect("B fits into memory"));
-    pack_panels(cpu, k, n, b, packed.floats());
-    multiply(cpu, m, n, k, a, packed.floats(), accumulate, c);
+    pack_panels::<E>(cpu, k, n, b, packed.floats());
+    multiply_packed::<E>(cpu, m, n, k, a, packed.floats(), accumulate, c);
 }
 
-/// Packs `B`, `[k, n]`, into panels `[n / 16][k][16]`, missing columns 0.
-fn pack_panels(cpu: &Cpu, k: usize, n: usize, b: Mat, packed: &mut [f32]) {
-    let panels = n.div_ceil(LANES);
+/// Packs `B`, `[k, n]`, into panels `[n / 16][count(k)][16]`, missing columns 0.
+fn pack_panels<E: Element>(cpu: &Cpu, k: usize, n: usize, b: Mat, packed: &mut [f32]) {
+    let (panels, depth) = (n.div_ceil(LANES), E::count(k));
     let grain = (1 << 15) / (k * LANES) + 1;
-    cpu.pool.for_rows(panels, grain, [(&mut packed[..panels * k * LANES], k * LANES)], |range, [part]| {
-        for (panel, out) in range.zip(part.chunks_exact_mut(k * LANES)) {
-            let first = panel * LANES;
-            let width = LANES.min(n - first);
-            if b.col_stride == 1 && width == LANES {
-                for (l, out) in out.chunks_exact_mut(LANES).enumerate() {
-                    out.copy_from_slice(&b.data[l * b.row_stride + first..][..LANES]);
-                }
-            } else if b.row_stride == 1 && width == LANES {
-                let columns: [&[f32]; LANES] = std::array::from_fn(|j| &b.data[(first + j) * b.col_stride..][..k]);
-                for (l, out) in out.chunks_exact_mut(LANES).enumerate() {
-                    for j in 0..LANES {
-                        out[j] = columns[j][l];
-                    }
-                }
-            } else {
-                for (l, out) in out.chunks_exact_mut(LANES).enumerate() {
-                    out.fill(0.0);
-                    for (j, out) in out[..width].iter_mut().enumerate() {
-                        *out = b.data[l * b.row_stride + (first + j) * b.col_stride];
-                    }
+    cpu.pool.for_rows(panels, grain, [(&mut packed[..panels * depth * LANES], depth * LANES)], |range, [part]| {
+        for (panel, out) in range.zip(part.chunks_exact_mut(depth * LANES)) {
+            cpu.isa.run(PackPanel::<E> { k, n, b, first: panel * LANES, out, element: PhantomData });
+        }
+    });
+}
+
+/// Packs one panel of `B`.
+struct PackPanel<'a, E> {
+    k: usize,
+    n: usize,
+    b: Mat<'a>,
+    /// Its first column.
+    first: usize,
+    out: &'a mut [f32],
+    element: PhantomData<E>,
+}
+
+impl<E: Element> Op for PackPanel<'_, E> {
+    type Out = ();
+    const PRODUCTS: Products = Products::None;
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) {
+        let PackPanel { k, n, b, first, out, .. } = self;
+        let width = LANES.min(n - first);
+        let rows = out.chunks_exact_mut(LANES).enumerate().map(|(l, out)| (l * E::VALUES, out));
+        if b.col_stride == 1 && width == LANES {
+            let row = |l: usize| if l < k { &b.data[l * b.row_stride + first..][..LANES] } else { &[] };
+            for (l, out) in rows {
+                E::pack_across(row(l), if E::VALUES == 1 { &[] } else { row(l + 1) }, out);
+            }
+        } else if b.row_stride == 1 && width == LANES {
+            element::transpose::<E>(std::array::from_fn(|j| &b.data[(first + j) * b.col_stride..][..k]), out);
+        } else {
+            let at =
+                |l: usize, j: usize| if l < k { b.data[l * b.row_stride + (first + j) * b.col_stride] } else { 0.0 };
+            for (l, out) in rows {
+                out.fill(0.0);
+                for (j, out) in out[..width].iter_mut().enumerate() {
+                    *out = E::pack([at(l, j), if E::VALUES == 1 { 0.0 } else { at(l + 1, j) }]);
                 }
             }
         }
-    });
+    }
 }
 
 /// `C = A * B` with `B` in panels `[ceil(n / 16)][k][16]`.
 #[allow(clippy::too_many_arguments)] // as those of gemm
 pub(crate) fn multiply(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: &[f32], accumulate: bool, c: &mut [f32]) {
+    multiply_packed::<Single>(cpu, m, n, k, a, b, accumulate, c);
+}
+
+/// `C = A * B` with `B` in panels `[ceil(n / 16)][count(k)][16]`.
+#[allow(clippy::too_many_arguments)] // as those of gemm
+fn multiply_packed<E: Element>(
+    cpu: &Cpu,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Mat,
+    b: &[f32],
+    accumulate: bool,
+    c: &mut [f32],
+) {
     let panels = n.div_ceil(LANES);
-    assert!(b.len() >= panels * k * LANES, "B holds all panels");
+    assert!(b.len() >= panels * E::count(k) * LANES, "B holds all panels");
     let tiling = tiling(cpu, m);
     let tiles = tiling.large + tiling.small;
     let blocks = tiles.div_ceil(TILES);
@@ -122,7 +212,8 @@ pub(crate) fn multiply(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: &[f32
         let (group_index, block) = (task / blocks, task % blocks);
         let columns = group_index * group..((group_index + 1) * group).min(panels);
         let tiles = block * per_block..((block + 1) * per_block).min(tiles);
-        cpu.isa.run(Block { m, n, k, a, b, first_panel: 0, accumulate, tiling, tiles, panels: columns, c: &out });
+        let (panels, element) = (columns, PhantomData::<E>);
+        cpu.isa.run(Block { m, n, k, a, b, first_panel: 0, accumulate, tiling, tiles, panels, c: &out, element });
     });
 }
 
@@ -143,8 +234,8 @@ pub(crate) fn panels(
     let all = tiling.large + tiling.small;
     for first in (0..all).step_by(2 * TILES) {
         let tiles = first..(first + 2 * TILES).min(all);
-        let (first_panel, panels) = (panels.start, panels.clone());
-        cpu.isa.run(Block { m, n, k, a, b, first_panel, accumulate, tiling, tiles, panels, c });
+        let (first_panel, panels, element) = (panels.start, panels.clone(), PhantomData::<Single>);
+        cpu.isa.run(Block { m, n, k, a, b, first_panel, accumulate, tiling, tiles, panels, c, element });
     }
 }
 
@@ -166,7 +257,7 @@ pub(crate) fn tiling(cpu: &Cpu, m: usize) -> Tiling {
 }
 
 /// One task: some tiles of rows times a range of panels.
-struct Block<'a> {
+struct Block<'a, E> {
     m: usize,
     n: usize,
     k: usize,
@@ -179,11 +270,12 @@ struct Block<'a> {
     tiles: Range<usize>,
     panels: Range<usize>,
     c: &'a SharedMut<'a, f32>,
+    element: PhantomData<E>,
 }
 
-impl Op for Block<'_> {
+impl<E: Element> Op for Block<'_, E> {
     type Out = ();
-    const PRODUCTS: Products = Products::None;
+    const PRODUCTS: Products = E::PRODUCTS;
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
@@ -194,8 +286,8 @@ impl Op for Block<'_> {
         let packed = packed.floats();
         let transposed = self.a.row_stride == 1 && self.a.col_stride != 1;
         let mut start = 0;
-        while start < self.k {
-            let chunk = start..(start + CHUNK).min(self.k);
+        while start < E::count(self.k) {
+            let chunk = start..(start + CHUNK).min(E::count(self.k));
             for (i, packed) in self.tiles.clone().zip(packed.chunks_mut(tile * TILE_STRIDE)) {
                 self.pack_tile(i, chunk.clone(), transposed, packed);
             }
@@ -213,7 +305,7 @@ impl Op for Block<'_> {
     }
 }
 
-impl Block<'_> {
+impl<E: Element> Block<'_, E> {
     /// Rows of tile `i` that exist.
     #[inline(always)]
     fn tile_rows(&self, i: usize) -> Range<usize> {
@@ -221,30 +313,36 @@ impl Block<'_> {
         rows.start..rows.end.min(self.m)
     }
 
-    /// Copies a chunk of a tile: `[tile][TILE_STRIDE]`, or `[chunk][tile]` when `A` is stored transposed.
+    /// Packs a chunk of elements of a tile: `[tile][TILE_STRIDE]`, or `[chunk][tile]` when `A` is stored transposed.
     #[inline(always)]
     fn pack_tile(&self, i: usize, chunk: Range<usize>, transposed: bool, out: &mut [f32]) {
         let (rows, tile) = (self.tile_rows(i), self.tiling.tile(i).len());
         let a = &self.a;
         if transposed {
-            for (l, out) in chunk.zip(out.chunks_exact_mut(tile)) {
-                let from = &a.data[l * a.col_stride + rows.start..][..rows.len()];
-                for (o, v) in out.iter_mut().zip(from) {
-                    *o = *v;
-                }
+            let column = |l: usize| match l < self.k {
+                true => &a.data[l * a.col_stride + rows.start..][..rows.len()],
+                false => &[],
+            };
+            for (l, out) in chunk.map(|l| l * E::VALUES).zip(out.chunks_exact_mut(tile)) {
+                E::pack_across(column(l), if E::VALUES == 1 { &[] } else { column(l + 1) }, out);
                 out[rows.len()..].fill(0.0);
             }
             return;
         }
+        let values = chunk.start * E::VALUES..(chunk.end * E::VALUES).min(self.k);
         for (r, out) in out.chunks_exact_mut(TILE_STRIDE).enumerate().take(tile) {
             let out = &mut out[..chunk.len()];
             if r >= rows.len() {
                 out.fill(0.0);
             } else if a.col_stride == 1 {
-                out.copy_from_slice(&a.data[(rows.start + r) * a.row_stride + chunk.start..][..chunk.len()]);
+                E::pack_row(&a.data[(rows.start + r) * a.row_stride + values.start..][..values.len()], out);
             } else {
-                for (o, l) in out.iter_mut().zip(chunk.clone()) {
-                    *o = a.data[(rows.start + r) * a.row_stride + l * a.col_stride];
+                let at = |l: usize| match l < self.k {
+                    true => a.data[(rows.start + r) * a.row_stride + l * a.col_stride],
+                    false => 0.0,
+                };
+                for (o, l) in out.iter_mut().zip(values.clone().step_by(E::VALUES)) {
+                    *o = E::pack([at(l), if E::VALUES == 1 { 0.0 } else { at(l + 1) }]);
                 }
             }
         }
@@ -252,8 +350,8 @@ impl Block<'_> {
 }
 
 /// One register tile over one chunk of k.
-struct Tile<'a> {
-    block: &'a Block<'a>,
+struct Tile<'a, E> {
+    block: &'a Block<'a, E>,
     i: usize,
     a: &'a [f32],
     transposed: bool,
@@ -261,7 +359,7 @@ struct Tile<'a> {
     panel: usize,
 }
 
-impl TileOp for Tile<'_> {
+impl<E: Element> TileOp for Tile<'_, E> {
     #[inline(always)]
     fn eval<S: Simd, const T: usize, const P: usize>(self, s: S) {
         let block = self.block;
@@ -290,17 +388,17 @@ impl TileOp for Tile<'_> {
     }
 }
 
-impl Tile<'_> {
+impl<E: Element> Tile<'_, E> {
     /// # Safety
     /// `c` points to `T` rows of `P` panels, `stride` apart, which nobody else accesses meanwhile.
     #[inline(always)]
     unsafe fn run<S: Simd, const T: usize, const P: usize>(&self, s: S, c: *mut f32, stride: usize, load: bool) {
-        let (block, length) = (self.block, self.chunk.len());
+        let (block, length, depth) = (self.block, self.chunk.len(), E::count(self.block.k));
         let step = if self.transposed { T } else { 1 };
         let across = if self.transposed { 1 } else { TILE_STRIDE };
         assert!(self.a.len() > (T - 1) * across + (length - 1) * step);
-        let first = (self.panel - block.first_panel) * block.k + self.chunk.start;
-        let b = block.b[first * LANES..][..((P - 1) * block.k + length) * LANES].as_ptr();
+        let first = (self.panel - block.first_panel) * depth + self.chunk.start;
+        let b = block.b[first * LANES..][..((P - 1) * depth + length) * LANES].as_ptr();
         let a = self.a.as_ptr();
         let mut acc = [[s.splat(0.0); P]; T];
         // SAFETY: l < length: inside the tile and every panel, as just checked; C by the contract.
@@ -316,12 +414,12 @@ impl Tile<'_> {
                 for l in 0..length {
                     let mut w = [s.splat(0.0); P];
                     for p in 0..P {
-                        w[p] = s.load(b.add((p * block.k + l) * LANES));
+                        w[p] = s.load(b.add((p * depth + l) * LANES));
                     }
                     for r in 0..T {
                         let x = s.splat(*a.add(l * T + r));
                         for p in 0..P {
-                            acc[r][p] = s.fma(x, w[p], acc[r][p]);
+                            acc[r][p] = E::fma(s, x, w[p], acc[r][p]);
                         }
                     }
                 }
@@ -329,12 +427,12 @@ impl Tile<'_> {
                 for l in 0..length {
                     let mut w = [s.splat(0.0); P];
                     for p in 0..P {
-                        w[p] = s.load(b.add((p * block.k + l) * LANES));
+                        w[p] = s.load(b.add((p * depth + l) * LANES));
                     }
                     for r in 0..T {
                         let x = s.splat(*a.add(r * TILE_STRIDE + l));
                         for p in 0..P {
-                            acc[r][p] = s.fma(x, w[p], acc[r][p]);
+                            acc[r][p] = E::fma(s, x, w[p], acc[r][p]);
                         }
                     }
                 }

@@ -32,7 +32,7 @@ pub use cpu::Cpu;
 pub use error::Error;
 pub use format::ways::{Way, Ways};
 pub use format::{FORMATS, Format, Packed, QuantizeOptions, Spec, StoredPart};
-pub use gemm::{Mat, gemm};
+pub use gemm::{Mat, Precision, gemm, gemm_in};
 pub use isa::{Isa, Op, Products};
 pub use pool::Pool;
 pub use simd::Simd;

@@ -4,7 +4,7 @@
 
 use lowbit_kernels::ops::{self, AdamW, AttentionShape, Function};
 use lowbit_kernels::{
-    Activations, Bytes, Cpu, FORMATS, Format, Int8Activations, Isa, Mat, Packed, QuantizeOptions, gemm,
+    Activations, Bytes, Cpu, FORMATS, Format, Int8Activations, Isa, Mat, Packed, Precision, QuantizeOptions, gemm_in,
 };
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt;
@@ -146,8 +146,10 @@ fn gemm_stays_inside() {
                     (Mat::new(&a, k), Mat::new(&b, k).t()),
                     (Mat::new(&a, m).t(), Mat::new(&b, k).t()),
                 ] {
-                    gemm(&cpu, m, n, k, a, b, false, &mut c);
-                    gemm(&cpu, m, n, k, a, b, true, &mut c);
+                    for precision in [Precision::F32, Precision::Bf16] {
+                        gemm_in(&cpu, precision, m, n, k, a, b, false, &mut c);
+                        gemm_in(&cpu, precision, m, n, k, a, b, true, &mut c);
+                    }
                 }
                 assert!(c.iter().all(|c| c.is_finite()));
             }
