@@ -63,6 +63,30 @@ fn a_classifier_begins_from_a_language_model() {
     assert!(start.iter().all(|(name, (_, before))| out[name].1 != *before));
 }
 
+/// A network that was trained in full precision gets the norms that make it ternary, and keeps all else.
+#[test]
+fn sub_norms_are_new_where_a_model_has_none() {
+    let head = json!({"head": {"classify": {"classes": 3, "pooling": "first"}}});
+    let with = |mut changes: serde_json::Value| {
+        changes["sub_norm"] = true.into();
+        changes
+    };
+    for (plain, normed) in [
+        (encoder(head.clone()), encoder(with(head.clone()))),
+        (gpt(head.clone()), gpt(with(head))),
+        (bitnet(CLASSIFY, json!({"sub_norm": false})), bitnet(CLASSIFY, json!({"sub_norm": true}))),
+    ] {
+        let (_home, from) = drawn(&plain);
+        let (start, home) = (values(&from), tempfile::tempdir().unwrap());
+        let freeze = vec![Role::Embedding, Role::Body, Role::Head, Role::Bias, Role::Norm];
+        let out = run(&from, &normed, &TrainConfig { freeze, qat: Some(Qat::default()), ..settings() }, home.path());
+        let new: Vec<&String> = out.keys().filter(|name| !start.contains_key(*name)).collect();
+        assert!(new.len() == 4 && new.iter().all(|name| name.contains("_sub_norm.")), "{new:?}");
+        assert!(new.iter().all(|name| out[*name].1.iter().any(|v| *v != 1.0)), "new norms are trained");
+        assert!(start.iter().all(|(name, before)| out[name] == *before), "what a model has is taken");
+    }
+}
+
 #[test]
 fn low_rank_updates_change_matrices_by_their_rank() {
     let classifier = encoder(json!({"pooler": "tanh", "head": {"classify": {"classes": 3, "pooling": "first"}}}));

@@ -112,7 +112,9 @@ fn networks_follow_finite_differences() {
             encoder(json!({"type_vocab_size": 2, "hidden_act": "gelu_erf",
             "head": {"embed": {"pooling": "mean", "normalize": true}}})),
         ),
+        ("encoder, sub-norms", encoder(json!({"sub_norm": true}))),
         ("gpt, tied", gpt(json!({"dropout": 0.2}))),
+        ("gpt, sub-norms", gpt(json!({"sub_norm": true}))),
         (
             "gpt, classifier, window, unscaled",
             gpt(json!({"attention_scale": 1.0, "sliding_window": 3,

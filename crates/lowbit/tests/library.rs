@@ -287,6 +287,7 @@ fn texts_have_vectors_of_length_one() {
         position_offset: 0,
         type_vocab_size: 2,
         layer_norm_eps: 1e-12,
+        sub_norm: false,
         dropout: 0.0,
         pooler: None,
         head: Head::Embed { pooling: Pooling::Mean, normalize: true },

@@ -156,12 +156,14 @@ fn features(architecture: &str) -> Vec<(&'static str, Value)> {
             ("plain", json!({})),
             ("segments, places after padding", json!({"type_vocab_size": 2, "position_offset": 2})),
             ("pooler", json!({"pooler": "tanh", "hidden_act": "gelu_erf"})),
+            ("sub-norms", json!({"sub_norm": true})),
             ("a value", json!({"head": {"classify": {"classes": 1, "pooling": "mean"}}, "pooler": "relu"})),
             ("vectors", json!({"head": {"embed": {"pooling": "mean", "normalize": true}}})),
         ],
         "gpt" => vec![
             ("plain", json!({})),
             ("tied", json!({"head": {"lm": {"tied": true}}})),
+            ("sub-norms", json!({"sub_norm": true})),
             (
                 "unscaled, windows in some layers",
                 json!({"attention_scale": 1.0, "sliding_window": 5, "full_attention_layers": [0], "qkv_bias": false}),

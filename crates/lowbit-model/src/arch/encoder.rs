@@ -2,7 +2,7 @@
 //! normalization after each residual sum; ends in vectors of whole texts, or in classes.
 
 use super::parts::Output;
-use super::parts::{LayerNorm, Linear, Parts, check_dimensions, check_layers};
+use super::parts::{LayerNorm, Linear, Parts, RmsNorm, check_dimensions, check_layers};
 use super::{Dimensions, Head, OutputKind};
 use crate::Error;
 use crate::exec::{Activation, Attention, Exec, Index, Pooling};
@@ -38,6 +38,10 @@ pub struct Config {
     pub type_vocab_size: usize,
     /// Added to the variance in norms.
     pub layer_norm_eps: f32,
+    /// Norms before the output and down projections, by the root of the mean square, as networks trained ternary have them (arXiv
+    /// 2504.12285).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sub_norm: bool,
     /// Probability of dropout on the embeddings, before each residual sum, and before a classifier.
     #[serde(default)]
     pub dropout: f32,
@@ -63,9 +67,11 @@ struct Layer<P> {
     q: Linear<P>,
     k: Linear<P>,
     v: Linear<P>,
+    attn_sub_norm: Option<RmsNorm<P>>,
     o: Linear<P>,
     attn_norm: LayerNorm<P>,
     up: Linear<P>,
+    ffn_sub_norm: Option<RmsNorm<P>>,
     down: Linear<P>,
     ffn_norm: LayerNorm<P>,
 }
@@ -114,14 +120,18 @@ impl<P> Encoder<P> {
 impl<P> Layer<P> {
     fn build(c: &Config, layer: usize, source: &mut dyn Source<P>) -> Result<Self, Error> {
         let (d, f, eps) = (c.hidden_size, c.intermediate_size, c.layer_norm_eps);
+        let sub_norm =
+            |parts: &mut Parts<P>, name, width| c.sub_norm.then(|| parts.rms_norm(name, width, eps)).transpose();
         let mut parts = Parts::new(source, format!("model.layers.{layer}."));
         Ok(Layer {
             q: parts.linear("self_attn.q_proj", [d, d], true, STD)?,
             k: parts.linear("self_attn.k_proj", [d, d], true, STD)?,
             v: parts.linear("self_attn.v_proj", [d, d], true, STD)?,
+            attn_sub_norm: sub_norm(&mut parts, "self_attn.attn_sub_norm", d)?,
             o: parts.linear("self_attn.o_proj", [d, d], true, STD)?,
             attn_norm: parts.layer_norm("post_attention_layernorm", d, eps)?,
             up: parts.linear("mlp.up_proj", [f, d], true, STD)?,
+            ffn_sub_norm: sub_norm(&mut parts, "mlp.ffn_sub_norm", f)?,
             down: parts.linear("mlp.down_proj", [d, f], true, STD)?,
             ffn_norm: parts.layer_norm("post_mlp_layernorm", d, eps)?,
         })
@@ -131,8 +141,11 @@ impl<P> Layer<P> {
         let heads = c.num_attention_heads;
         let spec = Attention { causal: false, ..Attention::new(heads, heads, c.hidden_size / heads) };
         let (q, k, v) = (self.q.of(e, x), self.k.of(e, x), self.v.of(e, x));
-        let a = e.attend(&q, &k, &v, &spec);
+        let mut a = e.attend(&q, &k, &v, &spec);
         drop((q, k, v));
+        if let Some(norm) = &self.attn_sub_norm {
+            a = norm.of(e, &a);
+        }
         let a = self.o.of(e, &a);
         let a = e.dropout(&a, c.dropout);
         let sum = e.add(x, &a);
@@ -140,7 +153,10 @@ impl<P> Layer<P> {
         let x = self.attn_norm.of(e, &sum);
         drop(sum);
         let f = self.up.of(e, &x);
-        let f = e.activate(&f, c.hidden_act);
+        let mut f = e.activate(&f, c.hidden_act);
+        if let Some(norm) = &self.ffn_sub_norm {
+            f = norm.of(e, &f);
+        }
         let f = self.down.of(e, &f);
         let f = e.dropout(&f, c.dropout);
         let sum = e.add(&x, &f);

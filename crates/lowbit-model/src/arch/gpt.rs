@@ -2,7 +2,7 @@
 //! sub-layer, a feed-forward of two products (GPT-Neo adds layers that see a window alone).
 
 use super::parts::Output;
-use super::parts::{LayerNorm, Linear, Parts, check_dimensions, check_layers};
+use super::parts::{LayerNorm, Linear, Parts, RmsNorm, check_dimensions, check_layers};
 use super::{Dimensions, Head, OutputKind};
 use crate::Error;
 use crate::exec::{Activation, Attention, Exec, Index};
@@ -43,6 +43,10 @@ pub struct Config {
     pub full_attention_layers: Vec<usize>,
     /// Added to the variance in norms.
     pub layer_norm_eps: f32,
+    /// Norms before the output and down projections, by the root of the mean square, as networks trained ternary have them (arXiv
+    /// 2504.12285).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sub_norm: bool,
     /// Probability of dropout on the embeddings, before each residual sum, and before a classifier.
     #[serde(default)]
     pub dropout: f32,
@@ -65,9 +69,11 @@ struct Layer<P> {
     q: Linear<P>,
     k: Linear<P>,
     v: Linear<P>,
+    attn_sub_norm: Option<RmsNorm<P>>,
     o: Linear<P>,
     ffn_norm: LayerNorm<P>,
     up: Linear<P>,
+    ffn_sub_norm: Option<RmsNorm<P>>,
     down: Linear<P>,
 }
 
@@ -108,6 +114,8 @@ impl<P> Gpt<P> {
 impl<P> Layer<P> {
     fn build(c: &Config, layer: usize, source: &mut dyn Source<P>) -> Result<Self, Error> {
         let (d, f, eps) = (c.hidden_size, c.intermediate_size, c.layer_norm_eps);
+        let sub_norm =
+            |parts: &mut Parts<P>, name, width| c.sub_norm.then(|| parts.rms_norm(name, width, eps)).transpose();
         let residual = STD / (2.0 * c.num_hidden_layers as f32).sqrt();
         let mut parts = Parts::new(source, format!("model.layers.{layer}."));
         Ok(Layer {
@@ -115,9 +123,11 @@ impl<P> Layer<P> {
             q: parts.linear("self_attn.q_proj", [d, d], c.qkv_bias, STD)?,
             k: parts.linear("self_attn.k_proj", [d, d], c.qkv_bias, STD)?,
             v: parts.linear("self_attn.v_proj", [d, d], c.qkv_bias, STD)?,
+            attn_sub_norm: sub_norm(&mut parts, "self_attn.attn_sub_norm", d)?,
             o: parts.linear("self_attn.o_proj", [d, d], true, residual)?,
             ffn_norm: parts.layer_norm("post_attention_layernorm", d, eps)?,
             up: parts.linear("mlp.up_proj", [f, d], true, STD)?,
+            ffn_sub_norm: sub_norm(&mut parts, "mlp.ffn_sub_norm", f)?,
             down: parts.linear("mlp.down_proj", [d, f], true, residual)?,
         })
     }
@@ -133,8 +143,11 @@ impl<P> Layer<P> {
         let h = self.attn_norm.of(e, x);
         let (q, k, v) = (self.q.of(e, &h), self.k.of(e, &h), self.v.of(e, &h));
         drop(h);
-        let a = e.attend(&q, &k, &v, &spec);
+        let mut a = e.attend(&q, &k, &v, &spec);
         drop((q, k, v));
+        if let Some(norm) = &self.attn_sub_norm {
+            a = norm.of(e, &a);
+        }
         let a = self.o.of(e, &a);
         let a = e.dropout(&a, c.dropout);
         let x = e.add(x, &a);
@@ -142,7 +155,10 @@ impl<P> Layer<P> {
         let h = self.ffn_norm.of(e, &x);
         let f = self.up.of(e, &h);
         drop(h);
-        let f = e.activate(&f, c.hidden_act);
+        let mut f = e.activate(&f, c.hidden_act);
+        if let Some(norm) = &self.ffn_sub_norm {
+            f = norm.of(e, &f);
+        }
         let f = self.down.of(e, &f);
         let f = e.dropout(&f, c.dropout);
         e.add(&x, &f)

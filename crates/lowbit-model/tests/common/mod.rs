@@ -102,6 +102,7 @@ pub fn encoder(head: Head) -> encoder::Config {
         position_offset: 2,
         type_vocab_size: 2,
         layer_norm_eps: 1e-12,
+        sub_norm: false,
         dropout: 0.1,
         pooler: Some(Activation::Tanh),
         head,
@@ -122,6 +123,7 @@ pub fn gpt(head: Head) -> gpt::Config {
         sliding_window: Some(5),
         full_attention_layers: vec![0],
         layer_norm_eps: 1e-5,
+        sub_norm: false,
         dropout: 0.1,
         head,
     }

@@ -79,6 +79,7 @@ pub(super) fn config(network: &Published, offset: usize) -> Result<Network, Erro
         position_offset: offset as u32,
         type_vocab_size: keys.size("type_vocab_size")?.unwrap_or(2),
         layer_norm_eps: keys.get("layer_norm_eps")?.unwrap_or(1e-12),
+        sub_norm: false,
         dropout: 0.0,
         pooler: Some(Activation::Tanh),
         head,

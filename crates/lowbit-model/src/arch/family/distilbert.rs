@@ -64,6 +64,7 @@ fn hub(network: &Published) -> Result<Network, Error> {
         position_offset: 0,
         type_vocab_size: 0,
         layer_norm_eps: 1e-12,
+        sub_norm: false,
         dropout: 0.0,
         pooler: Some(Activation::Relu),
         head,

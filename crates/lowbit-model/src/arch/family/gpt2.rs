@@ -64,6 +64,7 @@ fn hub(network: &Published) -> Result<Network, Error> {
         sliding_window: None,
         full_attention_layers: Vec::new(),
         layer_norm_eps: keys.get("layer_norm_epsilon")?.unwrap_or(1e-5),
+        sub_norm: false,
         dropout: 0.0,
         head,
     };

@@ -55,6 +55,7 @@ fn hub(network: &Published) -> Result<Network, Error> {
         sliding_window: Some(window).filter(|_| full.len() < layers),
         full_attention_layers: if full.len() < layers { full } else { Vec::new() },
         layer_norm_eps: keys.get("layer_norm_epsilon")?.unwrap_or(1e-5),
+        sub_norm: false,
         dropout: 0.0,
         head,
     };

@@ -36,6 +36,19 @@ impl<P> LayerNorm<P> {
     }
 }
 
+/// A normalization by the root of the mean square (arXiv 1910.07467).
+pub(super) struct RmsNorm<P> {
+    weight: P,
+    eps: f32,
+}
+
+impl<P> RmsNorm<P> {
+    /// Normalizes each row.
+    pub fn of<E: Exec<Param = P>>(&self, e: &mut E, x: &E::Tensor) -> E::Tensor {
+        e.norm(x, NormKind::Rms, &self.weight, None, self.eps)
+    }
+}
+
 /// Asks a source for the parameters of one part of a network.
 pub(super) struct Parts<'a, P> {
     source: &'a mut dyn Source<P>,
@@ -71,6 +84,12 @@ impl<'a, P> Parts<'a, P> {
         let weight = self.param(&format!("{name}.weight"), [1, width], Role::Norm, Init::Constant(1.0))?;
         let bias = self.param(&format!("{name}.bias"), [1, width], Role::Norm, Init::Constant(0.0))?;
         Ok(LayerNorm { weight, bias, eps })
+    }
+
+    /// A normalization of rows of a width by the root of the mean square.
+    pub fn rms_norm(&mut self, name: &str, width: usize, eps: f32) -> Result<RmsNorm<P>, Error> {
+        let weight = self.param(&format!("{name}.weight"), [1, width], Role::Norm, Init::Constant(1.0))?;
+        Ok(RmsNorm { weight, eps })
     }
 }
 
