@@ -184,3 +184,26 @@ fn the_small_commands_tell_what_they_promise() {
     };
     assert_eq!(scores(&["--isa", "scalar", "--threads", "1"]), scores(&["--threads", "2"]));
 }
+
+#[test]
+fn a_variant_learns_from_another_in_a_comparison_and_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    small_suite(at, 20, 0);
+    let text = fs::read_to_string(at.join("small.toml")).unwrap();
+    let head = text.find("[[variant]]\nname = \"int8\"").unwrap();
+    let distilled = "[[variant]]\nname = \"distilled\"\nrecipe = \"int8_channel\"\nteacher = \"f32\"\nmodel = { sub_norm = false }\n\
+        train = { qat = { weights = \"int8\", granularity = \"channel\" }, distill = { weight = 0.7, attention = { layer = 0 } } }\n";
+    fs::write(at.join("small.toml"), format!("{}{distilled}", &text[..head])).unwrap();
+    good(at, &["compare", "small.toml", "--out", "out"]);
+    good(at, &["report", "out", "--verify"]);
+    let metrics = fs::read_to_string(at.join("out/variants/distilled/training/metrics.jsonl")).unwrap();
+    assert!(metrics.lines().count() == 20 && metrics.lines().all(|line| line.contains("distillation")), "{metrics}");
+    let train = ["train", "small.toml", "--variant", "distilled", "--out", "alone"];
+    refused(at, &train, 2, &["`distilled` learns from `f32`", "--teacher"]);
+    let teacher = "out/variants/f32/training";
+    good(at, &[&train[..], &["--teacher", teacher]].concat());
+    let weights = |run: &str| fs::read(at.join(run).join("model.safetensors")).unwrap();
+    assert!(weights("alone") == weights("out/variants/distilled/training"));
+    refused(at, &["train", "small.toml", "--out", "other", "--teacher", teacher], 2, &["leave --teacher out"]);
+}

@@ -53,6 +53,13 @@ impl ParameterList {
         longest
     }
 
+    /// Blocks with attention; those of other networks are not counted.
+    pub fn attention_layers(&self) -> usize {
+        let mut layers = 0;
+        trace(&self.model, |op| layers += usize::from(matches!(op, Op::Attend(_))));
+        layers
+    }
+
     /// Bytes of all parameters under a recipe: the sum of their stored parts (without outlier columns, which depend on
     /// the data); vectors are f32.
     ///

@@ -112,6 +112,7 @@ fn main() {
         model_config: &model_config,
         tokenizer: None,
         from: None,
+        teacher: None,
         data: &Noise { context },
         validation: None,
         config: &train_config,

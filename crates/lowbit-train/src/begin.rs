@@ -10,7 +10,7 @@ use lowbit_kernels::{Cpu, Packed, QuantizeOptions};
 use lowbit_model::Checkpoint;
 use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::source::{ParamSpec, Role};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 
 /// Sets the seeds of low-rank updates apart from other seeds of the run.
@@ -29,7 +29,7 @@ pub(crate) fn begin(job: &Job, params: &mut Params, cpu: &Cpu) -> Result<String,
             (None, false) => Err(Error::usage("train: `freeze` is for a run that begins from a model")),
         };
     };
-    let mut digest = Sha256::new();
+    let mut digest = Digest::default();
     let same_head = has_same_head(job, checkpoint);
     let mut taken = Vec::new();
     for param in params.iter_mut() {
@@ -37,9 +37,7 @@ pub(crate) fn begin(job: &Job, params: &mut Params, cpu: &Cpu) -> Result<String,
             continue;
         }
         let values = checkpoint.master(&param.spec)?;
-        for part in values.chunks(4096) {
-            digest.update(part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
-        }
+        digest.see(&values);
         param.weight = Weight::Master(values);
         param.trained = !config.freeze.contains(&param.spec.role);
         param.changed();
@@ -54,7 +52,30 @@ pub(crate) fn begin(job: &Job, params: &mut Params, cpu: &Cpu) -> Result<String,
             }
         }
     }
-    Ok(lowbit_base::hex(digest.finalize()))
+    Ok(digest.text())
+}
+
+/// A hash of values.
+#[derive(Default)]
+struct Digest(Sha256);
+
+impl Digest {
+    fn see(&mut self, values: &[f32]) {
+        for part in values.chunks(4096) {
+            self.0.update(part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        }
+    }
+
+    fn text(self) -> String {
+        lowbit_base::hex(self.0.finalize())
+    }
+}
+
+/// The hash of masters in their order.
+pub(crate) fn digest<'a>(masters: impl Iterator<Item = &'a [f32]>) -> String {
+    let mut digest = Digest::default();
+    masters.for_each(|values| digest.see(values));
+    digest.text()
 }
 
 /// Values that training changes.

@@ -1,6 +1,7 @@
 //! What a training run is asked to do.
 
 use crate::Error;
+use crate::distill::Distill;
 use crate::lora::Lora;
 use crate::qat::Qat;
 use lowbit_model::source::Role;
@@ -77,6 +78,9 @@ pub struct TrainConfig {
     pub lora: Option<Lora>,
     /// Straight-through quantization; none trains in full precision.
     pub qat: Option<Qat>,
+    /// What is learnt from a teacher; for a run that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distill: Option<Distill>,
     /// Whether blocks of the network keep their input alone and run again in the backward pass (activation checkpointing): less
     /// memory, about a third more time, the same weights.
     pub gradient_checkpointing: bool,
@@ -117,6 +121,7 @@ impl Default for TrainConfig {
             freeze: Vec::new(),
             lora: None,
             qat: None,
+            distill: None,
             gradient_checkpointing: false,
             seed: 0,
             save_every: 0,
@@ -209,6 +214,7 @@ impl TrainConfig {
                 return Err(out_of_range(field, value, "at least 0 and below 1e6"));
             }
         }
+        self.distill.as_ref().map_or(Ok(()), Distill::validate)?;
         self.qat.as_ref().map_or(Ok(()), Qat::validate)?;
         self.lora.as_ref().map_or(Ok(()), |lora| lora.validate(self.qat.is_some()))
     }

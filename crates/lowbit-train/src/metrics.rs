@@ -17,6 +17,9 @@ pub struct StepMetrics {
     pub step: u64,
     /// Mean loss per target in nats, before the update.
     pub loss: f64,
+    /// What the teacher adds to the loss, before the update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<f64>,
     /// Learning rate of the update.
     pub lr: f32,
     /// Global norm of the gradient before clipping.
@@ -63,8 +66,15 @@ mod tests {
     #[test]
     fn lines_beyond_the_resumed_step_and_torn_lines_are_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let line =
-            |step| StepMetrics { step, loss: 1.0, lr: 0.1, grad_norm: 2.0, tokens_per_second: 3.0, seconds: 4.0 };
+        let line = |step| StepMetrics {
+            step,
+            loss: 1.0,
+            distillation: None,
+            lr: 0.1,
+            grad_norm: 2.0,
+            tokens_per_second: 3.0,
+            seconds: 4.0,
+        };
         let mut metrics = Metrics::open(dir.path(), 0).unwrap();
         for step in 1..=5 {
             metrics.append(&line(step)).unwrap();

@@ -27,6 +27,11 @@ impl Network {
         Ok(Network { model, tape: Tape::new(cpu, params, qat) })
     }
 
+    /// A network of these parameters.
+    pub(crate) fn of(model: Model<ParamId>, tape: Tape) -> Self {
+        Network { model, tape }
+    }
+
     /// The parameters.
     pub fn params(&self) -> &Params {
         &self.tape.params

@@ -27,6 +27,8 @@ const HASH: &str = "sha256";
 const HASH_BYTES: usize = 32;
 /// Metadata pair: loss of the first update, if there was one.
 const FIRST_LOSS: &str = "first_loss";
+/// Metadata pair: hash of the teacher, if there is one.
+const TEACHER: &str = "teacher";
 /// Metadata pair: how the weights did on validation examples.
 const VALIDATION: &str = "validation";
 /// The file of the weights that did best there.
@@ -67,6 +69,8 @@ pub(crate) struct Identity {
     pub(crate) data: String,
     /// Hash of the masters training began with; empty when they were drawn.
     pub(crate) from: String,
+    /// Hash of the masters of the teacher; empty where there is none.
+    pub(crate) teacher: String,
 }
 
 /// The directory of states, locked.
@@ -276,10 +280,19 @@ fn same_run(path: &Path, state: &State, identity: &Identity) -> Result<(), Error
     if format != FORMAT {
         return Err(Error::input(path, format!("`format` is `{format}`, this version reads `{FORMAT}`")));
     }
-    let pairs =
-        [("model", &identity.model), ("train", &identity.train), ("data", &identity.data), ("from", &identity.from)];
+    let pairs = [
+        ("model", &identity.model),
+        ("train", &identity.train),
+        ("data", &identity.data),
+        ("from", &identity.from),
+        (TEACHER, &identity.teacher),
+    ];
     for (name, now) in pairs {
-        if let Some(difference) = difference(name, state.field(path, name)?, now) {
+        let saved = match name {
+            TEACHER => state.metadata.get(TEACHER).map_or("", String::as_str),
+            name => state.field(path, name)?,
+        };
+        if let Some(difference) = difference(name, saved, now) {
             let remedy = "resume with the same settings, or train into another directory";
             return Err(Error::input(path, format!("cannot resume: {difference}; {remedy}")));
         }
@@ -386,6 +399,9 @@ fn write_state(
         "data": identity.data,
         "from": identity.from,
     });
+    if !identity.teacher.is_empty() {
+        metadata[TEACHER] = json!(identity.teacher);
+    }
     if let Some(loss) = progress.first_loss {
         metadata[FIRST_LOSS] = json!(loss.to_string());
     }

@@ -57,6 +57,9 @@ pub struct Tape {
     pub(crate) batch: Batch,
     pub(crate) positions: Vec<u32>,
     pass: Pass,
+    /// The block whose attention is watched.
+    pub(crate) watch: Option<usize>,
+    watched: Option<Watched>,
     /// Whether blocks keep their input alone, and run again in the backward pass.
     pub(crate) checkpointing: bool,
     /// Whether the block under way will run again.
@@ -65,6 +68,15 @@ pub struct Tape {
     layer: u64,
     /// Dropouts so far in the block, or outside of blocks.
     sites: [u64; 2],
+}
+
+/// What the attention of a block was given.
+#[derive(Clone)]
+pub(crate) struct Watched {
+    /// Queries, keys and values before rotation, `[tokens, width]`.
+    pub(crate) all: [Tensor; 3],
+    /// Heads of keys and values.
+    pub(crate) kv_heads: usize,
 }
 
 impl Tensor {
@@ -105,6 +117,8 @@ impl Tape {
             batch: Batch::default(),
             positions: Vec::new(),
             pass: Pass::Evaluate,
+            watch: None,
+            watched: None,
             checkpointing: false,
             unrecorded: false,
             layer: 0,
@@ -118,6 +132,7 @@ impl Tape {
         self.records.clear();
         self.gradients.clear();
         self.slots = 0;
+        self.watched = None;
         (self.layer, self.sites) = (0, [0; 2]);
         self.pass = pass;
         self.batch.clone_from(batch);
@@ -325,6 +340,7 @@ impl Exec for Tape {
     }
 
     fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {
+        self.look([q, k, v], spec);
         let shape = spec.shape();
         let queries = self.rotated(q, spec.heads, spec);
         let keys = self.rotated(k, spec.kv_heads, spec);
@@ -434,6 +450,28 @@ impl Tape {
     pub(crate) fn leave(&mut self, output: Option<&Tensor>) {
         output.into_iter().for_each(|y| drop(self.value(y)));
         self.layer = 0;
+    }
+
+    /// What the attention of the watched block was given in this pass.
+    pub(crate) fn watched(&self) -> Watched {
+        self.watched.clone().expect("a network with attention in the block")
+    }
+
+    /// Notes what the attention of the watched block is given; of a block that runs again, takes over the gradients that the loss
+    /// has seeded.
+    fn look(&mut self, all: [&Tensor; 3], spec: &Attention) {
+        if self.watch.is_none_or(|block| self.layer != block as u64 + 1) {
+            return;
+        }
+        let Some(first) = self.watched.clone() else {
+            self.watched = Some(Watched { all: all.map(Tensor::clone), kv_heads: spec.kv_heads });
+            return;
+        };
+        for (from, to) in first.all.iter().zip(all) {
+            if let Some(gradient) = self.gradients.get_mut(from.slot()).and_then(Option::take) {
+                self.accumulate(to.slot(), gradient);
+            }
+        }
     }
 
     /// The row of each sequence, where pooling takes that of one token.

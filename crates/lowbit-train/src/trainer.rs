@@ -10,6 +10,7 @@ use crate::optim::{self, OptimizerState};
 use crate::random::hash;
 use crate::state::{Identity, Plan, Progress, States};
 use crate::tape::Pass;
+use crate::teacher::{Counts, Teacher};
 use crate::validation::Validation;
 use crate::{Error, Params, begin};
 use lowbit_base::memory::Footprint;
@@ -32,6 +33,8 @@ pub struct Job<'a> {
     pub tokenizer: Option<&'a Tokenizer>,
     /// Where the weights begin; drawn from the seed when absent.
     pub from: Option<&'a Checkpoint>,
+    /// The network that is learnt from, in full precision, as [`TrainConfig::distill`] says.
+    pub teacher: Option<&'a Checkpoint>,
     /// The examples.
     pub data: &'a dyn Data,
     /// Examples that are not trained on: the weights that do best on them are the result.
@@ -139,7 +142,18 @@ pub fn need(job: &Job) -> Result<Footprint, Error> {
         }
     });
     let need = need.and("weights, gradients and moments", weights);
+    let need = match (&config.distill, job.teacher) {
+        (None, _) => need,
+        (Some(_), Some(teacher)) => taught(need, teacher.parameters(), tokens, rows),
+        // A teacher that is not there yet is taken to be as large as the network.
+        (Some(_), None) => taught(need, &parameters, tokens, rows),
+    };
     Ok(need.and("activations", parameters.recorded_bytes(tokens, rows, config.gradient_checkpointing)))
+}
+
+/// The same need with that of a teacher.
+fn taught(need: Footprint, teacher: &ParameterList, tokens: usize, rows: usize) -> Footprint {
+    need.and("the teacher", teacher.count().saturating_mul(4).saturating_add(teacher.pass_bytes(tokens, rows)))
 }
 
 /// A run in progress.
@@ -152,6 +166,7 @@ struct Session<'a> {
     metrics: Metrics,
     feed: Feed<'a>,
     network: Network,
+    teacher: Option<Teacher>,
     optimizer: OptimizerState,
     progress: Progress,
     divergence: Divergence,
@@ -168,14 +183,18 @@ impl<'a> Session<'a> {
         need(job)?.check()?;
         let mut network = Network::new(cpu, &job.model_config.config, config.seed, config.qat)?;
         network.set_checkpointing(config.gradient_checkpointing);
+        let teacher = Teacher::of(job, &mut network, cpu)?;
+        let positions = ParameterList::new(&job.model_config.config)?.positions();
+        let taught = teacher.as_ref().and_then(|teacher| teacher.positions);
         let limits = Limits {
             vocabulary: vocabulary(network.params()),
             features: job.model_config.config.features(),
-            positions: ParameterList::new(&job.model_config.config)?.positions(),
+            positions: positions.into_iter().chain(taught).min(),
         };
         let feed = Feed::new(job.data, config, limits)?;
         let from = begin::begin(job, &mut network.tape.params, cpu)?;
-        let identity = identity(job, from);
+        let taught = teacher.as_ref().map_or(String::new(), |teacher| teacher.hash.clone());
+        let identity = identity(job, from, taught);
         let states = States::open(directory)?;
         let steps = config.total_steps(job.data.len());
         let plan = Plan { steps, sequences: config.sequences_per_step() as u64 };
@@ -202,6 +221,7 @@ impl<'a> Session<'a> {
             metrics,
             feed,
             network,
+            teacher,
             optimizer,
             progress,
             divergence,
@@ -270,22 +290,27 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let (config, step) = (self.job.config, self.progress.step);
         let rate = config.rate(step, self.steps);
-        let tape = &mut self.network;
+        let network = &mut self.network;
         let parts = self.feed.step(self.progress.position)?;
         let targets: usize = parts.iter().map(|p| p.targets.counted()).sum();
         if targets == 0 {
             return Err(Error::data(format!("step {}: no example of the batch has a target", step + 1)));
         }
-        let (mut loss, mut tokens, mut guessing) = (0.0, 0, 0.0);
+        let tokens = parts.iter().map(|part| part.batch.tokens.len()).sum();
+        let own = self.teacher.as_ref().map_or(1.0, |teacher| 1.0 - teacher.weight());
+        let (mut loss, mut taught, mut guessing) = (0.0, None, 0.0);
         for (i, part) in parts.iter().enumerate() {
             let seed = hash(&[config.seed, DROPOUT, step, i as u64]);
-            let logits = tape.forward(&part.batch, Pass::Train(seed));
+            let logits = network.forward(&part.batch, Pass::Train(seed));
             guessing = check_targets(&part.targets, logits.rows(), logits.width())?;
-            let scale = 1.0 / targets as f32;
-            loss += tape.tape.loss(&logits, &part.targets, config.label_smoothing, scale);
+            let scale = own / targets as f32;
+            loss += network.tape.loss(&logits, &part.targets, config.label_smoothing, scale);
+            if let Some(teacher) = &mut self.teacher {
+                let counts = Counts { targets, tokens };
+                *taught.get_or_insert(0.0) += teacher.teach(network, &logits, part, counts)?;
+            }
             drop(logits);
-            tape.backward();
-            tokens += part.batch.tokens.len();
+            network.backward();
         }
         let loss = loss / targets as f64;
         let norm = optim::gradient_norm(&self.network.tape);
@@ -305,6 +330,7 @@ impl<'a> Session<'a> {
         Ok(StepMetrics {
             step: self.progress.step,
             loss,
+            distillation: taught,
             lr: rate,
             grad_norm: norm,
             tokens_per_second: tokens as f64 / seconds,
@@ -370,7 +396,7 @@ impl<'a> Session<'a> {
 }
 
 /// Entries of the token table: the first table the architecture asks for.
-fn vocabulary(params: &Params) -> usize {
+pub(crate) fn vocabulary(params: &Params) -> usize {
     params.iter().find(|p| p.spec.role == Role::Embedding).map_or(usize::MAX, |p| p.spec.rows)
 }
 
@@ -392,13 +418,13 @@ pub(crate) fn check_targets(targets: &BatchTargets, rows: usize, width: usize) -
     }
 }
 
-fn identity(job: &Job, from: String) -> Identity {
+fn identity(job: &Job, from: String, teacher: String) -> Identity {
     let mut train = serde_json::to_value(job.config).expect("a configuration can be written");
     for field in FREE_FIELDS {
         train.as_object_mut().expect("a configuration is an object").remove(*field);
     }
     let model = serde_json::to_string(&job.model_config.config).expect("a configuration can be written");
-    Identity { model, train: train.to_string(), data: job.data.fingerprint(), from }
+    Identity { model, train: train.to_string(), data: job.data.fingerprint(), from, teacher }
 }
 
 #[cfg(test)]
@@ -436,6 +462,7 @@ mod tests {
             model_config: &model_config,
             tokenizer: None,
             from: None,
+            teacher: None,
             data: &Tokens,
             validation: None,
             config: &config,

@@ -163,6 +163,7 @@ fn ten_updates_follow_transformers() {
             model_config: &model_config,
             tokenizer: None,
             from: Some(&checkpoint),
+            teacher: None,
             data: &data,
             validation: None,
             config: &settings,

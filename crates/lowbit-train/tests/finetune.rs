@@ -35,8 +35,15 @@ fn settings() -> TrainConfig {
 /// Trains into a directory; the masters that come out.
 fn run(from: &Checkpoint, to: &Config, config: &TrainConfig, home: &Path) -> BTreeMap<String, (Role, Vec<f32>)> {
     let (model_config, data) = (model_config(to.clone()), Majority::new(40));
-    let job =
-        Job { model_config: &model_config, tokenizer: None, from: Some(from), data: &data, validation: None, config };
+    let job = Job {
+        model_config: &model_config,
+        tokenizer: None,
+        from: Some(from),
+        teacher: None,
+        data: &data,
+        validation: None,
+        config,
+    };
     train(&job, home, &cpu(2), &mut ()).unwrap_or_else(|e| panic!("{e}"));
     values(&Checkpoint::open(home).unwrap())
 }
@@ -179,7 +186,15 @@ fn what_cannot_be_done_is_said() {
     let (model_config, data) = (model_config(config.clone()), Majority::new(40));
     let refused = |config: &TrainConfig, from: Option<&Checkpoint>| {
         let home = tempfile::tempdir().unwrap();
-        let job = Job { model_config: &model_config, tokenizer: None, from, data: &data, validation: None, config };
+        let job = Job {
+            model_config: &model_config,
+            tokenizer: None,
+            from,
+            teacher: None,
+            data: &data,
+            validation: None,
+            config,
+        };
         train(&job, home.path(), &cpu(1), &mut ()).map(|_| ()).expect_err("refused").to_string()
     };
     let lora = |lora: Lora, qat| TrainConfig { lora: Some(lora), qat, ..settings() };
@@ -204,6 +219,7 @@ fn what_cannot_be_done_is_said() {
         model_config: &model_config,
         tokenizer: None,
         from: None,
+        teacher: None,
         data: &data,
         validation: None,
         config: &settings(),
@@ -256,6 +272,7 @@ fn the_best_weights_are_the_result_also_after_a_stop() {
         model_config: &model_config,
         tokenizer: None,
         from: None,
+        teacher: None,
         data: &data,
         validation: Some(&validation),
         config: &config,

@@ -233,6 +233,7 @@ fn ten_updates_follow_pytorch() {
             model_config: &model_config,
             tokenizer: None,
             from: Some(&from),
+            teacher: None,
             data: &data,
             validation: None,
             config: &config,

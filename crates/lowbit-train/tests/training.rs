@@ -67,7 +67,12 @@ fn run(
     cpu: &Cpu,
     watch: &mut Watch,
 ) -> Result<Outcome, Error> {
-    train(&Job { model_config, tokenizer: None, from: None, data, validation: None, config }, dir, cpu, watch)
+    train(
+        &Job { model_config, tokenizer: None, from: None, teacher: None, data, validation: None, config },
+        dir,
+        cpu,
+        watch,
+    )
 }
 
 fn weights(dir: &Path) -> Vec<u8> {
@@ -352,7 +357,15 @@ fn a_second_run_in_the_directory_is_told_who_holds_it() {
     let dir = tempfile::tempdir().unwrap();
     let (model, data, config) = (model_config(mlp(json!({}))), Majority::new(20), config(2));
     let mut intruder = Intruder { dir: dir.path(), error: None };
-    let job = Job { model_config: &model, tokenizer: None, from: None, data: &data, validation: None, config: &config };
+    let job = Job {
+        model_config: &model,
+        tokenizer: None,
+        from: None,
+        teacher: None,
+        data: &data,
+        validation: None,
+        config: &config,
+    };
     train(&job, dir.path(), &cpu(1), &mut intruder).unwrap();
     let error = intruder.error.unwrap();
     assert_eq!(error.kind, Kind::Io);
@@ -399,6 +412,7 @@ fn a_run_can_begin_from_a_checkpoint() {
         model_config: &model,
         tokenizer: None,
         from: Some(&checkpoint),
+        teacher: None,
         data: &data,
         validation: None,
         config: &config,
@@ -406,7 +420,7 @@ fn a_run_can_begin_from_a_checkpoint() {
     let mut fine = Watch { stop_after: Some(3), ..Watch::default() };
     train(&job, second.path(), &cpu(1), &mut fine).unwrap();
     assert!(fine.losses[0] < 0.7 * watch.losses[0], "{} {}", fine.losses[0], watch.losses[0]);
-    let drawn = Job { from: None, ..job };
+    let drawn = Job { from: None, teacher: None, ..job };
     let error = train(&drawn, second.path(), &cpu(1), &mut Watch::default()).unwrap_err();
     assert!(error.kind == Kind::Input && error.message.contains("`from`"), "{error}");
 }

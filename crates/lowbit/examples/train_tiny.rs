@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         model_config: &model_config,
         tokenizer: Some(&tokenizer),
         from: None,
+        teacher: None,
         data: &data,
         validation: None,
         config: &config,

@@ -260,12 +260,14 @@ impl Comparison<'_> {
             self.rows = Some((rows, held));
         }
         let (rows, held) = self.rows.as_ref().expect("just made");
+        let teacher = self.teacher(variant)?;
         let job = training::Work {
             name: &variant.name,
             model_config: &model_config,
             tokenizer: self.encoder.tokenizer(),
             data: rows,
             from: self.begin.as_deref(),
+            teacher: teacher.as_deref(),
             validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
             config: &config,
@@ -278,6 +280,15 @@ impl Comparison<'_> {
         record.detail.seed = Some(config.seed);
         record.detail.curve = training::curve(&run)?;
         Ok(record)
+    }
+
+    /// The network that a variant learns from.
+    fn teacher(&self, variant: &Variant) -> Result<Option<Rc<Checkpoint>>, Error> {
+        let Some(name) = &variant.teacher else { return Ok(None) };
+        match self.suite.variant.iter().any(|variant| variant.name == *name) {
+            true => Ok(Some(Rc::new(Checkpoint::open(&self.home(name).join("training"))?.on(self.cpu)))),
+            false => Ok(self.begin.clone()),
+        }
     }
 
     /// The network of a variant that is trained, and how it is.
@@ -298,6 +309,7 @@ impl Comparison<'_> {
                 model_config: &model_config,
                 tokenizer: None,
                 from: None,
+                teacher: None,
                 data: rows,
                 validation: None,
                 config: &config,

@@ -252,6 +252,7 @@ impl Language {
             tokenizer: Some(&tokenizer),
             data: &windows,
             from: None,
+            teacher: None,
             validation: None,
             held_out: held_out.as_ref(),
             config,

@@ -22,6 +22,9 @@ pub static SUITES: &[&str] = &[
     include_str!("../suites/mnist.toml"),
 ];
 
+/// Names the model that training begins from as a teacher.
+pub const PRETRAINED: &str = "pretrained";
+
 /// Variants of a suite at most: each is a directory with a model.
 const MOST: usize = 1000;
 
@@ -51,6 +54,12 @@ pub struct Variant {
     pub recipe: String,
     /// The trained variant whose weights it takes; trained itself when absent.
     pub from: Option<String>,
+    /// The network that it learns from, as `distill` of its settings says: a trained variant before it, or `pretrained`, the model that
+    /// training begins from.
+    pub teacher: Option<String>,
+    /// Dimensions of the network that differ from the suite's.
+    #[serde(default)]
+    pub model: toml::Table,
     /// Training settings that differ from the suite's.
     #[serde(default)]
     pub train: toml::Table,
@@ -227,11 +236,29 @@ impl Suite {
             {
                 return Err(format!("variant `{name}`: `from` names `{from}`, which is no trained variant before it"));
             }
+            if let Some(fault) = self.teacher_fault(variant, &trained) {
+                return Err(format!("variant `{name}`: {fault}"));
+            }
             trained.insert(name, variant.from.is_none());
         }
         match self.variant.iter().any(|c| c.name == self.baseline) {
             true => Ok(()),
             false => Err(format!("`baseline` is `{}`, which is no variant", self.baseline)),
+        }
+    }
+
+    /// What is wrong with the teacher of a variant; `trained` tells of those before it whether they are trained.
+    fn teacher_fault(&self, variant: &Variant, trained: &HashMap<&String, bool>) -> Option<String> {
+        let teacher = variant.teacher.as_ref()?;
+        match (trained.get(teacher), teacher.as_str()) {
+            _ if variant.from.is_some() => {
+                Some("`teacher` is for variants that are trained, and this one has `from`".into())
+            }
+            (Some(true), _) => None,
+            (None, PRETRAINED) if self.pretrained.is_some() => None,
+            _ => {
+                Some(format!("`teacher` names `{teacher}`, which is no trained variant before it, nor `{PRETRAINED}`"))
+            }
         }
     }
 
@@ -349,8 +376,8 @@ impl Suite {
     ) -> Result<ModelConfig, Error> {
         let classes = if task.question == Question::Regress { 1 } else { task.classes.len() };
         let config = match begin {
-            Some(checkpoint) => self.further(checkpoint, classes)?,
-            None => self.fresh(encoder, classes)?,
+            Some(checkpoint) => self.further(checkpoint, variant, classes)?,
+            None => self.fresh(encoder, variant, classes)?,
         };
         let qat = self.train_config(variant)?.qat;
         if let Some(qat) = &qat {
@@ -373,8 +400,9 @@ impl Suite {
     }
 
     /// The network of the suite: vocabulary or features from the rows.
-    fn fresh(&self, encoder: &Encoder, classes: usize) -> Result<Config, Error> {
+    fn fresh(&self, encoder: &Encoder, variant: &Variant, classes: usize) -> Result<Config, Error> {
         let mut table = self.model.clone();
+        table.extend(variant.model.clone());
         let number = |n: usize| toml::Value::Integer(n as i64);
         match encoder {
             Encoder::Text { tokenizer, .. } => table.insert("vocab_size".into(), number(tokenizer.vocab_size())),
@@ -388,7 +416,7 @@ impl Suite {
     }
 
     /// The network of a model with a head for the task, and the changes of the suite.
-    fn further(&self, checkpoint: &Checkpoint, classes: usize) -> Result<Config, Error> {
+    fn further(&self, checkpoint: &Checkpoint, variant: &Variant, classes: usize) -> Result<Config, Error> {
         let model_config = checkpoint.model_config();
         let own =
             model_config.config.classes().unwrap_or(usize::from(model_config.config.output() == OutputKind::Value));
@@ -399,6 +427,7 @@ impl Suite {
         let config = config.ok_or_else(|| self.fault("begins from a network of numbers, whose head is its own"))?;
         let mut table = toml::Table::try_from(&config).map_err(|e| Error::data(format!("suite {}: {e}", self.name)))?;
         table.extend(self.model.clone());
+        table.extend(variant.model.clone());
         table.try_into().map_err(|e| self.wrong("model", &e))
     }
 
@@ -409,7 +438,11 @@ impl Suite {
     pub fn train_config(&self, variant: &Variant) -> Result<TrainConfig, Error> {
         let mut table = self.train.clone();
         table.extend(variant.train.clone());
-        table.try_into().map_err(|e| self.wrong("train", &e))
+        let mut config: TrainConfig = table.try_into().map_err(|e| self.wrong("train", &e))?;
+        if variant.teacher.is_some() {
+            config.distill.get_or_insert_default();
+        }
+        Ok(config)
     }
 
     fn fault(&self, message: &str) -> Error {
@@ -471,6 +504,9 @@ mod tests {
             ("baseline = \"f32\"", "baseline = \"x\"", "`baseline`"),
             ("name = \"int8\"", "name = \"../int8\"", "letters"),
             ("max_length = 48", "max_len = 48", "x.toml:5: "),
+            ("from = \"f32\"", "from = \"f32\"\nteacher = \"f32\"", "`teacher` is for variants that are trained"),
+            ("train = { qat = {} }", "train = { qat = {} }\nteacher = \"int8\"", "`teacher` names `int8`"),
+            ("train = { qat = {} }", "train = { qat = {} }\nteacher = \"pretrained\"", "no trained variant before it"),
         ] {
             let refused = parse(&good.replacen(from, to, 1), Path::new("x.toml")).unwrap_err().to_string();
             assert!(refused.contains(word) && refused.starts_with("x.toml:"), "{refused}");

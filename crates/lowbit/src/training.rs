@@ -136,6 +136,8 @@ pub struct Work<'a> {
     pub data: &'a dyn Data,
     /// The model that training begins from; weights are drawn if there is none.
     pub from: Option<&'a Checkpoint>,
+    /// The network that is learnt from.
+    pub teacher: Option<&'a Checkpoint>,
     /// Examples by which the best weights are chosen.
     pub validation: Option<&'a dyn Data>,
     /// Text that is looked at now and then, as often as the settings say.
@@ -159,6 +161,7 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, progress: &mut dyn Progress
         model_config: work.model_config,
         tokenizer: work.tokenizer,
         from: work.from,
+        teacher: work.teacher,
         data: work.data,
         validation: work.validation,
         config: &config,

@@ -102,6 +102,7 @@ fn trained(config: &Config, qat: Option<Qat>, batch: &Batch, classes: bool) -> (
         model_config: &model_config,
         tokenizer: None,
         from: None,
+        teacher: None,
         data: &data,
         validation: None,
         config: &settings,

@@ -6,12 +6,13 @@ use crate::failure::{Code, Failure};
 use crate::progress::Bar;
 use lowbit::language::{self, Language};
 use lowbit::start::quoted;
+use lowbit::suite::{PRETRAINED, Variant};
 use lowbit::training::{self, Work};
 use lowbit_base::text::duration;
 use lowbit_eval::bench::host;
 use lowbit_eval::record::Record;
 use lowbit_kernels::Cpu;
-use lowbit_model::{ModelConfig, recipe};
+use lowbit_model::{Checkpoint, ModelConfig, recipe};
 use lowbit_train::{Data, Error, Outcome, TrainConfig};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,9 @@ pub struct Train {
     /// Which trained variant of the suite, e.g. `f32` or `ternary_qat`.
     #[arg(long, alias = "contender", default_value = "f32")]
     variant: String,
+    /// The network that the variant learns from, where the suite names another variant: its trained directory.
+    #[arg(long, value_name = "DIR", conflicts_with = "text")]
+    teacher: Option<PathBuf>,
     /// Where the model goes; a run that was interrupted there is resumed.
     #[arg(short, long, visible_alias = "output-dir", required_unless_present = "list")]
     out: Option<PathBuf>,
@@ -119,6 +123,8 @@ impl Train {
             return Err(Failure { code: Code::Input, message });
         }
         let begin = suite.begin(self.data.as_deref(), &cpu)?;
+        let asked = self.teacher(variant)?.map(|path| Ok::<_, Error>(Checkpoint::open(path)?.on(&cpu))).transpose()?;
+        let teacher = asked.as_ref().or(begin.as_ref().filter(|_| variant.teacher.is_some()));
         let encoder = suite.encoder(&task, &splits.train, begin.as_ref())?;
         let model_config = suite.model_config(&task, &encoder, &splits.train, variant, begin.as_ref())?;
         let model_config = ModelConfig { input: splits.columns.clone(), ..model_config };
@@ -128,7 +134,7 @@ impl Train {
             model_config: &model_config,
             tokenizer: encoder.tokenizer(),
             data: &rows,
-            from: begin.as_ref(),
+            from: begin.as_ref(), teacher,
             validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
             config: &config,
@@ -137,6 +143,21 @@ impl Train {
         let record = training::record(&task.id(), &work, &outcome, self.out())?;
         let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
         self.print(machine, &cpu, record, &outcome, &next)
+    }
+
+    /// Where the teacher of a variant lies; none where it has none, or learns from the model that training begins from.
+    fn teacher(&self, variant: &Variant) -> Result<Option<&Path>, Failure> {
+        match (variant.teacher.as_deref(), &self.teacher) {
+            (Some(PRETRAINED) | None, None) => Ok(None),
+            (Some(_), Some(path)) => Ok(Some(path)),
+            (Some(teacher), None) => Err(Failure::usage(format!(
+                "variant `{}` learns from `{teacher}`: train that one, and name its directory with --teacher DIR",
+                variant.name
+            ))),
+            (None, Some(_)) => {
+                Err(Failure::usage(format!("variant `{}` has no `teacher`: leave --teacher out", variant.name)))
+            }
+        }
     }
 
     /// Trains a language model.
