@@ -193,10 +193,13 @@ fn a_variant_learns_from_another_in_a_comparison_and_alone() {
     let text = fs::read_to_string(at.join("small.toml")).unwrap();
     let head = text.find("[[variant]]\nname = \"int8\"").unwrap();
     let distilled = "[[variant]]\nname = \"distilled\"\nrecipe = \"int8_channel\"\nteacher = \"f32\"\nmodel = { sub_norm = false }\n\
-        train = { qat = { weights = \"int8\", granularity = \"channel\" }, distill = { weight = 0.7, attention = { layer = 0 } } }\n";
+        train = { qat = { weights = \"int8\", granularity = \"channel\" }, distill = { weight = 0.7, attention = { layer = 0 } } }\n\
+        [[variant]]\nname = \"pruned\"\nrecipe = \"f32\"\ntrain = { prune = { sparsity = 0.5, end_step = 10 } }\n";
     fs::write(at.join("small.toml"), format!("{}{distilled}", &text[..head])).unwrap();
     good(at, &["compare", "small.toml", "--out", "out"]);
     good(at, &["report", "out", "--verify"]);
+    let report = fs::read_to_string(at.join("out/report.md")).unwrap();
+    assert!(report.contains("| pruned | 50.00 % |"), "{report}");
     let metrics = fs::read_to_string(at.join("out/variants/distilled/training/metrics.jsonl")).unwrap();
     assert!(metrics.lines().count() == 20 && metrics.lines().all(|line| line.contains("distillation")), "{metrics}");
     let train = ["train", "small.toml", "--variant", "distilled", "--out", "alone"];

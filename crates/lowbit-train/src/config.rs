@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::distill::Distill;
 use crate::lora::Lora;
+use crate::prune::Prune;
 use crate::qat::Qat;
 use lowbit_model::source::Role;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,9 @@ pub struct TrainConfig {
     pub lora: Option<Lora>,
     /// Straight-through quantization; none trains in full precision.
     pub qat: Option<Qat>,
+    /// Pruning of body matrices by magnitude.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<Prune>,
     /// What is learnt from a teacher; for a run that has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distill: Option<Distill>,
@@ -121,6 +125,7 @@ impl Default for TrainConfig {
             freeze: Vec::new(),
             lora: None,
             qat: None,
+            prune: None,
             distill: None,
             gradient_checkpointing: false,
             seed: 0,
@@ -212,6 +217,14 @@ impl TrainConfig {
         for (field, value) in [("weight_decay", self.weight_decay), ("clip_norm", self.clip_norm)] {
             if !(0.0..1e6).contains(&value) {
                 return Err(out_of_range(field, value, "at least 0 and below 1e6"));
+            }
+        }
+        if let Some(prune) = &self.prune {
+            prune.validate(steps)?;
+            if self.lora.is_some() || self.freeze.contains(&Role::Body) {
+                let text =
+                    "train: `prune` changes body matrices, which `lora` and `freeze` keep: leave one of them out";
+                return Err(Error::usage(text));
             }
         }
         self.distill.as_ref().map_or(Ok(()), Distill::validate)?;

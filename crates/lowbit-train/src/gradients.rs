@@ -43,6 +43,12 @@ impl Gradients {
         self.list.get(Params::place(id)).filter(|gradient| gradient.touched).map(|gradient| &gradient.sum[..])
     }
 
+    /// The same, to be changed.
+    pub(crate) fn get_mut(&mut self, id: ParamId) -> Option<&mut [f32]> {
+        let gradient = self.list.get_mut(Params::place(id)).filter(|gradient| gradient.touched)?;
+        Some(&mut gradient.sum)
+    }
+
     /// Those of this update, in the order of the parameters.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[f32]> {
         self.list.iter().filter(|gradient| gradient.touched).map(|gradient| &gradient.sum[..])

@@ -12,7 +12,7 @@ use crate::state::{Identity, Plan, Progress, States};
 use crate::tape::Pass;
 use crate::teacher::{Counts, Teacher};
 use crate::validation::Validation;
-use crate::{Error, Params, begin};
+use crate::{Error, Params, begin, prune};
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, ops};
 use lowbit_model::parameter_list::ParameterList;
@@ -243,9 +243,9 @@ impl<'a> Session<'a> {
             if due(config.evaluate_every, metrics.step) {
                 observer.evaluate(metrics.step, &mut self.network)?;
             }
-            if let Some(data) =
-                self.job.validation.filter(|_| due(self.looks(), metrics.step) || metrics.step == self.steps)
-            {
+            let looks =
+                due(self.looks(), metrics.step) && config.prune.as_ref().is_none_or(|p| p.is_done(metrics.step));
+            if let Some(data) = self.job.validation.filter(|_| looks || metrics.step == self.steps) {
                 self.validate(data, observer)?;
             }
             let stop = observer.step(&metrics, self.steps) == Control::Stop && metrics.step < self.steps;
@@ -291,6 +291,7 @@ impl<'a> Session<'a> {
         let (config, step) = (self.job.config, self.progress.step);
         let rate = config.rate(step, self.steps);
         let network = &mut self.network;
+        config.prune.as_ref().map_or(Ok(()), |prune| prune.before(&mut network.tape, step))?;
         let parts = self.feed.step(self.progress.position)?;
         let targets: usize = parts.iter().map(|p| p.targets.counted()).sum();
         if targets == 0 {
@@ -311,6 +312,9 @@ impl<'a> Session<'a> {
             }
             drop(logits);
             network.backward();
+        }
+        if config.prune.is_some() {
+            prune::hold(&mut self.network.tape, &mut self.optimizer);
         }
         let loss = loss / targets as f64;
         let norm = optim::gradient_norm(&self.network.tape);

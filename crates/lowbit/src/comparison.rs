@@ -277,6 +277,9 @@ impl Comparison<'_> {
         let mut record = self.stored(variant, &masters)?;
         record.measures.extend(training::measures(outcome.seconds));
         record.detail.made = "trained".into();
+        if config.prune.is_some() {
+            record.measures.insert("sparsity".into(), training::sparsity(&masters)?);
+        }
         record.detail.seed = Some(config.seed);
         record.detail.curve = training::curve(&run)?;
         Ok(record)

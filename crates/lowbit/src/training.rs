@@ -9,6 +9,7 @@ use lowbit_eval::record::{CurvePoint, Detail, Measure, Record};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{Checkpoint, WEIGHTS_FILE};
 use lowbit_model::exec::Batch;
+use lowbit_model::source::Role;
 use lowbit_model::{Encoder, ModelConfig, Tokenizer};
 use lowbit_train::{
     BatchTargets, Control, Data, Job, Labelled, Network, Observer, Outcome, Status, StepMetrics, TrainConfig,
@@ -89,6 +90,20 @@ pub fn curve(run: &Path) -> Result<Vec<CurvePoint>, Error> {
 /// Measures of a finished training.
 pub fn measures(seconds: f64) -> BTreeMap<String, Measure> {
     BTreeMap::from([("train_seconds".to_string(), Measure::measured(seconds, "seconds", 1))])
+}
+
+/// Share of the body weights of a pruned network that are 0.
+///
+/// # Errors
+/// When its masters cannot be read.
+pub fn sparsity(masters: &Checkpoint) -> Result<Measure, Error> {
+    let (mut zeros, mut all) = (0, 0);
+    for spec in masters.parameters().params().iter().filter(|spec| spec.role == Role::Body) {
+        let values = masters.master(spec)?;
+        zeros += values.iter().filter(|value| **value == 0.0).count();
+        all += values.len();
+    }
+    Ok(Measure::measured(zeros as f64 / all.max(1) as f64, "fraction", all as u64))
 }
 
 /// Passes on what happens, a look at held-out text, and a stop.

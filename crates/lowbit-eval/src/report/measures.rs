@@ -104,6 +104,7 @@ pub(crate) const MEASURES: &[Known] = measures! {
         "Examples per second at the batch size named, timed on its own and not derived from latency.";
     "weight_bytes" "Weights" ["bytes"] Style::Bytes,
         "Bytes of all stored tensors: codes, scales, biases, embeddings. 1 kB is a thousand bytes, 1 MB a million.";
+    "sparsity" "Sparsity" ["fraction"] Style::Percent, "Share of the weights of body matrices that are 0 after magnitude pruning.";
     "bytes_per_token" "Bytes per token" ["bytes"] Style::Bytes, "Weight bytes read to produce one token.";
     "peak_rss_bytes" "Peak memory" ["bytes"] Style::Bytes,
         "Largest resident set of the process while it answered, as the operating system reports it.";
