@@ -2,10 +2,11 @@
 
 use crate::Error;
 use crate::record::{Detail, Measure, Record, TensorBytes};
+use lowbit_model::Checkpoint;
 use lowbit_model::checkpoint::{LedgerRow, ledger};
-use lowbit_model::{Checkpoint, recipe};
+use lowbit_model::source::Role;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -16,14 +17,22 @@ use std::path::Path;
 pub fn describe(record: &mut Record, checkpoint: &Checkpoint) -> Result<(), Error> {
     record.params = checkpoint.parameters().count();
     record.detail.model_sha256 = Some(sha256_of(&checkpoint.files())?);
-    record.detail.activations = Some(match checkpoint.recipe().activations {
-        recipe::ActivationPrecision::F32 => "f32".into(),
-        recipe::ActivationPrecision::Int8 => "int8".into(),
-    });
+    record.detail.activations = Some(activations(checkpoint));
     record.detail.tensors = ledger(checkpoint)?.into_iter().map(tensor_bytes).collect();
     let bytes: u64 = record.detail.tensors.iter().map(TensorBytes::bytes).sum();
     record.measures.insert("weight_bytes".into(), Measure::measured(bytes as f64, "bytes", 1));
     Ok(())
+}
+
+/// How the products of the body get their inputs; where layers differ, all ways, as in `f32, int8`.
+fn activations(checkpoint: &Checkpoint) -> String {
+    let (recipe, params) = (checkpoint.recipe(), checkpoint.parameters().params());
+    let body = params.iter().filter(|spec| spec.role == Role::Body);
+    let names: BTreeSet<&str> = body.map(|spec| recipe.activations_of(spec).name()).collect();
+    match names.is_empty() {
+        true => recipe.activations.name().into(),
+        false => names.into_iter().collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// A model that was made from another and stored.

@@ -200,7 +200,7 @@ pub struct Detail {
     /// Seed of the training or of the generated data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// How activations enter the matrix products: `f32` or `int8`.
+    /// How activations enter the matrix products of the body: `f32`, `int8`, or `f32, int8` where its layers differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<String>,
     /// One line of explanation for a reader, where the maker of the record has something to say.

@@ -64,8 +64,9 @@ impl ParameterList {
     /// the data); vectors are f32.
     ///
     /// # Errors
-    /// When the kernels lack a format of the recipe.
+    /// When the kernels lack a format of the recipe, or it names layers the network has not.
     pub fn bytes(&self, recipe: &Recipe) -> Result<u64, Error> {
+        recipe.check(&self.params)?;
         self.params.iter().try_fold(0u64, |sum, p| Ok(sum.saturating_add(bytes_of(p, recipe)?)))
     }
 
@@ -158,7 +159,7 @@ fn bytes_of_floats(matrices: [(usize, u64); 2]) -> u64 {
 
 /// Bytes of a parameter under a recipe.
 pub(crate) fn bytes_of(spec: &ParamSpec, recipe: &Recipe) -> Result<u64, Error> {
-    Ok(match recipe.format(spec.role)? {
+    Ok(match recipe.format_of(spec)? {
         Some(format) => format.parts(spec.rows, spec.cols, &[]).iter().map(|part| part.bytes as u64).sum(),
         None => 4 * spec.cols as u64,
     })

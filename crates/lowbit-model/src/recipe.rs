@@ -1,10 +1,13 @@
 //! Recipes: which format each role of a model gets, and how activations are treated.
 
 use crate::Error;
-use crate::source::Role;
-use lowbit_kernels::Format;
+use crate::source::{ParamSpec, Role};
+use lowbit_kernels::{Format, format};
 
+mod layers;
 mod spelling;
+
+pub use layers::LayerFormat;
 
 /// Rows and columns of a matrix of whole blocks and groups of every format.
 const SIDE: usize = 3840;
@@ -26,6 +29,14 @@ impl ActivationPrecision {
             ActivationPrecision::Int8 => "int8",
         }
     }
+
+    /// How the products of a body in a format get their inputs.
+    pub fn of(format: &dyn Format) -> Self {
+        match format.spec().activations {
+            format::ActivationType::Int8 => ActivationPrecision::Int8,
+            format::ActivationType::Float | format::ActivationType::Mixed => ActivationPrecision::F32,
+        }
+    }
 }
 
 /// A format for each role of a model. Vectors (norms, biases) stay f32.
@@ -45,6 +56,8 @@ pub struct Recipe {
     pub activations: ActivationPrecision,
     /// Inputs of the head's product.
     pub head_activations: ActivationPrecision,
+    /// Layers of the body in other formats: no two entries speak of the same matrix.
+    pub layers: &'static [LayerFormat],
 }
 
 impl Recipe {
@@ -58,16 +71,31 @@ impl Recipe {
         }
     }
 
-    /// The format of a role; `None` for vectors, which stay f32.
+    /// The format of a role outside of [`Recipe::layers`]; `None` for vectors, which stay f32.
     ///
     /// # Errors
     /// When the kernels lack the format.
     pub fn format(&self, role: Role) -> Result<Option<&'static dyn Format>, Error> {
-        let find = |name| lowbit_kernels::format::find(name).map_err(|e| Error::usage(e.to_string()));
-        self.format_name(role).map(find).transpose()
+        self.format_name(role).map(known).transpose()
     }
 
-    /// Bits that a weight of the body takes, scales included, to two decimals.
+    /// The format of a parameter; `None` for vectors, which stay f32.
+    ///
+    /// # Errors
+    /// When the kernels lack the format.
+    pub fn format_of(&self, spec: &ParamSpec) -> Result<Option<&'static dyn Format>, Error> {
+        match self.layer(spec) {
+            Some(layer) => known(layer.format).map(Some),
+            None => self.format(spec.role),
+        }
+    }
+
+    /// Every format of the body.
+    fn body_formats(&self) -> impl Iterator<Item = Result<&'static dyn Format, Error>> {
+        std::iter::once(self.body).chain(self.layers.iter().map(|layer| layer.format)).map(known)
+    }
+
+    /// Bits that a weight of the body outside of [`Recipe::layers`] takes, scales included, to two decimals.
     ///
     /// # Errors
     /// When the format is unknown.
@@ -79,12 +107,12 @@ impl Recipe {
 
     /// Whether the body is ternary.
     pub fn is_ternary(&self) -> bool {
-        self.format(Role::Body).is_ok_and(|format| format.is_some_and(|format| format.spec().is_ternary()))
+        self.body_formats().all(|format| format.is_ok_and(|format| format.spec().is_ternary()))
     }
 
     /// Whether the body keeps every weight as it is.
     pub fn is_lossless(&self) -> bool {
-        self.format(Role::Body).is_ok_and(|format| format.is_some_and(|format| format.spec().lossless))
+        self.body_formats().all(|format| format.is_ok_and(|format| format.spec().lossless))
     }
 
     /// Whether a format keeps outlier features in more bits, so that activations must be seen before quantizing.
@@ -92,17 +120,23 @@ impl Recipe {
     /// # Errors
     /// When the kernels lack a format.
     pub fn keeps_outliers(&self) -> Result<bool, Error> {
-        let formats = [Role::Body, Role::Embedding, Role::Head].map(|role| self.format(role));
-        formats.into_iter().try_fold(false, |any, format| Ok(any | format?.is_some_and(|f| f.spec().outliers)))
+        let mut formats = self.body_formats().chain([known(self.embedding), known(self.head)]);
+        formats.try_fold(false, |any, format| Ok(any | format?.spec().outliers))
     }
 
-    /// How the inputs of a product with a parameter of this role are given; a table in a product is a tied head.
-    pub fn activations(&self, role: Role) -> ActivationPrecision {
-        match role {
-            Role::Body => self.activations,
-            _ => self.head_activations,
+    /// How the inputs of a product with a parameter are given; a table in a product is a tied head.
+    pub fn activations_of(&self, spec: &ParamSpec) -> ActivationPrecision {
+        match (self.layer(spec), spec.role) {
+            (Some(layer), _) => layer.activations,
+            (None, Role::Body) => self.activations,
+            (None, _) => self.head_activations,
         }
     }
+}
+
+/// The format of a name.
+fn known(name: &str) -> Result<&'static dyn Format, Error> {
+    format::find(name).map_err(|e| Error::usage(e.to_string()))
 }
 
 use ActivationPrecision::{F32, Int8};
@@ -117,7 +151,7 @@ const fn recipe(
 ) -> Recipe {
     let [embedding, head] = wide;
     let [activations, head_activations] = activations;
-    Recipe { name, summary, body, embedding, head, activations, head_activations }
+    Recipe { name, summary, body, embedding, head, activations, head_activations, layers: &[] }
 }
 
 /// Table and head of the recipes below 8 bits: 8 bits with a scale per row lose next to nothing there.
@@ -177,7 +211,8 @@ pub static RECIPES: &[Recipe] = &[
 ];
 
 /// The recipe of a name, of a format, or of a spelling such as `ternary+embed=int8+head=int4`: a name or a format, then parts
-/// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`).
+/// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`), and layers of the body with a format of their own,
+/// `layers.0-3=int8_channel` or one kind of matrix in them, `layers.0-3.down_proj=int8_channel`.
 ///
 /// # Errors
 /// [`Kind::Usage`](crate::Kind) naming what is wrong, with the nearest.

@@ -1,4 +1,4 @@
-//! Where parameters come from: a checkpoint, random initialisation, or a mere parameters.
+//! Where parameters come from: a checkpoint, random initialisation, or a mere list of parameters.
 
 use crate::Error;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,17 @@ pub struct ParamSpec {
     pub role: Role,
     /// How it begins.
     pub init: Init,
+}
+
+impl ParamSpec {
+    /// The layer of a parameter and the name of its matrix there, `(3, "down_proj")` of `model.layers.3.mlp.down_proj.weight`;
+    /// none outside of layers. The name is empty where a layer is one matrix.
+    pub fn place(&self) -> Option<(usize, &str)> {
+        let inner = self.name.strip_prefix("model.").unwrap_or(&self.name).strip_prefix("layers.")?;
+        let (layer, part) = inner.split_once('.')?;
+        let stem = part.rsplit_once('.').map_or("", |(stem, _)| stem);
+        Some((layer.parse().ok()?, stem.rsplit_once('.').map_or(stem, |(_, matrix)| matrix)))
+    }
 }
 
 /// Gives an architecture its parameters, one by one, in the order it asks.

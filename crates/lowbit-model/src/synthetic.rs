@@ -1,6 +1,7 @@
 //! Seeded random networks of known shapes, made in the formats of a recipe without full-precision weights: for measuring
 //! speed where no download is at hand. They say nothing sensible.
 
+use crate::parameter_list::ParameterList;
 use crate::recipe::ActivationPrecision;
 use crate::source::{Init, ParamSpec, Role, Source};
 use crate::{Config, Error, Model, Param, Recipe};
@@ -90,6 +91,7 @@ pub fn find(name: &str) -> Result<&'static ModelShape, Error> {
 /// # Errors
 /// When the configuration contradicts itself or the kernels lack a format of the recipe.
 pub fn model(config: &Config, recipe: &'static Recipe, seed: u64) -> Result<Model<Param>, Error> {
+    recipe.check(ParameterList::new(config)?.params())?;
     Model::build(config, &mut Synthetic::new(recipe, seed))
 }
 
@@ -169,7 +171,7 @@ fn shuffled(random: &mut SplitMix64, sample: &[u8], blocks: usize, bytes: usize)
 impl Source<Param> for Synthetic {
     fn param(&mut self, spec: &ParamSpec) -> Result<Param, Error> {
         let constant = |value| vec![value; spec.rows * spec.cols];
-        let Some(format) = self.recipe.format(spec.role)? else {
+        let Some(format) = self.recipe.format_of(spec)? else {
             return Ok(Param::Vector(match spec.init {
                 Init::Constant(value) => constant(value),
                 Init::Normal(std) => (0..spec.cols).map(|_| std * normal(&mut self.random)).collect(),
@@ -183,7 +185,7 @@ impl Source<Param> for Synthetic {
                 packed.map_err(|e| Error::usage(format!("tensor `{}`: {e}", spec.name)))?
             }
         };
-        let int8_activations = self.recipe.activations(spec.role) == ActivationPrecision::Int8;
+        let int8_activations = self.recipe.activations_of(spec) == ActivationPrecision::Int8;
         let role: Role = spec.role;
         Ok(Param::Matrix { name: spec.name.as_str().into(), role, packed, int8_activations })
     }

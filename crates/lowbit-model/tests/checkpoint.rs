@@ -100,6 +100,77 @@ fn every_format_round_trips_in_every_architecture() {
     }
 }
 
+/// Every matrix of a mix has the values that a uniform recipe gives it, in memory and read back, and inputs as there.
+#[test]
+fn layers_of_a_mix_are_those_of_uniform_recipes_bit_for_bit() {
+    for config in configs() {
+        let several = !matches!(config, Config::Mlp(_));
+        let text = "nf4+layers.0=int8_channel+layers.1=f32";
+        let mix = recipe::find(&if several { format!("{text}+layers.1.up_proj=ternary") } else { text.into() });
+        let mix = mix.expect("a spelling");
+        let of = |place: Option<(usize, &str)>| match place {
+            Some((1, "up_proj")) if several => "ternary",
+            Some((0, _)) => "int8_channel",
+            Some((1, _)) => "f32",
+            _ => "nf4",
+        };
+        let source = tempfile::tempdir().expect("a directory");
+        let target = source.path().join("out");
+        write(source.path(), &config);
+        let masters = Checkpoint::open(source.path()).expect("valid");
+        quantize(&masters, mix, &Options::new(), &target).unwrap_or_else(|e| panic!("{e}"));
+        let stored = Checkpoint::open(&target).expect("valid");
+        assert!(std::ptr::eq(stored.recipe(), mix), "read back from the metadata");
+        let mut formats = std::collections::BTreeSet::new();
+        for spec in masters.parameters().params().iter().filter(|p| !matches!(p.role, Role::Norm | Role::Bias)) {
+            let name = if spec.role == Role::Body { of(spec.place()) } else { "nf4" };
+            let uniform = recipe::find(name).expect("listed");
+            let expected = Checkpoint::open(source.path()).expect("valid").under(Some(uniform)).packed(spec);
+            let (expected, found) = (expected.expect("made"), stored.packed(spec).expect("stored"));
+            assert_eq!(found.dequantize(), expected.dequantize(), "{} in {name}", spec.name);
+            assert_eq!(found.format().name(), expected.format().name(), "{}", spec.name);
+            assert_eq!(mix.activations_of(spec), uniform.activations_of(spec), "{}", spec.name);
+            if spec.role == Role::Body {
+                formats.insert(found.format().name());
+            }
+        }
+        assert!(formats.contains("int8_channel") && formats.contains("f32"), "{formats:?}");
+        assert!(!several || formats.contains("ternary"), "{formats:?}");
+        round_trip(mix, &config);
+    }
+}
+
+#[test]
+fn layers_that_a_model_has_not_are_refused_with_its_number() {
+    let source = tempfile::tempdir().expect("a directory");
+    let refused = |config: &Config, text: &str| {
+        write(source.path(), config);
+        let (out, recipe) = (source.path().join("out"), recipe::find(text).expect("a spelling"));
+        let masters = Checkpoint::open(source.path()).expect("valid");
+        let error = quantize(&masters, recipe, &Options::new(), &out).expect_err("refused");
+        assert_eq!((error.kind, out.exists()), (lowbit_model::Kind::Usage, false));
+        let error = masters.model_as(recipe, &Options::new()).err().expect("refused").to_string();
+        let masters = Checkpoint::open(source.path()).expect("valid").under(Some(recipe));
+        assert_eq!(masters.model().err().expect("refused").to_string(), error);
+        assert_eq!(lowbit_model::synthetic::model(config, recipe, 1).err().expect("refused").to_string(), error);
+        error
+    };
+    let decoder = Config::Decoder(decoder(LM));
+    let said = refused(&decoder, "nf4+layers.1-2=f32");
+    assert_eq!(said, "recipe `nf4+layers.1-2=f32`: `layers.1-2=f32`: the model has 2 layers, 0 to 1");
+    let said = refused(&decoder, "nf4+layers.0.down_prj=f32");
+    assert!(
+        said.contains("its layers have no matrix `down_prj`; did you mean `down_proj`? known: down_proj"),
+        "{said}"
+    );
+    let Config::Mlp(mlp) = configs().into_iter().find(|c| matches!(c, Config::Mlp(_))).expect("one") else { return };
+    let said = refused(&Config::Mlp(mlp.clone()), "nf4+layers.0.up_proj=f32");
+    assert!(said.contains("a layer of the model is one matrix: leave its name out"), "{said}");
+    let mut flat = mlp;
+    flat.layers.clear();
+    assert!(refused(&Config::Mlp(flat), "nf4+layers.0=f32").ends_with("the model has no layers"));
+}
+
 #[test]
 fn quantizing_needs_masters_and_another_directory() {
     let directory = tempfile::tempdir().expect("a directory");

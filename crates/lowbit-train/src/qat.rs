@@ -111,6 +111,10 @@ impl Qat {
             let text = format!("`qat` trains {trained} {what}, which recipe `{}` (body {name}) has not", recipe.name);
             Err(Error::usage(format!("{text}: change one of them")))
         };
+        if !recipe.layers.is_empty() {
+            let text = format!("`qat` trains all layers alike, and recipe `{}` has formats for some", recipe.name);
+            return Err(Error::usage(format!("{text}: leave them out")));
+        }
         let (kind, expected) = match self.weights {
             QatWeights::Ternary => ("ternary", 3),
             QatWeights::Int8 => ("int8", 256),

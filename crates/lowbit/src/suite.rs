@@ -8,6 +8,7 @@ use lowbit_eval::task::{self, Question, Splits, Task};
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::input::Scaling;
+use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::{Checkpoint, Column, Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe};
 use lowbit_train::TrainConfig;
 use serde::Deserialize;
@@ -379,6 +380,11 @@ impl Suite {
             Some(checkpoint) => self.further(checkpoint, variant, classes)?,
             None => self.fresh(encoder, variant, classes)?,
         };
+        let parameters = ParameterList::new(&config)?;
+        for stored in self.variant.iter().filter(|v| [Some(&v.name), v.from.as_ref()].contains(&Some(&variant.name))) {
+            let refused = |e| self.fault(&format!("variant `{}`: {e}", stored.name));
+            stored.recipe()?.check(parameters.params()).map_err(refused)?;
+        }
         let qat = self.train_config(variant)?.qat;
         if let Some(qat) = &qat {
             qat.check_recipe(variant.recipe()?).map_err(|e| self.fault(&format!("variant `{}`: {e}", variant.name)))?;
@@ -491,6 +497,13 @@ mod tests {
                 let encoder =
                     if suite.tokenizer.is_some() { bytes } else { suite.encoder(&task, &rows, None).unwrap() };
                 suite.model_config(&task, &encoder, &rows, variant, None).unwrap();
+                let last = suite.variant.last().unwrap().recipe.clone();
+                let mut deep = Suite { variant: suite.variant.clone(), ..parse(text, Path::new("again")).unwrap() };
+                deep.variant.last_mut().unwrap().recipe = format!("{last}+layers.9=f32");
+                let last = deep.variant.last().unwrap();
+                let parent = last.from.as_ref().map_or(last, |name| deep.variant(name).unwrap());
+                let refused = deep.model_config(&task, &encoder, &rows, parent, None).unwrap_err().to_string();
+                assert!(refused.contains("`layers.9=f32`: the model has"), "{refused}");
             }
         }
     }

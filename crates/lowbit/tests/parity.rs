@@ -22,6 +22,7 @@ static FLOAT: Recipe = Recipe {
     head: "f32",
     activations: ActivationPrecision::F32,
     head_activations: ActivationPrecision::F32,
+    layers: &[],
 };
 /// What training computes with: a ternary body, everything else in f32.
 static TERNARY: Recipe =

@@ -13,6 +13,8 @@ pub mod gpt;
 pub mod mlp;
 mod parts;
 
+pub(crate) use parts::MAX_LAYERS;
+
 pub use family::{FAMILIES, Family};
 pub use parts::Head;
 

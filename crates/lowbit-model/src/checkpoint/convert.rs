@@ -126,7 +126,7 @@ fn exact_recipe(model: &Checkpoint) -> Result<&'static Recipe, Error> {
 fn formats(model: &Checkpoint, recipe: &Recipe) -> Result<Vec<Written>, Error> {
     let mut all: Vec<Written> = Vec::new();
     for spec in model.parameters().params() {
-        let name = recipe.format(spec.role)?.map_or("f32 (vectors)", |format| format.name());
+        let name = recipe.format_of(spec)?.map_or("f32 (vectors)", |format| format.name());
         let bytes = bytes_of(spec, recipe)?;
         match all.iter_mut().find(|written| written.name == name) {
             Some(written) => {

@@ -154,7 +154,7 @@ fn each(
     if matches!(spec.role, Role::Norm | Role::Bias) {
         return f(checkpoint.master(spec)?);
     }
-    let format = checkpoint.recipe().format(spec.role)?.expect("matrices have a format");
+    let format = checkpoint.recipe().format_of(spec)?.expect("matrices have a format");
     let stored = match checkpoint.asked.is_some() || spec.role == Role::Body && format.spec().is_ternary() {
         true => Stored::Packed(checkpoint.packed(spec)?),
         false => checkpoint.reader.tensor(spec)?,

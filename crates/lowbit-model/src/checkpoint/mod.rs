@@ -211,7 +211,7 @@ impl Checkpoint {
     pub fn departure(&self, recipe: &Recipe) -> Result<Option<String>, Error> {
         let Some(trained) = &self.model_config().trained_for else { return Ok(None) };
         let [trained, asked] = [crate::recipe::find(trained)?, recipe];
-        if trained.body == asked.body || trained.is_ternary() && asked.is_ternary() {
+        if (trained.body, trained.layers) == (asked.body, asked.layers) || trained.is_ternary() && asked.is_ternary() {
             return Ok(None);
         }
         let (place, trained, asked) = (self.directory.display(), trained.name, asked.name);
@@ -336,7 +336,7 @@ impl Checkpoint {
         if let Some(recipe) = self.asked {
             return self.quantized(spec, recipe, &Options::new());
         }
-        let format = self.recipe().format(spec.role)?.expect("matrices have a format");
+        let format = self.recipe().format_of(spec)?.expect("matrices have a format");
         match self.reader.tensor(spec)? {
             Stored::Packed(packed) => Ok(packed),
             Stored::Values(values) => self.pack(spec, &values, format, &Options::new()),
@@ -346,7 +346,7 @@ impl Checkpoint {
     /// A matrix in the format a recipe has for it: what is ternary stays so, the rest is made from masters.
     fn quantized(&self, spec: &ParamSpec, recipe: &Recipe, options: &Options) -> Result<Packed, Error> {
         self.stop.check()?;
-        let format = recipe.format(spec.role)?.expect("matrices have a format");
+        let format = recipe.format_of(spec)?.expect("matrices have a format");
         let packed = match self.reader.tensor(spec)? {
             Stored::Packed(packed) => packed,
             Stored::Values(values) => return self.pack(spec, &values, format, options),
@@ -426,7 +426,7 @@ impl Checkpoint {
                 name: spec.name.as_str().into(),
                 role,
                 packed: packed()?,
-                int8_activations: recipe.activations(role) == ActivationPrecision::Int8,
+                int8_activations: recipe.activations_of(spec) == ActivationPrecision::Int8,
             }),
         }
     }

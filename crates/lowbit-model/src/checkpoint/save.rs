@@ -50,8 +50,9 @@ pub fn quantize(
     if same(checkpoint.directory(), directory) {
         return Err(Error::usage(format!("{}: the output would replace its own masters", directory.display())));
     }
+    recipe.check(checkpoint.parameters().params())?;
     let taken = |spec: &ParamSpec| {
-        let whole = recipe.format(spec.role)?.is_some() && checkpoint.reads_whole(spec)?;
+        let whole = recipe.format_of(spec)?.is_some() && checkpoint.reads_whole(spec)?;
         Ok(bytes_of(spec, recipe)?.saturating_add(if whole { Checkpoint::master_bytes(spec) } else { 0 }))
     };
     checkpoint.need_of_largest(taken)?.check()?;
@@ -78,9 +79,10 @@ pub fn save(
     source: &mut dyn Source<Param>,
 ) -> Result<(), Error> {
     let parameters = ParameterList::new(&model_config.config)?;
+    recipe.check(parameters.params())?;
     let (mut plan, mut formats) = (Vec::new(), BTreeMap::new());
     for spec in parameters.params() {
-        let Some(format) = recipe.format(spec.role)? else {
+        let Some(format) = recipe.format_of(spec)? else {
             plan.push(plain(spec));
             continue;
         };

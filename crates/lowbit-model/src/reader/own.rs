@@ -86,6 +86,7 @@ impl CheckpointReader for Own {
 
     fn check(&self, parameters: &ParameterList) -> Result<(), Error> {
         let at = |text: String| Error::input(self.path(), text);
+        self.recipe.check(parameters.params()).map_err(|e| at(format!("metadata `{RECIPE_KEY}`: {}", e.message)))?;
         let mut expected = BTreeSet::new();
         for spec in parameters.params() {
             let vector = matches!(spec.role, Role::Norm | Role::Bias);
@@ -166,7 +167,7 @@ impl Own {
 
     /// Sees that a matrix is stored as the recipe says, which also tells how activations are treated.
     fn check_format(&self, spec: &ParamSpec, format: &'static dyn Format) -> Result<(), Error> {
-        let expected = self.recipe.format(spec.role)?.map_or("f32", |format| format.name());
+        let expected = self.recipe.format_of(spec)?.map_or("f32", |format| format.name());
         if format.name() == expected {
             return Ok(());
         }

@@ -1,7 +1,9 @@
 //! Recipes put together: `BASE+PART=VALUE+..`, the base being a recipe with a name, or a format for the body.
 //!
-//! The spelling that is stored and shown names the parts that differ from the base, in the order of [`PARTS`].
+//! The spelling that is stored and shown names the parts that differ from the base, in the order of [`PARTS`], then the layers
+//! that differ from the body.
 
+use super::layers::{self, LayerFormat, Layers};
 use super::{ActivationPrecision, RECIPES, Recipe, WIDE};
 use crate::Error;
 use crate::container::show;
@@ -77,13 +79,11 @@ fn head_activations(format: &dyn Format, otherwise: ActivationPrecision) -> Acti
 /// A recipe of one format; below 8 bits, table and head have 8.
 fn of_format(format: &'static dyn Format) -> Recipe {
     let (spec, name) = (format.spec(), format.name());
-    let activations = match spec.activations {
-        format::ActivationType::Int8 => ActivationPrecision::Int8,
-        format::ActivationType::Float | format::ActivationType::Mixed => ActivationPrecision::F32,
-    };
+    let activations = ActivationPrecision::of(format);
     let [embedding, head] = if spec.is_low_bit() { WIDE } else { [name; 2] };
     let head_activations = ActivationPrecision::F32;
-    Recipe { name, summary: "put together", body: name, embedding, head, activations, head_activations }
+    let summary = "put together";
+    Recipe { name, summary, body: name, embedding, head, activations, head_activations, layers: &[] }
 }
 
 /// The recipe of a spelling.
@@ -91,7 +91,8 @@ fn of_format(format: &'static dyn Format) -> Recipe {
 /// # Errors
 /// A sentence naming what is wrong in it, with the nearest.
 pub(super) fn parse(text: &str) -> Result<&'static Recipe, Error> {
-    let wrong = |what: String| Err(Error::usage(format!("recipe `{}`: {what}", show(text))));
+    let failed = |what: String| Error::usage(format!("recipe `{}`: {what}", show(text)));
+    let wrong = |what: String| Err(failed(what));
     let mut pieces = text.split('+');
     let name = pieces.next().unwrap_or_default();
     let base = match RECIPES.iter().find(|recipe| recipe.name == name) {
@@ -102,10 +103,18 @@ pub(super) fn parse(text: &str) -> Result<&'static Recipe, Error> {
         },
     };
     let mut asked: [Option<&str>; PARTS.len()] = [None; PARTS.len()];
+    let mut layers = Layers::default();
     for piece in pieces {
         let Some((part, value)) = piece.split_once('=') else {
             return wrong(format!("`{}` is not PART=VALUE; parts: {}", show(piece), names().join(", ")));
         };
+        if let Some(place) = part.strip_prefix(layers::PART) {
+            match known_format(value) {
+                Ok(format) => layers.add(place, format).map_err(failed)?,
+                Err(known) => return wrong(refused(part, value, &known)),
+            }
+            continue;
+        }
         let Some(at) = PARTS.iter().position(|p| p.name == part) else {
             return wrong(format!("unknown part `{}`{}", show(part), alternatives(part, names())));
         };
@@ -116,16 +125,21 @@ pub(super) fn parse(text: &str) -> Result<&'static Recipe, Error> {
     let mut recipe = base;
     for (part, value) in PARTS.iter().zip(asked) {
         if let Some(Err(known)) = value.map(|value| (part.set)(&mut recipe, value)) {
-            let value = value.unwrap_or_default();
-            let known = alternatives(value, known.iter().copied());
-            return wrong(format!("part `{}` cannot be `{}`{known}", part.name, show(value)));
+            return wrong(refused(part.name, value.unwrap_or_default(), &known));
         }
     }
-    Ok(interned(spelled(name, &base, recipe)))
+    Ok(interned(spelled(name, &base, recipe), layers.runs(&recipe)))
 }
 
-fn names() -> [&'static str; 4] {
-    PARTS.each_ref().map(|part| part.name)
+/// What a value is refused with.
+fn refused(part: &str, value: &str, known: &[&str]) -> String {
+    let known = alternatives(value, known.iter().copied());
+    format!("part `{}` cannot be `{}`{known}", show(part), show(value))
+}
+
+fn names() -> [&'static str; 5] {
+    let [a, b, c, d] = PARTS.each_ref().map(|part| part.name);
+    [a, b, c, d, "layers.FIRST-LAST"]
 }
 
 /// The recipe with its spelling as its name.
@@ -143,9 +157,10 @@ fn spelled(name: &str, base: &Recipe, recipe: Recipe) -> (String, Recipe) {
     (text, recipe)
 }
 
-/// The one recipe of this name: names are few, and live as long as the program.
-fn interned((name, recipe): (String, Recipe)) -> &'static Recipe {
+/// The one recipe of this name and of layers in other formats: names are few, and live as long as the program.
+fn interned((mut name, recipe): (String, Recipe), layers: Vec<layers::Run<'_>>) -> &'static Recipe {
     static MADE: Mutex<Vec<&'static Recipe>> = Mutex::new(Vec::new());
+    layers.iter().for_each(|run| name += &run.to_string());
     if let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == name) {
         return recipe;
     }
@@ -153,7 +168,8 @@ fn interned((name, recipe): (String, Recipe)) -> &'static Recipe {
     if let Some(recipe) = made.iter().find(|recipe| recipe.name == name) {
         return recipe;
     }
-    let recipe: &'static Recipe = Box::leak(Box::new(Recipe { name: name.leak(), ..recipe }));
+    let layers: Vec<LayerFormat> = layers.into_iter().map(layers::Run::leak).collect();
+    let recipe: &'static Recipe = Box::leak(Box::new(Recipe { name: name.leak(), layers: layers.leak(), ..recipe }));
     made.push(recipe);
     recipe
 }
@@ -161,7 +177,10 @@ fn interned((name, recipe): (String, Recipe)) -> &'static Recipe {
 fn unknown(name: &str) -> Error {
     let formats = FORMATS.iter().map(|f| f.name()).filter(|name| RECIPES.iter().all(|r| r.name != *name));
     let known = alternatives(name, RECIPES.iter().map(|r| r.name).chain(formats));
-    Error::usage(format!("unknown recipe `{}`{known}; `+head=int4` and the like change parts", show(name)))
+    Error::usage(format!(
+        "unknown recipe `{}`{known}; `+head=int4` and the like change parts, `+layers.0-3=int8_channel` layers",
+        show(name)
+    ))
 }
 
 #[cfg(test)]
@@ -206,7 +225,10 @@ mod tests {
             ("", vec!["unknown recipe ``"]),
             (
                 "ternary+haed=int4",
-                vec!["unknown part `haed`; did you mean `head`?", "known: embed, head, act, head_act"],
+                vec![
+                    "unknown part `haed`; did you mean `head`?",
+                    "known: embed, head, act, head_act, layers.FIRST-LAST",
+                ],
             ),
             ("ternary+head=int_4", vec!["part `head` cannot be `int_4`; did you mean `int4`?", "nf4_dq"]),
             ("ternary+act=int4", vec!["part `act` cannot be `int4`", "known: f32, int8"]),

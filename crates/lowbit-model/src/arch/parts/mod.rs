@@ -126,4 +126,4 @@ pub(super) fn check_layers(layers: usize, heads: usize, width: usize) -> Result<
 }
 
 /// Most layers.
-pub(super) const MAX_LAYERS: usize = 4096;
+pub(crate) const MAX_LAYERS: usize = 4096;
