@@ -1,6 +1,6 @@
 //! Speed and memory of training: updates of a byte-level transformer on random bytes.
 //!
-//! `cargo run --release -p lowbit-train --example throughput -- [--qat] [--steps 20] [--threads 2] [--layers 6]
+//! `cargo run --release -p lowbit-train --example throughput -- [--qat] [--bf16] [--steps 20] [--threads 2] [--layers 6]
 //! [--width 384] [--heads 6] [--ffn 1024] [--context 256] [--tokens 2048] [--sub-norm]`
 //!
 //! The default is a decoder of 10,818,432 weights (6 layers, width 384, 6 heads, gated feed-forward of 1,024, untied
@@ -9,7 +9,7 @@
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::Batch;
 use lowbit_model::{Config, ModelConfig};
-use lowbit_train::{BatchTargets, Control, Data, Job, Observer, Qat, StepMetrics, TrainConfig, train};
+use lowbit_train::{BatchTargets, Control, Data, Job, Observer, Precision, Qat, StepMetrics, TrainConfig, train};
 use serde_json::json;
 
 /// Random bytes.
@@ -104,6 +104,7 @@ fn main() {
         steps: Some(flag("--steps", 20) as u64),
         batch_size: flag("--tokens", 2048) / context,
         qat: has("--qat").then(Qat::default),
+        precision: if has("--bf16") { Precision::Bf16 } else { Precision::F32 },
         ..TrainConfig::default()
     };
     let cpu = Cpu::new(None, Some(flag("--threads", 2))).expect("an instruction set");
@@ -121,7 +122,7 @@ fn main() {
     let mut print = Print { speeds: Vec::new(), processor: Vec::new(), before: 0.0 };
     let outcome = train(&job, &dir, &cpu, &mut print).unwrap_or_else(|e| panic!("{e}"));
     std::fs::remove_dir_all(&dir).expect("the directory was made here");
-    let mode = if train_config.qat.is_some() { "qat" } else { "f32" };
+    let mode = format!("{}{:?}", if train_config.qat.is_some() { "qat, " } else { "" }, train_config.precision);
     println!("{mode}, {} weights, {}, {} threads", outcome.parameters, cpu.isa.name(), cpu.pool.threads());
     let steady = |mut values: Vec<f64>| {
         let mut values = values.split_off(values.len().min(2));

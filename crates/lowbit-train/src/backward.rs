@@ -8,7 +8,7 @@ use crate::lora::Adapter;
 use crate::params::ParamId;
 use crate::tape::{Tape, Tensor};
 use lowbit_kernels::ops::{self, AttentionShape, Function};
-use lowbit_kernels::{Mat, gemm};
+use lowbit_kernels::{Mat, gemm_in};
 use lowbit_model::exec::{NormKind, Pooling};
 use lowbit_model::rope::Rope;
 use std::rc::Rc;
@@ -204,10 +204,21 @@ impl Tape {
         let tokens = dy.len() / rows;
         let (is_trained, adapter) = (param.trained().is_some(), param.adapter);
         let effective = self.params.effective(&self.cpu, weight, self.qat);
-        gemm(&self.cpu, tokens, cols, rows, Mat::new(dy, rows), Mat::new(&effective, cols), holds, &mut dx);
+        let precision = self.precision;
+        gemm_in(
+            &self.cpu,
+            precision,
+            tokens,
+            cols,
+            rows,
+            Mat::new(dy, rows),
+            Mat::new(&effective, cols),
+            holds,
+            &mut dx,
+        );
         if is_trained {
             let (dw, holds) = self.gradients_of_params.slot(weight, rows * cols);
-            gemm(&self.cpu, rows, cols, tokens, Mat::new(dy, rows).t(), Mat::new(input, cols), holds, dw);
+            gemm_in(&self.cpu, precision, rows, cols, tokens, Mat::new(dy, rows).t(), Mat::new(input, cols), holds, dw);
         }
         drop(effective);
         if let Some(adapter) = adapter {
@@ -218,15 +229,25 @@ impl Tape {
 
     /// `dB = scale * dy^T (x A^T)`, `dA = scale * (dy B)^T x`: what the gradient `dy^T x` of the sum means for the factors.
     fn reverse_adapter(&mut self, adapter: Adapter, input: &[f32], dy: &[f32], [tokens, rows, cols]: [usize; 3]) {
-        let (cpu, Adapter { a, b, scale, rank }) = (&self.cpu, adapter);
+        let (cpu, precision, Adapter { a, b, scale, rank }) = (&self.cpu, self.precision, adapter);
         let (scaled_a, scaled_b) = (self.params.scaled(a, scale), self.params.scaled(b, scale));
         let mut inner = self.arena.take(tokens * rank);
-        gemm(cpu, tokens, rank, cols, Mat::new(input, cols), Mat::new(&scaled_a, cols).t(), false, &mut inner);
+        gemm_in(
+            cpu,
+            precision,
+            tokens,
+            rank,
+            cols,
+            Mat::new(input, cols),
+            Mat::new(&scaled_a, cols).t(),
+            false,
+            &mut inner,
+        );
         let (db, holds) = self.gradients_of_params.slot(b, rows * rank);
-        gemm(cpu, rows, rank, tokens, Mat::new(dy, rows).t(), Mat::new(&inner, rank), holds, db);
-        gemm(cpu, tokens, rank, rows, Mat::new(dy, rows), Mat::new(&scaled_b, rank), false, &mut inner);
+        gemm_in(cpu, precision, rows, rank, tokens, Mat::new(dy, rows).t(), Mat::new(&inner, rank), holds, db);
+        gemm_in(cpu, precision, tokens, rank, rows, Mat::new(dy, rows), Mat::new(&scaled_b, rank), false, &mut inner);
         let (da, holds) = self.gradients_of_params.slot(a, rank * cols);
-        gemm(cpu, rank, cols, tokens, Mat::new(&inner, rank).t(), Mat::new(input, cols), holds, da);
+        gemm_in(cpu, precision, rank, cols, tokens, Mat::new(&inner, rank).t(), Mat::new(input, cols), holds, da);
     }
 
     /// The gradient of a vector that is added to each row.

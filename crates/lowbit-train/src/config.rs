@@ -32,6 +32,32 @@ pub enum Schedule {
     Linear,
 }
 
+/// What the matrix products of forward and backward passes round their operands to. Sums, masters, moments and everything that
+/// is no product of matrices are f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// f32: not rounded.
+    #[default]
+    F32,
+    /// bf16. The forward pass of quantized layers, and passes that evaluate, stay f32. The weights depend on whether the CPU
+    /// multiplies pairs of bf16 fast (`lowbit doctor` says it).
+    Bf16,
+}
+
+impl Precision {
+    fn is_default(&self) -> bool {
+        *self == Precision::default()
+    }
+
+    pub(crate) fn kernel(self) -> lowbit_kernels::Precision {
+        match self {
+            Precision::F32 => lowbit_kernels::Precision::F32,
+            Precision::Bf16 => lowbit_kernels::Precision::Bf16,
+        }
+    }
+}
+
 /// A training run. `steps` or `epochs` must be given; everything else has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -79,6 +105,9 @@ pub struct TrainConfig {
     pub lora: Option<Lora>,
     /// Straight-through quantization; none trains in full precision.
     pub qat: Option<Qat>,
+    /// Precision of matrix products.
+    #[serde(skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Pruning of body matrices by magnitude.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune: Option<Prune>,
@@ -125,6 +154,7 @@ impl Default for TrainConfig {
             freeze: Vec::new(),
             lora: None,
             qat: None,
+            precision: Precision::default(),
             prune: None,
             distill: None,
             gradient_checkpointing: false,

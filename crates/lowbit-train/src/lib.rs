@@ -34,7 +34,7 @@ mod trainer;
 mod validation;
 mod windows;
 
-pub use config::{Optimizer, Schedule, TrainConfig};
+pub use config::{Optimizer, Precision, Schedule, TrainConfig};
 pub use data::{BatchTargets, Data};
 pub use distill::{Distill, Relations};
 pub use labelled::Labelled;

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::backward::Again;
+use crate::config::Precision;
 use crate::params::{ParamId, Params};
 use crate::qat::Qat;
 use crate::replay::Replay;
@@ -47,6 +48,11 @@ impl Network {
     /// takes less memory, more time, and gives the same bits.
     pub fn set_checkpointing(&mut self, on: bool) {
         self.tape.checkpointing = on;
+    }
+
+    /// What matrix products of training round their operands to.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.tape.precision = precision.kernel();
     }
 
     /// Runs the recorded operations backwards, as [`Tape::backward`], and blocks that kept their input alone once more.

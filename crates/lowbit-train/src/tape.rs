@@ -12,7 +12,7 @@ use crate::params::{ParamId, Params, Weight};
 use crate::qat::{Qat, QatActivations};
 use crate::random::hash;
 use lowbit_kernels::ops::{self, Function};
-use lowbit_kernels::{Cpu, Mat, gemm};
+use lowbit_kernels::{Cpu, Mat, Precision, gemm_in};
 use lowbit_model::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Pooling};
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -57,6 +57,8 @@ pub struct Tape {
     pub(crate) batch: Batch,
     pub(crate) positions: Vec<u32>,
     pass: Pass,
+    /// Of the matrix products of training.
+    pub(crate) precision: Precision,
     /// The block whose attention is watched.
     pub(crate) watch: Option<usize>,
     watched: Option<Watched>,
@@ -117,6 +119,7 @@ impl Tape {
             batch: Batch::default(),
             positions: Vec::new(),
             pass: Pass::Evaluate,
+            precision: Precision::F32,
             watch: None,
             watched: None,
             checkpointing: false,
@@ -308,7 +311,10 @@ impl Exec for Tape {
         let mut y = self.arena.take(x.rows() * rows);
         let effective = self.params.effective(&self.cpu, *weight, self.qat);
         let w = Mat::new(&effective, cols).t();
-        gemm(&self.cpu, x.rows(), rows, cols, Mat::new(&input, cols), w, false, &mut y);
+        // What a quantized layer computes is what the packed one does.
+        let rounds = self.pass != Pass::Evaluate && !quantized;
+        let precision = if rounds { self.precision } else { Precision::F32 };
+        gemm_in(&self.cpu, precision, x.rows(), rows, cols, Mat::new(&input, cols), w, false, &mut y);
         if let Some(bias) = bias {
             ops::add_bias(&self.cpu, &mut y, &self.params.get(*bias).values());
         }

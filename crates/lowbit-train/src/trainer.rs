@@ -108,7 +108,7 @@ pub struct Outcome {
 }
 
 /// Trains into a directory, or resumes what an earlier call began there. The weights depend on the job alone: not on
-/// interruptions, on the number of threads or on the instruction set.
+/// interruptions, on the number of threads or, with products in f32, on the instruction set.
 ///
 /// The directory receives `checkpoints/`, `metrics.jsonl` and, at the end, `config.json`, `model.safetensors` (f32) and
 /// `tokenizer.json`.
@@ -183,6 +183,7 @@ impl<'a> Session<'a> {
         need(job)?.check()?;
         let mut network = Network::new(cpu, &job.model_config.config, config.seed, config.qat)?;
         network.set_checkpointing(config.gradient_checkpointing);
+        network.set_precision(config.precision);
         let teacher = Teacher::of(job, &mut network, cpu)?;
         let positions = ParameterList::new(&job.model_config.config)?.positions();
         let taught = teacher.as_ref().and_then(|teacher| teacher.positions);
