@@ -156,6 +156,11 @@ impl Text {
         self.bytes
     }
 
+    /// Each text as tokens, the one before it included.
+    pub(crate) fn texts(&self) -> &[Vec<u32>] {
+        &self.texts
+    }
+
     /// Tokens, given ones included.
     fn tokens(&self) -> usize {
         self.texts.iter().map(Vec::len).sum()

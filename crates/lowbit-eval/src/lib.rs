@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! `task` + `read` + `quickstart` give labelled rows; `metrics` and `stats` turn answers into measures; `meter` takes
-//! times, memory and energy; `faithfulness` compares answers with those of a reference; `question` lists what may be asked, `classify`, `language`, `choose` and `generate` score models on it, `speed` times them, `predict` answers rows without labels;
+//! times, memory and energy; `faithfulness` compares answers with those of a reference; `sensitivity` chooses a format for each layer by it; `question` lists what may be asked, `classify`, `language`, `choose` and `generate` score models on it, `speed` times them, `predict` answers rows without labels;
 //! `record` is what all of them fill; `report` renders records and nothing else.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -26,6 +26,7 @@ pub mod quickstart;
 pub mod read;
 pub mod record;
 pub mod report;
+pub mod sensitivity;
 pub mod speed;
 pub mod stats;
 pub mod task;

@@ -6,18 +6,30 @@ use super::{Machine, suite};
 use crate::failure::Failure;
 use lowbit::comparison;
 use lowbit_base::memory::bytes;
+use lowbit_base::text::duration;
 use lowbit_eval::bench::host;
 use lowbit_eval::facts::Stored;
+use lowbit_eval::quantity;
+use lowbit_eval::record::{Measure, Record};
+use lowbit_eval::sensitivity::{self, Calibration, Found, Measured, Search, Target, Unit};
+use lowbit_eval::task;
+use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options, WEIGHTS_FILE};
-use lowbit_model::recipe;
+use lowbit_model::{Checkpoint, Inputs, Recipe, recipe};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Beside the flags.
 const EXAMPLES: &str = "\
 Examples:
   lowbit quantize models/ternary --out models/ternary-2bit     # the recipe it was trained for
   lowbit quantize models/f32 --recipe nf4 --out models/nf4
-  lowbit quantize -m org/name --recipe llm_int8 --calibrate ag_news --out models/int8";
+  lowbit quantize models/f32 --recipe nf4+layers.0-3=int8_channel --out models/mix
+  lowbit quantize models/f32 --target-bits 3.5 --calibrate text.txt --out models/mix
+  lowbit quantize -m org/name --recipe llm_int8 --calibrate ag_news --out models/int8
+
+With a target every layer is measured in every format: layers x formats passes over the calibration text (2,048 tokens unless
+--calibration-tokens says otherwise), so minutes for a network of 100 million weights on a few cores.";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -25,8 +37,8 @@ Examples:
 pub struct Quantize {
     #[command(flatten)]
     model: ModelPath,
-    /// Recipe: f32, bf16, int8, int8_channel, llm_int8, nf4, nf4_dq, int4, int2, ternary, bitnet, ... [default: the one the
-    /// model was trained for].
+    /// Recipe: f32, bf16, int8, int8_channel, llm_int8, nf4, nf4_dq, int4, int2, ternary, bitnet, ..., with parts as in
+    /// nf4+head=int4+layers.0-3=int8_channel [default: the one the model was trained for].
     #[arg(short, long)]
     recipe: Option<String>,
     /// Where the quantized model goes.
@@ -35,12 +47,42 @@ pub struct Quantize {
     /// List recipes, and end.
     #[arg(long)]
     list: bool,
-    /// Find outlier features for `llm_int8` with training texts of this suite.
-    #[arg(long, value_name = "SUITE")]
+    /// Text for outlier features of `llm_int8` and for --target-bits and --target-size: a plain text file, or the training texts
+    /// of a suite or task.
+    #[arg(long, value_name = "FILE|TASK|SUITE")]
     calibrate: Option<String>,
     /// Directory of the data sets, for --calibrate [default: ../shared/data].
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    mix: Mix,
+}
+
+/// A mix of formats that is looked for.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Mixed precision")]
+struct Mix {
+    /// Choose a format for each layer, with this many stored bits a weight in the body at most: all its matrices, scales and padding
+    /// included. Table and head are not counted; they have 8 bits.
+    #[arg(long, value_name = "BITS", conflicts_with_all = ["recipe", "target_size"], requires = "calibrate", value_parser = bits)]
+    target_bits: Option<f64>,
+    /// The same for the whole file of weights, as in 60MB.
+    #[arg(long, value_name = "SIZE", conflicts_with = "recipe", requires = "calibrate", value_parser = quantity::size)]
+    target_size: Option<f64>,
+    /// Formats that a layer may have.
+    #[arg(long, value_delimiter = ',', default_value = sensitivity::FORMATS)]
+    formats: Vec<String>,
+    /// What has a format of its own; with matrices there are about seven times as many measurements.
+    #[arg(long, value_parser = ["layer", "matrix"], default_value = "layer")]
+    per: String,
+    /// Tokens of the calibration text that are read (rows, where a network reads numbers).
+    #[arg(long, value_name = "N", default_value_t = sensitivity::TOKENS as u32, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    calibration_tokens: u32,
+}
+
+/// Bits of a weight.
+fn bits(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|bits| *bits > 0.0 && *bits <= 32.0).ok_or("give a number of bits up to 32".into())
 }
 
 impl Quantize {
@@ -51,36 +93,172 @@ impl Quantize {
         }
         let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
         let (path, cpu) = (self.model.path()?, machine.cpu()?);
+        if let Some(target) = self.mix.target() {
+            return self.run_mix(machine, path, target, &cpu);
+        }
         let masters = model::open_verified(machine, path, None, &cpu)?;
         let recipe = recipe.map_or_else(|| masters.trained_for(), Ok)?;
         machine.terminal.notes(masters.departure(recipe)?);
         let options = match &self.calibrate {
             None => Options::default(),
-            Some(name) => {
-                let (_, splits) =
-                    suite::load(machine, &suite::find(machine, name, self.data.as_deref())?, self.data.as_deref())?;
-                comparison::calibrated(&masters, &splits.train.inputs, &cpu)?
-            }
+            Some(name) => comparison::calibrated(&masters, &self.inputs(machine, name)?, &cpu)?,
         };
+        let record = self.store(machine, &masters, recipe, &options)?;
+        match machine.json {
+            true => machine.terminal.records(host::facts(&cpu), vec![record]),
+            false => Ok(()),
+        }
+    }
+
+    /// The training rows that a name stands for.
+    fn inputs(&self, machine: &Machine, name: &str) -> Result<Inputs, Failure> {
+        let data = self.data.as_deref();
+        let suite = suite::find(machine, name, data);
+        let splits = match (suite, task::find(name)) {
+            (Ok(suite), _) => suite::load(machine, &suite, data)?.1,
+            (Err(_), Ok(task)) => task.load(data)?,
+            (Err(failure), Err(_)) => return Err(failure),
+        };
+        match splits.train.is_empty() {
+            true => Err(Failure::usage(format!("--calibrate {name}: the task has no training rows; name a text file"))),
+            false => Ok(splits.train.inputs),
+        }
+    }
+
+    /// Writes the model, says so, and gives its record.
+    fn store(
+        &self,
+        machine: &Machine,
+        masters: &Checkpoint,
+        recipe: &'static Recipe,
+        options: &Options,
+    ) -> Result<Record, Failure> {
         machine.signals.defer();
-        checkpoint::quantize(&masters, recipe, &options, self.out())?;
+        checkpoint::quantize(masters, recipe, options, self.out())?;
         let stored = self.out().join(WEIGHTS_FILE);
         let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
         let (before, after) = (masters.files().into_iter().map(size).sum(), size(&stored));
-        if machine.json {
-            let about = Stored { weights: &stored, kind: recipe.name, made: "quantized", parent: path };
-            let record = about.record(self.out(), &masters)?;
-            return machine.terminal.records(host::facts(&cpu), vec![record]);
+        if !machine.json {
+            let (name, from, to) = (recipe.name, bytes(before), bytes(after));
+            machine.terminal.line(format!("{name}: {from} -> {to} on disk: {}", self.out().display()));
         }
-        let (name, from, to) = (recipe.name, bytes(before), bytes(after));
-        machine.terminal.line(format!("{name}: {from} -> {to} on disk: {}", self.out().display()));
-        Ok(())
+        let about = Stored { weights: &stored, kind: recipe.name, made: "quantized", parent: masters.path() };
+        Ok(about.record(self.out(), masters)?)
     }
-}
 
-impl Quantize {
+    /// Looks for a mix under a target, and stores it.
+    fn run_mix(&self, machine: &Machine, path: &Path, target: Target, cpu: &Cpu) -> Result<(), Failure> {
+        machine.signals.defer();
+        let formats = sensitivity::formats(&self.mix.formats)?;
+        let masters = model::open_verified(machine, path, Some(recipe::find("f32")?), cpu)?;
+        let name = self.calibrate.as_deref().unwrap_or_default();
+        let tokens = self.mix.calibration_tokens as usize;
+        let file = Path::new(name);
+        let is_text = file.is_file() && !file.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
+        let calibration = match is_text {
+            true => Calibration::of_text(file, &masters, tokens)?,
+            false => Calibration::of_inputs(&self.inputs(machine, name)?, &masters, tokens)?,
+        };
+        let unit = if self.mix.per == "matrix" { Unit::Matrix } else { Unit::Layer };
+        let search =
+            Search { masters: &masters, formats: &formats, target, unit, calibration: &calibration, cpu };
+        let mut watch = Watch { start: Instant::now(), last: 0.0 };
+        let found = sensitivity::search(&search, &mut |done, all| {
+            if let Some(line) = watch.line(done, all, calibration.tokens) {
+                machine.terminal.note(line);
+            }
+        })?;
+        let chosen = &found.measured[found.chosen];
+        if !machine.json {
+            machine.terminal.lines(table(&found));
+            if let Some(mix) = found.mix.filter(|mix| *mix != found.chosen) {
+                let (name, mix) = (chosen.recipe.name, found.measured[mix].recipe.name);
+                machine.terminal.line(format!("`{name}` is closer to f32 than the mix `{mix}`, and is taken"));
+            }
+        }
+        let mut record = self.store(machine, &masters, chosen.recipe, &found.options)?;
+        if !machine.json {
+            return Ok(());
+        }
+        record.measures.extend(measures(chosen).into_iter().filter(|(name, _)| name != "weight_bytes"));
+        record.detail.reference = Some("f32".into());
+        let others = found.measured.iter().enumerate().filter(|(at, _)| *at != found.chosen);
+        let others = others.map(|(_, m)| Record {
+            model: path.display().to_string(),
+            recipe: m.recipe.name.into(),
+            measures: measures(m),
+            detail: lowbit_eval::record::Detail { reference: Some("f32".into()), ..Default::default() },
+            ..record.clone()
+        });
+        let records: Vec<Record> = [record.clone()].into_iter().chain(others).collect();
+        machine.terminal.records(host::facts(cpu), records)
+    }
+
     /// Where the model goes; the command line demands it.
     fn out(&self) -> &Path {
         self.out.as_deref().unwrap_or(Path::new(""))
     }
+}
+
+impl Mix {
+    fn target(&self) -> Option<Target> {
+        self.target_bits.map(Target::Bits).or(self.target_size.map(|size| Target::Size(size as u64)))
+    }
+}
+
+/// Tells how far the measurements are.
+struct Watch {
+    start: Instant,
+    /// Seconds at the last line.
+    last: f64,
+}
+
+impl Watch {
+    /// Seconds between lines.
+    const EVERY: f64 = 10.0;
+
+    fn line(&mut self, done: usize, all: usize, tokens: usize) -> Option<String> {
+        let seconds = self.start.elapsed().as_secs_f64();
+        if done == 0 {
+            return Some(format!("measuring {all} times on {tokens} tokens of calibration text"));
+        }
+        if seconds - self.last < Self::EVERY {
+            return None;
+        }
+        self.last = seconds;
+        let left = duration(seconds / done as f64 * (all - done) as f64);
+        Some(format!("  {done} of {all} measured, {left} left"))
+    }
+}
+
+/// The measures of a recipe that was tried.
+fn measures(tried: &Measured) -> std::collections::BTreeMap<String, Measure> {
+    let mut all = tried.measures.clone();
+    all.insert("bits_per_weight".into(), Measure::measured(tried.bits, "bits", 1));
+    all.insert("weight_bytes".into(), Measure::measured(tried.bytes as f64, "bytes", 1));
+    all
+}
+
+/// What was measured, a line for each recipe, by bytes.
+fn table(found: &Found) -> Vec<String> {
+    let wide = found.measured.iter().map(|m| m.recipe.name.len()).max().unwrap_or(0).clamp(6, 60);
+    let mut lines =
+        vec![format!("{:wide$}  {:>6}  {:>10}  {:>11}  {:>8}", "recipe", "bits", "weights", "KL, nats", "same top")];
+    for (at, tried) in found.measured.iter().enumerate() {
+        let same = tried.measures.get(lowbit_eval::faithfulness::SAME_TOP).map_or(0.0, |m| m.value);
+        let remark = match (at == found.chosen, tried.fits) {
+            (true, _) => "  taken",
+            (false, true) => "",
+            (false, false) => "  beyond the target",
+        };
+        lines.push(format!(
+            "{:wide$}  {:>6.3}  {:>10}  {:>11.6}  {:>6.2} %{remark}",
+            tried.recipe.name,
+            tried.bits,
+            bytes(tried.bytes),
+            tried.kl(),
+            same * 100.0
+        ));
+    }
+    lines
 }
