@@ -28,6 +28,7 @@ mod random;
 mod remaining;
 mod replay;
 mod state;
+mod stored;
 mod tape;
 mod teacher;
 mod trainer;

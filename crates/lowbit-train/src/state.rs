@@ -4,17 +4,15 @@
 
 use crate::optim::OptimizerState;
 use crate::params::Params;
+use crate::stored::{HASH_BYTES, SQUARES, State};
 use crate::validation::Validation;
 use crate::{Error, Kind};
 use lowbit_base::file::{self, Lock, Replacement};
-use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 /// Names the layout; a state of another layout is refused.
 const FORMAT: &str = "lowbit-train-state 1";
@@ -24,7 +22,6 @@ const KEEP: usize = 2;
 const MAX_HEADER: u64 = 64 << 20;
 /// The tensor that holds the hash.
 const HASH: &str = "sha256";
-const HASH_BYTES: usize = 32;
 /// Metadata pair: loss of the first update, if there was one.
 const FIRST_LOSS: &str = "first_loss";
 /// Metadata pair: hash of the teacher, if there is one.
@@ -33,8 +30,6 @@ const TEACHER: &str = "teacher";
 const VALIDATION: &str = "validation";
 /// The file of the weights that did best there.
 const BEST: &str = "best.safetensors";
-/// Begins the names of second moments, which are never negative.
-const SQUARES: &str = "v";
 
 /// Where a run stands, beside its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,11 +143,17 @@ impl States {
     pub(crate) fn best(&self, params: &Params, identity: &Identity) -> Result<Option<(u64, Validation)>, Error> {
         let most = most(params);
         let path = self.directory.join(BEST);
-        let Some(bytes) = path.exists().then(|| file::read(&path, most)).transpose()? else { return Ok(None) };
-        let Ok(state) = verify(&path, &bytes) else { return Ok(None) };
+        if !path.exists() {
+            return Ok(None);
+        }
+        let state = match State::open(&path, most) {
+            Ok(state) => state,
+            Err(error) if error.kind == Kind::Input => return Ok(None),
+            Err(error) => return Err(error),
+        };
         same_run(&path, &state, identity)?;
-        let step = state.field(&path, "step")?.parse().ok();
-        let validation = serde_json::from_str(state.field(&path, VALIDATION)?).ok();
+        let step = state.field("step")?.parse().ok();
+        let validation = serde_json::from_str(state.field(VALIDATION)?).ok();
         Ok(step.zip(validation))
     }
 
@@ -162,12 +163,11 @@ impl States {
     /// When they are missing, damaged, or belong to another run.
     pub(crate) fn load_best(&self, params: &mut Params, identity: &Identity, plan: Plan) -> Result<(), Error> {
         let path = self.directory.join(BEST);
-        let bytes = file::read(&path, most(params))?;
-        let state = verify(&path, &bytes)?;
+        let state = State::open(&path, most(params))?;
         same_run(&path, &state, identity)?;
-        let step = state.number(&path, "step", |_: &u64| true, "a step")?;
+        let step = state.number("step", |_: &u64| true, "a step")?;
         let mut optimizer = OptimizerState::new(params);
-        restore(&path, &state, (params, &mut optimizer), step, plan).map(|_| ())
+        restore(&state, (params, &mut optimizer), step, plan).map(|_| ())
     }
 
     /// Removes damaged states, so that they do not count among those that are kept.
@@ -194,22 +194,15 @@ impl States {
         let (mut last, most) = (None, most(params));
         for &step in &steps {
             let path = self.path(step);
-            let bytes = match file::read(&path, most) {
-                Err(e) if e.kind == Kind::Input => {
-                    warn(&format!("{e}; trying the state before"));
-                    last = Some(e);
-                    continue;
-                }
-                bytes => bytes?,
-            };
-            let state = match verify(&path, &bytes) {
+            let state = match State::open(&path, most) {
                 Ok(state) => {
                     same_run(&path, &state, identity)?;
-                    restore(&path, &state, (&mut *params, &mut *optimizer), step, plan)
+                    restore(&state, (&mut *params, &mut *optimizer), step, plan)
                 }
                 Err(error) => Err(error),
             };
             match state {
+                Err(error) if error.kind != Kind::Input => return Err(error),
                 Ok(progress) => {
                     self.forget_after(step)?;
                     return Ok(Some(progress));
@@ -235,48 +228,9 @@ fn most(params: &Params) -> u64 {
     MAX_HEADER + 12 * params.trained_count() as u64
 }
 
-/// A state whose hash fits.
-struct State<'a> {
-    metadata: HashMap<String, String>,
-    tensors: SafeTensors<'a>,
-}
-
-fn verify<'a>(path: &Path, bytes: &'a [u8]) -> Result<State<'a>, Error> {
-    let Some(cut) = bytes.len().checked_sub(HASH_BYTES) else {
-        return Err(Error::input(path, format!("truncated: {} bytes", bytes.len())));
-    };
-    if Sha256::digest(&bytes[..cut])[..] != bytes[cut..] {
-        return Err(Error::input(path, "damaged: the SHA-256 at its end does not fit its content"));
-    }
-    let broken = |e: safetensors::SafeTensorError| Error::input(path, format!("not a state of a training run: {e}"));
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
-    Ok(State { metadata: header.metadata().clone().unwrap_or_default(), tensors })
-}
-
-impl State<'_> {
-    fn field(&self, path: &Path, name: &str) -> Result<&str, Error> {
-        let value = self.metadata.get(name).map(String::as_str);
-        value.ok_or_else(|| Error::input(path, format!("not a state of a training run: `{name}` is missing")))
-    }
-
-    /// A field as a number that passes a test.
-    fn number<T: FromStr>(
-        &self,
-        path: &Path,
-        name: &str,
-        good: impl Fn(&T) -> bool,
-        expected: &str,
-    ) -> Result<T, Error> {
-        let text = self.field(path, name)?;
-        let number = text.parse().ok().filter(|number| good(number));
-        number.ok_or_else(|| Error::input(path, format!("`{name}` is `{text}`; it must be {expected}")))
-    }
-}
-
 /// Sees that a state belongs to this run.
 fn same_run(path: &Path, state: &State, identity: &Identity) -> Result<(), Error> {
-    let format = state.field(path, "format")?;
+    let format = state.field("format")?;
     if format != FORMAT {
         return Err(Error::input(path, format!("`format` is `{format}`, this version reads `{FORMAT}`")));
     }
@@ -289,8 +243,8 @@ fn same_run(path: &Path, state: &State, identity: &Identity) -> Result<(), Error
     ];
     for (name, now) in pairs {
         let saved = match name {
-            TEACHER => state.metadata.get(TEACHER).map_or("", String::as_str),
-            name => state.field(path, name)?,
+            TEACHER => state.fields().and_then(|fields| fields.get(TEACHER)).map_or("", String::as_str),
+            name => state.field(name)?,
         };
         if let Some(difference) = difference(name, saved, now) {
             let remedy = "resume with the same settings, or train into another directory";
@@ -305,7 +259,6 @@ fn same_run(path: &Path, state: &State, identity: &Identity) -> Result<(), Error
 /// # Errors
 /// When a value is not finite, or the progress is none that the run can make.
 fn restore(
-    path: &Path,
     state: &State,
     (params, optimizer): (&mut Params, &mut OptimizerState),
     step: u64,
@@ -313,11 +266,11 @@ fn restore(
 ) -> Result<Progress, Error> {
     let position = step.saturating_mul(plan.sequences);
     let progress = Progress {
-        step: state.number(path, "step", |n| *n == step && step <= plan.steps, &of_run(step, plan))?,
-        position: state.number(path, "position", |n| *n == position, &format!("{position} after step {step}"))?,
-        seconds: state.number(path, "seconds", |s: &f64| s.is_finite() && *s >= 0.0, "a time in seconds")?,
-        first_loss: match state.metadata.contains_key(FIRST_LOSS) {
-            true => Some(state.number(path, FIRST_LOSS, |loss: &f64| loss.is_finite(), "a finite number")?),
+        step: state.number("step", |n| *n == step && step <= plan.steps, &of_run(step, plan))?,
+        position: state.number("position", |n| *n == position, &format!("{position} after step {step}"))?,
+        seconds: state.number("seconds", |s: &f64| s.is_finite() && *s >= 0.0, "a time in seconds")?,
+        first_loss: match state.fields().is_some_and(|fields| fields.contains_key(FIRST_LOSS)) {
+            true => Some(state.number(FIRST_LOSS, |loss: &f64| loss.is_finite(), "a finite number")?),
             false => None,
         },
     };
@@ -325,12 +278,12 @@ fn restore(
         let (name, len) = (param.spec.name.clone(), param.len());
         // What training does not change is not of the state.
         let Some(values) = param.trained_mut() else { continue };
-        read_tensor(path, state, &format!("weights/{name}"), values)?;
+        state.tensor(&format!("weights/{name}"), values)?;
         for (part, into) in [("m", &mut moments.first), (SQUARES, &mut moments.second)] {
             let name = format!("{part}/{name}");
-            if state.tensors.tensor(&name).is_ok() {
+            if state.has(&name) {
                 into.resize(len, 0.0);
-                read_tensor(path, state, &name, into)?;
+                state.tensor(&name, into)?;
             }
         }
         param.changed();
@@ -343,22 +296,6 @@ fn of_run(step: u64, plan: Plan) -> String {
     match step <= plan.steps {
         true => format!("{step}, as in the file's name"),
         false => format!("at most {}, the updates of the run", plan.steps),
-    }
-}
-
-fn read_tensor(path: &Path, state: &State, name: &str, into: &mut [f32]) -> Result<(), Error> {
-    let view = state.tensors.tensor(name).map_err(|e| Error::input(path, e.to_string()))?;
-    if view.data().len() != into.len() * 4 {
-        let text = format!("tensor `{name}` has {} bytes, not {}", view.data().len(), into.len() * 4);
-        return Err(Error::input(path, text));
-    }
-    for (value, bytes) in into.iter_mut().zip(view.data().chunks_exact(4)) {
-        *value = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
-    }
-    let squares = name.starts_with(SQUARES);
-    match into.iter().position(|v| !v.is_finite() || squares && *v < 0.0) {
-        None => Ok(()),
-        Some(at) => Err(Error::input(path, format!("tensor `{name}` holds {} at index {at}", into[at]))),
     }
 }
 

@@ -73,7 +73,7 @@ impl Teacher {
         counts: Counts,
     ) -> Result<f64, Error> {
         let taught = self.network.forward(&part.batch, Pass::Evaluate);
-        let (answers, tape) = (self.network.tape.read(&taught), &mut student.tape);
+        let (answers, tape) = (self.network.tape.value(&taught), &mut student.tape);
         drop(taught);
         let Distill { weight, temperature, ref attention } = self.distill;
         let scale = weight / counts.targets as f32;
@@ -89,7 +89,7 @@ impl Teacher {
                 let text = format!("is {heads}, which does not divide a width of {}", x.width());
                 return Err(Error::usage(format!("train: `distill.attention.heads` {text}: name another number")));
             }
-            let values = other.all.map(|x| self.network.tape.read(&x));
+            let values = other.all.map(|x| self.network.tape.value(&x));
             let share = weight / (heads * counts.tokens) as f32;
             let sum = tape.distill_relations(&own.all, [&values[0], &values[1], &values[2]], heads, share);
             loss += f64::from(*weight) * sum / (heads * counts.tokens) as f64;

@@ -258,6 +258,8 @@ impl<'a> Session<'a> {
                 return Ok(self.outcome(Status::Interrupted, loss));
             }
         }
+        // The model is written without what only updates need.
+        self.optimizer = OptimizerState::new(self.network.params());
         if self.job.validation.is_some() {
             let plan = Plan { steps: self.steps, sequences: config.sequences_per_step() as u64 };
             self.states.load_best(&mut self.network.tape.params, &self.identity, plan)?;
