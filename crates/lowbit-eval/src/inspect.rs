@@ -1,6 +1,7 @@
 //! What a model is made of: tensors, formats, bytes, operations, in words and as JSON.
 
 use crate::Error;
+use crate::report::is_low_bit;
 use lowbit_base::memory::bytes;
 use lowbit_model::Checkpoint;
 use lowbit_model::checkpoint::{LedgerRow, ledger};
@@ -43,6 +44,12 @@ impl Inspection {
         self.rows.iter().map(LedgerRow::bytes).sum()
     }
 
+    /// Bytes and weights of the tensors that are stored in fewer than 16 bits.
+    fn quantized(&self) -> (u64, u64) {
+        let low = self.rows.iter().filter(|row| is_low_bit(&row.format));
+        low.fold((0, 0), |(bytes, weights), row| (bytes + row.bytes(), weights + row.rows as u64 * row.cols as u64))
+    }
+
     /// The object of `--json`, but what every object has.
     pub fn json(&self, checkpoint: &Checkpoint) -> Value {
         let model_config = checkpoint.model_config();
@@ -51,6 +58,7 @@ impl Inspection {
         json!({
             "config": model_config.config, "labels": model_config.labels, "max_length": model_config.max_length,
             "recipe": checkpoint.recipe().name, "params": checkpoint.parameters().count(), "weight_bytes": self.bytes(),
+            "quantized": {"weights": self.quantized().1, "bytes": self.quantized().0},
             "flops": {"tokens": self.tokens, "value": self.flops}, "tensors": self.rows, "bytes_by_recipe": recipes,
             "checksums": self.verified,
         })
@@ -61,9 +69,15 @@ impl Inspection {
         let mut lines = if full { self.each() } else { self.grouped() };
         let (parameters, all) = (checkpoint.parameters().count(), self.bytes());
         let on_disk: u64 = checkpoint.files().iter().map(|f| std::fs::metadata(f).map_or(0, |m| m.len())).sum();
-        let bits = all as f64 * 8.0 / parameters.max(1) as f64;
+        let bits = |bytes: u64, weights: u64| bytes as f64 * 8.0 / weights.max(1) as f64;
+        let (stored, weights) = self.quantized();
+        let quantized = match weights {
+            0 => "none quantized".into(),
+            _ => format!("{:.2} bits per weight in quantized tensors", bits(stored, weights)),
+        };
+        let bits = bits(all, parameters);
         lines.push(format!(
-            "{parameters} parameters, {} ({bits:.2} bits per parameter) under recipe {}, {} on disk, {:.1} MFLOP for {} tokens",
+            "{parameters} parameters, {} ({bits:.2} bits per parameter, {quantized}) under recipe {}, {} on disk, {:.1} MFLOP for {} tokens",
             bytes(all),
             checkpoint.recipe().name,
             bytes(on_disk),

@@ -26,6 +26,7 @@ mod verify;
 
 pub use charts::{Mark, Panel, Roofline};
 pub use checks::{CHECKS, Check, CheckResult, Outcome};
+pub(crate) use compare::is_low_bit;
 pub use sentence::{Finding, Tone};
 pub use summary::{recommended, summary};
 pub use verify::hashes;
