@@ -271,3 +271,29 @@ fn a_variant_is_chosen_under_the_constraints_asked_for() {
         report::verify(dir.path()).unwrap();
     }
 }
+
+#[test]
+fn bits_are_drawn_against_divergence_where_it_was_measured() {
+    let mut results = fixture::clean();
+    let title = "Bits and divergence";
+    let (_, page) = text(&results);
+    assert!(page.contains(title) && page.contains("Bits per weight against KL divergence"));
+    assert!(!page.contains("Rings: layers in several formats"), "uniform recipes alone");
+    let dots =
+        |page: &str| page.split(title).nth(1).unwrap().split("</svg>").next().unwrap().matches("<circle").count();
+    let expected = |results: &Results| {
+        let kl = |r: &&Record| r.measures.get("kl_divergence").is_some_and(|m| m.value > 0.0);
+        results.records.iter().filter(kl).count()
+    };
+    assert_eq!(dots(&page), expected(&results), "every variant but the reference");
+    let int8 = fixture::record(&mut results, "int8");
+    let first = int8.detail.tensors.iter_mut().find(|t| t.role == "body").unwrap();
+    first.format = "f32".into();
+    first.parts = [("codes".to_string(), 4 * first.rows * first.cols)].into();
+    let (_, page) = text(&results);
+    assert!(page.contains("Rings: layers in several formats"), "a mix is marked");
+    for record in &mut results.records {
+        record.measures.remove("kl_divergence");
+    }
+    assert!(!text(&results).1.contains(title));
+}

@@ -4,6 +4,7 @@
 
 mod bars;
 mod curves;
+mod divergence;
 mod dots;
 mod roofline;
 mod scatter;
@@ -57,6 +58,7 @@ pub(crate) fn all(c: &Comparison) -> Vec<Chart> {
         dots::accuracy(c),
         dots::changes(c),
         scatter::pareto(c),
+        divergence::curve(c),
         bars::latency(c),
         bars::ledger(c),
         curves::loss(c),

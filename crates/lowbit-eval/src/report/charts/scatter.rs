@@ -117,11 +117,11 @@ fn grid(svg: &mut Svg, x_axis: &Axis, y_axis: &Axis, (left, top, right, bottom):
 }
 
 /// Left, top, right, bottom.
-type Box4 = (f64, f64, f64, f64);
+pub(super) type Box4 = (f64, f64, f64, f64);
 
 /// Anchor, position and area of a label `w` wide beside the point: the place that hides least of what is `taken`, nearest
 /// first, inside `area`.
-fn label_place((x, y): (f64, f64), w: f64, taken: &[Box4], area: Box4) -> (&'static str, (f64, f64), Box4) {
+pub(super) fn label_place((x, y): (f64, f64), w: f64, taken: &[Box4], area: Box4) -> (&'static str, (f64, f64), Box4) {
     let mut best = (f64::INFINITY, "start", (x, y), area);
     for (i, dy) in [0.0, -13.0, 13.0, -24.0, 24.0, -36.0, 36.0].into_iter().enumerate() {
         let sides = [("start", x + 9.0, 0.0), ("end", x - 9.0 - w, w), ("middle", x - w / 2.0, w / 2.0)];
@@ -140,7 +140,7 @@ fn label_place((x, y): (f64, f64), w: f64, taken: &[Box4], area: Box4) -> (&'sta
     (best.1, best.2, best.3)
 }
 
-fn around((x, y): (f64, f64), w: f64, h: f64) -> Box4 {
+pub(super) fn around((x, y): (f64, f64), w: f64, h: f64) -> Box4 {
     (x - w, y - h, x + w, y + h)
 }
 
