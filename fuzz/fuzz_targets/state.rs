@@ -27,7 +27,7 @@ struct Run {
 
 impl Run {
     fn go(&self) -> bool {
-        let job = Job { model_config: &self.model_config, tokenizer: None, from: None, data: &self.data, validation: None, config: &self.config };
+        let job = Job { model_config: &self.model_config, tokenizer: None, from: None, teacher: None, data: &self.data, validation: None, config: &self.config };
         train(&job, &self.folder, &self.cpu, &mut ()).is_ok()
     }
 }

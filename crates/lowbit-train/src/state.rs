@@ -318,14 +318,8 @@ fn difference(name: &str, saved: &str, now: &str) -> Option<String> {
     walk(name.into(), &parse(saved), &parse(now))
 }
 
-fn write_state(
-    file: &mut dyn Write,
-    (params, optimizer): (&Params, &OptimizerState),
-    progress: &Progress,
-    validation: Option<&Validation>,
-    identity: &Identity,
-) -> io::Result<()> {
-    let mut header = Map::new();
+/// The text fields of a state.
+fn metadata(progress: &Progress, validation: Option<&Validation>, identity: &Identity) -> io::Result<Value> {
     let mut metadata = json!({
         "format": FORMAT,
         "step": progress.step.to_string(),
@@ -345,7 +339,18 @@ fn write_state(
     if let Some(validation) = validation {
         metadata[VALIDATION] = json!(serde_json::to_string(validation)?);
     }
-    header.insert("__metadata__".into(), metadata);
+    Ok(metadata)
+}
+
+fn write_state(
+    file: &mut dyn Write,
+    (params, optimizer): (&Params, &OptimizerState),
+    progress: &Progress,
+    validation: Option<&Validation>,
+    identity: &Identity,
+) -> io::Result<()> {
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), metadata(progress, validation, identity)?);
     let mut offset = 0;
     let mut parts: Vec<&[f32]> = Vec::new();
     for (param, moments) in params.iter().zip(optimizer.iter()) {

@@ -7,9 +7,7 @@ use lowbit_model::Config;
 use lowbit_model::arch::{ARCHITECTURES, Head};
 use lowbit_model::exec::Batch;
 use lowbit_model::parameter_list::ParameterList;
-use lowbit_train::{
-    BatchTargets, Control, Data, Job, Lora, Network, Observer, Pass, Qat, StepMetrics, TrainConfig, need, train,
-};
+use lowbit_train::{Job, Lora, Network, Pass, Qat, TrainConfig, need, train};
 use serde_json::json;
 
 /// A network of each architecture, with dropout.
@@ -126,96 +124,4 @@ fn runs_write_the_same_model_and_resume_with_either() {
     });
     assert!(homes[0].0 == homes[1].0);
     assert!(homes[0].1 > homes[1].1, "{} and {} bytes", homes[0].1, homes[1].1);
-}
-
-/// Rows of a fixed length with a class, or the next token of each token.
-struct Fixed {
-    rows: usize,
-    length: usize,
-    classes: bool,
-}
-
-impl Data for Fixed {
-    fn len(&self) -> usize {
-        self.rows
-    }
-
-    fn tokens(&self) -> Option<u64> {
-        Some((self.rows * self.length) as u64)
-    }
-
-    fn fill(&self, rows: &[usize], batch: &mut Batch, targets: &mut BatchTargets) {
-        let sequence = |row: usize| (0..self.length).map(move |i| ((row * 7919 + i * 31) % 50_257) as u32);
-        let sequences: Vec<Vec<u32>> = rows.iter().map(|&row| sequence(row).collect()).collect();
-        *batch = Batch::new(sequences.iter().map(|s| &s[..]));
-        match self.classes {
-            true => targets.classes().extend(rows.iter().map(|row| (row % 4) as u32)),
-            false => targets.classes().extend(rows.iter().flat_map(|&row| sequence(row + 1))),
-        }
-    }
-
-    fn fingerprint(&self) -> String {
-        "fixed".into()
-    }
-}
-
-/// A classifier of the size of GPT-2 small, 124 million weights, that begins from a language model: 8 sequences of 128 tokens, with
-/// validation, interrupted and resumed. Takes a minute and gigabytes, so it is not among the tests of every change.
-#[test]
-#[ignore = "trains 124 million weights"]
-fn gpt2_small_fits_in_3_gb() {
-    let small = |head: serde_json::Value| {
-        gpt(json!({"vocab_size": 50257, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-            "intermediate_size": 3072, "max_position_embeddings": 1024, "dropout": 0.1, "head": head}))
-    };
-    let is_classifier = std::env::var_os("LOWBIT_TEST_LM").is_none();
-    let (lm, head) = (json!({"lm": {"tied": true}}), json!({"classify": {"classes": 4, "pooling": "last"}}));
-    let config = small(if is_classifier { head } else { lm.clone() });
-    let from = tempfile::tempdir().unwrap();
-    {
-        let network = Network::new(&cpu(2), &small(lm), 3, None).unwrap();
-        let params = network.params().iter().map(|p| (&p.spec, p.master().unwrap()));
-        let model_config = lowbit_model::ModelConfig::new(small(json!({"lm": {"tied": true}})), 1024);
-        lowbit_model::checkpoint::save_masters(from.path(), &model_config, None, params).unwrap();
-    }
-    let from = lowbit_model::Checkpoint::open(from.path()).unwrap();
-    let model_config = lowbit_model::ModelConfig::new(config, 1024);
-    let settings = TrainConfig {
-        steps: Some(4),
-        batch_size: 8,
-        learning_rate: 1e-6,
-        gradient_checkpointing: true,
-        ..TrainConfig::default()
-    };
-    let [data, held] = [64, 8].map(|rows| Fixed { rows, length: 128, classes: is_classifier });
-    let job = Job {
-        model_config: &model_config,
-        tokenizer: None,
-        from: Some(&from),
-        teacher: None,
-        data: &data,
-        validation: Some(&held),
-        config: &settings,
-    };
-    let home = tempfile::tempdir().unwrap();
-    let peak = |what: &str| {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        let bytes = 1024 * peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
-        eprintln!("{what}: peak of {bytes} bytes, {} estimated", need(&job).unwrap().bytes());
-        bytes
-    };
-    train(&job, home.path(), &cpu(2), &mut Stop(2)).unwrap();
-    peak("two updates");
-    train(&job, home.path(), &cpu(2), &mut ()).unwrap();
-    assert!(peak("resumed, and two more") <= 3_000_000_000);
-}
-
-/// Ends a run after an update.
-struct Stop(u64);
-
-impl Observer for Stop {
-    fn step(&mut self, metrics: &StepMetrics, _: u64) -> Control {
-        if metrics.step == self.0 { Control::Stop } else { Control::Continue }
-    }
 }
