@@ -306,7 +306,8 @@ pub trait Exec {
     fn pool(&mut self, x: &Self::Tensor, how: Pooling) -> Self::Tensor;
     /// Zeroes elements with probability `p` and scales the others by `1 / (1 - p)` in training; nothing elsewhere.
     fn dropout(&mut self, x: &Self::Tensor, p: f32) -> Self::Tensor;
-    /// One of the layers that a network repeats, counted from 0: `body` of `x`.
+    /// One of the layers that a network repeats, counted from 0: `body` of `x`, and of no other activation, as an interpreter may
+    /// run it again.
     fn block(
         &mut self,
         _index: usize,

@@ -237,6 +237,11 @@ impl Suite {
             {
                 return Err(format!("variant `{name}`: `from` names `{from}`, which is no trained variant before it"));
             }
+            if variant.from.is_some() && !variant.model.is_empty() {
+                return Err(format!(
+                    "variant `{name}`: `model` is for variants that are trained, and this one has `from`"
+                ));
+            }
             if let Some(fault) = self.teacher_fault(variant, &trained) {
                 return Err(format!("variant `{name}`: {fault}"));
             }
@@ -252,6 +257,7 @@ impl Suite {
     fn teacher_fault(&self, variant: &Variant, trained: &HashMap<&String, bool>) -> Option<String> {
         let teacher = variant.teacher.as_ref()?;
         match (trained.get(teacher), teacher.as_str()) {
+            _ if !self.is_trained() => Some("`teacher` is for suites with [train], and this one trains nothing".into()),
             _ if variant.from.is_some() => {
                 Some("`teacher` is for variants that are trained, and this one has `from`".into())
             }
@@ -518,6 +524,7 @@ mod tests {
             ("name = \"int8\"", "name = \"../int8\"", "letters"),
             ("max_length = 48", "max_len = 48", "x.toml:5: "),
             ("from = \"f32\"", "from = \"f32\"\nteacher = \"f32\"", "`teacher` is for variants that are trained"),
+            ("from = \"f32\"", "from = \"f32\"\nmodel = { dropout = 0.0 }", "`model` is for variants that are trained"),
             ("train = { qat = {} }", "train = { qat = {} }\nteacher = \"int8\"", "`teacher` names `int8`"),
             ("train = { qat = {} }", "train = { qat = {} }\nteacher = \"pretrained\"", "no trained variant before it"),
         ] {
