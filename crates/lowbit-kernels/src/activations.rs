@@ -1,4 +1,4 @@
-//! Activations on their way into a matrix product: f32, int8 with one scale per token, or bf16.
+//! Activations on their way into a matrix product: f32, int8 with a scale per token or per block of its columns, or bf16.
 
 use crate::format::SMALLEST;
 use crate::pool::SharedMut;
@@ -11,12 +11,18 @@ use std::ops::Range;
 /// Columns that share a scale in the group-wise formats, and over which int8 activations keep sums.
 pub const GROUP: usize = 64;
 
+/// Columns of a token that share a scale in int8 activations that are quantized in blocks. With 64 the vectors of MiniLM lie half
+/// as far again from those of f32 activations, and sums become totals half as often; 128 is twice as far.
+pub const BLOCK: usize = 32;
+/// Blocks of a group of columns.
+pub(crate) const BLOCKS: usize = GROUP / BLOCK;
+
 /// Activations `[tokens, cols]`, row-major.
 #[derive(Clone, Copy, Debug)]
 pub enum Activations<'a> {
     /// f32, unchanged.
     F32(&'a [f32]),
-    /// int8 with one scale per token.
+    /// int8 with one scale per token or block.
     Int8(&'a Int8Activations),
     /// Rounded to bf16.
     Bf16(&'a Bf16Activations),
@@ -137,16 +143,22 @@ impl Blocked {
     }
 }
 
-/// Activations quantized to int8 per token by absmax: `x ~ q * scale`, `scale = max|x| / 127` (arXiv 2402.17764); NaN for a
-/// token with a value that is not finite.
+/// Activations quantized to int8 by absmax: `x ~ q * scale`, `scale = max|x| / 127` over a token (arXiv 2402.17764) or over each
+/// [`BLOCK`] of its columns; NaN for a token with a value that is not finite.
 #[derive(Clone, Debug, Default)]
 pub struct Int8Activations {
     pub(crate) tokens: usize,
     pub(crate) cols: usize,
-    /// Step of each token, `[tokens]`.
+    /// Step of each token, that of its largest block, `[tokens]`.
     pub(crate) scale: Vec<f32>,
+    /// Whether blocks have scales.
+    pub(crate) blocked: bool,
+    /// Where blocks have scales, the part of the token's step that is the step of each, `[tokens, groups, BLOCKS]`.
+    pub(crate) ratios: Vec<f32>,
+    /// Where blocks have scales, the sum of the codes of each, `[tokens, groups, BLOCKS]`.
+    pub(crate) block_sums: Vec<i32>,
     pub(crate) q: Blocked,
-    /// Sum of the codes of each group of [`GROUP`] columns, `[tokens, ceil(cols / GROUP)]`.
+    /// Sum of the codes of each group of [`GROUP`] columns, times the ratios of its blocks, `[tokens, ceil(cols / GROUP)]`.
     pub(crate) group_sums: Vec<f32>,
     /// Sum of all codes of each token, `[tokens]`.
     pub(crate) sums: Vec<i32>,
@@ -156,9 +168,18 @@ pub struct Int8Activations {
 const SMALL: usize = 1 << 13;
 
 impl Int8Activations {
-    /// Quantizes `x`, `[tokens, cols]`, reusing the buffers of `self`.
+    /// Quantizes `x`, `[tokens, cols]`, with a scale per token, reusing the buffers of `self`.
     pub fn quantize(&mut self, cpu: &Cpu, x: &[f32], cols: usize) {
-        self.resize(x.len() / cols.max(1), cols);
+        self.quantize_as(cpu, x, cols, false);
+    }
+
+    /// Quantizes `x`, `[tokens, cols]`, with a scale per [`BLOCK`] columns of a token, reusing the buffers of `self`.
+    pub fn quantize_blocks(&mut self, cpu: &Cpu, x: &[f32], cols: usize) {
+        self.quantize_as(cpu, x, cols, true);
+    }
+
+    fn quantize_as(&mut self, cpu: &Cpu, x: &[f32], cols: usize, blocked: bool) {
+        self.resize(x.len() / cols.max(1), cols, blocked);
         let to = &self.writer();
         cpu.pool.run(to.tasks(cols), &|task| {
             for token in to.tokens(task, cols) {
@@ -175,7 +196,7 @@ impl Int8Activations {
         cols: usize,
         fill: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) {
-        self.resize(tokens, cols);
+        self.resize(tokens, cols, false);
         let to = &self.writer();
         cpu.pool.run(to.tasks(cols), &|task| {
             let mut row = scratch::take(cols * 4);
@@ -188,8 +209,11 @@ impl Int8Activations {
     }
 
     /// Makes room for `[tokens, cols]`.
-    fn resize(&mut self, tokens: usize, cols: usize) {
-        (self.tokens, self.cols) = (tokens, cols);
+    fn resize(&mut self, tokens: usize, cols: usize, blocked: bool) {
+        (self.tokens, self.cols, self.blocked) = (tokens, cols, blocked);
+        let blocks = if blocked { tokens * cols.div_ceil(GROUP) * BLOCKS } else { 0 };
+        self.ratios.resize(blocks, 0.0);
+        self.block_sums.resize(blocks, 0);
         self.q.resize(tokens, cols, 1);
         self.scale.resize(tokens, 0.0);
         self.sums.resize(tokens, 0);
@@ -206,6 +230,9 @@ impl Int8Activations {
             scale: SharedMut::new(&mut self.scale),
             sums: SharedMut::new(&mut self.sums),
             groups: SharedMut::new(&mut self.group_sums),
+            blocked: self.blocked,
+            ratios: SharedMut::new(&mut self.ratios),
+            block_sums: SharedMut::new(&mut self.block_sums),
         }
     }
 
@@ -219,7 +246,7 @@ impl Int8Activations {
         self.cols
     }
 
-    /// Step of each token, `[tokens]`.
+    /// Step of each token, `[tokens]`; where blocks have scales, that of its largest.
     pub fn scale(&self) -> &[f32] {
         &self.scale[..self.tokens]
     }
@@ -229,9 +256,16 @@ impl Int8Activations {
         self.q.row(token).map(|b| b as i8).take(self.cols)
     }
 
+    /// Step of a column of a token.
+    fn step(&self, token: usize, col: usize) -> f32 {
+        let blocks = self.cols.div_ceil(GROUP) * BLOCKS;
+        self.scale[token] * if self.blocked { self.ratios[token * blocks + col / BLOCK] } else { 1.0 }
+    }
+
     /// `q * scale` of all tokens, `[tokens, cols]`.
     pub fn dequantize(&self) -> Vec<f32> {
-        (0..self.tokens).flat_map(|t| self.codes(t).map(move |c| c as f32 * self.scale[t])).collect()
+        let row = |t: usize| self.codes(t).enumerate().map(move |(col, c)| c as f32 * self.step(t, col));
+        (0..self.tokens).flat_map(row).collect()
     }
 }
 
@@ -244,6 +278,9 @@ struct Int8Writer<'a> {
     scale: SharedMut<'a, f32>,
     sums: SharedMut<'a, i32>,
     groups: SharedMut<'a, f32>,
+    blocked: bool,
+    ratios: SharedMut<'a, f32>,
+    block_sums: SharedMut<'a, i32>,
 }
 
 impl Int8Writer<'_> {
@@ -279,6 +316,43 @@ pub(crate) fn absmax(top: f32) -> f32 {
 }
 
 impl QuantizeRow<'_> {
+    /// The factor of each block of a group, whose columns are `x`, of a row whose largest magnitude is `top`; tells ratios.
+    #[inline(always)]
+    fn block_factors<S: Simd>(&self, s: S, group: usize, x: &[f32], top: f32) -> [S::F; BLOCKS] {
+        let mut factors = [s.splat(0.0); BLOCKS];
+        let mut ratios = [0.0; BLOCKS];
+        for (i, block) in x.chunks(BLOCK).enumerate() {
+            let mut largest = s.splat(0.0);
+            for part in block.chunks(LANES) {
+                largest = s.max(s.abs(s.load_part(part, 0.0)), largest);
+            }
+            let largest = s.max_magnitude(largest);
+            if largest > 0.0 {
+                (factors[i], ratios[i]) = (s.splat(127.0 / absmax(largest)), absmax(largest) / top);
+            }
+        }
+        let first = (self.token * self.x.len().div_ceil(GROUP) + group) * BLOCKS;
+        // SAFETY: the task owns the ratios of its tokens.
+        unsafe { self.to.ratios.slice(first..first + BLOCKS) }.copy_from_slice(&ratios);
+        factors
+    }
+
+    /// The sum of a group of a token: that of its codes, or of the ratios of its blocks times the sums of theirs.
+    #[inline(always)]
+    fn group_sum<S: Simd>(&self, s: S, group: usize, sums: [S::I; BLOCKS]) -> (i32, f32) {
+        let codes = sums.map(|sum| s.sum_i(sum));
+        let sum = codes.iter().sum();
+        if !self.to.blocked {
+            return (sum, sum as f32);
+        }
+        let first = (self.token * self.x.len().div_ceil(GROUP) + group) * BLOCKS;
+        // SAFETY: the task owns the blocks of its tokens.
+        let (ratios, stored) =
+            unsafe { (self.to.ratios.slice(first..first + BLOCKS), self.to.block_sums.slice(first..first + BLOCKS)) };
+        stored.copy_from_slice(&codes);
+        (sum, ratios.iter().zip(codes).map(|(ratio, sum)| ratio * sum as f32).sum())
+    }
+
     /// The largest magnitude, or NaN where a value is not finite.
     #[inline(always)]
     fn top<S: Simd>(&self, s: S) -> f32 {
@@ -307,7 +381,7 @@ impl Op for QuantizeRow<'_> {
         let top = absmax(self.top(s));
         let QuantizeRow { x, token, to } = self;
         let finite = !top.is_nan();
-        let factor = s.splat(if finite { 127.0 / top } else { 0.0 });
+        let mut factors = [s.splat(if finite { 127.0 / top } else { 0.0 }); BLOCKS];
         let groups = x.len().div_ceil(GROUP);
         let mut total = 0i32;
         for g in 0..groups {
@@ -316,23 +390,27 @@ impl Op for QuantizeRow<'_> {
             // SAFETY: the task owns the bytes of its tokens.
             let q = unsafe { to.q.slice(at..at + GROUP) };
             let x = if finite { &x[g * GROUP..x.len().min((g + 1) * GROUP)] } else { &[] };
-            let mut sums = s.splat_i(0);
+            if to.blocked {
+                factors = self.block_factors(s, g, x, top);
+            }
+            let mut sums = [s.splat_i(0); BLOCKS];
             for (i, q) in q.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                 let part = match x.len() {
                     // SAFETY: 16 values of a whole group.
                     GROUP => unsafe { s.load(x.as_ptr().add(i * LANES)) },
                     _ => s.load_part(x.get(i * LANES..).unwrap_or(&[]), 0.0),
                 };
-                let codes = s.round_i(s.mul(part, factor));
-                sums = s.add_i(sums, codes);
+                let block = i * LANES / BLOCK;
+                let codes = s.round_i(s.mul(part, factors[block]));
+                sums[block] = s.add_i(sums[block], codes);
                 // SAFETY: 16 bytes; the codes lie in -127..=127, for x is finite and |x| * 127 / max|x| rounds to at most 127.
                 unsafe { s.store_i8(q.as_mut_ptr().cast(), codes) };
             }
-            let sum = s.sum_i(sums);
+            let (sum, weighted) = self.group_sum(s, g, sums);
             // Where it overflows, sums of products do too, and no product takes it.
             total = total.wrapping_add(sum);
             // SAFETY: the task owns the sums of its tokens.
-            unsafe { to.groups.slice(token * groups + g..token * groups + g + 1)[0] = sum as f32 };
+            unsafe { to.groups.slice(token * groups + g..token * groups + g + 1)[0] = weighted };
         }
         // SAFETY: as above.
         unsafe {

@@ -59,14 +59,17 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
                 let w = p.dequantize();
                 for tokens in TOKENS {
                     let x = values(tokens * cols, 3);
-                    let mut q = Int8Activations::default();
-                    let mut exact = None;
+                    let (mut q, mut blocks) = (Int8Activations::default(), Int8Activations::default());
+                    let mut exact = [None, None];
                     for isa in Isa::available() {
                         let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
                         q.quantize(&cpu, &x, cols);
-                        for (label, input, seen) in
-                            [("f32", Activations::F32(&x), x.clone()), ("int8", Activations::Int8(&q), q.dequantize())]
-                        {
+                        blocks.quantize_blocks(&cpu, &x, cols);
+                        for (label, input, seen) in [
+                            ("f32", Activations::F32(&x), x.clone()),
+                            ("int8", Activations::Int8(&q), q.dequantize()),
+                            ("int8_block", Activations::Int8(&blocks), blocks.dequantize()),
+                        ] {
                             let mut y = vec![f32::NAN; tokens * rows];
                             p.matmul(&cpu, input, &mut y);
                             for (i, (y, (want, size))) in y.iter().zip(oracle(&w, cols, &seen)).enumerate() {
@@ -81,10 +84,10 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
                                 }
                             }
                             let integer = format.spec().activations == ActivationType::Int8;
-                            if label == "int8" && integer {
+                            if label != "f32" && integer {
                                 let bits: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
-                                match &exact {
-                                    None => exact = Some(bits),
+                                match &exact[usize::from(label == "int8_block")] {
+                                    None => exact[usize::from(label == "int8_block")] = Some(bits),
                                     Some(first) if *first != bits => {
                                         failures.push(format!("{} {} differs in bits", format.name(), isa.name()))
                                     }
@@ -108,17 +111,20 @@ fn one_token_equals_the_same_token_in_a_batch_for_integer_formats_and_f32() {
     let x = values(tokens * cols, 11);
     for format in integers().chain(FORMATS.iter().copied().filter(|format| format.spec().lossless)) {
         let p = packed(format, rows, cols);
-        let product = |x: &[f32], int8: bool| {
+        let product = |x: &[f32], given: &str| {
             let (mut q, mut y) = (Int8Activations::default(), vec![0.0; x.len() / cols * rows]);
-            q.quantize(&cpu, x, cols);
-            p.matmul(&cpu, if int8 { Activations::Int8(&q) } else { Activations::F32(x) }, &mut y);
+            match given {
+                "int8_block" => q.quantize_blocks(&cpu, x, cols),
+                _ => q.quantize(&cpu, x, cols),
+            }
+            p.matmul(&cpu, if given == "f32" { Activations::F32(x) } else { Activations::Int8(&q) }, &mut y);
             y
         };
-        for int8 in [false, true] {
-            let all = product(&x, int8);
+        for given in ["f32", "int8", "int8_block"] {
+            let all = product(&x, given);
             for several in [1, 3, 7] {
                 for (x, all) in x.chunks(several * cols).zip(all.chunks(several * rows)) {
-                    assert_eq!(product(x, int8), all, "{} with 8 bits: {int8}, {several} of {tokens}", format.name());
+                    assert_eq!(product(x, given), all, "{} of {given}, {several} of {tokens}", format.name());
                 }
             }
         }
@@ -134,12 +140,14 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let p = packed(*format, rows, cols);
             let run = |threads| {
                 let cpu = Cpu::new(None, Some(threads)).unwrap();
-                let mut q = Int8Activations::default();
+                let (mut q, mut blocks) = (Int8Activations::default(), Int8Activations::default());
                 q.quantize(&cpu, &x, cols);
-                let (mut a, mut b) = (vec![0.0; tokens * rows], vec![0.0; tokens * rows]);
-                p.matmul(&cpu, Activations::F32(&x), &mut a);
-                p.matmul(&cpu, Activations::Int8(&q), &mut b);
-                (a, b)
+                blocks.quantize_blocks(&cpu, &x, cols);
+                [Activations::F32(&x), Activations::Int8(&q), Activations::Int8(&blocks)].map(|given| {
+                    let mut y = vec![0.0; tokens * rows];
+                    p.matmul(&cpu, given, &mut y);
+                    y
+                })
             };
             let one = run(1);
             assert!(run(2) == one && run(3) == one, "{} with {tokens} tokens", format.name());
@@ -157,6 +165,7 @@ fn stored_sizes_are_what_the_formats_promise() {
         ("bf16_scan", 24.0 + 4.0 * 32.0 / 1280.0),
         ("int8", 8.0),
         ("int8_channel", 8.03125),
+        ("int8_2of4", 5.03125),
         ("llm_int8", 8.03125),
         ("nf4", 4.5),
         ("nf4_dq", 4.0 + 8.0 / 64.0 + 64.0 / (64.0 * 256.0)),
@@ -184,6 +193,7 @@ fn invalid_codes_scales_sizes_and_names_are_refused() {
     };
     assert!(corrupt("ternary", 0, 9, 0b0000_0011).contains("byte 9"));
     assert!(corrupt("ternary_b3", 0, 17, 1).contains("byte 17"));
+    assert!(corrupt("int8_2of4", 0, 40 + 32, 0x37).contains("of quad 1 of panel 0 are not two of four"));
     assert!(corrupt("bf16_scan", 3, 7, 0x80).contains("value 1 of `bounds` is -"));
     let p = packed(format::find("int8").unwrap(), 16, 128);
     let scale = lowbit_kernels::Bytes::from_f32(&[f32::NAN]);
@@ -205,6 +215,26 @@ fn invalid_codes_scales_sizes_and_names_are_refused() {
 }
 
 #[test]
+fn pruning_keeps_the_two_largest_of_four() {
+    let (rows, cols) = (37, 99);
+    let w = values(rows * cols, 4);
+    let made = |name: &str| {
+        let format = format::find(name).unwrap();
+        format.quantize(&w, rows, cols, &QuantizeOptions::default()).unwrap().dequantize()
+    };
+    let (back, dense) = (made("int8_2of4"), made("int8_channel"));
+    for ((w, back), dense) in w.chunks(cols).zip(back.chunks(cols)).zip(dense.chunks(cols)) {
+        for ((w, back), dense) in w.chunks(4).zip(back.chunks(4)).zip(dense.chunks(4)) {
+            let kept: Vec<usize> = (0..w.len()).filter(|i| back[*i] != 0.0).collect();
+            let least = kept.iter().map(|i| w[*i].abs()).fold(f32::INFINITY, f32::min);
+            let pruned = (0..w.len()).filter(|i| !kept.contains(i));
+            assert!(kept.len() <= 2 && kept.iter().all(|i| back[*i] == dense[*i]), "{w:?} {back:?}");
+            assert!(kept.len() < 2 || pruned.clone().all(|i| w[i].abs() <= least), "{w:?} {back:?}");
+        }
+    }
+}
+
+#[test]
 fn quantization_errors_stay_within_the_bound_of_each_format() {
     let (rows, cols) = (64, 512);
     let w = values(rows * cols, 21);
@@ -215,6 +245,7 @@ fn quantization_errors_stay_within_the_bound_of_each_format() {
         ("bf16_scan", 2e-3),
         ("int8", 1e-2),
         ("int8_channel", 9e-3),
+        ("int8_2of4", 0.46),
         ("llm_int8", 9e-3),
         ("nf4", 0.1),
         ("nf4_dq", 0.1),

@@ -121,6 +121,8 @@ fn products_of_every_format_stay_inside() {
                     let mut q = Int8Activations::default();
                     q.quantize(cpu, &x, cols);
                     p.matmul(cpu, Activations::Int8(&q), &mut y);
+                    q.quantize_blocks(cpu, &x, cols);
+                    p.matmul(cpu, Activations::Int8(&q), &mut y);
                     assert!(y.iter().all(|y| y.is_finite()));
                 }
             }

@@ -1,7 +1,9 @@
 //! Numbers that are not finite, or leave the range of what stores them: they are kept, or refused by name, never lost.
 
 use lowbit_kernels::format::{ActivationType, Holds, Scales, find};
-use lowbit_kernels::{Activations, Bytes, Cpu, Error, FORMATS, Format, Int8Activations, Isa, Packed, QuantizeOptions};
+use lowbit_kernels::{
+    Activations, BLOCK, Bytes, Cpu, Error, FORMATS, Format, Int8Activations, Isa, Packed, QuantizeOptions,
+};
 
 fn values(n: usize, mut seed: u64) -> Vec<f32> {
     let mut uniform = || {
@@ -35,13 +37,20 @@ fn activations_that_are_not_finite_poison_their_token_on_every_instruction_set()
             for tokens in [1, tokens] {
                 let (mut x, token) = (values(tokens * cols, 3), tokens / 2);
                 x[token * cols + 7] = bad;
-                let mut first: Option<Vec<u32>> = None;
+                let mut first: [Option<Vec<u32>>; 3] = Default::default();
                 for isa in Isa::available() {
                     let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
                     let (mut q, mut y) = (Int8Activations::default(), vec![0.0; tokens * rows]);
+                    let mut blocks = Int8Activations::default();
                     q.quantize(&cpu, &x, cols);
-                    assert!(q.scale()[token].is_nan() && q.codes(token).all(|code| code == 0));
-                    for input in [Activations::Int8(&q), Activations::F32(&x)] {
+                    blocks.quantize_blocks(&cpu, &x, cols);
+                    for q in [&q, &blocks] {
+                        assert!(q.scale()[token].is_nan() && q.codes(token).all(|code| code == 0));
+                    }
+                    for (at, input) in [Activations::Int8(&q), Activations::F32(&x), Activations::Int8(&blocks)]
+                        .into_iter()
+                        .enumerate()
+                    {
                         p.matmul(&cpu, input, &mut y);
                         for (i, y) in y.chunks_exact(rows).enumerate() {
                             let what = format!("{} {} {bad} token {i} of {tokens}", format.name(), isa.name());
@@ -54,7 +63,7 @@ fn activations_that_are_not_finite_poison_their_token_on_every_instruction_set()
                         if matches!(input, Activations::Int8(_)) && format.spec().activations == ActivationType::Int8 {
                             let bits: Vec<u32> = y.iter().map(|y| y.to_bits()).collect();
                             assert!(
-                                *first.get_or_insert_with(|| bits.clone()) == bits,
+                                *first[at].get_or_insert_with(|| bits.clone()) == bits,
                                 "{} {}",
                                 format.name(),
                                 isa.name()
@@ -73,6 +82,7 @@ fn sums_beyond_32_bits_are_exact() {
     let (rows, cols) = (2, 140_000);
     for format in FORMATS.iter().filter(|format| format.spec().activations != ActivationType::Float) {
         let p = format.quantize(&vec![1.0; rows * cols], rows, cols, &QuantizeOptions::default()).expect("finite");
+        let want: f64 = p.dequantize_rows(0..1).iter().map(|w| f64::from(*w)).sum();
         let x = vec![1.0; 2 * cols];
         for isa in Isa::available() {
             let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
@@ -82,8 +92,37 @@ fn sums_beyond_32_bits_are_exact() {
                 let inputs = [Activations::Int8(&q), Activations::F32(&x[..tokens * cols])];
                 for input in inputs {
                     p.matmul(&cpu, input, &mut y);
-                    let close = y.iter().all(|y| (y / cols as f32 - 1.0).abs() < 1e-2);
+                    let close = y.iter().all(|y| (f64::from(*y) / want - 1.0).abs() < 1e-2);
                     assert!(close, "{} {} {tokens}: {y:?}", format.name(), isa.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_of_activations_have_steps_of_their_own() {
+    for cols in [1, 31, 32, 33, 64, 100, 200] {
+        // Blocks of many magnitudes, one of zeros among them.
+        let size = |i: usize| [1.0, 1e-3, 0.0, 300.0, 1e-20][i / BLOCK % 5];
+        let x: Vec<f32> = values(3 * cols, 3).iter().enumerate().map(|(i, x)| x * size(i % cols)).collect();
+        for isa in Isa::available() {
+            let cpu = Cpu::new(Some(isa.name()), Some(1)).unwrap();
+            let (mut q, mut alone) = (Int8Activations::default(), Int8Activations::default());
+            q.quantize_blocks(&cpu, &x, cols);
+            let back = q.dequantize();
+            for (token, (x, back)) in x.chunks(cols).zip(back.chunks(cols)).enumerate() {
+                let codes: Vec<i8> = q.codes(token).collect();
+                for ((x, back), codes) in x.chunks(BLOCK).zip(back.chunks(BLOCK)).zip(codes.chunks(BLOCK)) {
+                    // A block is quantized as a token that is no longer than it.
+                    alone.quantize(&cpu, x, x.len());
+                    assert!(alone.codes(0).eq(codes.iter().copied()), "{cols} on {}", isa.name());
+                    let step = x.iter().fold(0.0, |top: f64, x| top.max(f64::from(x.abs()))) / 127.0;
+                    for ((x, back), code) in x.iter().zip(back).zip(codes) {
+                        let want = f64::from(*code) * step;
+                        assert!((f64::from(*back) - want).abs() <= want.abs() * 1e-6, "{back} {want}");
+                        assert!((f64::from(*back) - f64::from(*x)).abs() <= step * 0.5001, "{back} {x}");
+                    }
                 }
             }
         }
@@ -137,7 +176,9 @@ fn weights_of_any_size_lose_no_more_than_others() {
                 let (x, mut y) = (values(tokens * cols, 9), vec![0.0; tokens * rows]);
                 let mut q = Int8Activations::default();
                 q.quantize(&cpu, &x, cols);
-                for input in [Activations::F32(&x), Activations::Int8(&q)] {
+                let mut blocks = Int8Activations::default();
+                blocks.quantize_blocks(&cpu, &x, cols);
+                for input in [Activations::F32(&x), Activations::Int8(&q), Activations::Int8(&blocks)] {
                     p.matmul(&cpu, input, &mut y);
                     let (seen, back) = (input.floats(), p.dequantize());
                     for (i, y) in y.iter().enumerate() {

@@ -51,8 +51,11 @@ fn every_way_computes_every_shape_it_can() {
                 for isa in Isa::available().into_iter().filter(|isa| way.can(*isa, tokens)) {
                     let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap().preferring(prefer.clone());
                     let (mut q, mut y) = (Int8Activations::default(), vec![f32::NAN; tokens * rows]);
-                    q.quantize(&cpu, &x, cols);
-                    let int8 = way.activations == "int8" && spec.activations == ActivationType::Int8;
+                    match way.activations {
+                        "int8_block" => q.quantize_blocks(&cpu, &x, cols),
+                        _ => q.quantize(&cpu, &x, cols),
+                    }
+                    let int8 = way.activations != "f32" && spec.activations == ActivationType::Int8;
                     p.matmul(&cpu, if int8 { Activations::Int8(&q) } else { Activations::F32(&x) }, &mut y);
                     let seen = if int8 { q.dequantize() } else { x.clone() };
                     let most = match spec.activations {
@@ -101,7 +104,7 @@ fn every_way_computes_every_shape_it_can() {
 fn unknown_ways_are_refused_by_name() {
     for bad in ["int8_gemw", "int8_gemv@", "int8_gemv@0", "int8_gemv@x", "@3"] {
         let error = Ways::parse(&format!("int8_gemv, {bad}"), "LOWBIT_WAYS").unwrap_err().to_string();
-        assert!(error.contains(&format!("`{bad}`")) && error.contains("bf16_pairs, f32_gemm"), "{error}");
+        assert!(error.contains(&format!("`{bad}`")) && error.contains("bf16_pairs, block_gemv"), "{error}");
     }
     let ways = Ways::parse(" float_panels@16,,bf16_pairs", "LOWBIT_WAYS").unwrap();
     assert_eq!(ways.preferred(16).collect::<Vec<_>>(), ["float_panels", "bf16_pairs"]);

@@ -19,14 +19,21 @@ pub enum ActivationPrecision {
     F32,
     /// Quantized to 8 bits per token by absmax (arXiv 2402.17764).
     Int8,
+    /// Quantized to 8 bits by absmax, per [`BLOCK`](lowbit_kernels::BLOCK) inputs of a token.
+    Int8Block,
 }
 
 impl ActivationPrecision {
+    /// Every one.
+    pub const ALL: [ActivationPrecision; 3] =
+        [ActivationPrecision::F32, ActivationPrecision::Int8, ActivationPrecision::Int8Block];
+
     /// The name in spellings of recipes.
     pub fn name(self) -> &'static str {
         match self {
             ActivationPrecision::F32 => "f32",
             ActivationPrecision::Int8 => "int8",
+            ActivationPrecision::Int8Block => "int8_block",
         }
     }
 
@@ -35,6 +42,14 @@ impl ActivationPrecision {
         match format.spec().activations {
             format::ActivationType::Int8 => ActivationPrecision::Int8,
             format::ActivationType::Float | format::ActivationType::Mixed => ActivationPrecision::F32,
+        }
+    }
+
+    /// The same of a layer beside a body whose products get theirs so: 8 bits are in blocks where the body has blocks.
+    pub(crate) fn beside(format: &dyn Format, body: ActivationPrecision) -> Self {
+        match (Self::of(format), body) {
+            (ActivationPrecision::Int8, ActivationPrecision::Int8Block) => body,
+            (own, _) => own,
         }
     }
 }
@@ -139,7 +154,7 @@ fn known(name: &str) -> Result<&'static dyn Format, Error> {
     format::find(name).map_err(|e| Error::usage(e.to_string()))
 }
 
-use ActivationPrecision::{F32, Int8};
+use ActivationPrecision::{F32, Int8, Int8Block};
 
 /// The body in `body`, table and head in `wide`.
 const fn recipe(
@@ -169,11 +184,32 @@ pub static RECIPES: &[Recipe] = &[
         "8-bit weights, a scale per tensor; 8-bit activations",
     ),
     recipe("int8_channel", "int8_channel", WIDE, [Int8, Int8], "8-bit weights, a scale per row; 8-bit activations"),
+    recipe(
+        "int8_block",
+        "int8_channel",
+        WIDE,
+        [Int8Block, Int8Block],
+        "int8_channel with a scale per 32 activations: nearer to full precision",
+    ),
+    recipe(
+        "int8_2of4",
+        "int8_2of4",
+        WIDE,
+        [Int8Block, Int8Block],
+        "int8_block with two of every four weights of the body pruned (2:4), for models trained or tuned to it",
+    ),
     recipe("llm_int8", "llm_int8", WIDE, [F32, F32], "LLM.int8(): 8 bits, outlier features in 16 (arXiv 2208.07339)"),
     recipe("nf4", "nf4", WIDE, [F32, F32], "4-bit NormalFloat weights (arXiv 2305.14314)"),
     recipe("nf4_dq", "nf4_dq", WIDE, [F32, F32], "NF4 with doubly quantized scales (arXiv 2305.14314)"),
     recipe("int4", "int4", WIDE, [Int8, F32], "4-bit weights in groups of 64; 8-bit activations"),
     recipe("int4_head4", "int4", ["int4", "int4"], [Int8, Int8], "int4 with table and head in 4 bits too"),
+    recipe(
+        "int4_block",
+        "int4",
+        WIDE,
+        [Int8Block, Int8Block],
+        "int4 with a scale per 32 activations, also in the head",
+    ),
     recipe("int2", "int2", WIDE, [Int8, F32], "2-bit weights in groups of 64; 8-bit activations"),
     recipe("ternary", "ternary", WIDE, [Int8, F32], "ternary weights, rounded after training; 8-bit activations"),
     recipe(
@@ -211,7 +247,7 @@ pub static RECIPES: &[Recipe] = &[
 ];
 
 /// The recipe of a name, of a format, or of a spelling such as `ternary+embed=int8+head=int4`: a name or a format, then parts
-/// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`), and layers of the body with a format of their own,
+/// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`, `int8_block`), and layers of the body with a format of their own,
 /// `layers.0-3=int8_channel` or one kind of matrix in them, `layers.0-3.down_proj=int8_channel`.
 ///
 /// # Errors

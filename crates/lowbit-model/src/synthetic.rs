@@ -2,7 +2,6 @@
 //! speed where no download is at hand. They say nothing sensible.
 
 use crate::parameter_list::ParameterList;
-use crate::recipe::ActivationPrecision;
 use crate::source::{Init, ParamSpec, Role, Source};
 use crate::{Config, Error, Model, Param, Recipe};
 use lowbit_base::{SplitMix64, alternatives};
@@ -185,8 +184,7 @@ impl Source<Param> for Synthetic {
                 packed.map_err(|e| Error::usage(format!("tensor `{}`: {e}", spec.name)))?
             }
         };
-        let int8_activations = self.recipe.activations_of(spec) == ActivationPrecision::Int8;
-        let role: Role = spec.role;
-        Ok(Param::Matrix { name: spec.name.as_str().into(), role, packed, int8_activations })
+        let (role, activations): (Role, _) = (spec.role, self.recipe.activations_of(spec));
+        Ok(Param::Matrix { name: spec.name.as_str().into(), role, packed, activations })
     }
 }

@@ -1,6 +1,7 @@
 //! What a pass over a loaded network reads and computes: the numerators of every speed.
 
 use crate::exec::Attention;
+use crate::recipe::ActivationPrecision;
 use crate::trace::{Op, Per, trace};
 use crate::{Model, Param};
 use lowbit_kernels::ops::CacheKind;
@@ -90,11 +91,11 @@ impl Counter {
     fn product(&mut self, weight: &Param, bias: Option<&Param>, rows: usize, bytes: Option<u64>) {
         self.read(weight, |size, _| bytes.unwrap_or(size));
         bias.into_iter().for_each(|bias| self.read(bias, |size, _| size));
-        let Param::Matrix { packed, int8_activations, .. } = weight else { return };
+        let Param::Matrix { packed, activations, .. } = weight else { return };
         let ops = 2 * (rows * packed.rows() * packed.cols()) as u64;
-        match int8_activations {
-            true => self.cost.int8_ops += ops,
-            false => self.cost.float_ops += ops,
+        match activations {
+            ActivationPrecision::Int8 | ActivationPrecision::Int8Block => self.cost.int8_ops += ops,
+            ActivationPrecision::F32 => self.cost.float_ops += ops,
         }
     }
 

@@ -112,9 +112,14 @@ fn vectors_are_those_of_transformers() {
             continue;
         }
         // The least cosine to full precision, measured and rounded down.
-        for (recipe, least) in
-            [("f32", 0.999_999), ("bf16", 0.999_9), ("llm_int8", 0.99), ("int8_channel", 0.97), ("nf4", 0.9)]
-        {
+        for (recipe, least) in [
+            ("f32", 0.999_999),
+            ("bf16", 0.999_9),
+            ("llm_int8", 0.99),
+            ("int8_channel", 0.97),
+            ("int8_block", 0.99),
+            ("nf4", 0.9),
+        ] {
             let checkpoint = weights(name).expect("opened before").under(Some(recipe::find(recipe).expect("known")));
             let cpu = Cpu::new(None, Some(2)).expect("a CPU");
             let mut predictor = Predictor::of(&checkpoint, cpu).unwrap_or_else(|e| panic!("{name}: {e}"));

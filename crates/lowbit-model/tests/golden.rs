@@ -3,6 +3,7 @@
 use lowbit_kernels::format::find;
 use lowbit_kernels::{Cpu, Isa, QuantizeOptions};
 use lowbit_model::exec::Batch;
+use lowbit_model::recipe::ActivationPrecision;
 use lowbit_model::source::{ParamSpec, Role, Source};
 use lowbit_model::{Config, CpuExec, Error, Model, Param, Session};
 use safetensors::{Dtype, SafeTensors};
@@ -76,7 +77,7 @@ impl Source<Param> for Parameters<'_> {
             name: spec.name.as_str().into(),
             role: spec.role,
             packed: packed.unwrap(),
-            int8_activations: false,
+            activations: ActivationPrecision::F32,
         })
     }
 }

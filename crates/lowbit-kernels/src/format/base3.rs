@@ -165,7 +165,7 @@ impl Format for Base3 {
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         let view = self.view(p);
         match x {
-            Activations::Int8(q) if p.cols <= MOST_COLUMNS => view.product(cpu, q, y),
+            Activations::Int8(q) if p.cols <= MOST_COLUMNS && !q.blocked => view.product(cpu, q, y),
             _ => tiles::product_f32(cpu, &view, p.rows, p.cols, &x.floats(), y),
         }
     }

@@ -2,9 +2,9 @@
 
 use super::AHEAD;
 use super::codec::{Codec, UNITS};
-use super::tiles::{After, Groups, finish_rows, fold};
+use super::tiles::{After, Groups, finish_rows, fold, fold_block, fold_group};
 use super::view::View;
-use crate::activations::GROUP;
+use crate::activations::{BLOCK, BLOCKS, GROUP};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products};
@@ -43,11 +43,15 @@ impl<C: Codec<Q>, const Q: usize> Op for IntegerGemv<'_, C, Q> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for panel in self.panels.clone() {
-            let value = match (self.view.group.is_some(), S::MANY_REGISTERS) {
-                (true, true) => self.grouped::<S, 4>(s, panel),
-                (true, false) => self.grouped::<S, 1>(s, panel),
-                (false, true) => self.whole::<S, 4>(s, panel),
-                (false, false) => self.whole::<S, 1>(s, panel),
+            let value = if self.x.blocks.is_some() {
+                self.blocks(s, panel)
+            } else {
+                match (self.view.group.is_some(), S::MANY_REGISTERS) {
+                    (true, true) => self.grouped::<S, 4>(s, panel),
+                    (true, false) => self.grouped::<S, 1>(s, panel),
+                    (false, true) => self.whole::<S, 4>(s, panel),
+                    (false, false) => self.whole::<S, 1>(s, panel),
+                }
             };
             let first = panel * LANES;
             // SAFETY: the task owns the outputs of its panels.
@@ -130,5 +134,35 @@ impl<C: Codec<Q>, const Q: usize> IntegerGemv<'_, C, Q> {
             total = fold(s, total, self.part::<S, U>(s, codes, row), *sum, scale, offset);
         }
         s.mul(total, s.splat(x.scale[0]))
+    }
+
+    /// Outputs of a panel from activations whose blocks have scales.
+    #[inline(always)]
+    fn blocks<S: Simd>(&self, s: S, panel: usize) -> S::F {
+        let (v, x) = (self.view, &self.x);
+        let (grouped, mut total) = (v.group.is_some(), s.splat(0.0));
+        let zero = if grouped { 0 } else { i32::from(C::ZERO) };
+        for (g, codes) in v.panel(panel).chunks(GROUP * 16 / Q).enumerate() {
+            let mut inner = if grouped { s.splat(0.0) } else { total };
+            for (b, codes) in codes.chunks(BLOCK * 16 / Q).enumerate() {
+                let block = g * BLOCKS + b;
+                let products = self.part::<S, 1>(s, codes, &x.x.single()[block * BLOCK..]);
+                inner = fold_block(s, inner, products, x.block(0, block), zero);
+            }
+            total = match grouped {
+                true => {
+                    let (scale, offset) = v.group_vectors(s, panel, g);
+                    fold_group(s, total, inner, x.sum(0, g), scale, offset)
+                }
+                false => inner,
+            };
+        }
+        match grouped {
+            true => s.mul(total, s.splat(x.scale[0])),
+            false => {
+                let scales = s.load_part(&v.scales.panel(panel), 0.0);
+                s.mul(total, s.mul(s.splat(x.scale[0]), scales))
+            }
+        }
     }
 }

@@ -11,8 +11,8 @@ use super::tiles::{self, After, Groups};
 use super::view::{self, FACTORS, View};
 use super::ways::{self, Capability, Entry, Job, Way};
 use super::{
-    Format, Packed, QuantizeOptions, StoredPart, check_factors, check_finite, check_scales, floats, gemv, registers,
-    registers_f32, size,
+    Format, Packed, QuantizeOptions, StoredPart, check_factors, check_finite, check_scalable, check_scales, floats,
+    gemv, registers, registers_f32, size,
 };
 use crate::activations::GROUP;
 use crate::pool::SharedMut;
@@ -43,6 +43,14 @@ fn int8_ways<'a, C: Codec<Q>, const Q: usize>() -> [Entry<RunInt8<'a, C, Q>>; 3]
     ]
 }
 
+/// Ways to multiply 8-bit activations whose blocks have scales.
+fn block_ways<'a, C: Codec<Q>, const Q: usize>() -> [Entry<RunInt8<'a, C, Q>>; 2] {
+    [
+        Entry::new(ways::BLOCK_STRIPS, |cpu, view, x, y, after| tiles::product(cpu, view, view.p.rows, x, y, after)),
+        Entry::new(Way::one("block_gemv", "int8_block", "one stream of codes, block by block"), gemv::product),
+    ]
+}
+
 fn f32_ways<'a, C: Codec<Q>, const Q: usize>() -> [Entry<RunF32<'a, C, Q>>; 2] {
     let registers = Way::many("f32_registers", "f32", 1, Capability::Any, "codes widened in registers");
     [
@@ -59,6 +67,10 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
     /// The product with 8-bit activations; each task ends with `after` on its panels.
     fn multiply(&self, cpu: &Cpu, q: &Int8Activations, y: &mut [f32], after: After) {
         assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
+        if q.blocked {
+            let ways = block_ways();
+            return (ways::choose(&ways, cpu, self.job(cpu, q.tokens)).run)(cpu, self, q.into(), y, after);
+        }
         if self.sums_fit() {
             let ways = int8_ways();
             return (ways::choose(&ways, cpu, self.job(cpu, q.tokens)).run)(cpu, self, q.into(), y, after);
@@ -208,10 +220,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         options: &QuantizeOptions,
     ) -> Result<Packed, Error> {
         check_finite(w, rows, cols)?;
-        // A rounded scale times the largest code may be larger than the largest weight.
-        if let Some(at) = super::first(w, |w| w.abs() > f32::MAX / 1.02) {
-            return Err(Error::Range { row: at / cols, col: at % cols, format: self.spec.name });
-        }
+        check_scalable(w, cols, self.spec.name)?;
         let mut codes = vec![C::ZERO; rows * cols];
         let scales = match self.spec.scales {
             Scales::Group(columns) => self.quantize_groups(w, [rows, cols], columns, &mut codes),
@@ -297,6 +306,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         int8_ways::<C, Q>()
             .iter()
             .map(|entry| entry.way)
+            .chain(block_ways::<C, Q>().iter().map(|entry| entry.way))
             .chain(f32_ways::<C, Q>().iter().map(|entry| entry.way))
             .collect()
     }

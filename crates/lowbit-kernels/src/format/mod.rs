@@ -24,6 +24,7 @@ mod registers;
 mod registers_f32;
 mod row_ranges;
 mod scan;
+mod sparse;
 mod spec;
 mod ternary;
 mod ternary_g128;
@@ -44,6 +45,7 @@ pub static FORMATS: &[&dyn Format] = &[
     &scan::Bf16Scan,
     &int8::INT8,
     &int8::INT8_CHANNEL,
+    &sparse::INT8_2OF4,
     &llm_int8::LlmInt8,
     &nf4::NF4,
     &nf4::NF4_DQ,
@@ -181,6 +183,14 @@ fn check_finite(weights: &[f32], rows: usize, cols: usize) -> Result<(), Error> 
     }
     match first(weights, |w| !w.is_finite()) {
         Some(at) => Err(Error::NonFinite { row: at / cols, col: at % cols }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses weights so large that a rounded scale times the largest code may be larger than the largest number, naming the first.
+fn check_scalable(weights: &[f32], cols: usize, format: &'static str) -> Result<(), Error> {
+    match first(weights, |w| w.abs() > f32::MAX / 1.02) {
+        Some(at) => Err(Error::Range { row: at / cols, col: at % cols, format }),
         None => Ok(()),
     }
 }

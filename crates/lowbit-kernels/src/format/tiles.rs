@@ -5,12 +5,14 @@
 //! chunk. Formats with one scale per row keep raw sums until the end; formats with group scales fold each group into f32
 //! totals.
 
-use crate::activations::{Blocked, ROW};
+use crate::activations::{BLOCKS, Blocked, ROW};
 use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd, TileOp, Tiling, tile_panels};
-use crate::{Bf16Activations, Cpu, Int8Activations, Isa, Op, scratch};
+use crate::{Bf16Activations, Cpu, GROUP, Int8Activations, Isa, Op, scratch};
 use std::ops::Range;
+
+mod blocks;
 
 /// Quads of a chunk at most.
 const CHUNK: usize = ROW / 4;
@@ -42,7 +44,7 @@ pub(super) struct Layout {
 /// The last step of an output.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Epilogue {
-    /// `(sum - zero * sum of the activations) * (activation scale * row scale)`
+    /// `(sum - zero * sum of the activations) * (activation scale * row scale)`, of blocks `total * (activation scale * row scale)`
     Rows {
         /// The code that means 0.
         zero: i32,
@@ -82,18 +84,27 @@ pub(super) struct Groups<'a> {
     pub scale: &'a [f32],
     /// Sum of all codes of each token; empty for bf16.
     pub totals: &'a [i32],
+    /// Ratios and sums of codes of blocks, [`BLOCKS`] of each group, where blocks have scales; else empty.
+    pub blocks: Option<(&'a [f32], &'a [i32])>,
 }
 
 impl<'a> From<&'a Int8Activations> for Groups<'a> {
     fn from(q: &'a Int8Activations) -> Self {
         let sums_stride = q.cols.div_ceil(crate::GROUP);
-        Groups { x: &q.q, sums: &q.group_sums, sums_stride, scale: &q.scale, totals: &q.sums }
+        Groups {
+            x: &q.q,
+            sums: &q.group_sums,
+            sums_stride,
+            scale: &q.scale,
+            totals: &q.sums,
+            blocks: q.blocked.then_some((&q.ratios[..], &q.block_sums[..])),
+        }
     }
 }
 
 impl<'a> From<&'a Bf16Activations> for Groups<'a> {
     fn from(rows: &'a Bf16Activations) -> Self {
-        Groups { x: &rows.x, sums: &[], sums_stride: 0, scale: &[], totals: &[] }
+        Groups { x: &rows.x, sums: &[], sums_stride: 0, scale: &[], totals: &[], blocks: None }
     }
 }
 
@@ -103,12 +114,32 @@ impl Groups<'_> {
     pub(super) fn sum(&self, token: usize, group: usize) -> f32 {
         self.sums[token.min(self.x.tokens() - 1) * self.sums_stride + group]
     }
+
+    /// Ratio and sum of the codes of a block of a token; a token beyond the last gives those of the last.
+    #[inline(always)]
+    pub(super) fn block(&self, token: usize, block: usize) -> (f32, i32) {
+        let at = token.min(self.x.tokens() - 1) * self.sums_stride * BLOCKS + block;
+        self.blocks.map_or((1.0, 0), |(ratios, sums)| (ratios[at], sums[at]))
+    }
 }
 
 /// Adds a group to a total: one text for one token and for many.
 #[inline(always)]
 pub(super) fn fold<S: Simd>(s: S, total: S::F, products: S::I, sum: f32, scale: S::F, offset: S::F) -> S::F {
     s.fma(s.splat(sum), offset, s.fma(s.to_f(products), scale, total))
+}
+
+/// Adds a block, whose codes mean `zero` less, to a total: one text for one token and for many.
+#[inline(always)]
+pub(super) fn fold_block<S: Simd>(s: S, total: S::F, products: S::I, (ratio, sum): (f32, i32), zero: i32) -> S::F {
+    let exact = s.sub_i(products, s.splat_i(zero.wrapping_mul(sum)));
+    s.fma(s.to_f(exact), s.splat(ratio), total)
+}
+
+/// Adds the total of the blocks of a group to a total: one text for one token and for many.
+#[inline(always)]
+pub(super) fn fold_group<S: Simd>(s: S, total: S::F, inner: S::F, sum: f32, scale: S::F, offset: S::F) -> S::F {
+    s.fma(s.splat(sum), offset, s.fma(inner, scale, total))
 }
 
 /// Callback of a task after the product, over its rows of the output: `(panels, out)`.
@@ -118,7 +149,8 @@ pub(super) type After<'a> = &'a (dyn Fn(Range<usize>, &SharedMut<f32>) + Sync);
 pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut [f32], after: After) {
     let layout = w.layout();
     let tokens = x.x.tokens();
-    let (tiling, wide) = cpu.isa.run(ChooseTiling { tokens, grouped: layout.group.is_some() });
+    let totals = layout.group.is_some() || x.blocks.is_some();
+    let (tiling, wide) = cpu.isa.run(ChooseTiling { tokens, totals });
     let panels = rows.div_ceil(LANES);
     // Strips of `wide` panels, then of one.
     let full = panels / wide;
@@ -209,7 +241,7 @@ impl Strip<'_> {
         for chunk in 0..chunks {
             let start = chunk * self.x.x.chunk() / 4;
             let length = (self.x.x.chunk() / 4).min(self.layout.length - start);
-            let first_group = group.map_or(0, |g| start / g);
+            let first_group = start * 4 / GROUP;
             if let Some(g) = group {
                 for (i, panel) in self.panels.clone().enumerate() {
                     let groups = first_group..first_group + length / g;
@@ -230,6 +262,7 @@ impl Strip<'_> {
                 kind,
                 length,
                 group,
+                zero: if let Epilogue::Rows { zero, .. } = epilogues[0] { zero } else { 0 },
                 first: chunk == 0,
                 finish: (fused && chunk + 1 == chunks).then_some(&epilogues[..width]),
                 first_group,
@@ -289,6 +322,9 @@ pub(super) fn finish<S: Simd>(s: S, x: Groups, epilogue: &Epilogue, token: usize
         Epilogue::Rows { zero, scales } => {
             // SAFETY: 16 scales.
             let scales = unsafe { s.load(scales.as_ptr()) };
+            if x.blocks.is_some() {
+                return s.mul(s.as_f(sums), s.mul(s.splat(x.scale[token]), scales));
+            }
             finish_rows(s, sums, *zero, x.totals[token], x.scale[token], scales)
         }
         Epilogue::Totals if x.scale.is_empty() => s.as_f(sums),
@@ -303,20 +339,20 @@ pub(super) fn finish_rows<S: Simd>(s: S, sum: S::I, zero: i32, total: i32, scale
     s.mul(s.to_f(exact), s.mul(s.splat(scale), scales))
 }
 
-/// Register tiles for so many tokens, and the panels of a strip. With groups, totals stand beside the sums in registers.
+/// Register tiles for so many tokens, and the panels of a strip. With groups or blocks, totals stand beside the sums in registers.
 struct ChooseTiling {
     tokens: usize,
-    grouped: bool,
+    totals: bool,
 }
 
 impl Op for ChooseTiling {
     type Out = (Tiling, usize);
     #[inline(always)]
     fn eval<S: Simd>(self, _: S) -> (Tiling, usize) {
-        let most = if self.grouped { S::GROUP_ROWS } else { S::TILE_ROWS };
+        let most = if self.totals { S::GROUP_ROWS } else { S::TILE_ROWS };
         let tiling = Tiling::new(self.tokens, most);
         let wide = tile_panels::<S>(tiling.rows);
-        (tiling, if self.grouped { wide.min(S::TILE_PANELS) } else { wide })
+        (tiling, if self.totals { wide.min(S::TILE_PANELS) } else { wide })
     }
 }
 
@@ -326,6 +362,8 @@ struct Tiles<'a> {
     /// Quads of the chunk.
     length: usize,
     group: Option<usize>,
+    /// The code that means 0, where rows have scales.
+    zero: i32,
     /// Whether sums begin here; what `sums` holds is then not read.
     first: bool,
     /// Whether outputs are made here, by panel; `sums` is then not written.
@@ -377,6 +415,7 @@ impl TileOp for TileRun<'_, '_> {
             // SAFETY: within the lengths asserted above.
             unsafe {
                 match (tiles.kind, tiles.group) {
+                    (OperandKind::Int, _) if tiles.strip.x.blocks.is_some() => tiles.run_blocks::<S, T, P>(s, token),
                     (OperandKind::Int, None) => tiles.run::<S, Ints, T, P>(s, token),
                     (OperandKind::Int, Some(group)) => tiles.run_groups::<S, T, P>(s, token, group),
                     (OperandKind::Bf16, None) if S::FAST_BF16 => tiles.run::<S, Halves, T, P>(s, token),

@@ -48,7 +48,7 @@ impl Op for Has {
 pub struct Way {
     /// The name in `LOWBIT_WAYS` and in records.
     pub name: &'static str,
-    /// The activations it multiplies: `int8` or `f32`.
+    /// The activations it multiplies: `int8`, `int8_block` or `f32`.
     pub activations: &'static str,
     /// Fewest tokens.
     pub fewest: usize,
@@ -119,6 +119,8 @@ pub(super) fn choose<'t, R>(table: &'t [Entry<R>], cpu: &Cpu, job: Job) -> &'t E
 /// Names that several tables, or the machine's own choice, refer to.
 pub(super) const INT8_STRIPS: Way =
     Way::many("int8_strips", "int8", 2, Capability::Any, "codes decoded to memory, a strip of panels at a time");
+pub(super) const BLOCK_STRIPS: Way =
+    Way::many("block_strips", "int8_block", 2, Capability::Any, "blocks folded in register tiles");
 pub(super) const F32_PANELS: Way =
     Way::many("f32_panels", "f32", 1, Capability::Any, "panels widened to f32 in memory");
 pub(crate) const FLOAT_PANELS: &str = "float_panels";

@@ -195,6 +195,26 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `(a + b + 1) >> 1` of each unsigned byte.
     fn avg_b(self, a: Self::I, b: Self::I) -> Self::I;
 
+    /// Lane `i` of the result holds bytes `2i` and `2i + 1` at the places of the two bits that are set in bits `4i..4i + 4` of
+    /// `mask`, lowest first, and the bytes of `fill` elsewhere. What other numbers of bits give differs between instruction sets.
+    #[inline(always)]
+    fn expand_pairs(self, pairs: &[u8; 2 * LANES], mask: u64, fill: Self::I) -> Self::I {
+        let mut lanes = [0u32; LANES];
+        // SAFETY: the array holds 64 bytes.
+        unsafe { self.store_i(lanes.as_mut_ptr().cast(), fill) };
+        let halves = [mask as u32, (mask >> 32) as u32];
+        for i in 0..LANES {
+            // Each bit at the bottom of its byte, so that a product puts a byte there.
+            let all = (halves[i / 8] >> (i % 8 * 4) & 15).wrapping_mul(0x0020_4081) & 0x0101_0101;
+            let low = all & all.wrapping_neg();
+            let (a, b) = (u32::from(pairs[2 * i]), u32::from(pairs[2 * i + 1]));
+            let kept = a.wrapping_mul(low) | b.wrapping_mul(all ^ low);
+            lanes[i] = lanes[i] & !all.wrapping_mul(0xff) | kept;
+        }
+        // SAFETY: as above.
+        unsafe { self.load_i(lanes.as_ptr().cast()) }
+    }
+
     /// Adds to each lane the sum of four products `u[4i + j] * s[4i + j]`, `u` unsigned and `s` signed bytes. Exact.
     fn dot(self, acc: Self::I, u: Self::I, s: Self::I) -> Self::I;
     /// Like [`Simd::dot`] for `u <= 128` and `s >= -127`, where some instruction sets are faster.
@@ -233,6 +253,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: the array holds 64 bytes.
         unsafe { self.store_i(lanes.as_mut_ptr().cast(), v) };
         lanes.iter().fold(0, |sum, lane| sum.wrapping_add(*lane))
+    }
+
+    /// Largest lane of magnitudes: none is NaN or has a sign.
+    #[inline(always)]
+    fn max_magnitude(self, v: Self::F) -> f32 {
+        self.max_lane(v)
     }
 
     /// Largest lane.

@@ -257,6 +257,23 @@ macro_rules! single {
             fn sum_i(self, v: Self::I) -> i32 {
                 registers!(_mm512_reduce_add_epi32(v))
             }
+            #[inline(always)]
+            fn expand_pairs(self, pairs: &[u8; 32], mask: u64, fill: __m512i) -> __m512i {
+                let low = mask & !mask.wrapping_sub(0x1111_1111_1111_1111);
+                // SAFETY: 32 bytes are read; the type proves the instructions.
+                unsafe {
+                    let pairs = _mm512_cvtepu16_epi32(_mm256_loadu_si256(pairs.as_ptr().cast()));
+                    // The lowest byte of each lane, and the one above it.
+                    let first = _mm512_set4_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0);
+                    let second = _mm512_set4_epi32(0x0d0d_0d0d, 0x0909_0909, 0x0505_0505, 0x0101_0101);
+                    let kept = _mm512_mask_shuffle_epi8(fill, low, pairs, first);
+                    _mm512_mask_shuffle_epi8(kept, mask ^ low, pairs, second)
+                }
+            }
+            #[inline(always)]
+            fn max_magnitude(self, v: Self::F) -> f32 {
+                registers!(_mm512_reduce_max_ps(v))
+            }
             $($extra)*
 
             #[inline(always)]

@@ -8,7 +8,7 @@
 use crate::model_config::ModelConfig;
 use crate::parameter_list::ParameterList;
 use crate::reader::{self, CheckpointReader, Stored, Values, ternary};
-use crate::recipe::{self, ActivationPrecision};
+use crate::recipe;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
 use lowbit_base::Stop;
@@ -426,7 +426,7 @@ impl Checkpoint {
                 name: spec.name.as_str().into(),
                 role,
                 packed: packed()?,
-                int8_activations: recipe.activations_of(spec) == ActivationPrecision::Int8,
+                activations: recipe.activations_of(spec),
             }),
         }
     }

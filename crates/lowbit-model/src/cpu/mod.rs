@@ -2,6 +2,7 @@
 
 use crate::engine::unknown_token;
 use crate::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Pooling};
+use crate::recipe::ActivationPrecision;
 use crate::source::Role;
 use crate::{Error, Model};
 use arena::Arena;
@@ -31,8 +32,8 @@ pub enum Param {
         role: Role,
         /// The weights.
         packed: Packed,
-        /// Whether inputs of its products are quantized to 8 bits per token.
-        int8_activations: bool,
+        /// How inputs of its products are given.
+        activations: ActivationPrecision,
     },
     /// Weight or bias vector.
     Vector(Vec<f32>),
@@ -70,9 +71,9 @@ pub struct CpuExec {
     rows: Vec<u32>,
     /// Attentions of the pass so far: the next one's keys and values are cached under this number.
     attentions: usize,
-    /// Inputs of the last product with 8-bit activations, and the stamp of the tensor they were made from.
-    int8: Int8Activations,
-    int8_stamp: Option<u64>,
+    /// Inputs of the last product with 8-bit activations, and the stamp of the tensor they were made from: per token, and in
+    /// blocks.
+    int8: [(Int8Activations, Option<u64>); 2],
     /// The same for products with bf16 activations.
     bf16: Bf16Activations,
     bf16_stamp: Option<u64>,
@@ -102,8 +103,7 @@ impl CpuExec {
             positions: Vec::new(),
             rows: Vec::new(),
             attentions: 0,
-            int8: Int8Activations::default(),
-            int8_stamp: None,
+            int8: Default::default(),
             bf16: Bf16Activations::default(),
             bf16_stamp: None,
             logsumexp: Vec::new(),
@@ -142,7 +142,8 @@ impl CpuExec {
         self.past.extend((0..batch.sequences()).map(past));
         self.batch.rows(Index::Positions { offset: 0 }, |i| self.past[i], &mut self.positions);
         (self.fault, self.attentions) = (None, 0);
-        (self.int8_stamp, self.bf16_stamp) = (None, None);
+        self.int8.iter_mut().for_each(|(_, stamp)| *stamp = None);
+        self.bf16_stamp = None;
         let logits = model.forward(self);
         let logits = self.force(&logits);
         match self.fault.take() {
@@ -183,12 +184,15 @@ impl CpuExec {
         })
     }
 
-    /// Fills `self.int8` with the rows of `x`, unless they are there already.
-    fn quantize(&mut self, x: &Tensor) {
-        let stamp = Some(x.stamp());
-        if self.int8_stamp != stamp {
-            self.int8.quantize(&self.cpu, x.values(), x.width());
-            self.int8_stamp = stamp;
+    /// Fills `self.int8`, per token or in blocks, with the rows of `x`, unless they are there already.
+    fn quantize(&mut self, x: &Tensor, blocks: bool) {
+        let (q, made_from) = &mut self.int8[usize::from(blocks)];
+        if *made_from != Some(x.stamp()) {
+            match blocks {
+                true => q.quantize_blocks(&self.cpu, x.values(), x.width()),
+                false => q.quantize(&self.cpu, x.values(), x.width()),
+            }
+            *made_from = Some(x.stamp());
         }
     }
 
@@ -242,9 +246,7 @@ impl Exec for CpuExec {
 
     fn linear(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
         let x = self.force(x);
-        let Param::Matrix { name, packed, int8_activations, .. } = weight else {
-            unreachable!("a product takes a matrix")
-        };
+        let Param::Matrix { name, packed, activations, .. } = weight else { unreachable!("a product takes a matrix") };
         if let Err(e) = self.cpu.stop.check() {
             self.fault.get_or_insert(e);
             return self.arena.make(x.rows(), packed.rows(), |y| y.fill(0.0));
@@ -252,18 +254,21 @@ impl Exec for CpuExec {
         if let Some(absmax) = &mut self.absmax {
             absmax.record(name, packed.cols(), x.values());
         }
-        let bf16 = !int8_activations && packed.format().takes_bf16(&self.cpu, x.rows());
-        let both = !int8_activations && packed.format().takes_int8(packed);
-        if *int8_activations || both {
-            self.quantize(&x);
+        let floats = *activations == ActivationPrecision::F32;
+        let bf16 = floats && packed.format().takes_bf16(&self.cpu, x.rows());
+        let both = floats && packed.format().takes_int8(packed);
+        let blocks = *activations == ActivationPrecision::Int8Block;
+        if !floats || both {
+            self.quantize(&x, blocks);
         } else if bf16 {
             self.round(&x);
         }
         self.arena.make(x.rows(), packed.rows(), |y| {
-            let rows = match (*int8_activations, bf16) {
-                (true, _) => Activations::Int8(&self.int8),
+            let int8 = &self.int8[usize::from(blocks)].0;
+            let rows = match (floats, bf16) {
+                (false, _) => Activations::Int8(int8),
                 (_, true) => Activations::Bf16(&self.bf16),
-                _ if both => Activations::Both(x.values(), &self.int8),
+                _ if both => Activations::Both(x.values(), int8),
                 _ => Activations::F32(x.values()),
             };
             packed.matmul(&self.cpu, rows, y);
@@ -283,7 +288,9 @@ impl Exec for CpuExec {
             return self.arena.make(0, weight.matrix().rows(), |_| {});
         }
         match (self.largest, weight) {
-            (Some(k), Param::Matrix { packed, int8_activations: false, .. }) if x.rows() == 1 && bias.is_none() => {
+            (Some(k), Param::Matrix { packed, activations: ActivationPrecision::F32, .. })
+                if x.rows() == 1 && bias.is_none() =>
+            {
                 let read = &mut self.largest_bytes;
                 self.arena.make(1, packed.rows(), |y| {
                     *read += packed.largest(&self.cpu, x.values(), k, y);

@@ -134,8 +134,10 @@ impl<'a> Layers<'a> {
 
     /// What differs from the rest of a recipe, in order.
     pub fn runs(&self, recipe: &Recipe) -> Vec<Run<'a>> {
-        let is_body =
-            |format: &dyn Format| format.name() == recipe.body && ActivationPrecision::of(format) == recipe.activations;
+        let is_body = |format: &dyn Format| {
+            let activations = ActivationPrecision::beside(format, recipe.activations);
+            format.name() == recipe.body && activations == recipe.activations
+        };
         let mut runs: Vec<Run<'a>> = Vec::new();
         for ((matrix, layer), format) in &self.given {
             let whole = matrix.and_then(|_| self.given.get(&(None, *layer)));
@@ -156,12 +158,13 @@ impl<'a> Layers<'a> {
 }
 
 impl Run<'_> {
-    /// The entry of a recipe, which lives as long as the program.
-    pub fn leak(self) -> LayerFormat {
+    /// The entry of a recipe whose body gets such activations, which lives as long as the program.
+    pub fn leak(self, body: ActivationPrecision) -> LayerFormat {
         let (first, last, matrix) = self.place;
         let format = super::known(self.format).expect("a format by its own name");
         let matrix = matrix.map(|matrix| &*matrix.to_string().leak());
-        LayerFormat { first, last, matrix, format: self.format, activations: ActivationPrecision::of(format) }
+        let activations = ActivationPrecision::beside(format, body);
+        LayerFormat { first, last, matrix, format: self.format, activations }
     }
 }
 

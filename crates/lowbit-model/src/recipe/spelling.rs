@@ -62,7 +62,7 @@ fn known_format(name: &str) -> Result<&'static dyn Format, Vec<&'static str>> {
 }
 
 fn known_activations(name: &str) -> Result<ActivationPrecision, Vec<&'static str>> {
-    let all = [ActivationPrecision::F32, ActivationPrecision::Int8];
+    let all = ActivationPrecision::ALL;
     all.into_iter().find(|a| a.name() == name).ok_or_else(|| all.map(ActivationPrecision::name).to_vec())
 }
 
@@ -168,7 +168,7 @@ fn interned((mut name, recipe): (String, Recipe), layers: Vec<layers::Run<'_>>) 
     if let Some(recipe) = made.iter().find(|recipe| recipe.name == name) {
         return recipe;
     }
-    let layers: Vec<LayerFormat> = layers.into_iter().map(layers::Run::leak).collect();
+    let layers: Vec<LayerFormat> = layers.into_iter().map(|run| run.leak(recipe.activations)).collect();
     let recipe: &'static Recipe = Box::leak(Box::new(Recipe { name: name.leak(), layers: layers.leak(), ..recipe }));
     made.push(recipe);
     recipe
@@ -200,6 +200,7 @@ mod tests {
             ("ternary_channel", "ternary_channel"),
             ("ternary_g128+act=f32", "ternary_g128+act=f32"),
             ("bf16_scan", "bf16_scan"),
+            ("int8_channel+act=int8_block", "int8_channel+act=int8_block"),
             ("nf4+head=nf4+act=f32", "nf4+head=nf4"),
         ] {
             let recipe = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
@@ -216,6 +217,12 @@ mod tests {
         aliased("ternary+embed=bf16+head=bf16", "bitnet_bf16");
         aliased("ternary_b3+embed=int4+head=int4", "bitnet_b3_head4");
         aliased("ternary_channel", "bitnet_channel");
+        aliased("int8_channel+act=int8_block+head_act=int8_block", "int8_block");
+        let mixed = parse("int8_block+layers.0=int4+layers.1=int8_channel+layers.2=nf4").unwrap();
+        assert_eq!(mixed.name, "int8_block+layers.0=int4+layers.2=nf4");
+        let of_layers: Vec<ActivationPrecision> = mixed.layers.iter().map(|layer| layer.activations).collect();
+        assert_eq!(of_layers, [ActivationPrecision::Int8Block, ActivationPrecision::F32]);
+        aliased("int4+act=int8_block+head_act=int8_block", "int4_block");
     }
 
     #[test]
@@ -231,7 +238,7 @@ mod tests {
                 ],
             ),
             ("ternary+head=int_4", vec!["part `head` cannot be `int_4`; did you mean `int4`?", "nf4_dq"]),
-            ("ternary+act=int4", vec!["part `act` cannot be `int4`", "known: f32, int8"]),
+            ("ternary+act=int4", vec!["part `act` cannot be `int4`", "known: f32, int8, int8_block"]),
             ("ternary+head=int4+head=int8", vec!["part `head` stands twice"]),
             ("ternary+int4", vec!["`int4` is not PART=VALUE"]),
             ("ternary+", vec!["`` is not PART=VALUE"]),
