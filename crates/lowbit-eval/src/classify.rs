@@ -10,16 +10,12 @@ use crate::record::{Measure, Record};
 use crate::task::{Answers, Task};
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::OutputKind;
+use lowbit_model::predict::best;
 use lowbit_model::{Checkpoint, Predictor, Tokenizer};
 
 /// Most likely class of each row of logits.
 fn answers(logits: &[f32], classes: usize) -> Vec<u16> {
     logits.chunks_exact(classes).map(|row| best(row) as u16).collect()
-}
-
-/// The most likely class by its logits, `[classes]`; of equal ones the first.
-pub fn best(logits: &[f32]) -> usize {
-    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap_or(0)
 }
 
 /// The record of answers to all test rows: quality, and nothing about speed.

@@ -5,9 +5,9 @@
 //! the root mean square difference of a probability.
 
 use crate::Error;
-use crate::classify::best;
 use crate::record::{Measure, Record};
 use crate::stats::{self, wilson};
+use lowbit_model::predict::best;
 use std::collections::BTreeMap;
 
 /// Names of the measures.

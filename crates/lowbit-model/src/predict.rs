@@ -224,6 +224,11 @@ fn refuse_language_model(checkpoint: &Checkpoint) -> Result<(), Error> {
     }
 }
 
+/// The most likely class by its logits, `[classes]`; of equal ones the first.
+pub fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap_or(0)
+}
+
 /// Probabilities of finite logits, `[classes]`.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

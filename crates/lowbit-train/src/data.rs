@@ -84,11 +84,6 @@ pub trait Data {
     fn fingerprint(&self) -> String;
 }
 
-/// The place of the largest number of a row; the first of several.
-pub(crate) fn largest(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
-}
-
 /// Rows in the order of training: a new permutation for each pass over the data.
 pub(crate) struct Order {
     seed: u64,

@@ -1,11 +1,12 @@
 //! Examples beside those that are trained on, by which the weights of a run are chosen.
 
+use crate::Error;
 use crate::data::{BatchTargets, Data};
 use crate::network::Network;
 use crate::tape::Pass;
 use crate::trainer::check_targets;
-use crate::{Error, data};
 use lowbit_model::exec::Batch;
+use lowbit_model::predict;
 use serde::{Deserialize, Serialize};
 
 /// How weights did on validation examples.
@@ -37,7 +38,7 @@ impl Validation {
             match &targets {
                 BatchTargets::Classes(targets) => {
                     let values = network.tape.read(&output);
-                    let best = values.chunks_exact(output.width()).map(data::largest);
+                    let best = values.chunks_exact(output.width()).map(predict::best);
                     right += best.zip(targets).filter(|(best, target)| *best == **target as usize).count() as u64;
                 }
                 BatchTargets::Values(_) => classes = false,

@@ -3,8 +3,7 @@
 use super::Options;
 use super::columns::TableColumns;
 use crate::Error;
-use crate::classify;
-use lowbit_model::predict::softmax;
+use lowbit_model::predict::{best, softmax};
 use serde::Deserialize;
 use serde_json::{Map, Number, Value, json};
 use std::collections::HashSet;
@@ -103,7 +102,7 @@ impl<'a> Writer<'a> {
     /// Adds a row by its values and logits, and whether it is empty or truncated; returns the class.
     pub(super) fn row(&mut self, values: &[Value], logits: &[f32], (empty, truncated): (bool, bool)) -> usize {
         let probabilities: Vec<f32> = softmax(logits).into_iter().map(|p| p as f32).collect();
-        let class = classify::best(logits);
+        let class = best(logits);
         let mut order: Vec<usize> = (0..logits.len()).collect();
         if self.options.top.is_some() {
             // As `best` has it: of equal ones the first.

@@ -4,12 +4,11 @@ use super::example::{self, Example};
 use super::{Ask, Error, cpu};
 use crate::shipped;
 use lowbit_base::{Error as Fault, Stop};
-use lowbit_eval::classify;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::chat::{self, AnswerOptions, ChatModel, ChatSession, PromptFormat};
-use lowbit_model::predict::softmax;
+use lowbit_model::predict::{best, softmax};
 use lowbit_model::{Checkpoint, Predictor, recipe};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -279,7 +278,7 @@ impl Model {
             return Err(self.not_finite("the logits of an example are"));
         }
         let probabilities = softmax(logits);
-        let class = classify::best(logits);
+        let class = best(logits);
         let label = labels.get(class).cloned().unwrap_or_else(|| class.to_string());
         Ok(Classification { label, class, probability: probabilities[class], probabilities })
     }

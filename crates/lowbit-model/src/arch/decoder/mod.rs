@@ -7,7 +7,7 @@ pub(crate) mod gguf_rope;
 pub(crate) mod hub;
 
 use super::parts::Output;
-use super::parts::{Linear, MAX_LAYERS, Parts};
+use super::parts::{Linear, MAX_LAYERS, Parts, check_dimensions};
 use super::{Dimensions, Head, OutputKind, family};
 use crate::Error;
 use crate::exec::{Activation, Attention, Exec, Index, NormKind};
@@ -289,19 +289,13 @@ impl Config {
             ("head_dim", self.head_dim),
             ("intermediate_size", self.intermediate_size),
         ];
-        for (field, value) in positive {
-            if value == 0 {
-                return Err(Error::config(field, "is 0; it must be at least 1"));
-            }
-        }
+        check_dimensions(&positive, self.dropout, ("rms_norm_eps", self.rms_norm_eps))?;
         if self.num_hidden_layers > MAX_LAYERS {
             let text = format!("is {}, more than {MAX_LAYERS}", self.num_hidden_layers);
             return Err(Error::config("num_hidden_layers", text));
         }
-        for (field, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(Error::config(field, format!("is {value}; it must be positive")));
-            }
+        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
+            return Err(Error::config("rope_theta", format!("is {}; it must be positive", self.rope_theta)));
         }
         if let Some(fault) = self.rope_scaling.as_ref().and_then(|scaling| scaling.fault(self.head_dim)) {
             return Err(Error::config("rope_scaling", fault));
@@ -321,9 +315,6 @@ impl Config {
         }
         if self.sliding_window == Some(0) {
             return Err(Error::config("sliding_window", "is 0; it must be at least 1, or absent"));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::config("dropout", format!("is {}; it must lie in 0..1", self.dropout)));
         }
         self.head.check()
     }
