@@ -160,8 +160,7 @@ impl Quantize {
             false => Calibration::of_inputs(&self.inputs(machine, name)?, &masters, tokens)?,
         };
         let unit = if self.mix.per == "matrix" { Unit::Matrix } else { Unit::Layer };
-        let search =
-            Search { masters: &masters, formats: &formats, target, unit, calibration: &calibration, cpu };
+        let search = Search { masters: &masters, formats: &formats, target, unit, calibration: &calibration, cpu };
         let mut watch = Watch { start: Instant::now(), last: 0.0 };
         let found = sensitivity::search(&search, &mut |done, all| {
             if let Some(line) = watch.line(done, all, calibration.tokens) {

@@ -138,23 +138,24 @@ pub fn search(search: &Search, progress: &mut dyn FnMut(usize, usize)) -> Result
     };
     tick();
     let mut meter = Meter::new(search)?;
+    let layers: String = items.iter().map(|item| format!("+{}=f32", item.part)).collect();
+    let mut divergences = |alone: &dyn Fn(&str) -> String| -> Result<Vec<f64>, Error> {
+        let of = |format: &&'static dyn Format| {
+            let nats = meter.measure(recipe::find(&alone(format.name()))?)?.get(KL).map_or(0.0, |kl| kl.value);
+            tick();
+            Ok(nats)
+        };
+        search.formats.iter().map(of).collect()
+    };
     let mut sensitivity = Vec::with_capacity(items.len());
     for item in &items {
-        let mut costs = Vec::with_capacity(search.formats.len());
-        for format in search.formats {
-            let alone = recipe::find(&format!("f32+{}={}", item.part, format.name()))?;
-            costs.push(meter.measure(alone)?.get(KL).map_or(0.0, |kl| kl.value));
-            tick();
-        }
+        let costs = divergences(&|format| format!("f32+{}={format}", item.part))?;
         sensitivity.push((item.part.clone(), costs));
     }
-    let mut others = vec![0.0; search.formats.len() * rest];
-    for (cost, format) in others.iter_mut().zip(search.formats) {
-        let layers: String = items.iter().map(|item| format!("+{}=f32", item.part)).collect();
-        let alone = recipe::find(&format!("{}+embed=f32+head=f32{layers}", format.name()))?;
-        *cost = meter.measure(alone)?.get(KL).map_or(0.0, |kl| kl.value);
-        tick();
-    }
+    let others = match outside.is_empty() {
+        true => Vec::new(),
+        false => divergences(&|format| format!("{format}+embed=f32+head=f32{layers}"))?,
+    };
     let mix = mix(search, (&items, &outside), (&sensitivity, &others), budget)?;
     let mut recipes: Vec<&'static Recipe> =
         search.formats.iter().map(|format| uniform(format.name(), "")).collect::<Result<_, _>>()?;
