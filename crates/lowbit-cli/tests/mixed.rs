@@ -94,6 +94,10 @@ fn a_mix_fits_its_target_and_beats_the_uniform_recipes_that_fit() {
     let said = good(at, &[&sized[..], &["--target-size", &target, "--formats", "int8_channel,nf4,int2"]].concat());
     assert!(fs::metadata(at.join("sized/model.safetensors")).unwrap().len() <= small + 4096, "{said}");
     assert!(said.contains("  taken") && said.contains("KL, nats"), "{said}");
+    assert!(said.contains("most sensitive, alone in `int2`: layers."), "{said}");
+    // Outlier features come from a text, too.
+    let outliers = ["quantize", "m", "--recipe", "llm_int8", "--calibrate", "text.txt", "-o", "outliers"];
+    assert!(good(at, &outliers).starts_with("llm_int8: "));
 }
 
 #[test]
@@ -118,6 +122,8 @@ fn what_cannot_be_mixed_is_refused() {
     refused(&["--target-bits", "4", "--calibrate", "nowhere"], 2, &["nowhere"]);
     fs::write(at.join("empty.txt"), "").unwrap();
     refused(&["--target-bits", "4", "--calibrate", "empty.txt"], 3, &["empty.txt"]);
+    fs::write(at.join("rows.csv"), "a,b\n1,2\n").unwrap();
+    refused(&["--target-bits", "4", "--calibrate", "rows.csv"], 2, &["rows.csv", "is no suite"]);
     refused(&["--recipe", "nf4+layers.2-4=f32"], 2, &["`layers.2-4=f32`", "the model has 4 layers, 0 to 3"]);
     for wrong in [
         &["--target-bits", "4"][..],

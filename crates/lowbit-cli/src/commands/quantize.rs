@@ -10,6 +10,7 @@ use lowbit_base::text::duration;
 use lowbit_eval::bench::host;
 use lowbit_eval::facts::Stored;
 use lowbit_eval::quantity;
+use lowbit_eval::read::{Format, Source};
 use lowbit_eval::record::{Measure, Record};
 use lowbit_eval::sensitivity::{self, Calibration, Found, Measured, Search, Target, Unit};
 use lowbit_eval::task;
@@ -80,6 +81,15 @@ struct Mix {
     calibration_tokens: u32,
 }
 
+/// The plain text that a name stands for, if it is one.
+fn plain_text(name: &str) -> Option<&Path> {
+    let path = Path::new(name);
+    let is_suite = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
+    let source = Source { path: Some(path.into()), ..Source::default() };
+    let is_table = source.format().is_ok_and(|format| format != Format::Text);
+    (path.is_file() && !is_suite && !is_table).then_some(path)
+}
+
 /// Bits of a weight.
 fn bits(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|bits| *bits > 0.0 && *bits <= 32.0).ok_or("give a number of bits up to 32".into())
@@ -110,8 +120,11 @@ impl Quantize {
         }
     }
 
-    /// The training rows that a name stands for.
+    /// The training rows that a name stands for, or the lines of a text.
     fn inputs(&self, machine: &Machine, name: &str) -> Result<Inputs, Failure> {
+        if let Some(file) = plain_text(name) {
+            return Ok(sensitivity::lines(file)?);
+        }
         let data = self.data.as_deref();
         let suite = suite::find(machine, name, data);
         let splits = match (suite, task::find(name)) {
@@ -153,11 +166,9 @@ impl Quantize {
         let masters = model::open_verified(machine, path, Some(recipe::find("f32")?), cpu)?;
         let name = self.calibrate.as_deref().unwrap_or_default();
         let tokens = self.mix.calibration_tokens as usize;
-        let file = Path::new(name);
-        let is_text = file.is_file() && !file.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
-        let calibration = match is_text {
-            true => Calibration::of_text(file, &masters, tokens)?,
-            false => Calibration::of_inputs(&self.inputs(machine, name)?, &masters, tokens)?,
+        let calibration = match plain_text(name) {
+            Some(file) => Calibration::of_text(file, &masters, tokens)?,
+            None => Calibration::of_inputs(&self.inputs(machine, name)?, &masters, tokens)?,
         };
         let unit = if self.mix.per == "matrix" { Unit::Matrix } else { Unit::Layer };
         let search = Search { masters: &masters, formats: &formats, target, unit, calibration: &calibration, cpu };
@@ -170,6 +181,7 @@ impl Quantize {
         let chosen = &found.measured[found.chosen];
         if !machine.json {
             machine.terminal.lines(table(&found));
+            machine.terminal.lines(most_sensitive(&found, &formats));
             if let Some(mix) = found.mix.filter(|mix| *mix != found.chosen) {
                 let (name, mix) = (chosen.recipe.name, found.measured[mix].recipe.name);
                 machine.terminal.line(format!("`{name}` is closer to f32 than the mix `{mix}`, and is taken"));
@@ -236,6 +248,18 @@ fn measures(tried: &Measured) -> std::collections::BTreeMap<String, Measure> {
     all.insert("bits_per_weight".into(), Measure::measured(tried.bits, "bits", 1));
     all.insert("weight_bytes".into(), Measure::measured(tried.bytes as f64, "bytes", 1));
     all
+}
+
+/// The parts that suffer most in the format that costs most.
+fn most_sensitive(found: &Found, formats: &[&'static dyn lowbit_kernels::Format]) -> Option<String> {
+    let total = |at: usize| found.sensitivity.iter().map(|(_, costs)| costs[at]).sum::<f64>();
+    let worst = (0..formats.len()).max_by(|a, b| total(*a).total_cmp(&total(*b)))?;
+    let mut parts: Vec<(&str, f64)> =
+        found.sensitivity.iter().map(|(part, costs)| (part.as_str(), costs[worst])).collect();
+    parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let shown = parts.iter().take(3).map(|(part, nats)| format!("{part} ({nats:.6} nats)"));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    Some(format!("most sensitive, alone in `{}`: {shown}", formats[worst].name()))
 }
 
 /// What was measured, a line for each recipe, by bytes.

@@ -17,6 +17,18 @@ const PASS: usize = 1024;
 /// Bytes of a text that give a token, more than enough.
 const TOKEN_BYTES: usize = 64;
 
+/// The lines of a plain text that are not empty, as rows.
+///
+/// # Errors
+/// When it cannot be read, or is not UTF-8.
+pub fn lines(path: &Path) -> Result<Inputs, Error> {
+    let content = read::bytes(path, &Limits::default())?;
+    let text = String::from_utf8(content)
+        .map_err(|e| Error::input(path, format!("byte {} is not UTF-8", e.utf8_error().valid_up_to())))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(Inputs::Texts(lines.map(String::from).collect()))
+}
+
 /// Sequences in passes, up to a number of tokens.
 pub struct Calibration {
     pub(super) batches: Vec<Batch>,
@@ -34,11 +46,7 @@ impl Calibration {
             let text = Text::read(path, Some(tokens.saturating_mul(TOKEN_BYTES)), checkpoint)?;
             return Self::of_tokens(&text, checkpoint, tokens);
         }
-        let content = read::bytes(path, &Limits::default())?;
-        let text = String::from_utf8(content)
-            .map_err(|e| Error::input(path, format!("byte {} is not UTF-8", e.utf8_error().valid_up_to())))?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
-        Self::of_rows(&Inputs::Texts(lines), checkpoint, tokens).map_err(|e| e.in_file(path))
+        Self::of_rows(&lines(path)?, checkpoint, tokens).map_err(|e| e.in_file(path))
     }
 
     /// Rows of a task.

@@ -9,7 +9,7 @@
 mod calibration;
 mod knapsack;
 
-pub use calibration::{Calibration, TOKENS};
+pub use calibration::{Calibration, TOKENS, lines};
 
 use crate::Error;
 use crate::faithfulness::{Faithfulness, KL, SAME_TOP};
