@@ -126,6 +126,23 @@ fn depths_pairs_and_names_of_the_hub() {
 }
 
 #[test]
+fn a_classifier_takes_whole_sequences_one_or_several_in_a_pass() {
+    let home = tempfile::tempdir().expect("a directory");
+    small_model(&home.path().join("judge"), r#"{"classify": {"classes": 2, "pooling": "last"}}"#);
+    let text = good(home.path(), &[&["bench", "judge", "-t", "1", "-o", "jsonl"], &FEW[..]].concat());
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let names: Vec<&str> = rows.iter().map(|row| row["test"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["pp8", "pp8x3", "pp16", "pp16x3"]);
+    for row in &rows {
+        assert!(row["tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0) && row["n"] == 2, "{row}");
+    }
+    let read = |name: &str| rows.iter().find(|row| row["test"] == name).expect("measured")["bytes_per_token"].as_f64();
+    assert!(read("pp8x3") < read("pp8"), "weights are read once for all sequences of a pass");
+    let long = ["bench", "--synthetic", "minilm", "-p", "513"];
+    refused(home.path(), &long, 2, &["minilm", "512 positions", "513 tokens"]);
+}
+
+#[test]
 fn synthetic_models_are_written() {
     let home = tempfile::tempdir().expect("a directory");
     refused(home.path(), &["bench", "--synthetic", "bitnet-2B", "--save", "x"], 2, &["did you mean `bitnet-2b`"]);
@@ -141,7 +158,7 @@ fn bad_requests_are_refused() {
     refuse(&[], 2, &["MODEL", "--synthetic", "kernels"]);
     refuse(&["--synthetic", "bitnet-2B"], 2, &["did you mean `bitnet-2b`"]);
     refuse(&["tiny", "--recipe", "bitnett"], 2, &["did you mean `bitnet`"]);
-    refuse(&["judge"], 3, &["judge", "classifier"]);
+    refuse(&["judge", "-p", "0"], 2, &["judge", "classifier", "writes no answers", "-p"]);
     refuse(&["absent"], 5, &["absent"]);
     let many = ["--synthetic", "bitnet-2b", "-n", "131072", "-d", "131072", "--parallel", "256"];
     refuse(&many, 4, &["needs", "weights 8", "keys and values", "available"]);

@@ -152,6 +152,7 @@ impl ModelBench {
             return Ok(model_bench::save_synthetic(shape, recipe, directory)?);
         }
         let subject = self.subject(machine, &plan, &cpus)?;
+        let plan = plan.of(&subject)?;
         let speeds = model_bench::run(&subject, &plan, &cpus)?;
         if form == Form::Json {
             let (host, records) = speeds.records(&subject, &cpus);

@@ -1,5 +1,5 @@
-//! Speed of a language model: prompts, answers, several answers at once, against the limits of the machine measured
-//! between the rounds.
+//! Speed of a network: prompts, answers, several answers at once; of one that gives an answer per sequence whole sequences, one or
+//! several in a pass; against the limits of the machine measured between the rounds.
 
 use crate::bench::host;
 use crate::error::Error;
@@ -8,11 +8,13 @@ use crate::stats;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::limits::{self, Limits};
 use lowbit_kernels::ops::CacheKind;
+use lowbit_model::arch::OutputKind;
 use lowbit_model::cpu::PREFILL_CHUNK;
 use lowbit_model::engine::{Engine, Event, Passes, Settings};
+use lowbit_model::exec::Batch;
 use lowbit_model::generate::Request;
 use lowbit_model::work::{self, Pass, PassCost};
-use lowbit_model::{Sequences, Session, Tokenizer};
+use lowbit_model::{CpuExec, Model, Param, Sequences, Session, Tokenizer};
 use serde::Serialize;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -40,6 +42,30 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The plan for a model: for one that gives an answer per sequence, whole sequences in place of prompts.
+    ///
+    /// # Errors
+    /// When nothing is left to measure, or a sequence is longer than the positions of the network.
+    pub fn of(self, subject: &BenchModel) -> Result<Self, Error> {
+        let tests = match subject.output {
+            OutputKind::Tokens => self.tests,
+            _ => Test::whole(&self.tests),
+        };
+        if tests.is_empty() {
+            let text =
+                format!("{} is {}, which writes no answers: give -p TOKENS", subject.name, subject.output.noun());
+            return Err(Error::usage(text));
+        }
+        let longest = tests.iter().map(|test| test.length()).max().unwrap_or(0);
+        match subject.positions.filter(|most| longest > *most) {
+            Some(most) => {
+                let text = format!("{} has {most} positions, and {longest} tokens are asked for", subject.name);
+                Err(Error::usage(format!("{text}: give fewer with -p, -n, --pg and -d")))
+            }
+            None => Ok(Plan { tests, ..self }),
+        }
+    }
+
     /// Tokens of all sequences that are kept for a number of threads.
     pub fn tokens(&self) -> usize {
         let longest = self.tests.iter().map(|test| test.length()).max().unwrap_or(1);
@@ -103,8 +129,7 @@ pub struct Speeds {
 /// A number of threads with everything kept for it.
 struct Machine {
     cpu: Cpu,
-    session: Session,
-    engine: Option<Engine>,
+    runner: Runner,
     limits: Vec<Limits>,
     /// `[test][round]`: seconds, and joules where they can be read.
     samples: Vec<Vec<(f64, Option<f64>)>>,
@@ -112,45 +137,72 @@ struct Machine {
     head_bytes: Vec<u64>,
 }
 
+/// What runs the passes.
+enum Runner {
+    /// A language model continues sequences.
+    Decoder { session: Session, engine: Option<Engine> },
+    /// Any other network takes whole ones.
+    Whole { model: Arc<Model<Param>>, exec: CpuExec },
+}
+
 impl Machine {
     fn new(subject: &BenchModel, plan: &Plan, cpu: &Cpu) -> Self {
+        let runner = match subject.output {
+            OutputKind::Tokens => Runner::decoder(subject, plan, cpu),
+            _ => Runner::Whole { model: subject.model.clone(), exec: CpuExec::new(cpu.clone()) },
+        };
+        Machine {
+            cpu: cpu.clone(),
+            runner,
+            limits: Vec::new(),
+            samples: vec![Vec::new(); plan.tests.len()],
+            head_bytes: vec![0; plan.tests.len()],
+        }
+    }
+}
+
+impl Runner {
+    fn decoder(subject: &BenchModel, plan: &Plan, cpu: &Cpu) -> Self {
         let context = plan.tests.iter().map(|test| test.length()).max().unwrap_or(1);
         let together = plan.tests.iter().map(|test| test.sequences()).find(|n| *n > 1);
         let model = || subject.model.clone();
         let mut session = Session::with_cache(model(), cpu.clone(), context, plan.cache);
         session.keep_largest(plan.largest);
-        Machine {
-            cpu: cpu.clone(),
-            session,
-            engine: together.map(|n| engine(Sequences::new(model(), cpu.clone(), context + 1, plan.cache), n)),
-            limits: Vec::new(),
-            samples: vec![Vec::new(); plan.tests.len()],
-            head_bytes: vec![0; plan.tests.len()],
-        }
+        let engine = together.map(|n| engine(Sequences::new(model(), cpu.clone(), context + 1, plan.cache), n));
+        Runner::Decoder { session, engine }
     }
 
     /// Runs a test once: seconds, and bytes of the head's weights read where not all logits were computed. Tokens are
     /// arbitrary; choosing them is not part of either, nor are those before the test.
     fn run(&mut self, test: Test, tokens: &[u32]) -> Result<(f64, u64), Error> {
         let ((before, tokens), (prompt, _)) = (tokens[..test.length()].split_at(test.depth), test.steps());
-        if let (TestKind::Answers { tokens: new, sequences }, Some(engine)) = (test.kind, &mut self.engine) {
+        let (session, engine) = match self {
+            Runner::Decoder { session, engine } => (session, engine),
+            Runner::Whole { model, exec } => {
+                let batch = Batch::new((0..test.sequences()).map(|_| tokens));
+                let start = Instant::now();
+                black_box(exec.forward(model, &batch)?.to_vec());
+                return Ok((start.elapsed().as_secs_f64(), 0));
+            }
+        };
+        if let (TestKind::Answers { tokens: new, sequences }, Some(engine)) = (test.kind, engine) {
             let prompt: Vec<u32> = before.iter().chain(&tokens[..1]).copied().collect();
             answers(engine, sequences, &prompt, 1)?;
             return Ok((answers(engine, sequences, &prompt, new)?, 0));
         }
-        self.session.truncate(before.len());
-        for piece in before[self.session.tokens()..].chunks(PREFILL_CHUNK) {
-            self.session.feed(piece)?;
+        session.truncate(before.len());
+        for piece in before[session.tokens()..].chunks(PREFILL_CHUNK) {
+            session.feed(piece)?;
         }
-        let (start, read) = (Instant::now(), self.session.largest_bytes());
+        let (start, read) = (Instant::now(), session.largest_bytes());
         let (prompt, answer) = tokens.split_at(prompt);
         if !prompt.is_empty() {
-            black_box(self.session.feed(prompt)?);
+            black_box(session.feed(prompt)?);
         }
         for token in answer.chunks(1) {
-            black_box(self.session.feed(token)?);
+            black_box(session.feed(token)?);
         }
-        Ok((start.elapsed().as_secs_f64(), self.session.largest_bytes() - read))
+        Ok((start.elapsed().as_secs_f64(), session.largest_bytes() - read))
     }
 }
 
@@ -181,7 +233,7 @@ fn answers(engine: &mut Engine, sequences: usize, prompt: &[u32], tokens: usize)
 /// each round.
 ///
 /// # Errors
-/// When the model is no causal language model.
+/// When a pass fails.
 pub fn run(subject: &BenchModel, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Error> {
     let mut machines: Vec<Machine> = cpus.iter().map(|cpu| Machine::new(subject, plan, cpu)).collect();
     let longest = plan.tests.iter().map(|test| test.length()).max().unwrap_or(1);
@@ -190,7 +242,7 @@ pub fn run(subject: &BenchModel, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Er
     let cases: Vec<(usize, usize)> =
         (0..machines.len()).flat_map(|m| (0..plan.tests.len()).map(move |t| (m, t))).collect();
     for &(m, t) in &cases {
-        machines[m].run(plan.tests[t], &tokens)?;
+        machines[m].runner.run(plan.tests[t], &tokens)?;
     }
     let peak_rss_bytes = meter::peak_rss_bytes();
     let rapl = Rapl::open(&Rapl::root());
@@ -198,7 +250,7 @@ pub fn run(subject: &BenchModel, plan: &Plan, cpus: &[Cpu]) -> Result<Speeds, Er
         let order: Vec<_> = if round % 2 == 0 { cases.clone() } else { cases.iter().rev().copied().collect() };
         for (m, t) in order {
             let mut energy = rapl.as_ref().and_then(EnergyMeter::start);
-            let (seconds, head_bytes) = machines[m].run(plan.tests[t], &tokens)?;
+            let (seconds, head_bytes) = machines[m].runner.run(plan.tests[t], &tokens)?;
             machines[m].head_bytes[t] += head_bytes;
             let joules = energy.as_mut().and_then(EnergyMeter::joules);
             machines[m].samples[t].push((seconds, joules));

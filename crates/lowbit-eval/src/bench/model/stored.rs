@@ -35,6 +35,10 @@ pub struct BenchModel {
     pub params: u64,
     /// Entries of its token table.
     pub vocabulary: usize,
+    /// What it gives.
+    pub output: OutputKind,
+    /// Longest sequence, if its positions have an end.
+    pub positions: Option<usize>,
     /// Seconds until its weights were there.
     pub load_seconds: f64,
     /// The network.
@@ -45,7 +49,7 @@ impl BenchModel {
     /// Loads the model that `open` gives.
     ///
     /// # Errors
-    /// When it is malformed, a classifier, cannot be had under its recipe, or does not fit into memory with the sequences of
+    /// When it is malformed, reads numbers, cannot be had under its recipe, or does not fit into memory with the sequences of
     /// a plan for each number of threads.
     pub fn load<E: From<Error>>(
         name: String,
@@ -55,9 +59,8 @@ impl BenchModel {
     ) -> Result<Self, E> {
         let start = Instant::now();
         let checkpoint = open()?;
-        let output = checkpoint.model_config().config.output();
-        if output != OutputKind::Tokens {
-            let text = format!("is {}; `bench` measures language models, `compare` times the others", output.noun());
+        if checkpoint.model_config().config.features() > 0 {
+            let text = "reads numbers; `bench` measures networks that read tokens, `compare` times the others";
             return Err(Error::input(checkpoint.directory(), text).into());
         }
         let (config, recipe) = (&checkpoint.model_config().config, checkpoint.recipe());
@@ -91,6 +94,8 @@ impl BenchModel {
             recipe: recipe.name,
             params: parameters.count(),
             vocabulary: table.map_or(1, |table| table.rows),
+            output: config.output(),
+            positions: parameters.positions(),
             load_seconds,
             model: Arc::new(model),
         })

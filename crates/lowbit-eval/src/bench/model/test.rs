@@ -29,6 +29,13 @@ pub enum TestKind {
         /// Sequences.
         sequences: usize,
     },
+    /// Whole sequences in one pass of a network that gives one answer per sequence.
+    Whole {
+        /// Tokens of each.
+        tokens: usize,
+        /// Sequences.
+        sequences: usize,
+    },
 }
 
 /// A test.
@@ -47,6 +54,22 @@ impl Test {
         depths.into_iter().flat_map(at).chain([Test { kind: TestKind::First, depth: 0 }]).collect()
     }
 
+    /// The tests of a network that gives one answer per sequence: prompts one by one and as many together as sequences get their
+    /// answers together; it writes no answers.
+    pub fn whole(tests: &[Test]) -> Vec<Test> {
+        let of = |tokens, sequences| Test { kind: TestKind::Whole { tokens, sequences }, depth: 0 };
+        let together: Vec<usize> = tests.iter().map(|test| test.sequences()).filter(|n| *n > 1).collect();
+        let mut out: Vec<Test> = Vec::new();
+        for tokens in tests.iter().filter_map(|test| if let TestKind::Prompt(n) = test.kind { Some(n) } else { None }) {
+            for test in [1].iter().chain(&together).map(|sequences| of(tokens, *sequences)) {
+                if !out.contains(&test) {
+                    out.push(test);
+                }
+            }
+        }
+        out
+    }
+
     /// `ttft32`, `pp512`, `tg128`, `pp512+tg128`, `tg128x8`; with a depth `tg128 @ d1024`.
     pub fn name(self) -> String {
         let name = match self.kind {
@@ -55,6 +78,8 @@ impl Test {
             TestKind::Answer(n) => format!("tg{n}"),
             TestKind::Both { prompt, answer } => format!("pp{prompt}+tg{answer}"),
             TestKind::Answers { tokens, sequences } => format!("tg{tokens}x{sequences}"),
+            TestKind::Whole { tokens, sequences: 1 } => format!("pp{tokens}"),
+            TestKind::Whole { tokens, sequences } => format!("pp{tokens}x{sequences}"),
         };
         if self.depth == 0 { name } else { format!("{name} @ d{}", self.depth) }
     }
@@ -63,7 +88,7 @@ impl Test {
     pub fn steps(self) -> (usize, usize) {
         match self.kind {
             TestKind::First => (FIRST, 0),
-            TestKind::Prompt(n) => (n, 0),
+            TestKind::Prompt(n) | TestKind::Whole { tokens: n, .. } => (n, 0),
             TestKind::Answer(n) => (0, n),
             TestKind::Both { prompt, answer } => (prompt, answer),
             TestKind::Answers { tokens, .. } => (0, tokens),
@@ -73,7 +98,7 @@ impl Test {
     /// Sequences that are continued together.
     pub fn sequences(self) -> usize {
         match self.kind {
-            TestKind::Answers { sequences, .. } => sequences,
+            TestKind::Answers { sequences, .. } | TestKind::Whole { sequences, .. } => sequences,
             _ => 1,
         }
     }
@@ -112,6 +137,8 @@ mod tests {
             (TestKind::Answer(128), 0, "tg128", 128, 128),
             (both, 64, "pp512+tg128 @ d64", 640, 704),
             (TestKind::Answers { tokens: 16, sequences: 8 }, 10, "tg16x8 @ d10", 128, 26),
+            (TestKind::Whole { tokens: 16, sequences: 8 }, 0, "pp16x8", 128, 16),
+            (TestKind::Whole { tokens: 16, sequences: 1 }, 0, "pp16", 16, 16),
         ];
         for (kind, depth, name, tokens, length) in cases {
             let test = Test { kind, depth };
@@ -119,6 +146,9 @@ mod tests {
             let fed = test.passes(CacheKind::default()).iter().map(|(n, p)| n * p.new * p.sequences).sum::<usize>();
             assert_eq!(fed, tokens);
         }
+        let answers = TestKind::Answers { tokens: 1, sequences: 4 };
+        let whole = Test::whole(&Test::at_depths(&[TestKind::Prompt(8), both, answers], [0, 5]));
+        assert_eq!(whole.iter().map(|test| test.name()).collect::<Vec<_>>(), ["pp8", "pp8x4"]);
         let [(1, first), (128, second)] = Test { kind: both, depth: 64 }.passes(CacheKind::default())[..] else {
             panic!("a prompt, then 128 tokens");
         };
