@@ -353,6 +353,9 @@ pub struct TaskFacts {
     pub task: String,
     /// One sentence for the reader.
     pub about: String,
+    /// What each network is and which variants have it, where there are several; a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
     /// Rows trained on.
     pub train_rows: u64,
     /// Rows in the test split.

@@ -308,6 +308,7 @@ impl Task {
             constraints: None,
             task: self.id(),
             about: self.about.clone(),
+            networks: Vec::new(),
             train_rows: train.len() as u64,
             test_rows: test.len() as u64,
             train_sha256: train.sha256(),

@@ -2,7 +2,7 @@
 //!
 //! Each variant has a directory; what is finished in it is kept, so that an interrupted comparison goes on where it was.
 
-use crate::suite::{self, Suite, Variant};
+use crate::suite::{self, Group, Suite, Variant};
 use crate::{Progress, start, training};
 use lowbit_base::file::{self, Lock};
 use lowbit_base::memory::{Footprint, bytes};
@@ -17,13 +17,17 @@ use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
-use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, cpu as interpreter, recipe};
-use lowbit_train::{Data, Job, Labelled, TrainConfig};
+use lowbit_model::{Checkpoint, Encoder, Inputs, cpu as interpreter, recipe};
+use lowbit_train::{Data, Job, Labelled};
+use network::Network;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
+
+mod network;
 
 /// Largest record of a variant that is kept, bytes.
 const MAX_KEPT: u64 = 256 << 20;
@@ -71,11 +75,8 @@ struct Comparison<'a> {
     suite: &'a Suite,
     task: Task,
     splits: Splits,
-    encoder: Encoder,
-    /// The model that training begins from.
-    begin: Option<Rc<Checkpoint>>,
-    /// Rows that are trained on, and those by which the best weights are chosen.
-    rows: Option<(Labelled, Option<Labelled>)>,
+    /// By name; that of the suite itself has none.
+    networks: BTreeMap<Option<String>, Rc<Network>>,
     stamp: Stamp,
     out: PathBuf,
     cpu: &'a Cpu,
@@ -98,28 +99,32 @@ pub fn run(
     progress: &mut dyn Progress,
 ) -> Result<(PathBuf, Results), Error> {
     host::need().check()?;
+    let suite = &suite.clone().resolved(data)?;
     let (task, splits) = suite::load(suite, data)?;
     splits.notes.iter().for_each(|note| progress.note(note));
     cpu.stop.check()?;
     let (out, _lock) = directory(suite, out)?;
     progress.note(&format!("{}: {}", suite.name, task.about));
-    let begin = suite.begin(data, cpu)?.map(Rc::new);
-    begin.iter().flat_map(|model| model.notices()).for_each(|notice| progress.note(notice));
-    let encoder = suite.encoder(&task, &splits.train, begin.as_deref())?;
+    suite.networks().iter().for_each(|network| progress.note(network));
+    let mut networks: BTreeMap<Option<String>, Rc<Network>> = BTreeMap::new();
+    for variant in &suite.variant {
+        let name = suite.network_of(variant).map(String::from);
+        if !networks.contains_key(&name) {
+            let network = Network::of(suite, variant, &task, &splits.train, (data, cpu))?;
+            network.begin.iter().flat_map(|model| model.notices()).for_each(|notice| progress.note(notice));
+            networks.insert(name, Rc::new(network));
+        }
+    }
+    let models = networks.values().filter_map(|network| network.begin.as_ref()).flat_map(|model| model.files());
     let stamp = Stamp {
         suite: suite.text.clone(),
         train_sha256: splits.facts.train_sha256.clone(),
         test_sha256: splits.facts.test_sha256.clone(),
-        pretrained_sha256: match &begin {
-            Some(model) => model.files().into_iter().map(facts::sha256).collect::<Result<_, _>>()?,
-            None => Vec::new(),
-        },
+        pretrained_sha256: models.map(facts::sha256).collect::<Result<_, _>>()?,
         isa: cpu.isa.name().into(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let rows = None;
-    let mut comparison =
-        Comparison { suite, task, splits, encoder, begin, rows, stamp, out, cpu, program, progress, _lock };
+    let mut comparison = Comparison { suite, task, splits, networks, stamp, out, cpu, program, progress, _lock };
     let done = comparison.all();
     let out = comparison.out;
     match done {
@@ -129,19 +134,57 @@ pub fn run(
     }
 }
 
+/// Compares the suites of a group one after another, each in a directory of its own, and writes one report of all; returns its
+/// directory and the records.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_group(
+    group: &Group,
+    data: Option<&Path>,
+    out: Option<&Path>,
+    cpu: &Cpu,
+    program: &Program,
+    progress: &mut dyn Progress,
+) -> Result<(PathBuf, Results), Error> {
+    let new = || Path::new("runs").join(format!("{}-{}", group.name, utc()));
+    let out = out.map_or_else(|| unfinished(&group.name, |_| true).unwrap_or_else(new), PathBuf::from);
+    let mut all: Option<Results> = None;
+    for name in &group.suites {
+        let (suite, home) = (suite::find(name, data)?, out.join(name));
+        let (_, mut results) = run(&suite, data, Some(&home), cpu, program, progress)?;
+        results.files.iter_mut().for_each(|file| file.path = format!("{name}/{}", file.path));
+        match &mut all {
+            None => all = Some(results),
+            Some(all) => {
+                all.tasks.extend(results.tasks);
+                all.records.extend(results.records);
+                all.files.extend(results.files);
+            }
+        }
+    }
+    let all = all.ok_or_else(|| Error::usage(format!("group {} has no suites", group.name)))?;
+    report::write(&out, &all)?;
+    Ok((out, all))
+}
+
+/// The latest directory under `runs` of a name that has no results yet.
+fn unfinished(name: &str, same: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let prefix = format!("{name}-");
+    let entries = std::fs::read_dir("runs").ok()?.filter_map(Result::ok).map(|e| e.path());
+    let ours = entries.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix)));
+    ours.filter(|p| same(p) && !p.join(report::RESULTS).exists()).max()
+}
+
 /// Where the comparison lives, locked: the directory asked for, an unfinished one of the same suite, or a new one.
 fn directory(suite: &Suite, asked: Option<&Path>) -> Result<(PathBuf, Lock), Error> {
     let written = |dir: &Path| file::read_text(&dir.join("suite.toml"), file::DESCRIPTION);
     let same = |dir: &Path| written(dir).is_ok_and(|text| text == suite.text);
-    let unfinished = || {
-        let prefix = format!("{}-", suite.name);
-        let entries = std::fs::read_dir("runs").ok()?.filter_map(Result::ok).map(|e| e.path());
-        let ours = entries.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix)));
-        ours.filter(|p| same(p) && !p.join(report::RESULTS).exists()).max()
-    };
     let out = match asked {
         Some(dir) => dir.to_path_buf(),
-        None => unfinished().unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", suite.name, utc()))),
+        None => {
+            unfinished(&suite.name, same).unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", suite.name, utc())))
+        }
     };
     if out.join("suite.toml").exists() && !same(&out) {
         return Err(Error::input(&out, "holds the comparison of another suite; name another directory with --out"));
@@ -187,6 +230,10 @@ impl Comparison<'_> {
         self.out.join("variants").join(name)
     }
 
+    fn network(&self, variant: &Variant) -> Rc<Network> {
+        self.networks[&self.suite.network_of(variant).map(String::from)].clone()
+    }
+
     fn model(&self, name: &str) -> PathBuf {
         self.home(name).join("model")
     }
@@ -199,7 +246,7 @@ impl Comparison<'_> {
             return Ok(record);
         }
         let mut record = match &variant.from {
-            None if self.suite.is_trained() => self.trained(variant)?,
+            None if self.network(variant).suite.is_trained() => self.trained(variant)?,
             from => self.quantized(variant, from.as_deref())?,
         };
         record.detail.expected_to_fail = variant.expected_to_fail;
@@ -239,34 +286,34 @@ impl Comparison<'_> {
         }
     }
 
-    /// How far each variant's answers are from those of the baseline.
+    /// How far each variant's answers are from those of the baseline; of another network, from those of its first variant.
     fn faithfulness(&self, records: &mut [Record]) -> Result<(), Error> {
-        let (classes, baseline) = (self.task.classes.len(), &self.suite.baseline);
-        let reference = self.logits(baseline)?;
-        for record in records.iter_mut().filter(|_| classes > 0) {
-            let own = self.logits(&record.model)?;
-            let found = Faithfulness::of_rows(&reference, &own, self.splits.test.labels(), classes)?;
-            found.describe(record, baseline);
+        let (classes, baseline) = (self.task.classes.len(), self.suite.variant(&self.suite.baseline)?);
+        for (variant, record) in self.suite.variant.iter().zip(records).filter(|_| classes > 0) {
+            let network = self.suite.network_of(variant);
+            let first = || self.suite.variant.iter().find(|other| self.suite.network_of(other) == network);
+            let reference = if self.suite.network_of(baseline) == network { Some(baseline) } else { first() };
+            let reference = &reference.unwrap_or(variant).name;
+            let (theirs, own) = (self.logits(reference)?, self.logits(&record.model)?);
+            let found = Faithfulness::of_rows(&theirs, &own, self.splits.test.labels(), classes)?;
+            found.describe(record, reference);
         }
         Ok(())
     }
 
     fn trained(&mut self, variant: &Variant) -> Result<Record, Error> {
         let run = self.home(&variant.name).join("training");
-        let (model_config, config) = self.settings(variant)?;
-        if self.rows.is_none() {
-            let (rows, held) = training::parts(self.suite, &self.splits.train, &self.encoder, &model_config)?;
-            self.check_memory(&rows)?;
-            self.rows = Some((rows, held));
-        }
-        let (rows, held) = self.rows.as_ref().expect("just made");
+        let network = self.network(variant);
+        let (model_config, config) = network.settings(&self.task, &self.splits, variant)?;
+        let (rows, held) = network.rows(&self.splits.train, &model_config)?;
+        self.check_memory(&network, rows)?;
         let teacher = self.teacher(variant)?;
         let job = training::Work {
             name: &variant.name,
             model_config: &model_config,
-            tokenizer: self.encoder.tokenizer(),
+            tokenizer: network.encoder.tokenizer(),
             data: rows,
-            from: self.begin.as_deref(),
+            from: network.begin.as_deref(),
             teacher: teacher.as_deref(),
             validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
@@ -290,24 +337,15 @@ impl Comparison<'_> {
         let Some(name) = &variant.teacher else { return Ok(None) };
         match self.suite.variant.iter().any(|variant| variant.name == *name) {
             true => Ok(Some(Rc::new(Checkpoint::open(&self.home(name).join("training"))?.on(self.cpu)))),
-            false => Ok(self.begin.clone()),
+            false => Ok(self.network(variant).begin.clone()),
         }
     }
 
-    /// The network of a variant that is trained, and how it is.
-    fn settings(&self, variant: &Variant) -> Result<(ModelConfig, TrainConfig), Error> {
-        let model_config =
-            self.suite.model_config(&self.task, &self.encoder, &self.splits.train, variant, self.begin.as_deref())?;
-        let model_config = ModelConfig { input: self.splits.columns.clone(), ..model_config };
-        Ok((model_config, self.suite.train_config(variant)?))
-    }
-
-    /// Compares what every training that is still to be done takes with the memory there is, before the first begins.
-    fn check_memory(&self, rows: &Labelled) -> Result<(), Error> {
-        for variant in
-            self.suite.variant.iter().filter(|variant| variant.from.is_none() && self.kept(variant).is_none())
-        {
-            let (model_config, config) = self.settings(variant)?;
+    /// Compares what every training of a network that is still to be done takes with the memory there is, before the first begins.
+    fn check_memory(&self, network: &Rc<Network>, rows: &Labelled) -> Result<(), Error> {
+        let ours = |variant: &&Variant| variant.from.is_none() && Rc::ptr_eq(network, &self.network(variant));
+        for variant in self.suite.variant.iter().filter(|variant| ours(variant) && self.kept(variant).is_none()) {
+            let (model_config, config) = network.settings(&self.task, &self.splits, variant)?;
             let job = Job {
                 model_config: &model_config,
                 tokenizer: None,
@@ -325,11 +363,11 @@ impl Comparison<'_> {
 
     /// Masters of a trained variant, or the published model itself, under the recipe of a variant.
     fn quantized(&mut self, variant: &Variant, parent: Option<&str>) -> Result<Record, Error> {
-        let trained = parent.filter(|_| self.suite.is_trained());
+        let network = self.network(variant);
+        let trained = parent.filter(|_| network.suite.is_trained());
         let trained = trained.map(|parent| Checkpoint::open(&self.home(parent).join("training"))).transpose()?;
         let trained = trained.map(|masters| masters.on(self.cpu));
-        let begin = self.begin.clone();
-        let masters = trained.as_ref().or(begin.as_deref()).expect("a suite without training has a model");
+        let masters = trained.as_ref().or(network.begin.as_deref()).expect("a suite without training has a model");
         let mut record = self.stored(variant, masters)?;
         record.detail.made = "quantized".into();
         record.detail.parent = parent.map(String::from);
@@ -389,7 +427,9 @@ impl Comparison<'_> {
     /// What the report must know of the task, cut texts included.
     fn facts(&self) -> Result<TaskFacts, Error> {
         let mut facts = TaskFacts { constraints: self.program.constraints, ..self.splits.facts.clone() };
-        let Encoder::Text { tokenizer, max_length: most } = &self.encoder else { return Ok(facts) };
+        facts.networks = self.suite.networks();
+        let network = self.network(self.suite.variant(&self.suite.baseline)?);
+        let Encoder::Text { tokenizer, max_length: most } = &network.encoder else { return Ok(facts) };
         let most = *most;
         for (split, rows) in [(&mut facts.train, &self.splits.train), (&mut facts.test, &self.splits.test)] {
             split.truncated = Some(classify::longer(rows, tokenizer, most)?);
@@ -404,7 +444,7 @@ impl Comparison<'_> {
         for variant in &self.suite.variant {
             let home = format!("variants/{}", variant.name);
             files.extend([format!("{home}/{KEPT}"), format!("{home}/model")]);
-            let is_trained = variant.from.is_none() && self.suite.is_trained();
+            let is_trained = variant.from.is_none() && self.network(variant).suite.is_trained();
             files.extend(is_trained.then(|| format!("{home}/training")));
             files.extend((!self.task.classes.is_empty()).then(|| format!("{home}/{LOGITS}")));
         }

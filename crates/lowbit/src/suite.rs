@@ -12,8 +12,12 @@ use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::{Checkpoint, Column, Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe};
 use lowbit_train::TrainConfig;
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+
+mod network;
+
+pub use network::NetworkSpec;
 
 /// The built-in suites.
 pub static SUITES: &[&str] = &[
@@ -21,7 +25,31 @@ pub static SUITES: &[&str] = &[
     include_str!("../suites/ag_news.toml"),
     include_str!("../suites/california_housing.toml"),
     include_str!("../suites/mnist.toml"),
+    include_str!("../suites/gpt2-agnews.toml"),
+    include_str!("../suites/sst2-models.toml"),
+    include_str!("../suites/xnli-models.toml"),
 ];
+
+/// The built-in groups of suites.
+static GROUPS: &[&str] = &[include_str!("../suites/sst2-xnli.toml")];
+
+/// Suites that are compared one after another, in one report.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Short name.
+    pub name: String,
+    /// Names of built-in suites.
+    pub suites: Vec<String>,
+}
+
+/// The built-in groups, parsed.
+///
+/// # Errors
+/// When one of them is wrong.
+pub fn groups() -> Result<Vec<Group>, Error> {
+    GROUPS.iter().map(|text| task::described(text, Path::new("built-in group"))).collect()
+}
 
 /// Names the model that training begins from as a teacher.
 pub const PRETRAINED: &str = "pretrained";
@@ -30,7 +58,7 @@ pub const PRETRAINED: &str = "pretrained";
 const MOST: usize = 1000;
 
 /// How texts become tokens.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TokenizerSpec {
     /// One token per byte.
@@ -55,6 +83,8 @@ pub struct Variant {
     pub recipe: String,
     /// The trained variant whose weights it takes; trained itself when absent.
     pub from: Option<String>,
+    /// Its network, of those of the suite; that of the suite itself if absent.
+    pub network: Option<String>,
     /// The network that it learns from, as `distill` of its settings says: a trained variant before it, or `pretrained`, the model that
     /// training begins from.
     pub teacher: Option<String>,
@@ -98,6 +128,9 @@ pub struct Suite {
     /// Training settings.
     #[serde(default)]
     pub train: toml::Table,
+    /// Networks beside this one, by name.
+    #[serde(default)]
+    pub network: BTreeMap<String, NetworkSpec>,
     /// The variants, in the order of the report.
     #[serde(alias = "contender")]
     pub variant: Vec<Variant>,
@@ -131,7 +164,8 @@ pub fn all() -> Result<Vec<Suite>, Error> {
 /// describe them.
 pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Error> {
     let suites = all()?;
-    let mut names: Vec<String> = suites.iter().map(|s| s.name.clone()).collect();
+    let mut names: Vec<String> =
+        suites.iter().map(|s| s.name.clone()).chain(groups()?.into_iter().map(|g| g.name)).collect();
     if let Some(suite) = suites.into_iter().find(|s| s.name == name_or_path) {
         return Ok(suite);
     }
@@ -212,12 +246,6 @@ fn parse(text: &str, path: &Path) -> Result<Suite, Error> {
 impl Suite {
     fn check(&self) -> Result<(), String> {
         check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
-        if self.pretrained.is_none() && (self.model.is_empty() || self.train.is_empty()) {
-            return Err("needs [model] and [train], or `pretrained`".into());
-        }
-        if self.pretrained.is_some() && self.tokenizer.is_some() {
-            return Err("has `pretrained`, whose tokenizer is taken: leave `tokenizer` out".into());
-        }
         if let Some(share) = self.validation.filter(|share| !(*share > 0.0 && *share < 0.9)) {
             return Err(format!("`validation` is {share}; it must be above 0 and below 0.9"));
         }
@@ -247,10 +275,22 @@ impl Suite {
             }
             trained.insert(name, variant.from.is_none());
         }
+        if let Some(fault) = self.network_fault() {
+            return Err(fault);
+        }
         match self.variant.iter().any(|c| c.name == self.baseline) {
             true => Ok(()),
             false => Err(format!("`baseline` is `{}`, which is no variant", self.baseline)),
         }
+    }
+
+    /// What is wrong with the suite's own network, if anything is.
+    fn own_fault(&self) -> Option<String> {
+        if self.pretrained.is_none() && (self.model.is_empty() || self.train.is_empty()) {
+            return Some("needs [model] and [train], or `pretrained`".into());
+        }
+        let both = self.pretrained.is_some() && self.tokenizer.is_some();
+        both.then(|| "has `pretrained`, whose tokenizer is taken: leave `tokenizer` out".into())
     }
 
     /// What is wrong with the teacher of a variant; `trained` tells of those before it whether they are trained.
@@ -261,11 +301,11 @@ impl Suite {
             _ if variant.from.is_some() => {
                 Some("`teacher` is for variants that are trained, and this one has `from`".into())
             }
-            (Some(true), _) => None,
-            (None, PRETRAINED) if self.pretrained.is_some() => None,
-            _ => {
-                Some(format!("`teacher` names `{teacher}`, which is no trained variant before it, nor `{PRETRAINED}`"))
-            }
+            (Some(true), _) if self.variant.iter().any(|v| v.name == *teacher && v.network == variant.network) => None,
+            (None, PRETRAINED) if self.of(variant).pretrained.is_some() => None,
+            _ => Some(format!(
+                "`teacher` names `{teacher}`, which is no trained variant of its network before it, nor `{PRETRAINED}`"
+            )),
         }
     }
 
@@ -306,7 +346,7 @@ impl Suite {
                 "variant `{name}` is not trained but made from `{parent}`: train that and run `lowbit quantize --recipe {recipe}`"
             )));
         }
-        if !self.is_trained() {
+        if !self.of(variant).is_trained() {
             let text = "compares a model as it is, and trains nothing: run `lowbit quantize` on the model itself";
             return Err(Error::usage(format!("suite {}: {text}", self.name)));
         }
@@ -324,12 +364,7 @@ impl Suite {
     /// When it cannot be opened.
     pub fn begin(&self, data: Option<&Path>, cpu: &Cpu) -> Result<Option<Checkpoint>, Error> {
         let Some(name) = &self.pretrained else { return Ok(None) };
-        let beside = self.home.as_ref().map(|home| home.join(name));
-        let among = task::data_dir(data).ok().map(|data| data.join(name));
-        let here = PathBuf::from(name);
-        let places = [beside, Some(here.clone()), among];
-        let path = places.into_iter().flatten().find(|path| path.exists()).unwrap_or(here);
-        Ok(Some(Checkpoint::open(&path)?.on(cpu)))
+        Ok(Some(Checkpoint::open(&self.place(name, data))?.on(cpu)))
     }
 
     /// How rows become what the network reads: by the tokenizer of the model that training begins from, by one trained on the
@@ -494,7 +529,11 @@ mod tests {
             let suite = parse(text, Path::new("built-in suite")).unwrap();
             let task = suite.task().unwrap();
             for variant in &suite.variant {
+                let suite = suite.of(variant);
                 suite.train_config(variant).unwrap().validate(30_000).unwrap();
+                if suite.pretrained.is_some() {
+                    continue;
+                }
                 let rows = match &suite.tokenizer {
                     Some(_) => Rows::of_texts(vec!["a text".into()], vec![0]),
                     None => Rows { inputs: Inputs::Features { width: 3, values: vec![0.5; 3] }, ..Rows::default() },
@@ -503,6 +542,9 @@ mod tests {
                 let encoder =
                     if suite.tokenizer.is_some() { bytes } else { suite.encoder(&task, &rows, None).unwrap() };
                 suite.model_config(&task, &encoder, &rows, variant, None).unwrap();
+                if !suite.network.is_empty() {
+                    continue;
+                }
                 let last = suite.variant.last().unwrap().recipe.clone();
                 let mut deep = Suite { variant: suite.variant.clone(), ..parse(text, Path::new("again")).unwrap() };
                 deep.variant.last_mut().unwrap().recipe = format!("{last}+layers.9=f32");
@@ -511,6 +553,33 @@ mod tests {
                 let refused = deep.model_config(&task, &encoder, &rows, parent, None).unwrap_err().to_string();
                 assert!(refused.contains("`layers.9=f32`: the model has"), "{refused}");
             }
+        }
+    }
+
+    /// Networks that stand in for models that are not there make sense, too.
+    #[test]
+    fn a_network_takes_the_place_of_a_model_that_is_not_there() {
+        let places = SUITES.iter().map(|text| parse(text, Path::new("built-in suite")).unwrap());
+        let several: Vec<Suite> = places.filter(|suite| !suite.network.is_empty()).collect();
+        assert!(several.len() >= 3);
+        for suite in several {
+            let empty = tempfile::tempdir().unwrap();
+            let resolved = suite.clone().resolved(Some(empty.path())).unwrap();
+            assert_eq!(resolved.network_fault(), None, "{}", suite.name);
+            let said = resolved.networks().join(" ");
+            for (name, network) in suite.network.iter().filter(|(_, network)| network.otherwise.is_some()) {
+                let pretrained = network.pretrained.as_ref().expect("what is not there");
+                assert!(resolved.network[name].pretrained.as_ref() != Some(pretrained));
+                assert!(said.contains(&format!("in place of {pretrained}, which is not here")), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_group_is_of_built_in_suites() {
+        for group in groups().unwrap() {
+            assert!(!group.suites.is_empty() && group.suites.iter().all(|name| find(name, None).is_ok()), "{group:?}");
+            assert!(find(&group.name, None).is_err(), "{}: a suite or task has this name", group.name);
         }
     }
 
@@ -526,7 +595,11 @@ mod tests {
             ("from = \"f32\"", "from = \"f32\"\nteacher = \"f32\"", "`teacher` is for variants that are trained"),
             ("from = \"f32\"", "from = \"f32\"\nmodel = { dropout = 0.0 }", "`model` is for variants that are trained"),
             ("train = { qat = {} }", "train = { qat = {} }\nteacher = \"int8\"", "`teacher` names `int8`"),
-            ("train = { qat = {} }", "train = { qat = {} }\nteacher = \"pretrained\"", "no trained variant before it"),
+            (
+                "train = { qat = {} }",
+                "train = { qat = {} }\nteacher = \"pretrained\"",
+                "no trained variant of its network before it",
+            ),
         ] {
             let refused = parse(&good.replacen(from, to, 1), Path::new("x.toml")).unwrap_err().to_string();
             assert!(refused.contains(word) && refused.starts_with("x.toml:"), "{refused}");

@@ -74,7 +74,9 @@ impl Compare {
         if self.list {
             return list::print(machine, &[List::Suites, List::Tasks, List::Recipes]);
         }
-        let (suite, data) = self.suite(machine)?;
+        let group = lowbit::suite::groups()?.into_iter().find(|group| Some(&group.name) == self.suite.as_ref());
+        let of_rows = self.data.as_deref().is_some_and(Path::is_file);
+        let asked = if group.is_none() || of_rows { Some(self.suite(machine)?) } else { None };
         let cpu = machine.cpu()?;
         machine.signals.defer();
         let program = Program {
@@ -84,7 +86,12 @@ impl Compare {
             constraints: self.constraints(),
         };
         let out = self.out.as_deref();
-        let (out, results) = comparison::run(&suite, data, out, &cpu, &program, &mut Bar::new(&machine.terminal))?;
+        let mut bar = Bar::new(&machine.terminal);
+        let (out, results) = match (&asked, &group) {
+            (Some((suite, data)), _) => comparison::run(suite, *data, out, &cpu, &program, &mut bar)?,
+            (None, Some(group)) => comparison::run_group(group, self.data.as_deref(), out, &cpu, &program, &mut bar)?,
+            (None, None) => return Err(Failure::usage("no suite is named")),
+        };
         if machine.json {
             return machine.terminal.json(&results);
         }

@@ -33,14 +33,18 @@ impl List {
     /// Its entries as JSON objects.
     fn entries(self) -> Result<Vec<Value>, Failure> {
         match self {
-            List::Suites => suite::all()?
-                .iter()
-                .map(|suite| {
+            List::Suites => {
+                let entry = |suite: &suite::Suite| {
                     let variants: Vec<&str> = suite.variant.iter().map(|variant| variant.name.as_str()).collect();
                     let about = suite.task()?.about;
                     Ok(json!({"name": suite.name, "about": about, "task": suite.task, "variants": variants}))
-                })
-                .collect(),
+                };
+                let group = |group: suite::Group| {
+                    let about = format!("The suites {}, one after another, in one report.", group.suites.join(" and "));
+                    Ok(json!({"name": group.name, "about": about, "suites": group.suites}))
+                };
+                suite::all()?.iter().map(entry).chain(suite::groups()?.into_iter().map(group)).collect()
+            }
             List::Tasks => Ok(task::all()
                 .iter()
                 .map(|task| {

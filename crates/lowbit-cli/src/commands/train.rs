@@ -110,8 +110,9 @@ impl Train {
 
     /// Trains a variant of a suite.
     fn variant(&self, suite: &str, machine: &Machine) -> Result<(), Failure> {
-        let suite = suite::find(machine, suite, self.data.as_deref())?;
-        let variant = suite.trained(&self.variant)?;
+        let whole = suite::find(machine, suite, self.data.as_deref())?.resolved(self.data.as_deref())?;
+        let variant = whole.trained(&self.variant)?;
+        let suite = whole.of(variant);
         let cpu = machine.cpu()?;
         machine.signals.defer();
         let config = self.settings(suite.train_config(variant)?)?;

@@ -13,6 +13,7 @@ impl Document {
         let mut sections = Vec::new();
         for (i, c) in tasks.iter().enumerate() {
             let place = Place { index: i, of: tasks.len(), task: c.task };
+            lead.extend(notes::networks(c).map(Block::Paragraph));
             lead.extend(notes::about(c, place.of > 1));
             let headline = findings::headline(c);
             lead.extend((!headline.is_empty()).then_some(Block::Headline(headline)));
@@ -79,7 +80,10 @@ fn task_sections(c: &Comparison, place: &Place) -> Vec<Section> {
         place.section(
             "quality",
             "Quality",
-            blocks(vec![tables::quality(c), tables::parts(c), tables::faithfulness(c), tables::classes(c)]),
+            blocks(
+                [vec![tables::quality(c), tables::parts(c)], tables::faithfulness(c), vec![tables::classes(c)]]
+                    .concat(),
+            ),
         ),
         place.section("confusion", "Confusions", tables::confusions(c)),
         place.section("size", "Size", blocks(vec![tables::size(c), tables::formats(c)])),

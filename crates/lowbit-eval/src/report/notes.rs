@@ -22,6 +22,11 @@ pub(crate) fn about(c: &Comparison, several: bool) -> Option<Block> {
     about.or(several.then(|| c.task.to_string())).map(Block::Paragraph)
 }
 
+/// What each network is, where there are several.
+pub(crate) fn networks(c: &Comparison) -> Option<String> {
+    c.facts.filter(|facts| !facts.networks.is_empty()).map(|facts| format!("Networks: {}", facts.networks.join(" ")))
+}
+
 /// Task, rows, ceiling, reference.
 pub(crate) fn task(c: &Comparison) -> Vec<Fact> {
     let mut list = vec![Fact::new("Task", c.task)];

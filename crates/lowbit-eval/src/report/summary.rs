@@ -27,6 +27,7 @@ fn of_task(c: &Comparison, several: bool, most: usize) -> Vec<String> {
     if several {
         out.push(format!("{}:", c.task));
     }
+    out.extend(notes::networks(c));
     out.extend(findings::headline(c).iter().map(ToString::to_string));
     let warnings = notes::warnings(c);
     let shown = if warnings.len() > 3 { 2 } else { warnings.len() };

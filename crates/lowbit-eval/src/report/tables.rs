@@ -222,18 +222,30 @@ pub(crate) fn parts(c: &Comparison) -> Option<Table> {
     table("Accuracy by part", c.rows.iter(), columns, foot)
 }
 
-/// How far the answers of every network are from those of the reference, whatever is right.
-pub(crate) fn faithfulness(c: &Comparison) -> Option<Table> {
-    let reference = c.rows.iter().find_map(|r| r.record.detail.reference.as_deref())?;
+/// How far the answers of every network are from those of its reference, whatever is right: a table for each reference.
+pub(crate) fn faithfulness(c: &Comparison) -> Vec<Option<Table>> {
+    let mut references: Vec<&str> = Vec::new();
+    for name in c.rows.iter().filter_map(|r| r.record.detail.reference.as_deref()) {
+        if !references.contains(&name) {
+            references.push(name);
+        }
+    }
+    references.into_iter().map(|reference| faithfulness_to(c, reference)).collect()
+}
+
+fn faithfulness_to(c: &Comparison, reference: &str) -> Option<Table> {
     let shown = METRICS.iter().filter(|name| c.has(name));
-    let column = |name: &'static str| ReportColumn {
-        title: title(name),
-        cell: Box::new(move |r: &VariantRow| match r.name() == reference {
-            true => Cell::instead("reference"),
-            false => ask(c, r, measure(name)).with_range(c, r, name),
-        }),
+    let column = |name: &'static str| {
+        let reference = reference.to_string();
+        ReportColumn {
+            title: title(name),
+            cell: Box::new(move |r: &VariantRow| match r.name() == reference {
+                true => Cell::instead("reference"),
+                false => ask(c, r, measure(name)).with_range(c, r, name),
+            }),
+        }
     };
-    let rows = c.networks().filter(|r| r.record.detail.reference.is_some());
+    let rows = c.networks().filter(|r| r.record.detail.reference.as_deref() == Some(reference));
     let foot = "On the test rows, without asking which answer is right. Divergences in nats. RMS: root mean square difference of \
                 the probability given to the right answer, and to the one that the reference has at the top.";
     table(&format!("Faithfulness to {reference}"), rows, shown.map(|name| column(name)).collect(), foot)

@@ -235,6 +235,7 @@ fn facts() -> TaskFacts {
         constraints: None,
         task: TASK.into(),
         about: "Which of four topics does a short generated text belong to?".into(),
+        networks: Vec::new(),
         train_rows: 8000,
         test_rows: ROWS as u64,
         train_sha256: "5f1d".repeat(16),
