@@ -143,6 +143,12 @@ fn a_classifier_takes_whole_sequences_one_or_several_in_a_pass() {
 }
 
 #[test]
+fn shapes_with_random_weights_are_those_a_suite_names() {
+    let home = tempfile::tempdir().expect("a directory");
+    refused(home.path(), &["compare", "quickstart", "--random-weights"], 2, &["quickstart", "names no shapes"]);
+}
+
+#[test]
 fn synthetic_models_are_written() {
     let home = tempfile::tempdir().expect("a directory");
     refused(home.path(), &["bench", "--synthetic", "bitnet-2B", "--save", "x"], 2, &["did you mean `bitnet-2b`"]);

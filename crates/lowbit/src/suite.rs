@@ -3,13 +3,14 @@
 use crate::start::{self, Network, Start};
 use lowbit_base::name::check_part;
 use lowbit_base::{Error, file};
+use lowbit_eval::bench::shapes::ShapeRecipes;
 use lowbit_eval::read::{Rows, Source};
 use lowbit_eval::task::{self, Question, Splits, Task};
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::input::Scaling;
 use lowbit_model::parameter_list::ParameterList;
-use lowbit_model::{Checkpoint, Column, Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe};
+use lowbit_model::{Checkpoint, Column, Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe, synthetic};
 use lowbit_train::TrainConfig;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -131,6 +132,9 @@ pub struct Suite {
     /// Networks beside this one, by name.
     #[serde(default)]
     pub network: BTreeMap<String, NetworkSpec>,
+    /// Published shapes whose speed and memory are measured with random weights, where that is asked for.
+    #[serde(default)]
+    pub shape: Vec<ShapeRecipes>,
     /// The variants, in the order of the report.
     #[serde(alias = "contender")]
     pub variant: Vec<Variant>,
@@ -274,6 +278,11 @@ impl Suite {
                 return Err(format!("variant `{name}`: {fault}"));
             }
             trained.insert(name, variant.from.is_none());
+        }
+        for shape in &self.shape {
+            synthetic::find(&shape.name).map_err(|e| format!("shape: {e}"))?;
+            let wrong = shape.recipes.iter().find_map(|name| recipe::find(name).err());
+            wrong.map_or(Ok(()), |e| Err(format!("shape `{}`: {e}", shape.name)))?;
         }
         if let Some(fault) = self.network_fault() {
             return Err(fault);

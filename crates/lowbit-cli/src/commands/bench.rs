@@ -6,12 +6,14 @@ use crate::failure::Failure;
 use lowbit_eval::bench::kernels::against::Earlier;
 use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, WeightShape};
 use lowbit_eval::bench::model::{self as model_bench, BenchModel, FORMS, Form, Test, TestKind};
+use lowbit_eval::bench::shapes;
 use lowbit_eval::meter;
 use lowbit_kernels::ops::CacheKind;
 use lowbit_kernels::{Cpu, FORMATS, format};
 use lowbit_model::synthetic;
 use serde_json::json;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Beside the flags.
 const EXAMPLES: &str = "\
@@ -222,6 +224,19 @@ impl Kernels {
         };
         Ok(Plan { kernels, tokens: self.tokens.iter().map(|n| usize::from(*n)).collect(), rounds: self.rounds.into() })
     }
+}
+
+/// A fresh process of this program that measures a shape with random weights under a recipe.
+///
+/// # Errors
+/// When the path of this program is not known.
+pub fn start(shape: &str, recipe: &str, cpu: &Cpu) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let (tokens, together) = (shapes::TOKENS.to_string(), shapes::TOGETHER.to_string());
+    command.args(["--json", "bench", "--synthetic", shape, "--recipe", recipe, "-p", &tokens]);
+    command.args(["-n", "1", "--parallel", &together, "-r", "5"]);
+    command.args(["--isa", cpu.isa.name(), "--threads", &cpu.pool.threads().to_string()]);
+    Ok(command)
 }
 
 /// Tokens of prompt and answer.

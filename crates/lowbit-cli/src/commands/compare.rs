@@ -1,18 +1,22 @@
 //! `lowbit compare`
 
 use super::list::{self, List};
-use super::{Machine, probe, suite};
+use super::{Machine, bench, probe, suite};
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::terminal::tool;
+use lowbit::Progress;
 use lowbit::comparison::{self, Program};
 use lowbit::start::quoted;
 use lowbit::suite::Suite;
 use lowbit_base::file;
+use lowbit_eval::bench::host;
+use lowbit_eval::bench::shapes::{self, ShapeRecipes};
 use lowbit_eval::quantity::{points, size, time};
 use lowbit_eval::record::Constraints;
 use lowbit_eval::report;
 use lowbit_model::Column;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Beside the flags.
@@ -24,6 +28,7 @@ Examples:
   lowbit compare MODEL --data reviews.csv          # a published model on your own rows: trained further, or as it is
   lowbit compare --data reviews.csv                # the same with small networks, trained here
   lowbit compare ag_news --max-size 2MB --max-loss 0.5   # what to choose under these limits
+  lowbit compare gpt2-agnews --random-weights      # speed and memory of the published shapes
   lowbit compare --list
   lowbit compare my-suite.toml --out runs/mine     # a suite of your own; the same command resumes it";
 
@@ -55,6 +60,9 @@ pub struct Compare {
     /// Choose under a limit: a measured loss of at most so many points.
     #[arg(long, value_name = "POINTS", value_parser = points)]
     max_loss: Option<f64>,
+    /// Measure speed and memory of the published shapes that the suite names, with random weights; nothing about quality.
+    #[arg(long, conflicts_with_all = ["text", "label", "out", "max_size", "max_latency", "max_loss", "full"])]
+    random_weights: bool,
     /// List suites, tasks and recipes, and end.
     #[arg(long)]
     list: bool,
@@ -73,6 +81,9 @@ impl Compare {
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         if self.list {
             return list::print(machine, &[List::Suites, List::Tasks, List::Recipes]);
+        }
+        if self.random_weights {
+            return self.random_weights(machine);
         }
         let group = lowbit::suite::groups()?.into_iter().find(|group| Some(&group.name) == self.suite.as_ref());
         let of_rows = self.data.as_deref().is_some_and(Path::is_file);
@@ -107,6 +118,37 @@ impl Compare {
             let model = out.join("variants").join(name).join("model").display().to_string();
             machine.terminal.line(format!("Use it on new rows: lowbit predict {} FILE", quoted(&model)));
         }
+        Ok(())
+    }
+
+    /// Measures the shapes of a suite, or of those of a group.
+    fn random_weights(&self, machine: &Machine) -> Result<(), Failure> {
+        let name = self.suite.as_deref().unwrap_or("quickstart");
+        let group = lowbit::suite::groups()?.into_iter().find(|group| group.name == name);
+        let names = group.map_or_else(|| vec![name.to_string()], |group| group.suites);
+        let suites: Vec<Suite> = names.iter().map(|name| suite::find(machine, name, None)).collect::<Result<_, _>>()?;
+        let mut all: Vec<ShapeRecipes> = Vec::new();
+        for shape in suites.into_iter().flat_map(|suite| suite.shape) {
+            if !all.contains(&shape) {
+                all.push(shape);
+            }
+        }
+        if all.is_empty() {
+            let text = format!(
+                "suite {name} names no shapes ([[shape]] with `name` and `recipes`): --random-weights has no use there"
+            );
+            return Err(Failure::usage(text));
+        }
+        let cpu = machine.cpu()?;
+        machine.signals.defer();
+        let mut bar = Bar::new(&machine.terminal);
+        let start = |shape: &str, recipe: &str| bench::start(shape, recipe, &cpu);
+        let speeds = shapes::run(&all, &start, &cpu.stop, |text| bar.note(text))?;
+        if machine.json {
+            let host = host::facts(&cpu);
+            return machine.terminal.json_object(json!({"host": host, "shapes": speeds, "meaning": shapes::MEANING}));
+        }
+        machine.terminal.lines(shapes::lines(&speeds));
         Ok(())
     }
 

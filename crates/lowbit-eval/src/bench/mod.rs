@@ -4,3 +4,4 @@ pub mod doctor;
 pub mod host;
 pub mod kernels;
 pub mod model;
+pub mod shapes;
