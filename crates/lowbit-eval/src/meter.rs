@@ -57,6 +57,11 @@ pub fn peak_rss_bytes() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
 }
 
+/// Begins [`peak_rss_bytes`] anew from what is resident now; whether the system does so.
+pub fn reset_peak_rss() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
 /// Resident memory of this process now, bytes (`VmRSS`); `None` where `/proc` does not tell.
 pub fn rss_bytes() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")
@@ -185,6 +190,18 @@ impl EnergyMeter {
 mod tests {
     use super::*;
     use std::cell::RefCell;
+
+    #[test]
+    fn a_peak_begins_anew() {
+        let large = std::hint::black_box(vec![1u8; 256 << 20]);
+        let with = peak_rss_bytes().expect("Linux");
+        drop(large);
+        assert!(with > 256 << 20);
+        if reset_peak_rss() {
+            let without = peak_rss_bytes().expect("Linux");
+            assert!(without + (200 << 20) < with, "{without} after {with}");
+        }
+    }
 
     #[test]
     fn latency_counts_runs() {

@@ -319,10 +319,10 @@ impl Comparison<'_> {
             held_out: None,
             config: &config,
         };
-        let outcome = training::run(&job, &run, self.cpu, self.progress)?;
+        let trained = training::run(&job, &run, self.cpu, self.progress)?;
         let masters = Checkpoint::open(&run)?.on(self.cpu);
         let mut record = self.stored(variant, &masters)?;
-        record.measures.extend(training::measures(outcome.seconds));
+        record.measures.extend(trained.measures());
         record.detail.made = "trained".into();
         if config.prune.is_some() {
             record.measures.insert("sparsity".into(), training::sparsity(&masters)?);

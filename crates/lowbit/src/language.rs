@@ -257,9 +257,9 @@ impl Language {
             held_out: held_out.as_ref(),
             config,
         };
-        let outcome = training::run(&work, directory, cpu, progress)?;
+        let trained = training::run(&work, directory, cpu, progress)?;
         self.save(&directory.join(FILE))?;
-        let mut record = training::record(&self.name, &work, &outcome, directory)?;
+        let mut record = training::record(&self.name, &work, &trained, directory)?;
         if held_out.is_some() {
             let scored = self.score(data, directory, cpu, progress).map_err(|error| match error.kind {
                 Kind::Interrupted => {
@@ -271,7 +271,7 @@ impl Language {
             record.measures.extend(scored.measures);
             record.detail.note = scored.detail.note;
         }
-        Ok((outcome, record))
+        Ok((trained.outcome, record))
     }
 
     /// What `eval --task` says of the held-out text.

@@ -4,6 +4,7 @@ use crate::Progress;
 use crate::suite::Suite;
 use lowbit_base::{Error, Kind, Stop, file};
 use lowbit_eval::facts;
+use lowbit_eval::meter::{self, EnergyMeter, Rapl};
 use lowbit_eval::read::{Rows, Targets};
 use lowbit_eval::record::{CurvePoint, Detail, Measure, Record};
 use lowbit_kernels::Cpu;
@@ -87,11 +88,6 @@ pub fn curve(run: &Path) -> Result<Vec<CurvePoint>, Error> {
     Ok(steps.chunks(window).map(point).collect())
 }
 
-/// Measures of a finished training.
-pub fn measures(seconds: f64) -> BTreeMap<String, Measure> {
-    BTreeMap::from([("train_seconds".to_string(), Measure::measured(seconds, "seconds", 1))])
-}
-
 /// Share of the body weights of a pruned network that are 0.
 ///
 /// # Errors
@@ -106,17 +102,45 @@ pub fn sparsity(masters: &Checkpoint) -> Result<Measure, Error> {
     Ok(Measure::measured(zeros as f64 / all.max(1) as f64, "fraction", all as u64))
 }
 
+/// A finished training, and what it took beside time; nothing of a part of a run that was resumed.
+pub struct Trained {
+    /// What the run did.
+    pub outcome: Outcome,
+    /// Largest resident memory while it trained, bytes.
+    pub peak_rss_bytes: Option<u64>,
+    /// Energy of the CPU packages while it trained, where a counter can be read.
+    pub joules: Option<f64>,
+}
+
+impl Trained {
+    /// Its measures.
+    pub fn measures(&self) -> BTreeMap<String, Measure> {
+        let measures = [
+            ("train_seconds", Some(self.outcome.seconds), "seconds"),
+            ("train_peak_rss_bytes", self.peak_rss_bytes.map(|bytes| bytes as f64), "bytes"),
+            ("train_energy_joules", self.joules, "joules"),
+        ];
+        let known = |(name, value, unit): (&str, Option<f64>, &str)| {
+            Some((name.to_string(), Measure::measured(value?, unit, 1)))
+        };
+        measures.into_iter().filter_map(known).collect()
+    }
+}
+
 /// Passes on what happens, a look at held-out text, and a stop.
 struct Watch<'a> {
     name: &'a str,
     stop: &'a Stop,
     held_out: Option<&'a Windows>,
+    energy: Option<EnergyMeter>,
     progress: &'a mut dyn Progress,
 }
 
 impl Observer for Watch<'_> {
     fn step(&mut self, metrics: &StepMetrics, steps: u64) -> Control {
         self.progress.step(self.name, metrics, steps);
+        // A counter goes through its range within minutes.
+        let _ = self.energy.as_mut().map(EnergyMeter::joules);
         if self.stop.is_set() { Control::Stop } else { Control::Continue }
     }
 
@@ -165,7 +189,7 @@ pub struct Work<'a> {
 ///
 /// # Errors
 /// As [`lowbit_train::train`]; a stop that was asked for is of kind interrupted, after the checkpoint is saved.
-pub fn run(work: &Work, directory: &Path, cpu: &Cpu, progress: &mut dyn Progress) -> Result<Outcome, Error> {
+pub fn run(work: &Work, directory: &Path, cpu: &Cpu, progress: &mut dyn Progress) -> Result<Trained, Error> {
     let config = work.config.fitted(work.data.len());
     if config.warmup_steps != work.config.warmup_steps {
         let (now, then, steps) = (config.warmup_steps, work.config.warmup_steps, config.total_steps(work.data.len()));
@@ -181,21 +205,28 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, progress: &mut dyn Progress
         validation: work.validation,
         config: &config,
     };
-    let mut watch = Watch { name: work.name, stop: &cpu.stop, held_out: work.held_out, progress };
+    let energy = Rapl::open(&Rapl::root()).as_ref().and_then(EnergyMeter::start);
+    let mut watch = Watch { name: work.name, stop: &cpu.stop, held_out: work.held_out, energy, progress };
+    let is_peak_new = meter::reset_peak_rss();
     let outcome = lowbit_train::train(&job, directory, cpu, &mut watch);
     watch.progress.trained();
     let outcome = outcome?;
-    match outcome.status {
-        Status::Finished => Ok(outcome),
-        Status::Interrupted => Err(interrupted(directory)),
+    if outcome.status == Status::Interrupted {
+        return Err(interrupted(directory));
     }
+    let is_whole = outcome.resumed_from.is_none();
+    Ok(Trained {
+        outcome,
+        peak_rss_bytes: meter::peak_rss_bytes().filter(|_| is_peak_new && is_whole),
+        joules: watch.energy.as_mut().and_then(EnergyMeter::joules).filter(|_| is_whole),
+    })
 }
 
 /// The record of a training of a task into a directory.
 ///
 /// # Errors
 /// When the model or its metrics cannot be read.
-pub fn record(task: &str, work: &Work, outcome: &Outcome, directory: &Path) -> Result<Record, Error> {
+pub fn record(task: &str, work: &Work, trained: &Trained, directory: &Path) -> Result<Record, Error> {
     let detail = Detail {
         made: "trained".into(),
         seed: Some(work.config.seed),
@@ -207,8 +238,8 @@ pub fn record(task: &str, work: &Work, outcome: &Outcome, directory: &Path) -> R
         task: task.into(),
         model: work.name.into(),
         recipe: Checkpoint::open(directory)?.recipe().name.into(),
-        params: outcome.parameters as u64,
-        measures: measures(outcome.seconds),
+        params: trained.outcome.parameters as u64,
+        measures: trained.measures(),
         detail,
     })
 }

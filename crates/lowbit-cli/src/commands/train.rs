@@ -141,10 +141,10 @@ impl Train {
             held_out: None,
             config: &config,
         };
-        let outcome = training::run(&work, self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
-        let record = training::record(&task.id(), &work, &outcome, self.out())?;
+        let trained = training::run(&work, self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
+        let record = training::record(&task.id(), &work, &trained, self.out())?;
         let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
-        self.print(machine, &cpu, record, &outcome, &next)
+        self.print(machine, &cpu, record, &trained.outcome, &next)
     }
 
     /// Where the teacher of a variant lies; none where it has none, or learns from the model that training begins from.

@@ -110,6 +110,10 @@ pub(crate) const MEASURES: &[Known] = measures! {
         "Largest resident set of the process while it answered, as the operating system reports it.";
     "load_seconds" "Load time" ["seconds"] Style::Seconds, "From opening the model file to the first answer.";
     "train_seconds" "Training time" ["seconds"] Style::Seconds, "Wall-clock time of training.";
+    "train_peak_rss_bytes" "Peak memory of training" ["bytes"] Style::Bytes,
+        "Largest resident set of the process while it trained, with rows and program; absent where training was resumed.";
+    "train_energy_joules" "Energy of training" ["joules"] Style::Joules,
+        "Energy drawn by the CPU packages while it trained; absent where there is no readable counter, or training was resumed.";
     "energy_joules" "Energy per example" ["joules"] Style::Joules, "Energy drawn per example.";
     "ttft_seconds" "Time to first token" ["seconds"] Style::Seconds, "From the prompt to the first token.";
     "decode_tokens_per_second" "Decode" ["per_second"] Style::Rate, "Tokens generated per second.";

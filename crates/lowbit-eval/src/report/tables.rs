@@ -454,16 +454,22 @@ fn pace_cell(c: &Comparison, row: &VariantRow) -> Cell {
 
 /// Memory, load, training, energy.
 pub(crate) fn cost(c: &Comparison) -> Option<Table> {
-    let columns = ["peak_rss_bytes", "load_seconds", "train_seconds", "energy_joules"]
-        .map(|name| ReportColumn { title: title(name), cell: Box::new(move |r| cost_cell(c, r, name)) });
-    table("Memory, load, training, energy", c.networks(), columns.into(), "")
+    let always = ["peak_rss_bytes", "load_seconds", "train_seconds", "energy_joules"];
+    let measured = TRAINING.iter().copied().filter(|name| c.has(name) && !always.contains(name));
+    let column =
+        |name| ReportColumn { title: title(name), cell: Box::new(move |r: &VariantRow| cost_cell(c, r, name)) };
+    let columns = always.into_iter().chain(measured).map(column).collect();
+    table("Memory, load, training, energy", c.networks(), columns, "")
 }
+
+/// What a training took.
+const TRAINING: &[&str] = &["train_seconds", "train_peak_rss_bytes", "train_energy_joules"];
 
 /// A quantized variant has no training of its own.
 fn cost_cell(c: &Comparison, row: &VariantRow, name: &str) -> Cell {
     let cell = ask(c, row, measure(name));
     match (&row.record.detail.parent, name) {
-        (Some(parent), "train_seconds") if cell.missing && row.record.detail.made == "quantized" => {
+        (Some(parent), name) if TRAINING.contains(&name) && cell.missing && row.record.detail.made == "quantized" => {
             Cell::instead(format!("that of {parent}"))
         }
         _ => cell,
@@ -486,14 +492,13 @@ pub(crate) fn others(c: &Comparison) -> Option<Table> {
         "latency_p99",
         "peak_rss_bytes",
         "load_seconds",
-        "train_seconds",
         "energy_joules",
     ];
     let mut names: Vec<&str> = Vec::new();
     for name in c.rows.iter().flat_map(|r| r.record.measures.keys()) {
         let of_part = name == DROP || name.starts_with("accuracy/");
         let shown = of_part
-            || SHOWN.iter().chain(METRICS).any(|shown| shown == name)
+            || SHOWN.iter().chain(METRICS).chain(TRAINING).any(|shown| shown == name)
             || name.starts_with("f1/")
             || name.starts_with("throughput/");
         if !shown && !names.contains(&name.as_str()) {
