@@ -66,6 +66,13 @@ fn the_shapes_are_the_published_ones() {
         ("bitnet-700m", 728_842_752),
         ("llama-1b", 1_235_814_400),
         ("llama-3b", 3_212_749_824),
+        ("gpt2", 124_439_808),
+        ("gpt2-classifier", 124_442_880),
+        ("gpt-neo-1.3b", 1_315_575_808),
+        ("gpt-neo-2.7b", 2_651_307_520),
+        ("distilbert-classifier", 66_955_010),
+        ("distilbert-multilingual-classifier", 135_326_979),
+        ("minilm", 22_565_376),
     ];
     assert_eq!(published.len(), synthetic::SHAPES.len());
     for (shape, (name, params)) in synthetic::SHAPES.iter().zip(published) {
