@@ -57,8 +57,8 @@ fn positions(quad: &[u8]) -> u64 {
 /// Whether each four bits have two set.
 fn keeps_two(positions: u64) -> bool {
     const ONES: u64 = 0x1111_1111_1111_1111;
-    let pairs = (positions & 5 * ONES) + (positions >> 1 & 5 * ONES);
-    (pairs & 3 * ONES) + (pairs >> 2 & 3 * ONES) == 2 * ONES
+    let pairs = (positions & (5 * ONES)) + ((positions >> 1) & (5 * ONES));
+    (pairs & (3 * ONES)) + ((pairs >> 2) & (3 * ONES)) == 2 * ONES
 }
 
 impl Format for Sparse {
