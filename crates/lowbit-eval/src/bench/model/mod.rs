@@ -137,19 +137,19 @@ struct Machine {
     head_bytes: Vec<u64>,
 }
 
-/// What runs the passes.
+/// What runs the passes; boxed, so that the kinds are of like sizes.
 enum Runner {
     /// A language model continues sequences.
-    Decoder { session: Session, engine: Option<Engine> },
+    Decoder { session: Box<Session>, engine: Option<Box<Engine>> },
     /// Any other network takes whole ones.
-    Whole { model: Arc<Model<Param>>, exec: CpuExec },
+    Whole { model: Arc<Model<Param>>, exec: Box<CpuExec> },
 }
 
 impl Machine {
     fn new(subject: &BenchModel, plan: &Plan, cpu: &Cpu) -> Self {
         let runner = match subject.output {
             OutputKind::Tokens => Runner::decoder(subject, plan, cpu),
-            _ => Runner::Whole { model: subject.model.clone(), exec: CpuExec::new(cpu.clone()) },
+            _ => Runner::Whole { model: subject.model.clone(), exec: Box::new(CpuExec::new(cpu.clone())) },
         };
         Machine {
             cpu: cpu.clone(),
@@ -168,8 +168,9 @@ impl Runner {
         let model = || subject.model.clone();
         let mut session = Session::with_cache(model(), cpu.clone(), context, plan.cache);
         session.keep_largest(plan.largest);
-        let engine = together.map(|n| engine(Sequences::new(model(), cpu.clone(), context + 1, plan.cache), n));
-        Runner::Decoder { session, engine }
+        let sequences = || Sequences::new(model(), cpu.clone(), context + 1, plan.cache);
+        let engine = together.map(|n| Box::new(engine(sequences(), n)));
+        Runner::Decoder { session: Box::new(session), engine }
     }
 
     /// Runs a test once: seconds, and bytes of the head's weights read where not all logits were computed. Tokens are
