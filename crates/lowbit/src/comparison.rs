@@ -22,6 +22,7 @@ use lowbit_train::{Data, Job, Labelled};
 use network::Network;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -108,11 +109,10 @@ pub fn run(
     suite.networks().iter().for_each(|network| progress.note(network));
     let mut networks: BTreeMap<Option<String>, Rc<Network>> = BTreeMap::new();
     for variant in &suite.variant {
-        let name = suite.network_of(variant).map(String::from);
-        if !networks.contains_key(&name) {
+        if let Entry::Vacant(entry) = networks.entry(suite.network_of(variant).map(String::from)) {
             let network = Network::of(suite, variant, &task, &splits.train, (data, cpu))?;
             network.begin.iter().flat_map(|model| model.notices()).for_each(|notice| progress.note(notice));
-            networks.insert(name, Rc::new(network));
+            entry.insert(Rc::new(network));
         }
     }
     let models = networks.values().filter_map(|network| network.begin.as_ref()).flat_map(|model| model.files());
