@@ -49,7 +49,8 @@ def export(name, directory, sequences):
     torch.manual_seed(0)
     path = directory / f"{name}-{sequences}.onnx"
     ids = torch.randint(1000, 20000, (sequences, TOKENS))
-    torch.onnx.export(Answer(MODELS[name]().eval()), (ids,), str(path), input_names=["ids"], opset_version=18, dynamo=True)
+    torch.onnx.export(Answer(MODELS[name]().eval()), (ids,), str(path), input_names=["ids"], opset_version=18, dynamo=True,
+                      verbose=False)
     model = onnx.load(str(path))
     del model.graph.value_info[:]
     onnx.save(model, str(path))
