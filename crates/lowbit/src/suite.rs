@@ -52,6 +52,14 @@ pub fn groups() -> Result<Vec<Group>, Error> {
     GROUPS.iter().map(|text| task::described(text, Path::new("built-in group"))).collect()
 }
 
+/// The built-in group of a name, if it is one.
+///
+/// # Errors
+/// When one of them is wrong.
+pub fn group(name: &str) -> Result<Option<Group>, Error> {
+    Ok(groups()?.into_iter().find(|group| group.name == name))
+}
+
 /// Names the model that training begins from as a teacher.
 pub const PRETRAINED: &str = "pretrained";
 

@@ -8,7 +8,7 @@ use crate::terminal::tool;
 use lowbit::Progress;
 use lowbit::comparison::{self, Program};
 use lowbit::start::quoted;
-use lowbit::suite::Suite;
+use lowbit::suite::{Group, Suite};
 use lowbit_base::file;
 use lowbit_eval::bench::host;
 use lowbit_eval::bench::shapes::{self, ShapeRecipes};
@@ -76,6 +76,12 @@ const MOST: u64 = 1 << 30;
 /// Lines of the summary.
 const LINES: usize = 25;
 
+/// What is compared.
+enum Asked {
+    Suite(Box<Suite>),
+    Group(Group),
+}
+
 impl Compare {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
@@ -85,9 +91,12 @@ impl Compare {
         if self.random_weights {
             return self.random_weights(machine);
         }
-        let group = lowbit::suite::groups()?.into_iter().find(|group| Some(&group.name) == self.suite.as_ref());
-        let of_rows = self.data.as_deref().is_some_and(Path::is_file);
-        let asked = if group.is_none() || of_rows { Some(self.suite(machine)?) } else { None };
+        let is_of_rows = self.data.as_deref().is_some_and(Path::is_file);
+        let group = if is_of_rows { None } else { lowbit::suite::group(self.name())? };
+        let asked = match group {
+            Some(group) => Asked::Group(group),
+            None => Asked::Suite(Box::new(self.suite(machine)?)),
+        };
         let cpu = machine.cpu()?;
         machine.signals.defer();
         let program = Program {
@@ -98,10 +107,10 @@ impl Compare {
         };
         let out = self.out.as_deref();
         let mut bar = Bar::new(&machine.terminal);
-        let (out, results) = match (&asked, &group) {
-            (Some((suite, data)), _) => comparison::run(suite, *data, out, &cpu, &program, &mut bar)?,
-            (None, Some(group)) => comparison::run_group(group, self.data.as_deref(), out, &cpu, &program, &mut bar)?,
-            (None, None) => return Err(Failure::usage("no suite is named")),
+        let data = self.data.as_deref().filter(|_| !is_of_rows);
+        let (out, results) = match &asked {
+            Asked::Suite(suite) => comparison::run(suite, data, out, &cpu, &program, &mut bar)?,
+            Asked::Group(group) => comparison::run_group(group, data, out, &cpu, &program, &mut bar)?,
         };
         if machine.json {
             return machine.terminal.json(&results);
@@ -123,9 +132,8 @@ impl Compare {
 
     /// Measures the shapes of a suite, or of those of a group.
     fn random_weights(&self, machine: &Machine) -> Result<(), Failure> {
-        let name = self.suite.as_deref().unwrap_or("quickstart");
-        let group = lowbit::suite::groups()?.into_iter().find(|group| group.name == name);
-        let names = group.map_or_else(|| vec![name.to_string()], |group| group.suites);
+        let name = self.name();
+        let names = lowbit::suite::group(name)?.map_or_else(|| vec![name.to_string()], |group| group.suites);
         let suites: Vec<Suite> = names.iter().map(|name| suite::find(machine, name, None)).collect::<Result<_, _>>()?;
         let mut all: Vec<ShapeRecipes> = Vec::new();
         for shape in suites.into_iter().flat_map(|suite| suite.shape) {
@@ -162,8 +170,13 @@ impl Compare {
         (asked != Constraints::default()).then_some(asked)
     }
 
-    /// The suite, and the directory of the data sets.
-    fn suite(&self, machine: &Machine) -> Result<(Suite, Option<&Path>), Failure> {
+    /// The name that was given of a suite, a group or a task.
+    fn name(&self) -> &str {
+        self.suite.as_deref().unwrap_or("quickstart")
+    }
+
+    /// The suite.
+    fn suite(&self, machine: &Machine) -> Result<Suite, Failure> {
         let data = self.data.as_deref();
         let Some(rows) = data.filter(|path| path.is_file()) else {
             if !self.text.is_empty() || self.label.is_some() {
@@ -171,13 +184,12 @@ impl Compare {
                     "--text and --label name columns of a file of rows: give it with --data FILE",
                 ));
             }
-            let name = self.suite.as_deref().unwrap_or("quickstart");
-            return Ok((suite::find(machine, name, data)?, data));
+            return suite::find(machine, self.name(), data);
         };
         let text: Vec<Column> = self.text.iter().map(|text| suite::column(text)).collect();
         let label = self.label.as_deref().map(suite::column);
         let suite = lowbit::suite::of_rows(self.suite.as_deref().map(Path::new), rows, &text, label.as_ref())?;
         machine.terminal.notes(&suite.notice);
-        Ok((suite, None))
+        Ok(suite)
     }
 }
