@@ -97,7 +97,7 @@ fn configurations_that_cannot_be_followed_name_the_field() {
         ("max_position_embeddings", json!(0), vec!["`max_position_embeddings` is 0"]),
         ("eos_token_id", json!("</s>"), vec!["`eos_token_id`"]),
         ("eos_token_id", json!([-1]), vec!["`eos_token_id`", "-1"]),
-        ("quantization_config", json!({"quant_method": "gptq"}), vec!["`quant_method` `gptq`", "unquantized"]),
+        ("quantization_config", json!({"quant_method": "hqq"}), vec!["`quant_method` `hqq`", "unquantized"]),
         ("quantization_config", json!(1), vec!["`quantization_config`"]),
         (
             "quantization_config",

@@ -1,6 +1,7 @@
 //! The small files of a Hub directory: `config.json` in transformers' terms, token ids, and the chat template.
 
 use super::EMBEDDING;
+use super::integers::{self, Scheme};
 use super::shards::Shards;
 use crate::arch::OutputKind;
 use crate::arch::family::{self, Family, HEAD, Network, Published, keys::Keys};
@@ -30,6 +31,8 @@ const HUB_KEYS: &[&str] = &[
 pub(super) enum Quantization {
     /// As the weights are stored.
     None,
+    /// As stored, where matrices may be packed as integers with scales of groups.
+    Integers(Scheme),
     /// As in BitNet b1.58; with the meaning of the scales of packed matrices, where they have one.
     Bitnet(Option<ScaleUse>),
 }
@@ -76,7 +79,10 @@ pub(super) fn read(directory: &Path, shards: &mut Shards) -> Result<Read, Error>
     let Network { mut config, context, labels } = (family.hub)(&network).map_err(at)?;
     let keys = network.keys;
     super::sentence::read(directory, &mut config)?;
-    let quantization = quantization(&keys, family).map_err(at)?;
+    let quantization = match quantization(&keys, family).map_err(at)? {
+        Quantization::None => beside(directory)?.map_or(Quantization::None, Quantization::Integers),
+        said => said,
+    };
     if context == 0 {
         return Err(at(Error::config("max_position_embeddings", "is 0; it must be at least 1")));
     }
@@ -127,6 +133,18 @@ fn default_ids(
     }
 }
 
+/// What an older program says in a file beside `config.json` of how it packed matrices.
+fn beside(directory: &Path) -> Result<Option<Scheme>, Error> {
+    for (name, method) in integers::FILES {
+        let path = directory.join(name);
+        if path.exists() {
+            let (map, _) = read_map(&path)?;
+            return Scheme::read(method, &Keys::new(&map)).map(Some).map_err(|e| e.in_file(&path));
+        }
+    }
+    Ok(None)
+}
+
 fn quantization(keys: &Keys, family: &Family) -> Result<Quantization, Error> {
     let field = "quantization_config";
     let Some(inner) = keys.object(field)? else {
@@ -134,8 +152,12 @@ fn quantization(keys: &Keys, family: &Family) -> Result<Quantization, Error> {
     };
     let inner = Keys::new(inner);
     let method: String = inner.get("quant_method")?.unwrap_or_default();
+    if integers::METHODS.contains(&method.as_str()) {
+        return Scheme::read(&method, &inner).map(Quantization::Integers);
+    }
     if method != "bitnet" {
-        let text = format!("has `quant_method` `{}`; supported: bitnet", show(&method));
+        let known = integers::METHODS.join(", ");
+        let text = format!("has `quant_method` `{}`; supported: bitnet, {known}", show(&method));
         return Err(Error::config(field, format!("{text}. Fetch the unquantized model and quantize it here")));
     }
     if inner.get("use_rms_norm")?.unwrap_or(false) {

@@ -6,6 +6,8 @@
 
 mod chat;
 mod config;
+mod integers;
+mod packing;
 mod sentence;
 mod shards;
 
@@ -18,11 +20,13 @@ use crate::source::{ParamSpec, Role};
 use crate::tokenizer::Settings;
 use crate::{Error, ModelConfig, Recipe, Tokenizer, recipe};
 use config::{Quantization, ScaleUse};
+use integers::{Matrix, Scheme};
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use shards::Shards;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// Rows that share a byte of a packed matrix.
 const ROWS_PER_BYTE: usize = 4;
@@ -39,6 +43,8 @@ struct Hub {
     bitnet: bool,
     /// What the scale of a packed matrix means; `None` where nothing may be packed.
     scale: Option<ScaleUse>,
+    /// How matrices that are integers with scales of groups are packed.
+    integers: Option<Scheme>,
     /// Of the tokenizer.
     settings: Settings,
     /// The file of the chat template.
@@ -61,7 +67,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let recipe = match read.quantization {
         Quantization::Bitnet(_) => "bitnet_bf16",
         Quantization::None if shards.all(Dtype::BF16) => "bf16",
-        Quantization::None => "f32",
+        Quantization::None | Quantization::Integers(_) => "f32",
     };
     if model_config.config.is_tied() {
         shards.substitute(EMBEDDING, HEAD);
@@ -75,7 +81,11 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     }
     let (bitnet, scale) = match read.quantization {
         Quantization::Bitnet(scale) => (true, scale),
-        Quantization::None => (false, None),
+        Quantization::None | Quantization::Integers(_) => (false, None),
+    };
+    let integers = match read.quantization {
+        Quantization::Integers(scheme) => Some(scheme),
+        _ => None,
     };
     model_config.trained_for = bitnet.then(|| "bitnet".to_string());
     let mut hub = Hub {
@@ -85,6 +95,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
         recipe,
         bitnet,
         scale,
+        integers,
         settings: read.settings,
         template: read.template,
         notices,
@@ -137,6 +148,10 @@ impl CheckpointReader for Hub {
     fn check(&self, parameters: &ParameterList) -> Result<(), Error> {
         let (mut expected, fields) = (BTreeSet::new(), super::fields(&self.model_config.config));
         for spec in parameters.params() {
+            if let Some(scheme) = self.integers_of(spec) {
+                expected.extend(scheme.check(&self.shards, spec)?);
+                continue;
+            }
             let Some((file, entry)) = self.shards.entry(&spec.name) else {
                 return Err(super::missing(self.path(), spec, CONFIG_FILE));
             };
@@ -153,17 +168,23 @@ impl CheckpointReader for Hub {
             super::check_shape(file, &named, &entry.shape, CONFIG_FILE, &fields)?;
         }
         let unknown = |name: &&str| !expected.contains(*name) && !ignorable(name, &self.model_config);
-        match self.shards.names().find(unknown) {
-            None => Ok(()),
-            Some(name) => Err(self.surplus(name)),
+        for name in self.shards.names().filter(unknown) {
+            if !self.is_empty_bias(name)? {
+                return Err(self.surplus(name));
+            }
         }
+        Ok(())
     }
 
     fn has(&self, name: &str) -> bool {
-        self.shards.entry(name).is_some()
+        let packed = name.strip_suffix("weight").filter(|_| self.integers.is_some());
+        self.shards.entry(name).is_some() || packed.is_some_and(|stem| self.has_packed(stem))
     }
 
     fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error> {
+        if let Some(scheme) = self.integers_of(spec) {
+            return Ok(Stored::Values(self.integer_values(scheme, spec)));
+        }
         let apart = self.has_plain_rows(spec)?;
         let read_rows: ReadRows = Box::new(|rows| self.shards.row_floats(&spec.name, rows));
         let pack: PackTernary = Box::new(|format, pool| self.pack_ternary(spec, format, pool));
@@ -203,6 +224,42 @@ impl Hub {
             values.iter_mut().for_each(|v| *v *= scale);
         }
         Ok(values)
+    }
+
+    /// The scheme of a matrix that is packed as integers with scales of groups.
+    fn integers_of(&self, spec: &ParamSpec) -> Option<Scheme> {
+        let matrix = matches!(spec.role, Role::Body | Role::Head);
+        self.integers.filter(|scheme| matrix && scheme.has(&self.shards, spec))
+    }
+
+    /// The values of a matrix that is packed so; its scales are read once.
+    fn integer_values<'a>(&'a self, scheme: Scheme, spec: &'a ParamSpec) -> Values<'a> {
+        let matrix = Arc::new(OnceLock::<Matrix>::new());
+        let get = move || match matrix.get() {
+            Some(_) => Ok(matrix.clone()),
+            None => scheme.matrix(&self.shards, spec).map(|made| {
+                let _ = matrix.set(made);
+                matrix.clone()
+            }),
+        };
+        let values = move |rows: Range<usize>| get().map(|matrix| matrix.get().expect("just set").values(rows));
+        let read_rows: ReadRows = Box::new(values.clone());
+        Values {
+            read_rows: Some(read_rows),
+            release: Box::new(move || scheme.release(&self.shards, spec)),
+            ..Values::new(move || values(0..spec.rows))
+        }
+    }
+
+    /// Whether a tensor is a bias of zeros, which older programs store beside packed matrices without bias.
+    fn is_empty_bias(&self, name: &str) -> Result<bool, Error> {
+        let beside = name.strip_suffix("bias").is_some_and(|stem| self.has_packed(stem));
+        Ok(beside && self.shards.floats(name)?.iter().all(|v| *v == 0.0))
+    }
+
+    /// Whether the matrix of a layer is packed as integers.
+    fn has_packed(&self, stem: &str) -> bool {
+        self.integers.is_some_and(|scheme| scheme.is_packed(&self.shards, stem))
     }
 
     /// Whether the values of a parameter are stored as they are.
