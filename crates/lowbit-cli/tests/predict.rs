@@ -165,6 +165,32 @@ fn what_is_particular_about_rows_is_marked_counted_and_said() {
 }
 
 #[test]
+fn an_embedding_model_gives_the_vector_of_each_text() {
+    let Some(model) = lowbit_base::testing::data("weights/minilm-l6-v2") else { return };
+    let (home_dir, model) = (tempfile::tempdir().unwrap(), model.to_str().unwrap().to_string());
+    let answer = |extra: &[&str]| {
+        let args = [&["predict", model.as_str(), "-"], extra].concat();
+        let output = piped(home_dir.path(), &args, "a cat sleeps\n\na kitten is sleeping\nthe market fell\n");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let lines = answer(&["--format", "jsonl", "--keep"]);
+    let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let vector = |row: &Value| -> Vec<f64> {
+        row["embedding"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+    };
+    let dot = |a: usize, b: usize| vector(&rows[a]).iter().zip(vector(&rows[b])).map(|(a, b)| a * b).sum::<f64>();
+    assert_eq!((rows.len(), rows[2]["text"].as_str()), (4, Some("a kitten is sleeping")));
+    assert!((0..4).all(|row| vector(&rows[row]).len() == 384 && (dot(row, row) - 1.0).abs() < 1e-5));
+    assert!(dot(0, 2) > 0.7 && dot(0, 3) < 0.3, "{} {}", dot(0, 2), dot(0, 3));
+    assert_eq!(rows[1]["remark"], "empty");
+    let csv = answer(&[]);
+    let mut csv = csv.lines();
+    assert_eq!(csv.next(), Some("embedding,remark"));
+    assert_eq!(csv.next().unwrap().trim_end_matches(','), format!("\"{}\"", rows[0]["embedding"]));
+}
+
+#[test]
 fn what_cannot_be_predicted_is_refused_and_nothing_is_left() {
     let home_dir = tempfile::tempdir().unwrap();
     let at = home_dir.path();

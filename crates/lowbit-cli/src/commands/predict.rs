@@ -23,15 +23,16 @@ Examples:
   zcat lines.txt.gz | lowbit predict models/sst2 -             # a text a line
   psql --csv -c 'select id, body from mail' | lowbit predict models/mail - --input-format csv --keep
   lowbit predict models/ag_news news.parquet --top 2
+  lowbit predict sentence-transformers/all-MiniLM-L6-v2 lines.txt --format jsonl   # the vector of each text
 
-Columns written: those of the input with --keep, `prediction`, `probability`, `probability/CLASS` for every class, and `remark`, which
-is `empty` for a row without text or numbers and `truncated` where the text has more tokens than the model sees.";
+Columns written: those of the input with --keep, `prediction`, `probability`, `probability/CLASS` for every class (of an embedding model
+`embedding`, an array, in their place), and `remark`, which is `empty` for a row without text or numbers and `truncated` where the text has more tokens than the model sees.";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Predict {
-    /// The classifier, and the rows: CSV, TSV, JSON lines, Parquet or plain text (.txt), also compressed; `-` for standard
+    /// The classifier or embedding model, and the rows: CSV, TSV, JSON lines, Parquet or plain text (.txt), also compressed; `-` for standard
     /// input.
     #[arg(value_names = ["MODEL", "FILE"], num_args = 1..=2, required = true)]
     paths: Vec<PathBuf>,

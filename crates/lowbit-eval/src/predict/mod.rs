@@ -90,7 +90,7 @@ impl Summary {
 /// Takes the lines for a batch of rows, and says whether to go on.
 pub type Emit<'a> = &'a mut dyn FnMut(&str, &Summary) -> Result<bool, Error>;
 
-/// Predicts a class or a value for each row of a source; `notice` takes remarks about what was chosen. The predictions are those of
+/// Predicts a class or a value for each row of a source, or gives the vector of its text; `notice` takes remarks about what was chosen. The predictions are those of
 /// [`crate::classify::quality`], whatever the batch.
 ///
 /// # Errors
@@ -198,15 +198,18 @@ impl PendingRows<'_> {
             Error::input(self.source.name(), format!("{place}{message}")).on_line(line)
         };
         let inputs = inputs(table, &rows, self.choice.numbers, &fail)?;
-        let outputs = self.predictor.outputs(&inputs, 0..rows.len())?;
+        let kind = self.predictor.output();
+        let outputs = match kind {
+            OutputKind::Embedding { .. } => self.predictor.embeddings(&inputs)?,
+            _ => self.predictor.outputs(&inputs, 0..rows.len())?,
+        };
         let width = outputs.len() / rows.len();
         if let Some(bad) = outputs.iter().position(|v| !v.is_finite()) {
             let message = format!("row {}: the outputs are not finite", row(bad / width));
             return Err(Error::numeric(message).in_file(self.source.name()));
         }
-        let is_value = self.predictor.output() == OutputKind::Value;
-        let values = if is_value { self.predictor.values(&outputs) } else { Vec::new() };
-        let mut writer = output::Writer::new(self.choice.options, table, self.predictor.labels(), begins)?;
+        let values = if kind == OutputKind::Value { self.predictor.values(&outputs) } else { Vec::new() };
+        let mut writer = output::Writer::new(self.choice.options, table, (kind, self.predictor.labels()), begins)?;
         for (at, row) in rows.iter().enumerate() {
             let (empty, truncated) = match &inputs {
                 Inputs::Texts(texts) | Inputs::Pairs { texts, .. } => {
@@ -214,12 +217,11 @@ impl PendingRows<'_> {
                 }
                 features => (features.features(at).iter().all(|v| v.is_nan()), false),
             };
-            match values.get(at) {
-                Some(value) => writer.value(&row.values, *value, empty),
-                None => {
-                    let class = writer.row(&row.values, &outputs[at * width..][..width], (empty, truncated));
-                    self.summary.classes[class] += 1;
-                }
+            let (answer, remarks) = (&outputs[at * width..][..width], (empty, truncated));
+            match kind {
+                OutputKind::Value => writer.value(&row.values, values[at], remarks),
+                OutputKind::Embedding { .. } => writer.vector(&row.values, answer, remarks),
+                _ => self.summary.classes[writer.row(&row.values, answer, remarks)] += 1,
             }
             self.summary.empty += u64::from(empty);
             self.summary.truncated += u64::from(truncated);

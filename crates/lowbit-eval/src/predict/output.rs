@@ -3,6 +3,7 @@
 use super::Options;
 use super::columns::TableColumns;
 use crate::Error;
+use lowbit_model::arch::OutputKind;
 use lowbit_model::predict::{best, softmax};
 use serde::Deserialize;
 use serde_json::{Map, Number, Value, json};
@@ -25,12 +26,16 @@ pub static OUTPUTS: &[(&str, Output)] = &[("csv", Output::Csv), ("jsonl", Output
 const PREDICTION: &str = "prediction";
 /// Column of its probability; with a class behind it that of the class.
 const PROBABILITY: &str = "probability";
+/// Column of the vector of a text.
+const EMBEDDING: &str = "embedding";
 /// Column of what is particular about a row.
 const REMARK: &str = "remark";
 
 /// The lines of one batch.
 pub(super) struct Writer<'a> {
     options: &'a Options,
+    /// Column of the answer.
+    answer: &'static str,
     labels: &'a [String],
     kept: Vec<&'a str>,
     csv: csv::Writer<Vec<u8>>,
@@ -45,12 +50,13 @@ impl<'a> Writer<'a> {
     pub(super) fn new(
         options: &'a Options,
         table: &'a TableColumns,
-        labels: &'a [String],
+        (kind, labels): (OutputKind, &'a [String]),
         begins: bool,
     ) -> Result<Self, Error> {
+        let answer = if matches!(kind, OutputKind::Embedding { .. }) { EMBEDDING } else { PREDICTION };
         let kept: Vec<&str> = table.kept().collect();
         let csv = csv::WriterBuilder::new().from_writer(Vec::new());
-        let mut writer = Writer { options, labels, kept, csv, json: String::new() };
+        let mut writer = Writer { options, answer, labels, kept, csv, json: String::new() };
         if begins {
             writer.check()?;
             if options.output == Output::Csv {
@@ -71,7 +77,7 @@ impl<'a> Writer<'a> {
     /// Names of the columns that are written beside those of the input.
     fn names(&self) -> Vec<String> {
         if self.labels.is_empty() {
-            return vec![PREDICTION.into(), REMARK.into()];
+            return vec![self.answer.into(), REMARK.into()];
         }
         let mut names = vec![PREDICTION.to_string(), PROBABILITY.to_string()];
         match self.options.top {
@@ -87,7 +93,7 @@ impl<'a> Writer<'a> {
     fn check(&self) -> Result<(), Error> {
         let own: HashSet<String> = match self.options.output {
             Output::Csv => self.names().into_iter().collect(),
-            Output::Jsonl => [PREDICTION, PROBABILITY, "probabilities", "top", REMARK].map(String::from).into(),
+            Output::Jsonl => [self.answer, PROBABILITY, "probabilities", "top", REMARK].map(String::from).into(),
         };
         match self.kept.iter().find(|name| own.contains(**name)) {
             None => Ok(()),
@@ -108,13 +114,7 @@ impl<'a> Writer<'a> {
             // As `best` has it: of equal ones the first.
             order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
         }
-        let remark = if empty {
-            "empty"
-        } else if truncated {
-            "truncated"
-        } else {
-            ""
-        };
+        let remark = remark(empty, truncated);
         match self.options.output {
             Output::Csv => self.csv_row(values, class, (&order, &probabilities), remark),
             Output::Jsonl => self.json_row(values, class, (&order, &probabilities), remark),
@@ -123,17 +123,27 @@ impl<'a> Writer<'a> {
     }
 
     /// Adds a row by its values and the value predicted, and whether all of its numbers are unknown.
-    pub(super) fn value(&mut self, values: &[Value], predicted: f64, empty: bool) {
-        let remark = if empty { "empty" } else { "" };
+    pub(super) fn value(&mut self, values: &[Value], predicted: f64, (empty, truncated): (bool, bool)) {
+        self.single(values, predicted.to_string(), json!(predicted), remark(empty, truncated));
+    }
+
+    /// Adds a row by its values and the vector of its text, and whether it is empty or truncated; in CSV the vector is a JSON array.
+    pub(super) fn vector(&mut self, values: &[Value], vector: &[f32], (empty, truncated): (bool, bool)) {
+        let vector: Value = vector.iter().copied().map(number).collect();
+        self.single(values, vector.to_string(), vector, remark(empty, truncated));
+    }
+
+    /// Adds a row with one answer, as CSV and JSON have it.
+    fn single(&mut self, values: &[Value], text: String, answer: Value, remark: &str) {
         match self.options.output {
             Output::Csv => {
                 let mut fields = self.copied(values);
-                fields.extend([predicted.to_string(), remark.into()]);
+                fields.extend([text, remark.into()]);
                 let _ = self.csv.write_record(&fields);
             }
             Output::Jsonl => {
                 let mut object = self.object(values);
-                object.insert(PREDICTION.into(), json!(predicted));
+                object.insert(self.answer.into(), answer);
                 self.line(object, remark);
             }
         }
@@ -205,7 +215,16 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A probability with the digits of its type.
+/// What is particular about a row.
+fn remark(empty: bool, truncated: bool) -> &'static str {
+    match (empty, truncated) {
+        (true, _) => "empty",
+        (_, true) => "truncated",
+        _ => "",
+    }
+}
+
+/// A number with the digits of its type.
 fn number(value: f32) -> Value {
     value.to_string().parse::<Number>().map_or(Value::Null, Value::Number)
 }
