@@ -4,9 +4,10 @@ use crate::Error;
 use crate::facts;
 use crate::faithfulness::Faithfulness;
 use crate::meter::{EnergyMeter, Rapl};
+use crate::metrics;
 use crate::question::{self, Reference, Subject};
 use crate::read::Rows;
-use crate::record::{Measure, Record};
+use crate::record::{Measure, Record, TokenLengths};
 use crate::task::{Answers, Task};
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::OutputKind;
@@ -104,12 +105,25 @@ pub fn quality(
         _ => Answers::Classes(answers(&outputs, task.classes.len())),
     };
     let mut record = scored(task, test, name, checkpoint.recipe().name, given)?;
+    by_length(task, test, checkpoint, &mut record)?;
     facts::describe(&mut record, checkpoint)?;
     if let Some(joules) = joules {
         let each = joules / test.len().max(1) as f64;
         record.measures.insert("energy_joules".into(), Measure::measured(each, "joules", test.len() as u64));
     }
     Ok((record, outputs))
+}
+
+/// Adds the accuracy of each range of length, where the task names ranges.
+fn by_length(task: &Task, test: &Rows, checkpoint: &Checkpoint, record: &mut Record) -> Result<(), Error> {
+    let Some(most) = task.lengths.last().copied() else { return Ok(()) };
+    let tokenizer = checkpoint.tokenizer()?;
+    let length = |text: &String| Ok(tokenizer.encode(text, most as usize + 1)?.len() as u32);
+    let tokens: Vec<u32> = test.texts().iter().map(length).collect::<Result<_, Error>>()?;
+    let lengths = TokenLengths { bounds: task.lengths.clone(), tokens };
+    record.measures.extend(metrics::of_lengths(&lengths, &record.detail.truths, &record.detail.answers));
+    record.detail.lengths = Some(lengths);
+    Ok(())
 }
 
 /// Whether a model has the classes of a task.

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::question::Question;
-use crate::record::{Measure, PartRows};
+use crate::record::{Measure, PartRows, TokenLengths};
 use crate::stats::{self, wilson};
 use std::collections::BTreeMap;
 
@@ -201,17 +201,29 @@ pub fn of_parts(parts: &[PartRows], truths: &[u16], answers: &[u16]) -> BTreeMap
     let (mut all, mut right, mut rest) = (BTreeMap::new(), Vec::new(), &hits[..]);
     for part in parts {
         let (own, others) = rest.split_at(part.rows.min(rest.len()));
-        let (correct, n) = (own.iter().sum::<f64>() as u64, own.len() as u64);
-        let (lo, hi) = wilson(correct, n);
-        if n > 0 {
-            let accuracy = Measure::measured(ratio(correct, n), "fraction", n).between(lo, hi);
-            all.insert(format!("accuracy/{}", part.name), accuracy);
+        if !own.is_empty() {
+            all.insert(format!("accuracy/{}", part.name), share(own.iter().copied()));
         }
         right.push(own);
         rest = others;
     }
     all.extend(drop_after_first(&right).map(|measure| (DROP.into(), measure)));
     all
+}
+
+/// Accuracy of the rows of each range of length.
+pub fn of_lengths(lengths: &TokenLengths, truths: &[u16], answers: &[u16]) -> BTreeMap<String, Measure> {
+    let hit = |row: &usize| f64::from(u8::from(truths.get(*row) == answers.get(*row)));
+    let ranges = lengths.ranges().into_iter();
+    ranges.map(|(name, rows)| (format!("accuracy_tokens/{name}"), share(rows.iter().map(hit)))).collect()
+}
+
+/// The share of hits, with its Wilson 95 % interval.
+fn share(hits: impl ExactSizeIterator<Item = f64>) -> Measure {
+    let n = hits.len() as u64;
+    let correct = hits.sum::<f64>() as u64;
+    let (lo, hi) = wilson(correct, n);
+    Measure::measured(ratio(correct, n), "fraction", n).between(lo, hi)
 }
 
 /// With the normal 95 % interval of paired differences where all parts have as many rows, which are taken to be translations of

@@ -137,6 +137,32 @@ pub struct PartRows {
     pub rows: usize,
 }
 
+/// The length of every test row, and the ranges of length that are scored and timed apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenLengths {
+    /// Longest text of each range but the last, in tokens, ascending.
+    pub bounds: Vec<u32>,
+    /// Tokens of every test row, in order, before any is cut; those beyond the last bound are counted as one more than it.
+    pub tokens: Vec<u32>,
+}
+
+impl TokenLengths {
+    /// The ranges that have rows, the shortest first: a name such as `129-512` or `2049+`, and the rows.
+    pub fn ranges(&self) -> Vec<(String, Vec<usize>)> {
+        let first = std::iter::once(0).chain(self.bounds.iter().copied());
+        let last = self.bounds.iter().copied().map(Some).chain([None]);
+        let range = |(below, last): (u32, Option<u32>)| {
+            let inside = |tokens: u32| tokens > below && last.is_none_or(|last| tokens <= last);
+            // Nothing is shorter than one token, but a row without text.
+            let inside = |tokens: u32| inside(tokens.max(1));
+            let rows: Vec<usize> = (0..self.tokens.len()).filter(|row| inside(self.tokens[*row])).collect();
+            let name = last.map_or_else(|| format!("{}+", below + 1), |last| format!("{}-{last}", below + 1));
+            (name, rows)
+        };
+        first.zip(last).map(range).filter(|(_, rows)| !rows.is_empty()).collect()
+    }
+}
+
 /// One point of a training curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
@@ -179,6 +205,9 @@ pub struct Detail {
     /// The parts of the test rows, in order, where the task names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PartRows>,
+    /// How long the test rows are, where the task asks for measures by length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lengths: Option<TokenLengths>,
     /// The number predicted for every test row, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predicted: Vec<f64>,

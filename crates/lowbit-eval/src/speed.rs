@@ -1,7 +1,7 @@
 //! Measuring predictors against each other: times in alternating order, memory and load time of a fresh process.
 
 use crate::read::Rows;
-use crate::record::{Measure, Record};
+use crate::record::{Measure, Record, TokenLengths};
 use crate::{meter, stats};
 use lowbit_base::{Error, Kind, Stop};
 use lowbit_kernels::Cpu;
@@ -16,6 +16,8 @@ const WARM_ROUNDS: usize = 20;
 const LATENCY_ROUNDS: usize = 300;
 /// Timed batches per variant and batch size.
 const THROUGHPUT_ROUNDS: usize = 24;
+/// Timed single examples per variant and range of length.
+const LENGTH_ROUNDS: usize = 60;
 /// Batch sizes of the throughput.
 const BATCHES: [usize; 2] = [8, 32];
 /// Fresh processes per variant.
@@ -42,20 +44,31 @@ pub fn speeds(test: &Rows, variants: &mut [TimedVariant], cpu: &Cpu) -> Result<(
     for variant in variants.iter() {
         classifiers.push(Predictor::of(variant.checkpoint, cpu.clone())?);
     }
-    let rounds = alternate(test, &mut classifiers, 1, WARM_ROUNDS)?.len();
+    let all: Vec<usize> = (0..test.len()).collect();
+    let rounds = alternate(test, &all, &mut classifiers, 1, WARM_ROUNDS)?.len();
     debug_assert_eq!(rounds, variants.len());
-    let samples = alternate(test, &mut classifiers, 1, LATENCY_ROUNDS)?;
+    let samples = alternate(test, &all, &mut classifiers, 1, LATENCY_ROUNDS)?;
     for (variant, samples) in variants.iter_mut().zip(samples) {
         variant.record.measures.extend(meter::latency_measures(&samples));
         variant.record.detail.samples.insert("latency".into(), samples);
     }
     for batch in BATCHES {
-        let samples = alternate(test, &mut classifiers, batch, THROUGHPUT_ROUNDS)?;
+        let samples = alternate(test, &all, &mut classifiers, batch, THROUGHPUT_ROUNDS)?;
         for (variant, samples) in variants.iter_mut().zip(samples) {
             let rates: Vec<f64> = samples.iter().map(|seconds| batch as f64 / seconds).collect();
             let name = format!("throughput/{batch}");
             variant.record.measures.extend(spread(&rates, "per_second").map(|m| (name.clone(), m)));
             variant.record.detail.samples.insert(name, rates);
+        }
+    }
+    let lengths = variants.first().and_then(|variant| variant.record.detail.lengths.clone());
+    for (range, rows) in lengths.iter().flat_map(TokenLengths::ranges) {
+        let samples = alternate(test, &rows, &mut classifiers, 1, LENGTH_ROUNDS)?;
+        for (variant, samples) in variants.iter_mut().zip(samples) {
+            let name = format!("latency_tokens/{range}");
+            let median = meter::latency_measures(&samples).into_iter().find(|(name, _)| name == "latency_p50");
+            variant.record.measures.extend(median.map(|(_, measure)| (name.clone(), measure)));
+            variant.record.detail.samples.insert(name, samples);
         }
     }
     drop(classifiers);
@@ -88,15 +101,21 @@ fn spread(samples: &[f64], unit: &str) -> Option<Measure> {
     Some(Measure::measured(stats::median(samples)?, unit, samples.len() as u64).between(at(0.0)?, at(100.0)?))
 }
 
-/// Seconds of each round for each classifier, `batch` rows a round, the same rows for all.
-fn alternate(test: &Rows, predictors: &mut [Predictor], batch: usize, rounds: usize) -> Result<Vec<Vec<f64>>, Error> {
+/// Seconds of each round for each classifier, `batch` of some rows a round, the same rows for all.
+fn alternate(
+    test: &Rows,
+    rows: &[usize],
+    predictors: &mut [Predictor],
+    batch: usize,
+    rounds: usize,
+) -> Result<Vec<Vec<f64>>, Error> {
     let mut work: Vec<_> = predictors
         .iter_mut()
         .map(|classifier| {
             let mut round = 0;
             move || -> Result<(), Error> {
                 // A stride that is no divisor of usual sizes visits texts of all lengths.
-                let at = |i: usize| (round * batch + i) * 37 % test.len();
+                let at = |i: usize| rows[(round * batch + i) * 37 % rows.len()];
                 std::hint::black_box(classifier.outputs(&test.inputs, (0..batch).map(at))?);
                 round += 1;
                 Ok(())

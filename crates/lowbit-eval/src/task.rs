@@ -96,6 +96,10 @@ pub struct Task {
     /// that is trained on.
     #[serde(default)]
     pub parts: Vec<String>,
+    /// Longest texts, in tokens of the network's own tokenizer, of the ranges of length whose rows are scored and timed apart,
+    /// ascending; texts beyond the last are a range of their own.
+    #[serde(default)]
+    pub lengths: Vec<u32>,
     /// Drop training rows whose input is in the test split.
     #[serde(default, alias = "exclude_test_text_from_train")]
     pub exclude_test_from_train: bool,

@@ -26,6 +26,7 @@ pub static SUITES: &[&str] = &[
     include_str!("../suites/ag_news.toml"),
     include_str!("../suites/california_housing.toml"),
     include_str!("../suites/mnist.toml"),
+    include_str!("../suites/imdb.toml"),
     include_str!("../suites/gpt2-agnews.toml"),
     include_str!("../suites/sst2-models.toml"),
     include_str!("../suites/xnli-models.toml"),

@@ -81,8 +81,12 @@ fn task_sections(c: &Comparison, place: &Place) -> Vec<Section> {
             "quality",
             "Quality",
             blocks(
-                [vec![tables::quality(c), tables::parts(c)], tables::faithfulness(c), vec![tables::classes(c)]]
-                    .concat(),
+                [
+                    vec![tables::quality(c), tables::parts(c), tables::lengths(c)],
+                    tables::faithfulness(c),
+                    vec![tables::classes(c)],
+                ]
+                .concat(),
             ),
         ),
         place.section("confusion", "Confusions", tables::confusions(c)),

@@ -50,6 +50,9 @@ pub(crate) const MEASURES: &[Known] = measures! {
         "Correct answers divided by test rows, with the Wilson 95 % interval.";
     "accuracy/" "Accuracy" ["fraction"] Style::Percent,
         "Accuracy of one part of the test rows, with the Wilson 95 % interval.";
+    "accuracy_tokens/" "Accuracy, tokens" ["fraction"] Style::Percent,
+        "Accuracy of the test rows whose texts have so many tokens before they are cut, with the Wilson 95 % interval; a text that \
+         is longer than a network reads is cut.";
     "cross_lingual_drop" "Drop across parts" ["ratio"] Style::Percent,
         "Accuracy of the part that networks are trained on minus the mean accuracy of the other parts, with the normal 95 % \
          interval of differences paired by row.";
@@ -99,6 +102,8 @@ pub(crate) const MEASURES: &[Known] = measures! {
          take turns, so that a disturbance of the machine hits all of them.";
     "latency_p90" "p90 latency" ["seconds"] Style::Seconds, "The time that 90 % of the runs stay below.";
     "latency_p99" "p99 latency" ["seconds"] Style::Seconds, "The time that 99 % of the runs stay below.";
+    "latency_tokens/" "Median latency, tokens" ["seconds"] Style::Seconds,
+        "Median latency of one example alone, of test rows that have so many tokens for the first variant, in the same turns.";
     "throughput" "Throughput" ["per_second"] Style::Rate, "Examples per second, timed on its own.";
     "throughput/" "Throughput, batch" ["per_second"] Style::Rate,
         "Examples per second at the batch size named, timed on its own and not derived from latency.";

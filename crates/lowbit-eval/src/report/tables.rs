@@ -4,6 +4,7 @@ use super::compare::{Comparison, Standing, VariantRow, Verdict, is_low_bit};
 use super::document::{Block, Cell, MISSING, Table};
 use super::measures::{MEASURES, title};
 use super::noise::{Pace, UNSTEADY};
+use super::number;
 use super::query::What;
 use super::sentence::Tone;
 use crate::faithfulness::METRICS;
@@ -222,6 +223,19 @@ pub(crate) fn parts(c: &Comparison) -> Option<Table> {
     table("Accuracy by part", c.rows.iter(), columns, foot)
 }
 
+/// Accuracy and latency of the test rows by the length of their texts.
+pub(crate) fn lengths(c: &Comparison) -> Option<Table> {
+    let lengths = c.rows.iter().find_map(|r| r.record.detail.lengths.as_ref())?;
+    let ranges = lengths.ranges();
+    let names = ["accuracy_tokens/", "latency_tokens/"]
+        .into_iter()
+        .flat_map(|family| ranges.iter().map(move |(range, _)| format!("{family}{range}")));
+    let columns = names.filter(|name| c.has(name)).map(|name| ReportColumn::asks(c, title(&name), measure(&name)));
+    let rows = |(range, rows): &(String, Vec<usize>)| format!("{} of {range} tokens", number::count(rows.len() as f64));
+    let foot = format!("Rows of the first network: {}.", ranges.iter().map(rows).collect::<Vec<_>>().join(", "));
+    table("By length of the text", c.rows.iter(), columns.collect(), &foot)
+}
+
 /// How far the answers of every network are from those of its reference, whatever is right: a table for each reference.
 pub(crate) fn faithfulness(c: &Comparison) -> Vec<Option<Table>> {
     let mut references: Vec<&str> = Vec::new();
@@ -306,8 +320,7 @@ fn matrix(classes: &[String], counts: &[Vec<u64>]) -> Table {
     head.extend((0..counts.len()).map(|i| class_name(classes, i)));
     let row = |(i, line): (usize, &Vec<u64>)| {
         let sum = line.iter().sum::<u64>().max(1) as f64;
-        let cell =
-            |n: &u64| Cell { heat: Some(*n as f64 / sum), ..Cell::number(Some(super::number::count(*n as f64))) };
+        let cell = |n: &u64| Cell { heat: Some(*n as f64 / sum), ..Cell::number(Some(number::count(*n as f64))) };
         std::iter::once(Cell::words(class_name(classes, i))).chain(line.iter().map(cell)).collect()
     };
     let rows = counts.iter().enumerate().map(row).collect();
@@ -323,7 +336,7 @@ fn top(classes: &[String], counted: &Confusion) -> Table {
         .into_iter()
         .take(TOP_CONFUSIONS)
         .map(|(n, i, j)| {
-            let count = Cell::number(Some(super::number::count(n as f64)));
+            let count = Cell::number(Some(number::count(n as f64)));
             vec![Cell::words(class_name(classes, i)), Cell::words(class_name(classes, j)), count]
         })
         .collect();
@@ -499,7 +512,7 @@ pub(crate) fn others(c: &Comparison) -> Option<Table> {
         let of_part = name == DROP || name.starts_with("accuracy/");
         let shown = of_part
             || SHOWN.iter().chain(METRICS).chain(TRAINING).any(|shown| shown == name)
-            || name.starts_with("f1/")
+            || ["f1/", "accuracy_tokens/", "latency_tokens/"].iter().any(|family| name.starts_with(family))
             || name.starts_with("throughput/");
         if !shown && !names.contains(&name.as_str()) {
             names.push(name);

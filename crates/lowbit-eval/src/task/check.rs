@@ -21,6 +21,7 @@ impl Task {
         }
         self.check_settings()?;
         self.check_parts()?;
+        self.check_lengths()?;
         match &self.generator {
             Some(generator) => self.check_generator(generator),
             None if self.question.spec().is_trained => self.check_trained_splits(),
@@ -72,6 +73,20 @@ impl Task {
         let all_named = self.test.iter().all(|layout| layout.paths.iter().all(named));
         match self.test.is_empty() || !all_named {
             true => Err(format!("`parts` need [[test]] files with {PART} in each of their `paths`")),
+            false => Ok(()),
+        }
+    }
+
+    /// Lengths ascend, and are of texts that get a class.
+    fn check_lengths(&self) -> Result<(), String> {
+        if self.lengths.is_empty() {
+            return Ok(());
+        }
+        if self.question != Question::Classify {
+            return Err("`lengths` are for the question `classify`".into());
+        }
+        match self.lengths.first() == Some(&0) || !self.lengths.is_sorted_by(|a, b| a < b) {
+            true => Err(format!("`lengths` {:?}: give numbers of tokens, the shortest first", self.lengths)),
             false => Ok(()),
         }
     }

@@ -60,7 +60,10 @@ fn counts(record: &Record, tally: &mut Tally) {
         let (model, n) = (&record.model, confusion.total());
         tally.expect(m.n == n, || format!("{model}: {name} states n = {}, {n} answers are recorded", m.n));
     }
-    for (name, found) in metrics::of_parts(&record.detail.parts, &record.detail.truths, &record.detail.answers) {
+    let detail = &record.detail;
+    let of_parts = metrics::of_parts(&detail.parts, &detail.truths, &detail.answers);
+    let of_lengths = detail.lengths.iter().flat_map(|l| metrics::of_lengths(l, &detail.truths, &detail.answers));
+    for (name, found) in of_parts.into_iter().chain(of_lengths) {
         if let Some(m) = record.measures.get(&name) {
             equal(tally, record, &name, m.value, found.value);
             tally.expect(m.n == found.n, || format!("{}: {name} states n = {}, not {}", record.model, m.n, found.n));

@@ -4,7 +4,7 @@ use super::super::super::charts::Chart;
 use super::super::super::document::{Block, Cell, Document};
 use super::super::super::sentence::{ClaimKind, Finding, SentencePart};
 use super::fixture::{measure, record as of};
-use crate::record::{How, Measure, PartRows, Results, TaskFacts};
+use crate::record::{How, Measure, PartRows, Results, TaskFacts, TokenLengths};
 
 /// A fault in the records: the check that must find it, what its line must say, and the fault.
 pub(super) type RecordFault = (u32, &'static str, fn(&mut Results));
@@ -34,6 +34,11 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
         let part = |name: &str| PartRows { name: name.into(), rows: 1000 };
         of(r, "int8").detail.parts = vec![part("en"), part("de")];
         put(r, "int8", "accuracy/en", Measure::measured(0.5, "fraction", 1000));
+    }),
+    (2, "int8: accuracy_tokens/9+ is", |r| {
+        let tokens = (0..2000).map(|row| 1 + row % 10).collect();
+        of(r, "int8").detail.lengths = Some(TokenLengths { bounds: vec![8], tokens });
+        put(r, "int8", "accuracy_tokens/9+", Measure::measured(0.5, "fraction", 400));
     }),
     (2, "states n = 7", |r| measure(r, "int8", "accuracy").n = 7),
     (2, "confusion differs", |r| of(r, "int8").detail.confusion[0][1] += 1),
