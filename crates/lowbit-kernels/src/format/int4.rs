@@ -10,12 +10,12 @@ use crate::activations::GROUP;
 pub(super) static INT4: Integer<Nibbles, 2> = Integer {
     spec: Spec::integers("int4", 4.0, 16, Scales::Group(GROUP)),
     codec: Nibbles,
-    rule: ScaleRule::MinMax { max: 15 },
+    rule: ScaleRule::Search { max: 15 },
 };
 
 /// Codes 0 to 3.
 pub(super) static INT2: Integer<TwoBits<false>, 4> = Integer {
     spec: Spec::integers("int2", 2.0, 4, Scales::Group(GROUP)),
     codec: TwoBits,
-    rule: ScaleRule::MinMax { max: 3 },
+    rule: ScaleRule::Search { max: 3 },
 };

@@ -5,6 +5,7 @@
 //! of two first; where a row of a matrix needs that, the scales of each panel end with 16 f32 factors of its rows.
 
 use super::codec::{self, Codec};
+use super::grouped::{self, Fit, Grouped, Rounding, SpanScales};
 use super::quantizer::{self, ScaleRule};
 use super::spec::{Scales, Spec};
 use super::tiles::{self, After, Groups};
@@ -102,27 +103,50 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
         Bytes::new(codec::pack_matrix::<C, Q>(rows, cols, units, C::ZERO, codes))
     }
 
-    /// Codes and scales, with factors, of rows whose groups of `columns` columns have scales.
-    fn quantize_groups(&self, w: &[f32], [rows, cols]: [usize; 2], columns: usize, codes: &mut [u8]) -> Bytes {
+    /// Scales, with factors, of rows whose groups of `columns` columns have scales: `make` puts scale and offset of each group of a row,
+    /// and tells its factor.
+    fn group_scales<E>(
+        [rows, cols]: [usize; 2],
+        columns: usize,
+        mut make: impl FnMut(usize, &mut dyn FnMut(usize, f16, f16)) -> Result<f32, E>,
+    ) -> Result<Bytes, E> {
         let bytes = View::<C, Q>::panel_bytes(cols, columns);
-        let (per_group, vectors) = (bytes / cols.div_ceil(columns), if C::ZERO == 0 { 2 } else { 1 });
+        let (per_group, vectors) = (bytes / cols.div_ceil(columns).max(1), if C::ZERO == 0 { 2 } else { 1 });
         let mut out = vec![0u8; rows.div_ceil(LANES) * (bytes + FACTORS)];
         for (panel, out) in out.chunks_exact_mut(bytes + FACTORS).enumerate() {
             let (scales, factors) = out.split_at_mut(bytes);
             factors.as_chunks_mut::<4>().0.fill(1f32.to_le_bytes());
             for row in panel * LANES..rows.min((panel + 1) * LANES) {
-                let (lane, range) = (row % LANES, row * cols..(row + 1) * cols);
-                let (factor, w) = quantizer::normalized(&w[range.clone()]);
-                factors[lane * 4..][..4].copy_from_slice(&factor.to_le_bytes());
-                quantizer::groups(self.rule, columns, &w, &mut codes[range], C::ZERO, |g, scale, offset| {
+                let lane = row % LANES;
+                let factor = make(row, &mut |g, scale, offset| {
                     let places = scales[g * per_group + lane * 2..].chunks_mut(2 * LANES).take(vectors);
                     places
                         .zip([scale, offset])
                         .for_each(|(place, half)| place[..2].copy_from_slice(&half.to_le_bytes()));
-                });
+                })?;
+                factors[lane * 4..][..4].copy_from_slice(&factor.to_le_bytes());
             }
         }
-        Bytes::new(out)
+        Ok(Bytes::new(out))
+    }
+
+    /// Codes and scales of rows whose groups of `columns` columns have scales.
+    fn quantize_groups(
+        &self,
+        w: &[f32],
+        shape: [usize; 2],
+        columns: usize,
+        importance: Option<&[f32]>,
+        codes: &mut [u8],
+    ) -> Bytes {
+        let made: Result<Bytes, std::convert::Infallible> = Self::group_scales(shape, columns, |row, put| {
+            let range = row * shape[1]..(row + 1) * shape[1];
+            let (factor, w) = quantizer::normalized(&w[range.clone()]);
+            quantizer::groups(self.rule, columns, &w, importance, &mut codes[range], C::ZERO, put);
+            Ok(factor)
+        });
+        let Ok(scales) = made;
+        scales
     }
 
     fn multiply_rows(&self, view: &View<C, Q>, y: &mut [f32]) {
@@ -188,6 +212,37 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
     }
 }
 
+impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Grouped for Integer<C, Q> {
+    fn columns(&self) -> usize {
+        match self.spec.scales {
+            Scales::Group(columns) => columns,
+            _ => unreachable!("groups have scales where offsets are"),
+        }
+    }
+
+    fn most(&self) -> u8 {
+        C::MOST
+    }
+
+    fn choose(&self, w: &[f32], importance: Option<&[f32]>) -> SpanScales {
+        let fit = Fit { w, importance, most: C::MOST, zero: None, rounding: Rounding::Half };
+        let (scale, offset) = fit.run();
+        self.scales(f16::from_f32(scale), f16::from_f32(offset), &[])
+    }
+
+    fn pack(&'static self, rows: usize, cols: usize, codes: &[u8], scales: &[SpanScales]) -> Result<Packed, Error> {
+        let spans = cols.div_ceil(self.columns());
+        assert_eq!((rows.checked_mul(cols), rows.checked_mul(spans)), (Some(codes.len()), Some(scales.len())));
+        grouped::check_codes(self.spec.name, codes, cols, C::MOST)?;
+        let scales = Self::group_scales([rows, cols], self.columns(), |row, put| {
+            let spans = &scales[row * spans..][..spans];
+            spans.iter().enumerate().for_each(|(g, span)| put(g, span.scale, span.offset));
+            grouped::shared_factor(row, spans)
+        })?;
+        Packed::from_parts(self, rows, cols, vec![self.packed(codes, rows, cols), scales]).map(|p| self.settle(p))
+    }
+}
+
 impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
     fn spec(&self) -> &Spec {
         &self.spec
@@ -221,9 +276,10 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
     ) -> Result<Packed, Error> {
         check_finite(w, rows, cols)?;
         check_scalable(w, cols, self.spec.name)?;
+        let importance = options.importance(cols)?;
         let mut codes = vec![C::ZERO; rows * cols];
         let scales = match self.spec.scales {
-            Scales::Group(columns) => self.quantize_groups(w, [rows, cols], columns, &mut codes),
+            Scales::Group(columns) => self.quantize_groups(w, [rows, cols], columns, importance, &mut codes),
             scales => {
                 let whole = (scales == Scales::Tensor).then(|| options.magnitude(w));
                 Bytes::from_f32(&quantizer::scales(self.rule, whole, w, cols, C::ZERO, &mut codes))
@@ -266,6 +322,10 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
             };
             Packed::from_parts(self, rows, cols, vec![self.packed(codes, rows, cols), scales])
         })
+    }
+
+    fn grouped(&'static self) -> Option<&'static dyn Grouped> {
+        (C::ZERO == 0).then_some(self)
     }
 
     fn ternary_scale(&self, p: &Packed) -> Option<f32> {

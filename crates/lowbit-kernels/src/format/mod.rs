@@ -13,6 +13,7 @@ mod base3;
 mod codec;
 mod float;
 mod gemv;
+mod grouped;
 mod int4;
 mod int8;
 mod integer;
@@ -32,6 +33,7 @@ mod tiles;
 mod view;
 pub mod ways;
 
+pub use grouped::{Grouped, SpanScales};
 pub use packed::{Packed, QuantizeOptions};
 pub use quantizer::Magnitude;
 pub(crate) use quantizer::{SMALLEST, power_of_two};
@@ -129,6 +131,10 @@ pub trait Format: Debug + Send + Sync {
     }
     /// The scale that all rows of a ternary matrix have.
     fn ternary_scale(&self, _packed: &Packed) -> Option<f32> {
+        None
+    }
+    /// The format as one of codes in groups with scale and offset; `None` where it is none.
+    fn grouped(&'static self) -> Option<&'static dyn Grouped> {
         None
     }
     /// Bytes that a product of all outputs reads.

@@ -12,12 +12,32 @@ pub struct QuantizeOptions {
     /// Magnitude of the whole matrix, for quantizing some of its rows in a format with one scale per tensor
     /// ([`Spec::shares_scale`](super::Spec::shares_scale)).
     pub whole: Option<Magnitude>,
+    /// How much the squared error of each column counts in formats that search for their scales
+    /// ([`Grouped`](super::Grouped)), `[cols]`: the mean square of each input of the product, say.
+    pub importance: Option<Vec<f32>>,
 }
 
 impl QuantizeOptions {
     /// Magnitude of the whole matrix; that of `weights` where none is given.
     pub(super) fn magnitude(&self, weights: &[f32]) -> Magnitude {
         self.whole.unwrap_or_else(|| Magnitude::of(weights))
+    }
+
+    /// [`QuantizeOptions::importance`] of a matrix of so many columns.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when there is not one for each column, or one is negative or not finite.
+    pub(super) fn importance(&self, cols: usize) -> Result<Option<&[f32]>, Error> {
+        let Some(all) = &self.importance else { return Ok(None) };
+        if all.len() != cols {
+            return Err(Error::Corrupt(format!("importance of {} columns for a matrix of {cols}", all.len())));
+        }
+        match super::first(all, |a| !(a.is_finite() && a >= 0.0)) {
+            Some(at) => {
+                Err(Error::Corrupt(format!("importance of column {at} is {}, not a finite number >= 0", all[at])))
+            }
+            None => Ok(Some(all)),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Quantization: weights to codes and scales, on the best instruction set there is, with the same bits on each.
 
-use crate::activations::GROUP;
+use super::grouped::{self, Fit, Rounding};
 use crate::simd::{LANES, Simd};
 use crate::{Isa, Op, Products};
 use half::f16;
@@ -14,8 +14,8 @@ pub(super) enum ScaleRule {
     Absmean,
     /// `scale = max|w| / 127`.
     Absmax,
-    /// Scale and offset from minimum and maximum, shrunk where that lowers the squared error; codes `0..=max`.
-    MinMax {
+    /// Scale and offset of least squared error, found by search; codes `0..=max`.
+    Search {
         /// Largest code.
         max: u8,
     },
@@ -51,7 +51,7 @@ impl Magnitude {
 }
 
 /// The instruction set to round on.
-fn best() -> Isa {
+pub(super) fn best() -> Isa {
     static BEST: OnceLock<Isa> = OnceLock::new();
     *BEST.get_or_init(|| Isa::choose(None).expect("scalar is always available"))
 }
@@ -137,7 +137,7 @@ pub(super) fn normalized(w: &[f32]) -> (f32, Cow<'_, [f32]>) {
 }
 
 /// 1, or the largest power of two that is not above `top`.
-fn row_factor(top: f32) -> f32 {
+pub(super) fn row_factor(top: f32) -> f32 {
     match top {
         0.0 => 1.0,
         _ if PRECISE.contains(&top) => 1.0,
@@ -158,19 +158,28 @@ pub(super) fn groups(
     rule: ScaleRule,
     columns: usize,
     weights: &[f32],
+    importance: Option<&[f32]>,
     codes: &mut [u8],
     zero: u8,
     mut put: impl FnMut(usize, f16, f16),
 ) {
-    if let ScaleRule::MinMax { max } = rule {
-        assert_eq!(columns, GROUP, "groups with offsets have {GROUP} columns");
-        return min_max(weights, max, codes, put);
-    }
     for (g, (w, codes)) in weights.chunks(columns).zip(codes.chunks_mut(columns)).enumerate() {
-        let scale = f16::from_f32(absmean(Magnitude::of(w)));
-        let factor = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
-        best().run(Symmetric { weights: w, factor, limit: 1.0, zero, codes });
-        put(g, scale, f16::ZERO);
+        let (scale, offset) = match rule {
+            ScaleRule::Search { max } => {
+                let importance = importance.map(|all| &all[g * columns..][..w.len()]);
+                let fit = Fit { w, importance, most: max, zero: None, rounding: Rounding::Half };
+                let (scale, offset) = fit.run();
+                grouped::round(w, scale, offset, max, codes);
+                (f16::from_f32(scale), f16::from_f32(offset))
+            }
+            _ => {
+                let scale = f16::from_f32(absmean(Magnitude::of(w)));
+                let factor = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
+                best().run(Symmetric { weights: w, factor, limit: 1.0, zero, codes });
+                (scale, f16::ZERO)
+            }
+        };
+        put(g, scale, offset);
     }
 }
 
@@ -198,7 +207,7 @@ impl Op for Symmetric<'_> {
 
 /// Stores the low bytes of the first lanes, which lie in -128..=127, into up to 16.
 #[inline(always)]
-fn store_bytes<S: Simd>(s: S, out: &mut [u8], v: S::I) {
+pub(super) fn store_bytes<S: Simd>(s: S, out: &mut [u8], v: S::I) {
     if let Some(out) = out.first_chunk_mut::<LANES>() {
         // SAFETY: 16 bytes.
         return unsafe { s.store_i8(out.as_mut_ptr().cast(), v) };
@@ -209,93 +218,14 @@ fn store_bytes<S: Simd>(s: S, out: &mut [u8], v: S::I) {
     out.copy_from_slice(&lanes[..out.len()]);
 }
 
-/// How much narrower than from minimum to maximum the codes of a group may lie.
-const SHRINKS: [f32; 8] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5];
-
-/// Scale and offset in f16 and the codes `0..=max` of each group of 64 weights of a row.
-fn min_max(weights: &[f32], max: u8, codes: &mut [u8], put: impl FnMut(usize, f16, f16)) {
-    assert_eq!(weights.len(), codes.len(), "a code for each weight");
-    best().run(MinMax { weights, max, codes, put });
-}
-
-struct MinMax<'a, F> {
-    weights: &'a [f32],
-    max: u8,
-    codes: &'a mut [u8],
-    put: F,
-}
-
-impl<F: FnMut(usize, f16, f16)> Op for MinMax<'_, F> {
-    type Out = ();
-    const PRODUCTS: Products = Products::None;
-    #[inline(always)]
-    fn eval<S: Simd>(mut self, s: S) {
-        for (g, (w, codes)) in self.weights.chunks(GROUP).zip(self.codes.chunks_mut(GROUP)).enumerate() {
-            let group = Group::new(s, w);
-            let low = -s.max_lane(s.mul(group.fold(|a, b| s.min(a, b)), s.splat(-1.0)));
-            let high = s.max_lane(group.fold(|a, b| s.max(a, b)));
-            let mut best = (f32::INFINITY, f16::ZERO, f16::ZERO);
-            for shrink in SHRINKS {
-                let (middle, reach) = ((low + high) / 2.0, (high - low) / 2.0 * shrink);
-                let (scale, offset) = (f16::from_f32(2.0 * reach / self.max as f32), f16::from_f32(middle - reach));
-                let error = group.error(s, scale.to_f32(), offset.to_f32(), self.max as f32);
-                if error < best.0 {
-                    best = (error, scale, offset);
-                }
-            }
-            let (_, scale, offset) = best;
-            for (w, codes) in group.weights.into_iter().zip(codes.chunks_mut(LANES)) {
-                let code = nearest(s, w, scale.to_f32(), offset.to_f32(), self.max as f32);
-                store_bytes(s, codes, s.round_i(code));
-            }
-            (self.put)(g, scale, offset);
-        }
-    }
-}
-
 /// The code that `w` is nearest to, as f32.
 #[inline(always)]
-fn nearest<S: Simd>(s: S, w: S::F, scale: f32, offset: f32, max: f32) -> S::F {
+pub(super) fn nearest<S: Simd>(s: S, w: S::F, scale: f32, offset: f32, max: f32) -> S::F {
     if scale == 0.0 {
         return s.splat(0.0);
     }
     let code = s.div(s.sub(w, s.splat(offset)), s.splat(scale));
     s.to_f(s.round_i(s.min(s.max(code, s.splat(0.0)), s.splat(max))))
-}
-
-/// Up to 64 weights; missing ones repeat the first.
-struct Group<S: Simd> {
-    weights: [S::F; GROUP / LANES],
-    /// 1, or 0 where a weight is missing.
-    there: [S::F; GROUP / LANES],
-}
-
-impl<S: Simd> Group<S> {
-    #[inline(always)]
-    fn new(s: S, w: &[f32]) -> Self {
-        let part = |i: usize| w.get(i * LANES..).unwrap_or(&[]);
-        let weights = std::array::from_fn(|i| s.load_part(part(i), w[0]));
-        let there = std::array::from_fn(|i| s.load_part(&[1.0; LANES][..part(i).len().min(LANES)], 0.0));
-        Group { weights, there }
-    }
-
-    #[inline(always)]
-    fn fold(&self, f: impl Fn(S::F, S::F) -> S::F) -> S::F {
-        let [a, b, c, d] = self.weights;
-        f(f(a, b), f(c, d))
-    }
-
-    /// The squared error of the weights under a scale and an offset.
-    #[inline(always)]
-    fn error(&self, s: S, scale: f32, offset: f32, max: f32) -> f32 {
-        let mut sum = s.splat(0.0);
-        for (w, there) in self.weights.into_iter().zip(self.there) {
-            let code = nearest(s, w, scale, offset, max);
-            let error = s.mul(s.sub(s.fma(code, s.splat(scale), s.splat(offset)), w), there);
-            sum = s.fma(error, error, sum);
-        }
-        s.sum(sum)
-    }
 }
 
 /// How many of the first 15 of `bounds`, which ascend, each weight lies above; weights are first divided by `top`, or taken
@@ -361,44 +291,6 @@ mod tests {
                 isa.run(Rank { bounds: &bounds, weights: &w, top: 1.5, codes: &mut codes });
                 let want = |w: f32| bounds[..15].iter().filter(|bound| w / 1.5 > **bound).count() as u8;
                 assert!(codes.iter().zip(&w).all(|(code, w)| *code == want(*w)), "{isa:?} {n}");
-            }
-        }
-    }
-
-    #[test]
-    fn groups_get_the_scale_of_least_error_on_every_instruction_set() {
-        for isa in Isa::available() {
-            for (n, max) in [(1, 15), (63, 15), (64, 3), (70, 15), (333, 3)] {
-                let (mut w, mut codes, mut count) = (weights(n), vec![99; n], 0);
-                w[0] = 4.0; // far from the others: a narrower range pays
-                let (all, codes_of) = (w.clone(), &mut codes);
-                let mut scales = Vec::new();
-                isa.run(MinMax { weights: &w, max, codes: codes_of, put: |g, s, o| scales.push((g, s, o)) });
-                for ((g, scale, offset), (w, codes)) in scales.iter().zip(all.chunks(GROUP).zip(codes.chunks(GROUP))) {
-                    assert_eq!((*g, w.len()), (count, codes.len()));
-                    count += 1;
-                    let error = |scale: f32, offset: f32| -> f64 {
-                        let code = |w: f32| match scale {
-                            0.0 => 0.0,
-                            _ => ((w - offset) / scale).clamp(0.0, max as f32).round_ties_even(),
-                        };
-                        w.iter().map(|&w| (code(w).mul_add(scale, offset) - w).powi(2) as f64).sum()
-                    };
-                    let (low, high) =
-                        w.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), w| (l.min(*w), h.max(*w)));
-                    let least = SHRINKS.iter().map(|shrink| {
-                        let (middle, reach) = ((low + high) / 2.0, (high - low) / 2.0 * shrink);
-                        let (scale, offset) = (f16::from_f32(2.0 * reach / max as f32), f16::from_f32(middle - reach));
-                        error(scale.to_f32(), offset.to_f32())
-                    });
-                    let (scale, offset) = (scale.to_f32(), offset.to_f32());
-                    let least = least.fold(f64::INFINITY, f64::min);
-                    assert!(error(scale, offset) <= least * (1.0 + 1e-6), "{isa:?} {n}");
-                    let back =
-                        w.iter().zip(codes).map(|(w, c)| ((*c as f32).mul_add(scale, offset) - w).powi(2) as f64);
-                    assert!((back.sum::<f64>() - error(scale, offset)).abs() <= 1e-9, "{isa:?} {n}");
-                }
-                assert_eq!(count, n.div_ceil(GROUP));
             }
         }
     }
