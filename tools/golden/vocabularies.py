@@ -50,11 +50,15 @@ def spm(model):
     return [[ids, processor.decode(ids)] for ids in (processor.encode(text) for text in TEXTS)]
 
 
-def llama3(file):
+def llama3_encoding(file):
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in file.splitlines() if line)}
     pattern = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
                r"|\s+(?!\S)|\s+")
-    encoding = tiktoken.Encoding("llama3", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    return tiktoken.Encoding("llama3", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+
+
+def llama3(file):
+    encoding = llama3_encoding(file)
     return [[ids, encoding.decode(ids)] for ids in (encoding.encode(text) for text in TEXTS)]
 
 

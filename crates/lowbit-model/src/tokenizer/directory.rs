@@ -13,7 +13,7 @@ const FILES: &[&str] = &["tokenizer.json", "tokenizer.model", "tokenizer.json.zs
 const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 /// The file of a WordPiece that has no `tokenizer.json`: a token per line.
-const WORDS: [&str; 2] = ["vocab.txt", "vocab.txt.zst"];
+const WORDS: &str = "vocab.txt";
 /// What WordPiece puts before a piece that continues a word.
 const CONTINUED: &str = "##";
 /// Tokens that BERT's vocabularies have beside pieces of words.
@@ -26,17 +26,18 @@ impl Tokenizer {
     }
 
     /// The tokenizer in a directory of the Hub: the file of [`Tokenizer::find`], the pair `vocab.json` and `merges.txt`, or `vocab.txt`,
-    /// with the settings in `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
+    /// with the settings in `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. Each may be packed with zstd
+    /// (`vocab.json.zst`).
     ///
     /// # Errors
     /// As [`Tokenizer::load`]; also names the keys of these files.
     pub(crate) fn of_directory(directory: &Path, settings: &Settings) -> Result<Self, Error> {
         let found = Self::find(directory);
-        if found.is_none() && directory.join(VOCAB).exists() {
+        if found.is_none() && packed(directory, VOCAB).exists() {
             return from_merges(directory, settings);
         }
-        let words = WORDS.iter().map(|name| directory.join(name)).find(|path| path.exists());
-        if let (None, Some(words)) = (&found, words) {
+        let words = packed(directory, WORDS);
+        if found.is_none() && words.exists() {
             return from_words(&words, settings);
         }
         let path = found.unwrap_or_else(|| directory.join(FILES[0]));
@@ -53,14 +54,29 @@ impl Tokenizer {
     }
 }
 
+/// The path of a file, packed with zstd where it is only there so.
+fn packed(directory: &Path, name: &str) -> PathBuf {
+    let packed = directory.join(format!("{name}.zst"));
+    if packed.exists() && !directory.join(name).exists() { packed } else { directory.join(name) }
+}
+
+/// The text of a file, packed with zstd or not.
+fn text_of(path: &Path) -> Result<String, Error> {
+    let file = read_small(path, MAX_BYTES)?;
+    let file = match file.starts_with(&super::ZSTD) {
+        true => super::unpack(&file).map_err(|text| Error::input(path, text))?,
+        false => file,
+    };
+    String::from_utf8(file)
+        .map_err(|e| Error::input(path, format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
+}
+
 /// Byte-level BPE of `vocab.json` and `merges.txt`, as the classes of transformers that have no other file build it.
 fn from_merges(directory: &Path, settings: &Settings) -> Result<Tokenizer, Error> {
-    let (path, merges) = (directory.join(VOCAB), directory.join(MERGES));
-    let vocab: Value = serde_json::from_slice(&read_small(&path, MAX_BYTES)?)
-        .map_err(|e| Error::input(&path, format!("not a vocabulary: {e}")))?;
-    let text = String::from_utf8(read_small(&merges, MAX_BYTES)?);
-    let text =
-        text.map_err(|e| Error::input(&merges, format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
+    let path = packed(directory, VOCAB);
+    let vocab: Value =
+        serde_json::from_str(&text_of(&path)?).map_err(|e| Error::input(&path, format!("not a vocabulary: {e}")))?;
+    let text = text_of(&packed(directory, MERGES))?;
     let lines = text.lines().filter(|line| !line.starts_with("#version") && !line.is_empty());
     let class = settings.class.as_deref().unwrap_or("GPT2Tokenizer");
     let level =
@@ -91,13 +107,7 @@ fn from_merges(directory: &Path, settings: &Settings) -> Result<Tokenizer, Error
 
 /// WordPiece of `vocab.txt`, as transformers' `BertTokenizer` builds it.
 fn from_words(path: &Path, settings: &Settings) -> Result<Tokenizer, Error> {
-    let file = read_small(path, MAX_BYTES)?;
-    let file = match file.starts_with(&super::ZSTD) {
-        true => super::unpack(&file).map_err(|text| Error::input(path, text))?,
-        false => file,
-    };
-    let text = String::from_utf8(file)
-        .map_err(|e| Error::input(path, format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
+    let text = text_of(path)?;
     // A line end belongs to no token, other white space may.
     let mut vocab = serde_json::Map::new();
     for (id, line) in text.strip_suffix('\n').unwrap_or(&text).split('\n').enumerate() {

@@ -1,6 +1,8 @@
 //! Small networks with reproducible weights.
 #![allow(dead_code)]
 
+pub mod tokenizers;
+
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::{Head, decoder, encoder, gpt, mlp};
 use lowbit_model::checkpoint::save_masters;
