@@ -121,6 +121,13 @@ impl Blocked {
         self.bytes()
     }
 
+    /// The row of a single token that [`Blocked::floats`] made.
+    pub fn single_floats(&self) -> &[f32] {
+        let row = &self.single()[..self.chunk];
+        // SAFETY: any four bytes are an f32, and lines are aligned for it.
+        unsafe { std::slice::from_raw_parts(row.as_ptr().cast(), row.len() / 4) }
+    }
+
     fn bytes(&self) -> &[u8] {
         // SAFETY: a line is 64 bytes.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 64) }
@@ -135,6 +142,34 @@ impl Blocked {
     fn row(&self, token: usize) -> impl Iterator<Item = u8> + '_ {
         let parts = (0..self.chunks).map(move |c| &self.bytes()[c * self.distance + token * ROW..][..self.chunk]);
         parts.flatten().copied()
+    }
+
+    /// Some bytes of a row that lie in one chunk.
+    pub fn part(&self, token: usize, at: usize, bytes: usize) -> &[u8] {
+        debug_assert!(at % self.chunk + bytes <= self.chunk);
+        &self.bytes()[Self::at(at / self.chunk, self.distance, token) + at % self.chunk..][..bytes]
+    }
+
+    /// Rows of f32, `[tokens, cols]`, padded with 0; chunks end at multiples of 32 columns.
+    pub fn floats(cpu: &Cpu, x: &[f32], cols: usize) -> Self {
+        let mut rows = Blocked::default();
+        rows.resize(x.len() / cols, cols * 4, 2);
+        let (tokens, chunk, distance) = (rows.tokens, rows.chunk, rows.distance);
+        let out = SharedMut::new(rows.bytes_mut());
+        let grain = SMALL.div_ceil(cols);
+        cpu.pool.run(tokens.div_ceil(grain), &|task| {
+            for token in task * grain..((task + 1) * grain).min(tokens) {
+                for (i, x) in x[token * cols..][..cols].chunks(chunk / 4).enumerate() {
+                    let at = Self::at(i, distance, token);
+                    // SAFETY: the task owns the bytes of its tokens.
+                    let out = unsafe { out.slice(at..at + chunk) };
+                    let (used, rest) = out.split_at_mut(x.len() * 4);
+                    used.as_chunks_mut::<4>().0.iter_mut().zip(x).for_each(|(out, x)| *out = x.to_ne_bytes());
+                    rest.fill(0);
+                }
+            }
+        });
+        rows
     }
 
     /// Where the bytes of a token's chunk begin.

@@ -1,5 +1,5 @@
 //! Formats against bitsandbytes, transformers and PyTorch, activation functions against PyTorch; the vectors are made by
-//! `tools/golden/formats.py` and `tools/golden/activations.py`.
+//! `tools/golden/formats.py`, `tools/golden/grouped.py` and `tools/golden/activations.py`.
 
 use half::{bf16, f16};
 use lowbit_kernels::format::find;
@@ -217,5 +217,32 @@ fn activations_and_their_slopes_are_those_of_pytorch() {
                 assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{name}.{part} of {x}: {got}, not {want}");
             }
         }
+    }
+}
+
+/// Codes and scales of llama.cpp mean here what they mean there, in every bit.
+#[test]
+fn blocks_of_llama_cpp_have_the_bits_that_gguf_py_reads() {
+    let golden = Golden::file("grouped");
+    for name in ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"] {
+        let format = find(name).unwrap().grouped().expect("a format of groups");
+        let (w, shape) = golden.get(&format!("{name}.w"));
+        let bytes = |part: &str| golden.values(&format!("{name}.{part}")).iter().map(|v| *v as u8).collect::<Vec<_>>();
+        let halves = |part: &str| golden.values(&format!("{name}.{part}")).iter().map(|v| f16::from_f32(*v)).collect();
+        let (codes, stored): (Vec<u8>, Vec<u8>) = (bytes("codes"), bytes("stored"));
+        let (scales, offsets): (Vec<f16>, Vec<f16>) = (halves("scale"), halves("offset"));
+        let pairs = stored.as_chunks::<2>().0;
+        let per = pairs.len() / scales.len();
+        let spans = scales.iter().zip(&offsets).enumerate();
+        let spans: Vec<_> =
+            spans.map(|(i, (scale, offset))| format.scales(*scale, *offset, &pairs[i * per..][..per])).collect();
+        let packed = format.pack(shape[0], shape[1], &codes, &spans).expect("scales of the format");
+        for (i, (found, want)) in packed.dequantize().iter().zip(&w).enumerate() {
+            assert_eq!(found.to_bits(), want.to_bits(), "{name} at {i}: {found}, not {want}");
+        }
+        // As the spans say.
+        let (scale, offset) = spans[0].groups[0];
+        let first = f64::from(codes[0]) * f64::from(scale) + f64::from(offset);
+        assert!((first - f64::from(w[0])).abs() <= 1e-6 * first.abs(), "{name}: {first} {}", w[0]);
     }
 }

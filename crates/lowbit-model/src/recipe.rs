@@ -40,6 +40,7 @@ impl ActivationPrecision {
     /// How the products of a body in a format get their inputs.
     pub fn of(format: &dyn Format) -> Self {
         match format.spec().activations {
+            format::ActivationType::Int8 if format.spec().in_blocks => ActivationPrecision::Int8Block,
             format::ActivationType::Int8 => ActivationPrecision::Int8,
             format::ActivationType::Float | format::ActivationType::Mixed => ActivationPrecision::F32,
         }

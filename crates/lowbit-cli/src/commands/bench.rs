@@ -4,12 +4,12 @@ use super::Machine;
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
 use lowbit_eval::bench::kernels::against::Earlier;
-use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, WeightShape};
+use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, Product, WeightShape};
 use lowbit_eval::bench::model::{self as model_bench, BenchModel, FORMS, Form, Test, TestKind};
 use lowbit_eval::bench::shapes;
 use lowbit_eval::meter;
 use lowbit_kernels::ops::CacheKind;
-use lowbit_kernels::{Cpu, FORMATS, format};
+use lowbit_kernels::{Cpu, FORMATS};
 use lowbit_model::synthetic;
 use serde_json::json;
 use std::path::PathBuf;
@@ -102,7 +102,7 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct Kernels {
-    /// Formats [default: all].
+    /// Formats, each with the activations of its recipe or with others, as in int8_channel+act=int8_block [default: all].
     #[arg(long, value_delimiter = ',')]
     format: Vec<String>,
     #[arg(long, value_delimiter = ',', default_value = "2560x6912,6912x2560,768x768", help = shape_help())]
@@ -216,8 +216,9 @@ impl Kernels {
 
     fn plan(&self) -> Result<Plan, Failure> {
         let kernels = if self.attention.is_empty() {
-            let named = self.format.iter().map(|name| format::find(name)).collect::<Result<Vec<_>, _>>()?;
-            let formats = if named.is_empty() { FORMATS.to_vec() } else { named };
+            let named = self.format.iter().map(|name| Product::parse(name)).collect::<Result<Vec<_>, _>>()?;
+            let all = || FORMATS.iter().map(|format| Product::of(*format)).collect();
+            let formats = if named.is_empty() { all() } else { named };
             Work::Products(formats, self.shape.iter().map(|text| WeightShape::parse(text)).collect::<Result<_, _>>()?)
         } else {
             Work::Attention(self.attention.iter().map(|text| Heads::parse(text)).collect::<Result<_, _>>()?)

@@ -7,7 +7,7 @@
 
 use super::quantizer::{self, ScaleRule};
 use super::spec::{Scales, Spec};
-use super::tiles::{self, Epilogue, Groups, Layout, OperandKind, Quads, finish_rows};
+use super::tiles::{self, Epilogue, FloatPanels, Groups, Layout, OperandKind, Quads, finish_rows};
 use super::view::{Columns, RowScales};
 use super::ways::{self, Capability, Entry, Job, Way};
 use super::{
@@ -400,7 +400,9 @@ impl Quads for View<'_> {
     fn epilogue(&self, panel: usize) -> Epilogue {
         Epilogue::Rows { zero: ZERO as i32, scales: self.scales.panel(panel) }
     }
+}
 
+impl FloatPanels for View<'_> {
     fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]) {
         let mut quads = scratch::take(self.units * 64);
         let quads = &mut quads.bytes()[..self.units * 64];

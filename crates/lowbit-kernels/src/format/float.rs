@@ -4,7 +4,7 @@
 //! token, activations stay f32.
 
 use super::spec::Spec;
-use super::tiles::{self, Epilogue, Layout, OperandKind, Quads};
+use super::tiles::{self, Epilogue, FloatPanels, Layout, OperandKind, Quads};
 use super::ways::{self, Capability, Entry, Job, Way};
 use super::{AHEAD, Format, Packed, QuantizeOptions, StoredPart, check_finite, first, floats, size};
 use crate::gemm::{self, Mat};
@@ -168,7 +168,7 @@ thread_local! {
 
 /// A product of a format whose weights are floats.
 struct Floats<'a> {
-    weights: &'a dyn Quads,
+    weights: &'a dyn FloatPanels,
     one: GemvFn<'a>,
     p: &'a Packed,
 }
@@ -222,7 +222,7 @@ pub(super) fn takes_bf16(cpu: &Cpu, tokens: usize) -> bool {
 }
 
 /// The product of a format whose weights are floats.
-pub(super) fn product(cpu: &Cpu, weights: &dyn Quads, one: GemvFn, p: &Packed, x: Activations, y: &mut [f32]) {
+pub(super) fn product(cpu: &Cpu, weights: &dyn FloatPanels, one: GemvFn, p: &Packed, x: Activations, y: &mut [f32]) {
     let job = Job { isa: cpu.isa, tokens: y.len() / p.rows, weights: p.rows * p.cols, grouped: false };
     (ways::choose(&table(), cpu, job).run)(cpu, &Floats { weights, one, p }, x, y);
 }
@@ -249,7 +249,9 @@ impl Quads for Bf16View<'_> {
     fn epilogue(&self, _: usize) -> Epilogue {
         Epilogue::Totals
     }
+}
 
+impl FloatPanels for Bf16View<'_> {
     fn columns(&self, _: Isa, panel: usize, out: &mut [f32]) {
         let cols = self.0.cols;
         let bytes = &self.0.parts[0][panel * pairs(cols) * 64..][..pairs(cols) * 64];

@@ -12,8 +12,8 @@ use super::tiles::{self, After, Groups};
 use super::view::{self, FACTORS, View};
 use super::ways::{self, Capability, Entry, Job, Way};
 use super::{
-    Format, Packed, QuantizeOptions, StoredPart, check_factors, check_finite, check_scalable, check_scales, floats,
-    gemv, registers, registers_f32, size,
+    Format, Packed, QuantizeOptions, ROUNDED, SEARCHED, StoredPart, check_factors, check_finite, check_scalable,
+    check_scales, floats, gemv, registers, registers_f32, size,
 };
 use crate::activations::GROUP;
 use crate::pool::SharedMut;
@@ -48,7 +48,7 @@ fn int8_ways<'a, C: Codec<Q>, const Q: usize>() -> [Entry<RunInt8<'a, C, Q>>; 3]
 fn block_ways<'a, C: Codec<Q>, const Q: usize>() -> [Entry<RunInt8<'a, C, Q>>; 2] {
     [
         Entry::new(ways::BLOCK_STRIPS, |cpu, view, x, y, after| tiles::product(cpu, view, view.p.rows, x, y, after)),
-        Entry::new(Way::one("block_gemv", "int8_block", "one stream of codes, block by block"), gemv::product),
+        Entry::new(ways::BLOCK_GEMV, gemv::product),
     ]
 }
 
@@ -275,7 +275,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         options: &QuantizeOptions,
     ) -> Result<Packed, Error> {
         check_finite(w, rows, cols)?;
-        check_scalable(w, cols, self.spec.name)?;
+        check_scalable(w, cols, self.spec.name, if C::ZERO == 0 { SEARCHED } else { ROUNDED })?;
         let importance = options.importance(cols)?;
         let mut codes = vec![C::ZERO; rows * cols];
         let scales = match self.spec.scales {

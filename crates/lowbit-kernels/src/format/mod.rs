@@ -53,6 +53,24 @@ pub static FORMATS: &[&dyn Format] = &[
     &nf4::NF4_DQ,
     &int4::INT4,
     &int4::INT2,
+    &grouped::Q4_0,
+    &grouped::Q4_1,
+    &grouped::Q5_0,
+    &grouped::Q5_1,
+    &grouped::Q8_0,
+    &grouped::Q2_K,
+    &grouped::Q3_K,
+    &grouped::Q4_K,
+    &grouped::Q5_K,
+    &grouped::Q6_K,
+    &grouped::INT2_G64,
+    &grouped::INT2_G128,
+    &grouped::INT3_G32,
+    &grouped::INT3_G64,
+    &grouped::INT3_G128,
+    &grouped::INT4_G32,
+    &grouped::INT4_G64,
+    &grouped::INT4_G128,
     &ternary::TERNARY,
     &ternary::TERNARY_CHANNEL,
     &ternary_g128::TERNARY_G128,
@@ -193,9 +211,10 @@ fn check_finite(weights: &[f32], rows: usize, cols: usize) -> Result<(), Error> 
     }
 }
 
-/// Refuses weights so large that a rounded scale times the largest code may be larger than the largest number, naming the first.
-fn check_scalable(weights: &[f32], cols: usize, format: &'static str) -> Result<(), Error> {
-    match first(weights, |w| w.abs() > f32::MAX / 1.02) {
+/// Refuses weights so large that a rounded scale times the largest code may be larger than the largest number, naming the first;
+/// `reach` is how far codes may go beyond the weights.
+fn check_scalable(weights: &[f32], cols: usize, format: &'static str, reach: f32) -> Result<(), Error> {
+    match first(weights, |w| w.abs() > f32::MAX / reach) {
         Some(at) => Err(Error::Range { row: at / cols, col: at % cols, format }),
         None => Ok(()),
     }
@@ -207,6 +226,10 @@ fn first<T: Copy>(all: &[T], bad: impl Fn(T) -> bool) -> Option<usize> {
     let chunk = all.chunks(MANY).position(|chunk| chunk.iter().fold(false, |any, v| any | bad(*v)))?;
     all[chunk * MANY..].iter().position(|v| bad(*v)).map(|at| chunk * MANY + at)
 }
+
+/// How far rounding alone takes codes beyond the weights, and a search for scales.
+const ROUNDED: f32 = 1.02;
+const SEARCHED: f32 = 4.0;
 
 /// Refuses scales that are NaN, infinite or negative, naming the first.
 fn check_scales(format: &str, what: &str, mut scales: impl Iterator<Item = f32>) -> Result<(), Error> {

@@ -6,7 +6,7 @@
 use super::float;
 use super::quantizer;
 use super::spec::{Holds, Scales, Spec};
-use super::tiles::{Epilogue, Layout, OperandKind, Quads};
+use super::tiles::{Epilogue, FloatPanels, Layout, OperandKind, Quads};
 use super::ways::Way;
 use super::{
     AHEAD, Format, Magnitude, Packed, QuantizeOptions, StoredPart, check_finite, check_scales, floats, size, vain_scale,
@@ -236,7 +236,9 @@ impl Quads for View<'_> {
     fn epilogue(&self, _: usize) -> Epilogue {
         Epilogue::Totals
     }
+}
 
+impl FloatPanels for View<'_> {
     fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]) {
         isa.run(Columns { view: *self, panel, out });
     }

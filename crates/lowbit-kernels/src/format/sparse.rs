@@ -6,12 +6,12 @@
 
 use super::quantizer::{self, ScaleRule};
 use super::spec::{Scales, Spec};
-use super::tiles::{self, Epilogue, Groups, Layout, OperandKind, Quads, finish_rows, fold_block};
+use super::tiles::{self, Epilogue, FloatPanels, Groups, Layout, OperandKind, Quads, finish_rows, fold_block};
 use super::view::RowScales;
 use super::ways::{self, Entry, Job, Way};
 use super::{
-    AHEAD, Format, Packed, QuantizeOptions, StoredPart, check_finite, check_scalable, check_scales, codec, floats,
-    size, stream_grain, vain_scale,
+    AHEAD, Format, Packed, QuantizeOptions, ROUNDED, StoredPart, check_finite, check_scalable, check_scales, codec,
+    floats, size, stream_grain, vain_scale,
 };
 use crate::activations::BLOCK;
 use crate::pool::SharedMut;
@@ -73,7 +73,7 @@ impl Format for Sparse {
 
     fn quantize_rows(&'static self, w: &[f32], rows: usize, cols: usize, _: &QuantizeOptions) -> Result<Packed, Error> {
         check_finite(w, rows, cols)?;
-        check_scalable(w, cols, self.spec.name)?;
+        check_scalable(w, cols, self.spec.name, ROUNDED)?;
         let mut out = vec![0u8; rows.div_ceil(LANES) * cols.div_ceil(4) * QUAD];
         for quad in out.chunks_exact_mut(QUAD) {
             quad[..CODES].fill(ZERO);
@@ -282,7 +282,9 @@ impl Quads for View<'_> {
     fn epilogue(&self, panel: usize) -> Epilogue {
         Epilogue::Rows { zero: ZERO.into(), scales: self.scales.panel(panel) }
     }
+}
 
+impl FloatPanels for View<'_> {
     fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]) {
         isa.run(Columns { quads: self.panel(panel), cols: self.p.cols, out });
     }

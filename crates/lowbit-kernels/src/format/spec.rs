@@ -39,6 +39,9 @@ pub struct Spec {
     pub activations: ActivationType,
     /// Granularity of its scales.
     pub scales: Scales,
+    /// Whether 8-bit activations had better have a scale per [`BLOCK`](crate::BLOCK) of their columns than one per token: weights of
+    /// models that were trained in floats.
+    pub in_blocks: bool,
     /// Whether every finite f32 matrix comes back as it was.
     pub lossless: bool,
     /// Whether [`QuantizeOptions::outlier_columns`](super::QuantizeOptions::outlier_columns) are kept in more bits, so that
@@ -64,6 +67,7 @@ impl Spec {
             levels: None,
             activations: ActivationType::Float,
             scales: Scales::None,
+            in_blocks: false,
             lossless: false,
             outliers: false,
             redundant: false,

@@ -13,19 +13,26 @@ use crate::{Bf16Activations, Cpu, GROUP, Int8Activations, Isa, Op, scratch};
 use std::ops::Range;
 
 mod blocks;
+mod elements;
+mod folds;
+
+use elements::{Element, Halves, Ints};
+pub(super) use folds::{Folds, add_offsets, fold_floats, fold_ints};
 
 /// Quads of a chunk at most.
 const CHUNK: usize = ROW / 4;
 /// Panels of a strip at most.
 const WIDEST: usize = 8;
 
-/// Operands of a quad, the 4-byte group of one row: int8 codes or a pair of bf16.
+/// Operands of a quad, the 4-byte group of one row: int8 codes, a pair of bf16 or one f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OperandKind {
     /// Unsigned codes times signed activations, exact in i32.
     Int,
     /// Pairs of bf16, summed in f32.
     Bf16,
+    /// Single f32.
+    Float,
 }
 
 /// How the units of a format become quads.
@@ -69,6 +76,10 @@ pub(super) trait Quads: Sync {
     fn group_scales(&self, _isa: Isa, _panel: usize, _groups: Range<usize>, _step: usize, _out: &mut [f32]) {}
     /// Epilogue of one panel: the scaling of its sums into outputs.
     fn epilogue(&self, panel: usize) -> Epilogue;
+}
+
+/// A matrix whose panels decode into f32.
+pub(super) trait FloatPanels: Quads {
     /// All weights of one panel as f32, `[cols][16]`; those that [`Epilogue::Rows`] scales are not scaled yet.
     fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]);
 }
@@ -86,6 +97,8 @@ pub(super) struct Groups<'a> {
     pub totals: &'a [i32],
     /// Ratios and sums of codes of blocks, [`BLOCKS`] of each group, where blocks have scales; else empty.
     pub blocks: Option<(&'a [f32], &'a [i32])>,
+    /// What weights whose scales belong to a few columns need.
+    pub folds: Option<Folds<'a>>,
 }
 
 impl<'a> From<&'a Int8Activations> for Groups<'a> {
@@ -98,17 +111,23 @@ impl<'a> From<&'a Int8Activations> for Groups<'a> {
             scale: &q.scale,
             totals: &q.sums,
             blocks: q.blocked.then_some((&q.ratios[..], &q.block_sums[..])),
+            folds: None,
         }
     }
 }
 
 impl<'a> From<&'a Bf16Activations> for Groups<'a> {
     fn from(rows: &'a Bf16Activations) -> Self {
-        Groups { x: &rows.x, sums: &[], sums_stride: 0, scale: &[], totals: &[], blocks: None }
+        Groups::floats(&rows.x)
     }
 }
 
-impl Groups<'_> {
+impl<'a> Groups<'a> {
+    /// Activations that are floats.
+    pub(super) fn floats(x: &'a Blocked) -> Self {
+        Groups { x, sums: &[], sums_stride: 0, scale: &[], totals: &[], blocks: None, folds: None }
+    }
+
     /// The sum of a group of a token's codes; a token beyond the last gives that of the last.
     #[inline(always)]
     pub(super) fn sum(&self, token: usize, group: usize) -> f32 {
@@ -159,7 +178,7 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut 
     let grain = strips.div_ceil(8).min(8).max((1 << 15) / (work + 1)).max(1);
     let out = SharedMut::new(y);
     cpu.pool.run(strips.div_ceil(grain), &|task| {
-        let mut buffers = Buffers::new(tiling.covered(), wide);
+        let mut buffers = Buffers::new(tiling.covered(), wide, layout.group);
         let span = task * grain..((task + 1) * grain).min(strips);
         let first = |strip: usize| if strip < full { strip * wide } else { full * wide + strip - full };
         for strip in span.clone() {
@@ -171,7 +190,7 @@ pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut 
 }
 
 /// `y = x * W^T` with f32 activations on weights decoded to f32.
-pub(super) fn product_f32(cpu: &Cpu, w: &dyn Quads, rows: usize, cols: usize, x: &[f32], y: &mut [f32]) {
+pub(super) fn product_f32(cpu: &Cpu, w: &dyn FloatPanels, rows: usize, cols: usize, x: &[f32], y: &mut [f32]) {
     let panels = rows.div_ceil(LANES);
     let wide = 8;
     let out = SharedMut::new(y);
@@ -205,10 +224,10 @@ struct Buffers {
 const PANEL: usize = (CHUNK + 16) * 64;
 
 impl Buffers {
-    fn new(tokens: usize, wide: usize) -> Self {
+    fn new(tokens: usize, wide: usize, group: Option<usize>) -> Self {
         Buffers {
             quads: scratch::take(PANEL * wide),
-            scales: scratch::take((CHUNK / 16 + 1) * wide * 2 * LANES * 4),
+            scales: scratch::take(group.map_or(0, |quads| (CHUNK / quads + 1) * wide * 2 * LANES * 4)),
             sums: scratch::take(tokens * wide * LANES * 4),
         }
     }
@@ -241,7 +260,7 @@ impl Strip<'_> {
         for chunk in 0..chunks {
             let start = chunk * self.x.x.chunk() / 4;
             let length = (self.x.x.chunk() / 4).min(self.layout.length - start);
-            let first_group = start * 4 / GROUP;
+            let first_group = start / group.unwrap_or(GROUP / 4);
             if let Some(g) = group {
                 for (i, panel) in self.panels.clone().enumerate() {
                     let groups = first_group..first_group + length / g;
@@ -415,70 +434,21 @@ impl TileOp for TileRun<'_, '_> {
             // SAFETY: within the lengths asserted above.
             unsafe {
                 match (tiles.kind, tiles.group) {
-                    (OperandKind::Int, _) if tiles.strip.x.blocks.is_some() => tiles.run_blocks::<S, T, P>(s, token),
-                    (OperandKind::Int, None) => tiles.run::<S, Ints, T, P>(s, token),
-                    (OperandKind::Int, Some(group)) => tiles.run_groups::<S, T, P>(s, token, group),
+                    (OperandKind::Int, None) if tiles.strip.x.blocks.is_none() => {
+                        tiles.run::<S, Ints, T, P>(s, token);
+                    }
                     (OperandKind::Bf16, None) if S::FAST_BF16 => tiles.run::<S, Halves, T, P>(s, token),
                     (OperandKind::Bf16, _) => {
                         unreachable!("bf16 tiles run where one instruction multiplies bf16 pairs")
                     }
+                    // Tiles that have no room for totals are not compiled.
+                    _ if const { T <= S::GROUP_ROWS && P <= S::TILE_PANELS } => {
+                        tiles.run_totals::<S, T, P>(s, token);
+                    }
+                    _ => unreachable!("a tile of {T} rows and {P} panels has no room for totals"),
                 }
             }
         }
-    }
-}
-
-/// How 4-byte groups are multiplied and summed.
-trait Element<S: Simd> {
-    /// 16 sums.
-    type Sum: Copy;
-    fn zero(s: S) -> Self::Sum;
-    fn dot(s: S, sum: Self::Sum, w: S::I, x: S::I) -> Self::Sum;
-    fn from_bits(s: S, bits: S::I) -> Self::Sum;
-    fn bits(s: S, sum: Self::Sum) -> S::I;
-}
-
-struct Ints;
-
-impl<S: Simd> Element<S> for Ints {
-    type Sum = S::I;
-    #[inline(always)]
-    fn zero(s: S) -> S::I {
-        s.splat_i(0)
-    }
-    #[inline(always)]
-    fn dot(s: S, sum: S::I, w: S::I, x: S::I) -> S::I {
-        s.dot(sum, w, x)
-    }
-    #[inline(always)]
-    fn from_bits(_: S, bits: S::I) -> S::I {
-        bits
-    }
-    #[inline(always)]
-    fn bits(_: S, sum: S::I) -> S::I {
-        sum
-    }
-}
-
-struct Halves;
-
-impl<S: Simd> Element<S> for Halves {
-    type Sum = S::F;
-    #[inline(always)]
-    fn zero(s: S) -> S::F {
-        s.splat(0.0)
-    }
-    #[inline(always)]
-    fn dot(s: S, sum: S::F, w: S::I, x: S::I) -> S::F {
-        s.dot_bf16(sum, w, x)
-    }
-    #[inline(always)]
-    fn from_bits(s: S, bits: S::I) -> S::F {
-        s.as_f(bits)
-    }
-    #[inline(always)]
-    fn bits(s: S, sum: S::F) -> S::I {
-        s.as_i(sum)
     }
 }
 
@@ -486,6 +456,29 @@ impl<S: Simd> Element<S> for Halves {
 type Sums<const T: usize, const P: usize> = [[[u32; LANES]; P]; T];
 
 impl Tiles<'_> {
+    /// A register tile whose sums are added to totals.
+    ///
+    /// # Safety
+    /// The quads, the activations, the scales and the totals of the tile are within their buffers.
+    #[inline(always)]
+    unsafe fn run_totals<S: Simd, const T: usize, const P: usize>(&mut self, s: S, token: usize) {
+        // SAFETY: by the contract.
+        unsafe {
+            match (self.kind, self.group, self.strip.x.folds) {
+                (OperandKind::Int, Some(group), Some(folds)) => match folds.small {
+                    true => self.run_folds::<S, folds::Codes<true>, T, P>(s, token, group, &folds),
+                    false => self.run_folds::<S, folds::Codes<false>, T, P>(s, token, group, &folds),
+                },
+                (OperandKind::Float, Some(group), Some(folds)) => {
+                    self.run_folds::<S, folds::Floats, T, P>(s, token, group, &folds);
+                }
+                (OperandKind::Int, ..) if self.strip.x.blocks.is_some() => self.run_blocks::<S, T, P>(s, token),
+                (OperandKind::Int, Some(group), _) => self.run_groups::<S, T, P>(s, token, group),
+                _ => unreachable!("sums that are outputs"),
+            }
+        }
+    }
+
     /// A register tile over the chunk, all of which shares a scale.
     ///
     /// # Safety

@@ -2,7 +2,7 @@
 
 use super::codec::{self, Codec};
 use super::spec::Scales;
-use super::tiles::{Epilogue, Layout, OperandKind, Quads};
+use super::tiles::{Epilogue, FloatPanels, Layout, OperandKind, Quads};
 use super::{Packed, size};
 use crate::activations::GROUP;
 use crate::simd::{LANES, Simd};
@@ -176,7 +176,9 @@ impl<C: Codec<Q>, const Q: usize> Quads for View<'_, C, Q> {
             None => Epilogue::Rows { zero: i32::from(C::ZERO), scales: self.scales.panel(panel) },
         }
     }
+}
 
+impl<C: Codec<Q>, const Q: usize> FloatPanels for View<'_, C, Q> {
     fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]) {
         let mut groups = vec![0.0; if self.group.is_some() { self.groups() * 2 * LANES } else { 0 }];
         if self.group.is_some() {

@@ -121,6 +121,7 @@ pub(super) const INT8_STRIPS: Way =
     Way::many("int8_strips", "int8", 2, Capability::Any, "codes decoded to memory, a strip of panels at a time");
 pub(super) const BLOCK_STRIPS: Way =
     Way::many("block_strips", "int8_block", 2, Capability::Any, "blocks folded in register tiles");
+pub(super) const BLOCK_GEMV: Way = Way::one("block_gemv", "int8_block", "one stream of codes, block by block");
 pub(super) const F32_PANELS: Way =
     Way::many("f32_panels", "f32", 1, Capability::Any, "panels widened to f32 in memory");
 pub(crate) const FLOAT_PANELS: &str = "float_panels";

@@ -70,7 +70,7 @@ fn known_activations(name: &str) -> Result<ActivationPrecision, Vec<&'static str
 fn head_activations(format: &dyn Format, otherwise: ActivationPrecision) -> ActivationPrecision {
     let spec = format.spec();
     match spec.activations {
-        format::ActivationType::Int8 if spec.bits < 8.0 => ActivationPrecision::Int8,
+        format::ActivationType::Int8 if spec.bits < 8.0 => ActivationPrecision::of(format),
         format::ActivationType::Int8 => otherwise,
         format::ActivationType::Float | format::ActivationType::Mixed => ActivationPrecision::F32,
     }

@@ -197,7 +197,7 @@ impl Earlier {
     /// What became of each case; `None` for those the record does not have.
     pub fn changes(&self, speeds: &[Speed]) -> Vec<Option<Change>> {
         let change = |now: &Speed| {
-            self.find(now.format, &now.shape, now.tokens, now.isa, now.threads).map(|then| compare(now, then))
+            self.find(&now.format, &now.shape, now.tokens, now.isa, now.threads).map(|then| compare(now, then))
         };
         speeds.iter().map(change).collect()
     }
@@ -249,7 +249,7 @@ mod tests {
 
     fn speed(seconds: f64, fraction: f64, samples: &[f64]) -> Speed {
         Speed {
-            format: "ternary",
+            format: "ternary".into(),
             isa: "avx2",
             shape: "64x96".into(),
             rows: Some(64),

@@ -54,7 +54,7 @@ impl Prompt {
         let Heads { count, width } = self.heads();
         let pairs = self.tokens as f64 * (self.tokens + 1) as f64 / 2.0;
         let facts = Facts {
-            format: NAME,
+            format: NAME.into(),
             shape: self.heads().name(),
             sides: None,
             tokens: self.tokens,

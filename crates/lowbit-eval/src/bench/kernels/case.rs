@@ -44,7 +44,8 @@ impl Limit {
 /// What a case is, and what it takes.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    pub format: &'static str,
+    /// As [`Product::name`](super::Product::name), or `attention`.
+    pub format: String,
     pub shape: String,
     /// `(rows, cols)`, where it is one matrix.
     pub sides: Option<(usize, usize)>,
@@ -130,7 +131,7 @@ pub(super) fn speed(facts: &Facts, cpu: &Cpu, seconds: Vec<f64>, limits: &[Limit
     let fractions: Vec<f64> = seconds.iter().zip(limits).map(fraction).collect();
     let seconds_p50 = at(&seconds, 50.0);
     Speed {
-        format: facts.format,
+        format: facts.format.clone(),
         isa: cpu.isa.name(),
         shape: facts.shape.clone(),
         rows: facts.sides.map(|(rows, _)| rows),
@@ -164,7 +165,7 @@ mod tests {
             int8_gops: 40.0 * scale,
         };
         let facts = |limit, tokens: usize| Facts {
-            format: "int8",
+            format: "int8".into(),
             shape: "1000x1000".into(),
             sides: Some((1000, 1000)),
             tokens,

@@ -4,8 +4,8 @@
 use crate::bench::host;
 use crate::error::Error;
 use lowbit_base::memory::Footprint;
+use lowbit_kernels::Cpu;
 use lowbit_kernels::limits::{self, Limits};
-use lowbit_kernels::{Cpu, Format};
 use serde::Serialize;
 use std::cell::RefCell;
 
@@ -19,6 +19,7 @@ mod table;
 pub mod ternary;
 
 pub use plot::roofline;
+pub use product::Product;
 pub use shape::{Heads, LAYERS, WeightShape};
 pub use table::lines;
 
@@ -37,7 +38,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub enum Kernels {
     /// Products of every format with every shape.
-    Products(Vec<&'static dyn Format>, Vec<WeightShape>),
+    Products(Vec<Product>, Vec<WeightShape>),
     /// Attention with these heads.
     Attention(Vec<Heads>),
 }
@@ -45,8 +46,8 @@ pub enum Kernels {
 /// Speed of one case on one machine.
 #[derive(Clone, Debug, Serialize)]
 pub struct Speed {
-    /// Name of the format, or `attention`.
-    pub format: &'static str,
+    /// Name of the format, with the activations where they are not those of its recipe: `int8_channel+act=int8_block`; or `attention`.
+    pub format: String,
     /// Name of the instruction set.
     pub isa: &'static str,
     /// Name of the shape.
@@ -123,12 +124,12 @@ impl Plan {
     }
 
     /// Format and shape of every case.
-    pub fn cases(&self) -> Vec<(&'static str, String)> {
+    pub fn cases(&self) -> Vec<(String, String)> {
         match &self.kernels {
             Kernels::Products(formats, shapes) => {
                 shapes.iter().flat_map(|shape| formats.iter().map(|f| (f.name(), shape.name.clone()))).collect()
             }
-            Kernels::Attention(all) => all.iter().map(|heads| (attention::NAME, heads.name())).collect(),
+            Kernels::Attention(all) => all.iter().map(|heads| (attention::NAME.into(), heads.name())).collect(),
         }
     }
 }
@@ -165,7 +166,7 @@ pub fn run(cpus: &[Cpu], plan: &Plan) -> Result<Speeds, Error> {
 fn products(
     cpus: &[Cpu],
     plan: &Plan,
-    formats: &[&'static dyn Format],
+    formats: &[Product],
     shape: &WeightShape,
     limits: &mut [Vec<Limits>],
 ) -> Result<Vec<Speed>, Error> {

@@ -31,7 +31,7 @@ fn threads(n: usize) -> String {
 fn mark(s: &Speed) -> Mark {
     let percent = s.fraction_of_limit * 100.0;
     Mark {
-        series: s.format.into(),
+        series: s.format.clone(),
         title: format!("{} {} x {} tokens: {percent:.0} % of {}", s.format, s.shape, s.tokens, s.limit),
         intensity: s.gops / s.weight_gbps,
         rate: s.gops,

@@ -4,8 +4,9 @@ use super::case::{Case, Facts, Limit};
 use super::shape::WeightShape;
 use super::values;
 use crate::error::{Error, Kind as Fault};
-use lowbit_kernels::format::ActivationType;
+use lowbit_kernels::format::{self, ActivationType};
 use lowbit_kernels::{Activations, Bytes, Cpu, Format, Int8Activations, Packed, QuantizeOptions};
+use lowbit_model::recipe::ActivationPrecision;
 use std::cell::RefCell;
 use std::hint::black_box;
 
@@ -19,64 +20,107 @@ const MAX_COPIES: usize = 1024;
 /// Outputs of a token that are compared with the definition of the format.
 const CHECKED_ROWS: usize = 16;
 
-/// The limit of a product.
-fn limit(cpu: &Cpu, format: &dyn Format, tokens: usize) -> Limit {
-    match format.spec().activations {
-        _ if tokens == 1 => Limit::Memory,
-        _ if format.takes_bf16(cpu, tokens) => Limit::Bf16,
-        ActivationType::Float => Limit::F32,
-        ActivationType::Int8 | ActivationType::Mixed => Limit::Int8,
+/// A format, and the activations that its products are given.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    format: &'static dyn Format,
+    activations: ActivationPrecision,
+}
+
+impl Product {
+    /// A format with the activations of its recipe.
+    pub fn of(format: &'static dyn Format) -> Self {
+        Product { format, activations: ActivationPrecision::of(format) }
+    }
+
+    /// A format by name, or `FORMAT+act=ACTIVATIONS`, activations being `f32`, `int8` or `int8_block`.
+    ///
+    /// # Errors
+    /// Usage, naming what is unknown, with the nearest.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let (name, rest) = text.split_once('+').unwrap_or((text, ""));
+        let product = Product::of(format::find(name)?);
+        let Some(value) = rest.strip_prefix("act=") else {
+            return match text.contains('+') {
+                false => Ok(product),
+                true => Err(Error::usage(format!("`{text}` is no format with activations, such as {name}+act=f32"))),
+            };
+        };
+        let all = ActivationPrecision::ALL;
+        match all.into_iter().find(|activations| activations.name() == value) {
+            Some(activations) => Ok(Product { activations, ..product }),
+            None => {
+                let known = lowbit_base::alternatives(value, all.map(ActivationPrecision::name));
+                Err(Error::usage(format!("`{text}`: unknown activations `{value}`{known}")))
+            }
+        }
+    }
+
+    /// As [`Product::parse`] takes it.
+    pub fn name(&self) -> String {
+        match self.activations == ActivationPrecision::of(self.format) {
+            true => self.format.name().into(),
+            false => format!("{}+act={}", self.format.name(), self.activations.name()),
+        }
+    }
+
+    /// What a product of so many tokens is held against.
+    fn limit(&self, cpu: &Cpu, tokens: usize) -> Limit {
+        match self.format.spec().activations {
+            _ if tokens == 1 => Limit::Memory,
+            _ if self.format.takes_bf16(cpu, tokens) => Limit::Bf16,
+            ActivationType::Float => Limit::F32,
+            ActivationType::Int8 if self.activations == ActivationPrecision::F32 => Limit::F32,
+            ActivationType::Int8 | ActivationType::Mixed => Limit::Int8,
+        }
     }
 }
 
 /// The matrices of a shape in one format: copies of them, elsewhere in memory.
 pub(super) struct Weights {
+    product: Product,
     /// `[copy][matrix]`
     copies: Vec<Vec<Packed>>,
 }
 
 /// Bytes that a shape takes in some formats: weights, as f32 and with their copies; inputs and outputs of products.
-pub(super) fn memory(formats: &[&'static dyn Format], shape: &WeightShape, tokens: &[usize]) -> (u64, u64) {
+pub(super) fn memory(formats: &[Product], shape: &WeightShape, tokens: &[usize]) -> (u64, u64) {
     let master = shape.matrices.iter().map(|(rows, cols)| 4 * rows * cols).max().unwrap_or(0);
-    let packed = |format: &&'static dyn Format| {
-        let parts = shape.matrices.iter().flat_map(|(rows, cols)| format.parts(*rows, *cols, &[]));
+    let packed = |product: &Product| {
+        let parts = shape.matrices.iter().flat_map(|(rows, cols)| product.format.parts(*rows, *cols, &[]));
         let bytes = parts.map(|part| part.bytes).sum::<usize>();
         if tokens.contains(&1) { bytes.max(budget(formats)) } else { bytes }
     };
     let weights = formats.iter().map(packed).fold(master, usize::saturating_add);
     let (all, most) = (tokens.iter().sum::<usize>(), tokens.iter().copied().max().unwrap_or(0));
-    let rest = shape.matrices.iter().map(|(rows, cols)| 5 * all * cols + 4 * most * rows).sum::<usize>();
+    let rest = shape.matrices.iter().map(|(rows, cols)| 6 * all * cols + 4 * most * rows).sum::<usize>();
     (weights as u64, rest as u64)
 }
 
 /// Packed bytes that the copies of a shape have in one of some formats.
-fn budget(formats: &[&'static dyn Format]) -> usize {
+fn budget(formats: &[Product]) -> usize {
     COPIES_BYTES.min(ALL_COPIES_BYTES / formats.len().max(1))
 }
 
 impl Weights {
     /// The shape in every format; one copy, unless the weights shall come `from_memory`.
-    pub fn all(formats: &[&'static dyn Format], shape: &WeightShape, from_memory: bool) -> Result<Vec<Self>, Error> {
+    pub fn all(formats: &[Product], shape: &WeightShape, from_memory: bool) -> Result<Vec<Self>, Error> {
         let mut first: Vec<Vec<Packed>> = formats.iter().map(|_| Vec::new()).collect();
         for (rows, cols) in &shape.matrices {
             let weights = values(rows * cols, 7);
-            for (format, packed) in formats.iter().zip(&mut first) {
-                packed.push(format.quantize(&weights, *rows, *cols, &QuantizeOptions::default())?);
+            for (product, packed) in formats.iter().zip(&mut first) {
+                packed.push(product.format.quantize(&weights, *rows, *cols, &QuantizeOptions::default())?);
             }
         }
         let budget = budget(formats);
-        let grow = |matrices: Vec<Packed>| {
+        let grow = |(product, matrices): (&Product, Vec<Packed>)| {
             let copies = (budget / bytes(&matrices).max(1)).clamp(1, MAX_COPIES);
             let more = if from_memory { copies - 1 } else { 0 };
             let mut copies: Vec<Vec<Packed>> = (0..more).map(|_| matrices.iter().map(copy).collect()).collect();
             copies.push(matrices);
-            Weights { copies }
+            Weights { product: *product, copies }
         };
-        Ok(first.into_iter().map(grow).collect())
-    }
-
-    fn format(&self) -> &'static dyn Format {
-        self.copies[0][0].format()
+        Ok(formats.iter().zip(first).map(grow).collect())
     }
 }
 
@@ -90,25 +134,29 @@ pub(super) fn copy(packed: &Packed) -> Packed {
     Packed::from_parts(packed.format(), packed.rows(), packed.cols(), parts).expect("parts of a matrix")
 }
 
-/// Activations of some tokens, as wide as a matrix is, both ways.
+/// Activations of some tokens, as wide as a matrix is, in each precision.
 struct Operands {
     cols: usize,
     x: Vec<f32>,
     q: Int8Activations,
+    blocks: Int8Activations,
 }
 
 impl Operands {
     fn new(cpu: &Cpu, tokens: usize, cols: usize) -> Self {
-        let (x, mut q) = (values(tokens * cols, 3), Int8Activations::default());
+        let x = values(tokens * cols, 3);
+        let (mut q, mut blocks) = (Int8Activations::default(), Int8Activations::default());
         q.quantize(cpu, &x, cols);
-        Operands { cols, x, q }
+        blocks.quantize_blocks(cpu, &x, cols);
+        Operands { cols, x, q, blocks }
     }
 
     /// What a format is given. Where it quantizes the activations itself, that is part of its product.
-    fn given(&self, format: &dyn Format) -> Activations<'_> {
-        match format.spec().activations {
-            ActivationType::Int8 => Activations::Int8(&self.q),
-            ActivationType::Float | ActivationType::Mixed => Activations::F32(&self.x),
+    fn given(&self, product: &Product) -> Activations<'_> {
+        match product.activations {
+            ActivationPrecision::F32 => Activations::F32(&self.x),
+            ActivationPrecision::Int8 => Activations::Int8(&self.q),
+            ActivationPrecision::Int8Block => Activations::Int8(&self.blocks),
         }
     }
 }
@@ -130,9 +178,9 @@ impl Input {
         Input { tokens, rows }
     }
 
-    fn of(&self, packed: &Packed) -> Activations<'_> {
+    fn of(&self, product: &Product, packed: &Packed) -> Activations<'_> {
         let row = self.rows.iter().find(|row| row.cols == packed.cols()).expect("made for this shape");
-        row.given(packed.format())
+        row.given(product)
     }
 }
 
@@ -144,30 +192,30 @@ pub(super) fn case<'a>(
     input: &'a Input,
     y: &'a RefCell<Vec<f32>>,
 ) -> Result<Case<'a>, Error> {
-    let tokens = input.tokens;
+    let (tokens, product) = (input.tokens, &weights.product);
     let copies = if tokens == 1 { &weights.copies[..] } else { &weights.copies[..1] };
     let widest = shape.matrices.iter().map(|(rows, _)| tokens * rows).max().unwrap_or(0);
     let len = y.borrow().len().max(widest);
     y.borrow_mut().resize(len, 0.0);
     let multiply = move |packed: &Packed, y: &mut [f32]| {
-        packed.matmul(cpu, input.of(packed), y);
+        packed.matmul(cpu, input.of(product, packed), y);
         black_box(y);
     };
     for packed in &copies[0] {
         let y = &mut y.borrow_mut()[..tokens * packed.rows()];
         y.fill(f32::NAN);
         multiply(packed, y);
-        check(cpu, packed, input.of(packed), y)?;
+        check(cpu, packed, input.of(product, packed), y)?;
     }
     let facts = Facts {
-        format: weights.format().name(),
+        format: product.name(),
         shape: shape.name.clone(),
         sides: shape.sides(),
         tokens,
         copies: copies.len(),
         bytes: bytes(&copies[0]),
         ops: 2.0 * shape.weights() as f64 * tokens as f64,
-        limit: limit(cpu, weights.format(), tokens),
+        limit: product.limit(cpu, tokens),
     };
     let mut next = 0;
     let work = move || {
@@ -231,11 +279,12 @@ mod tests {
                 format.quantize(&values(rows * cols, 7), rows, cols, &QuantizeOptions::default()).expect("finite");
             let row = Operands::new(&cpu, tokens, cols);
             let mut y = vec![f32::NAN; tokens * rows];
-            packed.matmul(&cpu, row.given(*format), &mut y);
-            check(&cpu, &packed, row.given(*format), &y).expect("the kernel is right");
+            packed.matmul(&cpu, row.given(&Product::of(*format)), &mut y);
+            check(&cpu, &packed, row.given(&Product::of(*format)), &y).expect("the kernel is right");
             for bad in [f32::NAN, 2.0 * y[tokens * rows - 1] + 100.0] {
                 y[tokens * rows - 1] = bad;
-                let failure = check(&cpu, &packed, row.given(*format), &y).expect_err("the last output is wrong");
+                let failure =
+                    check(&cpu, &packed, row.given(&Product::of(*format)), &y).expect_err("the last output is wrong");
                 assert_eq!(failure.kind, Fault::Check);
                 assert!(failure.message.contains(&format!("`{}`", format.name())), "{failure}");
                 assert!(failure.message.contains("row 39 of token 4"), "{failure}");
@@ -247,21 +296,37 @@ mod tests {
     fn limits_follow_the_arithmetic() {
         let (scalar, best) = (Cpu::new(Some("scalar"), Some(1)).unwrap(), Cpu::new(None, Some(1)).unwrap());
         for format in FORMATS {
-            assert_eq!(limit(&scalar, *format, 1), Limit::Memory);
+            let product = Product::of(*format);
+            assert_eq!(product.limit(&scalar, 1), Limit::Memory);
             let float = format.spec().activations == ActivationType::Float;
             let expected = if float { Limit::F32 } else { Limit::Int8 };
-            assert_eq!(limit(&scalar, *format, 2), expected, "{}", format.name());
+            assert_eq!(product.limit(&scalar, 2), expected, "{}", format.name());
             let pairs =
                 best.isa.name() == "avx512-bf16" && ["bf16", "bf16_scan", "nf4", "nf4_dq"].contains(&format.name());
             let expected = if pairs { Limit::Bf16 } else { expected };
-            assert_eq!(limit(&best, *format, 2), expected, "{}", format.name());
+            assert_eq!(product.limit(&best, 2), expected, "{}", format.name());
         }
+    }
+
+    #[test]
+    fn activations_other_than_those_of_the_recipe_are_named() {
+        let name = |text: &str| Product::parse(text).map(|product| product.name());
+        for text in ["int4", "q4_k", "q4_k+act=f32", "int8_channel+act=int8_block"] {
+            assert_eq!(name(text).unwrap(), text);
+        }
+        assert_eq!(name("q4_k+act=int8_block").unwrap(), "q4_k");
+        for (text, said) in [("q4_x", "`q4_k`"), ("q4_k+f32", "q4_k+act=f32"), ("q4_k+act=int7", "`int8`")] {
+            let error = name(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        let (cpu, weights) = (Cpu::new(None, Some(1)).unwrap(), Product::parse("q4_k+act=f32").unwrap());
+        assert_eq!(weights.limit(&cpu, 2), Limit::F32);
     }
 
     #[test]
     fn copies_fill_the_budget_and_are_elsewhere() {
         let shape = WeightShape { name: "two".into(), matrices: vec![(256, 512), (64, 256)] };
-        let formats: Vec<&'static dyn Format> = FORMATS.iter().copied().filter(|f| f.name() == "f32").collect();
+        let formats = [Product::parse("f32").unwrap()];
         let weights = Weights::all(&formats, &shape, true).unwrap().remove(0);
         let each = bytes(&weights.copies[0]);
         assert_eq!(each, 4 * shape.weights());

@@ -5,8 +5,16 @@ use super::{Format, Packed};
 use crate::Error;
 use half::f16;
 
+mod family;
+mod folds;
+mod gemv;
+mod layout;
+mod planes;
 mod search;
+mod super_block;
+mod view;
 
+pub(super) use family::*;
 pub(super) use search::{Fit, Rounding, round};
 
 /// Formats whose codes share a scale and an offset in groups of columns of a row.
@@ -22,6 +30,10 @@ pub trait Grouped: Format {
     /// The code that means 0 in every group, where offsets are not stored.
     fn zero(&self) -> Option<u8> {
         None
+    }
+    /// Whether scales may be negative, or 0 whatever the codes are.
+    fn any_scale(&self) -> bool {
+        false
     }
     /// The scales that are stored so: those of a super-block and, of each of its groups, the two small integers; without
     /// super-blocks those of a group, and no integers. Where there are no offsets, `offset` and the second integers count nothing.

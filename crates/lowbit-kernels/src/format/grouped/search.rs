@@ -20,6 +20,8 @@ const TURNS: usize = 3;
 pub(in super::super) enum Rounding {
     /// f16.
     Half,
+    /// Nothing yet: a super-block rounds them later. Offsets are at most 0.
+    Later,
 }
 
 impl Rounding {
@@ -27,6 +29,7 @@ impl Rounding {
     fn of(self, v: f32) -> f32 {
         match self {
             Rounding::Half => f16::from_f32(v).to_f32(),
+            Rounding::Later => v,
         }
     }
 }
@@ -60,7 +63,11 @@ impl Op for Fit<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> (f32, f32) {
         let group = Group::new(s, &self);
-        let (low, high) = self.w.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), w| (l.min(*w), h.max(*w)));
+        let (mut low, high) =
+            self.w.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), w| (l.min(*w), h.max(*w)));
+        if matches!(self.rounding, Rounding::Later) {
+            low = low.min(0.0);
+        }
         let mut best = (f32::INFINITY, 0.0, 0.0);
         for start in STARTS {
             for (scale, offset) in self.starts(low, high, start).into_iter().flatten() {
@@ -98,6 +105,16 @@ impl Fit<'_> {
         (scale, self.zero.map_or_else(|| self.rounding.of(offset), |zero| -f32::from(zero) * scale))
     }
 
+    /// Scale and offset of least error for the codes of some sums.
+    #[inline(always)]
+    fn solve(&self, sums: &Sums) -> Option<(f32, f32)> {
+        match (self.zero, sums.line()) {
+            (Some(zero), _) => sums.through(f32::from(zero)),
+            (None, Some((_, offset))) if offset > 0.0 && matches!(self.rounding, Rounding::Later) => sums.through(0.0),
+            (None, line) => line,
+        }
+    }
+
     /// Takes codes and scales from each other in turns, and keeps the best stored ones.
     #[inline(always)]
     fn descend<S: Simd>(&self, s: S, group: &Group<S>, scale: f32, offset: f32, best: &mut (f32, f32, f32)) {
@@ -107,11 +124,7 @@ impl Fit<'_> {
             if sums.error < best.0 {
                 *best = (sums.error, scale, offset);
             }
-            let next = match self.zero {
-                None => sums.line(),
-                Some(zero) => sums.through(f32::from(zero)),
-            };
-            let Some(next) = next.map(|(scale, offset)| self.stored(scale, offset)) else { return };
+            let Some(next) = self.solve(&sums).map(|(scale, offset)| self.stored(scale, offset)) else { return };
             if next == (scale, offset) {
                 return;
             }
@@ -121,12 +134,12 @@ impl Fit<'_> {
 }
 
 /// Sums over a group, each weight times its importance: codes `c` are those of some scale and offset.
-struct Sums {
+pub(super) struct Sums {
     /// Of the squared errors.
-    error: f32,
-    a: f32,
-    w: f32,
-    c: f32,
+    pub error: f32,
+    pub a: f32,
+    pub w: f32,
+    pub c: f32,
     cc: f32,
     cw: f32,
 }
@@ -150,7 +163,7 @@ impl Sums {
 }
 
 /// A group in registers; missing weights have importance 0.
-struct Group<S: Simd> {
+pub(super) struct Group<S: Simd> {
     w: [S::F; WIDEST / LANES],
     /// Importances, the largest of which is 1.
     a: [S::F; WIDEST / LANES],
@@ -162,7 +175,7 @@ struct Group<S: Simd> {
 
 impl<S: Simd> Group<S> {
     #[inline(always)]
-    fn new(s: S, fit: &Fit) -> Self {
+    pub fn new(s: S, fit: &Fit) -> Self {
         let top = fit.importance.map_or(1.0, |all| all.iter().fold(0.0f32, |top, a| top.max(*a)));
         let importance = fit.importance.filter(|_| top > 0.0 && top.is_finite());
         let (mut w, mut a) = ([s.splat(0.0); WIDEST / LANES], [s.splat(0.0); WIDEST / LANES]);
@@ -180,7 +193,7 @@ impl<S: Simd> Group<S> {
     }
 
     #[inline(always)]
-    fn sums(&self, s: S, scale: f32, offset: f32, most: f32) -> Sums {
+    pub fn sums(&self, s: S, scale: f32, offset: f32, most: f32) -> Sums {
         let (mut error, mut c, mut cc, mut cw) = (s.splat(0.0), s.splat(0.0), s.splat(0.0), s.splat(0.0));
         for i in 0..self.count {
             let (w, a) = (self.w[i], self.a[i]);

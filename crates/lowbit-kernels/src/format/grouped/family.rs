@@ -1,0 +1,406 @@
+//! The formats: those of llama.cpp, whose every dequantized weight has the same bits here, and those of lowbit, with 8-bit scales and
+//! offsets of groups in super-blocks.
+
+use super::super::quantizer;
+use super::super::spec::{Scales, Spec};
+use super::super::tiles::{self, Groups};
+use super::super::ways::{self, Capability, Entry, Job, Way};
+use super::super::{
+    Format, Packed, QuantizeOptions, SEARCHED, StoredPart, check_factors, check_finite, check_scalable, floats, size,
+};
+use super::folds::FoldSums;
+use super::gemv::{self, Token};
+use super::layout::{Layout, Stored};
+use super::planes;
+use super::search::{self, Fit, Rounding};
+use super::super_block::SuperBlock;
+use super::view::{CHAIN, FACTORS, Floats, Ints, View};
+use super::{Grouped, SpanScales};
+use crate::activations::{BLOCK, Blocked};
+use crate::simd::LANES;
+use crate::{Activations, Bytes, Cpu, Error, Int8Activations};
+use half::f16;
+use std::borrow::Cow;
+
+/// Codes of `B` bits, `F` columns of which (a group, or a block of activations where that is smaller) meet a scale at once.
+#[derive(Debug)]
+pub(in super::super) struct Planar<const B: usize, const F: usize> {
+    spec: Spec,
+    layout: Layout,
+    /// The code that means 0, where there are no offsets.
+    zero: Option<u8>,
+}
+
+/// A format without super-blocks, of groups of 32 columns.
+const fn halves<const B: usize>(name: &'static str, zero: Option<u8>) -> Planar<B, BLOCK> {
+    planar(name, Layout { stored: Stored::Halves, log: 5, offsets: zero.is_none() }, zero)
+}
+
+/// A format of groups of `2^log` columns in super-blocks whose scales are bytes up to `most`.
+const fn bytes<const B: usize, const F: usize>(name: &'static str, log: u32, most: u8) -> Planar<B, F> {
+    let stored = Stored::Bytes { most, least: 0, most_offset: most };
+    planar(name, Layout { stored, log, offsets: true }, None)
+}
+
+/// A format of groups of 16 columns in super-blocks whose scales are signed, and whose codes have a zero.
+const fn signed<const B: usize>(name: &'static str, least: i8, most: u8, zero: u8) -> Planar<B, 16> {
+    let stored = Stored::Bytes { most, least, most_offset: 0 };
+    planar(name, Layout { stored, log: 4, offsets: false }, Some(zero))
+}
+
+const fn planar<const B: usize, const F: usize>(name: &'static str, layout: Layout, zero: Option<u8>) -> Planar<B, F> {
+    assert!(F == if layout.columns() < BLOCK { layout.columns() } else { BLOCK }, "columns that meet a scale at once");
+    let spec = Spec::integers(name, B as f64, 1 << B, Scales::Group(layout.columns()));
+    Planar { spec: Spec { in_blocks: true, ..spec }, layout, zero }
+}
+
+pub(in super::super) static Q4_0: Planar<4, 32> = halves("q4_0", Some(8));
+pub(in super::super) static Q4_1: Planar<4, 32> = halves("q4_1", None);
+pub(in super::super) static Q5_0: Planar<5, 32> = halves("q5_0", Some(16));
+pub(in super::super) static Q5_1: Planar<5, 32> = halves("q5_1", None);
+pub(in super::super) static Q8_0: Planar<8, 32> = halves("q8_0", Some(128));
+pub(in super::super) static Q2_K: Planar<2, 16> = bytes("q2_k", 4, 15);
+pub(in super::super) static Q3_K: Planar<3, 16> = signed("q3_k", -32, 31, 4);
+pub(in super::super) static Q4_K: Planar<4, 32> = bytes("q4_k", 5, 63);
+pub(in super::super) static Q5_K: Planar<5, 32> = bytes("q5_k", 5, 63);
+pub(in super::super) static Q6_K: Planar<6, 16> = signed("q6_k", -128, 127, 32);
+pub(in super::super) static INT2_G64: Planar<2, 32> = bytes("int2_g64", 6, 255);
+pub(in super::super) static INT2_G128: Planar<2, 32> = bytes("int2_g128", 7, 255);
+pub(in super::super) static INT3_G32: Planar<3, 32> = bytes("int3_g32", 5, 255);
+pub(in super::super) static INT3_G64: Planar<3, 32> = bytes("int3_g64", 6, 255);
+pub(in super::super) static INT3_G128: Planar<3, 32> = bytes("int3_g128", 7, 255);
+pub(in super::super) static INT4_G32: Planar<4, 32> = bytes("int4_g32", 5, 255);
+pub(in super::super) static INT4_G64: Planar<4, 32> = bytes("int4_g64", 6, 255);
+pub(in super::super) static INT4_G128: Planar<4, 32> = bytes("int4_g128", 7, 255);
+
+/// A way to multiply 8-bit activations.
+type RunInt8<'a, const B: usize> = fn(&Cpu, View<'a, B>, &Int8Activations, &mut [f32]);
+/// A way to multiply f32 activations.
+type RunF32<'a, const B: usize> = fn(&Cpu, View<'a, B>, &[f32], &mut [f32]);
+
+fn int8_ways<'a, const B: usize, const F: usize>() -> [Entry<RunInt8<'a, B>>; 2] {
+    [
+        Entry::new(ways::BLOCK_STRIPS, |cpu, view, q, y| {
+            let mut sums = FoldSums::int8(cpu, q, F, view.zero, B < 8);
+            let x = Groups { folds: Some(sums.get()), ..q.into() };
+            tiles::product(cpu, &Ints::<B, F>(view), view.p.rows, x, y, &|_, _| {});
+        }),
+        Entry::new(ways::BLOCK_GEMV, |cpu, view, q, y| {
+            let mut sums = FoldSums::int8(cpu, q, F, view.zero, B < 8);
+            gemv::product::<B, F>(cpu, view, Token::Int8(q.q.single(), q.scale[0]), sums.get(), y);
+        }),
+    ]
+}
+
+fn f32_ways<'a, const B: usize, const F: usize>() -> [Entry<RunF32<'a, B>>; 2] {
+    let strips =
+        Way::many("f32_strips", "f32", 2, Capability::Any, "codes widened to memory, sums folded group by group");
+    let one = Way::one("f32_gemv", "f32", "one stream of codes, widened in registers");
+    [
+        Entry::new(strips, |cpu, view, x, y| {
+            let rows = Blocked::floats(cpu, x, view.p.cols);
+            let mut sums = FoldSums::f32(cpu, &rows, view.p.cols, CHAIN, view.layout.offsets);
+            let x = Groups { folds: Some(sums.get()), ..Groups::floats(&rows) };
+            tiles::product(cpu, &Floats(view), view.p.rows, x, y, &|_, _| {});
+        }),
+        Entry::new(one, |cpu, view, x, y| {
+            let rows = Blocked::floats(cpu, x, view.p.cols);
+            let mut sums = FoldSums::f32(cpu, &rows, view.p.cols, CHAIN, view.layout.offsets);
+            gemv::product::<B, F>(cpu, view, Token::F32(rows.single_floats()), sums.get(), y);
+        }),
+    ]
+}
+
+impl<const B: usize, const F: usize> Planar<B, F> {
+    fn view<'a>(&self, p: &'a Packed) -> View<'a, B> {
+        View::new(p, self.layout, self.zero)
+    }
+
+    /// Codes and scales, with factors, of rows whose spans have scales, `[rows, spans]`.
+    fn encode(&self, [rows, cols]: [usize; 2], codes: &[u8], scales: &[SpanScales]) -> Vec<Bytes> {
+        let (panels, blocks, spans) = (rows.div_ceil(LANES), cols.div_ceil(BLOCK), self.layout.spans(cols));
+        let bytes = self.layout.bytes(cols);
+        let mut units = vec![0u8; panels * blocks * B * 64];
+        let mut stored = vec![0u8; panels * (bytes + FACTORS)];
+        for (panel, (units, stored)) in
+            units.chunks_exact_mut(blocks * B * 64).zip(stored.chunks_exact_mut(bytes + FACTORS)).enumerate()
+        {
+            let (stored, factors) = stored.split_at_mut(bytes);
+            factors.as_chunks_mut::<4>().0.fill(1f32.to_le_bytes());
+            for row in panel * LANES..rows.min((panel + 1) * LANES) {
+                let lane = row % LANES;
+                for (codes, block) in codes[row * cols..][..cols].chunks(BLOCK).zip(units.chunks_exact_mut(B * 64)) {
+                    planes::put::<B>(block, lane, codes);
+                }
+                let scales = &scales[row * spans..][..spans];
+                scales.iter().enumerate().for_each(|(span, scales)| self.put_span(stored, lane, span, scales));
+                factors[lane * 4..][..4].copy_from_slice(&scales[0].factor.to_le_bytes());
+            }
+        }
+        vec![Bytes::new(units), Bytes::new(stored)]
+    }
+
+    /// Stores the scales of a span of one row of a panel.
+    fn put_span(&self, panel: &mut [u8], lane: usize, span: usize, scales: &SpanScales) {
+        let col = span * self.layout.span();
+        let (head, _) = self.layout.place(col);
+        panel[head + lane * 2..][..2].copy_from_slice(&scales.scale.to_le_bytes());
+        if self.layout.offsets {
+            panel[head + (LANES + lane) * 2..][..2].copy_from_slice(&scales.offset.to_le_bytes());
+        }
+        for (g, [scale, offset]) in scales.stored.iter().enumerate() {
+            let (_, at) = self.layout.place(col + g * self.layout.columns());
+            panel[at + lane] = *scale;
+            if self.layout.offsets {
+                panel[at + LANES + lane] = *offset;
+            }
+        }
+    }
+
+    /// Refuses scales of a span of so many columns that the format does not have.
+    fn check_span(&self, index: usize, cols: usize, scales: &SpanScales) -> Result<(), Error> {
+        let name = self.spec.name;
+        let fault =
+            |what: &str, value: f16| Error::Corrupt(format!("{name}: {what} {index} is {value}, not a finite number"));
+        if !scales.scale.is_finite() {
+            return Err(fault("scale", scales.scale));
+        }
+        if self.layout.offsets && !scales.offset.is_finite() {
+            return Err(fault("offset", scales.offset));
+        }
+        let Stored::Bytes { most, least, most_offset } = self.layout.stored else { return Ok(()) };
+        let groups = cols.div_ceil(self.layout.columns());
+        if scales.stored.len() != groups {
+            let found = scales.stored.len();
+            return Err(Error::Corrupt(format!(
+                "{name}: super-block {index} has scales of {found} groups, not {groups}"
+            )));
+        }
+        for (g, [scale, offset]) in scales.stored.iter().enumerate() {
+            check_byte(name, "scale", index, g, integer(*scale, least), least, most)?;
+            if self.layout.offsets {
+                check_byte(name, "offset", index, g, i16::from(*offset), 0, most_offset)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The scales of a span of a row as they are stored.
+    fn stored_span(&self, view: &View<B>, row: usize, span: usize) -> SpanScales {
+        let (panel, lane) = (view.scales(row / LANES), row % LANES);
+        let first = span * self.layout.span();
+        let half = |at: usize| f16::from_le_bytes([panel[at], panel[at + 1]]);
+        let head = self.layout.place(first).0 + lane * 2;
+        let offset = if self.layout.offsets { half(head + 2 * LANES) } else { f16::ZERO };
+        let last = view.p.cols.min(first + self.layout.span());
+        let pair = |col: usize| {
+            let at = self.layout.place(col).1 + lane;
+            [panel[at], if self.layout.offsets { panel[at + LANES] } else { 0 }]
+        };
+        let stored = match self.layout.stored {
+            Stored::Halves => Vec::new(),
+            Stored::Bytes { .. } => (first..last).step_by(self.layout.columns()).map(pair).collect(),
+        };
+        SpanScales { factor: 1.0, scale: half(head), offset, stored, groups: Vec::new() }
+    }
+
+    /// Multiplies outputs with the factors of their rows.
+    fn multiply_rows(&self, view: &View<B>, y: &mut [f32]) {
+        for panel in 0..view.p.rows.div_ceil(LANES) {
+            let Some(factors) = view.factors(panel) else { return };
+            for y in y.chunks_exact_mut(view.p.rows) {
+                y[panel * LANES..].iter_mut().zip(factors).for_each(|(y, factor)| *y *= factor);
+            }
+        }
+    }
+}
+
+/// A byte of scales whose smallest value is `least`.
+fn integer(byte: u8, least: i8) -> i16 {
+    if least < 0 { i16::from(byte as i8) } else { i16::from(byte) }
+}
+
+fn check_byte(name: &str, what: &str, index: usize, g: usize, value: i16, least: i8, most: u8) -> Result<(), Error> {
+    match (i16::from(least)..=i16::from(most)).contains(&value) {
+        true => Ok(()),
+        false => Err(Error::Corrupt(format!(
+            "{name}: {what} of group {g} of super-block {index} is {value}, not {least} to {most}"
+        ))),
+    }
+}
+
+impl<const B: usize, const F: usize> Grouped for Planar<B, F> {
+    fn columns(&self) -> usize {
+        self.layout.columns()
+    }
+
+    fn span(&self) -> usize {
+        self.layout.span()
+    }
+
+    fn most(&self) -> u8 {
+        ((1u16 << B) - 1) as u8
+    }
+
+    fn zero(&self) -> Option<u8> {
+        self.zero
+    }
+
+    fn any_scale(&self) -> bool {
+        true
+    }
+
+    fn scales(&self, scale: f16, offset: f16, stored: &[[u8; 2]]) -> SpanScales {
+        let group = |scale: f32, offset: f32| (scale, self.zero.map_or(offset, |zero| -f32::from(zero) * scale));
+        let (first, second) = (scale.to_f32(), offset.to_f32());
+        let groups = match self.layout.stored {
+            Stored::Halves => vec![group(first, second)],
+            Stored::Bytes { least, .. } => {
+                let one =
+                    |pair: &[u8; 2]| group(first * f32::from(integer(pair[0], least)), -(second * f32::from(pair[1])));
+                stored.iter().map(one).collect()
+            }
+        };
+        SpanScales { factor: 1.0, scale, offset, stored: stored.to_vec(), groups }
+    }
+
+    fn choose(&self, w: &[f32], importance: Option<&[f32]>) -> SpanScales {
+        assert!(w.len() <= self.span(), "the weights of a span");
+        match self.layout.stored {
+            Stored::Halves => {
+                let fit = Fit { w, importance, most: self.most(), zero: self.zero, rounding: Rounding::Half };
+                let (scale, offset) = fit.run();
+                self.scales(f16::from_f32(scale), self.zero.map_or(f16::from_f32(offset), |_| f16::ZERO), &[])
+            }
+            Stored::Bytes { most, least, most_offset } => {
+                let (columns, zero) = (self.columns(), self.zero);
+                let scales = i16::from(least)..=i16::from(most);
+                let search = SuperBlock { w, importance, columns, most: self.most(), zero, scales, most_offset };
+                let (scale, offset, stored) = search.choose();
+                self.scales(scale, offset, &stored)
+            }
+        }
+    }
+
+    fn pack(&'static self, rows: usize, cols: usize, codes: &[u8], scales: &[SpanScales]) -> Result<Packed, Error> {
+        let spans = self.layout.spans(cols);
+        assert_eq!((rows.checked_mul(cols), rows.checked_mul(spans)), (Some(codes.len()), Some(scales.len())));
+        super::check_codes(self.spec.name, codes, cols, self.most())?;
+        for (row, scales) in scales.chunks(spans.max(1)).enumerate() {
+            let factor = super::shared_factor(row, scales)?;
+            check_factors(self.spec.name, &format!("of row {row}, row factor"), std::iter::once(factor))?;
+            for (span, scales) in scales.iter().enumerate() {
+                self.check_span(row * spans + span, self.span().min(cols - span * self.span()), scales)?;
+            }
+        }
+        Packed::from_parts(self, rows, cols, self.encode([rows, cols], codes, scales)).map(|p| self.settle(p))
+    }
+}
+
+impl<const B: usize, const F: usize> Format for Planar<B, F> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<StoredPart> {
+        let (panels, codes, scales) =
+            (rows.div_ceil(LANES), size(&[cols.div_ceil(BLOCK), B, 64]), self.layout.bytes(cols));
+        // Whatever the number of rows at hand.
+        let with = found.len() == 2 && {
+            let panels = found[0].len() / codes.max(1);
+            panels > 0 && found[1].len() == size(&[panels, scales.saturating_add(FACTORS)])
+        };
+        let scales = if with { scales.saturating_add(FACTORS) } else { scales };
+        vec![StoredPart::codes(size(&[panels, codes])), StoredPart::scales(size(&[panels, scales]))]
+    }
+
+    fn quantize_rows(
+        &'static self,
+        w: &[f32],
+        rows: usize,
+        cols: usize,
+        options: &QuantizeOptions,
+    ) -> Result<Packed, Error> {
+        check_finite(w, rows, cols)?;
+        check_scalable(w, cols, self.spec.name, SEARCHED)?;
+        let importance = options.importance(cols)?;
+        let (mut codes, mut scales) = (vec![0; rows * cols], Vec::with_capacity(rows * self.layout.spans(cols)));
+        for (w, codes) in w.chunks_exact(cols).zip(codes.chunks_exact_mut(cols)) {
+            let (factor, w) = quantizer::normalized(w);
+            for (span, (w, codes)) in w.chunks(self.span()).zip(codes.chunks_mut(self.span())).enumerate() {
+                let importance = importance.map(|all| &all[span * self.span()..][..w.len()]);
+                let chosen = self.choose(w, importance);
+                let groups = w.chunks(self.columns()).zip(codes.chunks_mut(self.columns()));
+                for ((w, codes), (scale, offset)) in groups.zip(&chosen.groups) {
+                    search::round(w, *scale, *offset, self.most(), codes);
+                }
+                scales.push(chosen.times(factor));
+            }
+        }
+        Packed::from_parts(self, rows, cols, self.encode([rows, cols], &codes, &scales))
+    }
+
+    fn settle(&self, mut packed: Packed) -> Packed {
+        let view = self.view(&packed);
+        let mut panels = (0..packed.rows.div_ceil(LANES)).map(|panel| view.factors(panel));
+        if packed.rows > 0 && panels.all(|factors| factors == Some([1.0; LANES])) {
+            let bytes = self.layout.bytes(packed.cols);
+            let scales = packed.parts[1].chunks_exact(bytes + FACTORS).flat_map(|panel| &panel[..bytes]).copied();
+            packed.parts[1] = Bytes::new(scales.collect::<Vec<u8>>());
+        }
+        packed
+    }
+
+    fn grouped(&'static self) -> Option<&'static dyn Grouped> {
+        Some(self)
+    }
+
+    fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {
+        let view = self.view(p);
+        let factor = view.factors(row / LANES).map_or(1.0, |factors| factors[row % LANES]);
+        let blocks = view.codes(row / LANES).chunks_exact(B * 64);
+        for (block, (codes, out)) in blocks.zip(out.chunks_mut(BLOCK)).enumerate() {
+            for (i, (code, out)) in planes::get::<B>(codes, row % LANES).into_iter().zip(out).enumerate() {
+                let (scale, offset) = view.group(row, (block * BLOCK + i) / self.columns());
+                let w = match self.zero {
+                    Some(zero) => (f32::from(code) - f32::from(zero)) * scale,
+                    None => f32::from(code).mul_add(scale, offset),
+                };
+                *out = w * factor;
+            }
+        }
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        let int8 = int8_ways::<B, F>().map(|entry| entry.way);
+        int8.into_iter().chain(f32_ways::<B, F>().map(|entry| entry.way)).collect()
+    }
+
+    fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
+        let view = self.view(p);
+        let job = |tokens| Job { isa: cpu.isa, tokens, weights: p.rows * p.cols, grouped: true };
+        match x {
+            Activations::Int8(q) => (ways::choose(&int8_ways::<B, F>(), cpu, job(q.tokens)).run)(cpu, view, q, y),
+            _ => {
+                let x: Cow<[f32]> = x.floats();
+                (ways::choose(&f32_ways::<B, F>(), cpu, job(x.len() / p.cols)).run)(cpu, view, &x, y);
+            }
+        }
+        self.multiply_rows(&view, y);
+    }
+
+    fn validate(&self, p: &Packed) -> Result<(), Error> {
+        let (name, view, spans) = (self.spec.name, self.view(p), self.layout.spans(p.cols));
+        for row in 0..p.rows {
+            for span in 0..spans {
+                let cols = self.span().min(p.cols - span * self.span());
+                self.check_span(row * spans + span, cols, &self.stored_span(&view, row, span))?;
+            }
+        }
+        for panel in 0..p.rows.div_ceil(LANES) {
+            let factors = floats(&view.scales(panel)[self.layout.bytes(p.cols)..]);
+            check_factors(name, &format!("of panel {panel}, row factor"), factors)?;
+        }
+        Ok(())
+    }
+}
