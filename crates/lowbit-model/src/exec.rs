@@ -115,6 +115,38 @@ impl Batch {
         self.features.extend(row);
     }
 
+    /// Adds a sequence of another batch.
+    fn push_of(&mut self, other: &Batch, sequence: usize) {
+        let span = other.cu_seqlens[sequence]..other.cu_seqlens[sequence + 1];
+        match other.types.get(span.clone()) {
+            Some(types) => self.push_types(&other.tokens[span.clone()], types),
+            None => self.push(&other.tokens[span.clone()]),
+        }
+        let width = other.features.len() / other.tokens.len().max(1);
+        self.features.extend(&other.features[span.start * width..span.end * width]);
+    }
+
+    /// The sequences of all batches in one.
+    pub fn joined(batches: &[Batch]) -> Batch {
+        let mut all = Batch::default();
+        for batch in batches {
+            (0..batch.sequences()).for_each(|sequence| all.push_of(batch, sequence));
+        }
+        all
+    }
+
+    /// The sequences in batches of about so many tokens.
+    pub fn pieces(&self, tokens: usize) -> Vec<Batch> {
+        let mut pieces: Vec<Batch> = Vec::new();
+        for sequence in 0..self.sequences() {
+            if pieces.last().is_none_or(|piece| piece.tokens.len() >= tokens) {
+                pieces.push(Batch::default());
+            }
+            pieces.last_mut().expect("just pushed").push_of(self, sequence);
+        }
+        pieces
+    }
+
     /// Number of sequences.
     pub fn sequences(&self) -> usize {
         self.cu_seqlens.len().saturating_sub(1)

@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod arch;
+pub mod calibrate;
 pub mod chat;
 pub mod checkpoint;
 pub mod container;

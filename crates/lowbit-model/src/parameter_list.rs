@@ -26,6 +26,11 @@ impl ParameterList {
         Ok(ParameterList { model, params: source.0 })
     }
 
+    /// The network they are of.
+    pub(crate) fn model(&self) -> &Model<ParamSpec> {
+        &self.model
+    }
+
     /// The specifications of all parameters.
     pub fn params(&self) -> &[ParamSpec] {
         &self.params
@@ -58,6 +63,17 @@ impl ParameterList {
         let mut layers = 0;
         trace(&self.model, |op| layers += usize::from(matches!(op, Op::Attend(_))));
         layers
+    }
+
+    /// Matrices that products multiply with, each counted once.
+    pub fn matrices(&self) -> usize {
+        let mut names = std::collections::BTreeSet::new();
+        trace(&self.model, |op| {
+            if let Op::Linear { weight, .. } | Op::Logits { weight, .. } = op {
+                names.insert(weight.name.clone());
+            }
+        });
+        names.len()
     }
 
     /// Bytes of all parameters under a recipe: the sum of their stored parts (without outlier columns, which depend on

@@ -3,8 +3,8 @@
 mod common;
 
 use common::*;
+use lowbit_model::calibrate::observe;
 use lowbit_model::checkpoint::Options;
-use lowbit_model::cpu::calibrate;
 use lowbit_model::exec::Batch;
 use lowbit_model::input::Scaling;
 use lowbit_model::parameter_list::ParameterList;
@@ -296,7 +296,7 @@ fn calibration_finds_outlier_features() {
     let params = masters.iter().map(|(spec, values)| (spec, &values[..]));
     lowbit_model::checkpoint::save_masters(directory.path(), &model_config(config), None, params).expect("written");
     let model = Checkpoint::open(directory.path()).expect("valid").model().expect("loads");
-    let options = calibrate(&model, cpu(), [&batch()]).expect("runs");
+    let options = observe(&model, cpu(), [&batch()]).expect("runs").outliers();
     assert_eq!(options["model.layers.0.self_attn.q_proj.weight"].outlier_columns, [17]);
     assert_eq!(options["model.layers.1.self_attn.q_proj.weight"].outlier_columns, [0u32; 0]);
 }

@@ -17,7 +17,7 @@ use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
-use lowbit_model::{Checkpoint, Encoder, Inputs, cpu as interpreter, recipe};
+use lowbit_model::{Checkpoint, Encoder, Inputs, calibrate, recipe};
 use lowbit_train::{Data, Job, Labelled};
 use network::Network;
 use serde::{Deserialize, Serialize};
@@ -490,5 +490,5 @@ pub fn calibrated(masters: &Checkpoint, inputs: &Inputs, cpu: &Cpu) -> Result<Op
     let need = need.and("weights in f32", parameters.bytes(full)?);
     need.and("activations", parameters.pass_bytes(longest, longest)).check()?;
     let model = masters.model_as(full, &Options::default())?;
-    interpreter::calibrate(&model, cpu.clone(), &batches)
+    Ok(calibrate::observe(&model, cpu.clone(), &batches)?.outliers())
 }

@@ -1,5 +1,7 @@
 //! `lowbit quantize`
 
+mod calibrated;
+
 use super::list::{self, List};
 use super::model::{self, ModelPath};
 use super::{Machine, suite};
@@ -16,7 +18,7 @@ use lowbit_eval::sensitivity::{self, Calibration, Found, Measured, Search, Targe
 use lowbit_eval::task;
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options, WEIGHTS_FILE};
-use lowbit_model::{Checkpoint, Inputs, Recipe, recipe};
+use lowbit_model::{Checkpoint, Inputs, Recipe, calibrate, recipe};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -27,7 +29,8 @@ Examples:
   lowbit quantize models/f32 --recipe nf4 --out models/nf4
   lowbit quantize models/f32 --recipe nf4+layers.0-3=int8_channel --out models/mix
   lowbit quantize models/f32 --target-bits 3.5 --calibrate text.txt --out models/mix
-  lowbit quantize -m org/name --recipe llm_int8 --calibrate ag_news --out models/int8
+  lowbit quantize models/f32 --recipe int4 --calibrate text.txt --out models/gptq     # weights rounded by GPTQ
+  lowbit quantize -m org/name --recipe llm_int8 --task ag_news --out models/int8
 
 With a target every layer is measured in every format: layers x formats passes over the calibration text (2,048 tokens unless
 --calibration-tokens says otherwise), so minutes for a network of 100 million weights on a few cores.";
@@ -48,13 +51,21 @@ pub struct Quantize {
     /// List recipes, and end.
     #[arg(long)]
     list: bool,
-    /// Text for outlier features of `llm_int8` and for --target-bits and --target-size: a plain text file, or the training texts
-    /// of a suite or task.
-    #[arg(long, value_name = "FILE|TASK|SUITE")]
+    /// Text by which weights are rounded, and for --target-bits and --target-size: a plain text file, or the training texts of a
+    /// suite or task.
+    #[arg(long, value_name = "FILE|TASK|SUITE", group = "text")]
     calibrate: Option<String>,
+    /// The same: the training rows of a task.
+    #[arg(long, value_name = "NAME", group = "text")]
+    task: Option<String>,
     /// Directory of the data sets, for --calibrate [default: ../shared/data].
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
+    /// Tokens of the calibration text that are read (rows, where a network reads numbers) [default: 32768; 2048 with a target].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    calibration_tokens: Option<u32>,
+    #[command(flatten)]
+    rounding: calibrated::Rounding,
     #[command(flatten)]
     mix: Mix,
 }
@@ -65,10 +76,10 @@ pub struct Quantize {
 struct Mix {
     /// Choose a format for each layer, with this many stored bits a weight in the body at most: all its matrices, scales and padding
     /// included. Table and head are not counted; they have 8 bits.
-    #[arg(long, value_name = "BITS", conflicts_with_all = ["recipe", "target_size"], requires = "calibrate", value_parser = bits)]
+    #[arg(long, value_name = "BITS", conflicts_with_all = ["recipe", "target_size"], requires = "text", value_parser = bits)]
     target_bits: Option<f64>,
     /// The same for the whole file of weights, as in 60MB.
-    #[arg(long, value_name = "SIZE", conflicts_with = "recipe", requires = "calibrate", value_parser = quantity::size)]
+    #[arg(long, value_name = "SIZE", conflicts_with = "recipe", requires = "text", value_parser = quantity::size)]
     target_size: Option<f64>,
     /// Formats that a layer may have.
     #[arg(long, value_delimiter = ',', default_value = sensitivity::FORMATS)]
@@ -76,9 +87,6 @@ struct Mix {
     /// What has a format of its own; with matrices there are about seven times as many measurements.
     #[arg(long, value_parser = ["layer", "matrix"], default_value = "layer")]
     per: String,
-    /// Tokens of the calibration text that are read (rows, where a network reads numbers).
-    #[arg(long, value_name = "N", default_value_t = sensitivity::TOKENS as u32, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    calibration_tokens: u32,
 }
 
 /// The plain text that a name stands for, if it is one.
@@ -104,36 +112,64 @@ impl Quantize {
         let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
         let (path, cpu) = (self.model.path()?, machine.cpu()?);
         if let Some(target) = self.mix.target() {
+            self.rounding.refuse_with_target()?;
             return self.run_mix(machine, path, target, &cpu);
         }
         let masters = model::open_verified(machine, path, None, &cpu)?;
         let recipe = recipe.map_or_else(|| masters.trained_for(), Ok)?;
         machine.terminal.notes(masters.departure(recipe)?);
-        let options = match &self.calibrate {
-            None => Options::default(),
-            Some(name) => comparison::calibrated(&masters, &self.inputs(machine, name)?, &cpu)?,
+        let record = match self.rounding.how(recipe, self.text().is_some())? {
+            calibrated::How::Plain => self.store(machine, &masters, recipe, &Options::default())?,
+            calibrated::How::Outliers => {
+                let options = comparison::calibrated(&masters, &self.inputs(machine, self.text().unwrap_or_default())?, &cpu)?;
+                self.store(machine, &masters, recipe, &options)?
+            }
+            calibrated::How::Imatrix(file) => {
+                let observed = calibrate::read_imatrix(file, masters.parameters())?;
+                machine.terminal.notes(calibrated::lacking(&observed, &masters));
+                self.store(machine, &masters, recipe, &observed.importance())?
+            }
+            calibrated::How::Method(method) => self.store_calibrated(machine, &masters, recipe, method, &cpu)?,
         };
-        let record = self.store(machine, &masters, recipe, &options)?;
         match machine.json {
             true => machine.terminal.records(host::facts(&cpu), vec![record]),
             false => Ok(()),
         }
     }
 
+    /// What the calibration text is called.
+    fn text(&self) -> Option<&str> {
+        self.calibrate.as_deref().or(self.task.as_deref())
+    }
+
+    /// The calibration text, of so many tokens unless the command line says otherwise.
+    fn calibration(&self, machine: &Machine, masters: &Checkpoint, tokens: usize) -> Result<Calibration, Failure> {
+        let tokens = self.calibration_tokens.map_or(tokens, |tokens| tokens as usize);
+        let name = self.text().unwrap_or_default();
+        match plain_text(name).filter(|_| self.task.is_none()) {
+            Some(file) => Ok(Calibration::of_text(file, masters, tokens)?),
+            None => Ok(Calibration::of_inputs(&self.inputs(machine, name)?, masters, tokens)?),
+        }
+    }
+
     /// The training rows that a name stands for, or the lines of a text.
     fn inputs(&self, machine: &Machine, name: &str) -> Result<Inputs, Failure> {
-        if let Some(file) = plain_text(name) {
-            return Ok(sensitivity::lines(file)?);
-        }
         let data = self.data.as_deref();
-        let suite = suite::find(machine, name, data);
-        let splits = match (suite, task::find(name)) {
-            (Ok(suite), _) => suite::load(machine, &suite, data)?.1,
-            (Err(_), Ok(task)) => task.load(data)?,
-            (Err(failure), Err(_)) => return Err(failure),
+        let splits = match self.task.is_some() {
+            true => task::find(name)?.load(data)?,
+            false => {
+                if let Some(file) = plain_text(name) {
+                    return Ok(sensitivity::lines(file)?);
+                }
+                match (suite::find(machine, name, data), task::find(name)) {
+                    (Ok(suite), _) => suite::load(machine, &suite, data)?.1,
+                    (Err(_), Ok(task)) => task.load(data)?,
+                    (Err(failure), Err(_)) => return Err(failure),
+                }
+            }
         };
         match splits.train.is_empty() {
-            true => Err(Failure::usage(format!("--calibrate {name}: the task has no training rows; name a text file"))),
+            true => Err(Failure::usage(format!("{name}: the task has no training rows; name a text file"))),
             false => Ok(splits.train.inputs),
         }
     }
@@ -148,6 +184,11 @@ impl Quantize {
     ) -> Result<Record, Failure> {
         machine.signals.defer();
         checkpoint::quantize(masters, recipe, options, self.out())?;
+        self.stored(machine, masters, recipe)
+    }
+
+    /// Says what was written, and gives its record.
+    fn stored(&self, machine: &Machine, masters: &Checkpoint, recipe: &'static Recipe) -> Result<Record, Failure> {
         let stored = self.out().join(WEIGHTS_FILE);
         let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
         let (before, after) = (masters.files().into_iter().map(size).sum(), size(&stored));
@@ -164,12 +205,7 @@ impl Quantize {
         machine.signals.defer();
         let formats = sensitivity::formats(&self.mix.formats)?;
         let masters = model::open_verified(machine, path, Some(recipe::find("f32")?), cpu)?;
-        let name = self.calibrate.as_deref().unwrap_or_default();
-        let tokens = self.mix.calibration_tokens as usize;
-        let calibration = match plain_text(name) {
-            Some(file) => Calibration::of_text(file, &masters, tokens)?,
-            None => Calibration::of_inputs(&self.inputs(machine, name)?, &masters, tokens)?,
-        };
+        let calibration = self.calibration(machine, &masters, sensitivity::TOKENS)?;
         let unit = if self.mix.per == "matrix" { Unit::Matrix } else { Unit::Layer };
         let search = Search { masters: &masters, formats: &formats, target, unit, calibration: &calibration, cpu };
         let mut watch = Watch { start: Instant::now(), last: 0.0 };
@@ -239,6 +275,15 @@ impl Watch {
         self.last = seconds;
         let left = duration(seconds / done as f64 * (all - done) as f64);
         Some(format!("  {done} of {all} measured, {left} left"))
+    }
+
+    /// The same of matrices that are rounded.
+    fn rounded(&mut self, done: usize, all: usize) -> Option<String> {
+        let seconds = self.start.elapsed().as_secs_f64();
+        (seconds - self.last >= Self::EVERY && done < all).then(|| {
+            self.last = seconds;
+            format!("  {done} of {all} matrices rounded")
+        })
     }
 }
 

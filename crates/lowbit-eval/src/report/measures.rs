@@ -114,6 +114,9 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "peak_rss_bytes" "Peak memory" ["bytes"] Style::Bytes,
         "Largest resident set of the process while it answered, as the operating system reports it.";
     "load_seconds" "Load time" ["seconds"] Style::Seconds, "From opening the model file to the first answer.";
+    "quantize_seconds" "Quantization time" ["seconds"] Style::Seconds, "Wall-clock time of rounding all weights, calibration included.";
+    "output_error" "Output error" ["fraction"] Style::Percent,
+        "Mean over the matrices of the squared error of outputs on calibration tokens, as a share of their squares.";
     "train_seconds" "Training time" ["seconds"] Style::Seconds, "Wall-clock time of training.";
     "train_peak_rss_bytes" "Peak memory of training" ["bytes"] Style::Bytes,
         "Largest resident set of the process while it trained, with rows and program; absent where training was resumed.";

@@ -8,8 +8,10 @@ use lowbit_model::exec::Batch;
 use lowbit_model::{Checkpoint, Encoder, Inputs};
 use std::path::Path;
 
-/// Tokens that are read where nobody says how many.
+/// Tokens that are read for a search where nobody says how many.
 pub const TOKENS: usize = 2048;
+/// The same for quantization with calibration: 64 windows of 512.
+pub const QUANTIZE_TOKENS: usize = 1 << 15;
 /// Longest window of a text, tokens.
 const WINDOW: usize = 512;
 /// Tokens of a pass, about.
@@ -94,6 +96,16 @@ impl Calibration {
             }
         }
         all.checked()
+    }
+
+    /// The passes.
+    pub fn batches(&self) -> &[Batch] {
+        &self.batches
+    }
+
+    /// All sequences in one pass.
+    pub fn joined(&self) -> Batch {
+        Batch::joined(&self.batches)
     }
 
     /// The batch that has room for another sequence.

@@ -9,7 +9,7 @@
 mod calibration;
 mod knapsack;
 
-pub use calibration::{Calibration, TOKENS, lines};
+pub use calibration::{Calibration, QUANTIZE_TOKENS, TOKENS, lines};
 
 use crate::Error;
 use crate::faithfulness::{Faithfulness, KL, SAME_TOP};
@@ -20,7 +20,7 @@ use lowbit_kernels::{Cpu, Format, format};
 use lowbit_model::arch::OutputKind;
 use lowbit_model::checkpoint::Options;
 use lowbit_model::source::{ParamSpec, Role};
-use lowbit_model::{Checkpoint, CpuExec, Recipe, cpu as interpreter, recipe};
+use lowbit_model::{Checkpoint, CpuExec, Recipe, calibrate, recipe};
 use std::collections::BTreeMap;
 
 /// Formats that are tried where nobody names others.
@@ -324,7 +324,7 @@ impl<'a> Meter<'a> {
         let model = search.masters.model_as(full, &Options::default())?;
         let outliers = search.formats.iter().any(|format| format.spec().outliers);
         let options = match outliers {
-            true => interpreter::calibrate(&model, search.cpu.clone(), &search.calibration.batches)?,
+            true => calibrate::observe(&model, search.cpu.clone(), &search.calibration.batches)?.outliers(),
             false => Options::default(),
         };
         let mut exec = CpuExec::new(search.cpu.clone());

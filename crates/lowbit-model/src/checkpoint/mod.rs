@@ -29,7 +29,7 @@ mod save;
 pub use convert::{Converted, Target, convert};
 pub use gguf::{GgufTypes, Written, save_gguf};
 pub use ledger::{LedgerRow, ledger};
-pub use save::{quantize, save, save_masters};
+pub use save::{quantize, save, save_masters, save_quantized};
 
 /// Metadata pair: version of this layout.
 pub(crate) const VERSION_KEY: &str = "lowbit.format";
@@ -410,7 +410,7 @@ impl Checkpoint {
         Packed::quantize(format, shape, options, pool, read, fault)
     }
 
-    fn fault(&self, spec: &ParamSpec, cause: &lowbit_kernels::Error) -> Error {
+    pub(crate) fn fault(&self, spec: &ParamSpec, cause: &lowbit_kernels::Error) -> Error {
         Error::input(self.reader.path(), format!("tensor `{}`: {cause}", spec.name))
     }
 

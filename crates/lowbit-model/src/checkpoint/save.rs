@@ -46,24 +46,44 @@ pub fn quantize(
     options: &Options,
     directory: &Path,
 ) -> Result<(), Error> {
-    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if same(checkpoint.directory(), directory) {
-        return Err(Error::usage(format!("{}: the output would replace its own masters", directory.display())));
-    }
+    check_output(checkpoint, directory)?;
     recipe.check(checkpoint.parameters().params())?;
     let taken = |spec: &ParamSpec| {
         let whole = recipe.format_of(spec)?.is_some() && checkpoint.reads_whole(spec)?;
         Ok(bytes_of(spec, recipe)?.saturating_add(if whole { Checkpoint::master_bytes(spec) } else { 0 }))
     };
     checkpoint.need_of_largest(taken)?.check()?;
+    let mut source = Quantizing { checkpoint, recipe, options };
+    save_quantized(checkpoint, recipe, &mut source, directory)
+}
+
+/// Refuses to write over the model that is read.
+fn check_output(checkpoint: &Checkpoint, directory: &Path) -> Result<(), Error> {
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    match same(checkpoint.directory(), directory) {
+        true => Err(Error::usage(format!("{}: the output would replace its own masters", directory.display()))),
+        false => Ok(()),
+    }
+}
+
+/// Writes a model directory under a recipe with the configuration and tokenizer of a checkpoint, and every parameter from a source.
+///
+/// # Errors
+/// When the output would replace the checkpoint, and as [`save`].
+pub fn save_quantized(
+    checkpoint: &Checkpoint,
+    recipe: &'static Recipe,
+    source: &mut dyn Source<Param>,
+    directory: &Path,
+) -> Result<(), Error> {
+    check_output(checkpoint, directory)?;
     let tokenizer = match checkpoint.reader.tokenizer() {
         Ok(tokenizer) => Some(tokenizer),
         // Absent where texts are not needed.
         Err(e) if e.kind == Kind::Io => None,
         Err(e) => return Err(e),
     };
-    let mut source = Quantizing { checkpoint, recipe, options };
-    save(directory, checkpoint.model_config(), tokenizer.as_ref(), recipe, &mut source)
+    save(directory, checkpoint.model_config(), tokenizer.as_ref(), recipe, source)
 }
 
 /// Writes a model directory under a recipe, taking every parameter from a source, one tensor in memory at a time.

@@ -88,7 +88,7 @@ impl Tensor {
     }
 
     /// Tells this content from any other of the same arena.
-    pub(super) fn stamp(&self) -> u64 {
+    pub(crate) fn stamp(&self) -> u64 {
         self.buffer.stamp
     }
 }

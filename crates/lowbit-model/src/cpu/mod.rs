@@ -1,5 +1,6 @@
 //! The interpreter for inference on the CPU: kernels of `lowbit-kernels` on recycled buffers.
 
+use crate::calibrate::Observed;
 use crate::engine::unknown_token;
 use crate::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Pooling};
 use crate::recipe::ActivationPrecision;
@@ -11,15 +12,12 @@ use std::sync::Arc;
 
 mod arena;
 mod cache;
-mod calibrate;
 mod session;
 
 pub use arena::Tensor;
-pub use calibrate::calibrate;
 pub use session::{PREFILL_CHUNK, Sequences, Session};
 
 use cache::Cache;
-use calibrate::ColumnAbsmax;
 
 /// A parameter of the inference interpreter.
 #[derive(Clone, Debug)]
@@ -88,7 +86,8 @@ pub struct CpuExec {
     largest: Option<usize>,
     /// Bytes of the head's weights read for them so far.
     largest_bytes: u64,
-    absmax: Option<ColumnAbsmax>,
+    /// What the matrices read, where that is asked for.
+    observed: Option<Observed>,
     fault: Option<Error>,
 }
 
@@ -112,9 +111,19 @@ impl CpuExec {
             logit_rows: None,
             largest: None,
             largest_bytes: 0,
-            absmax: None,
+            observed: None,
             fault: None,
         }
+    }
+
+    /// The same, which tells `observed` what each matrix reads.
+    pub(crate) fn observing(cpu: Cpu, observed: Observed) -> Self {
+        CpuExec { observed: Some(observed), ..CpuExec::new(cpu) }
+    }
+
+    /// What each matrix has read, of an interpreter that keeps it.
+    pub(crate) fn observed(self) -> Observed {
+        self.observed.unwrap_or_default()
     }
 
     /// Where it runs.
@@ -132,6 +141,18 @@ impl CpuExec {
     /// # Errors
     /// When a sequence is empty, a token is outside its table, or the CPU's work is to end.
     pub fn forward(&mut self, model: &Model<Param>, batch: &Batch) -> Result<Tensor, Error> {
+        self.begin(batch)?;
+        let logits = model.forward(self);
+        let logits = self.force(&logits);
+        self.end()?;
+        Ok(logits)
+    }
+
+    /// Prepares a pass over a batch.
+    ///
+    /// # Errors
+    /// When a sequence is empty.
+    pub(crate) fn begin(&mut self, batch: &Batch) -> Result<(), Error> {
         if !batch.is_whole() {
             let text = "a batch needs at least one sequence, and none may be empty; give an empty text a padding token";
             return Err(Error::usage(text));
@@ -144,16 +165,29 @@ impl CpuExec {
         (self.fault, self.attentions) = (None, 0);
         self.int8.iter_mut().for_each(|(_, stamp)| *stamp = None);
         self.bf16_stamp = None;
-        let logits = model.forward(self);
-        let logits = self.force(&logits);
-        match self.fault.take() {
-            Some(fault) => Err(fault),
-            None => Ok(logits),
-        }
+        Ok(())
+    }
+
+    /// Ends a pass.
+    ///
+    /// # Errors
+    /// What went wrong in it.
+    pub(crate) fn end(&mut self) -> Result<(), Error> {
+        self.fault.take().map_or(Ok(()), Err)
+    }
+
+    /// Tokens of the pass.
+    pub(crate) fn tokens(&self) -> usize {
+        self.batch.tokens.len()
+    }
+
+    /// Zeros in place of an activation that could not be computed, `[rows, width]`.
+    pub(crate) fn blank(&mut self, rows: usize, width: usize) -> Tensor {
+        self.arena.make(rows, width, |y| y.fill(0.0))
     }
 
     /// The tensor with its pending function applied.
-    fn force(&mut self, x: &Tensor) -> Tensor {
+    pub(crate) fn force(&mut self, x: &Tensor) -> Tensor {
         let Some(f) = x.pending else { return x.clone() };
         let (rows, width) = (x.rows(), x.width());
         self.arena.make(rows, width, |y| ops::activate(&self.cpu, f.function(), x.values(), y))
@@ -251,8 +285,8 @@ impl Exec for CpuExec {
             self.fault.get_or_insert(e);
             return self.arena.make(x.rows(), packed.rows(), |y| y.fill(0.0));
         }
-        if let Some(absmax) = &mut self.absmax {
-            absmax.record(name, packed.cols(), x.values());
+        if let Some(observed) = &mut self.observed {
+            observed.record(name, packed.cols(), x.values());
         }
         let floats = *activations == ActivationPrecision::F32;
         let bf16 = floats && packed.format().takes_bf16(&self.cpu, x.rows());

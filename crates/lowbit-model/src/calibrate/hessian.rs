@@ -1,0 +1,235 @@
+//! The Hessian of a matrix product's squared error, and its factorization.
+//!
+//! Rounding a row `w` of weights to `q` changes outputs by `(w - q) H (w - q)^T`, `H` being the mean of `x x^T` over the inputs
+//! `x`. With `H = U D U^T`, `U` unit upper triangular, that is the sum over columns `t` of `D[t] (v[t] - q[t])^2`, where
+//! `v[t] = w[t] + sum over s < t of (w[s] - q[s]) U[s][t]`: columns are rounded one after another, each after it has been corrected
+//! for the errors of those before. GPTQ (arXiv 2210.17323) finds the same corrections in the Cholesky factor of the inverse of `H`; they are
+//! equal (arXiv 2307.13304, theorem 6), and here nothing is inverted.
+
+use lowbit_kernels::{Cpu, Mat, gemm};
+
+/// Columns of a block of `H` or of its factor.
+const BLOCK: usize = 64;
+/// Columns of `H` that one product yields.
+const STRIP: usize = 256;
+/// Tokens of a product: bounds the memory of its packed operand.
+const TOKENS: usize = 4096;
+/// Added to the diagonal of `H`, as a share of its mean.
+const DAMPING: f64 = 0.01;
+/// Damping is multiplied by this until the factorization succeeds.
+const MORE_DAMPING: f64 = 10.0;
+/// With so much damping the diagonal outweighs everything else.
+const MOST_DAMPING: f64 = 1e6;
+
+/// Mean of `x x^T` over tokens: `[cols, cols]`, of which the lower triangle is meant.
+pub(super) struct Hessian {
+    cols: usize,
+    values: Vec<f32>,
+}
+
+/// `H = U D U^T` in the order in which columns are rounded.
+pub(super) struct Factor {
+    /// The column that is rounded at each step, `[cols]`.
+    pub order: Vec<usize>,
+    /// `U`, `[cols, cols]` by step, 0 below the diagonal.
+    pub upper: Vec<f32>,
+    /// `D`, by column: what a squared error of the rounding of a column costs once later ones make up for it.
+    pub costs: Vec<f32>,
+}
+
+/// In which order columns are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// As they stand.
+    Columns,
+    /// By descending mean square of their inputs.
+    Activations,
+}
+
+impl Hessian {
+    /// Of inputs `[tokens, cols]`.
+    pub fn new(cpu: &Cpu, x: &[f32], cols: usize) -> Self {
+        let tokens = x.len() / cols;
+        let mut values = vec![0.0; cols * cols];
+        for first in (0..cols).step_by(STRIP) {
+            let (width, rows) = (STRIP.min(cols - first), cols - first);
+            let mut strip = vec![0.0; rows * width];
+            for x in x.chunks(TOKENS * cols) {
+                let inputs = Mat { data: &x[first..], row_stride: cols, col_stride: 1 };
+                gemm(cpu, rows, width, x.len() / cols, inputs.t(), inputs, true, &mut strip);
+            }
+            for (row, strip) in values[first * cols..].chunks_exact_mut(cols).zip(strip.chunks_exact(width)) {
+                let place = row[first..first + width].iter_mut();
+                place.zip(strip).for_each(|(to, sum)| *to = sum / tokens.max(1) as f32);
+            }
+        }
+        Hessian { cols, values }
+    }
+
+    /// Mean square of each input, `[cols]`.
+    pub fn diagonal(&self) -> Vec<f32> {
+        self.values.iter().step_by(self.cols + 1).copied().collect()
+    }
+
+    fn at(&self, i: usize, j: usize) -> f32 {
+        self.values[i.max(j) * self.cols + i.min(j)]
+    }
+
+    /// Its factorization after damping; none when it is not finite.
+    pub fn factor(&self, cpu: &Cpu, order: Order) -> Option<Factor> {
+        let (n, diagonal) = (self.cols, self.diagonal());
+        if self.values.iter().any(|value| !value.is_finite()) {
+            return None;
+        }
+        let mut by_step: Vec<usize> = (0..n).collect();
+        if order == Order::Activations {
+            by_step.sort_by(|a, b| diagonal[*b].total_cmp(&diagonal[*a]).then(a.cmp(b)));
+        }
+        let mean = diagonal.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
+        // Inputs that are all 0: rounding to nearest.
+        let mean = if mean > 0.0 { mean } else { 1.0 };
+        let mut damping = DAMPING;
+        while damping <= MOST_DAMPING {
+            // The Cholesky factor of H with its rows and columns from last step to first: it is U with its columns scaled, likewise.
+            let mut lower = vec![0.0; n * n];
+            for (i, row) in lower.chunks_exact_mut(n).enumerate() {
+                for (j, place) in row[..=i].iter_mut().enumerate() {
+                    *place = self.at(by_step[n - 1 - i], by_step[n - 1 - j]);
+                }
+                row[i] = (f64::from(row[i]) + damping * mean) as f32;
+            }
+            if cholesky(cpu, &mut lower, n) {
+                return Some(Factor::of(lower, by_step));
+            }
+            damping *= MORE_DAMPING;
+        }
+        None
+    }
+}
+
+impl Factor {
+    /// From a Cholesky factor whose rows and columns go from last step to first.
+    fn of(lower: Vec<f32>, order: Vec<usize>) -> Self {
+        let n = order.len();
+        let (mut upper, mut costs) = (vec![0.0; n * n], vec![0.0; n]);
+        for (step, row) in upper.chunks_exact_mut(n).enumerate() {
+            let from = &lower[(n - 1 - step) * n..][..n];
+            costs[order[step]] = from[n - 1 - step] * from[n - 1 - step];
+            for (later, place) in row.iter_mut().enumerate().skip(step) {
+                let at = n - 1 - later;
+                *place = from[at] / lower[at * n + at];
+            }
+        }
+        Factor { order, upper, costs }
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.order.len()
+    }
+}
+
+/// Replaces the lower triangle of a symmetric matrix, `[n, n]`, by its Cholesky factor; `false` where it is not positive definite.
+/// Blocks of columns one after another: what earlier ones take off is a product in f32, the rest is done in f64.
+fn cholesky(cpu: &Cpu, a: &mut [f32], n: usize) -> bool {
+    let mut taken = Vec::new();
+    for first in (0..n).step_by(BLOCK) {
+        let (width, below) = (BLOCK.min(n - first), n - first);
+        if first > 0 {
+            taken.resize(below * width, 0.0);
+            let done = Mat { data: &a[first * n..], row_stride: n, col_stride: 1 };
+            gemm(cpu, below, width, first, done, done.t(), false, &mut taken[..below * width]);
+            for (row, taken) in a[first * n..].chunks_exact_mut(n).zip(taken.chunks_exact(width)) {
+                row[first..first + width].iter_mut().zip(taken).for_each(|(value, taken)| *value -= taken);
+            }
+        }
+        let (block, rest) = a[first * n..].split_at_mut(width * n);
+        let Some(diagonal) = diagonal_block(block, n, first, width) else { return false };
+        cpu.pool.for_rows(below - width, 16, [(rest, n)], |_, [rows]| {
+            for row in rows.chunks_exact_mut(n) {
+                let row = &mut row[first..first + width];
+                let mut solved = [0.0f64; BLOCK];
+                for j in 0..width {
+                    let before: f64 = (0..j).map(|k| solved[k] * diagonal[j * width + k]).sum();
+                    solved[j] = (f64::from(row[j]) - before) / diagonal[j * width + j];
+                }
+                row.iter_mut().zip(solved).for_each(|(value, solved)| *value = solved as f32);
+            }
+        });
+    }
+    true
+}
+
+/// Factorizes a block on the diagonal, the columns from `first` on of its rows, and returns the factor, `[width, width]`.
+fn diagonal_block(rows: &mut [f32], n: usize, first: usize, width: usize) -> Option<Vec<f64>> {
+    let mut factor = vec![0.0f64; width * width];
+    for i in 0..width {
+        for j in 0..=i {
+            let before: f64 = (0..j).map(|k| factor[i * width + k] * factor[j * width + k]).sum();
+            let left = f64::from(rows[i * n + first + j]) - before;
+            factor[i * width + j] = match i == j {
+                true if left > 0.0 && left.is_finite() => left.sqrt(),
+                true => return None,
+                false => left / factor[j * width + j],
+            };
+            rows[i * n + first + j] = factor[i * width + j] as f32;
+        }
+    }
+    Some(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lowbit_base::SplitMix64;
+
+    #[test]
+    fn the_factors_multiply_to_the_damped_hessian() {
+        let cpu = Cpu::new(None, None).expect("a CPU");
+        for cols in [1, 3, 64, 150] {
+            let mut random = SplitMix64::new(7);
+            let x: Vec<f32> =
+                (0..cols * 97).map(|i| (random.unit() - 0.5) as f32 * if i % cols == 2 { 0.0 } else { 1.0 }).collect();
+            let hessian = Hessian::new(&cpu, &x, cols);
+            let mean_square = |c: usize, d: usize| -> f64 {
+                let products = x.chunks_exact(cols).map(|row| f64::from(row[c]) * f64::from(row[d]));
+                products.sum::<f64>() / 97.0
+            };
+            let mean = (0..cols).map(|c| mean_square(c, c)).sum::<f64>() / cols as f64;
+            for order in [Order::Columns, Order::Activations] {
+                let factor = hessian.factor(&cpu, order).expect("finite");
+                let mut seen = factor.order.clone();
+                seen.sort_unstable();
+                assert_eq!(seen, (0..cols).collect::<Vec<_>>());
+                if order == Order::Activations {
+                    let ordered: Vec<f64> = factor.order.iter().map(|c| mean_square(*c, *c)).collect();
+                    assert!(ordered.windows(2).all(|pair| pair[0] >= pair[1] - 1e-5));
+                }
+                for s in 0..cols {
+                    for t in 0..cols {
+                        let product: f64 = (s.max(t)..cols)
+                            .map(|k| {
+                                let of = |r: usize| f64::from(factor.upper[r * cols + k]);
+                                of(s) * of(t) * f64::from(factor.costs[factor.order[k]])
+                            })
+                            .sum();
+                        let (c, d) = (factor.order[s], factor.order[t]);
+                        let want = mean_square(c, d) + if c == d { 0.01 * mean } else { 0.0 };
+                        assert!(
+                            (product - want).abs() < 1e-4 * mean.max(1e-6),
+                            "{cols} {order:?} [{s}, {t}]: {product} {want}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn inputs_that_are_not_numbers_have_no_factor() {
+        let cpu = Cpu::new(None, None).expect("a CPU");
+        assert!(Hessian::new(&cpu, &[1.0, f32::NAN], 2).factor(&cpu, Order::Columns).is_none());
+        let dead = Hessian::new(&cpu, &[0.0; 8], 2).factor(&cpu, Order::Activations).expect("damped");
+        assert_eq!((dead.order, dead.upper), (vec![0, 1], vec![1.0, 0.0, 0.0, 1.0]));
+    }
+}

@@ -1,0 +1,144 @@
+//! The formats whose codes GPTQ can choose, and how they are packed.
+
+use super::gptq::{Grid, gptq};
+use super::hessian::{Factor, Order};
+use lowbit_kernels::format::{Grouped, Holds, Scales, SpanScales};
+use lowbit_kernels::{Bytes, Cpu, Error, Format, Packed};
+
+/// Steps of the search for the scale of ternary weights.
+const STEPS: usize = 12;
+
+/// Rounds weights, `[rows, cols]`, in a format by GPTQ; none where the format has no codes with scale and offset.
+///
+/// # Errors
+/// As [`Format::quantize`].
+pub(super) fn round(
+    format: &'static dyn Format,
+    cpu: &Cpu,
+    weights: &[f32],
+    factor: &Factor,
+    order: Order,
+) -> Option<Result<Packed, Error>> {
+    let (cols, rows) = (factor.cols(), weights.len() / factor.cols());
+    if let Some(grouped) = format.grouped() {
+        let factors = weights.chunks_exact(cols).map(|row| grouped.factor(row)).collect();
+        let codes = gptq(cpu, &Groups { grouped, factors }, weights, factor, order);
+        return Some(grouped.pack(rows, cols, &codes.codes, &codes.scales));
+    }
+    let spec = format.spec();
+    let scales = match (spec.is_ternary(), spec.scales) {
+        (true, Scales::Tensor) => vec![ternary_scale(weights, &factor.costs); rows],
+        (true, Scales::Row) => weights.chunks_exact(cols).map(|row| ternary_scale(row, &factor.costs)).collect(),
+        _ => return None,
+    };
+    let codes = gptq(cpu, &Ternary { scales: &scales, cols }, weights, factor, order).codes;
+    Some(pack_ternary(format, &codes, &scales, [rows, cols]))
+}
+
+/// Whether [`round`] has codes for a format.
+pub(super) fn takes(format: &'static dyn Format) -> bool {
+    let spec = format.spec();
+    format.grouped().is_some() || spec.is_ternary() && matches!(spec.scales, Scales::Tensor | Scales::Row)
+}
+
+/// A format of integers in groups.
+struct Groups {
+    grouped: &'static dyn Grouped,
+    /// Of each row.
+    factors: Vec<f32>,
+}
+
+impl Grid for Groups {
+    type Scales = SpanScales;
+
+    fn span(&self) -> usize {
+        self.grouped.span()
+    }
+
+    fn columns(&self) -> usize {
+        self.grouped.columns()
+    }
+
+    fn most(&self) -> u8 {
+        self.grouped.most()
+    }
+
+    fn choose(&self, row: usize, weights: &[f32], costs: &[f32]) -> SpanScales {
+        let factor = self.factors[row];
+        if factor == 1.0 {
+            return self.grouped.choose(weights, Some(costs));
+        }
+        let scaled: Vec<f32> = weights.iter().map(|w| w / factor).collect();
+        self.grouped.choose(&scaled, Some(costs)).times(factor)
+    }
+
+    fn groups(scales: &SpanScales) -> &[(f32, f32)] {
+        &scales.groups
+    }
+}
+
+/// Ternary weights with a scale for each row.
+struct Ternary<'a> {
+    scales: &'a [f32],
+    cols: usize,
+}
+
+impl Grid for Ternary<'_> {
+    type Scales = [(f32, f32); 1];
+
+    fn span(&self) -> usize {
+        self.cols
+    }
+
+    fn columns(&self) -> usize {
+        self.cols
+    }
+
+    fn most(&self) -> u8 {
+        2
+    }
+
+    fn choose(&self, row: usize, _: &[f32], _: &[f32]) -> Self::Scales {
+        [(self.scales[row], -self.scales[row])]
+    }
+
+    fn groups(scales: &Self::Scales) -> &[(f32, f32)] {
+        scales
+    }
+}
+
+/// The scale of ternary weights, whole rows, with a small sum of `cost * (w - scale * code)^2`: codes by rounding and the best scale
+/// for them in turn, from the mean magnitude on (arXiv 2402.17764).
+fn ternary_scale(weights: &[f32], costs: &[f32]) -> f32 {
+    let mut scale = weights.iter().map(|w| f64::from(w.abs())).sum::<f64>() / weights.len().max(1) as f64;
+    for _ in 0..STEPS {
+        let (mut dot, mut square) = (0.0, 0.0);
+        for (w, cost) in weights.iter().zip(costs.iter().cycle()) {
+            if f64::from(w.abs()) > scale / 2.0 {
+                dot += f64::from(*cost) * f64::from(w.abs());
+                square += f64::from(*cost);
+            }
+        }
+        scale = if square > 0.0 { dot / square } else { scale };
+    }
+    scale as f32
+}
+
+fn pack_ternary(
+    format: &'static dyn Format,
+    codes: &[u8],
+    scales: &[f32],
+    [rows, cols]: [usize; 2],
+) -> Result<Packed, Error> {
+    let first = scales.first().copied().unwrap_or(0.0);
+    let packed = format.pack_ternary(codes, first, rows, cols).expect("a ternary format")?;
+    if format.spec().scales != Scales::Row {
+        return Ok(packed);
+    }
+    let stored = format.parts(rows, cols, packed.parts());
+    let part = |(part, bytes): (&lowbit_kernels::StoredPart, &Bytes)| match part.holds {
+        Holds::Scales => Bytes::from_f32(scales),
+        Holds::Codes | Holds::Other => bytes.clone(),
+    };
+    Packed::from_parts(format, rows, cols, stored.iter().zip(packed.parts()).map(part).collect())
+}
