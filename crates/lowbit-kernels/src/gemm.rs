@@ -21,7 +21,7 @@ const CHUNK: usize = 256;
 /// Distance of the rows of a packed tile; not a power of two, so that they fall into different cache sets.
 const TILE_STRIDE: usize = CHUNK + 16;
 /// Tiles of `A` per task at most.
-const TILES: usize = 9;
+const TILES: usize = 12;
 
 /// A matrix view: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -410,38 +410,70 @@ impl<E: Element> Tile<'_, E> {
                     }
                 }
             }
-            if self.transposed {
-                for l in 0..length {
-                    let mut w = [s.splat(0.0); P];
-                    for p in 0..P {
-                        w[p] = s.load(b.add((p * depth + l) * LANES));
-                    }
-                    for r in 0..T {
-                        let x = s.splat(*a.add(l * T + r));
-                        for p in 0..P {
-                            acc[r][p] = E::fma(s, x, w[p], acc[r][p]);
-                        }
-                    }
-                }
-            } else {
-                for l in 0..length {
-                    let mut w = [s.splat(0.0); P];
-                    for p in 0..P {
-                        w[p] = s.load(b.add((p * depth + l) * LANES));
-                    }
-                    for r in 0..T {
-                        let x = s.splat(*a.add(r * TILE_STRIDE + l));
-                        for p in 0..P {
-                            acc[r][p] = E::fma(s, x, w[p], acc[r][p]);
-                        }
-                    }
-                }
-            }
+            acc = match self.transposed {
+                true => self.chunk::<S, T, P, true>(s, a, b, acc),
+                false => self.chunk::<S, T, P, false>(s, a, b, acc),
+            };
             for r in 0..T {
                 for p in 0..P {
                     s.store(c.add(r * stride + p * LANES), acc[r][p]);
                 }
             }
         }
+    }
+
+    /// What the next panels have in this chunk of k, in lines: each tile asks for its share, so that it is there when they are multiplied.
+    #[inline(always)]
+    fn ahead<const P: usize>(&self, depth: usize) -> (*const f32, usize) {
+        let (block, count) = (self.block, self.block.tiles.len());
+        let (tiles, at) = (count.div_ceil(P), self.i - block.tiles.start);
+        let (panel, lines) = (self.panel + P + at / tiles, self.chunk.len().div_ceil(tiles));
+        if panel >= block.panels.end {
+            return (block.b.as_ptr(), 0);
+        }
+        let first = (panel - block.first_panel) * depth + self.chunk.start + at % tiles * lines;
+        (block.b.as_ptr().wrapping_add(first * LANES), lines)
+    }
+
+    /// The chunk of k.
+    ///
+    /// # Safety
+    /// `a` points to the packed tile, `b` to the chunk of the first panel; both hold it.
+    #[inline(always)]
+    unsafe fn chunk<S: Simd, const T: usize, const P: usize, const TRANSPOSED: bool>(
+        &self,
+        s: S,
+        a: *const f32,
+        b: *const f32,
+        mut acc: [[S::F; P]; T],
+    ) -> [[S::F; P]; T] {
+        let (depth, length) = (E::count(self.block.k), self.chunk.len());
+        let (ahead, lines) = self.ahead::<P>(depth);
+        let each = (length / lines.max(1)).max(1);
+        let (mut l, mut line) = (0, 0);
+        while l < length {
+            if line < lines {
+                s.prefetch(ahead.wrapping_add(line * LANES).cast());
+                line += 1;
+            }
+            let end = (l + each).min(length);
+            while l < end {
+                let mut w = [s.splat(0.0); P];
+                for p in 0..P {
+                    // SAFETY: by the contract.
+                    w[p] = unsafe { s.load(b.add((p * depth + l) * LANES)) };
+                }
+                for r in 0..T {
+                    let at = if TRANSPOSED { l * T + r } else { r * TILE_STRIDE + l };
+                    // SAFETY: by the contract.
+                    let x = s.splat(unsafe { *a.add(at) });
+                    for p in 0..P {
+                        acc[r][p] = E::fma(s, x, w[p], acc[r][p]);
+                    }
+                }
+                l += 1;
+            }
+        }
+        acc
     }
 }
