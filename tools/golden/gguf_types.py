@@ -2,7 +2,7 @@
 
 Writes into crates/lowbit-model/tests/golden/: `gguf_types.safetensors` with, for each type, uint8 `TYPE.bytes` (rows of
 blocks), float32 `TYPE.values` they mean, and for the types that are written float32 `TYPE.source` whose quantization they
-are; and `small.gguf`. The first blocks of each type have awkward scales: 0, subnormal, negative, the largest. I2_S is no type
+are; `rounded.source` and, for types with a rounding in gguf-py, `TYPE.rounded`, its squared error per row; and `small.gguf`. The first blocks of each type have awkward scales: 0, subnormal, negative, the largest. I2_S is no type
 of gguf-py: its bytes follow `quantize_i2_s` of bitnet.cpp (ggml-bitnet-mad.cpp). Q1_0 and the Q2_0 types have no
 dequantizer in gguf-py: they follow `dequantize_row_q1_0` and `dequantize_row_q2_0` of llama.cpp (ggml-quants.c).
 """
@@ -81,6 +81,15 @@ if __name__ == "__main__":
         tensors[f"{name}.values"] = gguf.quants.dequantize(packed, kind).astype(np.float32)
     source = ternary(rng, 256, 0.3)
     tensors |= {"I2_S.source": source, "I2_S.values": source, "I2_S.bytes": i2_s(source)}
+    # Rows of unlike shapes, and the squared error of gguf-py's own rounding of all of them.
+    rows = [rng.standard_normal(256), rng.laplace(size=256), rng.uniform(0, 1, 256), rng.standard_t(3, 256), rng.standard_normal(256) + 2,
+            rng.standard_normal(256) * np.repeat(10.0 ** rng.uniform(-2, 0, 8), 32)]
+    source = (np.array(rows) * 0.02).astype(np.float32)
+    tensors["rounded.source"] = source
+    for name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
+        kind = gguf.GGMLQuantizationType[name]
+        back = gguf.quants.dequantize(gguf.quants.quantize(source, kind), kind).astype(np.float64)
+        tensors[f"{name}.rounded"] = ((back - source) ** 2).sum(1).astype(np.float32)
     save_file(tensors, OUT / "gguf_types.safetensors")
 
     writer = gguf.GGUFWriter(OUT / "small.gguf", "llama")

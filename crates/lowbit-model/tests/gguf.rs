@@ -107,7 +107,52 @@ fn every_type_means_what_the_reference_says() {
                 assert_eq!(again, values, "{name}");
             }
         }
-        assert_eq!(sourced, kind.is_written(), "{}: what is written has a source", kind.name);
+        assert_eq!(sourced, kind.is_written() && !kind.is_searched(), "{}: what is written has a source", kind.name);
+    }
+}
+
+/// The squared error of each row of 256 values after a type.
+fn errors(kind: &Type, source: &[f32]) -> Vec<f64> {
+    let mut bytes = Vec::new();
+    kind.encode(source, &mut bytes).expect("fits");
+    let gguf = one(kind, source.len() as u64 / 256, 256, &bytes);
+    let read = gguf.floats(&gguf.tensors()[0]).expect("valid");
+    let row = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    source.chunks_exact(256).zip(read.chunks_exact(256)).map(row).collect()
+}
+
+#[test]
+fn searched_scales_round_no_worse_than_the_reference() {
+    let bytes = std::fs::read(golden("gguf_types.safetensors")).expect("part of the repository");
+    let file = SafeTensors::deserialize(&bytes).expect("valid");
+    let source = floats(&file, "rounded.source");
+    let mut compared = 0;
+    for kind in TYPES.iter().filter(|kind| file.tensor(&format!("{}.rounded", kind.name)).is_ok()) {
+        let reference = floats(&file, &format!("{}.rounded", kind.name));
+        for (row, (found, reference)) in errors(kind, &source).into_iter().zip(reference).enumerate() {
+            let ratio = found / f64::from(reference);
+            assert!(ratio <= 1.0 + 1e-5, "{}, row {row}: {ratio}", kind.name);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 5 * 6);
+    let of = |name: &str| errors(find(name).expect("known"), &source).iter().sum::<f64>();
+    let falling = ["q2_k", "q3_k", "q4_0", "q4_k", "q5_k", "q6_k", "q8_0"].map(of);
+    assert!(falling.is_sorted_by(|a, b| *a > 1.1 * b), "more bits lose less: {falling:?}");
+}
+
+#[test]
+fn blocks_of_one_value_are_exact() {
+    for kind in TYPES.iter().filter(|kind| kind.is_searched()) {
+        let zeros = vec![0.0; kind.block];
+        assert!(kind.holds(&zeros), "{}", kind.name);
+        for bad in [1e30, 1e-30] {
+            let refused = kind.encode(&vec![bad; kind.block], &mut Vec::new()).expect_err("out of range");
+            assert!(refused.contains("F16"), "{}: {refused}", kind.name);
+        }
+        // What is small beside others may vanish.
+        let mixed: Vec<f32> = [vec![1.0; kind.block], vec![1e-30; kind.block]].concat();
+        kind.encode(&mixed, &mut Vec::new()).expect("in range");
     }
 }
 
@@ -159,7 +204,7 @@ fn written_types_keep_what_they_say_they_keep() {
     let f16 = find("f16").expect("known");
     assert!(f16.encode(&[70_000.0], &mut Vec::new()).expect_err("too large").contains("too large"));
     assert!(
-        find("q4_k")
+        find("iq4_xs")
             .expect("known")
             .encode(&[0.0; 256], &mut Vec::new())
             .expect_err("read only")

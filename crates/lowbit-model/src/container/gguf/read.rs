@@ -5,6 +5,7 @@ use super::header::{Array, Cursor, Entry, Header, Value};
 use super::types::{Ternary, Type};
 use crate::Error;
 use lowbit_kernels::Bytes;
+use lowbit_kernels::format::SpanScales;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -294,6 +295,18 @@ impl Gguf {
         let read = kind.codes_from(self.data(tensor), rows.start * width / kind.block, &mut codes);
         read.map_err(|text| self.at(tensor, text))?;
         Ok(Some(codes))
+    }
+
+    /// The codes of some rows, the outermost dimension of the shape, and the scales of their blocks.
+    ///
+    /// # Panics
+    /// When the type has no [`Type::format`], rows are no whole number of blocks, or there are fewer.
+    pub fn row_integers(&self, tensor: &Tensor, rows: Range<usize>) -> (Vec<u8>, Vec<SpanScales>) {
+        let (kind, width) = (tensor.kind, tensor.shape.iter().skip(1).product::<usize>());
+        assert!(tensor.has_whole_rows(), "rows are whole blocks");
+        let mut codes = vec![0; rows.len() * width];
+        let scales = kind.integers_from(self.data(tensor), rows.start * width / kind.block, &mut codes);
+        (codes, scales)
     }
 
     /// Sees that the scale of a ternary tensor is not 0 where its codes are not.

@@ -1,6 +1,7 @@
 //! Types of tensors: how many elements share a block, and what a block means. [`TYPES`] is the list.
 
-use super::blocks::{self, Codes};
+use super::blocks::{self, Codes, Layout, Scales};
+use lowbit_kernels::format::{Grouped, SpanScales};
 
 /// A type of tensors.
 pub struct Type {
@@ -24,6 +25,8 @@ type Encode = fn(&[f32], &mut Vec<u8>) -> Result<(), String>;
 enum Meaning {
     /// Blocks of numbers, one at a time; all at once where a block is one number.
     Numbers(fn(&[u8], &mut [f32])),
+    /// Blocks of integers with scales.
+    Integers(&'static Layout),
     /// Blocks of codes -1, 0, 1, each block with its scale.
     Ternary(fn(&[u8], &mut [i8]) -> Codes),
     /// Blocks of codes -1, 0, 1; the scale of all is an f32 that begins the tail.
@@ -45,7 +48,7 @@ impl std::fmt::Debug for Type {
     }
 }
 
-use Meaning::{Numbers, OneScale, Ternary as Blocks};
+use Meaning::{Integers, Numbers, OneScale, Ternary as Blocks};
 
 macro_rules! types {
     ($($name:ident = $number:literal, $block:literal in $bytes:literal + $tail:literal, $meaning:expr, $encode:expr;)*) => {
@@ -60,16 +63,16 @@ macro_rules! types {
 types! {
     F32 = 0, 1 in 4 + 0, Numbers(blocks::f32), Some(blocks::put_f32);
     F16 = 1, 1 in 2 + 0, Numbers(blocks::f16), Some(blocks::put_f16);
-    Q4_0 = 2, 32 in 18 + 0, Numbers(blocks::q4_0), None;
-    Q4_1 = 3, 32 in 20 + 0, Numbers(blocks::q4_1), None;
-    Q5_0 = 6, 32 in 22 + 0, Numbers(blocks::q5_0), None;
-    Q5_1 = 7, 32 in 24 + 0, Numbers(blocks::q5_1), None;
-    Q8_0 = 8, 32 in 34 + 0, Numbers(blocks::q8_0), Some(blocks::put_q8_0);
-    Q2_K = 10, 256 in 84 + 0, Numbers(blocks::q2_k), None;
-    Q3_K = 11, 256 in 110 + 0, Numbers(blocks::q3_k), None;
-    Q4_K = 12, 256 in 144 + 0, Numbers(blocks::q4_k), None;
-    Q5_K = 13, 256 in 176 + 0, Numbers(blocks::q5_k), None;
-    Q6_K = 14, 256 in 210 + 0, Numbers(blocks::q6_k), None;
+    Q4_0 = 2, 32 in 18 + 0, Integers(&blocks::Q4_0), None;
+    Q4_1 = 3, 32 in 20 + 0, Integers(&blocks::Q4_1), None;
+    Q5_0 = 6, 32 in 22 + 0, Integers(&blocks::Q5_0), None;
+    Q5_1 = 7, 32 in 24 + 0, Integers(&blocks::Q5_1), None;
+    Q8_0 = 8, 32 in 34 + 0, Integers(&blocks::Q8_0), Some(blocks::put_q8_0);
+    Q2_K = 10, 256 in 84 + 0, Integers(&blocks::Q2_K), None;
+    Q3_K = 11, 256 in 110 + 0, Integers(&blocks::Q3_K), None;
+    Q4_K = 12, 256 in 144 + 0, Integers(&blocks::Q4_K), None;
+    Q5_K = 13, 256 in 176 + 0, Integers(&blocks::Q5_K), None;
+    Q6_K = 14, 256 in 210 + 0, Integers(&blocks::Q6_K), None;
     IQ4_NL = 20, 32 in 18 + 0, Numbers(blocks::iq4_nl), None;
     IQ4_XS = 23, 256 in 136 + 0, Numbers(blocks::iq4_xs), None;
     F64 = 28, 1 in 8 + 0, Numbers(blocks::f64), None;
@@ -84,6 +87,10 @@ types! {
     Q2_0_G128 = 42, 128 in 34 + 0, Numbers(blocks::q2_0), None;
     PQ2_0 = 142, 128 in 34 + 0, Numbers(blocks::q2_0), None;
 }
+
+/// Types of super-blocks, and those of small blocks that llama.cpp takes for rows that do not fill them.
+const NARROW: &[(&str, &str)] =
+    &[("Q2_K", "Q4_0"), ("Q3_K", "Q4_0"), ("Q4_K", "Q5_0"), ("Q5_K", "Q5_1"), ("Q6_K", "Q8_0")];
 
 /// Names of numbers that are not read.
 const OTHERS: &[(u32, &str)] = &[
@@ -129,12 +136,52 @@ pub fn find(name: &str) -> Option<&'static Type> {
 impl Type {
     /// Whether its elements are one of three values.
     pub fn is_ternary(&self) -> bool {
-        !matches!(self.meaning, Numbers(_))
+        matches!(self.meaning, Blocks(_) | OneScale(_))
     }
 
     /// Whether this program writes it.
     pub fn is_written(&self) -> bool {
-        self.encode.is_some()
+        self.encode.is_some() || self.format().is_some()
+    }
+
+    /// Whether scales and codes are searched for when it is written.
+    pub fn is_searched(&self) -> bool {
+        self.encode.is_none() && self.format().is_some()
+    }
+
+    /// The type for rows of `cols` elements: where they are no whole number of super-blocks, what llama.cpp takes in its place.
+    pub fn for_rows(&'static self, cols: usize) -> &'static Type {
+        let narrow = NARROW.iter().find(|(wide, _)| *wide == self.name && !cols.is_multiple_of(self.block));
+        let narrow = narrow.and_then(|(_, narrow)| find(narrow));
+        match narrow {
+            Some(narrow) if cols.is_multiple_of(narrow.block) => narrow,
+            Some(_) => find("f16").expect("a type"),
+            None => self,
+        }
+    }
+
+    /// The format that holds its blocks without rounding, where they are integers with scales.
+    pub fn format(&self) -> Option<&'static dyn Grouped> {
+        match self.meaning {
+            Integers(_) => lowbit_kernels::format::find(&self.name.to_lowercase()).ok()?.grouped(),
+            _ => None,
+        }
+    }
+
+    /// The codes and scales of blocks of integers from block `first` on, as many as `codes` takes.
+    ///
+    /// # Panics
+    /// When the type has no [`Type::format`].
+    pub(super) fn integers_from(&self, data: &[u8], first: usize, codes: &mut [u8]) -> Vec<SpanScales> {
+        let (Integers(layout), Some(format)) = (&self.meaning, self.format()) else {
+            unreachable!("blocks of integers")
+        };
+        let blocks = data[first * self.block_bytes..].chunks_exact(self.block_bytes);
+        let read = |(block, codes): (&[u8], &mut [u8])| {
+            let Scales { scale, offset, small } = layout.read(block, codes);
+            format.scales(scale, offset, &small)
+        };
+        blocks.zip(codes.chunks_exact_mut(self.block)).map(read).collect()
     }
 
     /// Bytes of a tensor of `count` elements in rows of `cols`.
@@ -169,6 +216,7 @@ impl Type {
         match self.meaning {
             Numbers(read) if self.block == 1 => read(start, out),
             Numbers(read) => blocks.for_each(|(block, out)| read(block, out)),
+            Integers(layout) => blocks.for_each(|(block, out)| layout.decode(block, out)),
             Blocks(_) | OneScale(_) => {
                 let mut signs = vec![0; self.block];
                 for (i, (block, out)) in (first..).zip(blocks) {
@@ -183,7 +231,7 @@ impl Type {
     /// The signs of block `i` and their scale.
     fn block_codes(&self, data: &[u8], i: usize, block: &[u8], signs: &mut [i8]) -> Result<f32, String> {
         let (read, of_tensor) = match self.meaning {
-            Numbers(_) => unreachable!("only ternary types have codes"),
+            Numbers(_) | Integers(_) => unreachable!("only ternary types have codes"),
             Blocks(read) => (read, None),
             OneScale(read) => {
                 let at = data.len() - self.tail;
@@ -207,7 +255,7 @@ impl Type {
     /// The only scale of a ternary tensor, if it has only one; blocks of zeros may have a scale of 0.
     pub(super) fn one_scale(&self, data: &[u8]) -> Option<f32> {
         match self.meaning {
-            Numbers(_) => None,
+            Numbers(_) | Integers(_) => None,
             OneScale(_) => {
                 let at = data.len() - self.tail;
                 Some(f32::from_le_bytes(data[at..at + 4].try_into().expect("four bytes")))
@@ -290,16 +338,61 @@ impl Type {
     /// # Panics
     /// When the values do not fill blocks.
     pub fn encode(&self, values: &[f32], out: &mut Vec<u8>) -> Result<(), String> {
-        let encode = self.encode.ok_or_else(|| format!("type {} is read, but not written", self.name))?;
+        if !self.is_written() {
+            return Err(format!("type {} is read, but not written", self.name));
+        }
         assert!(values.len().is_multiple_of(self.block), "values fill blocks");
         if let Some(i) = values.iter().position(|v| !v.is_finite()) {
             return Err(format!("holds {} at index {i}", values[i]));
         }
-        encode(values, out)
+        match self.encode {
+            Some(encode) => encode(values, out),
+            None => self.search(values, out),
+        }
+    }
+
+    /// Appends blocks of integers whose scales have the least squared error.
+    fn search(&self, values: &[f32], out: &mut Vec<u8>) -> Result<(), String> {
+        let format = self.format().expect("a type that is written");
+        let (mut codes, largest) = (vec![0; self.block], magnitude(values));
+        for (i, block) in values.chunks_exact(self.block).enumerate() {
+            let scales = format.choose(block, None);
+            let groups = block.chunks(format.columns()).zip(codes.chunks_mut(format.columns())).enumerate();
+            for (group, (values, codes)) in groups {
+                let code = |value: &f32| scales.nearest(group, *value, format.most());
+                codes.iter_mut().zip(values).for_each(|(place, value)| *place = code(value));
+            }
+            let ends =
+                scales.groups.iter().flat_map(|(scale, offset)| [*offset, offset + scale * f32::from(format.most())]);
+            // Blocks that are small beside others may vanish.
+            let small = magnitude(block) < largest / 4096.0;
+            let reach = ends.fold(0f32, |reach, end| if end.is_finite() { reach.max(end.abs()) } else { f32::NAN });
+            if !(reach >= magnitude(block) / 2.0 || small) {
+                let at = i * self.block;
+                return Err(format!(
+                    "holds values around index {at} of at most {}, whose scales do not fit F16",
+                    magnitude(block)
+                ));
+            }
+            self.put_integers(&codes, &[scales], out);
+        }
+        Ok(())
+    }
+
+    /// Appends blocks of integers with such scales.
+    ///
+    /// # Panics
+    /// When the type has no [`Type::format`], or there are not as many blocks of codes as scales.
+    pub fn put_integers(&self, codes: &[u8], scales: &[SpanScales], out: &mut Vec<u8>) {
+        let Integers(layout) = &self.meaning else { unreachable!("blocks of integers") };
+        assert_eq!(codes.len(), scales.len() * self.block, "scales of every block");
+        for (codes, SpanScales { scale, offset, stored, .. }) in codes.chunks_exact(self.block).zip(scales) {
+            layout.write(codes, &Scales { scale: *scale, offset: *offset, small: stored.clone() }, out);
+        }
     }
 
     /// Whether the bytes of a tensor mean exactly these values.
-    pub(super) fn means(&self, bytes: &[u8], values: &[f32]) -> bool {
+    pub(crate) fn means(&self, bytes: &[u8], values: &[f32]) -> bool {
         let mut read = vec![0.0; values.len()];
         self.decode(bytes, &mut read).is_ok() && read == values
     }
@@ -309,4 +402,9 @@ impl Type {
         let mut bytes = Vec::new();
         self.encode(values, &mut bytes).is_ok() && self.means(&bytes, values)
     }
+}
+
+/// The largest magnitude.
+fn magnitude(values: &[f32]) -> f32 {
+    values.iter().fold(0f32, |largest, value| largest.max(value.abs()))
 }

@@ -95,23 +95,37 @@ impl GgufWriter {
     /// When the values are more than the tensor has left, or all tensors are written.
     pub fn rows(&mut self, values: &[f32]) -> Result<bool, Error> {
         let planned = &self.plan[self.next];
-        let (count, end) = (planned.shape.iter().product::<usize>(), self.written + values.len());
-        assert!(end == count || end < count && planned.kind.tail == 0, "values of `{}` fit the plan", planned.name);
         let mut bytes = Vec::new();
-        planned.kind.encode(values, &mut bytes).map_err(|text| {
-            let from =
-                if self.written > 0 { format!(", counted from element {}", self.written) } else { String::new() };
-            Error::input(&self.path, format!("tensor `{}` {text}{from}", planned.name))
-        })?;
+        planned.kind.encode(values, &mut bytes).map_err(|text| self.fault(&text))?;
         let exact = planned.kind.means(&bytes, values);
+        self.blocks(values.len(), bytes)?;
+        Ok(exact)
+    }
+
+    /// Appends the bytes of so many elements, whole rows of the next tensor of the plan.
+    ///
+    /// # Errors
+    /// When writing fails.
+    ///
+    /// # Panics
+    /// As [`GgufWriter::rows`].
+    pub fn blocks(&mut self, elements: usize, mut bytes: Vec<u8>) -> Result<(), Error> {
+        let planned = &self.plan[self.next];
+        let (count, end) = (planned.shape.iter().product::<usize>(), self.written + elements);
+        assert!(end == count || end < count && planned.kind.tail == 0, "values of `{}` fit the plan", planned.name);
         self.written = end;
         if end == count {
             let size = planned.size().map_err(|text| Error::input(&self.path, text))?;
             bytes.resize(bytes.len() + (size.next_multiple_of(ALIGN as u64) - size) as usize, 0);
             (self.next, self.written) = (self.next + 1, 0);
         }
-        self.file.write_all(&bytes).map_err(|e| Error::io(&self.path, &e))?;
-        Ok(exact)
+        self.file.write_all(&bytes).map_err(|e| Error::io(&self.path, &e))
+    }
+
+    /// What is wrong with values of the next tensor.
+    pub fn fault(&self, text: &str) -> Error {
+        let from = if self.written > 0 { format!(", counted from element {}", self.written) } else { String::new() };
+        Error::input(&self.path, format!("tensor `{}` {text}{from}", self.plan[self.next].name))
     }
 
     /// Flushes to the disk and renames the file to its name.

@@ -1,6 +1,6 @@
 //! Blocks of 32 to 128 integers with a scale, perhaps a minimum.
 
-use super::{half, nibbles};
+use super::half;
 use half::f16 as Half;
 
 /// Scale in f16, 16 bytes of bits, lowest first: 1 for the scale, 0 for its negative.
@@ -16,44 +16,6 @@ pub fn q2_0(block: &[u8], out: &mut [f32]) {
     let scale = half(block);
     for (byte, out) in block[2..].iter().zip(out.chunks_exact_mut(4)) {
         out.iter_mut().enumerate().for_each(|(i, out)| *out = (f32::from(byte >> (2 * i) & 3) - 1.0) * scale);
-    }
-}
-
-/// Scale in f16, 16 bytes: the low nibbles, then the high ones, are elements plus 8.
-pub fn q4_0(block: &[u8], out: &mut [f32]) {
-    let scale = half(block);
-    nibbles(&block[2..], out, |_, code| (f32::from(code) - 8.0) * scale);
-}
-
-/// Scale and minimum in f16, 16 bytes of nibbles as in Q4_0.
-pub fn q4_1(block: &[u8], out: &mut [f32]) {
-    let (scale, minimum) = (half(block), half(&block[2..]));
-    nibbles(&block[4..], out, |_, code| f32::from(code) * scale + minimum);
-}
-
-/// Scale in f16, a fifth bit of each element in 4 bytes, 16 bytes of nibbles as in Q4_0; elements plus 16.
-pub fn q5_0(block: &[u8], out: &mut [f32]) {
-    let (scale, high) = (half(block), fifth(&block[2..]));
-    nibbles(&block[6..], out, |i, code| (f32::from(code | high(i)) - 16.0) * scale);
-}
-
-/// Scale and minimum in f16, then as Q5_0.
-pub fn q5_1(block: &[u8], out: &mut [f32]) {
-    let (scale, minimum, high) = (half(block), half(&block[2..]), fifth(&block[4..]));
-    nibbles(&block[8..], out, |i, code| f32::from(code | high(i)) * scale + minimum);
-}
-
-/// The fifth bit of each of 32 elements, in its place.
-fn fifth(bytes: &[u8]) -> impl Fn(usize) -> u8 {
-    let bits = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    move |i| ((bits >> i & 1) as u8) << 4
-}
-
-/// Scale in f16, 32 signed bytes.
-pub fn q8_0(block: &[u8], out: &mut [f32]) {
-    let scale = half(block);
-    for (out, byte) in out.iter_mut().zip(&block[2..]) {
-        *out = f32::from(*byte as i8) * scale;
     }
 }
 

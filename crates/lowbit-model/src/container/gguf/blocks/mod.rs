@@ -3,13 +3,13 @@
 mod float;
 mod grid;
 mod int;
-mod k;
+mod integers;
 mod ternary;
 
 pub(super) use float::{bf16, f16, f32, f64, put_bf16, put_f16, put_f32};
 pub(super) use grid::{iq4_nl, iq4_xs, mxfp4, nvfp4};
-pub(super) use int::{put_q8_0, q1_0, q2_0, q4_0, q4_1, q5_0, q5_1, q8_0};
-pub(super) use k::{q2_k, q3_k, q4_k, q5_k, q6_k};
+pub(super) use int::{put_q8_0, q1_0, q2_0};
+pub(super) use integers::{Layout, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, Scales};
 pub(super) use ternary::{Codes, i2_s, put_i2_s, put_tq1_0, put_tq2_0, tq1_0, tq2_0};
 
 /// An f16 at the start of `bytes`.
