@@ -110,7 +110,7 @@ fn what_cannot_be_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     model(at);
-    refused(at, &["convert", "model", "x.gguf", "--type", "q4_k"], 2, &["`q4_k`", "tq2_0", "i2_s"]);
+    refused(at, &["convert", "model", "x.gguf", "--type", "iq4_xs"], 2, &["`iq4_xs`", "tq2_0", "i2_s"]);
     refused(at, &["convert", "model", "x.gguf"], 2, &["--type", "f32", "q8_0"]);
     refused(at, &["convert", "model", "x", "--type", "tq2_0"], 2, &["unknown recipe `tq2_0`"]);
     refused(at, &["convert", "model", "x", "--type", "f32", "--table", "f16"], 2, &["--table"]);

@@ -6,8 +6,11 @@ use lowbit_kernels::{Format, format};
 
 mod layers;
 mod spelling;
+mod stored;
 
 pub use layers::LayerFormat;
+pub use stored::STORED;
+pub(crate) use stored::{of_formats, resolve};
 
 /// Rows and columns of a matrix of whole blocks and groups of every format.
 const SIDE: usize = 3840;
@@ -247,7 +250,7 @@ pub static RECIPES: &[Recipe] = &[
     ),
 ];
 
-/// The recipe of a name, of a format, or of a spelling such as `ternary+embed=int8+head=int4`: a name or a format, then parts
+/// The recipe of a name, of a format, of [`STORED`], or of a spelling such as `ternary+embed=int8+head=int4`: a name or a format, then parts
 /// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`, `int8_block`), and layers of the body with a format of their own,
 /// `layers.0-3=int8_channel` or one kind of matrix in them, `layers.0-3.down_proj=int8_channel`.
 ///

@@ -182,9 +182,20 @@ fn quantizing_needs_masters_and_another_directory() {
     let (packed, again) = (directory.path().join("a"), directory.path().join("b"));
     quantize(&masters, int8, &Options::new(), &packed).expect("written");
     let packed = Checkpoint::open(&packed).expect("valid");
-    let error = quantize(&packed, int8, &Options::new(), &again).expect_err("no masters").to_string();
+    let int4 = recipe::find("int4").expect("listed");
+    let error = quantize(&packed, int4, &Options::new(), &again).expect_err("no masters").to_string();
     assert!(error.contains("is stored as int8") && error.contains("f32 masters"), "{error}");
     assert!(!again.join(WEIGHTS_FILE).exists() && !again.join("model.safetensors.tmp").exists());
+    // What is in the format already is copied.
+    let stored = packed.resolve(recipe::find("stored+act=f32").expect("a spelling"));
+    assert_eq!(stored.name, "int8+act=f32");
+    quantize(&packed, stored, &Options::new(), &again).expect("written");
+    let again = Checkpoint::open(&again).expect("valid");
+    assert_eq!(again.recipe().name, "int8+act=f32");
+    for spec in packed.parameters().params().iter().filter(|spec| !matches!(spec.role, Role::Norm | Role::Bias)) {
+        let [a, b] = [&packed, &again].map(|model| model.packed(spec).expect("stored"));
+        assert!(a.parts().iter().zip(b.parts()).all(|(a, b)| a[..] == b[..]), "{}", spec.name);
+    }
 }
 
 #[test]

@@ -94,6 +94,55 @@ fn logits_are_those_of_transformers() {
 }
 
 #[test]
+fn formats_hold_codes_and_scales_as_they_are() {
+    for name in names() {
+        let case = case(&name);
+        let checkpoint = open(case.home.path());
+        let (body, notice) = match name.as_str() {
+            "gptq_act_order" => (
+                "f32",
+                Some("7 tensors are kept as floats, 4 bytes per weight: columns are in the order of activations"),
+            ),
+            "gptq_8" | "compressed_8" => ("q8_0", None),
+            "gptq_asymmetric" | "gptq_v2" | "awq" | "compressed_asymmetric" => ("q5_0", None),
+            _ => ("q4_0", None),
+        };
+        assert_eq!(checkpoint.recipe().body, body, "{name}");
+        let notices = checkpoint.notices().join("\n");
+        assert_eq!(notices.contains("kept as floats"), notice.is_some(), "{name}: {notices}");
+        assert!(notice.is_none_or(|notice| notices.contains(notice)), "{name}: {notices}");
+        for spec in checkpoint.parameters().params().iter().filter(|spec| case.sums.contains_key(&spec.name)) {
+            let packed = checkpoint.packed(spec).unwrap();
+            assert_eq!(packed.format().name(), body, "{name}, {}", spec.name);
+            assert_eq!(sum(&packed.dequantize()), case.sums[&spec.name].as_str().unwrap(), "{name}, {}", spec.name);
+        }
+        let exact = checkpoint.under(Some(recipe::find("stored+act=f32").unwrap())).model().unwrap();
+        let logits = CpuExec::new(cpu()).forward(&exact, &Batch::new([&case.prompt[..]])).unwrap().to_vec();
+        assert!(distance(&logits, &case.logits) < TOLERANCE, "{name}: {}", distance(&logits, &case.logits));
+    }
+}
+
+/// Groups of fewer columns than those of the formats, and scales that f16 does not hold.
+#[test]
+fn what_no_format_holds_is_kept_as_floats() {
+    let mut case = case("compressed");
+    for (name, (dtype, _, bytes)) in &mut case.home.tensors {
+        if name.ends_with("up_proj.weight_scale") {
+            assert_eq!(*dtype, Dtype::BF16);
+            bytes[..2].copy_from_slice(&[1, 0x20]);
+        }
+    }
+    case.home.write();
+    let checkpoint = open(case.home.path());
+    let notices = checkpoint.notices().join("\n");
+    assert!(notices.contains("`model.layers.0.mlp.up_proj.weight` is kept as floats"), "{notices}");
+    assert!(notices.contains("scales leave the range of F16"), "{notices}");
+    assert_eq!(checkpoint.recipe().name, "q4_0+embed=f32+head=f32+layers.0.up_proj=f32");
+    let spec = checkpoint.parameters().params().iter().find(|spec| spec.name.contains("up_proj")).unwrap();
+    assert_eq!(checkpoint.packed(spec).unwrap().dequantize(), checkpoint.master(spec).unwrap());
+}
+
+#[test]
 fn older_programs_tell_in_a_file_of_their_own() {
     for (name, file, [bits, group]) in [
         ("gptq_asymmetric", "quantize_config.json", ["bits", "group_size"]),

@@ -34,11 +34,12 @@ pub struct Convert {
     named_out: Option<PathBuf>,
     #[command(flatten)]
     recipe: ModelRecipe,
-    /// Type of the body: f32, f16, bf16, q8_0, tq1_0, tq2_0 or i2_s in a GGUF file, a recipe in a directory [default: what
-    /// keeps the weights exactly in the fewest bytes, if there is such a type].
+    /// Type of the body: f32, f16, bf16, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, q3_k, q2_k, tq1_0, tq2_0 or i2_s in a
+    /// GGUF file, a recipe in a directory [default: what keeps the weights exactly in the fewest bytes, if there is such a
+    /// type: of integers, those they are stored in].
     #[arg(long = "type", alias = "outtype", value_name = "TYPE")]
     kind: Option<String>,
-    /// Type of table and head in a GGUF file [default: f16 or bf16, if that is exact].
+    /// Type of table and head in a GGUF file [default: what they are stored in, else f16 or bf16, if that is exact].
     #[arg(long, value_name = "TYPE")]
     table: Option<String>,
 }
@@ -65,7 +66,8 @@ impl Convert {
                 Some(0) => "  exact".into(),
                 Some(n) => format!("  {n} rounded"),
             };
-            machine.terminal.line(format!("{:<16} {:>7} {:>9}{note}", r.name, r.tensors.len(), bytes(r.bytes)));
+            let instead = r.instead_of.map_or(String::new(), |wide| format!("  in place of {wide}: rows fill no blocks of it"));
+            machine.terminal.line(format!("{:<16} {:>7} {:>9}{note}{instead}", r.name, r.tensors.len(), bytes(r.bytes)));
         }
         let size = std::fs::metadata(&converted.weights).map_err(|e| Error::io(&converted.weights, &e))?.len();
         machine.terminal.line(format!("{}: {}", converted.weights.display(), bytes(size)));
@@ -91,6 +93,9 @@ fn entry(written: &Written) -> Value {
     let mut entry = json!({
         "type": written.name, "tensors": written.tensors.len(), "bytes": written.bytes, "names": written.tensors,
     });
+    if let Some(wide) = written.instead_of {
+        entry["instead_of"] = json!(wide);
+    }
     if let Some(rounded) = written.rounded {
         entry["rounded_tensors"] = json!(rounded);
     }

@@ -116,7 +116,7 @@ impl Quantize {
             return self.run_mix(machine, path, target, &cpu);
         }
         let masters = model::open_verified(machine, path, None, &cpu)?;
-        let recipe = recipe.map_or_else(|| masters.trained_for(), Ok)?;
+        let recipe = recipe.map_or_else(|| masters.kept_or_trained_for(), |asked| Ok(masters.resolve(asked)))?;
         machine.terminal.notes(masters.departure(recipe)?);
         let record = match self.rounding.how(recipe, self.text().is_some())? {
             calibrated::How::Plain => self.store(machine, &masters, recipe, &Options::default())?,

@@ -1,5 +1,6 @@
 //! Converting a model between layouts: what is written where nobody names a type keeps the weights exactly.
 
+use super::gguf::stored_type;
 use super::{Checkpoint, GgufTypes, Options, WEIGHTS_FILE, Written, quantize, save_gguf};
 use crate::container::gguf::{TYPES, Type, find};
 use crate::parameter_list::bytes_of;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub enum Target {
     /// A GGUF file.
     Gguf {
-        /// Type of the body; `None` for one that keeps it exactly.
+        /// Type of the body; `None` for those that keep it exactly.
         body: Option<&'static Type>,
         /// Type of table and head; `None` for the narrower of F16 and BF16 that holds their values exactly.
         table: Option<&'static Type>,
@@ -67,12 +68,13 @@ pub fn convert(model: &Checkpoint, path: &Path, target: Target) -> Result<Conver
     }
     match target {
         Target::Gguf { body, table } => {
-            let body = body.map_or_else(|| exact_type(model), Ok)?;
+            let body = if body.is_none() { exact_type(model)? } else { body };
             let written = save_gguf(model, path, GgufTypes { body, table })?;
-            Ok(Converted { weights: path.into(), kind: body.name.into(), written })
+            let kind = body.map_or(recipe::STORED, |body| body.name).into();
+            Ok(Converted { weights: path.into(), kind, written })
         }
         Target::Directory { recipe } => {
-            let recipe = recipe.map_or_else(|| exact_recipe(model), Ok)?;
+            let recipe = recipe.map_or_else(|| exact_recipe(model), |asked| Ok(model.resolve(asked)))?;
             quantize(model, recipe, &Options::default(), path)?;
             Ok(Converted {
                 weights: path.join(WEIGHTS_FILE),
@@ -91,14 +93,20 @@ fn gguf_type(name: &str) -> Result<&'static Type, Error> {
     })
 }
 
-/// The GGUF type that keeps a ternary body exactly, in the program that computes such a network.
-fn exact_type(model: &Checkpoint) -> Result<&'static Type, Error> {
-    match model.recipe().is_ternary() {
-        true => gguf_type(model.model_config().config.gguf_ternary_type()?),
-        false => {
-            Err(Error::usage("name a type with --type: f32 and bf16 keep such weights exactly, f16 and q8_0 round"))
+/// The GGUF type that keeps a ternary body exactly, in the program that computes such a network; none, where matrices are stored in
+/// types of GGUF.
+fn exact_type(model: &Checkpoint) -> Result<Option<&'static Type>, Error> {
+    if model.recipe().is_ternary() {
+        return gguf_type(model.model_config().config.gguf_ternary_type()?).map(Some);
+    }
+    for spec in model.parameters().params().iter().filter(|spec| spec.role == Role::Body) {
+        if stored_type(model, spec)?.is_some() {
+            return Ok(None);
         }
     }
+    let text =
+        "name a type with --type: f32 and bf16 keep such weights exactly, f16, q8_0, q6_k, q4_k and others round";
+    Err(Error::usage(text))
 }
 
 /// The recipe the model is stored under, if table and head keep their values in it.
@@ -133,7 +141,7 @@ fn formats(model: &Checkpoint, recipe: &Recipe) -> Result<Vec<Written>, Error> {
                 written.tensors.push(spec.name.clone());
                 written.bytes += bytes;
             }
-            None => all.push(Written { name, tensors: vec![spec.name.clone()], bytes, rounded: None }),
+            None => all.push(Written { name, tensors: vec![spec.name.clone()], bytes, ..Written::default() }),
         }
     }
     Ok(all)

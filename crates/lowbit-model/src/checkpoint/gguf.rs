@@ -1,11 +1,11 @@
 //! Writing GGUF files that llama.cpp and bitnet.cpp read.
 
-use super::Checkpoint;
+use super::{Checkpoint, blocks};
 use crate::arch::decoder::gguf as keys;
 use crate::arch::family::GgufHeader;
 use crate::container::gguf::{Field, GgufWriter, Planned, Type, find};
 use crate::parameter_list::bytes_of;
-use crate::reader::Stored;
+use crate::reader::{Stored, Values};
 use crate::source::{ParamSpec, Role};
 use crate::tokenizer::{special_keys, variable_fields};
 use crate::{Error, Kind};
@@ -15,9 +15,9 @@ use std::path::Path;
 /// Types of the tensors of a GGUF file. Vectors are always F32.
 #[derive(Clone, Copy, Debug)]
 pub struct GgufTypes {
-    /// Matrices of the body.
-    pub body: &'static Type,
-    /// Table and head; `None` for the narrower of F16 and BF16 that holds their values exactly.
+    /// Matrices of the body; `None` for the types they are stored in.
+    pub body: Option<&'static Type>,
+    /// Table and head; `None` for the types they are stored in, else the narrower of F16 and BF16 that holds their values exactly.
     pub table: Option<&'static Type>,
 }
 
@@ -33,11 +33,30 @@ pub struct Written {
     /// How many of them had to be rounded, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounded: Option<usize>,
+    /// The type they are in the place of, whose blocks their rows do not fill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<&'static str>,
 }
 
 /// `general.file_type` of the type of the body.
-const FILE_TYPES: &[(&str, u32)] =
-    &[("F32", 0), ("F16", 1), ("Q8_0", 7), ("BF16", 32), ("TQ1_0", 36), ("TQ2_0", 37), ("I2_S", 40)];
+const FILE_TYPES: &[(&str, u32)] = &[
+    ("F32", 0),
+    ("F16", 1),
+    ("Q4_0", 2),
+    ("Q4_1", 3),
+    ("Q8_0", 7),
+    ("Q5_0", 8),
+    ("Q5_1", 9),
+    ("Q2_K", 10),
+    ("Q3_K", 11),
+    ("Q4_K", 14),
+    ("Q5_K", 16),
+    ("Q6_K", 18),
+    ("BF16", 32),
+    ("TQ1_0", 36),
+    ("TQ2_0", 37),
+    ("I2_S", 40),
+];
 
 /// Where the values of a tensor come from; the scale is that of the signs before it.
 enum TensorSource<'a> {
@@ -56,28 +75,36 @@ enum TensorSource<'a> {
 pub fn save_gguf(checkpoint: &Checkpoint, path: &Path, types: GgufTypes) -> Result<Vec<Written>, Error> {
     let model_config = checkpoint.model_config();
     let GgufHeader { arch, fields: mut metadata, tensors } = model_config.config.gguf(model_config.max_length)?;
-    let file_type = FILE_TYPES.iter().find(|(name, _)| *name == types.body.name);
-    let (_, file_type) = file_type.ok_or_else(|| unwritten(types.body))?;
+    let body = types.body.map_or_else(|| most_stored(checkpoint), Ok)?;
+    let file_type = FILE_TYPES.iter().find(|(name, _)| *name == body.name);
+    let (_, file_type) = file_type.ok_or_else(|| unwritten(body))?;
     metadata.push(("general.file_type".into(), Field::U32(*file_type)));
     metadata.push(("general.quantization_version".into(), Field::U32(2)));
     metadata.extend(vocabulary(checkpoint)?);
     let mut plan: Vec<(Planned, TensorSource)> = Vec::new();
+    let mut narrow = BTreeMap::new();
     for spec in checkpoint.parameters().params() {
         let name = keys::tensor_name(&spec.name).ok_or_else(|| no_name(spec))?;
         let f32 = || find("f32").expect("a type");
-        let matrix = |name: String, kind| Planned { name, kind, shape: vec![spec.rows, spec.cols] };
+        let mut matrix = |name: String, asked: &'static Type| {
+            let kind = asked.for_rows(spec.cols);
+            if kind.name != asked.name {
+                narrow.insert(name.clone(), asked.name);
+            }
+            Planned { name, kind, shape: vec![spec.rows, spec.cols] }
+        };
         match spec.role {
             Role::Norm | Role::Bias => {
                 plan.push((Planned { name, kind: f32(), shape: vec![spec.cols] }, TensorSource::Param(spec)));
             }
-            Role::Body if types.body.is_ternary() && types.body.tail == 0 => {
+            Role::Body if body.is_ternary() && body.tail == 0 => {
                 let scale = Planned { name: keys::scale_name(&name), kind: f32(), shape: vec![1] };
-                plan.push((matrix(name, types.body), TensorSource::Signs(spec)));
+                plan.push((matrix(name, body), TensorSource::Signs(spec)));
                 plan.push((scale, TensorSource::Scale));
             }
-            Role::Body => plan.push((matrix(name, types.body), TensorSource::Param(spec))),
-            Role::Embedding | Role::Head => {
-                let kind = types.table.map_or_else(|| narrowest(checkpoint, spec), Ok)?;
+            role => {
+                let asked = if role == Role::Body { types.body } else { types.table };
+                let kind = asked.map_or_else(|| kept_or_narrowest(checkpoint, spec), Ok)?;
                 plan.push((matrix(name, kind), TensorSource::Param(spec)));
             }
         }
@@ -86,7 +113,40 @@ pub fn save_gguf(checkpoint: &Checkpoint, path: &Path, types: GgufTypes) -> Resu
         let planned = Planned { name: name.into(), kind: find("f32").expect("a type"), shape: vec![values.len()] };
         plan.push((planned, TensorSource::Constant(values)));
     }
-    write(checkpoint, path, arch.paired, &metadata, plan)
+    write(checkpoint, path, arch.paired, &metadata, plan, &narrow)
+}
+
+/// The type of GGUF whose integers a matrix is stored in, if there is one and no other recipe is asked for.
+pub(super) fn stored_type(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<Option<&'static Type>, Error> {
+    if checkpoint.asked.is_some() {
+        return Ok(None);
+    }
+    Ok(match checkpoint.reader.tensor(spec)? {
+        Stored::Values(Values { integers: Some(integers), .. }) => find(integers.format.name()),
+        _ => None,
+    })
+}
+
+/// The type that most weights of the body are stored in.
+fn most_stored(checkpoint: &Checkpoint) -> Result<&'static Type, Error> {
+    let mut weights: BTreeMap<&str, (usize, &'static Type)> = BTreeMap::new();
+    for spec in checkpoint.parameters().params().iter().filter(|spec| spec.role == Role::Body) {
+        let kind = kept_or_narrowest(checkpoint, spec)?;
+        weights.entry(kind.name).or_insert((0, kind)).0 += spec.rows * spec.cols;
+    }
+    Ok(weights
+        .into_values()
+        .max_by_key(|(count, _)| *count)
+        .map_or_else(|| find("f32").expect("a type"), |(_, kind)| kind))
+}
+
+/// The type that a matrix is stored in, else the narrower of F16 and BF16 that holds it exactly; F32 for the body.
+fn kept_or_narrowest(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<&'static Type, Error> {
+    match (stored_type(checkpoint, spec)?, spec.role) {
+        (Some(kind), _) => Ok(kind),
+        (None, Role::Body) => Ok(narrowest(checkpoint, spec).unwrap_or_else(|_| find("f32").expect("a type"))),
+        (None, _) => narrowest(checkpoint, spec),
+    }
 }
 
 fn write(
@@ -95,6 +155,7 @@ fn write(
     paired: bool,
     metadata: &[(String, Field)],
     plan: Vec<(Planned, TensorSource)>,
+    narrow: &BTreeMap<String, &'static str>,
 ) -> Result<Vec<Written>, Error> {
     let rows_apart = |spec: &ParamSpec| Ok::<_, Error>(!checkpoint.reads_whole(spec)?);
     let taken = |spec: &ParamSpec| match spec.role != Role::Body && rows_apart(spec)? {
@@ -104,34 +165,18 @@ fn write(
     };
     checkpoint.need_of_largest(taken)?.check()?;
     let mut writer = GgufWriter::create(path, metadata, plan.iter().map(|(planned, _)| planned.clone()).collect())?;
-    let mut totals: BTreeMap<&str, Written> = BTreeMap::new();
+    let mut totals: BTreeMap<(&str, Option<&str>), Written> = BTreeMap::new();
     let mut scale = 1.0;
     for (planned, part) in &plan {
         let mut exact = true;
         match part {
             TensorSource::Constant(values) => exact = writer.tensor(values)?,
             TensorSource::Scale => exact = writer.tensor(&[scale])?,
-            TensorSource::Param(spec) | TensorSource::Signs(spec) => {
-                let heads = checkpoint.model_config().config.rotated_heads(&spec.name).filter(|_| paired);
-                let signs = matches!(part, TensorSource::Signs(_));
-                let apart = heads.is_none() && !signs && planned.kind.tail == 0;
-                each(checkpoint, spec, apart, |mut values| {
-                    if let Some(heads) = heads {
-                        values = keys::unpair(&values, heads, keys::row_width(spec), true);
-                    }
-                    if signs {
-                        let found = crate::reader::ternary::scale_of(&values);
-                        scale = found.ok_or_else(|| not_ternary(spec, planned.kind))?;
-                        let sign = |v: &mut f32| *v = if *v == 0.0 { 0.0 } else { v.signum() };
-                        values.iter_mut().for_each(sign);
-                    }
-                    exact &= writer.rows(&values)?;
-                    Ok(())
-                })?;
-            }
+            TensorSource::Param(spec) => exact = put(checkpoint, &mut writer, planned, spec, paired)?,
+            TensorSource::Signs(spec) => scale = put_signs(checkpoint, &mut writer, planned, spec, paired)?,
         }
-        let total =
-            totals.entry(planned.kind.name).or_insert(Written { name: planned.kind.name, ..Written::default() });
+        let (name, instead_of) = (planned.kind.name, narrow.get(&planned.name).copied());
+        let total = totals.entry((name, instead_of)).or_insert(Written { name, instead_of, ..Written::default() });
         total.tensors.push(planned.name.clone());
         total.bytes += planned.size().map_err(Error::usage)?;
         *total.rounded.get_or_insert(0) += usize::from(!exact);
@@ -140,8 +185,64 @@ fn write(
     Ok(totals.into_values().collect())
 }
 
+/// Heads of a parameter whose rows a file has in pairs.
+fn paired_heads(checkpoint: &Checkpoint, spec: &ParamSpec, paired: bool) -> Option<usize> {
+    checkpoint.model_config().config.rotated_heads(&spec.name).filter(|_| paired)
+}
+
+/// Values in the order of rows of a file.
+fn in_order(values: Vec<f32>, spec: &ParamSpec, heads: Option<usize>) -> Vec<f32> {
+    match heads {
+        Some(heads) => keys::unpair(&values, heads, keys::row_width(spec), true),
+        None => values,
+    }
+}
+
+/// Writes the values of a parameter, and tells whether none had to be rounded.
+fn put(
+    checkpoint: &Checkpoint,
+    writer: &mut GgufWriter,
+    planned: &Planned,
+    spec: &ParamSpec,
+    paired: bool,
+) -> Result<bool, Error> {
+    let heads = paired_heads(checkpoint, spec, paired);
+    if blocks::copy(checkpoint, writer, spec, planned.kind, heads)? {
+        return Ok(true);
+    }
+    let mut exact = true;
+    each(checkpoint, spec, heads.is_none() && planned.kind.tail == 0, |values| {
+        let values = in_order(values, spec, heads);
+        exact &= match planned.kind.is_searched() {
+            true => blocks::search(checkpoint, writer, planned.kind, &values, spec.cols)?,
+            false => writer.rows(&values)?,
+        };
+        Ok(())
+    })?;
+    Ok(exact)
+}
+
+/// Writes the signs of a ternary matrix, and gives their scale.
+fn put_signs(
+    checkpoint: &Checkpoint,
+    writer: &mut GgufWriter,
+    planned: &Planned,
+    spec: &ParamSpec,
+    paired: bool,
+) -> Result<f32, Error> {
+    let mut scale = 1.0;
+    each(checkpoint, spec, false, |values| {
+        let mut values = in_order(values, spec, paired_heads(checkpoint, spec, paired));
+        let found = crate::reader::ternary::scale_of(&values);
+        scale = found.ok_or_else(|| not_ternary(spec, planned.kind))?;
+        values.iter_mut().for_each(|v| *v = if *v == 0.0 { 0.0 } else { v.signum() });
+        writer.rows(&values).map(|_| ())
+    })?;
+    Ok(scale)
+}
+
 /// Elements that are read at once, where rows can be read apart.
-const AT_ONCE: usize = 1 << 20;
+pub(super) const AT_ONCE: usize = 1 << 20;
 
 /// Calls `f` with the values of a parameter as the network computes with them: some rows at a time where that is possible and
 /// `apart` allows it, in their order.

@@ -7,7 +7,7 @@
 
 use crate::model_config::ModelConfig;
 use crate::parameter_list::ParameterList;
-use crate::reader::{self, CheckpointReader, Stored, Values, ternary};
+use crate::reader::{self, CheckpointReader, Integers, Stored, Values, ternary};
 use crate::recipe;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
@@ -21,6 +21,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+mod blocks;
 mod convert;
 mod gguf;
 mod ledger;
@@ -141,9 +142,16 @@ impl Checkpoint {
         Checkpoint { pool: OnceLock::from(cpu.pool.clone()), stop: cpu.stop.clone(), ..self }
     }
 
-    /// The same model under another recipe than its own, if one is given: its network is then made from masters.
+    /// The same model under another recipe than its own, if one is given: its network is then made from masters, but for what is
+    /// stored in the formats of the recipe already.
     pub fn under(self, recipe: Option<&'static Recipe>) -> Self {
+        let recipe = recipe.map(|asked| self.resolve(asked));
         Checkpoint { asked: recipe.filter(|r| r.name != self.reader.recipe().name), ..self }
+    }
+
+    /// The recipe that is asked for: where it is [`STORED`](recipe::STORED), perhaps with parts, the model's own with these parts.
+    pub fn resolve(&self, asked: &'static Recipe) -> &'static Recipe {
+        recipe::resolve(self.reader.recipe(), asked)
     }
 
     /// The threads given, else as many as [`Threads::choose`] says.
@@ -175,6 +183,19 @@ impl Checkpoint {
             return Err(Error::usage(format!("{}: {text}", self.directory().display())));
         };
         recipe::find(name)
+    }
+
+    /// The recipe that keeps matrices of integers as they are stored; where there are none, the one that masters were trained for.
+    ///
+    /// # Errors
+    /// When they were trained in full precision.
+    pub fn kept_or_trained_for(&self) -> Result<&'static Recipe, Error> {
+        let mut matrices = self.parameters.params().iter().filter(|s| !matches!(s.role, Role::Norm | Role::Bias));
+        let kept = matrices.any(|spec| {
+            let stored = self.reader.tensor(spec);
+            stored.is_ok_and(|stored| matches!(stored, Stored::Values(Values { integers: Some(_), .. })))
+        });
+        if kept { Ok(self.reader.recipe()) } else { self.trained_for() }
     }
 
     /// The path it was opened by, which errors about the whole model name.
@@ -353,12 +374,12 @@ impl Checkpoint {
         };
         let kept = match format.spec().is_ternary() {
             true => ternary::recode(&packed, format, self.pool()?).map_err(|e| self.fault(spec, &e))?,
-            false => None,
+            false => Some(packed.clone()).filter(|packed| packed.format().name() == format.name()),
         };
         kept.ok_or_else(|| self.no_master(spec, &packed))
     }
 
-    /// Numbers in a format: ternary ones without loss where they are, others by rounding.
+    /// Numbers in a format: without rounding where they are stored as its codes, else by rounding.
     fn pack(
         &self,
         spec: &ParamSpec,
@@ -368,7 +389,7 @@ impl Checkpoint {
     ) -> Result<Packed, Error> {
         let kept = match values.pack_ternary.as_ref().filter(|_| format.spec().is_ternary()) {
             Some(pack) => pack(format, self.pool()?)?,
-            None => None,
+            None => self.pack_integers(spec, values, format)?,
         };
         let packed = match kept {
             Some(packed) => packed,
@@ -376,6 +397,26 @@ impl Checkpoint {
         };
         (values.release)();
         Ok(packed)
+    }
+
+    /// Integers in the format that holds them as they are, if it is this one.
+    fn pack_integers(
+        &self,
+        spec: &ParamSpec,
+        values: &Values<'_>,
+        format: &'static dyn Format,
+    ) -> Result<Option<Packed>, Error> {
+        let Some(Integers { format: kept, read }) = &values.integers else { return Ok(None) };
+        if kept.name() != format.name() {
+            return Ok(None);
+        }
+        let pack = |rows: Range<usize>| {
+            self.stop.check()?;
+            let (codes, scales) = read(rows.clone())?;
+            kept.pack(rows.len(), spec.cols, &codes, &scales).map_err(|e| self.fault(spec, &e))
+        };
+        let packed = Packed::from_row_ranges(format, spec.rows, spec.cols, self.pool()?, pack)?;
+        Ok(Some(format.settle(packed)))
     }
 
     fn round(

@@ -5,6 +5,7 @@ pub use cache::root as hub_cache;
 use crate::parameter_list::ParameterList;
 use crate::source::{ParamSpec, Role};
 use crate::{Config, Error, ModelConfig, Recipe, Tokenizer};
+use lowbit_kernels::format::{Grouped, SpanScales};
 use lowbit_kernels::{Format, Packed, Pool};
 use std::ops::Range;
 use std::path::Path;
@@ -76,6 +77,16 @@ pub enum Stored<'a> {
 pub type ReadRows<'a> = Box<dyn Fn(Range<usize>) -> Result<Vec<f32>, Error> + Sync + 'a>;
 /// Packs a matrix into a ternary format on the threads of a pool; none, when its numbers are not -s, 0 and s.
 pub type PackTernary<'a> = Box<dyn Fn(&'static dyn Format, &Pool) -> Result<Option<Packed>, Error> + 'a>;
+/// Reads the codes of some rows of a matrix, `[rows, cols]`, and the scales of their spans, `[rows, spans]`.
+pub type ReadIntegers<'a> = Box<dyn Fn(Range<usize>) -> Result<(Vec<u8>, Vec<SpanScales>), Error> + Sync + 'a>;
+
+/// A matrix that is stored as codes with scales of groups, and the format of this project that holds them as they are.
+pub struct Integers<'a> {
+    /// The format.
+    pub format: &'static dyn Grouped,
+    /// Reads some rows.
+    pub read: ReadIntegers<'a>,
+}
 
 /// The numbers of a parameter, `[rows, cols]`. Reading them fails when they are corrupt, or hold NaN or infinity.
 pub struct Values<'a> {
@@ -85,6 +96,8 @@ pub struct Values<'a> {
     pub read_rows: Option<ReadRows<'a>>,
     /// Packs them without loss, where they may be ternary.
     pub pack_ternary: Option<PackTernary<'a>>,
+    /// The integers they are stored as, where a format holds these.
+    pub integers: Option<Integers<'a>>,
     /// Gives up the memory of their data in a mapped file, after it was read in another form.
     pub release: Box<dyn Fn() + Sync + 'a>,
 }
@@ -92,7 +105,7 @@ pub struct Values<'a> {
 impl<'a> Values<'a> {
     /// Numbers that are read as a whole.
     fn new(read: impl Fn() -> Result<Vec<f32>, Error> + 'a) -> Self {
-        Values { read: Box::new(read), read_rows: None, pack_ternary: None, release: Box::new(|| ()) }
+        Values { read: Box::new(read), read_rows: None, pack_ternary: None, integers: None, release: Box::new(|| ()) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! that differ from the body.
 
 use super::layers::{self, LayerFormat, Layers};
-use super::{ActivationPrecision, RECIPES, Recipe, WIDE};
+use super::{ActivationPrecision, RECIPES, Recipe, WIDE, stored};
 use crate::Error;
 use crate::container::show;
 use lowbit_base::alternatives;
@@ -95,7 +95,8 @@ pub(super) fn parse(text: &str) -> Result<&'static Recipe, Error> {
     let wrong = |what: String| Err(failed(what));
     let mut pieces = text.split('+');
     let name = pieces.next().unwrap_or_default();
-    let base = match RECIPES.iter().find(|recipe| recipe.name == name) {
+    let named = RECIPES.iter().chain([&stored::RECIPE]).find(|recipe| recipe.name == name);
+    let base = match named {
         Some(recipe) => *recipe,
         None => match format::find(name) {
             Ok(format) => of_format(format),
@@ -109,6 +110,12 @@ pub(super) fn parse(text: &str) -> Result<&'static Recipe, Error> {
             return wrong(format!("`{}` is not PART=VALUE; parts: {}", show(piece), names().join(", ")));
         };
         if let Some(place) = part.strip_prefix(layers::PART) {
+            if name == stored::STORED {
+                return wrong(format!(
+                    "`{name}` keeps all layers; parts: {}",
+                    PARTS.each_ref().map(|p| p.name).join(", ")
+                ));
+            }
             match known_format(value) {
                 Ok(format) => layers.add(place, format).map_err(failed)?,
                 Err(known) => return wrong(refused(part, value, &known)),
@@ -128,7 +135,15 @@ pub(super) fn parse(text: &str) -> Result<&'static Recipe, Error> {
             return wrong(refused(part.name, value.unwrap_or_default(), &known));
         }
     }
-    Ok(interned(spelled(name, &base, recipe), layers.runs(&recipe)))
+    let spelling = match name == stored::STORED {
+        // What a model has is not known yet: every part that is asked for counts.
+        true => {
+            let asked = PARTS.iter().zip(asked).filter_map(|(part, value)| Some(format!("+{}={}", part.name, value?)));
+            (asked.fold(name.to_string(), |text, part| text + &part), recipe)
+        }
+        false => spelled(name, &base, recipe),
+    };
+    Ok(interned(spelling, layers.runs(&recipe)))
 }
 
 /// What a value is refused with.
@@ -161,7 +176,7 @@ fn spelled(name: &str, base: &Recipe, recipe: Recipe) -> (String, Recipe) {
 fn interned((mut name, recipe): (String, Recipe), layers: Vec<layers::Run<'_>>) -> &'static Recipe {
     static MADE: Mutex<Vec<&'static Recipe>> = Mutex::new(Vec::new());
     layers.iter().for_each(|run| name += &run.to_string());
-    if let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == name) {
+    if let Some(recipe) = RECIPES.iter().chain([&stored::RECIPE]).find(|recipe| recipe.name == name) {
         return recipe;
     }
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,7 +191,7 @@ fn interned((mut name, recipe): (String, Recipe), layers: Vec<layers::Run<'_>>) 
 
 fn unknown(name: &str) -> Error {
     let formats = FORMATS.iter().map(|f| f.name()).filter(|name| RECIPES.iter().all(|r| r.name != *name));
-    let known = alternatives(name, RECIPES.iter().map(|r| r.name).chain(formats));
+    let known = alternatives(name, RECIPES.iter().map(|r| r.name).chain(formats).chain([stored::STORED]));
     Error::usage(format!(
         "unknown recipe `{}`{known}; `+head=int4` and the like change parts, `+layers.0-3=int8_channel` layers",
         show(name)

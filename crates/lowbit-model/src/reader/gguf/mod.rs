@@ -1,12 +1,13 @@
 //! GGUF files of llama.cpp and bitnet.cpp.
 //!
 //! A ternary matrix (TQ1_0, TQ2_0, I2_S, or floats that are all -s, 0 or s in a BitNet) with one scale becomes `ternary` with
-//! that very scale, table and head BF16. Everything else is handed out as the floats its type means; the recipe is then
-//! `bf16` where the body is BF16, else `f32`. A notice says what is kept wider or narrower than it is stored.
+//! that very scale, table and head BF16. A matrix of integers with scales (Q4_0 .. Q6_K) becomes one of the format of that name,
+//! code by code. Everything else is handed out as the floats its type means. The recipe says which; where there are floats alone
+//! it is `bf16` where the body is BF16, else `f32`. A notice says what is kept wider or narrower than it is stored.
 
 mod known;
 
-use super::{CheckpointReader, PackTernary, ReadRows, Stored, Values, ternary};
+use super::{CheckpointReader, Integers, PackTernary, ReadRows, Stored, Values, ternary};
 use crate::arch::decoder::gguf::{self as keys, Arch};
 use crate::arch::decoder::gguf_rope;
 use crate::container::gguf::{Gguf, MAGIC, Tensor};
@@ -15,8 +16,9 @@ use crate::parameter_list::ParameterList;
 use crate::source::{ParamSpec, Role};
 use crate::tokenizer::{Special, variables_of_gguf};
 use crate::{Error, ModelConfig, Recipe, Tokenizer, recipe};
+use lowbit_kernels::format::{self, Grouped};
 use lowbit_kernels::{Format, Packed, Pool};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -90,23 +92,73 @@ impl File {
             None if body.iter().all(|t| t.kind.name == "BF16") => "bf16",
             None => "f32",
         };
-        self.recipe = recipe::find(name)?;
-        let (exact, ternary) = (self.recipe.is_lossless(), self.recipe.is_ternary());
-        let outer = |t: &&Tensor| exact || ["token_embd.weight", keys::OUTPUT].contains(&t.name.as_str());
-        let kept = if exact { "F32" } else { "BF16" };
-        let kinds: BTreeSet<&str> = self.file.tensors().iter().filter(outer).map(|t| t.kind.name).collect();
-        let kinds: Vec<&str> = kinds.into_iter().filter(|kind| *kind != kept).collect();
-        if !kinds.is_empty() {
-            let what = if exact { "weights are" } else { "table and head are" };
-            let text = format!("{} {what} kept as {kept} in memory; name a recipe for another form", kinds.join(", "));
-            self.notices.push(format!("{}: {text}", self.file.path().display()));
-        }
+        let base = recipe::find(name)?;
+        let (ternary, kept) = (base.is_ternary(), self.keeping(base)?);
+        self.recipe = kept.unwrap_or(base);
+        self.note_wider(ternary, kept.is_some())?;
         if self.arch.tied && self.file.tensor(keys::OUTPUT).is_some() {
             let text =
                 format!("tensor `{}` is ignored: the head of architecture {} is tied", keys::OUTPUT, self.arch.name);
             self.notices.push(format!("{}: {text}", self.file.path().display()));
         }
         self.model_config.trained_for = ternary.then(|| "bitnet".to_string());
+        Ok(())
+    }
+
+    /// The recipe that keeps matrices of integers as they are stored, if there are any.
+    fn keeping(&self, base: &'static Recipe) -> Result<Option<&'static Recipe>, Error> {
+        let parameters = ParameterList::new(&self.model_config.config)?;
+        let stored = |spec: &ParamSpec| self.tensor_of(spec).ok();
+        let format = |spec: &ParamSpec| Ok::<_, Error>(stored(spec).map(|t| self.format(t)).transpose()?.flatten());
+        let matrices = parameters.params().iter().filter(|spec| !matches!(spec.role, Role::Norm | Role::Bias));
+        let mut formats: BTreeMap<&str, &'static dyn Format> = BTreeMap::new();
+        for spec in matrices {
+            if let Some(format) = format(spec)?.filter(|_| !base.is_ternary() || spec.role != Role::Body) {
+                formats.insert(&spec.name, format);
+            }
+        }
+        if formats.is_empty() {
+            return Ok(None);
+        }
+        if base.is_ternary() {
+            let of =
+                |role: Role| parameters.params().iter().find(|p| p.role == role).and_then(|p| formats.get(&*p.name));
+            let part = |name: &str, role: Role| of(role).map_or(String::new(), |f| format!("+{name}={}", f.name()));
+            let text = format!("{}{}{}", base.name, part("embed", Role::Embedding), part("head", Role::Head));
+            return recipe::find(&format!("{text}+head_act={}", base.head_activations.name())).map(Some);
+        }
+        let [float, half] = ["f32", "bf16"].map(|name| format::find(name).expect("a format"));
+        recipe::of_formats(parameters.params(), |spec| {
+            let wide = |t: &Tensor| if t.kind.name == "BF16" { half } else { float };
+            formats.get(&*spec.name).copied().unwrap_or_else(|| stored(spec).map_or(float, wide))
+        })
+    }
+
+    /// The format that holds a matrix as it is stored, where that is integers.
+    fn format(&self, tensor: &Tensor) -> Result<Option<&'static dyn Grouped>, Error> {
+        let Some(format) = tensor.kind.format().filter(|_| tensor.shape.len() == 2 && tensor.has_whole_rows()) else {
+            return Ok(None);
+        };
+        Ok((self.scale(tensor)? == 1.0).then_some(format))
+    }
+
+    /// Notes what takes more memory than it is stored in; of a ternary network, of table and head.
+    fn note_wider(&mut self, ternary: bool, kept: bool) -> Result<(), Error> {
+        let outer = |t: &Tensor| !ternary || ["token_embd.weight", keys::OUTPUT].contains(&t.name.as_str());
+        let form = if ternary { "BF16" } else { "F32" };
+        let mut kinds = BTreeSet::new();
+        for tensor in self.file.tensors().iter().filter(|t| outer(t)) {
+            let name = tensor.kind.name;
+            if name != form && !(kept && (name == "BF16" || self.format(tensor)?.is_some())) {
+                kinds.insert(name);
+            }
+        }
+        if !kinds.is_empty() {
+            let what = if ternary { "table and head are" } else { "weights are" };
+            let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
+            let text = format!("{kinds} {what} kept as {form} in memory; name a recipe for another form");
+            self.notices.push(format!("{}: {text}", self.file.path().display()));
+        }
         Ok(())
     }
 
@@ -164,6 +216,25 @@ impl File {
         Packed::from_row_ranges(format, spec.rows, spec.cols, pool, pack).map(Some)
     }
 
+    /// The integers of a matrix, where a format holds them.
+    fn integers<'a>(&'a self, spec: &'a ParamSpec, tensor: &'a Tensor) -> Result<Option<Integers<'a>>, Error> {
+        let Some(format) = self.format(tensor)? else { return Ok(None) };
+        if !self.is_paired(spec) {
+            return Ok(Some(Integers { format, read: Box::new(|rows| Ok(self.file.row_integers(tensor, rows))) }));
+        }
+        let order = self.in_order_of(spec, 1, (0..spec.rows).collect());
+        let read = move |rows: Range<usize>| {
+            let (mut codes, mut scales) = (Vec::new(), Vec::new());
+            for row in &order[rows] {
+                let (of_row, spans) = self.file.row_integers(tensor, *row..row + 1);
+                codes.extend(of_row);
+                scales.extend(spans);
+            }
+            Ok((codes, scales))
+        };
+        Ok(Some(Integers { format, read: Box::new(read) }))
+    }
+
     fn floats(&self, spec: &ParamSpec, tensor: &Tensor) -> Result<Vec<f32>, Error> {
         let mut values = self.in_order(spec, self.file.floats(tensor)?);
         let scale = self.scale(tensor)?;
@@ -203,8 +274,13 @@ impl File {
 
     /// Values in the order of rows that this project has.
     fn in_order<T: Copy>(&self, spec: &ParamSpec, values: Vec<T>) -> Vec<T> {
+        self.in_order_of(spec, keys::row_width(spec), values)
+    }
+
+    /// The same of rows of so many values.
+    fn in_order_of<T: Copy>(&self, spec: &ParamSpec, width: usize, values: Vec<T>) -> Vec<T> {
         match self.model_config.config.rotated_heads(&spec.name).filter(|_| self.arch.paired) {
-            Some(heads) => keys::unpair(&values, heads, keys::row_width(spec), false),
+            Some(heads) => keys::unpair(&values, heads, width, false),
             None => values,
         }
     }
@@ -267,6 +343,7 @@ impl CheckpointReader for File {
         Ok(Stored::Values(Values {
             read_rows: Some(read_rows).filter(|_| apart),
             pack_ternary: Some(pack).filter(|_| self.model_config.trained_for.is_some() && spec.role == Role::Body),
+            integers: self.integers(spec, tensor)?,
             release: Box::new(|| self.file.release(tensor)),
             ..Values::new(|| self.floats(spec, tensor))
         }))

@@ -8,7 +8,9 @@ use crate::arch::family::keys::Keys;
 use crate::checkpoint::CONFIG_FILE;
 use crate::container::{Dtype, show};
 use crate::source::ParamSpec;
+use half::f16;
 use lowbit_kernels::Bytes;
+use lowbit_kernels::format::{self, Grouped, SpanScales};
 use serde_json::{Map, Value};
 use std::ops::Range;
 use std::path::Path;
@@ -34,6 +36,8 @@ enum Method {
     },
 }
 
+/// Formats of codes about a middle that means 0, by their bits.
+const FORMATS: [&str; 3] = ["q4_0", "q5_0", "q8_0"];
 /// Names of `quant_method` that [`Scheme::read`] takes.
 pub(super) const METHODS: [&str; 3] = ["gptq", "awq", "compressed-tensors"];
 /// Files beside `config.json` in which older programs tell how they packed, and their `quant_method`.
@@ -364,6 +368,38 @@ impl Matrix {
             }));
         }
         out
+    }
+
+    /// The format that holds the matrix without rounding, or why there is none: that of the fewest bits whose codes reach all steps.
+    pub fn format(&self) -> Result<&'static dyn Grouped, &'static str> {
+        if self.index.is_some() {
+            return Err("columns are in the order of activations");
+        }
+        if self.scales.iter().any(|scale| f16::from_f32(*scale).to_f32() != *scale) {
+            return Err("scales leave the range of F16");
+        }
+        let zeros = self.zeros.iter().fold((u16::MAX, 0), |(low, high), zero| (low.min(*zero), high.max(*zero)));
+        let (most, known) =
+            ((1u16 << self.words.bits) - 1, FORMATS.iter().filter_map(|name| format::find(name).ok()?.grouped()));
+        let reaches = |format: &&dyn Grouped| {
+            let zero = u16::from(format.zero().unwrap_or_default());
+            zeros.1 <= zero && most - zeros.0.min(most) + zero <= u16::from(format.most())
+        };
+        let mut wide = known.filter(reaches).peekable();
+        if wide.peek().is_none() {
+            return Err("zero points are far from the middle");
+        }
+        let divides = |format: &&dyn Grouped| self.groups == 1 || self.group.is_multiple_of(format.span());
+        wide.find(divides).ok_or("groups are too small")
+    }
+
+    /// Codes and scales of some rows in the format that [`Matrix::format`] tells.
+    pub fn integers(&self, rows: Range<usize>, format: &'static dyn Grouped) -> (Vec<u8>, Vec<SpanScales>) {
+        let zero = i16::from(format.zero().unwrap_or_default());
+        let codes = self.steps(rows.clone()).into_iter().map(|step| (step + zero) as u8).collect();
+        let spans = rows.flat_map(|row| (0..self.cols).step_by(format.span()).map(move |column| (row, column)));
+        let scale = |(row, column)| self.scales[row * self.groups + self.group_of(column)];
+        (codes, spans.map(|span| format.scales(f16::from_f32(scale(span)), f16::ZERO, &[])).collect())
     }
 
     /// The values of some rows, `[rows, cols]`.

@@ -7,6 +7,7 @@
 mod chat;
 mod config;
 mod integers;
+mod keep;
 mod packing;
 mod sentence;
 mod shards;
@@ -20,13 +21,12 @@ use crate::source::{ParamSpec, Role};
 use crate::tokenizer::Settings;
 use crate::{Error, ModelConfig, Recipe, Tokenizer, recipe};
 use config::{Quantization, ScaleUse};
-use integers::{Matrix, Scheme};
+use integers::Scheme;
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use shards::Shards;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 
 /// Rows that share a byte of a packed matrix.
 const ROWS_PER_BYTE: usize = 4;
@@ -64,6 +64,10 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let read = config::read(&directory, &mut shards)?;
     let (mut model_config, mut notices) = (read.model_config, read.notices);
     super::validate(&model_config.config, &directory.join(CONFIG_FILE))?;
+    let integers = match read.quantization {
+        Quantization::Integers(scheme) => Some(scheme),
+        _ => None,
+    };
     let recipe = match read.quantization {
         Quantization::Bitnet(_) => "bitnet_bf16",
         Quantization::None if shards.all(Dtype::BF16) => "bf16",
@@ -73,7 +77,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
         shards.substitute(EMBEDDING, HEAD);
     }
     let recipe = recipe::find(recipe)?;
-    if recipe.is_lossless() && shards.any(Dtype::F16) {
+    if integers.is_none() && recipe.is_lossless() && shards.any(Dtype::F16) {
         notices.push(format!("{}: F16 weights take 4 bytes each in memory", shards.path().display()));
     }
     if shards.any(Dtype::F64) {
@@ -82,10 +86,6 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let (bitnet, scale) = match read.quantization {
         Quantization::Bitnet(scale) => (true, scale),
         Quantization::None | Quantization::Integers(_) => (false, None),
-    };
-    let integers = match read.quantization {
-        Quantization::Integers(scheme) => Some(scheme),
-        _ => None,
     };
     model_config.trained_for = bitnet.then(|| "bitnet".to_string());
     let mut hub = Hub {
@@ -100,6 +100,9 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
         template: read.template,
         notices,
     };
+    if let Some(scheme) = integers {
+        hub.keep_integers(scheme)?;
+    }
     if read.quantization == Quantization::Bitnet(None) && hub.holds_masters()? {
         let config = hub.directory.join(CONFIG_FILE);
         let text =
@@ -183,7 +186,7 @@ impl CheckpointReader for Hub {
 
     fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error> {
         if let Some(scheme) = self.integers_of(spec) {
-            return Ok(Stored::Values(self.integer_values(scheme, spec)));
+            return self.integer_values(scheme, spec).map(Stored::Values);
         }
         let apart = self.has_plain_rows(spec)?;
         let read_rows: ReadRows = Box::new(|rows| self.shards.row_floats(&spec.name, rows));
@@ -224,42 +227,6 @@ impl Hub {
             values.iter_mut().for_each(|v| *v *= scale);
         }
         Ok(values)
-    }
-
-    /// The scheme of a matrix that is packed as integers with scales of groups.
-    fn integers_of(&self, spec: &ParamSpec) -> Option<Scheme> {
-        let matrix = matches!(spec.role, Role::Body | Role::Head);
-        self.integers.filter(|scheme| matrix && scheme.has(&self.shards, spec))
-    }
-
-    /// The values of a matrix that is packed so; its scales are read once.
-    fn integer_values<'a>(&'a self, scheme: Scheme, spec: &'a ParamSpec) -> Values<'a> {
-        let matrix = Arc::new(OnceLock::<Matrix>::new());
-        let get = move || match matrix.get() {
-            Some(_) => Ok(matrix.clone()),
-            None => scheme.matrix(&self.shards, spec).map(|made| {
-                let _ = matrix.set(made);
-                matrix.clone()
-            }),
-        };
-        let values = move |rows: Range<usize>| get().map(|matrix| matrix.get().expect("just set").values(rows));
-        let read_rows: ReadRows = Box::new(values.clone());
-        Values {
-            read_rows: Some(read_rows),
-            release: Box::new(move || scheme.release(&self.shards, spec)),
-            ..Values::new(move || values(0..spec.rows))
-        }
-    }
-
-    /// Whether a tensor is a bias of zeros, which older programs store beside packed matrices without bias.
-    fn is_empty_bias(&self, name: &str) -> Result<bool, Error> {
-        let beside = name.strip_suffix("bias").is_some_and(|stem| self.has_packed(stem));
-        Ok(beside && self.shards.floats(name)?.iter().all(|v| *v == 0.0))
-    }
-
-    /// Whether the matrix of a layer is packed as integers.
-    fn has_packed(&self, stem: &str) -> bool {
-        self.integers.is_some_and(|scheme| scheme.is_packed(&self.shards, stem))
     }
 
     /// Whether the values of a parameter are stored as they are.
