@@ -3,6 +3,7 @@
 use crate::start::{self, Network, Start};
 use lowbit_base::name::check_part;
 use lowbit_base::{Error, file};
+use lowbit_eval::baseline::BASELINES;
 use lowbit_eval::bench::shapes::ShapeRecipes;
 use lowbit_eval::read::{Rows, Source};
 use lowbit_eval::task::{self, Question, Splits, Task};
@@ -271,6 +272,9 @@ impl Suite {
             check_part(name).map_err(|e| format!("variant {e}"))?;
             if trained.contains_key(name) {
                 return Err(format!("variant `{name}` stands twice"));
+            }
+            if BASELINES.iter().any(|(baseline, ..)| baseline == name) {
+                return Err(format!("variant `{name}` has the name of a baseline, which is compared too: rename it"));
             }
             recipe::find(&variant.recipe).map_err(|e| format!("variant `{name}`: {e}"))?;
             if let Some(from) = &variant.from

@@ -296,7 +296,8 @@ fn row<'a>(record: &'a Record, mine: &Evidence, base: Option<&Reference>, chance
 /// Accuracy of the majority class, but at least one over the classes: the test rows may lack the majority of training. Of
 /// numbers the variance that their mean explains, which is none.
 fn chance(records: &[&Record]) -> Option<f64> {
-    let blind = records.iter().find(|r| ["majority", "mean"].contains(&r.model.as_str())).and_then(|r| quality(r));
+    let blind = |r: &&&Record| !is_network(r) && ["majority", "mean"].contains(&r.model.as_str());
+    let blind = records.iter().find(blind).and_then(|r| quality(r));
     let classes = records.iter().map(|r| r.detail.classes.len()).max().unwrap_or(0);
     let numbers = records.iter().any(|r| !r.detail.expected.is_empty());
     let even = (classes > 1).then(|| 1.0 / classes as f64).or(numbers.then_some(0.0));

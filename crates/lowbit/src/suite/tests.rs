@@ -67,6 +67,7 @@ fn wrong_suites_are_refused_with_the_place() {
         ("from = \"f32\"", "from = \"nobody\"", "nobody"),
         ("baseline = \"f32\"", "baseline = \"x\"", "`baseline`"),
         ("name = \"int8\"", "name = \"../int8\"", "letters"),
+        ("name = \"int8\"", "name = \"mean\"", "variant `mean` has the name of a baseline"),
         ("max_length = 48", "max_len = 48", "x.toml:5: "),
         ("from = \"f32\"", "from = \"f32\"\nteacher = \"f32\"", "`teacher` is for variants that are trained"),
         ("from = \"f32\"", "from = \"f32\"\nmodel = { dropout = 0.0 }", "`model` is for variants that are trained"),
