@@ -6,7 +6,7 @@ use crate::arch::decoder::gguf as keys;
 use crate::container::gguf::{GgufWriter, Type};
 use crate::reader::{Integers, ReadIntegers, Stored};
 use crate::source::ParamSpec;
-use std::sync::Mutex;
+use std::sync::OnceLock;
 
 /// Weights of a task.
 const TASK: usize = 1 << 14;
@@ -32,14 +32,16 @@ pub(super) fn copy(
     }
     for rows in order.chunks((super::gguf::AT_ONCE / spec.cols).max(1)) {
         checkpoint.stop.check()?;
-        writer.blocks(rows.len() * spec.cols, bytes_of(kind, read, rows)?)?;
+        let tasks: Vec<&[usize]> = rows.chunks((TASK / spec.cols).max(1)).collect();
+        let blocks = each(checkpoint, tasks.len(), |task| blocks_of(kind, read, tasks[task]))?;
+        writer.blocks(rows.len() * spec.cols, blocks.into_iter().collect::<Result<Vec<_>, _>>()?.concat())?;
     }
     (values.release)();
     Ok(true)
 }
 
 /// The blocks of some rows.
-fn bytes_of(kind: &Type, read: &ReadIntegers<'_>, rows: &[usize]) -> Result<Vec<u8>, Error> {
+fn blocks_of(kind: &Type, read: &ReadIntegers<'_>, rows: &[usize]) -> Result<Vec<u8>, Error> {
     let mut out = Vec::new();
     for row in rows {
         let (codes, scales) = read(*row..row + 1)?;
@@ -56,22 +58,30 @@ pub(super) fn search(
     values: &[f32],
     cols: usize,
 ) -> Result<bool, Error> {
-    let pieces: Vec<&[f32]> = values.chunks((TASK / cols).max(1) * cols).collect();
-    let found = Mutex::new(vec![None; pieces.len()]);
-    checkpoint.pool()?.run(pieces.len(), &|task| {
+    let tasks: Vec<&[f32]> = values.chunks((TASK / cols).max(1) * cols).collect();
+    let found = each(checkpoint, tasks.len(), |task| {
         let mut bytes = Vec::new();
-        let made = kind.encode(pieces[task], &mut bytes).map(|()| {
-            let exact = kind.means(&bytes, pieces[task]);
-            (bytes, exact)
-        });
-        found.lock().expect("no task panics")[task] = Some(made);
-    });
+        kind.encode(tasks[task], &mut bytes)?;
+        let exact = kind.means(&bytes, tasks[task]);
+        Ok((bytes, exact))
+    })?;
     let (mut all, mut exact) = (Vec::new(), true);
-    for made in found.into_inner().expect("no task panics") {
-        let (bytes, same) = made.expect("every task ran").map_err(|text| writer.fault(&text))?;
+    for made in found {
+        let (bytes, same) = made.map_err(|text: String| writer.fault(&text))?;
         all.extend(bytes);
         exact &= same;
     }
     writer.blocks(values.len(), all)?;
     Ok(exact)
+}
+
+/// What each task makes, on the threads of the checkpoint.
+fn each<T: Send + Sync>(
+    checkpoint: &Checkpoint,
+    count: usize,
+    make: impl Fn(usize) -> T + Sync,
+) -> Result<Vec<T>, Error> {
+    let made: Vec<OnceLock<T>> = (0..count).map(|_| OnceLock::new()).collect();
+    checkpoint.pool()?.run(count, &|task| drop(made[task].set(make(task))));
+    Ok(made.into_iter().map(|made| made.into_inner().expect("every task ran")).collect())
 }
