@@ -19,6 +19,7 @@ pub mod predict;
 pub mod reader;
 pub mod recipe;
 pub mod rope;
+mod rotation;
 pub mod source;
 pub mod synthetic;
 pub mod text;

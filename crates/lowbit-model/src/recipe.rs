@@ -1,6 +1,7 @@
 //! Recipes: which format each role of a model gets, and how activations are treated.
 
 use crate::Error;
+pub use crate::rotation::Rotation;
 use crate::source::{ParamSpec, Role};
 use lowbit_kernels::{Format, format};
 
@@ -75,6 +76,8 @@ pub struct Recipe {
     pub activations: ActivationPrecision,
     /// Inputs of the head's product.
     pub head_activations: ActivationPrecision,
+    /// Rotation of the inputs of the body's products.
+    pub rotation: Rotation,
     /// Layers of the body in other formats: no two entries speak of the same matrix.
     pub layers: &'static [LayerFormat],
 }
@@ -143,6 +146,11 @@ impl Recipe {
         formats.try_fold(false, |any, format| Ok(any | format?.spec().outliers))
     }
 
+    /// Whether the columns of a matrix, and the inputs of its products, are rotated.
+    pub fn rotates(&self, spec: &ParamSpec) -> bool {
+        spec.role == Role::Body && self.rotation == Rotation::Hadamard
+    }
+
     /// How the inputs of a product with a parameter are given; a table in a product is a tied head.
     pub fn activations_of(&self, spec: &ParamSpec) -> ActivationPrecision {
         match (self.layer(spec), spec.role) {
@@ -170,7 +178,17 @@ const fn recipe(
 ) -> Recipe {
     let [embedding, head] = wide;
     let [activations, head_activations] = activations;
-    Recipe { name, summary, body, embedding, head, activations, head_activations, layers: &[] }
+    Recipe {
+        name,
+        summary,
+        body,
+        embedding,
+        head,
+        activations,
+        head_activations,
+        rotation: Rotation::None,
+        layers: &[],
+    }
 }
 
 /// Table and head of the recipes below 8 bits: 8 bits with a scale per row lose next to nothing there.
@@ -251,7 +269,7 @@ pub static RECIPES: &[Recipe] = &[
 ];
 
 /// The recipe of a name, of a format, of [`STORED`], or of a spelling such as `ternary+embed=int8+head=int4`: a name or a format, then parts
-/// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`, `int8_block`), and layers of the body with a format of their own,
+/// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`, `int8_block`), `rotate` (`none`, `hadamard`), and layers of the body with a format of their own,
 /// `layers.0-3=int8_channel` or one kind of matrix in them, `layers.0-3.down_proj=int8_channel`.
 ///
 /// # Errors

@@ -243,6 +243,7 @@ impl Source<Param> for Synthetic {
             }
         };
         let (role, activations): (Role, _) = (spec.role, self.recipe.activations_of(spec));
-        Ok(Param::Matrix { name: spec.name.as_str().into(), role, packed, activations })
+        let rotated = self.recipe.rotates(spec);
+        Ok(Param::Matrix { name: spec.name.as_str().into(), role, packed, activations, rotated })
     }
 }

@@ -78,6 +78,7 @@ impl Source<Param> for Parameters<'_> {
             role: spec.role,
             packed: packed.unwrap(),
             activations: ActivationPrecision::F32,
+            rotated: false,
         })
     }
 }

@@ -42,6 +42,7 @@ fn every_format_gets_different_rows_of_the_spread_asked_for() {
             head: name,
             activations: ActivationPrecision::F32,
             head_activations: ActivationPrecision::F32,
+            rotation: lowbit_model::recipe::Rotation::None,
             layers: &[],
         };
         let mut source = synthetic::Synthetic::new(Box::leak(Box::new(recipe)), 3);

@@ -6,7 +6,7 @@ use lowbit_model::arch::{ARCHITECTURES, OutputKind};
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::Batch;
 use lowbit_model::input::Scaling;
-use lowbit_model::recipe::ActivationPrecision;
+use lowbit_model::recipe::{ActivationPrecision, Rotation};
 use lowbit_model::{Checkpoint, Config, CpuExec, Model, ModelConfig, Param, Recipe, Session};
 use lowbit_train::{
     BatchTargets, Data, Error, Granularity, Job, Network, Observer, Qat, QatWeights, TrainConfig, train,
@@ -22,6 +22,7 @@ static FLOAT: Recipe = Recipe {
     head: "f32",
     activations: ActivationPrecision::F32,
     head_activations: ActivationPrecision::F32,
+    rotation: Rotation::None,
     layers: &[],
 };
 /// What training computes with: a ternary body, everything else in f32.

@@ -256,7 +256,13 @@ mod tests {
                     let pool = lowbit_kernels::Pool::new(1);
                     let packed = self.0.pack(spec, &values, format, &QuantizeOptions::default(), &pool)?;
                     let activations = full.activations_of(spec);
-                    Ok(Param::Matrix { name: spec.name.as_str().into(), role: spec.role, packed, activations })
+                    Ok(Param::Matrix {
+                        name: spec.name.as_str().into(),
+                        role: spec.role,
+                        packed,
+                        activations,
+                        rotated: false,
+                    })
                 }
             }
             let mut exec = CpuExec::new(Cpu::new(None, Some(1)).expect("a CPU"));

@@ -8,6 +8,7 @@ use super::masters::Masters;
 use super::observe::InputStats;
 use crate::cpu::Tensor;
 use crate::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Pooling};
+use crate::rotation;
 use crate::source::{ParamSpec, Source};
 use crate::{CpuExec, Error, Param, Recipe};
 use lowbit_kernels::{Activations, Cpu, Format, Mat, Packed, QuantizeOptions, gemm};
@@ -95,7 +96,10 @@ impl<'a> Pass<'a> {
 
     /// A parameter as the recipe has it, rounded to nearest.
     fn nearest(&self, spec: &ParamSpec) -> Result<Param, Error> {
-        let values = self.masters.read(spec)?;
+        let mut values = self.masters.read(spec)?;
+        if self.recipe.rotates(spec) {
+            rotation::hadamard(self.exec.cpu().isa, &mut values, spec.cols);
+        }
         match self.recipe.format_of(spec)? {
             None => Ok(Param::Vector(values)),
             Some(format) => self.pack(spec, &values, format, &QuantizeOptions::default()).map(|p| self.matrix(spec, p)),
@@ -114,7 +118,8 @@ impl<'a> Pass<'a> {
 
     fn matrix(&self, spec: &ParamSpec, packed: Packed) -> Param {
         let activations = self.recipe.activations_of(spec);
-        Param::Matrix { name: spec.name.as_str().into(), role: spec.role, packed, activations }
+        let rotated = self.recipe.rotates(spec);
+        Param::Matrix { name: spec.name.as_str().into(), role: spec.role, packed, activations, rotated }
     }
 
     /// Sees that a parameter is there; `false` once something went wrong.
@@ -150,7 +155,12 @@ impl<'a> Pass<'a> {
         let cpu = self.exec.cpu().clone();
         cpu.stop.check()?;
         let format = self.recipe.format_of(spec)?.expect("matrices have a format");
-        let weights = self.masters.read(spec)?;
+        let mut weights = self.masters.read(spec)?;
+        let rotates = self.recipe.rotates(spec);
+        if rotates {
+            rotation::hadamard(cpu.isa, &mut weights, spec.cols);
+        }
+        let x = &if rotates { self.exec.rotated(x) } else { x.clone() };
         let gptq = self.gptq && levels::takes(format);
         let inputs = self.inputs_of(spec, x, gptq)?;
         let done = match &inputs.factor {

@@ -6,9 +6,11 @@ use crate::arch::family::GgufHeader;
 use crate::container::gguf::{Field, GgufWriter, Planned, Type, find};
 use crate::parameter_list::bytes_of;
 use crate::reader::{Stored, Values};
+use crate::rotation;
 use crate::source::{ParamSpec, Role};
 use crate::tokenizer::{special_keys, variable_fields};
 use crate::{Error, Kind};
+use lowbit_kernels::Isa;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -266,8 +268,17 @@ fn each(
         checkpoint.stop.check()?;
         f(values?)
     };
+    let isa = Isa::choose(None).map_err(|e| checkpoint.fault(spec, &e))?;
     let values = match stored {
-        Stored::Packed(packed) => return pieces.try_for_each(|rows| give(Ok(packed.dequantize_rows(rows)))),
+        Stored::Packed(packed) => {
+            return pieces.try_for_each(|rows| {
+                let mut values = packed.dequantize_rows(rows);
+                if checkpoint.recipe().rotates(spec) {
+                    rotation::hadamard(isa, &mut values, spec.cols);
+                }
+                give(Ok(values))
+            });
+        }
         Stored::Values(values) => values,
     };
     match values.read_rows.as_ref().filter(|_| apart) {

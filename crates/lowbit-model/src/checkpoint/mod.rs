@@ -9,11 +9,12 @@ use crate::model_config::ModelConfig;
 use crate::parameter_list::ParameterList;
 use crate::reader::{self, CheckpointReader, Integers, Stored, Values, ternary};
 use crate::recipe;
+use crate::rotation;
 use crate::source::{ParamSpec, Role, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
 use lowbit_base::Stop;
 use lowbit_base::memory::Footprint;
-use lowbit_kernels::{Cpu, Format, Packed, Pool, QuantizeOptions, Threads};
+use lowbit_kernels::{Cpu, Format, Isa, Packed, Pool, QuantizeOptions, Threads};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -360,7 +361,7 @@ impl Checkpoint {
         let format = self.recipe().format_of(spec)?.expect("matrices have a format");
         match self.reader.tensor(spec)? {
             Stored::Packed(packed) => Ok(packed),
-            Stored::Values(values) => self.pack(spec, &values, format, &Options::new()),
+            Stored::Values(values) => self.pack(spec, &values, format, self.recipe().rotates(spec), &Options::new()),
         }
     }
 
@@ -370,30 +371,34 @@ impl Checkpoint {
         let format = recipe.format_of(spec)?.expect("matrices have a format");
         let packed = match self.reader.tensor(spec)? {
             Stored::Packed(packed) => packed,
-            Stored::Values(values) => return self.pack(spec, &values, format, options),
+            Stored::Values(values) => return self.pack(spec, &values, format, recipe.rotates(spec), options),
         };
         let kept = match format.spec().is_ternary() {
             true => ternary::recode(&packed, format, self.pool()?).map_err(|e| self.fault(spec, &e))?,
             false => Some(packed.clone()).filter(|packed| packed.format().name() == format.name()),
         };
+        let same = self.reader.recipe().rotates(spec) == recipe.rotates(spec);
+        let kept = kept.filter(|_| same);
         kept.ok_or_else(|| self.no_master(spec, &packed))
     }
 
-    /// Numbers in a format: without rounding where they are stored as its codes, else by rounding.
+    /// Numbers in a format, their columns rotated or not: without rounding where they are stored as its codes, else by rounding.
     fn pack(
         &self,
         spec: &ParamSpec,
         values: &Values<'_>,
         format: &'static dyn Format,
+        rotated: bool,
         options: &Options,
     ) -> Result<Packed, Error> {
         let kept = match values.pack_ternary.as_ref().filter(|_| format.spec().is_ternary()) {
+            _ if rotated => None,
             Some(pack) => pack(format, self.pool()?)?,
             None => self.pack_integers(spec, values, format)?,
         };
         let packed = match kept {
             Some(packed) => packed,
-            None => self.round(spec, values, format, options)?,
+            None => self.round(spec, values, format, rotated, options)?,
         };
         (values.release)();
         Ok(packed)
@@ -424,15 +429,23 @@ impl Checkpoint {
         spec: &ParamSpec,
         values: &Values<'_>,
         format: &'static dyn Format,
+        rotated: bool,
         options: &Options,
     ) -> Result<Packed, Error> {
-        let default = QuantizeOptions::default();
-        let options = options.get(&spec.name).unwrap_or(&default);
-        let (shape, pool) = ([spec.rows, spec.cols], self.pool()?);
+        let mut options = options.get(&spec.name).cloned().unwrap_or_default();
+        options.importance.iter_mut().filter(|_| rotated).for_each(|importance| rotation::spread(importance));
+        let (shape, pool, options) = ([spec.rows, spec.cols], self.pool()?, &options);
+        let isa = Isa::choose(None).map_err(|e| self.fault(spec, &e))?;
+        let turned = |mut weights: Vec<f32>| {
+            if rotated {
+                rotation::hadamard(isa, &mut weights, spec.cols);
+            }
+            weights
+        };
         let fault = |e| self.fault(spec, &e);
         let (Some(read_rows), release) = (&values.read_rows, &values.release) else {
             self.stop.check()?;
-            let all = (values.read)()?;
+            let all = turned((values.read)()?);
             let read = |rows: Range<usize>| {
                 self.stop.check()?;
                 Ok(Cow::Borrowed(&all[rows.start * spec.cols..rows.end * spec.cols]))
@@ -441,7 +454,7 @@ impl Checkpoint {
         };
         let read = |rows: Range<usize>| {
             self.stop.check()?;
-            let weights = read_rows(rows.clone())?;
+            let weights = turned(read_rows(rows.clone())?);
             // Both forms of a large table are never in memory as a whole.
             if rows.start / rows.len().max(1) % RELEASE == RELEASE - 1 {
                 release();
@@ -468,6 +481,7 @@ impl Checkpoint {
                 role,
                 packed: packed()?,
                 activations: recipe.activations_of(spec),
+                rotated: recipe.rotates(spec),
             }),
         }
     }

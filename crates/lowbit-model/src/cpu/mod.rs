@@ -4,6 +4,7 @@ use crate::calibrate::Observed;
 use crate::engine::unknown_token;
 use crate::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Pooling};
 use crate::recipe::ActivationPrecision;
+use crate::rotation;
 use crate::source::Role;
 use crate::{Error, Model};
 use arena::Arena;
@@ -32,6 +33,8 @@ pub enum Param {
         packed: Packed,
         /// How inputs of its products are given.
         activations: ActivationPrecision,
+        /// Whether its columns are rotated, and so are inputs of its products.
+        rotated: bool,
     },
     /// Weight or bias vector.
     Vector(Vec<f32>),
@@ -75,6 +78,8 @@ pub struct CpuExec {
     /// The same for products with bf16 activations.
     bf16: Bf16Activations,
     bf16_stamp: Option<u64>,
+    /// Rotated inputs of the last product that takes such, and the stamp of the tensor they were made from.
+    rotated: Option<(u64, Tensor)>,
     logsumexp: Vec<f32>,
     /// Keys and values of earlier tokens by slot.
     caches: Vec<Option<Cache>>,
@@ -105,6 +110,7 @@ impl CpuExec {
             int8: Default::default(),
             bf16: Bf16Activations::default(),
             bf16_stamp: None,
+            rotated: None,
             logsumexp: Vec::new(),
             caches: Vec::new(),
             slots: Vec::new(),
@@ -164,7 +170,7 @@ impl CpuExec {
         self.batch.rows(Index::Positions { offset: 0 }, |i| self.past[i], &mut self.positions);
         (self.fault, self.attentions) = (None, 0);
         self.int8.iter_mut().for_each(|(_, stamp)| *stamp = None);
-        self.bf16_stamp = None;
+        (self.bf16_stamp, self.rotated) = (None, None);
         Ok(())
     }
 
@@ -216,6 +222,23 @@ impl CpuExec {
             y.copy_from_slice(x.values());
             rope.rotate(&self.cpu, y, heads, sequences, length, false);
         })
+    }
+
+    /// The rows of a tensor, each rotated.
+    pub(crate) fn rotated(&mut self, x: &Tensor) -> Tensor {
+        match &self.rotated {
+            Some((stamp, rotated)) if *stamp == x.stamp() => return rotated.clone(),
+            _ => self.rotated = None,
+        }
+        let (cpu, rows, width) = (&self.cpu, x.rows(), x.width());
+        let rotated = self.arena.make(rows, width, |y| {
+            y.copy_from_slice(x.values());
+            cpu.pool.for_rows(rows, (1 << 14) / width.max(1) + 1, [(y, width)], |_, [y]| {
+                rotation::hadamard(cpu.isa, y, width);
+            });
+        });
+        self.rotated = Some((x.stamp(), rotated.clone()));
+        rotated
     }
 
     /// Fills `self.int8`, per token or in blocks, with the rows of `x`, unless they are there already.
@@ -279,14 +302,19 @@ impl Exec for CpuExec {
     }
 
     fn linear(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
-        let x = self.force(x);
-        let Param::Matrix { name, packed, activations, .. } = weight else { unreachable!("a product takes a matrix") };
+        let mut x = self.force(x);
+        let Param::Matrix { name, packed, activations, rotated, .. } = weight else {
+            unreachable!("a product takes a matrix")
+        };
         if let Err(e) = self.cpu.stop.check() {
             self.fault.get_or_insert(e);
             return self.arena.make(x.rows(), packed.rows(), |y| y.fill(0.0));
         }
         if let Some(observed) = &mut self.observed {
             observed.record(name, packed.cols(), x.values());
+        }
+        if *rotated {
+            x = self.rotated(&x);
         }
         let floats = *activations == ActivationPrecision::F32;
         let bf16 = floats && packed.format().takes_bf16(&self.cpu, x.rows());

@@ -143,9 +143,10 @@ impl Fingerprint {
     fn param(&mut self, param: &Param) {
         match param {
             Param::Vector(values) => values.iter().for_each(|v| self.hash.update(v.to_le_bytes())),
-            Param::Matrix { packed, activations, name, .. } => {
+            Param::Matrix { packed, activations, rotated, name, .. } => {
                 let (format, activations) = (packed.format().name(), activations.name());
-                self.text(format_args!("{name} {format} {} {} {activations}", packed.rows(), packed.cols()));
+                let rotated = if *rotated { " rotated" } else { "" };
+                self.text(format_args!("{name} {format} {} {} {activations}{rotated}", packed.rows(), packed.cols()));
                 for part in packed.parts() {
                     for i in 0..BLOCKS {
                         let start = part.len().saturating_sub(BLOCK) * i / (BLOCKS - 1);

@@ -4,7 +4,7 @@
 //! that differ from the body.
 
 use super::layers::{self, LayerFormat, Layers};
-use super::{ActivationPrecision, RECIPES, Recipe, WIDE, stored};
+use super::{ActivationPrecision, RECIPES, Recipe, Rotation, WIDE, stored};
 use crate::Error;
 use crate::container::show;
 use lowbit_base::alternatives;
@@ -20,8 +20,11 @@ struct RecipePart {
     set: fn(&mut Recipe, &str) -> Result<(), Vec<&'static str>>,
 }
 
+/// The part that rotates.
+const ROTATE: &str = "rotate";
+
 /// Every part.
-static PARTS: [RecipePart; 4] = [
+static PARTS: [RecipePart; 5] = [
     RecipePart {
         name: "embed",
         get: |recipe| recipe.embedding,
@@ -55,6 +58,15 @@ static PARTS: [RecipePart; 4] = [
             Ok(())
         },
     },
+    RecipePart {
+        name: ROTATE,
+        get: |recipe| recipe.rotation.name(),
+        set: |recipe, value| {
+            let known = Rotation::ALL.into_iter().find(|rotation| rotation.name() == value);
+            recipe.rotation = known.ok_or(Rotation::ALL.map(Rotation::name).to_vec())?;
+            Ok(())
+        },
+    },
 ];
 
 fn known_format(name: &str) -> Result<&'static dyn Format, Vec<&'static str>> {
@@ -83,7 +95,17 @@ fn of_format(format: &'static dyn Format) -> Recipe {
     let [embedding, head] = if spec.is_low_bit() { WIDE } else { [name; 2] };
     let head_activations = ActivationPrecision::F32;
     let summary = "put together";
-    Recipe { name, summary, body: name, embedding, head, activations, head_activations, layers: &[] }
+    Recipe {
+        name,
+        summary,
+        body: name,
+        embedding,
+        head,
+        activations,
+        head_activations,
+        rotation: Rotation::None,
+        layers: &[],
+    }
 }
 
 /// The recipe of a spelling.
@@ -125,6 +147,9 @@ pub(super) fn parse(text: &str) -> Result<&'static Recipe, Error> {
         let Some(at) = PARTS.iter().position(|p| p.name == part) else {
             return wrong(format!("unknown part `{}`{}", show(part), alternatives(part, names())));
         };
+        if (part, name) == (ROTATE, stored::STORED) {
+            return wrong(format!("`{name}` keeps matrices as they are, and `{part}` makes others: name a format"));
+        }
         if asked[at].replace(value).is_some() {
             return wrong(format!("part `{part}` stands twice"));
         }
@@ -152,9 +177,9 @@ fn refused(part: &str, value: &str, known: &[&str]) -> String {
     format!("part `{}` cannot be `{}`{known}", show(part), show(value))
 }
 
-fn names() -> [&'static str; 5] {
-    let [a, b, c, d] = PARTS.each_ref().map(|part| part.name);
-    [a, b, c, d, "layers.FIRST-LAST"]
+fn names() -> [&'static str; 6] {
+    let [a, b, c, d, e] = PARTS.each_ref().map(|part| part.name);
+    [a, b, c, d, e, "layers.FIRST-LAST"]
 }
 
 /// The recipe with its spelling as its name.
@@ -217,6 +242,8 @@ mod tests {
             ("bf16_scan", "bf16_scan"),
             ("int8_channel+act=int8_block", "int8_channel+act=int8_block"),
             ("nf4+head=nf4+act=f32", "nf4+head=nf4"),
+            ("nf4+rotate=hadamard+head=nf4", "nf4+head=nf4+rotate=hadamard"),
+            ("nf4+rotate=none", "nf4"),
         ] {
             let recipe = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(recipe.name, canonical, "{text}");
@@ -249,13 +276,15 @@ mod tests {
                 "ternary+haed=int4",
                 vec![
                     "unknown part `haed`; did you mean `head`?",
-                    "known: embed, head, act, head_act, layers.FIRST-LAST",
+                    "known: embed, head, act, head_act, rotate, layers.FIRST-LAST",
                 ],
             ),
             ("ternary+head=int_4", vec!["part `head` cannot be `int_4`; did you mean `int4`?", "nf4_dq"]),
             ("ternary+act=int4", vec!["part `act` cannot be `int4`", "known: f32, int8, int8_block"]),
             ("ternary+head=int4+head=int8", vec!["part `head` stands twice"]),
             ("ternary+int4", vec!["`int4` is not PART=VALUE"]),
+            ("nf4+rotate=on", vec!["part `rotate` cannot be `on`", "known: none, hadamard"]),
+            ("stored+rotate=hadamard", vec!["`stored` keeps matrices as they are"]),
             ("ternary+", vec!["`` is not PART=VALUE"]),
             ("bitnet+embed=", vec!["part `embed` cannot be ``"]),
             ("Ternary", vec!["unknown recipe `Ternary`; did you mean `ternary`?"]),

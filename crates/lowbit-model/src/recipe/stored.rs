@@ -1,6 +1,6 @@
 //! Recipes of matrices as they are stored: `stored` on the command line, and the spelling that tells the format of each.
 
-use super::{ActivationPrecision, Recipe, find, layers, spelling};
+use super::{ActivationPrecision, Recipe, Rotation, find, layers, spelling};
 use crate::Error;
 use crate::source::{ParamSpec, Role};
 use lowbit_kernels::Format;
@@ -18,6 +18,7 @@ pub(super) static RECIPE: Recipe = Recipe {
     head: STORED,
     activations: ActivationPrecision::F32,
     head_activations: ActivationPrecision::F32,
+    rotation: Rotation::None,
     layers: &[],
 };
 
