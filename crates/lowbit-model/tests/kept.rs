@@ -146,3 +146,45 @@ fn a_recipe_that_is_named_rounds() {
     assert_eq!(model.packed(spec).expect("made").format().name(), "q5_1");
     assert!(model.packed(spec).expect("made").dequantize() == open(&file).master(spec).expect("valid"));
 }
+
+#[test]
+fn a_ternary_network_keeps_its_table() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (masters, ternary, file) = (home.path().join("m"), home.path().join("t"), home.path().join("m.gguf"));
+    let config = decoder::Config { hidden_act: Activation::Relu2, sub_norm: true, ..llama(TIED) };
+    write(&masters, &Config::Decoder(config));
+    let bitnet = recipe::find("bitnet_bf16").expect("known");
+    quantize(&open(&masters), bitnet, &Default::default(), &ternary).expect("written");
+    save_gguf(&open(&ternary), &file, GgufTypes { body: find("tq2_0"), table: find("q6_k") }).expect("written");
+    let kept = open(&file);
+    assert_eq!(kept.recipe().name, "bitnet_bf16+embed=q6_k");
+    assert_eq!(kept.notices(), [""; 0]);
+    let table = kept.parameters().params().iter().find(|p| p.role == Role::Embedding).expect("there");
+    assert!(kept.packed(table).expect("valid").dequantize() == kept.master(table).expect("valid"));
+    let again = home.path().join("again.gguf");
+    as_stored(&file, &again);
+    let [first, again] = [&file, &again].map(|path| Gguf::open(path).expect("valid"));
+    let [a, b] = [&first, &again].map(|gguf| gguf.data(gguf.tensor("token_embd.weight").expect("there")));
+    assert!(a == b, "the table keeps its bytes");
+}
+
+#[test]
+fn damaged_scales_are_named_by_tensor() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (masters, file) = (home.path().join("m"), home.path().join("m.gguf"));
+    write(&masters, &Config::Decoder(llama(LM)));
+    for (name, at) in [("q4_0", 0), ("q5_1", 2), ("q4_k", 2), ("q6_k", 208)] {
+        save_gguf(&open(&masters), &file, GgufTypes { body: find(name), table: find(name) }).expect("written");
+        let gguf = Gguf::open(&file).expect("valid");
+        let block = gguf.data(gguf.tensor("blk.1.ffn_up.weight").expect("there"))
+            [..find(name).expect("known").block_bytes]
+            .to_vec();
+        drop(gguf);
+        let mut bytes = std::fs::read(&file).expect("readable");
+        let place = bytes.windows(block.len()).position(|window| window == block).expect("there");
+        bytes[place + at..place + at + 2].copy_from_slice(&[0, 0x7e]);
+        std::fs::write(&file, bytes).expect("written");
+        let error = open(&file).model().err().expect("damaged");
+        refusal(name, &error, &["m.gguf", "`blk.1.ffn_up.weight`", name, "NaN"]);
+    }
+}

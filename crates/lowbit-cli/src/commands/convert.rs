@@ -66,8 +66,14 @@ impl Convert {
                 Some(0) => "  exact".into(),
                 Some(n) => format!("  {n} rounded"),
             };
-            let instead = r.instead_of.map_or(String::new(), |wide| format!("  in place of {wide}: rows fill no blocks of it"));
-            machine.terminal.line(format!("{:<16} {:>7} {:>9}{note}{instead}", r.name, r.tensors.len(), bytes(r.bytes)));
+            let instead =
+                r.instead_of.map_or(String::new(), |wide| format!("  in place of {wide}: rows fill no blocks of it"));
+            machine.terminal.line(format!(
+                "{:<16} {:>7} {:>9}{note}{instead}",
+                r.name,
+                r.tensors.len(),
+                bytes(r.bytes)
+            ));
         }
         let size = std::fs::metadata(&converted.weights).map_err(|e| Error::io(&converted.weights, &e))?.len();
         machine.terminal.line(format!("{}: {}", converted.weights.display(), bytes(size)));

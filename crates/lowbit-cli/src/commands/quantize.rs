@@ -121,7 +121,8 @@ impl Quantize {
         let record = match self.rounding.how(recipe, self.text().is_some())? {
             calibrated::How::Plain => self.store(machine, &masters, recipe, &Options::default())?,
             calibrated::How::Outliers => {
-                let options = comparison::calibrated(&masters, &self.inputs(machine, self.text().unwrap_or_default())?, &cpu)?;
+                let options =
+                    comparison::calibrated(&masters, &self.inputs(machine, self.text().unwrap_or_default())?, &cpu)?;
                 self.store(machine, &masters, recipe, &options)?
             }
             calibrated::How::Imatrix(file) => {

@@ -411,14 +411,15 @@ impl Checkpoint {
         values: &Values<'_>,
         format: &'static dyn Format,
     ) -> Result<Option<Packed>, Error> {
-        let Some(Integers { format: kept, read }) = &values.integers else { return Ok(None) };
+        let Some(Integers { tensor, format: kept, read }) = &values.integers else { return Ok(None) };
         if kept.name() != format.name() {
             return Ok(None);
         }
         let pack = |rows: Range<usize>| {
             self.stop.check()?;
             let (codes, scales) = read(rows.clone())?;
-            kept.pack(rows.len(), spec.cols, &codes, &scales).map_err(|e| self.fault(spec, &e))
+            let fault = |e| Error::input(self.reader.path(), format!("tensor `{tensor}`: {e}"));
+            kept.pack(rows.len(), spec.cols, &codes, &scales).map_err(fault)
         };
         let packed = Packed::from_row_ranges(format, spec.rows, spec.cols, self.pool()?, pack)?;
         Ok(Some(format.settle(packed)))

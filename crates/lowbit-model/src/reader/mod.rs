@@ -82,6 +82,8 @@ pub type ReadIntegers<'a> = Box<dyn Fn(Range<usize>) -> Result<(Vec<u8>, Vec<Spa
 
 /// A matrix that is stored as codes with scales of groups, and the format of this project that holds them as they are.
 pub struct Integers<'a> {
+    /// The name of the tensor in its file.
+    pub tensor: &'a str,
     /// The format.
     pub format: &'static dyn Grouped,
     /// Reads some rows.

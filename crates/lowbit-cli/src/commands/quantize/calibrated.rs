@@ -45,13 +45,15 @@ impl Rounding {
     pub fn how(&self, recipe: &Recipe, text: bool) -> Result<How<'_>, Failure> {
         let method = self.method.as_deref().map(Method::find).transpose()?;
         match (method, &self.imatrix, text) {
-            (Some(method), Some(_), _) if method.needs_text() => {
-                Err(Failure::usage(format!("--method {} needs --calibrate: an importance matrix is not enough", method.name)))
-            }
+            (Some(method), Some(_), _) if method.needs_text() => Err(Failure::usage(format!(
+                "--method {} needs --calibrate: an importance matrix is not enough",
+                method.name
+            ))),
             (_, Some(file), _) => Ok(How::Imatrix(file)),
-            (Some(method), None, false) if method.needs_text() => {
-                Err(Failure::usage(format!("--method {} needs a text to calibrate with: --calibrate FILE", method.name)))
-            }
+            (Some(method), None, false) if method.needs_text() => Err(Failure::usage(format!(
+                "--method {} needs a text to calibrate with: --calibrate FILE",
+                method.name
+            ))),
             (_, None, false) => Ok(How::Plain),
             (None, None, true) if recipe.keeps_outliers()? => Ok(How::Outliers),
             (method, None, true) => Ok(How::Method(method.map_or_else(|| Method::find("gptq"), Ok)?)),

@@ -220,7 +220,8 @@ impl File {
     fn integers<'a>(&'a self, spec: &'a ParamSpec, tensor: &'a Tensor) -> Result<Option<Integers<'a>>, Error> {
         let Some(format) = self.format(tensor)? else { return Ok(None) };
         if !self.is_paired(spec) {
-            return Ok(Some(Integers { format, read: Box::new(|rows| Ok(self.file.row_integers(tensor, rows))) }));
+            let read = Box::new(|rows| Ok(self.file.row_integers(tensor, rows)));
+            return Ok(Some(Integers { tensor: &tensor.name, format, read }));
         }
         let order = self.in_order_of(spec, 1, (0..spec.rows).collect());
         let read = move |rows: Range<usize>| {
@@ -232,7 +233,7 @@ impl File {
             }
             Ok((codes, scales))
         };
-        Ok(Some(Integers { format, read: Box::new(read) }))
+        Ok(Some(Integers { tensor: &tensor.name, format, read: Box::new(read) }))
     }
 
     fn floats(&self, spec: &ParamSpec, tensor: &Tensor) -> Result<Vec<f32>, Error> {

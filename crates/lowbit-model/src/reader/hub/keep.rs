@@ -68,6 +68,7 @@ impl Hub {
         let values = move |rows| with().map(|opened| opened.get().expect("just set").values(rows));
         let format = self.recipe.format_of(spec)?.and_then(|format| format.grouped());
         let integers = format.map(|format| Integers {
+            tensor: &spec.name,
             format,
             read: Box::new(move |rows| get().map(|opened| opened.get().expect("just set").integers(rows, format))),
         });
