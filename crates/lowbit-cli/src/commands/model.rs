@@ -35,8 +35,8 @@ impl ModelPath {
 /// Under which recipe.
 #[derive(Debug, clap::Args)]
 pub struct ModelRecipe {
-    /// Recipe of the network, e.g. `f32` for the masters [default: the one it is stored under or was trained for];
-    /// `lowbit inspect MODEL --recipes` lists them.
+    /// Recipe of the network, e.g. `f32` for the masters, `stored+act=f32` for the matrices as they are stored and products of floats
+    /// [default: the one it is stored under or was trained for]; `lowbit inspect MODEL --recipes` lists them.
     #[arg(long)]
     recipe: Option<String>,
 }
