@@ -5,6 +5,7 @@
 //! the outputs on some calibration tokens.
 
 use super::graph::{Before, Group, groups};
+use super::hessian::{evened, weighted};
 use super::levels;
 use super::masters::{Fold, Masters};
 use super::observe::{InputStats, Observed};
@@ -44,8 +45,13 @@ pub(super) fn scales(
     for group in chosen {
         cpu.stop.check()?;
         let name = &group.matrices[0].name;
-        let (stats, sample) = observed.get(name).zip(observed.sample(name)).expect("its inputs were asked for");
-        let scales = Search { masters, recipe, group: &group, folds: &folds, stats, sample, cpu }.run()?;
+        let cols = group.matrices[0].cols;
+        let sample = observed.sample(name).expect("its inputs were asked for");
+        let sample = weighted(sample, cols, &evened(sample, cols));
+        let mut stats = InputStats::new(cols);
+        stats.record(&sample);
+        let scales =
+            Search { masters, recipe, group: &group, folds: &folds, stats: &stats, sample: &sample, cpu }.run()?;
         fold(&group, &scales, &mut folds);
     }
     Ok(folds)

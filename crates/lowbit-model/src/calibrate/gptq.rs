@@ -213,7 +213,7 @@ mod tests {
             serde_json::from_str(include_str!("../../tests/golden/gptq.json")).expect("a list");
         for threads in [1, 3] {
             let cpu = Cpu::new(None, Some(threads)).expect("a CPU");
-            let hessian = Hessian::new(&cpu, &inputs, COLS);
+            let hessian = Hessian::new(&cpu, &inputs, COLS, &[1.0; TOKENS]);
             for case in cases.as_array().expect("a list") {
                 let most = case["most"].as_u64().expect("a code") as u8;
                 let order = if case["by_activation"] == true { Order::Activations } else { Order::Columns };

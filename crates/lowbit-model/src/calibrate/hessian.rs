@@ -46,21 +46,38 @@ pub(super) enum Order {
     Activations,
 }
 
+/// The factor of each token, `[tokens]`, by which no token is larger than the median of those that are not 0: outputs for a few tokens with
+/// massive activations (arXiv 2402.17762) count no more than those of others.
+pub(super) fn evened(x: &[f32], cols: usize) -> Vec<f32> {
+    let square = |row: &[f32]| row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>();
+    let norms: Vec<f64> = x.chunks_exact(cols).map(|row| square(row).sqrt()).collect();
+    let mut sorted: Vec<f64> = norms.iter().copied().filter(|norm| *norm > 0.0).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+    norms.iter().map(|norm| if *norm > median { (median / norm) as f32 } else { 1.0 }).collect()
+}
+
+/// Inputs `[tokens, cols]` times the factor of each token.
+pub(super) fn weighted(x: &[f32], cols: usize, factors: &[f32]) -> Vec<f32> {
+    x.chunks_exact(cols).zip(factors).flat_map(|(row, factor)| row.iter().map(move |v| v * factor)).collect()
+}
+
 impl Hessian {
-    /// Of inputs `[tokens, cols]`.
-    pub fn new(cpu: &Cpu, x: &[f32], cols: usize) -> Self {
+    /// Of inputs `[tokens, cols]`, each times its factor.
+    pub fn new(cpu: &Cpu, x: &[f32], cols: usize, factors: &[f32]) -> Self {
         let tokens = x.len() / cols;
         let mut values = vec![0.0; cols * cols];
-        for first in (0..cols).step_by(STRIP) {
-            let (width, rows) = (STRIP.min(cols - first), cols - first);
-            let mut strip = vec![0.0; rows * width];
-            for x in x.chunks(TOKENS * cols) {
+        for (x, factors) in x.chunks(TOKENS * cols).zip(factors.chunks(TOKENS)) {
+            let x = weighted(x, cols, factors);
+            for first in (0..cols).step_by(STRIP) {
+                let (width, rows) = (STRIP.min(cols - first), cols - first);
+                let mut strip = vec![0.0; rows * width];
                 let inputs = Mat { data: &x[first..], row_stride: cols, col_stride: 1 };
-                gemm(cpu, rows, width, x.len() / cols, inputs.t(), inputs, true, &mut strip);
-            }
-            for (row, strip) in values[first * cols..].chunks_exact_mut(cols).zip(strip.chunks_exact(width)) {
-                let place = row[first..first + width].iter_mut();
-                place.zip(strip).for_each(|(to, sum)| *to = sum / tokens.max(1) as f32);
+                gemm(cpu, rows, width, x.len() / cols, inputs.t(), inputs, false, &mut strip);
+                for (row, strip) in values[first * cols..].chunks_exact_mut(cols).zip(strip.chunks_exact(width)) {
+                    let place = row[first..first + width].iter_mut();
+                    place.zip(strip).for_each(|(to, sum)| *to += sum / tokens.max(1) as f32);
+                }
             }
         }
         Hessian { cols, values }
@@ -190,7 +207,7 @@ mod tests {
             let mut random = SplitMix64::new(7);
             let x: Vec<f32> =
                 (0..cols * 97).map(|i| (random.unit() - 0.5) as f32 * if i % cols == 2 { 0.0 } else { 1.0 }).collect();
-            let hessian = Hessian::new(&cpu, &x, cols);
+            let hessian = Hessian::new(&cpu, &x, cols, &vec![1.0; 97]);
             let mean_square = |c: usize, d: usize| -> f64 {
                 let products = x.chunks_exact(cols).map(|row| f64::from(row[c]) * f64::from(row[d]));
                 products.sum::<f64>() / 97.0
@@ -226,10 +243,19 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_massive_inputs_count_as_the_median_one() {
+        let x = [3.0, 4.0, 0.0, 1.0, 600.0, 800.0];
+        let factors = evened(&x, 2);
+        assert_eq!(factors, [1.0, 1.0, 0.005]);
+        assert_eq!(weighted(&x, 2, &factors), [3.0, 4.0, 0.0, 1.0, 3.0, 4.0]);
+        assert_eq!(evened(&[0.0; 4], 2), [1.0; 2]);
+    }
+
+    #[test]
     fn inputs_that_are_not_numbers_have_no_factor() {
         let cpu = Cpu::new(None, None).expect("a CPU");
-        assert!(Hessian::new(&cpu, &[1.0, f32::NAN], 2).factor(&cpu, Order::Columns).is_none());
-        let dead = Hessian::new(&cpu, &[0.0; 8], 2).factor(&cpu, Order::Activations).expect("damped");
+        assert!(Hessian::new(&cpu, &[1.0, f32::NAN], 2, &[1.0]).factor(&cpu, Order::Columns).is_none());
+        let dead = Hessian::new(&cpu, &[0.0; 8], 2, &[1.0; 4]).factor(&cpu, Order::Activations).expect("damped");
         assert_eq!((dead.order, dead.upper), (vec![0, 1], vec![1.0, 0.0, 0.0, 1.0]));
     }
 }

@@ -111,7 +111,7 @@ pub fn quantize(
     }
     let all = parameters.matrices();
     let mut tell = |done| progress(done, all);
-    let order = method.gptq.then_some(Order::Columns);
+    let order = method.gptq.then_some(Order::Activations);
     let (params, rounded) = pass::Pass::new(&masters, recipe, order, cpu.clone(), &mut tell).run(batch)?;
     Ok((Quantized(params), rounded))
 }

@@ -2,7 +2,7 @@
 //! there. Its outputs are those of the rounded weights, so that later matrices make up for the errors of earlier ones, and the
 //! full-precision weights of one matrix at a time are in memory.
 
-use super::hessian::{Factor, Hessian, Order};
+use super::hessian::{Factor, Hessian, Order, evened, weighted};
 use super::levels;
 use super::masters::Masters;
 use super::observe::InputStats;
@@ -24,7 +24,7 @@ pub struct Rounded {
     pub name: String,
     /// Whether by GPTQ, else to nearest.
     pub gptq: bool,
-    /// Squared error of its outputs on calibration tokens, as a share of their squares.
+    /// Mean over calibration tokens of the squared error of its outputs as a share of their squares.
     pub error: f64,
 }
 
@@ -46,7 +46,19 @@ pub(super) struct Pass<'a> {
 struct Inputs {
     stamp: u64,
     stats: InputStats,
+    /// Factors of the tokens.
+    evened: Vec<f32>,
     factor: Option<Factor>,
+}
+
+impl Inputs {
+    /// Mean square of each feature of inputs `[tokens, cols]`, no token being larger than the median one.
+    fn importance(&self, x: &[f32]) -> Vec<f32> {
+        let cols = x.len() / self.evened.len().max(1);
+        let mut stats = InputStats::new(cols);
+        stats.record(&weighted(x, cols, &self.evened));
+        stats.mean_squares()
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -170,7 +182,7 @@ impl<'a> Pass<'a> {
         let packed = match done {
             Some(packed) => packed.map_err(|e| self.masters.checkpoint.fault(spec, &e))?,
             None => {
-                let importance = format.grouped().map(|_| inputs.stats.mean_squares());
+                let importance = format.grouped().map(|_| inputs.importance(x.values()));
                 let outlier_columns = inputs.stats.outliers();
                 self.pack(
                     spec,
@@ -192,12 +204,12 @@ impl<'a> Pass<'a> {
             _ => {
                 let mut stats = InputStats::new(spec.cols);
                 stats.record(x.values());
-                Inputs { stamp: x.stamp(), stats, factor: None }
+                Inputs { stamp: x.stamp(), stats, evened: evened(x.values(), spec.cols), factor: None }
             }
         };
         if factor && inputs.factor.is_none() {
             let cpu = self.exec.cpu();
-            let factor = Hessian::new(cpu, x.values(), spec.cols).factor(cpu, self.order);
+            let factor = Hessian::new(cpu, x.values(), spec.cols, &inputs.evened).factor(cpu, self.order);
             let text = || format!("the inputs of `{}` on the calibration text are not finite", spec.name);
             inputs.factor = Some(factor.ok_or_else(|| Error::numeric(text()))?);
         }
@@ -219,7 +231,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Squared error of the outputs of a rounded matrix on some of its inputs, as a share of their squares.
+/// Mean over some tokens of the squared error of the outputs of a rounded matrix as a share of their squares.
 fn output_error(cpu: &Cpu, x: &[f32], weights: &[f32], packed: &Packed) -> f64 {
     let (rows, cols) = (packed.rows(), packed.cols());
     let tokens = x.len() / cols;
@@ -230,9 +242,12 @@ fn output_error(cpu: &Cpu, x: &[f32], weights: &[f32], packed: &Packed) -> f64 {
     gemm(cpu, tokens, rows, cols, Mat::new(&sample, cols), Mat::new(weights, cols).t(), false, &mut exact);
     packed.matmul(cpu, Activations::F32(&sample), &mut rounded);
     let square = |v: f32| f64::from(v) * f64::from(v);
-    let all: f64 = exact.iter().map(|v| square(*v)).sum();
-    let wrong: f64 = exact.iter().zip(&rounded).map(|(a, b)| square(a - b)).sum();
-    if all > 0.0 { wrong / all } else { 0.0 }
+    let errors = exact.chunks_exact(rows).zip(rounded.chunks_exact(rows)).map(|(exact, rounded)| {
+        let all: f64 = exact.iter().map(|v| square(*v)).sum();
+        let wrong: f64 = exact.iter().zip(rounded).map(|(a, b)| square(a - b)).sum();
+        if all > 0.0 { wrong / all } else { 0.0 }
+    });
+    errors.sum::<f64>() / tokens.max(1) as f64
 }
 
 impl Exec for Pass<'_> {
