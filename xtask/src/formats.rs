@@ -8,7 +8,7 @@ const FORMATS: &str = "crates/lowbit-kernels/src/format/";
 /// Where their names may be compared: recipes are made of them.
 const RECIPES: &str = "crates/lowbit-model/src/recipe";
 /// What stands before the name of a format.
-const NAMED: &[&str] = &["floats(", "integers(", "spec(", "Spec { name: "];
+const NAMED: &[&str] = &["floats(", "integers(", "spec(", "Spec { name: ", "halves(", "bytes(", "signed("];
 /// Methods that compare a text with their argument.
 const COMPARING: &[&str] = &["starts_with(", "ends_with(", "contains(", "strip_prefix(", "eq("];
 

@@ -121,13 +121,6 @@ impl Blocked {
         self.bytes()
     }
 
-    /// The row of a single token that [`Blocked::floats`] made.
-    pub fn single_floats(&self) -> &[f32] {
-        let row = &self.single()[..self.chunk];
-        // SAFETY: any four bytes are an f32, and lines are aligned for it.
-        unsafe { std::slice::from_raw_parts(row.as_ptr().cast(), row.len() / 4) }
-    }
-
     fn bytes(&self) -> &[u8] {
         // SAFETY: a line is 64 bytes.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 64) }

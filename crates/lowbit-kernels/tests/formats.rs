@@ -213,6 +213,10 @@ fn invalid_codes_scales_sizes_and_names_are_refused() {
     assert!(corrupt("ternary_b3", 0, 17, 1).contains("byte 17"));
     assert!(corrupt("int8_2of4", 0, 40 + 32, 0x37).contains("of quad 1 of panel 0 are not two of four"));
     assert!(corrupt("bf16_scan", 3, 7, 0x80).contains("value 1 of `bounds` is -"));
+    assert!(corrupt("q4_k", 1, 64 + 5, 64).contains("scale of group 0 of super-block 5 is 64, not 0 to 63"));
+    assert!(corrupt("q4_k", 1, 64 + 16 + 5, 64).contains("offset of group 0 of super-block 5 is 64"));
+    assert!(corrupt("q3_k", 1, 32 + 16, 32).contains("scale of group 1 of super-block 0 is 32, not -32 to 31"));
+    assert!(corrupt("int4_g64", 1, 32 + 3, 0x7c).contains("offset 1 is "));
     let p = packed(format::find("int8").unwrap(), 16, 128);
     let scale = lowbit_kernels::Bytes::from_f32(&[f32::NAN]);
     let refused = Packed::from_parts(p.format(), 16, 128, vec![p.parts()[0].clone(), scale]).unwrap_err();

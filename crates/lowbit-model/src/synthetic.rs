@@ -6,7 +6,7 @@ use crate::source::{Init, ParamSpec, Role, Source};
 use crate::{Config, Error, Model, Param, Recipe};
 use lowbit_base::{SplitMix64, alternatives};
 use lowbit_kernels::format::Holds;
-use lowbit_kernels::{Bytes, Format, Packed, Pool, QuantizeOptions, Threads};
+use lowbit_kernels::{BLOCK, Bytes, Format, Packed, Pool, QuantizeOptions, Threads};
 use std::collections::BTreeMap;
 
 /// Rows that are quantized for each format, width and spread: whole blocks, from whose units all matrices are put together.
@@ -181,7 +181,10 @@ impl Synthetic {
         let sample = &self.samples[&key];
         let wanted = format.parts(spec.rows, spec.cols, sample.parts());
         let parts = wanted.iter().zip(sample.parts()).map(|(expected, from)| match expected.holds {
-            Holds::Codes => shuffled(&mut self.random, from, SAMPLE_ROWS / format.spec().block, expected.bytes),
+            Holds::Codes => {
+                let blocks = SAMPLE_ROWS / format.spec().block;
+                shuffled(&mut self.random, from, blocks, unit(format), expected.bytes)
+            }
             _ => Bytes::new(from.iter().copied().cycle().take(expected.bytes).collect::<Vec<u8>>()),
         });
         Packed::from_parts(format, spec.rows, spec.cols, parts.collect()).map_err(at)
@@ -211,14 +214,23 @@ fn normal(random: &mut SplitMix64) -> f32 {
     (sum as f32 / 65_536.0 - 2.0) * 3f32.sqrt()
 }
 
-/// `bytes` bytes of blocks of rows, each unit taken from the same place of one of the `blocks` of the sample.
-fn shuffled(random: &mut SplitMix64, sample: &[u8], blocks: usize, bytes: usize) -> Bytes {
+/// Bytes of codes that stay together: in formats of groups, units may hold the high bits of codes whose low ones are elsewhere.
+fn unit(format: &dyn Format) -> usize {
+    let spec = format.spec();
+    match spec.in_blocks && !(spec.bits as u32).is_power_of_two() {
+        true => format.parts(spec.block, BLOCK, &[])[0].bytes,
+        false => UNIT,
+    }
+}
+
+/// `bytes` bytes of blocks of rows, each unit of `unit` bytes taken from the same place of one of the `blocks` of the sample.
+fn shuffled(random: &mut SplitMix64, sample: &[u8], blocks: usize, unit: usize, bytes: usize) -> Bytes {
     let block = sample.len() / blocks;
     let mut out = Vec::with_capacity(bytes);
     while out.len() < bytes {
-        for start in (0..block).step_by(UNIT) {
+        for start in (0..block).step_by(unit) {
             let from = random.below(blocks as u64) as usize * block;
-            out.extend_from_slice(&sample[from + start..from + (start + UNIT).min(block)]);
+            out.extend_from_slice(&sample[from + start..from + (start + unit).min(block)]);
         }
     }
     out.truncate(bytes);

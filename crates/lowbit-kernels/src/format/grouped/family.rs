@@ -9,7 +9,7 @@ use super::super::{
     Format, Packed, QuantizeOptions, SEARCHED, StoredPart, check_factors, check_finite, check_scalable, floats, size,
 };
 use super::folds::FoldSums;
-use super::gemv::{self, Token};
+use super::gemv::{self, Tokens};
 use super::layout::{Layout, Stored};
 use super::planes;
 use super::search::{self, Fit, Rounding};
@@ -78,24 +78,43 @@ type RunInt8<'a, const B: usize> = fn(&Cpu, View<'a, B>, &Int8Activations, &mut 
 /// A way to multiply f32 activations.
 type RunF32<'a, const B: usize> = fn(&Cpu, View<'a, B>, &[f32], &mut [f32]);
 
-fn int8_ways<'a, const B: usize, const F: usize>() -> [Entry<RunInt8<'a, B>>; 2] {
+/// Tokens up to which decoding codes again for every four of them costs less than storing them.
+const FEW: usize = 8;
+
+fn int8_ways<'a, const B: usize, const F: usize>() -> [Entry<RunInt8<'a, B>>; 3] {
+    let registers = Way::many(
+        "block_registers",
+        "int8_block",
+        2,
+        Capability::ManyRegisters,
+        "one stream of codes for a few tokens",
+    );
+    let stream: RunInt8<'a, B> = |cpu, view, q, y| {
+        let mut sums = FoldSums::int8(cpu, q, F, view.zero, B < 8);
+        gemv::product::<B, F>(cpu, view, Tokens::Int8(&q.q, q.scale()), sums.get(), y);
+    };
     [
         Entry::new(ways::BLOCK_STRIPS, |cpu, view, q, y| {
             let mut sums = FoldSums::int8(cpu, q, F, view.zero, B < 8);
             let x = Groups { folds: Some(sums.get()), ..q.into() };
             tiles::product(cpu, &Ints::<B, F>(view), view.p.rows, x, y, &|_, _| {});
         }),
-        Entry::new(ways::BLOCK_GEMV, |cpu, view, q, y| {
-            let mut sums = FoldSums::int8(cpu, q, F, view.zero, B < 8);
-            gemv::product::<B, F>(cpu, view, Token::Int8(q.q.single(), q.scale[0]), sums.get(), y);
-        }),
+        Entry { way: registers, pays: |job| job.tokens <= FEW, run: stream },
+        Entry::new(ways::BLOCK_GEMV, stream),
     ]
 }
 
-fn f32_ways<'a, const B: usize, const F: usize>() -> [Entry<RunF32<'a, B>>; 2] {
+fn f32_ways<'a, const B: usize, const F: usize>() -> [Entry<RunF32<'a, B>>; 3] {
     let strips =
         Way::many("f32_strips", "f32", 2, Capability::Any, "codes widened to memory, sums folded group by group");
+    let registers =
+        Way::many("f32_registers", "f32", 2, Capability::ManyRegisters, "one stream of codes for a few tokens");
     let one = Way::one("f32_gemv", "f32", "one stream of codes, widened in registers");
+    let stream: RunF32<'a, B> = |cpu, view, x, y| {
+        let rows = Blocked::floats(cpu, x, view.p.cols);
+        let mut sums = FoldSums::f32(cpu, &rows, view.p.cols, CHAIN, view.layout.offsets);
+        gemv::product::<B, F>(cpu, view, Tokens::F32(&rows), sums.get(), y);
+    };
     [
         Entry::new(strips, |cpu, view, x, y| {
             let rows = Blocked::floats(cpu, x, view.p.cols);
@@ -103,11 +122,8 @@ fn f32_ways<'a, const B: usize, const F: usize>() -> [Entry<RunF32<'a, B>>; 2] {
             let x = Groups { folds: Some(sums.get()), ..Groups::floats(&rows) };
             tiles::product(cpu, &Floats(view), view.p.rows, x, y, &|_, _| {});
         }),
-        Entry::new(one, |cpu, view, x, y| {
-            let rows = Blocked::floats(cpu, x, view.p.cols);
-            let mut sums = FoldSums::f32(cpu, &rows, view.p.cols, CHAIN, view.layout.offsets);
-            gemv::product::<B, F>(cpu, view, Token::F32(rows.single_floats()), sums.get(), y);
-        }),
+        Entry { way: registers, pays: |job| job.tokens <= FEW, run: stream },
+        Entry::new(one, stream),
     ]
 }
 
@@ -202,6 +218,33 @@ impl<const B: usize, const F: usize> Planar<B, F> {
             Stored::Bytes { .. } => (first..last).step_by(self.layout.columns()).map(pair).collect(),
         };
         SpanScales { factor: 1.0, scale: half(head), offset, stored, groups: Vec::new() }
+    }
+
+    /// Whether all scales of a panel are those of the format, rows of padding included.
+    fn has_valid_scales(&self, panel: &[u8], cols: usize) -> bool {
+        let bad = |half: [u8; 2]| u16::from_le_bytes(half) & 0x7c00 == 0x7c00;
+        (0..self.layout.spans(cols)).all(|span| {
+            let col = span * self.layout.span();
+            let (head, bytes) = self.layout.place(col);
+            let halves = panel[head..][..self.layout.head()].as_chunks::<2>().0;
+            let last = cols.next_multiple_of(BLOCK).min(col + self.layout.span());
+            let bytes = &panel[bytes..][..(last - col).div_ceil(self.columns()) * self.layout.group()];
+            !halves.iter().fold(false, |any, half| any | bad(*half)) && self.has_valid_bytes(bytes)
+        })
+    }
+
+    /// Whether all bytes of scales and offsets of some groups are those of the format.
+    fn has_valid_bytes(&self, groups: &[u8]) -> bool {
+        let Stored::Bytes { most, least, most_offset } = self.layout.stored else { return true };
+        let (low, span) = (least as u8, most.wrapping_sub(least as u8));
+        if span == u8::MAX && (most_offset == u8::MAX || !self.layout.offsets) {
+            return true;
+        }
+        groups.chunks_exact(self.layout.group()).all(|group| {
+            let (scales, offsets) = group.split_at(LANES);
+            let bad = scales.iter().fold(false, |any, byte| any | (byte.wrapping_sub(low) > span));
+            !bad && offsets.iter().all(|byte| *byte <= most_offset)
+        })
     }
 
     /// Multiplies outputs with the factors of their rows.
@@ -360,13 +403,14 @@ impl<const B: usize, const F: usize> Format for Planar<B, F> {
         let factor = view.factors(row / LANES).map_or(1.0, |factors| factors[row % LANES]);
         let blocks = view.codes(row / LANES).chunks_exact(B * 64);
         for (block, (codes, out)) in blocks.zip(out.chunks_mut(BLOCK)).enumerate() {
-            for (i, (code, out)) in planes::get::<B>(codes, row % LANES).into_iter().zip(out).enumerate() {
-                let (scale, offset) = view.group(row, (block * BLOCK + i) / self.columns());
-                let w = match self.zero {
+            let codes = planes::get::<B>(codes, row % LANES);
+            for (h, (codes, out)) in codes.chunks(F).zip(out.chunks_mut(F)).enumerate() {
+                let (scale, offset) = view.group(row, (block * BLOCK + h * F) / self.columns());
+                let weight = |code: u8| match self.zero {
                     Some(zero) => (f32::from(code) - f32::from(zero)) * scale,
                     None => f32::from(code).mul_add(scale, offset),
                 };
-                *out = w * factor;
+                codes.iter().zip(out).for_each(|(code, out)| *out = weight(*code) * factor);
             }
         }
     }
@@ -391,13 +435,15 @@ impl<const B: usize, const F: usize> Format for Planar<B, F> {
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {
         let (name, view, spans) = (self.spec.name, self.view(p), self.layout.spans(p.cols));
-        for row in 0..p.rows {
-            for span in 0..spans {
-                let cols = self.span().min(p.cols - span * self.span());
-                self.check_span(row * spans + span, cols, &self.stored_span(&view, row, span))?;
-            }
-        }
         for panel in 0..p.rows.div_ceil(LANES) {
+            if !self.has_valid_scales(view.scales(panel), p.cols) {
+                for row in panel * LANES..p.rows.min((panel + 1) * LANES) {
+                    for span in 0..spans {
+                        let cols = self.span().min(p.cols - span * self.span());
+                        self.check_span(row * spans + span, cols, &self.stored_span(&view, row, span))?;
+                    }
+                }
+            }
             let factors = floats(&view.scales(panel)[self.layout.bytes(p.cols)..]);
             check_factors(name, &format!("of panel {panel}, row factor"), factors)?;
         }

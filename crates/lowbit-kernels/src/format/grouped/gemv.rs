@@ -1,49 +1,53 @@
-//! Products of one token: memory is the limit, so codes and scales are read as two streams, decoded in registers and never stored.
+//! Products of one token and of a few: memory is the limit, so codes and scales are read as two streams, decoded in registers and never
+//! stored; a few tokens share what was decoded.
 
 use super::super::AHEAD;
 use super::super::tiles::{Folds, add_offsets, fold_floats, fold_ints};
-use super::planes::{self, Levels, QUADS};
+use super::planes::{self, Levels};
 use super::view::{CHAIN, View};
-use crate::activations::BLOCK;
+use crate::activations::{BLOCK, Blocked, ROW};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products};
 use std::ops::Range;
 
-/// Activations of one token.
+/// Activations of some tokens, in chunks of whole blocks.
 #[derive(Clone, Copy)]
-pub(super) enum Token<'a> {
-    /// Signed bytes, padded to whole blocks, and the step of the token.
-    Int8(&'a [u8], f32),
-    /// Floats, padded to whole blocks.
-    F32(&'a [f32]),
+pub(super) enum Tokens<'a> {
+    /// Signed bytes, and the step of each token.
+    Int8(&'a Blocked, &'a [f32]),
+    /// Floats.
+    F32(&'a Blocked),
 }
 
-/// `y = x W^T` of one token, `F` columns of whose 8-bit activations share a fold.
-pub(super) fn product<const B: usize, const F: usize>(cpu: &Cpu, view: View<B>, x: Token, folds: Folds, y: &mut [f32]) {
+/// `y = x W^T`, `F` columns of whose 8-bit activations share a fold.
+pub(super) fn product<const B: usize, const F: usize>(
+    cpu: &Cpu,
+    view: View<B>,
+    x: Tokens,
+    folds: Folds,
+    y: &mut [f32],
+) {
     let panels = view.p.rows.div_ceil(LANES);
     let grain = super::super::stream_grain(view.blocks * B * 64, panels);
     let out = SharedMut::new(y);
     cpu.pool.run(panels.div_ceil(grain), &|task| {
         let panels = task * grain..((task + 1) * grain).min(panels);
         match x {
-            Token::Int8(x, step) => {
-                assert!(x.len() >= view.blocks * BLOCK, "activations of all columns");
-                cpu.isa.run(Int8Gemv::<B, F> { view, x, step, folds, panels, out: &out });
-            }
-            Token::F32(x) => {
-                assert!(x.len() >= view.blocks * BLOCK, "activations of all columns");
-                cpu.isa.run(FloatGemv { view, x, folds, panels, out: &out });
-            }
+            Tokens::Int8(x, steps) => cpu.isa.run(Int8Gemv::<B, F> { view, x, steps, folds, panels, out: &out }),
+            Tokens::F32(x) => cpu.isa.run(FloatGemv { view, x, folds, panels, out: &out }),
         }
     });
 }
 
-/// A range of panels times one token of 8-bit activations.
+/// Tokens that share decoded codes at most.
+const SHARED: usize = 4;
+
+/// A range of panels times some tokens of 8-bit activations.
 struct Int8Gemv<'a, const B: usize, const F: usize> {
     view: View<'a, B>,
-    x: &'a [u8],
-    step: f32,
+    x: &'a Blocked,
+    steps: &'a [f32],
     folds: Folds<'a>,
     panels: Range<usize>,
     out: &'a SharedMut<'a, f32>,
@@ -56,18 +60,28 @@ impl<const B: usize, const F: usize> Op for Int8Gemv<'_, B, F> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for panel in self.panels.clone() {
-            let value = s.mul(self.panel(s, panel), s.splat(self.step));
-            store(s, self.out, self.view.p.rows, panel, value);
+            let (tokens, mut token) = (self.x.tokens(), 0);
+            while S::MANY_REGISTERS && tokens - token >= SHARED {
+                self.tokens::<S, SHARED>(s, panel, token);
+                token += SHARED;
+            }
+            while S::MANY_REGISTERS && tokens - token >= 2 {
+                self.tokens::<S, 2>(s, panel, token);
+                token += 2;
+            }
+            for token in token..tokens {
+                self.tokens::<S, 1>(s, panel, token);
+            }
         }
     }
 }
 
-/// Stores the outputs of a panel.
+/// Stores the outputs of a panel for a token.
 #[inline(always)]
-fn store<S: Simd>(s: S, out: &SharedMut<f32>, rows: usize, panel: usize, value: S::F) {
-    let first = panel * LANES;
+fn store<S: Simd>(s: S, out: &SharedMut<f32>, rows: usize, (panel, token): (usize, usize), value: S::F) {
+    let first = token * rows + panel * LANES;
     // SAFETY: the task owns the outputs of its panels.
-    s.store_part(unsafe { out.slice(first..(first + LANES).min(rows)) }, value);
+    s.store_part(unsafe { out.slice(first..(first + LANES).min((token + 1) * rows)) }, value);
 }
 
 /// Asks for the lines of a block further on.
@@ -78,38 +92,62 @@ fn prefetch<S: Simd, const B: usize>(s: S, block: *const u8) {
     }
 }
 
+/// The rows of a chunk of activations, [`ROW`] bytes apart, and the blocks, of so many bytes each, that begin in it.
+#[inline(always)]
+fn chunk(x: &Blocked, chunk: usize, bytes: usize, blocks: usize) -> (&[u8], Range<usize>) {
+    let rows = if x.tokens() == 1 { x.single() } else { x.rows(chunk) };
+    let each = x.chunk() / bytes;
+    (rows, chunk * each..((chunk + 1) * each).min(blocks))
+}
+
 impl<const B: usize, const F: usize> Int8Gemv<'_, B, F> {
+    /// Outputs of a panel for `T` tokens.
     #[inline(always)]
-    fn panel<S: Simd>(&self, s: S, panel: usize) -> S::F {
+    fn tokens<S: Simd, const T: usize>(&self, s: S, panel: usize, token: usize) {
         let (view, folds) = (&self.view, &self.folds);
         let (codes, scales) = (view.codes(panel), view.scales(panel));
-        let mut total = s.splat(0.0);
-        for (block, (codes, x)) in codes.chunks_exact(B * 64).zip(self.x.chunks_exact(BLOCK)).enumerate() {
-            prefetch::<S, B>(s, codes.as_ptr());
-            // SAFETY: a block, as just cut.
-            let quads = unsafe { planes::quads::<S, B>(s, codes.as_ptr()) };
-            for h in 0..BLOCK / F {
-                let fold = block * (BLOCK / F) + h;
-                let mut sum = s.splat_i(folds.start(fold));
-                for q in h * (F / 4)..(h + 1) * (F / 4) {
-                    let x = s.splat_i(i32::from_le_bytes([x[q * 4], x[q * 4 + 1], x[q * 4 + 2], x[q * 4 + 3]]));
-                    sum = if B < 8 { s.dot_small(sum, quads[q], x) } else { s.dot(sum, quads[q], x) };
-                }
-                let (scale, offset) = view.vectors(s, scales, fold * F);
-                total = fold_ints(s, total, sum, folds.ratio(fold), scale);
-                if view.layout.offsets {
-                    total = add_offsets(s, total, folds.sum(fold), offset);
+        let mut total = [s.splat(0.0); T];
+        for c in 0..self.x.chunks() {
+            let (rows, blocks) = chunk(self.x, c, BLOCK, view.blocks);
+            assert!(rows.len() >= (token + T - 1) * ROW + blocks.len() * BLOCK);
+            for (i, (block, codes)) in
+                blocks.clone().zip(codes[blocks.start * B * 64..].chunks_exact(B * 64)).enumerate()
+            {
+                prefetch::<S, B>(s, codes.as_ptr());
+                // SAFETY: a block, as just cut.
+                let quads = unsafe { planes::quads::<S, B>(s, codes.as_ptr()) };
+                for h in 0..BLOCK / F {
+                    let fold = block * (BLOCK / F) + h;
+                    let (scale, offset) = view.vectors(s, scales, fold * F);
+                    for t in 0..T {
+                        let at = (token + t) * folds.stride + fold;
+                        let mut sum = s.splat_i(folds.start(at));
+                        for q in h * (F / 4)..(h + 1) * (F / 4) {
+                            // SAFETY: the rows of the chunk hold the block, as asserted.
+                            let x = unsafe { rows.as_ptr().add((token + t) * ROW + i * BLOCK + q * 4) };
+                            // SAFETY: as above.
+                            let x = s.splat_i(unsafe { x.cast::<i32>().read_unaligned() });
+                            sum = if B < 8 { s.dot_small(sum, quads[q], x) } else { s.dot(sum, quads[q], x) };
+                        }
+                        total[t] = fold_ints(s, total[t], sum, folds.ratio(at), scale);
+                        if view.layout.offsets {
+                            total[t] = add_offsets(s, total[t], folds.sum(at), offset);
+                        }
+                    }
                 }
             }
         }
-        total
+        for t in 0..T {
+            let value = s.mul(total[t], s.splat(self.steps[token + t]));
+            store(s, self.out, view.p.rows, (panel, token + t), value);
+        }
     }
 }
 
-/// A range of panels times one token of f32 activations.
+/// A range of panels times some tokens of f32 activations.
 struct FloatGemv<'a, const B: usize> {
     view: View<'a, B>,
-    x: &'a [f32],
+    x: &'a Blocked,
     folds: Folds<'a>,
     panels: Range<usize>,
     out: &'a SharedMut<'a, f32>,
@@ -123,42 +161,68 @@ impl<const B: usize> Op for FloatGemv<'_, B> {
     fn eval<S: Simd>(self, s: S) {
         let levels = Levels::new(s, self.view.zero);
         for panel in self.panels.clone() {
-            let value = self.panel(s, panel, &levels);
-            store(s, self.out, self.view.p.rows, panel, value);
+            let (tokens, mut token) = (self.x.tokens(), 0);
+            while S::MANY_REGISTERS && tokens - token >= SHARED {
+                self.tokens::<S, SHARED>(s, panel, token, &levels);
+                token += SHARED;
+            }
+            while S::MANY_REGISTERS && tokens - token >= 2 {
+                self.tokens::<S, 2>(s, panel, token, &levels);
+                token += 2;
+            }
+            for token in token..tokens {
+                self.tokens::<S, 1>(s, panel, token, &levels);
+            }
         }
     }
 }
 
 impl<const B: usize> FloatGemv<'_, B> {
+    /// Outputs of a panel for `T` tokens.
     #[inline(always)]
-    fn panel<S: Simd>(&self, s: S, panel: usize, levels: &Levels<S>) -> S::F {
+    fn tokens<S: Simd, const T: usize>(&self, s: S, panel: usize, token: usize, levels: &Levels<S>) {
         let view = &self.view;
         let (codes, scales) = (view.codes(panel), view.scales(panel));
-        let mut total = s.splat(0.0);
-        for (block, (codes, x)) in codes.chunks_exact(B * 64).zip(self.x.as_chunks::<BLOCK>().0).enumerate() {
-            prefetch::<S, B>(s, codes.as_ptr());
-            // SAFETY: a block, as just cut.
-            let quads = unsafe { planes::quads::<S, B>(s, codes.as_ptr()) };
-            let (mut scale, mut offset) = view.vectors(s, scales, block * BLOCK);
-            for h in 0..BLOCK / CHAIN {
-                if h > 0 && view.layout.columns() < BLOCK {
-                    (scale, offset) = view.vectors(s, scales, block * BLOCK + h * CHAIN);
-                }
-                let mut sum = s.splat(0.0);
-                for q in h * (CHAIN / 4)..(h + 1) * (CHAIN / 4) {
-                    let columns = levels.of::<B>(s, quads[q]);
-                    for j in 0..4 {
-                        sum = s.fma(columns[j], s.splat(x[q * 4 + j]), sum);
+        let mut total = [s.splat(0.0); T];
+        for c in 0..self.x.chunks() {
+            let (rows, blocks) = chunk(self.x, c, BLOCK * 4, view.blocks);
+            assert!(rows.len() >= (token + T - 1) * ROW + blocks.len() * BLOCK * 4);
+            for (i, (block, codes)) in
+                blocks.clone().zip(codes[blocks.start * B * 64..].chunks_exact(B * 64)).enumerate()
+            {
+                prefetch::<S, B>(s, codes.as_ptr());
+                // SAFETY: a block, as just cut.
+                let quads = unsafe { planes::quads::<S, B>(s, codes.as_ptr()) };
+                let (mut scale, mut offset) = view.vectors(s, scales, block * BLOCK);
+                for h in 0..BLOCK / CHAIN {
+                    if h > 0 && view.layout.columns() < BLOCK {
+                        (scale, offset) = view.vectors(s, scales, block * BLOCK + h * CHAIN);
                     }
-                }
-                total = fold_floats(s, total, sum, scale);
-                if view.layout.offsets {
-                    total = add_offsets(s, total, self.folds.sum(block * (BLOCK / CHAIN) + h), offset);
+                    let mut sums = [s.splat(0.0); T];
+                    for q in h * (CHAIN / 4)..(h + 1) * (CHAIN / 4) {
+                        let columns = levels.of::<B>(s, quads[q]);
+                        for j in 0..4 {
+                            for t in 0..T {
+                                // SAFETY: the rows of the chunk hold the block, as asserted.
+                                let x = unsafe { rows.as_ptr().add((token + t) * ROW + (i * BLOCK + q * 4 + j) * 4) };
+                                // SAFETY: as above.
+                                let x = s.splat(unsafe { x.cast::<f32>().read_unaligned() });
+                                sums[t] = s.fma(columns[j], x, sums[t]);
+                            }
+                        }
+                    }
+                    for t in 0..T {
+                        total[t] = fold_floats(s, total[t], sums[t], scale);
+                        if view.layout.offsets {
+                            let at = (token + t) * self.folds.stride + block * (BLOCK / CHAIN) + h;
+                            total[t] = add_offsets(s, total[t], self.folds.sum(at), offset);
+                        }
+                    }
                 }
             }
         }
-        total
+        for t in 0..T {
+            store(s, self.out, view.p.rows, (panel, token + t), total[t]);
+        }
     }
 }
-
-const _: () = assert!(QUADS * 4 == BLOCK);

@@ -12,6 +12,15 @@ use half::f16;
 const WIDEST: usize = 128;
 /// How much narrower than all weights the first codes of a search lie.
 const STARTS: [f32; 8] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5];
+/// Starts that pay for so many codes: of many codes none lies far outside.
+const fn starts(most: u8) -> usize {
+    match most {
+        0..16 => STARTS.len(),
+        16..64 => 4,
+        _ => 2,
+    }
+}
+
 /// How often codes and scales follow from each other.
 const TURNS: usize = 3;
 
@@ -69,8 +78,8 @@ impl Op for Fit<'_> {
             low = low.min(0.0);
         }
         let mut best = (f32::INFINITY, 0.0, 0.0);
-        for start in STARTS {
-            for (scale, offset) in self.starts(low, high, start).into_iter().flatten() {
+        for start in &STARTS[..starts(self.most)] {
+            for (scale, offset) in self.starts(low, high, *start).into_iter().flatten() {
                 self.descend(s, &group, scale, offset, &mut best);
             }
         }

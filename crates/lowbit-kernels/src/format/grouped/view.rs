@@ -114,6 +114,11 @@ impl<const B: usize, const F: usize> Quads for Ints<'_, B, F> {
         Shape { kind: OperandKind::Int, length: self.0.blocks * QUADS, quads: QUADS, group: Some(F / 4) }
     }
 
+    fn stored(&self, panels: Range<usize>) -> Option<&[u8]> {
+        let panel = self.0.blocks * B * 64;
+        (B == 8).then(|| &self.0.p.parts()[0][panels.start * panel..panels.end * panel])
+    }
+
     fn decode(&self, isa: Isa, panel: usize, blocks: Range<usize>, out: &mut [u8]) {
         let codes = &self.0.codes(panel)[blocks.start * B * 64..blocks.end * B * 64];
         isa.run(Decode::<B> { codes, floats: None, out });
