@@ -293,4 +293,21 @@ mod tests {
             assert!(said.iter().all(|said| error.contains(said)), "{text}: {error}");
         }
     }
+
+    #[test]
+    fn formats_of_groups_get_their_activations_in_blocks() {
+        use ActivationPrecision::{F32, Int8, Int8Block};
+        for format in FORMATS.iter().filter(|format| format.spec().in_blocks) {
+            let name = format.name();
+            let of = |text: &str| {
+                parse(&format!("{name}{text}")).map(|recipe| (recipe.activations, recipe.head_activations))
+            };
+            assert_eq!(of("").unwrap().0, Int8Block, "{name}");
+            assert_eq!(of("+act=f32").unwrap().0, F32, "{name}");
+            if format.spec().bits < 8.0 {
+                assert_eq!(of(&format!("+head={name}")).unwrap().1, Int8Block, "{name}");
+            }
+        }
+        assert_eq!(parse("int4").unwrap().activations, Int8);
+    }
 }
