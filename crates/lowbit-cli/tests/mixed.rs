@@ -162,3 +162,44 @@ fn an_interrupt_ends_the_measurements() {
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
     assert!(!at.join("out").exists(), "{rest}");
 }
+
+#[test]
+fn weights_are_rounded_by_what_is_read() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    text(at);
+    for head in [LM, CLASSES] {
+        masters(&at.join("m"), head);
+        let asked = ["quantize", "m", "--recipe", "int2", "--calibrate", "text.txt", "--calibration-tokens", "512"];
+        let mut errors = Vec::new();
+        for method in ["rtn", "gptq", "awq", "awq+gptq"] {
+            let found = json(at, &[&asked[..], &["--method", method, "-o", method]].concat());
+            errors.push(found["records"][0]["measures"]["output_error"]["value"].as_f64().unwrap());
+        }
+        assert!(errors[1] < 0.8 * errors[0] && errors[3] < 0.8 * errors[2], "{errors:?}");
+        let said = good(at, &[&asked[..], &["--save-imatrix", "seen.gguf", "-o", "gptq"]].concat());
+        assert!(said.contains("gptq: ") && said.contains("by GPTQ, ") && said.contains("mean error"), "{said}");
+        good(at, &["quantize", "m", "--recipe", "int2", "--imatrix", "seen.gguf", "-o", "imatrix"]);
+        let bytes = |directory: &str| fs::read(at.join(directory).join("model.safetensors")).unwrap();
+        good(at, &["quantize", "m", "--recipe", "int2", "-o", "plain"]);
+        assert!(bytes("imatrix") != bytes("plain"), "importance changes scales");
+    }
+    let refused = |args: &[&str], code: i32, words: &[&str]| {
+        let all = [&["quantize", "m", "--recipe", "int2", "-o", "out"], args].concat();
+        common::refused(at, &all, code, words);
+        assert!(!at.join("out").exists(), "{args:?}");
+    };
+    refused(&["--method", "gptq"], 2, &["--method gptq needs a text", "--calibrate FILE"]);
+    refused(&["--method", "gptq", "--imatrix", "seen.gguf"], 2, &["an importance matrix is not enough"]);
+    refused(&["--method", "gpt", "--calibrate", "text.txt"], 2, &[]);
+    refused(&["--save-imatrix", "x.gguf"], 2, &[]);
+    refused(&["--task", "ag_new"], 2, &["ag_new", "did you mean"]);
+    refused(&["--imatrix", "text.txt"], 3, &["text.txt"]);
+    refused(&["--imatrix", "nowhere.gguf"], 5, &["nowhere.gguf"]);
+    common::refused(
+        at,
+        &["quantize", "m", "-o", "out", "--target-bits", "4", "--calibrate", "text.txt", "--method", "gptq"],
+        2,
+        &["rounds to nearest", "--recipe"],
+    );
+}
