@@ -61,6 +61,18 @@ fn packed_codes_and_scales_are_what_quantizing_gives() {
                 let made = quantize(packed.format(), &w, cols, importance);
                 let same = packed.parts().iter().zip(made.parts()).all(|(a, b)| a[..] == b[..]);
                 assert!(same, "{} [{rows}, {cols}]", format.name());
+                // They come back, but of formats that do not give them.
+                let spans = cols.div_ceil(format.span());
+                for (row, codes) in codes.chunks(cols).enumerate() {
+                    let Some((found, back)) = format.unpack(&packed, row) else {
+                        assert!(["int4", "int2"].contains(&format.name()), "{}", format.name());
+                        continue;
+                    };
+                    let groups =
+                        |spans: &[SpanScales]| spans.iter().map(|s| (s.factor, s.groups.clone())).collect::<Vec<_>>();
+                    assert!(found == codes, "{} [{rows}, {cols}] row {row}", format.name());
+                    assert_eq!(groups(&back), groups(&scales[row * spans..][..spans]), "{}", format.name());
+                }
                 // What groups say is what the definition gives.
                 let back = packed.dequantize();
                 for (row, back) in back.chunks(cols).enumerate() {

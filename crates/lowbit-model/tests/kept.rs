@@ -100,6 +100,11 @@ fn matrices_of_integers_are_kept_as_they_are_stored() {
             let opened = open(&directory);
             assert_eq!(opened.recipe().name, own.name);
             assert_eq!(logits(&opened), logits(&kept), "{name}");
+            // And so does what is written from a directory of this project.
+            let from_own = path("-from-own.gguf");
+            let converted = as_stored(&directory, &from_own);
+            assert!(converted.written.iter().all(|written| written.rounded == Some(0)), "{:?}", converted.written);
+            assert_same(&file, &from_own, name);
         }
     }
 }

@@ -3,9 +3,12 @@
 use super::Checkpoint;
 use crate::Error;
 use crate::arch::decoder::gguf as keys;
-use crate::container::gguf::{GgufWriter, Type};
-use crate::reader::{Integers, ReadIntegers, Stored};
+use crate::container::gguf::{GgufWriter, Type, find};
+use crate::reader::{ReadIntegers, Stored, Values};
 use crate::source::ParamSpec;
+use lowbit_kernels::Packed;
+use lowbit_kernels::format::Grouped;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Weights of a task.
@@ -21,11 +24,21 @@ pub(super) fn copy(
     heads: Option<usize>,
 ) -> Result<bool, Error> {
     let (None, Some(format)) = (checkpoint.asked, kind.format()) else { return Ok(false) };
-    let Stored::Values(values) = checkpoint.reader.tensor(spec)? else { return Ok(false) };
-    let Some(Integers { read, .. }) = values.integers.as_ref().filter(|kept| kept.format.name() == format.name())
-    else {
-        return Ok(false);
+    let found = match checkpoint.reader.tensor(spec)? {
+        Stored::Packed(packed) if kind_of(checkpoint, spec, &packed)?.is_some_and(|own| own.name == kind.name) => {
+            let read: ReadIntegers<'_> = Box::new(move |rows: Range<usize>| {
+                let rows: Vec<_> = rows.map(|row| format.unpack(&packed, row).expect("told by its kind")).collect();
+                let (codes, scales): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+                Ok((codes.concat(), scales.concat()))
+            });
+            (read, None)
+        }
+        Stored::Values(Values { integers: Some(integers), release, .. }) if integers.format.name() == format.name() => {
+            (integers.read, Some(release))
+        }
+        _ => return Ok(false),
     };
+    let (read, release) = (&found.0, found.1);
     let mut order: Vec<usize> = (0..spec.rows).collect();
     if let Some(heads) = heads {
         order = keys::unpair(&order, heads, 1, true);
@@ -36,8 +49,24 @@ pub(super) fn copy(
         let blocks = each(checkpoint, tasks.len(), |task| blocks_of(kind, read, tasks[task]))?;
         writer.blocks(rows.len() * spec.cols, blocks.into_iter().collect::<Result<Vec<_>, _>>()?.concat())?;
     }
-    (values.release)();
+    release.into_iter().for_each(|release| release());
     Ok(true)
+}
+
+/// The type of GGUF that has the integers of a packed matrix, its columns being as they were and its rows whole numbers of blocks.
+pub(super) fn kind_of(
+    checkpoint: &Checkpoint,
+    spec: &ParamSpec,
+    packed: &Packed,
+) -> Result<Option<&'static Type>, Error> {
+    let Some(kind) = find(packed.format().name()).filter(|kind| kind.format().is_some()) else { return Ok(None) };
+    let fills = spec.cols.is_multiple_of(kind.block) && !checkpoint.recipe().rotates(spec);
+    // Rows of extreme size are stored with a factor, which GGUF has not.
+    let plain = |grouped: &dyn Grouped| {
+        (0..spec.rows)
+            .all(|row| grouped.unpack(packed, row).is_some_and(|(_, spans)| spans.iter().all(|s| s.factor == 1.0)))
+    };
+    Ok(Some(kind).filter(|_| fills && packed.format().grouped().is_some_and(plain)))
 }
 
 /// The blocks of some rows.

@@ -118,14 +118,15 @@ pub fn save_gguf(checkpoint: &Checkpoint, path: &Path, types: GgufTypes) -> Resu
     write(checkpoint, path, arch.paired, &metadata, plan, &narrow)
 }
 
-/// The type of GGUF whose integers a matrix is stored in, if there is one and no other recipe is asked for.
+/// The type of GGUF that has the integers a matrix is stored in, if there is one and no other recipe is asked for.
 pub(super) fn stored_type(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<Option<&'static Type>, Error> {
     if checkpoint.asked.is_some() {
         return Ok(None);
     }
     Ok(match checkpoint.reader.tensor(spec)? {
         Stored::Values(Values { integers: Some(integers), .. }) => find(integers.format.name()),
-        _ => None,
+        Stored::Packed(packed) => blocks::kind_of(checkpoint, spec, &packed)?,
+        Stored::Values(_) => None,
     })
 }
 

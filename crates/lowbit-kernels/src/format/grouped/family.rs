@@ -338,6 +338,20 @@ impl<const B: usize, const F: usize> Grouped for Planar<B, F> {
         }
         Packed::from_parts(self, rows, cols, self.encode([rows, cols], codes, scales)).map(|p| self.settle(p))
     }
+
+    fn unpack(&self, packed: &Packed, row: usize) -> Option<(Vec<u8>, Vec<SpanScales>)> {
+        assert!(packed.format.name() == self.spec.name && row < packed.rows, "a row of a matrix of this format");
+        let view = self.view(packed);
+        let blocks = view.codes(row / LANES).chunks_exact(B * 64);
+        let mut codes: Vec<u8> = blocks.flat_map(|block| planes::get::<B>(block, row % LANES)).collect();
+        codes.truncate(packed.cols);
+        let factor = view.factors(row / LANES).map_or(1.0, |factors| factors[row % LANES]);
+        let scales = (0..self.layout.spans(packed.cols)).map(|span| {
+            let stored = self.stored_span(&view, row, span);
+            self.scales(stored.scale, stored.offset, &stored.stored).times(factor)
+        });
+        Some((codes, scales.collect()))
+    }
 }
 
 impl<const B: usize, const F: usize> Format for Planar<B, F> {

@@ -67,6 +67,14 @@ pub trait Grouped: Format {
     /// # Panics
     /// When codes or scales do not fit the shape.
     fn pack(&'static self, rows: usize, cols: usize, codes: &[u8], scales: &[SpanScales]) -> Result<Packed, Error>;
+    /// The codes of a row, `[cols]`, and the scales of its spans, as [`Grouped::pack`] takes them; `None` where the format does not
+    /// give them back.
+    ///
+    /// # Panics
+    /// When the matrix is of another format, or has fewer rows.
+    fn unpack(&self, _packed: &Packed, _row: usize) -> Option<(Vec<u8>, Vec<SpanScales>)> {
+        None
+    }
 }
 
 /// Stored scales of a span of columns of one row, and what they mean.
