@@ -186,6 +186,15 @@ fn quantizing_needs_masters_and_another_directory() {
     let error = quantize(&packed, int4, &Options::new(), &again).expect_err("no masters").to_string();
     assert!(error.contains("is stored as int8") && error.contains("f32 masters"), "{error}");
     assert!(!again.join(WEIGHTS_FILE).exists() && !again.join("model.safetensors.tmp").exists());
+    // What lost nothing is as good as masters.
+    let exact = directory.path().join("f32");
+    quantize(&masters, recipe::find("f32").expect("listed"), &Options::new(), &exact).expect("written");
+    let exact = Checkpoint::open(&exact).expect("valid").under(Some(int4));
+    let asked = Checkpoint::open(directory.path()).expect("valid").under(Some(int4));
+    for spec in masters.parameters().params().iter().filter(|spec| !matches!(spec.role, Role::Norm | Role::Bias)) {
+        let [a, b] = [&exact, &asked].map(|model| model.packed(spec).expect("made"));
+        assert!(a.parts().iter().zip(b.parts()).all(|(a, b)| a[..] == b[..]), "{}", spec.name);
+    }
     // What is in the format already is copied.
     let stored = packed.resolve(recipe::find("stored+act=f32").expect("a spelling"));
     assert_eq!(stored.name, "int8+act=f32");

@@ -337,8 +337,14 @@ impl Checkpoint {
         self.stop.check()?;
         match self.reader.tensor(spec)? {
             Stored::Values(values) => (values.read)(),
+            Stored::Packed(packed) if self.is_exact(spec, &packed) => Ok(packed.dequantize()),
             Stored::Packed(packed) => Err(self.no_master(spec, &packed)),
         }
+    }
+
+    /// Whether a matrix that is stored packed is still what it was before packing.
+    fn is_exact(&self, spec: &ParamSpec, packed: &Packed) -> bool {
+        packed.format().spec().lossless && !self.reader.recipe().rotates(spec)
     }
 
     /// Why a matrix that is stored packed is refused where its values before packing are asked for.
@@ -379,7 +385,14 @@ impl Checkpoint {
         };
         let same = self.reader.recipe().rotates(spec) == recipe.rotates(spec);
         let kept = kept.filter(|_| same);
-        kept.ok_or_else(|| self.no_master(spec, &packed))
+        match kept {
+            Some(kept) => Ok(kept),
+            None if self.is_exact(spec, &packed) => {
+                let values = Values::new(|| Ok(packed.dequantize()));
+                self.pack(spec, &values, format, recipe.rotates(spec), options)
+            }
+            None => Err(self.no_master(spec, &packed)),
+        }
     }
 
     /// Numbers in a format, their columns rotated or not: without rounding where they are stored as its codes, else by rounding.

@@ -106,7 +106,7 @@ pub struct Values<'a> {
 
 impl<'a> Values<'a> {
     /// Numbers that are read as a whole.
-    fn new(read: impl Fn() -> Result<Vec<f32>, Error> + 'a) -> Self {
+    pub(crate) fn new(read: impl Fn() -> Result<Vec<f32>, Error> + 'a) -> Self {
         Values { read: Box::new(read), read_rows: None, pack_ternary: None, integers: None, release: Box::new(|| ()) }
     }
 }
