@@ -213,7 +213,7 @@ pub fn of_parts(parts: &[PartRows], truths: &[u16], answers: &[u16]) -> BTreeMap
 
 /// Accuracy of the rows of each range of length.
 pub fn of_lengths(lengths: &TokenLengths, truths: &[u16], answers: &[u16]) -> BTreeMap<String, Measure> {
-    let hit = |row: &usize| f64::from(u8::from(truths.get(*row) == answers.get(*row)));
+    let hit = |row: &usize| f64::from(u8::from(truths.get(*row).is_some_and(|truth| answers.get(*row) == Some(truth))));
     let ranges = lengths.ranges().into_iter();
     ranges.map(|(name, rows)| (format!("accuracy_tokens/{name}"), share(rows.iter().map(hit)))).collect()
 }

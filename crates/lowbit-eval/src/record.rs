@@ -442,3 +442,17 @@ pub struct SplitFacts {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<u64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_length_hold_each_row_once() {
+        let ranges = |tokens: &[u32]| TokenLengths { bounds: vec![2, 4], tokens: tokens.to_vec() }.ranges();
+        let named = |name: &str, rows: &[usize]| (name.to_string(), rows.to_vec());
+        let expected = [named("1-2", &[0, 2, 3]), named("3-4", &[1, 5]), named("5+", &[4])];
+        assert_eq!(ranges(&[2, 3, 1, 0, 5, 4]), expected);
+        assert_eq!(ranges(&[4, 4]), [named("3-4", &[0, 1])]);
+    }
+}

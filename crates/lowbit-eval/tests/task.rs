@@ -4,7 +4,6 @@ use lowbit_eval::baseline::{self, BASELINES};
 use lowbit_eval::error::Kind;
 use lowbit_eval::metrics::DROP;
 use lowbit_eval::read::Targets;
-use lowbit_eval::record::TokenLengths;
 use lowbit_eval::task::{self, Answers, Question, Split, TASKS, Task};
 use lowbit_eval::{quickstart, read};
 use lowbit_model::Inputs;
@@ -444,18 +443,6 @@ paths = ["test.{part}.jsonl", "test.{part}.csv"]
 text = [0]
 label = 1
 "#;
-
-#[test]
-fn ranges_of_length_hold_each_row_once() {
-    let ranges =
-        |bounds: &[u32], tokens: &[u32]| TokenLengths { bounds: bounds.to_vec(), tokens: tokens.to_vec() }.ranges();
-    let named = |name: &str, rows: &[usize]| (name.to_string(), rows.to_vec());
-    let expected = [named("1-2", &[0, 2, 3]), named("3-4", &[1, 5]), named("5+", &[4])];
-    assert_eq!(ranges(&[2, 4], &[2, 3, 1, 0, 5, 4]), expected);
-    assert_eq!(ranges(&[2, 4], &[4, 4]), [named("3-4", &[0, 1])]);
-    let task = task::find("imdb").unwrap();
-    assert_eq!(task.lengths, [128, 512, 2048]);
-}
 
 #[test]
 fn parts_of_a_test_are_scored_apart() {

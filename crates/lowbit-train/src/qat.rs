@@ -6,7 +6,7 @@ use lowbit_kernels::format::{Scales, Spec};
 use lowbit_kernels::simd::LANES;
 use lowbit_kernels::{Cpu, Op, Simd};
 use lowbit_model::Recipe;
-use lowbit_model::recipe::ActivationPrecision;
+use lowbit_model::recipe::{ActivationPrecision, Rotation};
 use lowbit_model::source::Role;
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,10 @@ impl Qat {
         if !recipe.layers.is_empty() {
             let text = format!("`qat` trains all layers alike, and recipe `{}` has formats for some", recipe.name);
             return Err(Error::usage(format!("{text}: leave them out")));
+        }
+        if recipe.rotation != Rotation::None {
+            let text = format!("`qat` trains weights that are not rotated, and those of recipe `{}` are", recipe.name);
+            return Err(Error::usage(format!("{text}: leave `rotate` out")));
         }
         let (kind, expected) = match self.weights {
             QatWeights::Ternary => ("ternary", 3),
@@ -400,6 +404,8 @@ mod tests {
             (int8, "int8", ""),
             (channel(int8), "int8_channel", ""),
             (int8, "bitnet", "int8 weights"),
+            (Qat::default(), "bitnet+rotate=hadamard", "leave `rotate` out"),
+            (Qat::default(), "bitnet+layers.0=int8_channel", "formats for some"),
             (Qat::default(), "int8", "ternary weights"),
             (Qat::default(), "f32", "ternary weights"),
             (int8, "int8_channel", "per-tensor scales"),

@@ -90,8 +90,8 @@ impl Summary {
 /// Takes the lines for a batch of rows, and says whether to go on.
 pub type Emit<'a> = &'a mut dyn FnMut(&str, &Summary) -> Result<bool, Error>;
 
-/// Predicts a class or a value for each row of a source, or gives the vector of its text; `notice` takes remarks about what was chosen. The predictions are those of
-/// [`crate::classify::quality`], whatever the batch.
+/// Predicts a class or a value for each row of a source, or gives the vector of its text; `notice` takes remarks about what was
+/// chosen. The predictions are those of [`crate::classify::quality`], whatever the batch.
 ///
 /// # Errors
 /// Names file, line (row in Parquet) and column of what is wrong; those of `emit`.

@@ -122,7 +122,7 @@ impl<'a> Writer<'a> {
         class
     }
 
-    /// Adds a row by its values and the value predicted, and whether all of its numbers are unknown.
+    /// Adds a row by its values and the value predicted, and whether it is empty (all of its numbers are unknown) or truncated.
     pub(super) fn value(&mut self, values: &[Value], predicted: f64, (empty, truncated): (bool, bool)) {
         self.single(values, predicted.to_string(), json!(predicted), remark(empty, truncated));
     }

@@ -7,7 +7,6 @@ use crate::container::gguf::{GgufWriter, Type, find};
 use crate::reader::{ReadIntegers, Stored, Values};
 use crate::source::ParamSpec;
 use lowbit_kernels::Packed;
-use lowbit_kernels::format::Grouped;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -25,7 +24,7 @@ pub(super) fn copy(
 ) -> Result<bool, Error> {
     let (None, Some(format)) = (checkpoint.asked, kind.format()) else { return Ok(false) };
     let found = match checkpoint.reader.tensor(spec)? {
-        Stored::Packed(packed) if kind_of(checkpoint, spec, &packed)?.is_some_and(|own| own.name == kind.name) => {
+        Stored::Packed(packed) if kind_of(checkpoint, spec, &packed).is_some_and(|own| own.name == kind.name) => {
             let read: ReadIntegers<'_> = Box::new(move |rows: Range<usize>| {
                 let rows: Vec<_> = rows.map(|row| format.unpack(&packed, row).expect("told by its kind")).collect();
                 let (codes, scales): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
@@ -54,19 +53,12 @@ pub(super) fn copy(
 }
 
 /// The type of GGUF that has the integers of a packed matrix, its columns being as they were and its rows whole numbers of blocks.
-pub(super) fn kind_of(
-    checkpoint: &Checkpoint,
-    spec: &ParamSpec,
-    packed: &Packed,
-) -> Result<Option<&'static Type>, Error> {
-    let Some(kind) = find(packed.format().name()).filter(|kind| kind.format().is_some()) else { return Ok(None) };
-    let fills = spec.cols.is_multiple_of(kind.block) && !checkpoint.recipe().rotates(spec);
-    // Rows of extreme size are stored with a factor, which GGUF has not.
-    let plain = |grouped: &dyn Grouped| {
-        (0..spec.rows)
-            .all(|row| grouped.unpack(packed, row).is_some_and(|(_, spans)| spans.iter().all(|s| s.factor == 1.0)))
-    };
-    Ok(Some(kind).filter(|_| fills && packed.format().grouped().is_some_and(plain)))
+/// Rows of extreme size are stored with factors, which GGUF has not.
+pub(super) fn kind_of(checkpoint: &Checkpoint, spec: &ParamSpec, packed: &Packed) -> Option<&'static Type> {
+    let kind = find(packed.format().name()).filter(|kind| kind.format().is_some())?;
+    let without_factors: usize = packed.format().parts(spec.rows, spec.cols, &[]).iter().map(|part| part.bytes).sum();
+    let same = spec.cols.is_multiple_of(kind.block) && !checkpoint.recipe().rotates(spec);
+    Some(kind).filter(|_| same && packed.bytes() == without_factors)
 }
 
 /// The blocks of some rows.

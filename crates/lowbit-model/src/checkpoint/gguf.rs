@@ -125,7 +125,7 @@ pub(super) fn stored_type(checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<O
     }
     Ok(match checkpoint.reader.tensor(spec)? {
         Stored::Values(Values { integers: Some(integers), .. }) => find(integers.format.name()),
-        Stored::Packed(packed) => blocks::kind_of(checkpoint, spec, &packed)?,
+        Stored::Packed(packed) => blocks::kind_of(checkpoint, spec, &packed),
         Stored::Values(_) => None,
     })
 }

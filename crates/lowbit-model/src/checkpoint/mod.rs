@@ -7,7 +7,7 @@
 
 use crate::model_config::ModelConfig;
 use crate::parameter_list::ParameterList;
-use crate::reader::{self, CheckpointReader, Integers, Stored, Values, ternary};
+use crate::reader::{self, CheckpointReader, Integers, ReadRows, Stored, Values, ternary};
 use crate::recipe;
 use crate::rotation;
 use crate::source::{ParamSpec, Role, Source};
@@ -388,7 +388,8 @@ impl Checkpoint {
         match kept {
             Some(kept) => Ok(kept),
             None if self.is_exact(spec, &packed) => {
-                let values = Values::new(|| Ok(packed.dequantize()));
+                let read_rows: ReadRows<'_> = Box::new(|rows| Ok(packed.dequantize_rows(rows)));
+                let values = Values { read_rows: Some(read_rows), ..Values::new(|| Ok(packed.dequantize())) };
                 self.pack(spec, &values, format, recipe.rotates(spec), options)
             }
             None => Err(self.no_master(spec, &packed)),

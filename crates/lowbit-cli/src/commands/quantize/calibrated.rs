@@ -55,7 +55,7 @@ impl Rounding {
                 method.name
             ))),
             (_, None, false) => Ok(How::Plain),
-            (None, None, true) if recipe.keeps_outliers()? => Ok(How::Outliers),
+            (None, None, true) if self.save_imatrix.is_none() && recipe.keeps_outliers()? => Ok(How::Outliers),
             (method, None, true) => Ok(How::Method(method.map_or_else(|| Method::find("gptq"), Ok)?)),
         }
     }
