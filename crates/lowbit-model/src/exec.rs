@@ -1,10 +1,12 @@
 //! The vocabulary architectures are written in: a few deep operations that every interpreter implements.
 //!
 //! Training, CPU inference and tracing are interpreters of the same architecture file. An activation is a matrix
-//! `[rows, width]`, one row per token of the batch (or per sequence after [`Exec::pool`]). No operation names a backend,
+//! `[rows, width]`, one row per token of the batch (or per sequence after [`Exec::pool`]). An image is a sequence of one token, whose
+//! numbers are `[height, width, channels]`, and a feature map one row per pixel. No operation names a backend,
 //! a format, a batch, a cache or a position: the interpreter knows the tokens of the pass and what came before them.
 
 use crate::rope::Rope;
+pub use crate::window::{BatchNorm, Window, WindowPooling};
 use lowbit_kernels::ops::{AttentionShape, Function};
 use serde::{Deserialize, Serialize};
 
@@ -325,6 +327,20 @@ pub trait Exec {
         bias: Option<&Self::Param>,
         eps: f32,
     ) -> Self::Tensor;
+    /// The product of each window of images `x`, `[images, height, width, channels]` however the rows are cut, with `W`,
+    /// `[out, kernel height * kernel width * channels]`: `[images * pixels, out]`. [`Exec::linear`] of windows in all else.
+    fn conv(
+        &mut self,
+        x: &Self::Tensor,
+        weight: &Self::Param,
+        bias: Option<&Self::Param>,
+        window: &Window,
+    ) -> Self::Tensor;
+    /// Normalizes each column over all rows: by their mean and variance in training, which moves the running ones, and by the
+    /// running ones elsewhere.
+    fn batch_norm(&mut self, x: &Self::Tensor, norm: &BatchNorm<Self::Param>) -> Self::Tensor;
+    /// Pools each window of images `x`, channel by channel: `[images * pixels, channels]`.
+    fn pool_windows(&mut self, x: &Self::Tensor, how: WindowPooling, window: &Window) -> Self::Tensor;
     /// Rotary positions, scores, mask, softmax, weighted sum, per sequence: `q` `[tokens, heads * head_dim]`, `k` and `v`
     /// `[tokens, kv_heads * head_dim]`, result like `q`.
     fn attend(&mut self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, spec: &Attention) -> Self::Tensor;

@@ -25,6 +25,7 @@ pub mod synthetic;
 pub mod text;
 mod tokenizer;
 pub mod trace;
+pub mod window;
 pub mod work;
 
 pub use arch::{Config, Model};

@@ -4,7 +4,7 @@
 use crate::cpu::PREFILL_CHUNK;
 use crate::exec::{Batch, Index};
 use crate::source::{ParamSpec, Role, Source};
-use crate::trace::{Op, Per, trace};
+use crate::trace::{Op, trace};
 use crate::{Config, Error, Model, Recipe};
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::ops::CacheKind;
@@ -69,7 +69,7 @@ impl ParameterList {
     pub fn matrices(&self) -> usize {
         let mut names = std::collections::BTreeSet::new();
         trace(&self.model, |op| {
-            if let Op::Linear { weight, .. } | Op::Logits { weight, .. } = op {
+            if let Op::Linear { weight, .. } | Op::Logits { weight, .. } | Op::Conv { weight, .. } = op {
                 names.insert(weight.name.clone());
             }
         });
@@ -92,8 +92,11 @@ impl ParameterList {
         let mut flops = 0;
         trace(&self.model, |op| match op {
             Op::Linear { per, weight, .. } | Op::Logits { per, weight, .. } => {
-                let rows = if per == Per::Token { batch.tokens.len() } else { batch.sequences() };
+                let rows = per.rows(batch.tokens.len(), batch.sequences());
                 flops += 2 * (rows * weight.rows * weight.cols) as u64;
+            }
+            Op::Conv { weight, window, .. } => {
+                flops += 2 * (batch.sequences() * window.pixels() * weight.rows * weight.cols) as u64;
             }
             Op::Attend(spec) => {
                 let pairs: u64 = batch.cu_seqlens.windows(2).map(|span| spec.pairs(0, span[1] - span[0])).sum();
@@ -130,7 +133,10 @@ impl ParameterList {
         trace(&self.model, |op| {
             width = match op {
                 Op::Embed { table, .. } => table.cols as u64,
-                Op::Linear { weight, .. } => weight.rows as u64,
+                Op::Features(width) => width as u64,
+                Op::Linear { weight, per, .. } => (per.rows(1, 1) * weight.rows) as u64,
+                Op::Conv { weight, window, .. } => (window.pixels() * weight.rows) as u64,
+                Op::PoolWindows { window, .. } => (window.pixels() * window.channels) as u64,
                 Op::Attend(spec) => (spec.heads * spec.head_dim) as u64,
                 _ => width,
             };

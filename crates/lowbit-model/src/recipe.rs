@@ -89,7 +89,7 @@ impl Recipe {
             Role::Body => Some(self.body),
             Role::Embedding => Some(self.embedding),
             Role::Head => Some(self.head),
-            Role::Norm | Role::Bias => None,
+            Role::Norm | Role::Bias | Role::Statistics => None,
         }
     }
 

@@ -17,6 +17,18 @@ pub enum Role {
     Norm,
     /// Bias vector of a linear layer.
     Bias,
+    /// Running mean or variance of a batch normalization: forward passes of training move it, gradients do not.
+    Statistics,
+}
+
+impl Role {
+    /// Whether its parameters are vectors, which stay f32 under every recipe.
+    pub fn is_vector(self) -> bool {
+        match self {
+            Role::Embedding | Role::Body | Role::Head => false,
+            Role::Norm | Role::Bias | Role::Statistics => true,
+        }
+    }
 }
 
 /// How a parameter begins before training.
@@ -41,9 +53,27 @@ pub struct ParamSpec {
     pub role: Role,
     /// How it begins.
     pub init: Init,
+    /// Places of an image that a row of a matrix has inputs of: columns are `[positions, channels]`, and files of torch store them
+    /// `[channels, positions]`; 1 for everything else.
+    pub positions: usize,
 }
 
 impl ParamSpec {
+    /// The values of a matrix as torch stores it, `[rows, channels, positions]`, in the order of products, `[rows, positions, channels]`.
+    pub fn channels_last(&self, values: Vec<f32>) -> Vec<f32> {
+        let (positions, channels) = (self.positions, self.cols / self.positions);
+        if positions == 1 || channels == 1 {
+            return values;
+        }
+        let mut out = vec![0.0; values.len()];
+        for (out, row) in out.chunks_exact_mut(self.cols).zip(values.chunks_exact(self.cols)) {
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = row[i % channels * positions + i / channels];
+            }
+        }
+        out
+    }
+
     /// The layer of a parameter and the name of its matrix there, `(3, "down_proj")` of `model.layers.3.mlp.down_proj.weight`;
     /// none outside of layers. The name is empty where a layer is one matrix.
     pub fn place(&self) -> Option<(usize, &str)> {

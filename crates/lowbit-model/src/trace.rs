@@ -2,7 +2,7 @@
 //! walks this list.
 
 use crate::Model;
-use crate::exec::{Activation, Attention, Exec, Index, NormKind, Pooling};
+use crate::exec::{Activation, Attention, BatchNorm, Exec, Index, NormKind, Pooling, Window, WindowPooling};
 
 /// What an activation has one row for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,19 @@ pub enum Per {
     Token,
     /// A sequence.
     Sequence,
+    /// A pixel of a feature map, of so many a sequence.
+    Pixel(usize),
+}
+
+impl Per {
+    /// Rows for so many tokens of so many sequences.
+    pub fn rows(self, tokens: usize, sequences: usize) -> usize {
+        match self {
+            Per::Token => tokens,
+            Per::Sequence => sequences,
+            Per::Pixel(pixels) => pixels * sequences,
+        }
+    }
 }
 
 /// An operation of a forward pass with its parameters of type `P`.
@@ -53,6 +66,24 @@ pub enum Op<'a, P> {
         bias: Option<&'a P>,
         /// Added to the variance.
         eps: f32,
+    },
+    /// [`Exec::conv`]
+    Conv {
+        /// Weights `[out, columns]`.
+        weight: &'a P,
+        /// Bias `[out]`.
+        bias: Option<&'a P>,
+        /// What it slides over.
+        window: &'a Window,
+    },
+    /// [`Exec::batch_norm`]
+    BatchNorm(&'a BatchNorm<P>),
+    /// [`Exec::pool_windows`]
+    PoolWindows {
+        /// What is taken of a window.
+        how: WindowPooling,
+        /// What it slides over.
+        window: &'a Window,
     },
     /// [`Exec::attend`]
     Attend(&'a Attention<'a>),
@@ -101,6 +132,18 @@ impl<P> Exec for Trace<'_, P> {
     fn norm(&mut self, x: &Per, kind: NormKind, weight: &P, bias: Option<&P>, eps: f32) -> Per {
         (self.0)(Op::Norm { kind, weight, bias, eps });
         *x
+    }
+    fn conv(&mut self, _: &Per, weight: &P, bias: Option<&P>, window: &Window) -> Per {
+        (self.0)(Op::Conv { weight, bias, window });
+        Per::Pixel(window.pixels())
+    }
+    fn batch_norm(&mut self, x: &Per, norm: &BatchNorm<P>) -> Per {
+        (self.0)(Op::BatchNorm(norm));
+        *x
+    }
+    fn pool_windows(&mut self, _: &Per, how: WindowPooling, window: &Window) -> Per {
+        (self.0)(Op::PoolWindows { how, window });
+        Per::Pixel(window.pixels())
     }
     fn attend(&mut self, q: &Per, _: &Per, _: &Per, spec: &Attention) -> Per {
         (self.0)(Op::Attend(spec));

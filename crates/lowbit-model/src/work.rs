@@ -2,7 +2,7 @@
 
 use crate::exec::Attention;
 use crate::recipe::ActivationPrecision;
-use crate::trace::{Op, Per, trace};
+use crate::trace::{Op, trace};
 use crate::{Model, Param};
 use lowbit_kernels::ops::CacheKind;
 use std::collections::BTreeSet;
@@ -58,16 +58,24 @@ impl Counter {
                 self.read(table, |size, rows| size / rows as u64 * (sequences * new) as u64);
             }
             Op::Linear { per, weight, bias } => {
-                let rows = if per == Per::Token { sequences * new } else { sequences };
-                self.product(weight, bias, rows, None);
+                self.product(weight, bias, per.rows(sequences * new, sequences), None);
             }
+            Op::Conv { weight, bias, window } => self.product(weight, bias, sequences * window.pixels(), None),
             Op::Logits { weight, bias, .. } => self.product(weight, bias, sequences, head_bytes),
             Op::Norm { weight, bias, .. } => {
                 self.read(weight, |size, _| size);
                 bias.into_iter().for_each(|bias| self.read(bias, |size, _| size));
             }
+            Op::BatchNorm(norm) => norm.params().into_iter().for_each(|param| self.read(param, |size, _| size)),
             Op::Attend(spec) => self.attention(spec),
-            Op::Features(_) | Op::Activate(_) | Op::Mul | Op::Add | Op::Pool(_) | Op::Dropout(_) | Op::Block(_) => {}
+            Op::PoolWindows { .. }
+            | Op::Features(_)
+            | Op::Activate(_)
+            | Op::Mul
+            | Op::Add
+            | Op::Pool(_)
+            | Op::Dropout(_)
+            | Op::Block(_) => {}
         }
     }
 

@@ -122,7 +122,7 @@ fn layers_of_a_mix_are_those_of_uniform_recipes_bit_for_bit() {
         let stored = Checkpoint::open(&target).expect("valid");
         assert!(std::ptr::eq(stored.recipe(), mix), "read back from the metadata");
         let mut formats = std::collections::BTreeSet::new();
-        for spec in masters.parameters().params().iter().filter(|p| !matches!(p.role, Role::Norm | Role::Bias)) {
+        for spec in masters.parameters().params().iter().filter(|p| !p.role.is_vector()) {
             let name = if spec.role == Role::Body { of(spec.place()) } else { "nf4" };
             let uniform = recipe::find(name).expect("listed");
             let expected = Checkpoint::open(source.path()).expect("valid").under(Some(uniform)).packed(spec);
@@ -191,7 +191,7 @@ fn quantizing_needs_masters_and_another_directory() {
     quantize(&masters, recipe::find("f32").expect("listed"), &Options::new(), &exact).expect("written");
     let exact = Checkpoint::open(&exact).expect("valid").under(Some(int4));
     let asked = Checkpoint::open(directory.path()).expect("valid").under(Some(int4));
-    for spec in masters.parameters().params().iter().filter(|spec| !matches!(spec.role, Role::Norm | Role::Bias)) {
+    for spec in masters.parameters().params().iter().filter(|spec| !spec.role.is_vector()) {
         let [a, b] = [&exact, &asked].map(|model| model.packed(spec).expect("made"));
         assert!(a.parts().iter().zip(b.parts()).all(|(a, b)| a[..] == b[..]), "{}", spec.name);
     }
@@ -201,7 +201,7 @@ fn quantizing_needs_masters_and_another_directory() {
     quantize(&packed, stored, &Options::new(), &again).expect("written");
     let again = Checkpoint::open(&again).expect("valid");
     assert_eq!(again.recipe().name, "int8+act=f32");
-    for spec in packed.parameters().params().iter().filter(|spec| !matches!(spec.role, Role::Norm | Role::Bias)) {
+    for spec in packed.parameters().params().iter().filter(|spec| !spec.role.is_vector()) {
         let [a, b] = [&packed, &again].map(|model| model.packed(spec).expect("stored"));
         assert!(a.parts().iter().zip(b.parts()).all(|(a, b)| a[..] == b[..]), "{}", spec.name);
     }

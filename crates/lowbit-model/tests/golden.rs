@@ -69,7 +69,7 @@ impl Source<Param> for Parameters<'_> {
     fn param(&mut self, spec: &ParamSpec) -> Result<Param, Error> {
         self.count += 1;
         let values = self.golden.floats(&spec.name);
-        if matches!(spec.role, Role::Norm | Role::Bias) {
+        if spec.role.is_vector() {
             return Ok(Param::Vector(values));
         }
         let packed = find(self.format).unwrap().quantize(&values, spec.rows, spec.cols, &QuantizeOptions::default());

@@ -78,7 +78,7 @@ fn matrices_of_integers_are_kept_as_they_are_stored() {
             assert_eq!((own.body, own.embedding), (&*name.to_lowercase(), table), "{}", own.name);
             assert_eq!(own.activations, ActivationPrecision::Int8Block, "{}", own.name);
             let mut bytes = 0;
-            for spec in kept.parameters().params().iter().filter(|s| !matches!(s.role, Role::Norm | Role::Bias)) {
+            for spec in kept.parameters().params().iter().filter(|s| !s.role.is_vector()) {
                 let packed = kept.packed(spec).expect("valid");
                 assert!(packed.dequantize() == kept.master(spec).expect("valid"), "{name}: {}", spec.name);
                 bytes += packed.bytes();

@@ -4,6 +4,7 @@
 //! summands of an addition have the gradient of the sum), which is copied only when one of them has to change.
 
 use crate::arena::Buffer;
+use crate::images::{Conv, Normalized, Pooled};
 use crate::lora::Adapter;
 use crate::params::ParamId;
 use crate::tape::{Tape, Tensor};
@@ -38,6 +39,18 @@ pub(crate) enum Record {
         bias: Option<ParamId>,
         eps: f32,
         x: usize,
+        y: usize,
+    },
+    Conv {
+        of: Conv,
+        y: usize,
+    },
+    BatchNorm {
+        of: Normalized,
+        y: usize,
+    },
+    PoolWindows {
+        of: Pooled,
         y: usize,
     },
     /// `q` and `k` after rotation.
@@ -108,6 +121,9 @@ impl Record {
             Record::Embed { y, .. }
             | Record::Linear { y, .. }
             | Record::Norm { y, .. }
+            | Record::Conv { y, .. }
+            | Record::BatchNorm { y, .. }
+            | Record::PoolWindows { y, .. }
             | Record::Activate { y, .. }
             | Record::Gate { y, .. }
             | Record::Mul { y, .. }
@@ -156,6 +172,9 @@ impl Tape {
             Record::Norm { kind, value, weight, bias, eps, x, .. } => {
                 self.reverse_norm(kind, &value, (weight, bias), eps, x, &dy);
             }
+            Record::Conv { of, .. } => self.reverse_conv(&of, &dy),
+            Record::BatchNorm { of, .. } => self.reverse_batch_norm(&of, &dy),
+            Record::PoolWindows { of, .. } => self.reverse_pool_windows(&of, &dy),
             Record::Attend { shape, rope, q, k, v, y, logsumexp } => {
                 self.reverse_attend(shape, rope, [q, k, v], &y.0, &logsumexp, &dy);
             }
@@ -251,7 +270,7 @@ impl Tape {
     }
 
     /// The gradient of a vector that is added to each row.
-    fn reverse_bias(&mut self, bias: ParamId, dy: &[f32]) {
+    pub(crate) fn reverse_bias(&mut self, bias: ParamId, dy: &[f32]) {
         let param = self.params.get(bias);
         if param.trained().is_some() {
             ops::sum_rows(&self.cpu, dy, self.gradients_of_params.sum(bias, param.len()));
@@ -342,7 +361,7 @@ impl Tape {
     }
 
     /// The gradient of a slot, to be added to.
-    fn open_sum(&mut self, slot: usize, len: usize) -> Buffer {
+    pub(crate) fn open_sum(&mut self, slot: usize, len: usize) -> Buffer {
         let (mut buffer, holds) = self.open(slot, len);
         if !holds {
             buffer.zero(&self.cpu);
@@ -350,7 +369,7 @@ impl Tape {
         buffer
     }
 
-    fn close(&mut self, slot: usize, gradient: Buffer) {
+    pub(crate) fn close(&mut self, slot: usize, gradient: Buffer) {
         self.accumulate(slot, Rc::new(gradient));
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn begin(job: &Job, params: &mut Params, cpu: &Cpu) -> Result<String,
         for (name, role) in taken {
             match role {
                 Role::Body => update(params, &name, lora, (hash(&[config.seed, UPDATES]), cpu))?,
-                Role::Embedding | Role::Norm | Role::Bias => params.stay(&name),
+                Role::Embedding | Role::Norm | Role::Bias | Role::Statistics => params.stay(&name),
                 Role::Head => {}
             }
         }
@@ -84,7 +84,7 @@ pub(crate) fn trained(config: &TrainConfig, parameters: &ParameterList) -> u64 {
     let of = |spec: &ParamSpec| match spec.role {
         Role::Body => lora.rank as u64 * (spec.rows + spec.cols) as u64,
         Role::Head => spec.rows as u64 * spec.cols as u64,
-        Role::Embedding | Role::Norm | Role::Bias => 0,
+        Role::Embedding | Role::Norm | Role::Bias | Role::Statistics => 0,
     };
     parameters.params().iter().map(of).sum()
 }

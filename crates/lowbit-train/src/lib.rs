@@ -16,6 +16,7 @@ mod distill;
 mod divergence;
 mod feed;
 mod gradients;
+mod images;
 mod labelled;
 mod lora;
 mod metrics;

@@ -90,6 +90,7 @@ impl Params {
             cols,
             role: Role::Body,
             init,
+            positions: 1,
         };
         let a = self.push(part(A, rank, spec.cols, Init::Normal(std)), a);
         let b = self.push(part(B, spec.rows, rank, Init::Constant(0.0)), vec![0.0; spec.rows * rank]);

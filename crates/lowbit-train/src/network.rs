@@ -57,12 +57,14 @@ impl Network {
 
     /// Runs the recorded operations backwards, as [`Tape::backward`], and blocks that kept their input alone once more.
     pub fn backward(&mut self) {
+        self.tape.replaying = true;
         while let Some(Again { index, input, dy }) = self.tape.backward_to_block() {
             let mut replay = Replay::new(&mut self.tape, index, input);
             self.model.forward(&mut replay);
             let output = replay.output();
             self.tape.accumulate(output.slot(), dy);
         }
+        self.tape.replaying = false;
     }
 
     /// Logits without dropout, row-major, with their width.

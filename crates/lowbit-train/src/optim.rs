@@ -90,7 +90,7 @@ mod tests {
     fn params() -> Params {
         let mut params = Params::default();
         for (name, role) in [("matrix", Role::Body), ("norm", Role::Norm)] {
-            let spec = ParamSpec { name: name.into(), rows: 2, cols: 2, role, init: Init::Constant(0.0) };
+            let spec = ParamSpec { name: name.into(), rows: 2, cols: 2, role, init: Init::Constant(0.0), positions: 1 };
             params.push(spec, START.to_vec());
         }
         params

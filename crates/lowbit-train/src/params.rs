@@ -220,7 +220,7 @@ impl Params {
         if expected != found {
             return Err(Error::data(format!("tensor `{name}` is {found:?}, not {expected:?}")));
         }
-        if matches!(param.spec.role, Role::Norm | Role::Bias) {
+        if param.spec.role.is_vector() {
             return Err(Error::data(format!("tensor `{name}` is a vector, which stays f32; freeze matrices")));
         }
         param.weight = Weight::Frozen(packed);

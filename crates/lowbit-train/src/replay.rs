@@ -3,7 +3,7 @@
 
 use crate::params::ParamId;
 use crate::tape::{Tape, Tensor};
-use lowbit_model::exec::{Activation, Attention, Exec, Index, NormKind, Pooling};
+use lowbit_model::exec::{Activation, Attention, BatchNorm, Exec, Index, NormKind, Pooling, Window, WindowPooling};
 
 /// Runs the block of an index on a tape; every other operation yields nothing.
 pub(crate) struct Replay<'t> {
@@ -56,6 +56,24 @@ impl Exec for Replay<'_> {
         eps: f32,
     ) -> Option<Tensor> {
         Some(self.tape.norm(x.as_ref()?, kind, weight, bias, eps))
+    }
+
+    fn conv(
+        &mut self,
+        x: &Option<Tensor>,
+        weight: &ParamId,
+        bias: Option<&ParamId>,
+        window: &Window,
+    ) -> Option<Tensor> {
+        Some(self.tape.conv(x.as_ref()?, weight, bias, window))
+    }
+
+    fn batch_norm(&mut self, x: &Option<Tensor>, norm: &BatchNorm<ParamId>) -> Option<Tensor> {
+        Some(self.tape.batch_norm(x.as_ref()?, norm))
+    }
+
+    fn pool_windows(&mut self, x: &Option<Tensor>, how: WindowPooling, window: &Window) -> Option<Tensor> {
+        Some(self.tape.pool_windows(x.as_ref()?, how, window))
     }
 
     fn attend(

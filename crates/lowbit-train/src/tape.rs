@@ -13,7 +13,9 @@ use crate::qat::{Qat, QatActivations};
 use crate::random::hash;
 use lowbit_kernels::ops::{self, Function};
 use lowbit_kernels::{Cpu, Mat, Precision, gemm_in};
-use lowbit_model::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Pooling};
+use lowbit_model::exec::{
+    Activation, Attention, Batch, BatchNorm, Exec, Index, NormKind, Past, Pooling, Window, WindowPooling,
+};
 use std::cell::OnceCell;
 use std::rc::Rc;
 
@@ -66,6 +68,8 @@ pub struct Tape {
     pub(crate) checkpointing: bool,
     /// Whether the block under way will run again.
     unrecorded: bool,
+    /// Whether blocks run again: what they moved in the first run stays.
+    pub(crate) replaying: bool,
     /// The block under way, counted from 1; 0 outside of blocks.
     layer: u64,
     /// Dropouts so far in the block, or outside of blocks.
@@ -124,6 +128,7 @@ impl Tape {
             watched: None,
             checkpointing: false,
             unrecorded: false,
+            replaying: false,
             layer: 0,
             sites: [0; 2],
         }
@@ -222,13 +227,30 @@ impl Tape {
         x.0.quantized.get_or_init(|| Rc::new(y)).clone()
     }
 
-    fn record(&mut self, record: impl FnOnce() -> Record) {
+    /// What this pass is for.
+    pub(crate) fn pass(&self) -> Pass {
+        self.pass
+    }
+
+    /// Whether a matrix is quantized, and the inputs of its products to 8 bits.
+    pub(crate) fn quantization(&self, weight: ParamId) -> (bool, bool) {
+        let quantized = self.params.get(weight).is_quantized(self.qat);
+        (quantized, quantized && self.qat.is_some_and(|q| q.activations == QatActivations::Int8))
+    }
+
+    /// The precision of a product: what a quantized layer computes is what the packed one does.
+    pub(crate) fn precision_of(&self, quantized: bool) -> Precision {
+        let rounds = self.pass != Pass::Evaluate && !quantized;
+        if rounds { self.precision } else { Precision::F32 }
+    }
+
+    pub(crate) fn record(&mut self, record: impl FnOnce() -> Record) {
         if self.pass != Pass::Evaluate && !self.unrecorded {
             self.records.push(record());
         }
     }
 
-    fn tensor(&mut self, rows: usize, width: usize, value: impl Into<Rc<Buffer>>) -> Tensor {
+    pub(crate) fn tensor(&mut self, rows: usize, width: usize, value: impl Into<Rc<Buffer>>) -> Tensor {
         self.node(rows, width, OnceCell::from(value.into()), None)
     }
 
@@ -302,18 +324,15 @@ impl Exec for Tape {
     }
 
     fn linear(&mut self, x: &Tensor, weight: &ParamId, bias: Option<&ParamId>) -> Tensor {
-        let quantized = self.params.get(*weight).is_quantized(self.qat);
-        let int8 = quantized && self.qat.is_some_and(|q| q.activations == QatActivations::Int8);
+        let (quantized, int8) = self.quantization(*weight);
         let input = if int8 { self.quantized(x) } else { self.value(x) };
         let spec = &self.params.get(*weight).spec;
         let (rows, cols) = (spec.rows, spec.cols);
         assert_eq!(x.width(), cols, "input features of `{}`", spec.name);
         let mut y = self.arena.take(x.rows() * rows);
+        let precision = self.precision_of(quantized);
         let effective = self.params.effective(&self.cpu, *weight, self.qat);
         let w = Mat::new(&effective, cols).t();
-        // What a quantized layer computes is what the packed one does.
-        let rounds = self.pass != Pass::Evaluate && !quantized;
-        let precision = if rounds { self.precision } else { Precision::F32 };
         gemm_in(&self.cpu, precision, x.rows(), rows, cols, Mat::new(&input, cols), w, false, &mut y);
         if let Some(bias) = bias {
             ops::add_bias(&self.cpu, &mut y, &self.params.get(*bias).values());
@@ -343,6 +362,18 @@ impl Exec for Tape {
         let (weight, bias) = (*weight, bias.copied());
         self.record(|| Record::Norm { kind, value, weight, bias, eps, x: x.slot(), y: out.slot() });
         out
+    }
+
+    fn conv(&mut self, x: &Tensor, weight: &ParamId, bias: Option<&ParamId>, window: &Window) -> Tensor {
+        self.convolve(x, *weight, bias.copied(), window)
+    }
+
+    fn batch_norm(&mut self, x: &Tensor, norm: &BatchNorm<ParamId>) -> Tensor {
+        self.normalize_batch(x, norm)
+    }
+
+    fn pool_windows(&mut self, x: &Tensor, how: WindowPooling, window: &Window) -> Tensor {
+        self.pool_images(x, how, window)
     }
 
     fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {

@@ -44,7 +44,7 @@ fn tensors(lengths: &[usize], width: usize, values: &[Vec<f32>]) -> (Tape, Vec<T
     let mut ids = Vec::new();
     for (i, values) in values.iter().enumerate() {
         let (name, role, init) = (format!("table {i}"), Role::Embedding, Init::Constant(0.0));
-        ids.push(params.push(ParamSpec { name, rows: tokens, cols: width, role, init }, values.clone()));
+        ids.push(params.push(ParamSpec { name, rows: tokens, cols: width, role, init, positions: 1 }, values.clone()));
     }
     let mut tape = Tape::new(&cpu(2), params, None);
     let (all, mut batch): (Vec<u32>, Batch) = ((0..tokens as u32).collect(), Batch::default());

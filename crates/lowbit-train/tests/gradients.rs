@@ -4,7 +4,9 @@ mod common;
 
 use common::*;
 use lowbit_kernels::Cpu;
-use lowbit_model::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Pooling};
+use lowbit_model::exec::{
+    Activation, Attention, Batch, BatchNorm, Exec, Index, NormKind, Pooling, Window, WindowPooling,
+};
 use lowbit_model::rope::{Rope, RopeScaling, Yarn};
 use lowbit_model::source::{Init, ParamSpec, Role};
 use lowbit_model::{Config, arch::Head};
@@ -19,7 +21,8 @@ fn weighted(values: &[f32], weights: &[f32]) -> f64 {
 /// Compares gradients with central differences of `loss` at a few elements of each parameter and along one random
 /// direction per parameter.
 fn compare(label: &str, tape: &mut Tape, loss: &mut dyn FnMut(&mut Tape) -> f64) {
-    let params = tape.params.ids().map(|id| (tape.params.get(id), tape.gradient(id).expect("every parameter is used")));
+    let ids = tape.params.ids().filter(|id| tape.params.get(*id).spec.role != Role::Statistics);
+    let params = ids.map(|id| (tape.params.get(id), tape.gradient(id).expect("every parameter is used")));
     let gradients: Vec<(String, Vec<f32>, Vec<f32>)> =
         params.map(|(p, gradient)| (p.spec.name.clone(), p.values().to_vec(), gradient.to_vec())).collect();
     let mut numbers = Numbers(99);
@@ -127,7 +130,7 @@ fn networks_follow_finite_differences() {
 }
 
 fn spec(name: &str, rows: usize, cols: usize, role: Role) -> ParamSpec {
-    ParamSpec { name: name.into(), rows, cols, role, init: Init::Constant(0.0) }
+    ParamSpec { name: name.into(), rows, cols, role, init: Init::Constant(0.0), positions: 1 }
 }
 
 fn push(params: &mut Params, name: &str, rows: usize, cols: usize, role: Role) -> ParamId {
@@ -176,6 +179,22 @@ const OPERATIONS: &[(&str, Build)] = &[
     ("pool mean", |t, a, _, _| t.pool(a, Pooling::Mean)),
     ("pool first", |t, a, _, _| t.pool(a, Pooling::First)),
     ("pool last", |t, a, _, _| t.pool(a, Pooling::Last)),
+    ("conv", |t, a, _, p| {
+        let window = Window { input: [4, 3], channels: 3, kernel: [2, 2], stride: [1, 2], padding: [0, 1] };
+        t.conv(a, &p[0], Some(&p[2]), &window)
+    }),
+    ("conv of single pixels", |t, a, _, p| t.conv(a, &p[0], None, &Window::square([3, 2], 12, 1, 1, 0))),
+    ("conv of whole images", |t, a, _, p| t.conv(a, &p[0], Some(&p[2]), &Window::whole([2, 3], 2))),
+    ("batch norm", |t, a, _, p| {
+        let [_, weight, bias] = *p;
+        t.batch_norm(a, &BatchNorm { weight, bias, mean: weight, variance: weight, eps: 1e-3, momentum: 0.0 })
+    }),
+    ("max of windows", |t, a, _, _| {
+        let window = Window::square([3, 2], 12, 2, 1, 1);
+        t.pool_windows(a, WindowPooling::Max, &window)
+    }),
+    ("mean of windows", |t, a, _, _| t.pool_windows(a, WindowPooling::Mean, &Window::square([3, 2], 12, 2, 2, 1))),
+    ("mean of images", |t, a, _, _| t.pool_windows(a, WindowPooling::Mean, &Window::whole([3, 2], 12))),
     ("dropout", |t, a, _, _| t.dropout(a, 0.4)),
     ("attend", |t, a, b, _| {
         let scaling = RopeScaling::Yarn(Yarn {
@@ -246,7 +265,7 @@ fn squared_error_seeds_its_own_gradient() {
     let mut numbers = Numbers(4);
     let mut push = |params: &mut Params, name: &str, rows, cols, role| {
         let values = (0..rows * cols).map(|_| numbers.float()).collect();
-        params.push(ParamSpec { name: name.into(), rows, cols, role, init: Init::Constant(0.0) }, values)
+        params.push(ParamSpec { name: name.into(), rows, cols, role, init: Init::Constant(0.0), positions: 1 }, values)
     };
     let hidden = push(&mut params, "hidden", 5, 3, Role::Body);
     let head = push(&mut params, "head", 1, 5, Role::Head);

@@ -86,7 +86,9 @@ impl<P> Mlp<P> {
         if c.layers.contains(&0) {
             return Err(Error::config("layers", "holds a width of 0; each must be at least 1"));
         }
-        let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
+        let mut get = |name: String, rows, cols, role, init| {
+            source.param(&ParamSpec { name, rows, cols, role, init, positions: 1 })
+        };
         let embed = reads_tokens.then(|| {
             get("embed_tokens.weight".into(), c.vocab_size, c.hidden_size, Role::Embedding, Init::Normal(0.1))
         });

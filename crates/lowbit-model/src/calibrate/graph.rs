@@ -1,7 +1,7 @@
 //! Where the inputs of matrices come from: which scales of input channels can be moved into the operation before, exactly.
 
 use crate::Model;
-use crate::exec::{Activation, Attention, Exec, Index, NormKind, Pooling};
+use crate::exec::{Activation, Attention, BatchNorm, Exec, Index, NormKind, Pooling, Window, WindowPooling};
 use crate::source::ParamSpec;
 use std::collections::BTreeMap;
 
@@ -148,6 +148,21 @@ impl Exec for Graph {
         let params = both(weight, bias);
         self.touch(&[*x], &params.iter().collect::<Vec<_>>());
         self.make(Made::Norm(params))
+    }
+
+    fn conv(&mut self, x: &usize, weight: &ParamSpec, bias: Option<&ParamSpec>, _: &Window) -> usize {
+        self.touch(&[*x], &both(weight, bias).iter().collect::<Vec<_>>());
+        self.make(Made::Other)
+    }
+
+    fn batch_norm(&mut self, x: &usize, norm: &BatchNorm<ParamSpec>) -> usize {
+        self.touch(&[*x], &norm.params());
+        self.make(Made::Other)
+    }
+
+    fn pool_windows(&mut self, x: &usize, _: WindowPooling, _: &Window) -> usize {
+        self.touch(&[*x], &[]);
+        self.make(Made::Other)
     }
 
     fn attend(&mut self, q: &usize, k: &usize, v: &usize, spec: &Attention) -> usize {

@@ -35,7 +35,7 @@ fn name_of(spec: &ParamSpec) -> String {
 
 /// The parameters that are matrices.
 fn matrices(parameters: &ParameterList) -> impl Iterator<Item = &ParamSpec> {
-    parameters.params().iter().filter(|spec| !matches!(spec.role, Role::Norm | Role::Bias))
+    parameters.params().iter().filter(|spec| !spec.role.is_vector())
 }
 
 /// Writes what the matrices of a network read as an importance matrix.

@@ -7,7 +7,7 @@ use super::levels;
 use super::masters::Masters;
 use super::observe::InputStats;
 use crate::cpu::Tensor;
-use crate::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Pooling};
+use crate::exec::{Activation, Attention, Batch, BatchNorm, Exec, Index, NormKind, Pooling, Window, WindowPooling};
 use crate::rotation;
 use crate::source::{ParamSpec, Source};
 use crate::{CpuExec, Error, Param, Recipe};
@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 
 /// Tokens over which the error of outputs is measured.
 const SAMPLE: usize = 256;
+/// Windows of images that stand for all of a convolution: a Hessian of `n` columns is settled by a few times `n` of them.
+const WINDOWS: usize = 1 << 13;
 
 /// How one matrix was rounded.
 #[derive(Clone, Debug, PartialEq)]
@@ -283,6 +285,30 @@ impl Exec for Pass<'_> {
         let specs: Vec<&ParamSpec> = [Some(weight), bias].into_iter().flatten().collect();
         let shape = [x.rows(), x.width()];
         self.with(&specs, shape, |exec, params| exec.norm(x, kind, params[0], params.get(1).copied(), eps))
+    }
+
+    fn conv(&mut self, x: &Tensor, weight: &ParamSpec, bias: Option<&ParamSpec>, window: &Window) -> Tensor {
+        let x = self.exec.force(x);
+        let shape = [window.images(x.values().len()) * window.pixels(), weight.rows];
+        let windows = self.exec.sampled_windows(&x, window, WINDOWS);
+        if !self.round(weight, &windows) {
+            return self.exec.blank(shape[0], shape[1]);
+        }
+        drop(windows);
+        let specs: Vec<&ParamSpec> = [Some(weight), bias].into_iter().flatten().collect();
+        self.with(&specs, shape, |exec, params| exec.conv(&x, params[0], params.get(1).copied(), window))
+    }
+
+    fn batch_norm(&mut self, x: &Tensor, norm: &BatchNorm<ParamSpec>) -> Tensor {
+        self.with(&norm.params(), [x.rows(), x.width()], |exec, params| {
+            let [weight, bias, mean, variance] = [0, 1, 2, 3].map(|i: usize| params[i].clone());
+            let BatchNorm { eps, momentum, .. } = *norm;
+            exec.batch_norm(x, &BatchNorm { weight, bias, mean, variance, eps, momentum })
+        })
+    }
+
+    fn pool_windows(&mut self, x: &Tensor, how: WindowPooling, window: &Window) -> Tensor {
+        self.exec.pool_windows(x, how, window)
     }
 
     fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {

@@ -96,7 +96,7 @@ pub fn save_gguf(checkpoint: &Checkpoint, path: &Path, types: GgufTypes) -> Resu
             Planned { name, kind, shape: vec![spec.rows, spec.cols] }
         };
         match spec.role {
-            Role::Norm | Role::Bias => {
+            role if role.is_vector() => {
                 plan.push((Planned { name, kind: f32(), shape: vec![spec.cols] }, TensorSource::Param(spec)));
             }
             Role::Body if body.is_ternary() && body.tail == 0 => {
@@ -255,7 +255,7 @@ fn each(
     apart: bool,
     mut f: impl FnMut(Vec<f32>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    if matches!(spec.role, Role::Norm | Role::Bias) {
+    if spec.role.is_vector() {
         return f(checkpoint.master(spec)?);
     }
     let format = checkpoint.recipe().format_of(spec)?.expect("matrices have a format");

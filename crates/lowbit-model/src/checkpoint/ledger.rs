@@ -49,7 +49,7 @@ pub fn ledger(checkpoint: &Checkpoint) -> Result<Vec<LedgerRow>, Error> {
     let mut rows = Vec::new();
     for spec in checkpoint.parameters().params() {
         let values;
-        let (format, parts, padding) = if matches!(spec.role, Role::Norm | Role::Bias) {
+        let (format, parts, padding) = if spec.role.is_vector() {
             values = checkpoint.master(spec)?;
             ("f32", BTreeMap::from([("values".to_string(), values.len() * 4)]), 0)
         } else {

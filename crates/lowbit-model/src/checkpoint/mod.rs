@@ -10,7 +10,7 @@ use crate::parameter_list::ParameterList;
 use crate::reader::{self, CheckpointReader, Integers, ReadRows, Stored, Values, ternary};
 use crate::recipe;
 use crate::rotation;
-use crate::source::{ParamSpec, Role, Source};
+use crate::source::{ParamSpec, Source};
 use crate::{Error, Model, Param, Recipe, Tokenizer};
 use lowbit_base::Stop;
 use lowbit_base::memory::Footprint;
@@ -191,7 +191,7 @@ impl Checkpoint {
     /// # Errors
     /// When they were trained in full precision.
     pub fn kept_or_trained_for(&self) -> Result<&'static Recipe, Error> {
-        let mut matrices = self.parameters.params().iter().filter(|s| !matches!(s.role, Role::Norm | Role::Bias));
+        let mut matrices = self.parameters.params().iter().filter(|s| !s.role.is_vector());
         let kept = matrices.any(|spec| {
             let stored = self.reader.tensor(spec);
             stored.is_ok_and(|stored| matches!(stored, Stored::Values(Values { integers: Some(_), .. })))
@@ -490,7 +490,7 @@ impl Checkpoint {
         packed: impl FnOnce() -> Result<Packed, Error>,
     ) -> Result<Param, Error> {
         match spec.role {
-            Role::Norm | Role::Bias => Ok(Param::Vector(self.master(spec)?)),
+            role if role.is_vector() => Ok(Param::Vector(self.master(spec)?)),
             role => Ok(Param::Matrix {
                 name: spec.name.as_str().into(),
                 role,

@@ -7,7 +7,7 @@ use super::{
 use crate::container::{Dtype, Planned, Writer};
 use crate::model_config::ModelConfig;
 use crate::parameter_list::{ParameterList, bytes_of};
-use crate::source::{ParamSpec, Role, Source};
+use crate::source::{ParamSpec, Source};
 use crate::{Error, Kind, Param, Recipe, Tokenizer};
 use lowbit_base::file::{NewFile, Set};
 use std::collections::BTreeMap;
@@ -165,7 +165,7 @@ fn metadata(recipe: &str, formats: Option<&BTreeMap<String, PackedEntry>>) -> BT
 }
 
 fn plain(spec: &ParamSpec) -> Planned {
-    let vector = matches!(spec.role, Role::Norm | Role::Bias);
+    let vector = spec.role.is_vector();
     let shape = if vector { vec![spec.cols] } else { vec![spec.rows, spec.cols] };
     Planned { name: spec.name.clone(), dtype: Dtype::F32, shape }
 }

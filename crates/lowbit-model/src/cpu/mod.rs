@@ -2,17 +2,22 @@
 
 use crate::calibrate::Observed;
 use crate::engine::unknown_token;
-use crate::exec::{Activation, Attention, Batch, Exec, Index, NormKind, Past, Pooling};
+use crate::exec::{
+    Activation, Attention, Batch, BatchNorm, Exec, Index, NormKind, Past, Pooling, Window, WindowPooling,
+};
 use crate::recipe::ActivationPrecision;
 use crate::rotation;
 use crate::source::Role;
+use crate::window::{affine, apply_affine};
 use crate::{Error, Model};
 use arena::Arena;
-use lowbit_kernels::{Activations, Bf16Activations, Cpu, Int8Activations, Packed, ops};
+use lowbit_kernels::{Cpu, Packed, ops};
+use product::ProductInputs;
 use std::sync::Arc;
 
 mod arena;
 mod cache;
+mod product;
 mod session;
 
 pub use arena::Tensor;
@@ -72,12 +77,10 @@ pub struct CpuExec {
     rows: Vec<u32>,
     /// Attentions of the pass so far: the next one's keys and values are cached under this number.
     attentions: usize,
-    /// Inputs of the last product with 8-bit activations, and the stamp of the tensor they were made from: per token, and in
-    /// blocks.
-    int8: [(Int8Activations, Option<u64>); 2],
-    /// The same for products with bf16 activations.
-    bf16: Bf16Activations,
-    bf16_stamp: Option<u64>,
+    /// Inputs of the last products.
+    inputs: ProductInputs,
+    /// Windows that are gathered for a product.
+    windows: Vec<f32>,
     /// Rotated inputs of the last product that takes such, and the stamp of the tensor they were made from.
     rotated: Option<(u64, Tensor)>,
     logsumexp: Vec<f32>,
@@ -107,9 +110,8 @@ impl CpuExec {
             positions: Vec::new(),
             rows: Vec::new(),
             attentions: 0,
-            int8: Default::default(),
-            bf16: Bf16Activations::default(),
-            bf16_stamp: None,
+            inputs: ProductInputs::default(),
+            windows: Vec::new(),
             rotated: None,
             logsumexp: Vec::new(),
             caches: Vec::new(),
@@ -169,8 +171,8 @@ impl CpuExec {
         self.past.extend((0..batch.sequences()).map(past));
         self.batch.rows(Index::Positions { offset: 0 }, |i| self.past[i], &mut self.positions);
         (self.fault, self.attentions) = (None, 0);
-        self.int8.iter_mut().for_each(|(_, stamp)| *stamp = None);
-        (self.bf16_stamp, self.rotated) = (None, None);
+        self.inputs.forget();
+        self.rotated = None;
         Ok(())
     }
 
@@ -241,24 +243,25 @@ impl CpuExec {
         rotated
     }
 
-    /// Fills `self.int8`, per token or in blocks, with the rows of `x`, unless they are there already.
-    fn quantize(&mut self, x: &Tensor, blocks: bool) {
-        let (q, made_from) = &mut self.int8[usize::from(blocks)];
-        if *made_from != Some(x.stamp()) {
-            match blocks {
-                true => q.quantize_blocks(&self.cpu, x.values(), x.width()),
-                false => q.quantize(&self.cpu, x.values(), x.width()),
+    /// Windows of images, spread evenly over all of them and at most so many, `[windows, columns]`.
+    pub(crate) fn sampled_windows(&mut self, x: &Tensor, window: &Window, most: usize) -> Tensor {
+        let (all, columns) = (window.images(x.values().len()) * window.pixels(), window.columns());
+        let step = all.div_ceil(most.max(1)).max(1);
+        self.arena.make(all.div_ceil(step), columns, |y| {
+            for (i, y) in y.chunks_exact_mut(columns).enumerate() {
+                window.gather(&self.cpu.pool, x.values(), i * step..i * step + 1, y);
             }
-            *made_from = Some(x.stamp());
-        }
+        })
     }
 
-    /// Fills `self.bf16` with the rows of `x`, unless they are there already.
-    fn round(&mut self, x: &Tensor) {
-        let stamp = Some(x.stamp());
-        if self.bf16_stamp != stamp {
-            self.bf16.round(&self.cpu, x.values(), x.width());
-            self.bf16_stamp = stamp;
+    /// Whether the work is to end, as of the next product.
+    fn stops(&mut self) -> bool {
+        match self.cpu.stop.check() {
+            Ok(()) => false,
+            Err(e) => {
+                self.fault.get_or_insert(e);
+                true
+            }
         }
     }
 }
@@ -303,12 +306,9 @@ impl Exec for CpuExec {
 
     fn linear(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
         let mut x = self.force(x);
-        let Param::Matrix { name, packed, activations, rotated, .. } = weight else {
-            unreachable!("a product takes a matrix")
-        };
-        if let Err(e) = self.cpu.stop.check() {
-            self.fault.get_or_insert(e);
-            return self.arena.make(x.rows(), packed.rows(), |y| y.fill(0.0));
+        let Param::Matrix { name, packed, rotated, .. } = weight else { unreachable!("a product takes a matrix") };
+        if self.stops() {
+            return self.blank(x.rows(), packed.rows());
         }
         if let Some(observed) = &mut self.observed {
             observed.record(name, packed.cols(), x.values());
@@ -316,27 +316,9 @@ impl Exec for CpuExec {
         if *rotated {
             x = self.rotated(&x);
         }
-        let floats = *activations == ActivationPrecision::F32;
-        let bf16 = floats && packed.format().takes_bf16(&self.cpu, x.rows());
-        let both = floats && packed.format().takes_int8(packed);
-        let blocks = *activations == ActivationPrecision::Int8Block;
-        if !floats || both {
-            self.quantize(&x, blocks);
-        } else if bf16 {
-            self.round(&x);
-        }
+        let (cpu, inputs, origin) = (&self.cpu, &mut self.inputs, Some((x.stamp(), x.width())));
         self.arena.make(x.rows(), packed.rows(), |y| {
-            let int8 = &self.int8[usize::from(blocks)].0;
-            let rows = match (floats, bf16) {
-                (false, _) => Activations::Int8(int8),
-                (_, true) => Activations::Bf16(&self.bf16),
-                _ if both => Activations::Both(x.values(), int8),
-                _ => Activations::F32(x.values()),
-            };
-            packed.matmul(&self.cpu, rows, y);
-            if let Some(bias) = bias {
-                ops::add_bias(&self.cpu, y, bias.vector());
-            }
+            inputs.multiply(cpu, (x.values(), origin), (weight, bias), y);
         })
     }
 
@@ -369,6 +351,53 @@ impl Exec for CpuExec {
             NormKind::Rms => ops::rms_norm(cpu, x.values(), weight, eps, y),
             NormKind::Layer => ops::layer_norm(cpu, x.values(), weight, bias.map(Param::vector), eps, y),
         })
+    }
+
+    fn conv(&mut self, x: &Tensor, weight: &Param, bias: Option<&Param>, window: &Window) -> Tensor {
+        let x = self.force(x);
+        let Param::Matrix { name, packed, rotated, .. } = weight else { unreachable!("a product takes a matrix") };
+        let (columns, out) = (packed.cols(), packed.rows());
+        let all = window.images(x.values().len()) * window.pixels();
+        if self.stops() {
+            return self.blank(all, out);
+        }
+        let CpuExec { cpu, inputs, windows, observed, arena, fault, .. } = self;
+        arena.make(all, out, |y| {
+            if window.is_plain() && !rotated {
+                if let Some(observed) = observed {
+                    observed.record(name, columns, x.values());
+                }
+                return inputs.multiply(cpu, (x.values(), Some((x.stamp(), columns))), (weight, bias), y);
+            }
+            for (i, y) in y.chunks_mut(window.at_once() * out).enumerate() {
+                if let Err(e) = cpu.stop.check() {
+                    fault.get_or_insert(e);
+                    return y.fill(0.0);
+                }
+                let first = i * window.at_once();
+                windows.resize(y.len() / out * columns, 0.0);
+                window.gather(&cpu.pool, x.values(), first..first + y.len() / out, windows);
+                if let Some(observed) = observed {
+                    observed.record(name, columns, windows);
+                }
+                if *rotated {
+                    rotation::hadamard(cpu.isa, windows, columns);
+                }
+                inputs.multiply(cpu, (windows, None), (weight, bias), y);
+            }
+        })
+    }
+
+    fn batch_norm(&mut self, x: &Tensor, norm: &BatchNorm<Param>) -> Tensor {
+        let x = self.force(x);
+        let affine = affine(norm.params().map(Param::vector), norm.eps);
+        self.arena.make(x.rows(), x.width(), |y| apply_affine(&self.cpu.pool, &affine, x.values(), y))
+    }
+
+    fn pool_windows(&mut self, x: &Tensor, how: WindowPooling, window: &Window) -> Tensor {
+        let x = self.force(x);
+        let rows = window.images(x.values().len()) * window.pixels();
+        self.arena.make(rows, window.channels, |y| window.pool(&self.cpu.pool, how, x.values(), y))
     }
 
     fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {

@@ -122,6 +122,16 @@ impl Fingerprint {
                 self.param(weight);
                 bias.into_iter().for_each(|bias| self.param(bias));
             }
+            Op::Conv { weight, bias, window } => {
+                self.text(format_args!("{window:?}"));
+                self.param(weight);
+                bias.into_iter().for_each(|bias| self.param(bias));
+            }
+            Op::BatchNorm(norm) => {
+                self.text(format_args!("batch norm {}", norm.eps));
+                norm.params().into_iter().for_each(|param| self.param(param));
+            }
+            Op::PoolWindows { how, window } => self.text(format_args!("{how:?} {window:?}")),
             Op::Attend(spec) => {
                 self.text(format_args!("{spec:?}"));
                 // Keys are kept as they were rotated.

@@ -3,7 +3,7 @@
 pub use cache::root as hub_cache;
 
 use crate::parameter_list::ParameterList;
-use crate::source::{ParamSpec, Role};
+use crate::source::ParamSpec;
 use crate::{Config, Error, ModelConfig, Recipe, Tokenizer};
 use lowbit_kernels::format::{Grouped, SpanScales};
 use lowbit_kernels::{Format, Packed, Pool};
@@ -164,9 +164,9 @@ fn fields(config: &Config) -> Vec<(String, usize)> {
 
 /// The shape a parameter has in a file.
 fn stored_shape(spec: &ParamSpec) -> Vec<usize> {
-    match spec.role {
-        Role::Norm | Role::Bias => vec![spec.cols],
-        _ => vec![spec.rows, spec.cols],
+    match spec.role.is_vector() {
+        true => vec![spec.cols],
+        false => vec![spec.rows, spec.cols],
     }
 }
 

@@ -6,7 +6,7 @@ use crate::checkpoint::{
 };
 use crate::container::{Tensors, show};
 use crate::parameter_list::ParameterList;
-use crate::source::{ParamSpec, Role};
+use crate::source::ParamSpec;
 use crate::{Error, ModelConfig, Recipe, Tokenizer, recipe};
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +89,7 @@ impl CheckpointReader for Own {
         self.recipe.check(parameters.params()).map_err(|e| at(format!("metadata `{RECIPE_KEY}`: {}", e.message)))?;
         let mut expected = BTreeSet::new();
         for spec in parameters.params() {
-            let vector = matches!(spec.role, Role::Norm | Role::Bias);
+            let vector = spec.role.is_vector();
             match self.formats.get(&spec.name).filter(|_| !vector) {
                 Some(stored) => {
                     self.check_shape(spec, &[stored.rows, stored.cols])?;

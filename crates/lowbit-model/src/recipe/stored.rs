@@ -93,7 +93,7 @@ mod tests {
     use lowbit_kernels::format;
 
     fn spec(name: &str, role: Role) -> ParamSpec {
-        ParamSpec { name: name.into(), rows: 64, cols: 64, role, init: Init::Constant(0.0) }
+        ParamSpec { name: name.into(), rows: 64, cols: 64, role, init: Init::Constant(0.0), positions: 1 }
     }
 
     #[test]

@@ -114,7 +114,9 @@ impl<P> Decoder<P> {
         config.check()?;
         let c = config;
         let d = c.hidden_size;
-        let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
+        let mut get = |name: String, rows, cols, role, init| {
+            source.param(&ParamSpec { name, rows, cols, role, init, positions: 1 })
+        };
         let embed =
             get("model.embed_tokens.weight".into(), c.vocab_size, d, Role::Embedding, Init::Normal(c.embed_std()))?;
         let bigrams = (c.bigram_buckets > 0).then(|| {
@@ -123,7 +125,9 @@ impl<P> Decoder<P> {
         });
         let bigrams = bigrams.transpose()?;
         let layers = (0..c.num_hidden_layers).map(|i| Layer::build(c, i, source)).collect::<Result<_, _>>()?;
-        let mut get = |name: String, rows, cols, role, init| source.param(&ParamSpec { name, rows, cols, role, init });
+        let mut get = |name: String, rows, cols, role, init| {
+            source.param(&ParamSpec { name, rows, cols, role, init, positions: 1 })
+        };
         let norm = get("model.norm.weight".into(), 1, d, Role::Norm, Init::Constant(1.0))?;
         let output = Output::build(c.head, None, c.dropout, [c.vocab_size, d], &mut Parts::new(source, ""))?;
         let rope = Rope::new(c.rope_theta, c.head_dim, c.rope_scaling.as_ref());
@@ -153,7 +157,7 @@ impl<P> Layer<P> {
         let attn = c.num_attention_heads * c.head_dim;
         let mut get = |part: &str, rows, cols, role, init| {
             let name = format!("model.layers.{layer}.{part}");
-            source.param(&ParamSpec { name, rows, cols, role, init })
+            source.param(&ParamSpec { name, rows, cols, role, init, positions: 1 })
         };
         // Projections into the residual stream begin smaller, by their number (GPT-2).
         let shrink = (1.0 / (2 * c.num_hidden_layers) as f32).sqrt();

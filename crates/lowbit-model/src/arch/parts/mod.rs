@@ -64,7 +64,7 @@ impl<'a, P> Parts<'a, P> {
 
     /// A parameter `[rows, cols]`.
     pub fn param(&mut self, name: &str, [rows, cols]: [usize; 2], role: Role, init: Init) -> Result<P, Error> {
-        self.source.param(&ParamSpec { name: format!("{}{name}", self.prefix), rows, cols, role, init })
+        self.source.param(&ParamSpec { name: format!("{}{name}", self.prefix), rows, cols, role, init, positions: 1 })
     }
 
     /// A table of vectors, `[entries, width]`.

@@ -110,7 +110,7 @@ impl File {
         let parameters = ParameterList::new(&self.model_config.config)?;
         let stored = |spec: &ParamSpec| self.tensor_of(spec).ok();
         let format = |spec: &ParamSpec| Ok::<_, Error>(stored(spec).map(|t| self.format(t)).transpose()?.flatten());
-        let matrices = parameters.params().iter().filter(|spec| !matches!(spec.role, Role::Norm | Role::Bias));
+        let matrices = parameters.params().iter().filter(|spec| !spec.role.is_vector());
         let mut formats: BTreeMap<&str, &'static dyn Format> = BTreeMap::new();
         for spec in matrices {
             if let Some(format) = format(spec)?.filter(|_| !base.is_ternary() || spec.role != Role::Body) {
