@@ -2,6 +2,7 @@
 
 Writes crates/lowbit-train/tests/golden_distill.json:
   logits     T^2 KL(softmax(teacher / T) || softmax(student / T)) summed over the rows that count (Hinton: arXiv 1503.02531)
+  outputs    factor * mean((student - teacher)^2), the mean taken over all tokens of an update (TernaryBERT: arXiv 2009.12812)
   relations  KL(teacher || student) of the relations of queries, keys and values (MiniLMv2: arXiv 2012.15828, with rows of length 1 as in
              BitDistill: arXiv 2510.13998), summed over the three, heads and tokens
 """
@@ -32,6 +33,14 @@ def of_logits(rows, width, temperature, ignored):
                 teacher=teacher.flatten().tolist(), loss=loss.item(), gradient=student.grad.flatten().tolist())
 
 
+def of_outputs(rows, width, tokens, factor):
+    student, teacher = drawn(rows, width).requires_grad_(), drawn(rows, width)
+    loss = F.mse_loss(student, teacher) * rows / tokens
+    (factor * loss).backward()
+    return dict(width=width, tokens=tokens, factor=factor, student=student.flatten().tolist(),
+                teacher=teacher.flatten().tolist(), loss=loss.item(), gradient=student.grad.flatten().tolist())
+
+
 def relations(x, heads):
     """[heads, tokens, tokens] of [tokens, width]."""
     parts = F.normalize(x.view(x.shape[0], heads, -1).transpose(0, 1), dim=-1)
@@ -58,6 +67,7 @@ def main():
     done = dict(
         logits=[of_logits(4, 5, 1.0, []), of_logits(6, 11, 2.5, [1, 4]), of_logits(3, 130, 5.0, [])],
         relations=[of_relations([3, 1, 6], 2, 8, 12), of_relations([5], 1, 6, 6), of_relations([2, 4], 4, 20, 8)],
+        outputs=[of_outputs(3, 5, 3, 1.0), of_outputs(4, 33, 10, 20.0)],
     )
     rounded = json.dumps(json.loads(json.dumps(done), parse_float=lambda text: float(f"{float(text):.9g}")))
     OUT.write_text(rounded + "\n")

@@ -194,6 +194,8 @@ fn a_variant_learns_from_another_in_a_comparison_and_alone() {
     let head = text.find("[[variant]]\nname = \"int8\"").unwrap();
     let distilled = "[[variant]]\nname = \"distilled\"\nrecipe = \"int8_channel\"\nteacher = \"f32\"\nmodel = { sub_norm = false }\n\
         train = { qat = { weights = \"int8\", granularity = \"channel\" }, distill = { weight = 0.7, attention = { layer = 0 } } }\n\
+        [[variant]]\nname = \"further\"\nrecipe = \"int8_channel\"\nteacher = \"f32\"\ninit = \"f32\"\n\
+        train = { qat = { weights = \"int8\", granularity = \"channel\" }, distill = { hidden = 1.0 } }\n\
         [[variant]]\nname = \"pruned\"\nrecipe = \"f32\"\ntrain = { prune = { sparsity = 0.5, end_step = 10 } }\n";
     fs::write(at.join("small.toml"), format!("{}{distilled}", &text[..head])).unwrap();
     good(at, &["compare", "small.toml", "--out", "out"]);
@@ -203,10 +205,14 @@ fn a_variant_learns_from_another_in_a_comparison_and_alone() {
     let metrics = fs::read_to_string(at.join("out/variants/distilled/training/metrics.jsonl")).unwrap();
     assert!(metrics.lines().count() == 20 && metrics.lines().all(|line| line.contains("distillation")), "{metrics}");
     let train = ["train", "small.toml", "--variant", "distilled", "--out", "alone"];
-    refused(at, &train, 2, &["`distilled` learns from `f32`", "--teacher"]);
+    refused(at, &train, 2, &["`teacher = \"f32\"`", "--teacher"]);
     let teacher = "out/variants/f32/training";
     good(at, &[&train[..], &["--teacher", teacher]].concat());
     let weights = |run: &str| fs::read(at.join(run).join("model.safetensors")).unwrap();
     assert!(weights("alone") == weights("out/variants/distilled/training"));
     refused(at, &["train", "small.toml", "--out", "other", "--teacher", teacher], 2, &["leave --teacher out"]);
+    let train = ["train", "small.toml", "--variant", "further", "--out", "begun", "--teacher", teacher];
+    refused(at, &train, 2, &["`init = \"f32\"`", "--init"]);
+    good(at, &[&train[..], &["--init", teacher]].concat());
+    assert!(weights("begun") == weights("out/variants/further/training"));
 }

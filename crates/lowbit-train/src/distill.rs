@@ -1,5 +1,5 @@
-//! What a network learns from a teacher: its answers (arXiv 1503.02531), and the relations between the queries, keys and values of
-//! one layer (MiniLMv2: arXiv 2012.15828; BitDistill: arXiv 2510.13998).
+//! What a network learns from a teacher: its answers (arXiv 1503.02531), the outputs of its layers (TernaryBERT: arXiv 2009.12812), and
+//! the relations between the queries, keys and values of one layer (MiniLMv2: arXiv 2012.15828; BitDistill: arXiv 2510.13998).
 
 use crate::Error;
 use crate::arena::Buffer;
@@ -23,6 +23,10 @@ pub struct Distill {
     pub weight: f32,
     /// Temperature `T`.
     pub temperature: f32,
+    /// Factor of the mean squared distance between the outputs of each block of the network and of the teacher, which is summed over
+    /// blocks and added to the loss; 0 for none. Both have as many blocks of one width.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub hidden: f32,
     /// Relations between the tokens of a layer, which are added to the loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<Relations>,
@@ -46,9 +50,13 @@ pub struct Relations {
     pub heads: Option<usize>,
 }
 
+fn is_zero(factor: &f32) -> bool {
+    *factor == 0.0
+}
+
 impl Default for Distill {
     fn default() -> Self {
-        Distill { weight: 0.5, temperature: 2.0, attention: None }
+        Distill { weight: 0.5, temperature: 2.0, hidden: 0.0, attention: None }
     }
 }
 
@@ -66,6 +74,9 @@ impl Distill {
         }
         if !(0.01..=1000.0).contains(&self.temperature) {
             return Err(out_of_range("distill.temperature", self.temperature, "at least 0.01, at most 1000"));
+        }
+        if !(0.0..=1e9).contains(&self.hidden) {
+            return Err(out_of_range("distill.hidden", self.hidden, "at least 0, at most 1e9"));
         }
         let Some(Relations { weight, heads, .. }) = self.attention else { return Ok(()) };
         if !(weight > 0.0 && weight <= 1e9) {
@@ -96,6 +107,13 @@ impl Tape {
         let (loss, gradient) = self.divergence(both, &counts, temperature * scale);
         self.accumulate(logits.slot(), Rc::new(gradient));
         loss * f64::from(temperature) * f64::from(temperature)
+    }
+
+    /// Mean over `tokens` and columns of the squared distance from what a teacher has, `[rows, width]`, as a part of those tokens; seeds
+    /// the backward pass with `factor` times its gradient.
+    pub fn distill_outputs(&mut self, output: &Tensor, taught: &[f32], tokens: usize, factor: f32) -> f64 {
+        let values = tokens * output.width();
+        self.squared_error(output, taught, factor / values as f32) / values as f64
     }
 
     /// Sum over queries, keys and values, heads and tokens of `KL(teacher || student)` of the relations of a token to all tokens of

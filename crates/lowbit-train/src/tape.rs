@@ -64,6 +64,9 @@ pub struct Tape {
     /// The block whose attention is watched.
     pub(crate) watch: Option<usize>,
     watched: Option<Watched>,
+    /// Whether the outputs of blocks are kept for a loss.
+    pub(crate) watch_outputs: bool,
+    outputs: Vec<Tensor>,
     /// Whether blocks keep their input alone, and run again in the backward pass.
     pub(crate) checkpointing: bool,
     /// Whether the block under way will run again.
@@ -126,6 +129,8 @@ impl Tape {
             precision: Precision::F32,
             watch: None,
             watched: None,
+            watch_outputs: false,
+            outputs: Vec::new(),
             checkpointing: false,
             unrecorded: false,
             replaying: false,
@@ -141,6 +146,7 @@ impl Tape {
         self.gradients.clear();
         self.slots = 0;
         self.watched = None;
+        self.outputs.clear();
         (self.layer, self.sites) = (0, [0; 2]);
         self.pass = pass;
         self.batch.clone_from(batch);
@@ -448,15 +454,17 @@ impl Exec for Tape {
         }
         self.enter(index);
         self.unrecorded = again;
-        let y = body(self, x);
-        if !again {
-            self.layer = 0;
-            return y;
+        let mut y = body(self, x);
+        self.leave((again || self.watch_outputs).then_some(&y));
+        if again {
+            self.unrecorded = false;
+            self.record(|| Record::Block { index, input: x.bare(), y: y.slot() });
+            y = y.bare();
         }
-        self.leave(Some(&y));
-        self.unrecorded = false;
-        self.record(|| Record::Block { index, input: x.bare(), y: y.slot() });
-        y.bare()
+        if self.watch_outputs {
+            self.outputs.push(y.clone());
+        }
+        y
     }
 
     fn dropout(&mut self, x: &Tensor, p: f32) -> Tensor {
@@ -492,6 +500,11 @@ impl Tape {
     /// What the attention of the watched block was given in this pass.
     pub(crate) fn watched(&self) -> Watched {
         self.watched.clone().expect("a network with attention in the block")
+    }
+
+    /// The outputs of the blocks in this pass, where they are watched, `[tokens, width]` each.
+    pub(crate) fn outputs(&self) -> Vec<Tensor> {
+        self.outputs.clone()
     }
 
     /// Notes what the attention of the watched block is given; of a block that runs again, takes over the gradients that the loss

@@ -50,6 +50,8 @@ impl Teacher {
         }
         let hash = begin::digest(source.params.iter().map(|param| param.master().unwrap_or_default()));
         let mut network = Network::of(model, Tape::new(cpu, source.params, None));
+        let outputs = distill.hidden > 0.0;
+        (student.tape.watch_outputs, network.tape.watch_outputs) = (outputs, outputs);
         if let Some(Relations { layer, teacher_layer, .. }) = &distill.attention {
             let layers = ParameterList::new(&job.model_config.config)?.attention_layers();
             student.tape.watch = Some(layer_of("layer", *layer, layers)?);
@@ -75,13 +77,21 @@ impl Teacher {
         let taught = self.network.forward(&part.batch, Pass::Evaluate);
         let (answers, tape) = (self.network.tape.value(&taught), &mut student.tape);
         drop(taught);
-        let Distill { weight, temperature, ref attention } = self.distill;
+        let Distill { weight, temperature, hidden, ref attention } = self.distill;
         let scale = weight / counts.targets as f32;
         let mut loss = match &part.targets {
             BatchTargets::Classes(targets) => tape.distill_logits(output, &answers, targets, temperature, scale),
             BatchTargets::Values(_) => tape.squared_error(output, &answers, scale),
         } * f64::from(weight)
             / counts.targets as f64;
+        if hidden > 0.0 {
+            let [own, other] = [tape.outputs(), self.network.tape.outputs()];
+            alike(&own, &other)?;
+            for (x, taught) in own.iter().zip(&other) {
+                let taught = self.network.tape.value(taught);
+                loss += f64::from(hidden) * tape.distill_outputs(x, &taught, counts.tokens, hidden);
+            }
+        }
         if let Some(Relations { weight, heads, .. }) = attention {
             let [own, other] = [tape.watched(), self.network.tape.watched()];
             let heads = heads.unwrap_or(own.kv_heads);
@@ -117,6 +127,17 @@ fn fits(job: &Job, checkpoint: &Checkpoint) -> Result<(), Error> {
 
 fn wrong(checkpoint: &Checkpoint, text: &str) -> Error {
     Error::usage(format!("train: the teacher {} has {text}", checkpoint.path().display()))
+}
+
+/// Sees that two networks have as many blocks of one width.
+fn alike(own: &[Tensor], other: &[Tensor]) -> Result<(), Error> {
+    let shape = |outputs: &[Tensor]| (outputs.len(), outputs.first().map_or(0, Tensor::width));
+    let ((blocks, width), (taught, wide)) = (shape(own), shape(other));
+    if blocks > 0 && (blocks, width) == (taught, wide) {
+        return Ok(());
+    }
+    let text = format!("the network has {blocks} blocks, {width} wide, and the teacher {taught}, {wide} wide");
+    Err(Error::usage(format!("train: `distill.hidden` is for blocks of one number and width; {text}: leave it out")))
 }
 
 /// A layer of so many.

@@ -78,6 +78,20 @@ fn answers_are_learnt_as_in_pytorch() {
 }
 
 #[test]
+fn outputs_of_blocks_are_learnt_as_in_pytorch() {
+    for case in golden("outputs") {
+        let (student, width) = (floats(&case["student"]), case["width"].as_u64().unwrap() as usize);
+        let (tokens, factor) = (case["tokens"].as_u64().unwrap() as usize, case["factor"].as_f64().unwrap() as f32);
+        let (mut tape, x) = tensors(&[student.len() / width], width, &[student]);
+        let loss = tape.distill_outputs(&x[0], &floats(&case["teacher"]), tokens, factor);
+        let what = format!("width {width}, factor {factor}");
+        near_loss(&what, loss, &case["loss"]);
+        tape.backward();
+        near(&what, &gradients(&tape)[0], &case["gradient"]);
+    }
+}
+
+#[test]
 fn relations_are_learnt_as_in_pytorch() {
     for case in golden("relations") {
         let lengths: Vec<usize> = serde_json::from_value(case["lengths"].clone()).unwrap();
@@ -141,11 +155,14 @@ fn pairs() -> Vec<(Config, Config)> {
 
 #[test]
 fn a_network_comes_near_its_teacher_with_the_same_bits_however_it_runs() {
-    for (student, teacher) in pairs() {
+    let relations = Relations { weight: 3.0, ..Relations::default() };
+    let relations = Distill { weight: 1.0, temperature: 2.0, attention: Some(relations), ..Distill::default() };
+    let other = pairs().into_iter().map(|pair| (pair, relations.clone()));
+    let hidden = Distill { hidden: 20.0, ..Distill::default() };
+    let alike = pairs().into_iter().map(|(student, _)| ((student.clone(), student), hidden.clone()));
+    for ((student, teacher), distill) in other.chain(alike) {
         let (_home, teacher) = drawn(&teacher, 9);
         let (model_config, data) = (model_config(student.clone()), Majority::new(40));
-        let relations = Relations { weight: 3.0, ..Relations::default() };
-        let distill = Distill { weight: 1.0, temperature: 2.0, attention: Some(relations) };
         let config = TrainConfig { qat: Some(Qat::default()), ..settings(distill) };
         let job = Job {
             model_config: &model_config,
@@ -217,6 +234,12 @@ fn teachers_that_do_not_fit_are_refused() {
             (good.0.clone(), relations(Relations { heads: Some(5), ..Relations::default() })),
             "`distill.attention.heads` is 5",
         ),
+        (
+            (encoder(json!({"num_hidden_layers": 3})), Distill { hidden: 1.0, ..good.1.clone() }),
+            "has 2 blocks, 12 wide, and the teacher 3, 12 wide: leave it out",
+        ),
+        ((mlp(json!({})), Distill { hidden: 1.0, ..good.1.clone() }), "12 wide, and the teacher 2, 17 wide"),
+        ((good.0.clone(), Distill { hidden: -1.0, ..good.1.clone() }), "`distill.hidden` is -1"),
         ((good.0.clone(), Distill { weight: 1.5, ..good.1.clone() }), "`distill.weight` is 1.5"),
         ((good.0.clone(), Distill { temperature: 0.0, ..good.1.clone() }), "`distill.temperature` is 0"),
     ] {

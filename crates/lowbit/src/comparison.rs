@@ -307,13 +307,13 @@ impl Comparison<'_> {
         let (model_config, config) = network.settings(&self.task, &self.splits, variant)?;
         let (rows, held) = network.rows(&self.splits.train, &model_config)?;
         self.check_memory(&network, rows)?;
-        let teacher = self.teacher(variant)?;
+        let [init, teacher] = [self.masters_of(&variant.init)?, self.teacher(variant)?];
         let job = training::Work {
             name: &variant.name,
             model_config: &model_config,
             tokenizer: network.encoder.tokenizer(),
             data: rows,
-            from: network.begin.as_deref(),
+            from: init.as_deref().or(network.begin.as_deref()),
             teacher: teacher.as_deref(),
             validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
@@ -336,9 +336,15 @@ impl Comparison<'_> {
     fn teacher(&self, variant: &Variant) -> Result<Option<Rc<Checkpoint>>, Error> {
         let Some(name) = &variant.teacher else { return Ok(None) };
         match self.suite.variant.iter().any(|variant| variant.name == *name) {
-            true => Ok(Some(Rc::new(Checkpoint::open(&self.home(name).join("training"))?.on(self.cpu)))),
+            true => self.masters_of(&variant.teacher),
             false => Ok(self.network(variant).begin.clone()),
         }
+    }
+
+    /// The weights of a trained variant.
+    fn masters_of(&self, name: &Option<String>) -> Result<Option<Rc<Checkpoint>>, Error> {
+        let Some(name) = name else { return Ok(None) };
+        Ok(Some(Rc::new(Checkpoint::open(&self.home(name).join("training"))?.on(self.cpu))))
     }
 
     /// Compares what every training of a network that is still to be done takes with the memory there is, before the first begins.

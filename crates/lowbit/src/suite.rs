@@ -99,6 +99,8 @@ pub struct Variant {
     /// The network that it learns from, as `distill` of its settings says: a trained variant before it, or `pretrained`, the model that
     /// training begins from.
     pub teacher: Option<String>,
+    /// The trained variant before it whose weights its training begins from, in place of those of the network.
+    pub init: Option<String>,
     /// Dimensions of the network that differ from the suite's.
     #[serde(default)]
     pub model: toml::Table,
@@ -287,6 +289,9 @@ impl Suite {
                     "variant `{name}`: `model` is for variants that are trained, and this one has `from`"
                 ));
             }
+            if let Some(fault) = self.init_fault(variant, &trained) {
+                return Err(format!("variant `{name}`: {fault}"));
+            }
             if let Some(fault) = self.teacher_fault(variant, &trained) {
                 return Err(format!("variant `{name}`: {fault}"));
             }
@@ -313,6 +318,21 @@ impl Suite {
         }
         let both = self.pretrained.is_some() && self.tokenizer.is_some();
         both.then(|| "has `pretrained`, whose tokenizer is taken: leave `tokenizer` out".into())
+    }
+
+    /// What is wrong with the variant that another begins from; `trained` tells of those before it whether they are trained.
+    fn init_fault(&self, variant: &Variant, trained: &HashMap<&String, bool>) -> Option<String> {
+        let init = variant.init.as_ref()?;
+        let fits = trained.get(init) == Some(&true)
+            && self.variant.iter().any(|v| v.name == *init && v.network == variant.network);
+        match () {
+            () if !self.is_trained() => Some("`init` is for suites with [train], and this one trains nothing".into()),
+            () if variant.from.is_some() => {
+                Some("`init` is for variants that are trained, and this one has `from`".into())
+            }
+            () if !fits => Some(format!("`init` names `{init}`, which is no trained variant of its network before it")),
+            () => None,
+        }
     }
 
     /// What is wrong with the teacher of a variant; `trained` tells of those before it whether they are trained.

@@ -45,6 +45,9 @@ pub struct Train {
     /// The network that the variant learns from, where the suite names another variant: its trained directory.
     #[arg(long, value_name = "DIR", conflicts_with = "text")]
     teacher: Option<PathBuf>,
+    /// The network whose weights the training of the variant begins from, where the suite names another variant: its trained directory.
+    #[arg(long, value_name = "DIR", conflicts_with = "text")]
+    init: Option<PathBuf>,
     /// Where the model goes; a run that was interrupted there is resumed.
     #[arg(short, long, visible_alias = "output-dir", required_unless_present = "list")]
     out: Option<PathBuf>,
@@ -124,8 +127,9 @@ impl Train {
             return Err(Failure { code: Code::Input, message });
         }
         let begin = suite.begin(self.data.as_deref(), &cpu)?;
-        let asked = self.teacher(variant)?.map(|path| Ok::<_, Error>(Checkpoint::open(path)?.on(&cpu))).transpose()?;
+        let asked = trained(variant, ("teacher", &variant.teacher), &self.teacher, &cpu)?;
         let teacher = asked.as_ref().or(begin.as_ref().filter(|_| variant.teacher.is_some()));
+        let init = trained(variant, ("init", &variant.init), &self.init, &cpu)?;
         let encoder = suite.encoder(&task, &splits.train, begin.as_ref())?;
         let model_config = suite.model_config(&task, &encoder, &splits.train, variant, begin.as_ref())?;
         let model_config = ModelConfig { input: splits.columns.clone(), ..model_config };
@@ -135,7 +139,7 @@ impl Train {
             model_config: &model_config,
             tokenizer: encoder.tokenizer(),
             data: &rows,
-            from: begin.as_ref(),
+            from: init.as_ref().or(begin.as_ref()),
             teacher,
             validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
@@ -145,21 +149,6 @@ impl Train {
         let record = training::record(&task.id(), &work, &trained, self.out())?;
         let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
         self.print(machine, &cpu, record, &trained.outcome, &next)
-    }
-
-    /// Where the teacher of a variant lies; none where it has none, or learns from the model that training begins from.
-    fn teacher(&self, variant: &Variant) -> Result<Option<&Path>, Failure> {
-        match (variant.teacher.as_deref(), &self.teacher) {
-            (Some(PRETRAINED) | None, None) => Ok(None),
-            (Some(_), Some(path)) => Ok(Some(path)),
-            (Some(teacher), None) => Err(Failure::usage(format!(
-                "variant `{}` learns from `{teacher}`: train that one, and name its directory with --teacher DIR",
-                variant.name
-            ))),
-            (None, Some(_)) => {
-                Err(Failure::usage(format!("variant `{}` has no `teacher`: leave --teacher out", variant.name)))
-            }
-        }
     }
 
     /// Trains a language model.
@@ -240,5 +229,23 @@ impl Train {
         machine.terminal.line("next:");
         next.iter().for_each(|command| machine.terminal.line(format!("  {command}")));
         Ok(())
+    }
+}
+
+/// The trained network that a field of a variant names; none where it names none, or the model that training begins from.
+fn trained(
+    variant: &Variant,
+    (field, named): (&str, &Option<String>),
+    given: &Option<PathBuf>,
+    cpu: &Cpu,
+) -> Result<Option<Checkpoint>, Failure> {
+    let name = &variant.name;
+    match (named.as_deref(), given) {
+        (Some(PRETRAINED) | None, None) => Ok(None),
+        (Some(_), Some(path)) => Ok(Some(Checkpoint::open(path)?.on(cpu))),
+        (Some(other), None) => Err(Failure::usage(format!(
+            "variant `{name}` has `{field} = \"{other}\"`: train that one, and name its directory with --{field} DIR"
+        ))),
+        (None, Some(_)) => Err(Failure::usage(format!("variant `{name}` has no `{field}`: leave --{field} out"))),
     }
 }

@@ -71,6 +71,8 @@ fn wrong_suites_are_refused_with_the_place() {
         ("max_length = 48", "max_len = 48", "x.toml:5: "),
         ("from = \"f32\"", "from = \"f32\"\nteacher = \"f32\"", "`teacher` is for variants that are trained"),
         ("from = \"f32\"", "from = \"f32\"\nmodel = { dropout = 0.0 }", "`model` is for variants that are trained"),
+        ("train = { qat = {} }", "train = { qat = {} }\ninit = \"int8\"", "`init` names `int8`, which is no trained"),
+        ("from = \"f32\"", "from = \"f32\"\ninit = \"f32\"", "`init` is for variants that are trained"),
         ("train = { qat = {} }", "train = { qat = {} }\nteacher = \"int8\"", "`teacher` names `int8`"),
         (
             "train = { qat = {} }",
