@@ -6,9 +6,10 @@ use crate::record::Record;
 use crate::task::{self, Task};
 use crate::{Error, choose, classify, generate, metrics};
 use lowbit_kernels::Cpu;
-use lowbit_model::Checkpoint;
 use lowbit_model::arch::OutputKind;
+use lowbit_model::{Checkpoint, Inputs};
 use serde::Deserialize;
+use std::path::Path;
 
 /// What a model is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -183,6 +184,30 @@ pub fn check_compared(task: &Task) -> Result<(), Error> {
             Err(Error::usage(format!("{message} {name} asks for {asks}")))
         }
     }
+}
+
+/// The record of a model on a split of a task, and the rows it was scored on: the first `limit` of them, or of a task of one
+/// file its first `limit` bytes.
+///
+/// # Errors
+/// When the rows cannot be read; as [`check`] and [`score`].
+pub fn score_split(
+    task: &Task,
+    split: task::Split,
+    data: Option<&Path>,
+    limit: Option<usize>,
+    subject: &Subject,
+) -> Result<(Record, Rows), Error> {
+    check(task, subject.checkpoint)?;
+    let (mut rows, notes) = task.rows(split, data)?;
+    let is_bytes = matches!(rows.inputs, Inputs::Bytes(_));
+    if let Some(limit) = limit.filter(|_| !is_bytes) {
+        rows.truncate(limit);
+    }
+    let subject = Subject { limit: limit.filter(|_| is_bytes), ..*subject };
+    let mut record = score(task, &rows, &subject)?;
+    record.detail.notices.extend(notes);
+    Ok((record, rows))
 }
 
 /// The record of a model on rows of a task.

@@ -19,7 +19,7 @@ pub mod start;
 pub mod suite;
 pub mod training;
 
-pub use library::{Answer, Ask, Classification, Error, Example, Matrix, Model, quantize};
+pub use library::{Answer, Ask, Classification, Error, Example, Matrix, Model, cpu, quantize};
 pub use lowbit_base::{Error as Fault, Stop};
 pub use progress::Progress;
 pub use shipped::SHIPPED;

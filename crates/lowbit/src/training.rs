@@ -1,7 +1,7 @@
 //! Training: rows as tokens, a stop of the caller, a look at held-out text.
 
 use crate::Progress;
-use crate::suite::Suite;
+use crate::suite::{self, PRETRAINED, Suite, Variant};
 use lowbit_base::{Error, Kind, Stop, file};
 use lowbit_eval::facts;
 use lowbit_eval::meter::{self, EnergyMeter, Rapl};
@@ -242,6 +242,82 @@ pub fn record(task: &str, work: &Work, trained: &Trained, directory: &Path) -> R
         measures: trained.measures(),
         detail,
     })
+}
+
+/// What one trained variant of a suite is trained with, beside the suite.
+pub struct OfSuite<'a> {
+    /// The suite, its references to the data resolved.
+    pub suite: &'a Suite,
+    /// The variant, one that is trained.
+    pub variant: &'a Variant,
+    /// How, the caller's changes included.
+    pub config: &'a TrainConfig,
+    /// Directory of the data sets.
+    pub data: Option<&'a Path>,
+    /// The trained network that the variant learns from, where the suite names another variant.
+    pub teacher: Option<&'a Path>,
+    /// The trained network whose weights the training begins from, where the suite names another variant.
+    pub init: Option<&'a Path>,
+    /// Whether a task some of whose test rows are among its training rows is refused.
+    pub strict: bool,
+}
+
+impl OfSuite<'_> {
+    /// Trains the variant into a directory, or resumes; its record, and what the run did.
+    ///
+    /// # Errors
+    /// Wrong data, a teacher that is missing or has no use; as [`run`].
+    pub fn train(&self, out: &Path, cpu: &Cpu, progress: &mut dyn Progress) -> Result<(Record, Outcome), Error> {
+        let (variant, suite) = (self.variant, self.suite.of(self.variant));
+        let (task, splits) = suite::load(&suite, self.data)?;
+        splits.notes.iter().for_each(|note| progress.note(note));
+        let (overlap, tested) = (splits.facts.overlap_rows, splits.test.len());
+        if self.strict && overlap > 0 {
+            let text = format!("task {}: {overlap} of {tested} test rows are among the training rows", task.name);
+            return Err(Error::data(format!(
+                "{text}; leave them out with `exclude_test_from_train = true` in its file"
+            )));
+        }
+        let begin = suite.begin(self.data, cpu)?;
+        let asked = self.other(("teacher", &variant.teacher), self.teacher, cpu)?;
+        let teacher = asked.as_ref().or(begin.as_ref().filter(|_| variant.teacher.is_some()));
+        let init = self.other(("init", &variant.init), self.init, cpu)?;
+        let encoder = suite.encoder(&task, &splits.train, begin.as_ref())?;
+        let model_config = suite.model_config(&task, &encoder, &splits.train, variant, begin.as_ref())?;
+        let model_config = ModelConfig { input: splits.columns.clone(), ..model_config };
+        let (rows, held) = parts(&suite, &splits.train, &encoder, &model_config)?;
+        let work = Work {
+            name: &variant.name,
+            model_config: &model_config,
+            tokenizer: encoder.tokenizer(),
+            data: &rows,
+            from: init.as_ref().or(begin.as_ref()),
+            teacher,
+            validation: held.as_ref().map(|held| held as &dyn Data),
+            held_out: None,
+            config: self.config,
+        };
+        let trained = run(&work, out, cpu, progress)?;
+        Ok((record(&task.id(), &work, &trained, out)?, trained.outcome))
+    }
+
+    /// The trained network that a field of the variant names; none where it names none, or the model that training begins from.
+    fn other(
+        &self,
+        (field, named): (&str, &Option<String>),
+        given: Option<&Path>,
+        cpu: &Cpu,
+    ) -> Result<Option<Checkpoint>, Error> {
+        let name = &self.variant.name;
+        match (named.as_deref(), given) {
+            (Some(PRETRAINED) | None, None) => Ok(None),
+            (Some(_), Some(path)) => Ok(Some(Checkpoint::open(path)?.on(cpu))),
+            (Some(other), None) => Err(Error::usage(format!(
+                "variant `{name}` has `{field} = \"{other}\"`: train that one, and name its directory with --{field} DIR"
+            ))),
+            (None, Some(_)) => Err(Error::usage(format!("variant `{name}` has no `{field}`: leave --{field} out"))),
+        }
+    }
 }
 
 /// A stop ended the work; what is done is kept.

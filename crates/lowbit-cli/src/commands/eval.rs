@@ -10,7 +10,6 @@ use lowbit_eval::language::{self as scoring, Cut, Text};
 use lowbit_eval::question::{self, Question, Reference, Subject};
 use lowbit_eval::record::Record;
 use lowbit_eval::task::{self, Split, Task};
-use lowbit_model::Inputs;
 use std::path::PathBuf;
 
 /// Why a language model is not timed here.
@@ -114,15 +113,8 @@ impl Eval {
             let text = "--context and --stride cut a text into windows, and the task";
             return Err(Failure::usage(format!("{text} {} asks for {}", task.name, task.question.spec().asks)));
         }
-        let (mut rows, notes) = task.rows(self.split.unwrap_or_default(), self.data.as_deref())?;
-        let is_bytes = matches!(rows.inputs, Inputs::Bytes(_));
-        let limit = self.limit.map(|limit| limit as usize);
-        if let Some(limit) = limit.filter(|_| !is_bytes) {
-            rows.truncate(limit);
-        }
-        let subject = Subject { limit: limit.filter(|_| is_bytes), ..subject };
-        let mut record = question::score(task, &rows, &subject)?;
-        record.detail.notices.extend(notes);
+        let (split, limit) = (self.split.unwrap_or_default(), self.limit.map(|limit| limit as usize));
+        let (mut record, rows) = question::score_split(task, split, self.data.as_deref(), limit, &subject)?;
         if self.speed {
             comparison::speeds(&rows, [(subject.checkpoint, &mut record)], subject.cpu, &probe::start)?;
         }

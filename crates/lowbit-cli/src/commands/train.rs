@@ -2,18 +2,17 @@
 
 use super::list::{self, List};
 use super::{Machine, suite};
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::progress::Bar;
 use lowbit::language::{self, Language};
 use lowbit::start::quoted;
-use lowbit::suite::{PRETRAINED, Variant};
-use lowbit::training::{self, Work};
+use lowbit::training::OfSuite;
 use lowbit_base::text::duration;
 use lowbit_eval::bench::host;
 use lowbit_eval::record::Record;
 use lowbit_kernels::Cpu;
-use lowbit_model::{Checkpoint, ModelConfig, recipe};
-use lowbit_train::{Data, Error, Outcome, TrainConfig};
+use lowbit_model::recipe;
+use lowbit_train::{Error, Outcome, TrainConfig};
 use std::path::{Path, PathBuf};
 
 /// Stands for the trained model in the commands to go on with.
@@ -119,36 +118,18 @@ impl Train {
         let cpu = machine.cpu()?;
         machine.signals.defer();
         let config = self.settings(suite.train_config(variant)?)?;
-        let (task, splits) = suite::load(machine, &suite, self.data.as_deref())?;
-        let (overlap, tested) = (splits.facts.overlap_rows, splits.test.len());
-        if self.strict && overlap > 0 {
-            let text = format!("task {}: {overlap} of {tested} test rows are among the training rows", task.name);
-            let message = format!("{text}; leave them out with `exclude_test_from_train = true` in its file");
-            return Err(Failure { code: Code::Input, message });
-        }
-        let begin = suite.begin(self.data.as_deref(), &cpu)?;
-        let asked = trained(variant, ("teacher", &variant.teacher), &self.teacher, &cpu)?;
-        let teacher = asked.as_ref().or(begin.as_ref().filter(|_| variant.teacher.is_some()));
-        let init = trained(variant, ("init", &variant.init), &self.init, &cpu)?;
-        let encoder = suite.encoder(&task, &splits.train, begin.as_ref())?;
-        let model_config = suite.model_config(&task, &encoder, &splits.train, variant, begin.as_ref())?;
-        let model_config = ModelConfig { input: splits.columns.clone(), ..model_config };
-        let (rows, held) = training::parts(&suite, &splits.train, &encoder, &model_config)?;
-        let work = Work {
-            name: &variant.name,
-            model_config: &model_config,
-            tokenizer: encoder.tokenizer(),
-            data: &rows,
-            from: init.as_ref().or(begin.as_ref()),
-            teacher,
-            validation: held.as_ref().map(|held| held as &dyn Data),
-            held_out: None,
+        let job = OfSuite {
+            suite: &whole,
+            variant,
             config: &config,
+            data: self.data.as_deref(),
+            teacher: self.teacher.as_deref(),
+            init: self.init.as_deref(),
+            strict: self.strict,
         };
-        let trained = training::run(&work, self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
-        let record = training::record(&task.id(), &work, &trained, self.out())?;
+        let (record, outcome) = job.train(self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
         let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
-        self.print(machine, &cpu, record, &trained.outcome, &next)
+        self.print(machine, &cpu, record, &outcome, &next)
     }
 
     /// Trains a language model.
@@ -229,23 +210,5 @@ impl Train {
         machine.terminal.line("next:");
         next.iter().for_each(|command| machine.terminal.line(format!("  {command}")));
         Ok(())
-    }
-}
-
-/// The trained network that a field of a variant names; none where it names none, or the model that training begins from.
-fn trained(
-    variant: &Variant,
-    (field, named): (&str, &Option<String>),
-    given: &Option<PathBuf>,
-    cpu: &Cpu,
-) -> Result<Option<Checkpoint>, Failure> {
-    let name = &variant.name;
-    match (named.as_deref(), given) {
-        (Some(PRETRAINED) | None, None) => Ok(None),
-        (Some(_), Some(path)) => Ok(Some(Checkpoint::open(path)?.on(cpu))),
-        (Some(other), None) => Err(Failure::usage(format!(
-            "variant `{name}` has `{field} = \"{other}\"`: train that one, and name its directory with --{field} DIR"
-        ))),
-        (None, Some(_)) => Err(Failure::usage(format!("variant `{name}` has no `{field}`: leave --{field} out"))),
     }
 }

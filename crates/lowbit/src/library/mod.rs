@@ -17,7 +17,10 @@ use std::sync::{Mutex, PoisonError};
 
 /// The CPU of all that was not given another: the best instruction set, the physical cores this process may use, or what
 /// `LOWBIT_ISA` and `LOWBIT_THREADS` say. Its threads are shared.
-fn cpu() -> Result<Cpu, Error> {
+///
+/// # Errors
+/// [`Error::Request`] when a variable names what this machine has not.
+pub fn cpu() -> Result<Cpu, Error> {
     static CPU: Mutex<Option<Cpu>> = Mutex::new(None);
     let mut cpu = CPU.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(cpu) = &*cpu {

@@ -152,6 +152,11 @@ impl Model {
         Ok(self.checkpoint.parameters().with_sequences(need, self.cache, context).check()?)
     }
 
+    /// The CPU it runs on.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
     pub(super) fn stop(&self) -> &Stop {
         &self.cpu.stop
     }
