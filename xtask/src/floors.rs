@@ -15,6 +15,7 @@ pub static FLOORS: &[(&str, u8)] = &[
     ("lowbit-hub", 3),
     ("lowbit", 4),
     ("lowbit-cli", 5),
+    ("lowbit-python", 5),
     ("xtask", OUTSIDE),
 ];
 

@@ -1,4 +1,4 @@
-//! What others wrote and the binary holds: licences, sources and versions as `deny.toml` allows them, and the notices that
+//! What others wrote and the binary and the Python package hold: licences, sources and versions as `deny.toml` allows them, and the notices that
 //! are passed on.
 //!
 //! `cargo deny` does the same and looks at advisories too; it is run where it is installed.
@@ -16,6 +16,8 @@ pub const NOTICES: &str = "THIRD-PARTY-NOTICES.txt";
 const RULES: &str = "deny.toml";
 /// The target whose crates are looked at: the same notices on every machine.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The members that are handed out compiled: the binary, and the module of the Python package.
+const PROGRAMS: [&str; 2] = ["lowbit-cli", "lowbit-python"];
 /// How files with a licence begin.
 const NAMES: &[&str] = &["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE", "COPYRIGHT"];
 /// Of several licences, the first of these is taken.
@@ -86,11 +88,12 @@ pub fn write_notices(root: &Path) -> Result<usize, String> {
     Ok(packages.len())
 }
 
-/// All crates that are built into the binary, or build it, sorted.
+/// All crates that are built into what is handed out, or build it, sorted.
 fn packages(root: &Path) -> Result<Vec<Package>, String> {
     let run = |arguments: &str| cargo_output(root, arguments);
     let tree = run(&format!(
-        "tree --locked --package lowbit-cli --edges normal,build --target {TARGET} --prefix none --no-dedupe --format {{p}}"
+        "tree --locked {} --edges normal,build --target {TARGET} --prefix none --no-dedupe --format {{p}}",
+        PROGRAMS.map(|name| format!("--package {name}")).join(" ")
     ))?;
     let used: BTreeSet<(&str, &str)> = tree
         .lines()
@@ -237,8 +240,9 @@ fn notices(packages: &[Package]) -> Result<String, String> {
     sections.iter_mut().for_each(|(_, names)| names.dedup());
     sections.sort_by(|a, b| a.1.cmp(&b.1));
     let line = "-".repeat(100);
-    let mut out =
-        format!("The lowbit binary for {TARGET} is made of these works of others. Written by `cargo xtask notices`.\n");
+    let mut out = format!(
+        "The lowbit binary and Python package for {TARGET} are made of these works of others. Written by `cargo xtask notices`.\n"
+    );
     for (text, names) in sections {
         out += &format!("\n{line}\n{}\n{line}\n\n{text}\n", names.join("\n"));
     }
