@@ -52,20 +52,17 @@ impl Round {
     }
 }
 
-/// Name and lanes of each result.
-impl Op for &Round {
-    type Out = Vec<(&'static str, [u32; LANES])>;
+/// Name and lanes of a result.
+type Lanes = (&'static str, [u32; LANES]);
 
+impl Round {
+    /// Results that are integers.
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) -> Self::Out {
-        // SAFETY: arrays of 16 lanes, 64 bytes.
-        let [a, b, c] = self.floats.each_ref().map(|v| unsafe { s.load(v.as_ptr()) });
-        // SAFETY: as above.
-        let [i, j, k] = self.ints.each_ref().map(|v| unsafe { s.load_i(v.as_ptr().cast()) });
+    fn integers<S: Simd>(&self, s: S, a: S::F, [i, j, k]: [S::I; 3]) -> Vec<Lanes> {
         let mut out = Vec::new();
         let mut ints = |name, v| {
             let mut lanes = [0u32; LANES];
-            // SAFETY: as above.
+            // SAFETY: 64 bytes.
             unsafe { s.store_i(lanes.as_mut_ptr().cast(), v) };
             out.push((name, lanes));
         };
@@ -92,12 +89,18 @@ impl Op for &Round {
         ints("dot_small", s.dot_small(i, u, signed));
         ints("splat_i", s.splat_i(-3));
         let mut bytes = [0i8; LANES];
-        // SAFETY: 16 bytes, and 16 half-precision floats.
-        let halves = unsafe {
-            s.store_i8(bytes.as_mut_ptr(), s.sar::<24>(i));
-            s.load_f16(self.ints[1].as_ptr().cast())
-        };
+        // SAFETY: 16 bytes.
+        unsafe { s.store_i8(bytes.as_mut_ptr(), s.sar::<24>(i)) };
         out.push(("store_i8", bytes.map(|v| v as u32)));
+        out
+    }
+
+    /// Results that are floats.
+    #[inline(always)]
+    fn numbers<S: Simd>(&self, s: S, [a, b, c]: [S::F; 3], i: S::I) -> Vec<Lanes> {
+        let mut out = Vec::new();
+        // SAFETY: 16 half-precision floats.
+        let halves = unsafe { s.load_f16(self.ints[1].as_ptr().cast()) };
         let mut floats = |name, v| {
             let mut lanes = [0.0f32; LANES];
             // SAFETY: 16 lanes.
@@ -120,6 +123,21 @@ impl Op for &Round {
         floats("as_f", s.as_f(i));
         floats("lookup", s.lookup(a, i));
         floats("load_part", s.load_part(&self.floats[0][..5], 2.0));
+        out
+    }
+}
+
+impl Op for &Round {
+    type Out = Vec<Lanes>;
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) -> Self::Out {
+        // SAFETY: arrays of 16 lanes, 64 bytes.
+        let floats = self.floats.each_ref().map(|v| unsafe { s.load(v.as_ptr()) });
+        // SAFETY: as above.
+        let ints = self.ints.each_ref().map(|v| unsafe { s.load_i(v.as_ptr().cast()) });
+        let mut out = self.integers(s, floats[0], ints);
+        out.extend(self.numbers(s, floats, ints[0]));
         out
     }
 }
