@@ -24,6 +24,21 @@ def safetensors(path):
     return {name: (entry["shape"], data[slice(*entry["data_offsets"])]) for name, entry in header.items()}
 
 
+def directory(case, config):
+    """The configuration of a directory of integers, a byte 0, and its tensors."""
+    file = (GOLDEN / "integers/tensors.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", file[:8])
+    header, data = {}, b""
+    for name, entry in json.loads(file[8 : 8 + length]).items():
+        case_name, _, name = name.partition("/")
+        if case_name == case and name not in ("prompt", "logits"):
+            part = file[8 + length :][slice(*entry["data_offsets"])]
+            header[name] = {**entry, "data_offsets": [len(data), len(data) + len(part)]}
+            data += part
+    text = json.dumps(header).encode()
+    return json.dumps(config).encode() + bytes(1) + struct.pack("<Q", len(text)) + text + data
+
+
 def write_safetensors():
     data = struct.pack("<6f", *range(6)) + struct.pack("<4H", 0x3F80, 0, 0xBF80, 0x4000) + bytes(range(5))
     header = {
@@ -85,6 +100,9 @@ def main(corpora):
     for path in [*(CRATES / "lowbit-eval/tasks").glob("*.toml"), *(CRATES / "lowbit/suites").glob("**/*.toml")]:
         put("description", path.stem, path.read_bytes())
     put("safetensors", "small", write_safetensors())
+    put("imatrix", "golden", (GOLDEN / "imatrix.gguf").read_bytes())
+    for case, content in json.loads((GOLDEN / "integers/cases.json").read_text()).items():
+        put("integers", case, directory(case, content["config"]))
     put("gguf", "small", (GOLDEN / "small.gguf").read_bytes())
     tensors = safetensors(GOLDEN / "gguf_types.safetensors")
     for name, number in TYPES.items():
