@@ -11,11 +11,15 @@ use std::ops::Range;
 /// Columns that share a scale in the group-wise formats, and over which int8 activations keep sums.
 pub const GROUP: usize = 64;
 
-/// Columns of a token that share a scale in int8 activations that are quantized in blocks. With 64 the vectors of MiniLM lie half
-/// as far again from those of f32 activations, and sums become totals half as often; 128 is twice as far.
+/// Columns of a token that share a scale in int8 activations that are quantized in the smallest blocks; those of a block of codes.
 pub const BLOCK: usize = 32;
-/// Blocks of a group of columns.
-pub(crate) const BLOCKS: usize = GROUP / BLOCK;
+/// Columns that may share a scale in int8 activations that are quantized in blocks. With 64 the vectors of MiniLM lie half as far
+/// again from those of f32 activations as with 32, and sums become totals half as often; 128 is twice as far.
+pub const BLOCK_SIZES: [usize; 3] = [BLOCK, 64, 128];
+/// Columns that rows of codes are padded to: no group and no block of activations is cut.
+const WHOLE: usize = 128;
+/// The smallest blocks of a group of columns.
+const HALVES: usize = GROUP / BLOCK;
 
 /// Activations `[tokens, cols]`, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -172,18 +176,18 @@ impl Blocked {
 }
 
 /// Activations quantized to int8 by absmax: `x ~ q * scale`, `scale = max|x| / 127` over a token (arXiv 2402.17764) or over each
-/// [`BLOCK`] of its columns; NaN for a token with a value that is not finite.
+/// block of its columns; NaN for a token with a value that is not finite.
 #[derive(Clone, Debug, Default)]
 pub struct Int8Activations {
     pub(crate) tokens: usize,
     pub(crate) cols: usize,
     /// Step of each token, that of its largest block, `[tokens]`.
     pub(crate) scale: Vec<f32>,
-    /// Whether blocks have scales.
-    pub(crate) blocked: bool,
-    /// Where blocks have scales, the part of the token's step that is the step of each, `[tokens, groups, BLOCKS]`.
+    /// Columns of a block, where blocks have scales: one of [`BLOCK_SIZES`].
+    pub(crate) block: Option<usize>,
+    /// Where blocks have scales, the part of the token's step that is the step of each, `[tokens, blocks]`.
     pub(crate) ratios: Vec<f32>,
-    /// Where blocks have scales, the sum of the codes of each, `[tokens, groups, BLOCKS]`.
+    /// Where blocks have scales, the sum of the codes of each, `[tokens, blocks]`.
     pub(crate) block_sums: Vec<i32>,
     pub(crate) q: Blocked,
     /// Sum of the codes of each group of [`GROUP`] columns, times the ratios of its blocks, `[tokens, ceil(cols / GROUP)]`.
@@ -198,16 +202,20 @@ const SMALL: usize = 1 << 13;
 impl Int8Activations {
     /// Quantizes `x`, `[tokens, cols]`, with a scale per token, reusing the buffers of `self`.
     pub fn quantize(&mut self, cpu: &Cpu, x: &[f32], cols: usize) {
-        self.quantize_as(cpu, x, cols, false);
+        self.quantize_as(cpu, x, cols, None);
     }
 
-    /// Quantizes `x`, `[tokens, cols]`, with a scale per [`BLOCK`] columns of a token, reusing the buffers of `self`.
-    pub fn quantize_blocks(&mut self, cpu: &Cpu, x: &[f32], cols: usize) {
-        self.quantize_as(cpu, x, cols, true);
+    /// Quantizes `x`, `[tokens, cols]`, with a scale per `block` columns of a token, reusing the buffers of `self`.
+    ///
+    /// # Panics
+    /// When blocks are none of [`BLOCK_SIZES`].
+    pub fn quantize_blocks(&mut self, cpu: &Cpu, x: &[f32], cols: usize, block: usize) {
+        assert!(BLOCK_SIZES.contains(&block), "blocks of {BLOCK_SIZES:?} columns, not of {block}");
+        self.quantize_as(cpu, x, cols, Some(block));
     }
 
-    fn quantize_as(&mut self, cpu: &Cpu, x: &[f32], cols: usize, blocked: bool) {
-        self.resize(x.len() / cols.max(1), cols, blocked);
+    fn quantize_as(&mut self, cpu: &Cpu, x: &[f32], cols: usize, block: Option<usize>) {
+        self.resize(x.len() / cols.max(1), cols, block);
         let to = &self.writer();
         cpu.pool.run(to.tasks(cols), &|task| {
             for token in to.tokens(task, cols) {
@@ -224,7 +232,7 @@ impl Int8Activations {
         cols: usize,
         fill: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) {
-        self.resize(tokens, cols, false);
+        self.resize(tokens, cols, None);
         let to = &self.writer();
         cpu.pool.run(to.tasks(cols), &|task| {
             let mut row = scratch::take(cols * 4);
@@ -237,19 +245,24 @@ impl Int8Activations {
     }
 
     /// Makes room for `[tokens, cols]`.
-    fn resize(&mut self, tokens: usize, cols: usize, blocked: bool) {
-        (self.tokens, self.cols, self.blocked) = (tokens, cols, blocked);
-        let blocks = if blocked { tokens * cols.div_ceil(GROUP) * BLOCKS } else { 0 };
+    fn resize(&mut self, tokens: usize, cols: usize, block: Option<usize>) {
+        (self.tokens, self.cols, self.block) = (tokens, cols, block);
+        let blocks = tokens * self.blocks();
         self.ratios.resize(blocks, 0.0);
         self.block_sums.resize(blocks, 0);
-        self.q.resize(tokens, cols, 1);
+        self.q.resize(tokens, cols, WHOLE / 64);
         self.scale.resize(tokens, 0.0);
         self.sums.resize(tokens, 0);
         self.group_sums.resize(tokens * cols.div_ceil(GROUP), 0.0);
     }
 
+    /// Blocks of a token, those of whole groups; none where tokens have scales alone.
+    pub(crate) fn blocks(&self) -> usize {
+        self.block.map_or(0, |block| self.cols.next_multiple_of(block.max(GROUP)) / block)
+    }
+
     fn writer(&mut self) -> Int8Writer<'_> {
-        let (chunk, distance) = (self.q.chunk, self.q.distance);
+        let (chunk, distance, blocks) = (self.q.chunk, self.q.distance, self.blocks());
         Int8Writer {
             tokens: self.tokens,
             chunk,
@@ -258,7 +271,8 @@ impl Int8Activations {
             scale: SharedMut::new(&mut self.scale),
             sums: SharedMut::new(&mut self.sums),
             groups: SharedMut::new(&mut self.group_sums),
-            blocked: self.blocked,
+            block: self.block,
+            blocks,
             ratios: SharedMut::new(&mut self.ratios),
             block_sums: SharedMut::new(&mut self.block_sums),
         }
@@ -286,8 +300,7 @@ impl Int8Activations {
 
     /// Step of a column of a token.
     fn step(&self, token: usize, col: usize) -> f32 {
-        let blocks = self.cols.div_ceil(GROUP) * BLOCKS;
-        self.scale[token] * if self.blocked { self.ratios[token * blocks + col / BLOCK] } else { 1.0 }
+        self.scale[token] * self.block.map_or(1.0, |block| self.ratios[token * self.blocks() + col / block])
     }
 
     /// `q * scale` of all tokens, `[tokens, cols]`.
@@ -306,7 +319,8 @@ struct Int8Writer<'a> {
     scale: SharedMut<'a, f32>,
     sums: SharedMut<'a, i32>,
     groups: SharedMut<'a, f32>,
-    blocked: bool,
+    block: Option<usize>,
+    blocks: usize,
     ratios: SharedMut<'a, f32>,
     block_sums: SharedMut<'a, i32>,
 }
@@ -343,42 +357,71 @@ pub(crate) fn absmax(top: f32) -> f32 {
     }
 }
 
+/// Factors of the two halves of a group, and the parts of the token's step that theirs are.
+#[derive(Clone, Copy)]
+struct Steps<S: Simd> {
+    factors: [S::F; HALVES],
+    ratios: [f32; HALVES],
+}
+
 impl QuantizeRow<'_> {
-    /// The factor of each block of a group, whose columns are `x`, of a row whose largest magnitude is `top`; tells ratios.
+    /// The steps of a group of a row whose largest magnitude is `top`, from the steps of the group before it.
     #[inline(always)]
-    fn block_factors<S: Simd>(&self, s: S, group: usize, x: &[f32], top: f32) -> [S::F; BLOCKS] {
-        let mut factors = [s.splat(0.0); BLOCKS];
-        let mut ratios = [0.0; BLOCKS];
-        for (i, block) in x.chunks(BLOCK).enumerate() {
+    fn steps<S: Simd>(&self, s: S, group: usize, top: f32, before: Steps<S>) -> Steps<S> {
+        let Some(columns) = self.to.block.filter(|columns| (group * GROUP).is_multiple_of(*columns)) else {
+            return before;
+        };
+        let mut steps = Steps { factors: [s.splat(0.0); HALVES], ratios: [0.0; HALVES] };
+        let first = group * GROUP;
+        let x = if top.is_nan() { &[] } else { &self.x[first..self.x.len().min(first + columns.max(GROUP))] };
+        for (i, block) in x.chunks(columns).enumerate() {
             let mut largest = s.splat(0.0);
             for part in block.chunks(LANES) {
                 largest = s.max(s.abs(s.load_part(part, 0.0)), largest);
             }
             let largest = s.max_magnitude(largest);
             if largest > 0.0 {
-                (factors[i], ratios[i]) = (s.splat(127.0 / absmax(largest)), absmax(largest) / top);
+                let step = (s.splat(127.0 / absmax(largest)), absmax(largest) / top);
+                for half in (i * columns / BLOCK..HALVES).take(columns / BLOCK) {
+                    (steps.factors[half], steps.ratios[half]) = step;
+                }
             }
         }
-        let first = (self.token * self.x.len().div_ceil(GROUP) + group) * BLOCKS;
-        // SAFETY: the task owns the ratios of its tokens.
-        unsafe { self.to.ratios.slice(first..first + BLOCKS) }.copy_from_slice(&ratios);
-        factors
+        steps
     }
 
-    /// The sum of a group of a token: that of its codes, or of the ratios of its blocks times the sums of theirs.
+    /// The sum of a group of a token: that of its codes, and that of the ratios of its blocks times the sums of theirs.
     #[inline(always)]
-    fn group_sum<S: Simd>(&self, s: S, group: usize, sums: [S::I; BLOCKS]) -> (i32, f32) {
+    fn group_sum<S: Simd>(&self, s: S, group: usize, ratios: [f32; HALVES], sums: [S::I; HALVES]) -> (i32, f32) {
         let codes = sums.map(|sum| s.sum_i(sum));
         let sum = codes.iter().sum();
-        if !self.to.blocked {
-            return (sum, sum as f32);
-        }
-        let first = (self.token * self.x.len().div_ceil(GROUP) + group) * BLOCKS;
+        let Some(columns) = self.to.block else { return (sum, sum as f32) };
+        let halves = (columns / BLOCK).min(HALVES);
+        let first = self.token * self.to.blocks + group * GROUP / columns;
+        let blocks = first..first + HALVES / halves;
         // SAFETY: the task owns the blocks of its tokens.
-        let (ratios, stored) =
-            unsafe { (self.to.ratios.slice(first..first + BLOCKS), self.to.block_sums.slice(first..first + BLOCKS)) };
-        stored.copy_from_slice(&codes);
-        (sum, ratios.iter().zip(codes).map(|(ratio, sum)| ratio * sum as f32).sum())
+        let (to, stored) = unsafe { (self.to.ratios.slice(blocks.clone()), self.to.block_sums.slice(blocks)) };
+        let begins = (group * GROUP).is_multiple_of(columns);
+        let mut weighted = 0.0;
+        for (i, codes) in codes.chunks(halves).enumerate() {
+            let (sum, ratio) = (codes.iter().sum::<i32>(), ratios[i * halves]);
+            (to[i], stored[i]) = (ratio, if begins { sum } else { stored[i] + sum });
+            weighted += ratio * sum as f32;
+        }
+        (sum, weighted)
+    }
+
+    /// Where the codes of a group go.
+    ///
+    /// # Safety
+    /// No two slices of a group live at the same time.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn codes(&self, group: usize) -> &mut [u8] {
+        let (chunk, at) = (group * GROUP / self.to.chunk, group * GROUP % self.to.chunk);
+        let at = Blocked::at(chunk, self.to.distance, self.token) + at;
+        // SAFETY: the task owns the bytes of its tokens; by the contract no slice of it overlaps.
+        unsafe { self.to.q.slice(at..at + GROUP) }
     }
 
     /// The largest magnitude, or NaN where a value is not finite.
@@ -409,36 +452,37 @@ impl Op for QuantizeRow<'_> {
         let top = absmax(self.top(s));
         let QuantizeRow { x, token, to } = self;
         let finite = !top.is_nan();
-        let mut factors = [s.splat(if finite { 127.0 / top } else { 0.0 }); BLOCKS];
+        let factor = s.splat(if finite { 127.0 / top } else { 0.0 });
+        let mut steps = Steps { factors: [factor; HALVES], ratios: [1.0; HALVES] };
         let groups = x.len().div_ceil(GROUP);
         let mut total = 0i32;
         for g in 0..groups {
-            let (chunk, at) = (g * GROUP / to.chunk, g * GROUP % to.chunk);
-            let at = Blocked::at(chunk, to.distance, token) + at;
-            // SAFETY: the task owns the bytes of its tokens.
-            let q = unsafe { to.q.slice(at..at + GROUP) };
             let x = if finite { &x[g * GROUP..x.len().min((g + 1) * GROUP)] } else { &[] };
-            if to.blocked {
-                factors = self.block_factors(s, g, x, top);
-            }
-            let mut sums = [s.splat_i(0); BLOCKS];
+            steps = self.steps(s, g, top, steps);
+            let mut sums = [s.splat_i(0); HALVES];
+            // SAFETY: the only slice of this group.
+            let q = unsafe { self.codes(g) };
             for (i, q) in q.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                 let part = match x.len() {
                     // SAFETY: 16 values of a whole group.
                     GROUP => unsafe { s.load(x.as_ptr().add(i * LANES)) },
                     _ => s.load_part(x.get(i * LANES..).unwrap_or(&[]), 0.0),
                 };
-                let block = i * LANES / BLOCK;
-                let codes = s.round_i(s.mul(part, factors[block]));
-                sums[block] = s.add_i(sums[block], codes);
+                let half = i * LANES / BLOCK;
+                let codes = s.round_i(s.mul(part, steps.factors[half]));
+                sums[half] = s.add_i(sums[half], codes);
                 // SAFETY: 16 bytes; the codes lie in -127..=127, for x is finite and |x| * 127 / max|x| rounds to at most 127.
                 unsafe { s.store_i8(q.as_mut_ptr().cast(), codes) };
             }
-            let (sum, weighted) = self.group_sum(s, g, sums);
+            let (sum, weighted) = self.group_sum(s, g, steps.ratios, sums);
             // Where it overflows, sums of products do too, and no product takes it.
             total = total.wrapping_add(sum);
             // SAFETY: the task owns the sums of its tokens.
             unsafe { to.groups.slice(token * groups + g..token * groups + g + 1)[0] = weighted };
+        }
+        for g in groups..groups.next_multiple_of(WHOLE / GROUP) {
+            // SAFETY: as above.
+            unsafe { self.codes(g) }.fill(0);
         }
         // SAFETY: as above.
         unsafe {

@@ -26,7 +26,7 @@ mod scratch;
 pub mod simd;
 mod threads;
 
-pub use activations::{Activations, BLOCK, Bf16Activations, GROUP, Int8Activations};
+pub use activations::{Activations, BLOCK, BLOCK_SIZES, Bf16Activations, GROUP, Int8Activations};
 pub use bytes::Bytes;
 pub use cpu::Cpu;
 pub use error::Error;

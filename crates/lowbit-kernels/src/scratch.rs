@@ -43,6 +43,18 @@ impl Scratch {
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
     }
 
+    /// The same, to read.
+    pub(crate) fn values(&self) -> &[f32] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+    }
+
+    /// The buffer as integers, to read.
+    pub(crate) fn integers(&self) -> &[i32] {
+        // SAFETY: a line is 16 i32, any bits are a valid i32, and the alignment is larger.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+    }
+
     /// The buffer as bytes.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: a line is 64 bytes.

@@ -1,41 +1,16 @@
 //! Every format x instruction set x awkward shape against `dequantize` in f64.
 
 use lowbit_kernels::format::ActivationType;
-use lowbit_kernels::{Activations, Cpu, Error, FORMATS, Format, Int8Activations, Isa, Packed, QuantizeOptions, format};
+use lowbit_kernels::{Cpu, Error, FORMATS, Format, Isa, Packed, QuantizeOptions, format};
+
+mod support;
+use support::{Kind, bits, error, kinds, oracle, packed, values};
 
 const COLS: [usize; 7] = [1, 3, 63, 64, 65, 257, 700];
 const ROWS: [usize; 5] = [1, 2, 7, 33, 150];
 const TOKENS: [usize; 6] = [0, 1, 2, 5, 15, 31];
 
-/// Reproducible values, roughly normal, by the sum of four uniform ones.
-fn values(n: usize, mut seed: u64) -> Vec<f32> {
-    let mut uniform = || {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (seed >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| uniform() + uniform() + uniform() + uniform()).collect()
-}
-
-fn packed(format: &'static dyn Format, rows: usize, cols: usize) -> Packed {
-    let options =
-        QuantizeOptions { outlier_columns: if cols > 64 { vec![5, 64] } else { vec![] }, ..Default::default() };
-    format.quantize(&values(rows * cols, 7), rows, cols, &options).expect("finite weights")
-}
-
-/// `x * W^T` in f64, and `max|x| * sum|w|`, which bounds the rounding error.
-fn oracle(w: &[f32], cols: usize, x: &[f32]) -> Vec<(f64, f64)> {
-    let mut out = Vec::new();
-    for x in x.chunks_exact(cols) {
-        let top = x.iter().fold(0.0f32, |m, v| m.max(v.abs())) as f64;
-        for w in w.chunks_exact(cols) {
-            let sum = w.iter().zip(x).map(|(a, b)| *a as f64 * *b as f64).sum();
-            out.push((sum, top * w.iter().map(|v| v.abs() as f64).sum::<f64>()));
-        }
-    }
-    out
-}
-
-/// Relative to the bound above; where activations become bf16, each has a relative error of 2^-8 at most.
+/// Relative to the bound of an output; where activations become bf16, each has a relative error of 2^-8 at most.
 fn tolerance(format: &dyn Format, cpu: &Cpu, tokens: usize) -> f64 {
     match format.spec().activations {
         ActivationType::Float if format.takes_bf16(cpu, tokens) => 8e-3, // weights may become bf16 too
@@ -49,6 +24,32 @@ fn integers() -> impl Iterator<Item = &'static dyn Format> {
     FORMATS.iter().copied().filter(|format| format.spec().activations == ActivationType::Int8)
 }
 
+/// Faults of the products of a matrix with so many tokens, of every kind, on every instruction set.
+fn faults(p: &Packed, w: &[f32], tokens: usize) -> Vec<String> {
+    let (format, rows, cols) = (p.format(), p.rows(), p.cols());
+    let cpus: Vec<Cpu> = Isa::available().iter().map(|isa| Cpu::new(Some(isa.name()), Some(2)).unwrap()).collect();
+    let x = values(tokens * cols, 3);
+    let mut failures = Vec::new();
+    for kind in kinds() {
+        // Codes and steps of activations are the same everywhere.
+        let want = oracle(w, cols, &kind.of(&cpus[0], &x, cols).activations().floats());
+        let mut first = None;
+        for cpu in &cpus {
+            let what = format!("{} {} {kind:?} [{rows}, {cols}] x {tokens}", format.name(), cpu.isa.name());
+            let y = kind.of(cpu, &x, cols).times(cpu, p);
+            let (found, at) = error(&y, &want);
+            if found > tolerance(format, cpu, tokens) {
+                failures.push(format!("{what}: output {at} is {}, not {}: {found:e}", y[at], want[at].0));
+            }
+            let exact = kind != Kind::F32 && format.spec().activations == ActivationType::Int8;
+            if exact && *first.get_or_insert_with(|| bits(&y)) != bits(&y) {
+                failures.push(format!("{what}: other bits"));
+            }
+        }
+    }
+    failures
+}
+
 #[test]
 fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
     let mut failures = Vec::new();
@@ -57,46 +58,7 @@ fn every_format_isa_and_shape_agrees_with_its_dequantized_weights() {
             for cols in COLS {
                 let p = packed(*format, rows, cols);
                 let w = p.dequantize();
-                for tokens in TOKENS {
-                    let x = values(tokens * cols, 3);
-                    let (mut q, mut blocks) = (Int8Activations::default(), Int8Activations::default());
-                    let mut exact = [None, None];
-                    for isa in Isa::available() {
-                        let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
-                        q.quantize(&cpu, &x, cols);
-                        blocks.quantize_blocks(&cpu, &x, cols);
-                        for (label, input, seen) in [
-                            ("f32", Activations::F32(&x), x.clone()),
-                            ("int8", Activations::Int8(&q), q.dequantize()),
-                            ("int8_block", Activations::Int8(&blocks), blocks.dequantize()),
-                        ] {
-                            let mut y = vec![f32::NAN; tokens * rows];
-                            p.matmul(&cpu, input, &mut y);
-                            for (i, (y, (want, size))) in y.iter().zip(oracle(&w, cols, &seen)).enumerate() {
-                                let error = (*y as f64 - want).abs();
-                                if error.is_nan() || error > tolerance(*format, &cpu, tokens) * (size + 1e-6) {
-                                    failures.push(format!(
-                                        "{} {} {label} [{rows}, {cols}] x {tokens}: output {i} is {y}, not {want}",
-                                        format.name(),
-                                        isa.name()
-                                    ));
-                                    break;
-                                }
-                            }
-                            let integer = format.spec().activations == ActivationType::Int8;
-                            if label != "f32" && integer {
-                                let bits: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
-                                match &exact[usize::from(label == "int8_block")] {
-                                    None => exact[usize::from(label == "int8_block")] = Some(bits),
-                                    Some(first) if *first != bits => {
-                                        failures.push(format!("{} {} differs in bits", format.name(), isa.name()))
-                                    }
-                                    _ => {}
-                                }
-                            }
-                        }
-                    }
-                }
+                failures.extend(TOKENS.into_iter().flat_map(|tokens| faults(&p, &w, tokens)));
             }
         }
     }
@@ -111,20 +73,12 @@ fn one_token_equals_the_same_token_in_a_batch_for_integer_formats_and_f32() {
     let x = values(tokens * cols, 11);
     for format in integers().chain(FORMATS.iter().copied().filter(|format| format.spec().lossless)) {
         let p = packed(format, rows, cols);
-        let product = |x: &[f32], given: &str| {
-            let (mut q, mut y) = (Int8Activations::default(), vec![0.0; x.len() / cols * rows]);
-            match given {
-                "int8_block" => q.quantize_blocks(&cpu, x, cols),
-                _ => q.quantize(&cpu, x, cols),
-            }
-            p.matmul(&cpu, if given == "f32" { Activations::F32(x) } else { Activations::Int8(&q) }, &mut y);
-            y
-        };
-        for given in ["f32", "int8", "int8_block"] {
-            let all = product(&x, given);
+        for kind in kinds() {
+            let all = kind.of(&cpu, &x, cols).times(&cpu, &p);
             for several in [1, 3, 7] {
                 for (x, all) in x.chunks(several * cols).zip(all.chunks(several * rows)) {
-                    assert_eq!(product(x, given), all, "{} of {given}, {several} of {tokens}", format.name());
+                    let y = kind.of(&cpu, x, cols).times(&cpu, &p);
+                    assert_eq!(y, all, "{} of {kind:?}, {several} of {tokens}", format.name());
                 }
             }
         }
@@ -140,14 +94,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let p = packed(*format, rows, cols);
             let run = |threads| {
                 let cpu = Cpu::new(None, Some(threads)).unwrap();
-                let (mut q, mut blocks) = (Int8Activations::default(), Int8Activations::default());
-                q.quantize(&cpu, &x, cols);
-                blocks.quantize_blocks(&cpu, &x, cols);
-                [Activations::F32(&x), Activations::Int8(&q), Activations::Int8(&blocks)].map(|given| {
-                    let mut y = vec![0.0; tokens * rows];
-                    p.matmul(&cpu, given, &mut y);
-                    y
-                })
+                kinds().map(|kind| kind.of(&cpu, &x, cols).times(&cpu, &p)).collect::<Vec<_>>()
             };
             let one = run(1);
             assert!(run(2) == one && run(3) == one, "{} with {tokens} tokens", format.name());

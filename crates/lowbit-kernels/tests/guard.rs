@@ -4,7 +4,8 @@
 
 use lowbit_kernels::ops::{self, AdamW, AttentionShape, Function};
 use lowbit_kernels::{
-    Activations, Bytes, Cpu, FORMATS, Format, Int8Activations, Isa, Mat, Packed, Precision, QuantizeOptions, gemm_in,
+    Activations, BLOCK_SIZES, Bytes, Cpu, FORMATS, Format, Int8Activations, Isa, Mat, Packed, Precision,
+    QuantizeOptions, gemm_in,
 };
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt;
@@ -121,9 +122,11 @@ fn products_of_every_format_stay_inside() {
                     let mut q = Int8Activations::default();
                     q.quantize(cpu, &x, cols);
                     p.matmul(cpu, Activations::Int8(&q), &mut y);
-                    q.quantize_blocks(cpu, &x, cols);
-                    p.matmul(cpu, Activations::Int8(&q), &mut y);
-                    assert!(y.iter().all(|y| y.is_finite()));
+                    for block in BLOCK_SIZES {
+                        q.quantize_blocks(cpu, &x, cols, block);
+                        p.matmul(cpu, Activations::Int8(&q), &mut y);
+                        assert!(y.iter().all(|y| y.is_finite()));
+                    }
                 }
             }
         }

@@ -1,17 +1,10 @@
 //! Numbers that are not finite, or leave the range of what stores them: they are kept, or refused by name, never lost.
 
 use lowbit_kernels::format::{ActivationType, Holds, Scales, find};
-use lowbit_kernels::{
-    Activations, BLOCK, Bytes, Cpu, Error, FORMATS, Format, Int8Activations, Isa, Packed, QuantizeOptions,
-};
+use lowbit_kernels::{BLOCK_SIZES, Bytes, Cpu, Error, FORMATS, Format, Isa, Packed, QuantizeOptions};
 
-fn values(n: usize, mut seed: u64) -> Vec<f32> {
-    let mut uniform = || {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (seed >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| uniform() + uniform() + uniform()).collect()
-}
+mod support;
+use support::{Kind, bits, int8, kinds, values};
 
 fn quantize(format: &'static dyn Format, w: &[f32], cols: usize) -> Packed {
     let options = QuantizeOptions { outlier_columns: vec![3, 70], ..Default::default() };
@@ -28,50 +21,39 @@ fn errors(w: &[f32], back: &[f32], cols: usize) -> Vec<f64> {
     rows.map(relative).collect()
 }
 
+/// Checks that a value that is not finite spoils the outputs of its token alone, whatever the activations are.
+fn check_poison(p: &Packed, bad: f32, tokens: usize) {
+    let (format, rows, cols) = (p.format(), p.rows(), p.cols());
+    let (mut x, token) = (values(tokens * cols, 3), tokens / 2);
+    x[token * cols + 7] = bad;
+    for kind in kinds() {
+        let mut first = None;
+        for isa in Isa::available() {
+            let what = format!("{} {} {kind:?} {bad}, {tokens} tokens", format.name(), isa.name());
+            let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
+            if let Kind::Int8(block) = kind {
+                let q = int8(&cpu, &x, cols, block);
+                assert!(q.scale()[token].is_nan() && q.codes(token).all(|code| code == 0), "{what}");
+            }
+            let y = kind.of(&cpu, &x, cols).times(&cpu, p);
+            for (i, y) in y.chunks_exact(rows).enumerate() {
+                // 0 times infinity, or a sum of infinities, is NaN; a weight of 0 alone may hide neither.
+                assert!(y.iter().all(|y| y.is_finite() != (i == token)), "{what}, token {i}: {y:?}");
+            }
+            if kind != Kind::F32 && format.spec().activations == ActivationType::Int8 {
+                assert!(*first.get_or_insert_with(|| bits(&y)) == bits(&y), "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn activations_that_are_not_finite_poison_their_token_on_every_instruction_set() {
-    let (rows, cols, tokens) = (40, 130, 5);
+    let (rows, cols) = (40, 130);
     for format in FORMATS {
         let p = quantize(*format, &values(rows * cols, 7), cols);
         for bad in [f32::NAN, -f32::NAN, f32::from_bits(0x7fff_ffff), f32::INFINITY, f32::NEG_INFINITY] {
-            for tokens in [1, tokens] {
-                let (mut x, token) = (values(tokens * cols, 3), tokens / 2);
-                x[token * cols + 7] = bad;
-                let mut first: [Option<Vec<u32>>; 3] = Default::default();
-                for isa in Isa::available() {
-                    let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
-                    let (mut q, mut y) = (Int8Activations::default(), vec![0.0; tokens * rows]);
-                    let mut blocks = Int8Activations::default();
-                    q.quantize(&cpu, &x, cols);
-                    blocks.quantize_blocks(&cpu, &x, cols);
-                    for q in [&q, &blocks] {
-                        assert!(q.scale()[token].is_nan() && q.codes(token).all(|code| code == 0));
-                    }
-                    for (at, input) in [Activations::Int8(&q), Activations::F32(&x), Activations::Int8(&blocks)]
-                        .into_iter()
-                        .enumerate()
-                    {
-                        p.matmul(&cpu, input, &mut y);
-                        for (i, y) in y.chunks_exact(rows).enumerate() {
-                            let what = format!("{} {} {bad} token {i} of {tokens}", format.name(), isa.name());
-                            match i == token {
-                                // 0 times infinity, or a sum of infinities, is NaN; a weight of 0 alone may hide neither.
-                                true => assert!(y.iter().all(|y| !y.is_finite()), "{what}: {y:?}"),
-                                false => assert!(y.iter().all(|y| y.is_finite()), "{what}"),
-                            }
-                        }
-                        if matches!(input, Activations::Int8(_)) && format.spec().activations == ActivationType::Int8 {
-                            let bits: Vec<u32> = y.iter().map(|y| y.to_bits()).collect();
-                            assert!(
-                                *first[at].get_or_insert_with(|| bits.clone()) == bits,
-                                "{} {}",
-                                format.name(),
-                                isa.name()
-                            );
-                        }
-                    }
-                }
-            }
+            [1, 5].into_iter().for_each(|tokens| check_poison(&p, bad, tokens));
         }
     }
 }
@@ -86,15 +68,33 @@ fn sums_beyond_32_bits_are_exact() {
         let x = vec![1.0; 2 * cols];
         for isa in Isa::available() {
             let cpu = Cpu::new(Some(isa.name()), Some(2)).unwrap();
-            for tokens in [1, 2] {
-                let (mut q, mut y) = (Int8Activations::default(), vec![0.0; tokens * rows]);
-                q.quantize(&cpu, &x[..tokens * cols], cols);
-                let inputs = [Activations::Int8(&q), Activations::F32(&x[..tokens * cols])];
-                for input in inputs {
-                    p.matmul(&cpu, input, &mut y);
-                    let close = y.iter().all(|y| (f64::from(*y) / want - 1.0).abs() < 1e-2);
-                    assert!(close, "{} {} {tokens}: {y:?}", format.name(), isa.name());
-                }
+            for (kind, tokens) in kinds().flat_map(|kind| [(kind, 1), (kind, 2)]) {
+                let y = kind.of(&cpu, &x[..tokens * cols], cols).times(&cpu, &p);
+                let close = y.iter().all(|y| (f64::from(*y) / want - 1.0).abs() < 1e-2);
+                assert!(close, "{} {} {kind:?} {tokens}: {y:?}", format.name(), isa.name());
+            }
+        }
+    }
+}
+
+/// Checks the codes and steps of the blocks of tokens of so many columns.
+fn check_blocks(cpu: &Cpu, cols: usize, size: usize) {
+    // Blocks of many magnitudes, one of zeros among them.
+    let magnitude = |i: usize| [1.0, 1e-3, 0.0, 300.0, 1e-20][i / size % 5];
+    let x: Vec<f32> = values(3 * cols, 3).iter().enumerate().map(|(i, x)| x * magnitude(i % cols)).collect();
+    let q = int8(cpu, &x, cols, Some(size));
+    let back = q.dequantize();
+    for (token, (x, back)) in x.chunks(cols).zip(back.chunks(cols)).enumerate() {
+        let codes: Vec<i8> = q.codes(token).collect();
+        for ((x, back), codes) in x.chunks(size).zip(back.chunks(size)).zip(codes.chunks(size)) {
+            // A block is quantized as a token that is no longer than it.
+            let alone = int8(cpu, x, x.len(), None);
+            assert!(alone.codes(0).eq(codes.iter().copied()), "{cols} in {size} on {}", cpu.isa.name());
+            let step = x.iter().fold(0.0, |top: f64, x| top.max(f64::from(x.abs()))) / 127.0;
+            for ((x, back), code) in x.iter().zip(back).zip(codes) {
+                let want = f64::from(*code) * step;
+                assert!((f64::from(*back) - want).abs() <= want.abs() * 1e-6, "{back} {want}");
+                assert!((f64::from(*back) - f64::from(*x)).abs() <= step * 0.5001, "{back} {x}");
             }
         }
     }
@@ -102,31 +102,18 @@ fn sums_beyond_32_bits_are_exact() {
 
 #[test]
 fn blocks_of_activations_have_steps_of_their_own() {
-    for cols in [1, 31, 32, 33, 64, 100, 200] {
-        // Blocks of many magnitudes, one of zeros among them.
-        let size = |i: usize| [1.0, 1e-3, 0.0, 300.0, 1e-20][i / BLOCK % 5];
-        let x: Vec<f32> = values(3 * cols, 3).iter().enumerate().map(|(i, x)| x * size(i % cols)).collect();
-        for isa in Isa::available() {
-            let cpu = Cpu::new(Some(isa.name()), Some(1)).unwrap();
-            let (mut q, mut alone) = (Int8Activations::default(), Int8Activations::default());
-            q.quantize_blocks(&cpu, &x, cols);
-            let back = q.dequantize();
-            for (token, (x, back)) in x.chunks(cols).zip(back.chunks(cols)).enumerate() {
-                let codes: Vec<i8> = q.codes(token).collect();
-                for ((x, back), codes) in x.chunks(BLOCK).zip(back.chunks(BLOCK)).zip(codes.chunks(BLOCK)) {
-                    // A block is quantized as a token that is no longer than it.
-                    alone.quantize(&cpu, x, x.len());
-                    assert!(alone.codes(0).eq(codes.iter().copied()), "{cols} on {}", isa.name());
-                    let step = x.iter().fold(0.0, |top: f64, x| top.max(f64::from(x.abs()))) / 127.0;
-                    for ((x, back), code) in x.iter().zip(back).zip(codes) {
-                        let want = f64::from(*code) * step;
-                        assert!((f64::from(*back) - want).abs() <= want.abs() * 1e-6, "{back} {want}");
-                        assert!((f64::from(*back) - f64::from(*x)).abs() <= step * 0.5001, "{back} {x}");
-                    }
-                }
-            }
+    for isa in Isa::available() {
+        let cpu = Cpu::new(Some(isa.name()), Some(1)).unwrap();
+        for size in BLOCK_SIZES {
+            [1, 31, 32, 33, 64, 100, 127, 200, 513, 1700].into_iter().for_each(|cols| check_blocks(&cpu, cols, size));
         }
     }
+}
+
+#[test]
+#[should_panic(expected = "not of 48")]
+fn blocks_of_other_sizes_are_refused() {
+    int8(&Cpu::new(None, Some(1)).unwrap(), &[1.0; 96], 96, Some(48));
 }
 
 #[test]
@@ -135,9 +122,8 @@ fn small_activations_keep_their_steps() {
     for isa in Isa::available() {
         let cpu = Cpu::new(Some(isa.name()), Some(1)).unwrap();
         let codes = |factor: f32| {
-            let (mut q, x) = (Int8Activations::default(), x.iter().map(|x| x * factor).collect::<Vec<_>>());
-            q.quantize(&cpu, &x, cols);
-            let codes: Vec<i8> = q.codes(0).collect();
+            let x: Vec<f32> = x.iter().map(|x| x * factor).collect();
+            let codes: Vec<i8> = int8(&cpu, &x, cols, None).codes(0).collect();
             codes
         };
         let largest = |factor| codes(factor).into_iter().map(i8::unsigned_abs).max();
@@ -146,6 +132,22 @@ fn small_activations_keep_their_steps() {
         }
         assert_eq!(codes(2f32.powi(-60)), codes(1.0), "{}", isa.name());
         assert!(codes(0.0).iter().all(|code| *code == 0));
+    }
+}
+
+/// Checks that products lie near those of the dequantized weights, in relation to each term.
+fn check_products(cpu: &Cpu, p: &Packed, kind: Kind, tokens: usize) {
+    let (rows, cols, back) = (p.rows(), p.cols(), p.dequantize());
+    let x = values(tokens * cols, 9);
+    let given = kind.of(cpu, &x, cols);
+    let seen = given.activations().floats();
+    for (i, y) in given.times(cpu, p).iter().enumerate() {
+        let (token, row) = (i / rows, i % rows);
+        let pairs = || back[row * cols..][..cols].iter().zip(&seen[token * cols..][..cols]);
+        let want: f64 = pairs().map(|(a, b)| *a as f64 * *b as f64).sum();
+        let size: f64 = pairs().map(|(a, b)| (*a as f64 * *b as f64).abs()).sum();
+        let name = p.format().name();
+        assert!((*y as f64 - want).abs() <= 2e-2 * size, "{name} {kind:?}, row {row}: {y} {want}");
     }
 }
 
@@ -172,28 +174,8 @@ fn weights_of_any_size_lose_no_more_than_others() {
             }
             // Products follow.
             let cpu = Cpu::new(None, Some(2)).unwrap();
-            for tokens in [1, 3] {
-                let (x, mut y) = (values(tokens * cols, 9), vec![0.0; tokens * rows]);
-                let mut q = Int8Activations::default();
-                q.quantize(&cpu, &x, cols);
-                let mut blocks = Int8Activations::default();
-                blocks.quantize_blocks(&cpu, &x, cols);
-                for input in [Activations::F32(&x), Activations::Int8(&q), Activations::Int8(&blocks)] {
-                    p.matmul(&cpu, input, &mut y);
-                    let (seen, back) = (input.floats(), p.dequantize());
-                    for (i, y) in y.iter().enumerate() {
-                        let (token, row) = (i / rows, i % rows);
-                        let pairs = || back[row * cols..][..cols].iter().zip(&seen[token * cols..][..cols]);
-                        let want: f64 = pairs().map(|(a, b)| *a as f64 * *b as f64).sum();
-                        let size: f64 = pairs().map(|(a, b)| (*a as f64 * *b as f64).abs()).sum();
-                        assert!(
-                            (*y as f64 - want).abs() <= 2e-2 * size,
-                            "{} x {:e}: {y} {want}",
-                            format.name(),
-                            factors[row]
-                        );
-                    }
-                }
+            for (kind, tokens) in kinds().flat_map(|kind| [(kind, 1), (kind, 3)]) {
+                check_products(&cpu, &p, kind, tokens);
             }
         }
     }

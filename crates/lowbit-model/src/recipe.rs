@@ -23,14 +23,23 @@ pub enum ActivationPrecision {
     F32,
     /// Quantized to 8 bits per token by absmax (arXiv 2402.17764).
     Int8,
-    /// Quantized to 8 bits by absmax, per [`BLOCK`](lowbit_kernels::BLOCK) inputs of a token.
+    /// Quantized to 8 bits by absmax, per 32 inputs of a token.
     Int8Block,
+    /// The same per 64 inputs.
+    Int8Block64,
+    /// The same per 128 inputs.
+    Int8Block128,
 }
 
 impl ActivationPrecision {
     /// Every one.
-    pub const ALL: [ActivationPrecision; 3] =
-        [ActivationPrecision::F32, ActivationPrecision::Int8, ActivationPrecision::Int8Block];
+    pub const ALL: [ActivationPrecision; 5] = [
+        ActivationPrecision::F32,
+        ActivationPrecision::Int8,
+        ActivationPrecision::Int8Block,
+        ActivationPrecision::Int8Block64,
+        ActivationPrecision::Int8Block128,
+    ];
 
     /// The name in spellings of recipes.
     pub fn name(self) -> &'static str {
@@ -38,6 +47,18 @@ impl ActivationPrecision {
             ActivationPrecision::F32 => "f32",
             ActivationPrecision::Int8 => "int8",
             ActivationPrecision::Int8Block => "int8_block",
+            ActivationPrecision::Int8Block64 => "int8_block64",
+            ActivationPrecision::Int8Block128 => "int8_block128",
+        }
+    }
+
+    /// Inputs of a token that share a scale, one of [`BLOCK_SIZES`](lowbit_kernels::BLOCK_SIZES); `None` where all or none do.
+    pub fn block(self) -> Option<usize> {
+        match self {
+            ActivationPrecision::F32 | ActivationPrecision::Int8 => None,
+            ActivationPrecision::Int8Block => Some(32),
+            ActivationPrecision::Int8Block64 => Some(64),
+            ActivationPrecision::Int8Block128 => Some(128),
         }
     }
 
@@ -50,11 +71,12 @@ impl ActivationPrecision {
         }
     }
 
-    /// The same of a layer beside a body whose products get theirs so: 8 bits are in blocks where the body has blocks.
+    /// The same of a layer beside a body whose products get theirs so: 8 bits are in the blocks of the body, where it has blocks.
     pub(crate) fn beside(format: &dyn Format, body: ActivationPrecision) -> Self {
-        match (Self::of(format), body) {
-            (ActivationPrecision::Int8, ActivationPrecision::Int8Block) => body,
-            (own, _) => own,
+        match Self::of(format) {
+            ActivationPrecision::F32 => ActivationPrecision::F32,
+            own if body.block().is_none() => own,
+            _ => body,
         }
     }
 }
@@ -269,7 +291,7 @@ pub static RECIPES: &[Recipe] = &[
 ];
 
 /// The recipe of a name, of a format, of [`STORED`], or of a spelling such as `ternary+embed=int8+head=int4`: a name or a format, then parts
-/// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`, `int8_block`), `rotate` (`none`, `hadamard`), and layers of the body with a format of their own,
+/// `embed`, `head` (formats), `act` and `head_act` (`f32`, `int8`, `int8_block`, `int8_block64`, `int8_block128`), `rotate` (`none`, `hadamard`), and layers of the body with a format of their own,
 /// `layers.0-3=int8_channel` or one kind of matrix in them, `layers.0-3.down_proj=int8_channel`.
 ///
 /// # Errors

@@ -102,8 +102,8 @@ impl Counter {
         let Param::Matrix { packed, activations, .. } = weight else { return };
         let ops = 2 * (rows * packed.rows() * packed.cols()) as u64;
         match activations {
-            ActivationPrecision::Int8 | ActivationPrecision::Int8Block => self.cost.int8_ops += ops,
             ActivationPrecision::F32 => self.cost.float_ops += ops,
+            _ => self.cost.int8_ops += ops,
         }
     }
 

@@ -165,7 +165,7 @@ impl Format for Base3 {
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         let view = self.view(p);
         match x {
-            Activations::Int8(q) if p.cols <= MOST_COLUMNS && !q.blocked => view.product(cpu, q, y),
+            Activations::Int8(q) if p.cols <= MOST_COLUMNS && q.block.is_none() => view.product(cpu, q, y),
             _ => tiles::product_f32(cpu, &view, p.rows, p.cols, &x.floats(), y),
         }
     }
@@ -226,7 +226,7 @@ impl View<'_> {
     fn product(&self, cpu: &Cpu, q: &Int8Activations, y: &mut [f32]) {
         assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
         let job = Job { isa: cpu.isa, tokens: q.tokens, weights: self.p.rows * self.p.cols, grouped: false };
-        (ways::choose(&table(), cpu, job).run)(cpu, self, q.into(), y);
+        (ways::choose(&table(), cpu, job).run)(cpu, self, Groups::int8(q, None), y);
     }
 
     /// Outputs from sums of what is stored, for `rows` tokens at a time.

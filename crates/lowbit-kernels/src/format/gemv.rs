@@ -2,9 +2,9 @@
 
 use super::AHEAD;
 use super::codec::{Codec, UNITS};
-use super::tiles::{After, Groups, finish_rows, fold, fold_block, fold_group};
+use super::tiles::{After, Folds, Groups, add_offsets, finish_rows, fold};
 use super::view::View;
-use crate::activations::{BLOCK, BLOCKS, GROUP};
+use crate::activations::GROUP;
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Cpu, Op, Products};
@@ -43,15 +43,14 @@ impl<C: Codec<Q>, const Q: usize> Op for IntegerGemv<'_, C, Q> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         for panel in self.panels.clone() {
-            let value = if self.x.blocks.is_some() {
-                self.blocks(s, panel)
-            } else {
-                match (self.view.group.is_some(), S::MANY_REGISTERS) {
-                    (true, true) => self.grouped::<S, 4>(s, panel),
-                    (true, false) => self.grouped::<S, 1>(s, panel),
-                    (false, true) => self.whole::<S, 4>(s, panel),
-                    (false, false) => self.whole::<S, 1>(s, panel),
-                }
+            let value = match (&self.x.folds, S::MANY_REGISTERS) {
+                (Some(folds), true) if folds.ratios.is_empty() => self.groups::<S, 4>(s, panel, folds),
+                (Some(folds), _) => match self.view.group.is_some() {
+                    true => self.groups::<S, 1>(s, panel, folds),
+                    false => self.blocks(s, panel, folds),
+                },
+                (None, true) => self.whole::<S, 4>(s, panel),
+                (None, false) => self.whole::<S, 1>(s, panel),
             };
             let first = panel * LANES;
             // SAFETY: the task owns the outputs of its panels.
@@ -123,46 +122,34 @@ impl<C: Codec<Q>, const Q: usize> IntegerGemv<'_, C, Q> {
         finish_rows(s, sums, i32::from(C::ZERO), x.totals[0], x.scale[0], s.load_part(&v.scales.panel(panel), 0.0))
     }
 
-    /// Outputs of a panel with scale and offset per group.
+    /// Outputs of a panel with scale and offset per group, whose folds may have ratios.
     #[inline(always)]
-    fn grouped<S: Simd, const U: usize>(&self, s: S, panel: usize) -> S::F {
-        let (v, x) = (self.view, &self.x);
+    fn groups<S: Simd, const U: usize>(&self, s: S, panel: usize, folds: &Folds) -> S::F {
+        let (v, x) = (self.view, self.x.x.single());
         let mut total = s.splat(0.0);
-        let groups = v.panel(panel).chunks_exact(GROUP * 16 / Q).zip(x.x.single().chunks_exact(GROUP));
-        for (g, ((codes, row), sum)) in groups.zip(x.sums).enumerate() {
+        for (g, codes) in v.panel(panel).chunks_exact(GROUP * 16 / Q).enumerate() {
+            let mut inner = s.splat(0.0);
+            for (f, codes) in codes.chunks_exact(folds.columns() * 16 / Q).enumerate() {
+                let f = (g << folds.group_shift) + f;
+                let sum = s.to_f(self.part::<S, U>(s, codes, &x[f * folds.columns()..]));
+                inner = if folds.ratios.is_empty() { sum } else { fold(s, inner, sum, s.splat(folds.ratio(0, f))) };
+            }
             let (scale, offset) = v.group_vectors(s, panel, g);
-            total = fold(s, total, self.part::<S, U>(s, codes, row), *sum, scale, offset);
+            total = add_offsets(s, fold(s, total, inner, scale), folds.sum(0, g), offset);
         }
-        s.mul(total, s.splat(x.scale[0]))
+        s.mul(total, s.splat(self.x.scale[0]))
     }
 
-    /// Outputs of a panel from activations whose blocks have scales.
+    /// Outputs of a panel whose rows have one scale each, from activations whose blocks have scales.
     #[inline(always)]
-    fn blocks<S: Simd>(&self, s: S, panel: usize) -> S::F {
-        let (v, x) = (self.view, &self.x);
-        let (grouped, mut total) = (v.group.is_some(), s.splat(0.0));
-        let zero = if grouped { 0 } else { i32::from(C::ZERO) };
-        for (g, codes) in v.panel(panel).chunks(GROUP * 16 / Q).enumerate() {
-            let mut inner = if grouped { s.splat(0.0) } else { total };
-            for (b, codes) in codes.chunks(BLOCK * 16 / Q).enumerate() {
-                let block = g * BLOCKS + b;
-                let products = self.part::<S, 1>(s, codes, &x.x.single()[block * BLOCK..]);
-                inner = fold_block(s, inner, products, x.block(0, block), zero);
-            }
-            total = match grouped {
-                true => {
-                    let (scale, offset) = v.group_vectors(s, panel, g);
-                    fold_group(s, total, inner, x.sum(0, g), scale, offset)
-                }
-                false => inner,
-            };
+    fn blocks<S: Simd>(&self, s: S, panel: usize, folds: &Folds) -> S::F {
+        let (v, x) = (self.view, self.x.x.single());
+        let mut total = s.splat(0.0);
+        for (f, codes) in v.panel(panel).chunks(folds.columns() * 16 / Q).enumerate() {
+            let products = self.part::<S, 1>(s, codes, &x[f * folds.columns()..]);
+            let exact = s.add_i(products, s.splat_i(folds.start(0, f)));
+            total = fold(s, total, s.to_f(exact), s.splat(folds.ratio(0, f)));
         }
-        match grouped {
-            true => s.mul(total, s.splat(x.scale[0])),
-            false => {
-                let scales = s.load_part(&v.scales.panel(panel), 0.0);
-                s.mul(total, s.mul(s.splat(x.scale[0]), scales))
-            }
-        }
+        s.mul(total, s.mul(s.splat(self.x.scale[0]), s.load_part(&v.scales.panel(panel), 0.0)))
     }
 }

@@ -5,11 +5,12 @@
 //! of two first; where a row of a matrix needs that, the scales of each panel end with 16 f32 factors of its rows.
 
 use super::codec::{self, Codec};
+use super::factors::{self, FACTORS};
 use super::grouped::{self, Fit, Grouped, Rounding, SpanScales};
 use super::quantizer::{self, ScaleRule};
 use super::spec::{Scales, Spec};
-use super::tiles::{self, After, Groups};
-use super::view::{self, FACTORS, View};
+use super::tiles::{self, After, Folds, Groups};
+use super::view::{self, View};
 use super::ways::{self, Capability, Entry, Job, Way};
 use super::{
     Format, Packed, QuantizeOptions, ROUNDED, SEARCHED, StoredPart, check_factors, check_finite, check_scalable,
@@ -68,13 +69,17 @@ impl<C: Codec<Q>, const Q: usize> View<'_, C, Q> {
     /// The product with 8-bit activations; each task ends with `after` on its panels.
     fn multiply(&self, cpu: &Cpu, q: &Int8Activations, y: &mut [f32], after: After) {
         assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
-        if q.blocked {
-            let ways = block_ways();
-            return (ways::choose(&ways, cpu, self.job(cpu, q.tokens)).run)(cpu, self, q.into(), y, after);
+        let folds = match self.group {
+            Some(_) => Folds::of_groups(q),
+            None => Folds::of_rows(q, C::ZERO.into()),
+        };
+        let x = Groups::int8(q, folds.map(|folds| Folds { small: C::MOST <= 128, ..folds }));
+        let job = self.job(cpu, q.tokens);
+        if q.block.is_some() {
+            return (ways::choose(&block_ways(), cpu, job).run)(cpu, self, x, y, after);
         }
         if self.sums_fit() {
-            let ways = int8_ways();
-            return (ways::choose(&ways, cpu, self.job(cpu, q.tokens)).run)(cpu, self, q.into(), y, after);
+            return (ways::choose(&int8_ways(), cpu, job).run)(cpu, self, x, y, after);
         }
         self.multiply_f32(cpu, &q.dequantize(), y);
         after(0..self.p.rows.div_ceil(LANES), &SharedMut::new(y));
@@ -147,15 +152,6 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Integer<C, Q> {
         });
         let Ok(scales) = made;
         scales
-    }
-
-    fn multiply_rows(&self, view: &View<C, Q>, y: &mut [f32]) {
-        for panel in 0..view.p.rows.div_ceil(LANES) {
-            let Some(factors) = view.factors(panel) else { return };
-            for y in y.chunks_exact_mut(view.p.rows) {
-                y[panel * LANES..].iter_mut().zip(factors).for_each(|(y, factor)| *y *= factor);
-            }
-        }
     }
 
     /// Whether codes of some columns of a row do not all mean 0, or what the offset says.
@@ -253,14 +249,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         let codes = StoredPart::codes(size(&[rows.div_ceil(LANES), units, 64]));
         match self.spec.scales {
             Scales::Group(columns) => {
-                let panel = View::<C, Q>::panel_bytes(cols, columns);
-                // Whatever the number of rows at hand.
-                let with = |found: &[Bytes]| {
-                    let panels = found[0].len() / size(&[units, 64]).max(1);
-                    panels > 0 && found[1].len() == size(&[panels, panel.saturating_add(FACTORS)])
-                };
-                let factors = if found.len() == 2 && with(found) { FACTORS } else { 0 };
-                vec![codes, StoredPart::scales(size(&[rows.div_ceil(LANES), panel.saturating_add(factors)]))]
+                factors::parts(rows, size(&[units, 64]), View::<C, Q>::panel_bytes(cols, columns), found)
             }
             Scales::Row => vec![codes, StoredPart::scales(size(&[rows, 4]))],
             _ => vec![codes, StoredPart::scales(4)],
@@ -288,16 +277,14 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
         Packed::from_parts(self, rows, cols, vec![self.packed(&codes, rows, cols), scales])
     }
 
-    fn settle(&self, mut packed: Packed) -> Packed {
-        let view = self.view(&packed);
-        let mut panels = (0..packed.rows.div_ceil(LANES)).map(|panel| view.factors(panel));
-        if let (Scales::Group(columns), true) = (self.spec.scales, panels.all(|factors| factors == Some([1.0; LANES])))
-        {
-            let bytes = View::<C, Q>::panel_bytes(packed.cols, columns);
-            let scales = packed.parts[1].chunks_exact(bytes + FACTORS).flat_map(|panel| &panel[..bytes]).copied();
-            packed.parts[1] = Bytes::new(scales.collect::<Vec<u8>>());
+    fn settle(&self, packed: Packed) -> Packed {
+        match self.spec.scales {
+            Scales::Group(columns) => {
+                let bytes = View::<C, Q>::panel_bytes(packed.cols, columns);
+                factors::settle(packed, 1, bytes)
+            }
+            _ => packed,
         }
-        packed
     }
 
     fn pack_ternary(
@@ -377,7 +364,7 @@ impl<C: Codec<Q> + std::fmt::Debug, const Q: usize> Format for Integer<C, Q> {
             Activations::Int8(q) => view.multiply(cpu, q, y, &|_, _| {}),
             _ => view.multiply_f32(cpu, &x.floats(), y),
         }
-        self.multiply_rows(&view, y);
+        factors::multiply(p.rows, y, |panel| view.factors(panel));
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {

@@ -6,10 +6,10 @@
 //! meet the dequantized weight. Each token is treated by itself, so that results do not depend on the batch.
 
 use super::codec::Byte;
+use super::factors::{self, FACTORS};
 use super::int8::INT8_CHANNEL;
 use super::integer::Integer;
 use super::spec::{ActivationType, Scales, Spec};
-use super::view::FACTORS;
 use super::ways::Way;
 use super::{Format, Packed, QuantizeOptions, StoredPart, check_factors, check_finite, floats, quantizer, size};
 use crate::pool::SharedMut;
@@ -48,9 +48,8 @@ fn columns(p: &Packed) -> impl Iterator<Item = usize> + '_ {
 /// The f16 weights of a panel for the features known beforehand, and what those of each row are multiplied with.
 fn kept(p: &Packed, panel: usize) -> (&[u8], [f32; LANES]) {
     let stride = p.parts[3].len() / p.rows.div_ceil(LANES).max(1);
-    let (halves, factors) = p.parts[3][panel * stride..][..stride].split_at(p.parts[2].len() / 4 * 2 * LANES);
-    let factor = |lane: usize| factors.as_chunks::<4>().0.get(lane).map_or(1.0, |bytes| f32::from_le_bytes(*bytes));
-    (halves, std::array::from_fn(factor))
+    let (panel, bytes) = (&p.parts[3][panel * stride..][..stride], p.parts[2].len() / 4 * 2 * LANES);
+    (&panel[..bytes], factors::of(panel, bytes).unwrap_or([1.0; LANES]))
 }
 
 /// The weights of one panel for some input features as f32, `[features][16]`; those known beforehand come first.
@@ -144,14 +143,14 @@ impl Format for LlmInt8 {
         let mut parts = INNER.parts(rows, cols, &[]);
         let outliers = found.get(2).map_or(0, |b| b.len() / 4);
         let panel = size(&[outliers, LANES, 2]);
-        // Whatever the number of rows at hand.
-        let with = |found: &[Bytes]| {
-            let panels = found[0].len() / size(&[cols.div_ceil(4), 64]).max(1);
-            panels > 0 && outliers > 0 && found[3].len() == size(&[panels, panel.saturating_add(FACTORS)])
+        let panel = match found {
+            [codes, _, _, weights] if outliers > 0 => {
+                factors::panel_bytes(panel, codes.len() / size(&[cols.div_ceil(4), 64]).max(1), weights.len())
+            }
+            _ => panel,
         };
-        let factors = if found.len() == 4 && with(found) { FACTORS } else { 0 };
         parts.push(StoredPart::other("outliers", outliers * 4));
-        parts.push(StoredPart::other("outlier_weights", size(&[rows.div_ceil(LANES), panel.saturating_add(factors)])));
+        parts.push(StoredPart::other("outlier_weights", size(&[rows.div_ceil(LANES), panel])));
         parts
     }
 
@@ -191,15 +190,9 @@ impl Format for LlmInt8 {
         Packed::from_parts(self, rows, cols, parts)
     }
 
-    fn settle(&self, mut packed: Packed) -> Packed {
+    fn settle(&self, packed: Packed) -> Packed {
         let bytes = packed.parts[2].len() / 4 * 2 * LANES;
-        let mut panels = packed.parts[3].chunks_exact(bytes + FACTORS).map(|panel| floats(&panel[bytes..]));
-        let with = packed.parts[3].len() == packed.rows.div_ceil(LANES) * (bytes + FACTORS);
-        if with && panels.all(|mut factors| factors.all(|factor| factor == 1.0)) {
-            let halves = packed.parts[3].chunks_exact(bytes + FACTORS).flat_map(|panel| &panel[..bytes]).copied();
-            packed.parts[3] = Bytes::new(halves.collect::<Vec<u8>>());
-        }
-        packed
+        factors::settle(packed, 3, bytes)
     }
 
     fn dequantize_row(&self, p: &Packed, row: usize, out: &mut [f32]) {

@@ -11,6 +11,7 @@ use std::fmt::Debug;
 
 mod base3;
 mod codec;
+mod factors;
 mod float;
 mod gemv;
 mod grouped;

@@ -2,7 +2,7 @@
 //! registers and meet a tile of tokens there, so that packed weights are read once and decoded ones are never stored.
 
 use super::codec::Codec;
-use super::tiles::{After, Groups, Quads, finish, fold};
+use super::tiles::{After, Folds, Groups, Quads, add_offsets, finish, fold};
 use super::view::View;
 use super::ways::Job;
 use crate::activations::{GROUP, ROW};
@@ -110,8 +110,8 @@ impl<C: Codec<Q>, const Q: usize> TileOp for RegisterTile<'_, '_, C, Q> {
             epilogues[p] = view.epilogue(strip.panels.start + p);
         }
         for token in (0..count).map(|i| first + i * T) {
-            let bits = match view.group {
-                Some(_) => strip.grouped::<S, T, P>(s, token),
+            let bits = match &strip.x.folds {
+                Some(folds) => strip.grouped::<S, T, P>(s, token, folds),
                 None => strip.whole::<S, T, P>(s, token),
             };
             for (token, bits) in (token..strip.x.x.tokens()).zip(&bits) {
@@ -156,7 +156,7 @@ impl<C: Codec<Q>, const Q: usize> Strip<'_, C, Q> {
 
     /// The totals of a tile over all groups, as bits.
     #[inline(always)]
-    fn grouped<S: Simd, const T: usize, const P: usize>(&self, s: S, token: usize) -> [[S::I; P]; T] {
+    fn grouped<S: Simd, const T: usize, const P: usize>(&self, s: S, token: usize, folds: &Folds) -> [[S::I; P]; T] {
         let per = GROUP / 4 / Q;
         let groups = self.view.groups();
         let mut total = [[s.splat(0.0); P]; T];
@@ -166,7 +166,8 @@ impl<C: Codec<Q>, const Q: usize> Strip<'_, C, Q> {
             for p in 0..P {
                 let (scale, offset) = self.view.group_vectors(s, self.panels.start + p, g);
                 for t in 0..T {
-                    total[t][p] = fold(s, total[t][p], acc[t][p], self.x.sum(token + t, g), scale, offset);
+                    total[t][p] = fold(s, total[t][p], s.to_f(acc[t][p]), scale);
+                    total[t][p] = add_offsets(s, total[t][p], folds.sum(token + t, g), offset);
                 }
             }
         }

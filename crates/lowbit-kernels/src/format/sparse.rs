@@ -6,14 +6,13 @@
 
 use super::quantizer::{self, ScaleRule};
 use super::spec::{Scales, Spec};
-use super::tiles::{self, Epilogue, FloatPanels, Groups, Layout, OperandKind, Quads, finish_rows, fold_block};
+use super::tiles::{self, Epilogue, FloatPanels, Folds, Groups, Layout, OperandKind, Quads, finish_rows, fold};
 use super::view::RowScales;
 use super::ways::{self, Entry, Job, Way};
 use super::{
     AHEAD, Format, Packed, QuantizeOptions, ROUNDED, StoredPart, check_finite, check_scalable, check_scales, codec,
     floats, size, stream_grain, vain_scale,
 };
-use crate::activations::BLOCK;
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Activations, Bytes, Cpu, Error, Int8Activations, Isa, Op, Products};
@@ -120,7 +119,7 @@ impl Format for Sparse {
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
         let view = View::new(p);
         match x {
-            Activations::Int8(q) if q.blocked || p.cols <= MOST_COLUMNS => view.product(cpu, q, y),
+            Activations::Int8(q) if q.block.is_some() || p.cols <= MOST_COLUMNS => view.product(cpu, q, y),
             _ => tiles::product_f32(cpu, &view, p.rows, p.cols, &x.floats(), y),
         }
     }
@@ -178,9 +177,10 @@ impl<'a> View<'a> {
 
     fn product(&self, cpu: &Cpu, q: &Int8Activations, y: &mut [f32]) {
         assert_eq!(q.cols, self.p.cols, "activations are [tokens, cols]");
-        let job = Job { isa: cpu.isa, tokens: q.tokens, weights: self.p.rows * self.p.cols, grouped: q.blocked };
-        let ways = table(if q.blocked { "int8_block" } else { "int8" });
-        (ways::choose(&ways, cpu, job).run)(cpu, self, q.into(), y);
+        let job =
+            Job { isa: cpu.isa, tokens: q.tokens, weights: self.p.rows * self.p.cols, grouped: q.block.is_some() };
+        let ways = table(if q.block.is_some() { "int8_block" } else { "int8" });
+        (ways::choose(&ways, cpu, job).run)(cpu, self, Groups::int8(q, Folds::of_rows(q, ZERO.into())), y);
     }
 
     fn gemv(&self, cpu: &Cpu, x: Groups, y: &mut [f32]) {
@@ -217,8 +217,8 @@ impl Op for SparseGemv<'_> {
     fn eval<S: Simd>(self, s: S) {
         for panel in self.panels.clone() {
             let scales = s.load_part(&self.view.scales.panel(panel), 0.0);
-            let value = match self.x.blocks {
-                Some(_) => s.mul(self.blocks(s, panel), s.mul(s.splat(self.x.scale[0]), scales)),
+            let value = match &self.x.folds {
+                Some(folds) => s.mul(self.blocks(s, panel, folds), s.mul(s.splat(self.x.scale[0]), scales)),
                 None => {
                     let sums = self.sums::<S, 4>(s, self.view.panel(panel), self.x.x.single());
                     finish_rows(s, sums, ZERO.into(), self.x.totals[0], self.x.scale[0], scales)
@@ -234,11 +234,12 @@ impl Op for SparseGemv<'_> {
 impl SparseGemv<'_> {
     /// The total of the blocks of a panel.
     #[inline(always)]
-    fn blocks<S: Simd>(&self, s: S, panel: usize) -> S::F {
-        let blocks = self.view.panel(panel).chunks(BLOCK / 4 * QUAD).zip(self.x.x.single().chunks(BLOCK));
+    fn blocks<S: Simd>(&self, s: S, panel: usize, folds: &Folds) -> S::F {
+        let x = self.x.x.single().chunks(folds.columns());
         let mut total = s.splat(0.0);
-        for (block, (quads, x)) in blocks.enumerate() {
-            total = fold_block(s, total, self.sums::<S, 2>(s, quads, x), self.x.block(0, block), ZERO.into());
+        for (f, (quads, x)) in self.view.panel(panel).chunks(folds.quads * QUAD).zip(x).enumerate() {
+            let exact = s.add_i(self.sums::<S, 2>(s, quads, x), s.splat_i(folds.start(0, f)));
+            total = fold(s, total, s.to_f(exact), s.splat(folds.ratio(0, f)));
         }
         total
     }

@@ -5,19 +5,18 @@
 //! chunk. Formats with one scale per row keep raw sums until the end; formats with group scales fold each group into f32
 //! totals.
 
-use crate::activations::{BLOCKS, Blocked, ROW};
+use crate::activations::{Blocked, ROW};
 use crate::gemm::{self, Mat};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd, TileOp, Tiling, tile_panels};
-use crate::{Bf16Activations, Cpu, GROUP, Int8Activations, Isa, Op, scratch};
+use crate::{Bf16Activations, Cpu, Int8Activations, Isa, Op, scratch};
 use std::ops::Range;
 
-mod blocks;
 mod elements;
 mod folds;
 
 use elements::{Element, Halves, Ints};
-pub(super) use folds::{Folds, add_offsets, fold_floats, fold_ints};
+pub(super) use folds::{Folds, add_offsets, fold, fold_both};
 
 /// Quads of a chunk at most.
 const CHUNK: usize = ROW / 4;
@@ -51,7 +50,7 @@ pub(super) struct Layout {
 /// The last step of an output.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Epilogue {
-    /// `(sum - zero * sum of the activations) * (activation scale * row scale)`, of blocks `total * (activation scale * row scale)`
+    /// `(sum - zero * sum of the activations) * (activation scale * row scale)`, of folds `total * (activation scale * row scale)`
     Rows {
         /// The code that means 0.
         zero: i32,
@@ -84,81 +83,34 @@ pub(super) trait FloatPanels: Quads {
     fn columns(&self, isa: Isa, panel: usize, out: &mut [f32]);
 }
 
-/// Activations as 4-byte groups, with their sums per group, which correct for the zero point of integer codes.
+/// Activations as 4-byte groups.
 #[derive(Clone, Copy)]
 pub(super) struct Groups<'a> {
     pub x: &'a Blocked,
-    /// Sums per token and group of 64 columns, `sums_stride` apart; empty for bf16.
-    pub sums: &'a [f32],
-    pub sums_stride: usize,
-    /// Scale per token; empty for bf16, where it is 1.
+    /// Scale per token; empty for floats, where it is 1.
     pub scale: &'a [f32],
-    /// Sum of all codes of each token; empty for bf16.
+    /// Sum of all codes of each token, which corrects for the zero point of integer codes; empty for floats.
     pub totals: &'a [i32],
-    /// Ratios and sums of codes of blocks, [`BLOCKS`] of each group, where blocks have scales; else empty.
-    pub blocks: Option<(&'a [f32], &'a [i32])>,
-    /// What weights whose scales belong to a few columns need.
+    /// What is needed where scales belong to a few columns.
     pub folds: Option<Folds<'a>>,
 }
 
-impl<'a> From<&'a Int8Activations> for Groups<'a> {
-    fn from(q: &'a Int8Activations) -> Self {
-        let sums_stride = q.cols.div_ceil(crate::GROUP);
-        Groups {
-            x: &q.q,
-            sums: &q.group_sums,
-            sums_stride,
-            scale: &q.scale,
-            totals: &q.sums,
-            blocks: q.blocked.then_some((&q.ratios[..], &q.block_sums[..])),
-            folds: None,
-        }
+impl<'a> Groups<'a> {
+    /// 8-bit activations.
+    pub(super) fn int8(q: &'a Int8Activations, folds: Option<Folds<'a>>) -> Self {
+        Groups { x: &q.q, scale: &q.scale, totals: &q.sums, folds }
+    }
+
+    /// Activations that are floats.
+    pub(super) fn floats(x: &'a Blocked, folds: Option<Folds<'a>>) -> Self {
+        Groups { x, scale: &[], totals: &[], folds }
     }
 }
 
 impl<'a> From<&'a Bf16Activations> for Groups<'a> {
     fn from(rows: &'a Bf16Activations) -> Self {
-        Groups::floats(&rows.x)
+        Groups::floats(&rows.x, None)
     }
-}
-
-impl<'a> Groups<'a> {
-    /// Activations that are floats.
-    pub(super) fn floats(x: &'a Blocked) -> Self {
-        Groups { x, sums: &[], sums_stride: 0, scale: &[], totals: &[], blocks: None, folds: None }
-    }
-
-    /// The sum of a group of a token's codes; a token beyond the last gives that of the last.
-    #[inline(always)]
-    pub(super) fn sum(&self, token: usize, group: usize) -> f32 {
-        self.sums[token.min(self.x.tokens() - 1) * self.sums_stride + group]
-    }
-
-    /// Ratio and sum of the codes of a block of a token; a token beyond the last gives those of the last.
-    #[inline(always)]
-    pub(super) fn block(&self, token: usize, block: usize) -> (f32, i32) {
-        let at = token.min(self.x.tokens() - 1) * self.sums_stride * BLOCKS + block;
-        self.blocks.map_or((1.0, 0), |(ratios, sums)| (ratios[at], sums[at]))
-    }
-}
-
-/// Adds a group to a total: one text for one token and for many.
-#[inline(always)]
-pub(super) fn fold<S: Simd>(s: S, total: S::F, products: S::I, sum: f32, scale: S::F, offset: S::F) -> S::F {
-    s.fma(s.splat(sum), offset, s.fma(s.to_f(products), scale, total))
-}
-
-/// Adds a block, whose codes mean `zero` less, to a total: one text for one token and for many.
-#[inline(always)]
-pub(super) fn fold_block<S: Simd>(s: S, total: S::F, products: S::I, (ratio, sum): (f32, i32), zero: i32) -> S::F {
-    let exact = s.sub_i(products, s.splat_i(zero.wrapping_mul(sum)));
-    s.fma(s.to_f(exact), s.splat(ratio), total)
-}
-
-/// Adds the total of the blocks of a group to a total: one text for one token and for many.
-#[inline(always)]
-pub(super) fn fold_group<S: Simd>(s: S, total: S::F, inner: S::F, sum: f32, scale: S::F, offset: S::F) -> S::F {
-    s.fma(s.splat(sum), offset, s.fma(inner, scale, total))
 }
 
 /// Callback of a task after the product, over its rows of the output: `(panels, out)`.
@@ -168,7 +120,7 @@ pub(super) type After<'a> = &'a (dyn Fn(Range<usize>, &SharedMut<f32>) + Sync);
 pub(super) fn product(cpu: &Cpu, w: &dyn Quads, rows: usize, x: Groups, y: &mut [f32], after: After) {
     let layout = w.layout();
     let tokens = x.x.tokens();
-    let totals = layout.group.is_some() || x.blocks.is_some();
+    let totals = x.folds.is_some();
     let (tiling, wide) = cpu.isa.run(ChooseTiling { tokens, totals });
     let panels = rows.div_ceil(LANES);
     // Strips of `wide` panels, then of one.
@@ -260,10 +212,9 @@ impl Strip<'_> {
         for chunk in 0..chunks {
             let start = chunk * self.x.x.chunk() / 4;
             let length = (self.x.x.chunk() / 4).min(self.layout.length - start);
-            let first_group = start / group.unwrap_or(GROUP / 4);
             if let Some(g) = group {
                 for (i, panel) in self.panels.clone().enumerate() {
-                    let groups = first_group..first_group + length / g;
+                    let groups = start / g..(start + length).div_ceil(g);
                     self.w.group_scales(isa, panel, groups, width, &mut scales.floats()[i * 2 * LANES..]);
                 }
             }
@@ -281,10 +232,9 @@ impl Strip<'_> {
                 kind,
                 length,
                 group,
-                zero: if let Epilogue::Rows { zero, .. } = epilogues[0] { zero } else { 0 },
                 first: chunk == 0,
                 finish: (fused && chunk + 1 == chunks).then_some(&epilogues[..width]),
-                first_group,
+                start,
                 w,
                 across,
                 scales: scales.floats(),
@@ -341,7 +291,7 @@ pub(super) fn finish<S: Simd>(s: S, x: Groups, epilogue: &Epilogue, token: usize
         Epilogue::Rows { zero, scales } => {
             // SAFETY: 16 scales.
             let scales = unsafe { s.load(scales.as_ptr()) };
-            if x.blocks.is_some() {
+            if x.folds.is_some() {
                 return s.mul(s.as_f(sums), s.mul(s.splat(x.scale[token]), scales));
             }
             finish_rows(s, sums, *zero, x.totals[token], x.scale[token], scales)
@@ -358,7 +308,7 @@ pub(super) fn finish_rows<S: Simd>(s: S, sum: S::I, zero: i32, total: i32, scale
     s.mul(s.to_f(exact), s.mul(s.splat(scale), scales))
 }
 
-/// Register tiles for so many tokens, and the panels of a strip. With groups or blocks, totals stand beside the sums in registers.
+/// Register tiles for so many tokens, and the panels of a strip. With folds, totals stand beside the sums in registers.
 struct ChooseTiling {
     tokens: usize,
     totals: bool,
@@ -381,13 +331,12 @@ struct Tiles<'a> {
     /// Quads of the chunk.
     length: usize,
     group: Option<usize>,
-    /// The code that means 0, where rows have scales.
-    zero: i32,
     /// Whether sums begin here; what `sums` holds is then not read.
     first: bool,
     /// Whether outputs are made here, by panel; `sums` is then not written.
     finish: Option<&'a [Epilogue]>,
-    first_group: usize,
+    /// First quad of the chunk.
+    start: usize,
     /// Quads of the first panel; those of the next begin `across` bytes later.
     w: &'a [u8],
     across: usize,
@@ -425,26 +374,28 @@ impl TileOp for TileRun<'_, '_> {
     #[inline(always)]
     fn eval<S: Simd, const T: usize, const P: usize>(self, s: S) {
         let TileRun { tiles, first, count } = self;
-        let step = tiles.group.unwrap_or(1);
-        assert!(tiles.w.len() >= (P - 1) * tiles.across + tiles.length * 64 && tiles.length.is_multiple_of(step));
+        let folds = tiles.strip.x.folds;
+        assert!(tiles.w.len() >= (P - 1) * tiles.across + tiles.length * 64);
         assert!(tiles.rows.len() >= (first + count * T) * ROW && tiles.length * 4 <= ROW);
         assert!(tiles.sums.len() >= (first + count * T) * P && tiles.finish.is_none_or(|f| f.len() == P));
-        assert!(tiles.group.is_none() || tiles.scales.len() >= tiles.length / step * P * 2 * LANES);
+        if let Some(group) = tiles.group {
+            assert!(
+                folds.is_some_and(|folds| folds.quads << folds.group_shift == group)
+                    && tiles.start.is_multiple_of(group)
+            );
+            assert!(tiles.scales.len() >= tiles.length.div_ceil(group) * P * 2 * LANES);
+        }
         for token in (0..count).map(|i| first + i * T) {
             // SAFETY: within the lengths asserted above.
             unsafe {
-                match (tiles.kind, tiles.group) {
-                    (OperandKind::Int, None) if tiles.strip.x.blocks.is_none() => {
-                        tiles.run::<S, Ints, T, P>(s, token);
-                    }
-                    (OperandKind::Bf16, None) if S::FAST_BF16 => tiles.run::<S, Halves, T, P>(s, token),
-                    (OperandKind::Bf16, _) => {
-                        unreachable!("bf16 tiles run where one instruction multiplies bf16 pairs")
-                    }
+                match (&folds, tiles.kind) {
+                    (None, OperandKind::Int) => tiles.run::<S, Ints<false>, T, P>(s, token),
+                    (None, OperandKind::Bf16) if S::FAST_BF16 => tiles.run::<S, Halves, T, P>(s, token),
                     // Tiles that have no room for totals are not compiled.
-                    _ if const { T <= S::GROUP_ROWS && P <= S::TILE_PANELS } => {
-                        tiles.run_totals::<S, T, P>(s, token);
+                    (Some(folds), _) if const { T <= S::GROUP_ROWS && P <= S::TILE_PANELS } => {
+                        tiles.run_totals::<S, T, P>(s, token, folds);
                     }
+                    (None, kind) => unreachable!("no tile whose outputs are sums of {kind:?}"),
                     _ => unreachable!("a tile of {T} rows and {P} panels has no room for totals"),
                 }
             }
@@ -456,29 +407,6 @@ impl TileOp for TileRun<'_, '_> {
 type Sums<const T: usize, const P: usize> = [[[u32; LANES]; P]; T];
 
 impl Tiles<'_> {
-    /// A register tile whose sums are added to totals.
-    ///
-    /// # Safety
-    /// The quads, the activations, the scales and the totals of the tile are within their buffers.
-    #[inline(always)]
-    unsafe fn run_totals<S: Simd, const T: usize, const P: usize>(&mut self, s: S, token: usize) {
-        // SAFETY: by the contract.
-        unsafe {
-            match (self.kind, self.group, self.strip.x.folds) {
-                (OperandKind::Int, Some(group), Some(folds)) => match folds.small {
-                    true => self.run_folds::<S, folds::Codes<true>, T, P>(s, token, group, &folds),
-                    false => self.run_folds::<S, folds::Codes<false>, T, P>(s, token, group, &folds),
-                },
-                (OperandKind::Float, Some(group), Some(folds)) => {
-                    self.run_folds::<S, folds::Floats, T, P>(s, token, group, &folds);
-                }
-                (OperandKind::Int, ..) if self.strip.x.blocks.is_some() => self.run_blocks::<S, T, P>(s, token),
-                (OperandKind::Int, Some(group), _) => self.run_groups::<S, T, P>(s, token, group),
-                _ => unreachable!("sums that are outputs"),
-            }
-        }
-    }
-
     /// A register tile over the chunk, all of which shares a scale.
     ///
     /// # Safety
@@ -487,90 +415,59 @@ impl Tiles<'_> {
     unsafe fn run<S: Simd, E: Element<S>, const T: usize, const P: usize>(&mut self, s: S, token: usize) {
         // SAFETY: by the contract.
         unsafe {
-            let sums: *mut [u32; LANES] = self.sums.as_mut_ptr().add(token * P);
-            let mut acc = [[E::zero(s); P]; T];
-            if !self.first {
-                for t in 0..T {
-                    for p in 0..P {
-                        acc[t][p] = E::from_bits(s, s.load_i(sums.add(t * P + p).cast()));
-                    }
-                }
-            }
-            let (base, x) = (self.w.as_ptr(), self.rows.as_ptr().add(token * ROW));
-            for quad in 0..self.length {
-                let mut w = [s.splat_i(0); P];
+            let acc = self.sums::<S, E, T, P>(s, token);
+            let acc = self.dots::<S, E, T, P>(s, token, 0..self.length, acc);
+            self.keep::<S, E, T, P>(s, token, &acc);
+        }
+    }
+
+    /// The sums, or totals, of a tile so far.
+    ///
+    /// # Safety
+    /// They are within their buffer.
+    #[inline(always)]
+    unsafe fn sums<S: Simd, E: Element<S>, const T: usize, const P: usize>(
+        &self,
+        s: S,
+        token: usize,
+    ) -> [[E::Sum; P]; T] {
+        let mut acc = [[E::start(s, 0); P]; T];
+        if !self.first {
+            for t in 0..T {
                 for p in 0..P {
-                    w[p] = s.load_i(base.add(p * self.across + quad * 64));
-                }
-                for t in 0..T {
-                    let x = s.splat_i(x.add(t * ROW + quad * 4).cast::<i32>().read_unaligned());
-                    for p in 0..P {
-                        acc[t][p] = E::dot(s, acc[t][p], w[p], x);
-                    }
+                    // SAFETY: by the contract.
+                    let bits = unsafe { s.load_i(self.sums.as_ptr().add((token + t) * P + p).cast()) };
+                    acc[t][p] = E::from_bits(s, bits);
                 }
             }
-            // One plain loop of stores takes the sums out of their registers; outputs are made from memory.
-            let mut tile: Sums<T, P> = [[[0; LANES]; P]; T];
-            let to = if self.finish.is_none() { sums } else { tile.as_mut_ptr().cast() };
+        }
+        acc
+    }
+
+    /// Keeps the sums, or totals, of a tile, or makes outputs of them.
+    ///
+    /// # Safety
+    /// They are within their buffer.
+    #[inline(always)]
+    unsafe fn keep<S: Simd, E: Element<S>, const T: usize, const P: usize>(
+        &mut self,
+        s: S,
+        token: usize,
+        acc: &[[E::Sum; P]; T],
+    ) {
+        // One plain loop of stores takes the sums out of their registers; outputs are made from memory.
+        let mut tile: Sums<T, P> = [[[0; LANES]; P]; T];
+        // SAFETY: by the contract; a tile holds all of its sums.
+        unsafe {
+            let kept: *mut [u32; LANES] = self.sums.as_mut_ptr().add(token * P);
+            let to = if self.finish.is_none() { kept } else { tile.as_mut_ptr().cast() };
             for t in 0..T {
                 for p in 0..P {
                     s.store_i(to.add(t * P + p).cast(), E::bits(s, acc[t][p]));
                 }
             }
-            self.outputs(s, token, &tile);
         }
-    }
-
-    /// A register tile over the groups of the chunk: `total += sum * scale + offset * (sum of the group's activations)`.
-    ///
-    /// # Safety
-    /// The quads, the activations, the scales and the totals of the tile are within their buffers.
-    #[inline(always)]
-    unsafe fn run_groups<S: Simd, const T: usize, const P: usize>(&mut self, s: S, token: usize, group: usize) {
-        // SAFETY: by the contract.
-        unsafe {
-            let totals: *mut [u32; LANES] = self.sums.as_mut_ptr().add(token * P);
-            let mut total = [[s.splat(0.0); P]; T];
-            if !self.first {
-                for t in 0..T {
-                    for p in 0..P {
-                        total[t][p] = s.load(totals.add(t * P + p).cast());
-                    }
-                }
-            }
-            let (base, x) = (self.w.as_ptr(), self.rows.as_ptr().add(token * ROW));
-            for g in 0..self.length / group {
-                let mut acc = [[s.splat_i(0); P]; T];
-                for quad in g * group..(g + 1) * group {
-                    let mut w = [s.splat_i(0); P];
-                    for p in 0..P {
-                        w[p] = s.load_i(base.add(p * self.across + quad * 64));
-                    }
-                    for t in 0..T {
-                        let x = s.splat_i(x.add(t * ROW + quad * 4).cast::<i32>().read_unaligned());
-                        for p in 0..P {
-                            acc[t][p] = s.dot(acc[t][p], w[p], x);
-                        }
-                    }
-                }
-                let scales = self.scales.as_ptr().add(g * P * 2 * LANES);
-                for t in 0..T {
-                    let sum = self.strip.x.sum(token + t, self.first_group + g);
-                    for p in 0..P {
-                        let (scale, offset) = (scales.add(p * 2 * LANES), scales.add((p * 2 + 1) * LANES));
-                        total[t][p] = fold(s, total[t][p], acc[t][p], sum, s.load(scale), s.load(offset));
-                    }
-                }
-            }
-            let mut tile: Sums<T, P> = [[[0; LANES]; P]; T];
-            let to = if self.finish.is_none() { totals } else { tile.as_mut_ptr().cast() };
-            for t in 0..T {
-                for p in 0..P {
-                    s.store(to.add(t * P + p).cast(), total[t][p]);
-                }
-            }
-            self.outputs(s, token, &tile);
-        }
+        self.outputs(s, token, &tile);
     }
 
     /// Stores the outputs of a tile for all panels of the strip, which are whole, after the last chunk.

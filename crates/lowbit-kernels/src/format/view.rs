@@ -1,6 +1,7 @@
 //! A packed matrix of small integer codes as its kernels see it: codes, and scales over the matrix, a row or a group.
 
 use super::codec::{self, Codec};
+use super::factors;
 use super::spec::Scales;
 use super::tiles::{Epilogue, FloatPanels, Layout, OperandKind, Quads};
 use super::{Packed, size};
@@ -32,9 +33,6 @@ pub(super) struct View<'a, C, const Q: usize> {
     codec: C,
 }
 
-/// Bytes of the factors of the rows of a panel.
-pub(super) const FACTORS: usize = LANES * 4;
-
 impl<'a, C: Codec<Q>, const Q: usize> View<'a, C, Q> {
     /// The view of a matrix whose first two parts are codes and scales.
     pub fn new(p: &'a Packed, scales: Scales, codec: C) -> Self {
@@ -59,11 +57,7 @@ impl<'a, C: Codec<Q>, const Q: usize> View<'a, C, Q> {
     /// Power of two that each row of a panel is multiplied with last; `None` where rows have none.
     pub fn factors(&self, panel: usize) -> Option<[f32; LANES]> {
         let bytes = Self::panel_bytes(self.p.cols, self.group?);
-        let factors = &self.scales.scales[panel * self.stride..][bytes..self.stride];
-        factors.first_chunk::<FACTORS>().map(|factors| {
-            let (factors, _) = factors.as_chunks::<4>();
-            std::array::from_fn(|lane| f32::from_le_bytes(factors[lane]))
-        })
+        factors::of(&self.scales.scales[panel * self.stride..][..self.stride], bytes)
     }
 
     /// Groups of [`GROUP`] columns, over which kernels keep sums.

@@ -2,7 +2,7 @@
 
 use super::Param;
 use crate::recipe::ActivationPrecision;
-use lowbit_kernels::{Activations, Bf16Activations, Cpu, Int8Activations, ops};
+use lowbit_kernels::{Activations, BLOCK_SIZES, Bf16Activations, Cpu, Int8Activations, ops};
 
 /// The tensor that inputs were made from, by its stamp, and the width of its rows as the product saw them.
 pub(super) type Origin = (u64, usize);
@@ -10,8 +10,8 @@ pub(super) type Origin = (u64, usize);
 /// Inputs of products in the forms that kernels take: made once for the products that read the same tensor.
 #[derive(Default)]
 pub(super) struct ProductInputs {
-    /// In 8 bits, per token and in blocks.
-    int8: [(Int8Activations, Option<Origin>); 2],
+    /// In 8 bits, per token, then in blocks of each size.
+    int8: [(Int8Activations, Option<Origin>); 1 + BLOCK_SIZES.len()],
     bf16: (Bf16Activations, Option<Origin>),
 }
 
@@ -35,14 +35,15 @@ impl ProductInputs {
         let floats = *activations == ActivationPrecision::F32;
         let bf16 = floats && packed.format().takes_bf16(cpu, x.len() / cols);
         let both = floats && packed.format().takes_int8(packed);
-        let blocks = *activations == ActivationPrecision::Int8Block;
+        let block = activations.block();
+        let place = block.map_or(0, |block| 1 + BLOCK_SIZES.iter().position(|size| *size == block).expect("a size"));
         let made = |from: Option<Origin>| origin.is_some() && from == origin;
-        let (int8, from) = &mut self.int8[usize::from(blocks)];
+        let (int8, from) = &mut self.int8[place];
         if (!floats || both) && !made(*from) {
             *from = origin;
-            match blocks {
-                true => int8.quantize_blocks(cpu, x, cols),
-                false => int8.quantize(cpu, x, cols),
+            match block {
+                Some(block) => int8.quantize_blocks(cpu, x, cols, block),
+                None => int8.quantize(cpu, x, cols),
             }
         } else if bf16 && !both && !made(self.bf16.1) {
             self.bf16.1 = origin;

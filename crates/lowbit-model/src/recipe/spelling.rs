@@ -241,6 +241,7 @@ mod tests {
             ("ternary_g128+act=f32", "ternary_g128+act=f32"),
             ("bf16_scan", "bf16_scan"),
             ("int8_channel+act=int8_block", "int8_channel+act=int8_block"),
+            ("int4_g64+act=int8_block64+head_act=int8_block128", "int4_g64+act=int8_block64+head_act=int8_block128"),
             ("nf4+head=nf4+act=f32", "nf4+head=nf4"),
             ("nf4+rotate=hadamard+head=nf4", "nf4+head=nf4+rotate=hadamard"),
             ("nf4+rotate=none", "nf4"),
@@ -264,6 +265,12 @@ mod tests {
         assert_eq!(mixed.name, "int8_block+layers.0=int4+layers.2=nf4");
         let of_layers: Vec<ActivationPrecision> = mixed.layers.iter().map(|layer| layer.activations).collect();
         assert_eq!(of_layers, [ActivationPrecision::Int8Block, ActivationPrecision::F32]);
+        // Layers have the blocks of the body.
+        for (body, layer) in [("int4_g128", "int8_channel"), ("int8_channel", "q6_k")] {
+            let mixed = parse(&format!("{body}+act=int8_block128+layers.0={layer}+layers.1=nf4")).unwrap();
+            let of_layers: Vec<ActivationPrecision> = mixed.layers.iter().map(|layer| layer.activations).collect();
+            assert_eq!(of_layers, [ActivationPrecision::Int8Block128, ActivationPrecision::F32]);
+        }
         aliased("int4+act=int8_block+head_act=int8_block", "int4_block");
     }
 
@@ -280,7 +287,10 @@ mod tests {
                 ],
             ),
             ("ternary+head=int_4", vec!["part `head` cannot be `int_4`; did you mean `int4`?", "nf4_dq"]),
-            ("ternary+act=int4", vec!["part `act` cannot be `int4`", "known: f32, int8, int8_block"]),
+            (
+                "ternary+act=int4",
+                vec!["part `act` cannot be `int4`", "known: f32, int8, int8_block, int8_block64, int8_block128"],
+            ),
             ("ternary+head=int4+head=int8", vec!["part `head` stands twice"]),
             ("ternary+int4", vec!["`int4` is not PART=VALUE"]),
             ("nf4+rotate=on", vec!["part `rotate` cannot be `on`", "known: none, hadamard"]),

@@ -5,7 +5,7 @@ use super::shape::WeightShape;
 use super::values;
 use crate::error::{Error, Kind as Fault};
 use lowbit_kernels::format::{self, ActivationType};
-use lowbit_kernels::{Activations, Bytes, Cpu, Format, Int8Activations, Packed, QuantizeOptions};
+use lowbit_kernels::{Activations, BLOCK_SIZES, Bytes, Cpu, Format, Int8Activations, Packed, QuantizeOptions};
 use lowbit_model::recipe::ActivationPrecision;
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -33,7 +33,8 @@ impl Product {
         Product { format, activations: ActivationPrecision::of(format) }
     }
 
-    /// A format by name, or `FORMAT+act=ACTIVATIONS`, activations being `f32`, `int8` or `int8_block`.
+    /// A format by name, or `FORMAT+act=ACTIVATIONS`, activations being `f32`, `int8`, `int8_block`, `int8_block64` or
+    /// `int8_block128`.
     ///
     /// # Errors
     /// Usage, naming what is unknown, with the nearest.
@@ -93,7 +94,7 @@ pub(super) fn memory(formats: &[Product], shape: &WeightShape, tokens: &[usize])
     };
     let weights = formats.iter().map(packed).fold(master, usize::saturating_add);
     let (all, most) = (tokens.iter().sum::<usize>(), tokens.iter().copied().max().unwrap_or(0));
-    let rest = shape.matrices.iter().map(|(rows, cols)| 6 * all * cols + 4 * most * rows).sum::<usize>();
+    let rest = shape.matrices.iter().map(|(rows, cols)| 8 * all * cols + 4 * most * rows).sum::<usize>();
     (weights as u64, rest as u64)
 }
 
@@ -138,25 +139,33 @@ pub(super) fn copy(packed: &Packed) -> Packed {
 struct Operands {
     cols: usize,
     x: Vec<f32>,
-    q: Int8Activations,
-    blocks: Int8Activations,
+    /// int8 with a scale per token, then per block of each size.
+    int8: Vec<(Option<usize>, Int8Activations)>,
 }
 
 impl Operands {
     fn new(cpu: &Cpu, tokens: usize, cols: usize) -> Self {
         let x = values(tokens * cols, 3);
-        let (mut q, mut blocks) = (Int8Activations::default(), Int8Activations::default());
-        q.quantize(cpu, &x, cols);
-        blocks.quantize_blocks(cpu, &x, cols);
-        Operands { cols, x, q, blocks }
+        let quantized = |block: Option<usize>| {
+            let mut q = Int8Activations::default();
+            match block {
+                Some(block) => q.quantize_blocks(cpu, &x, cols, block),
+                None => q.quantize(cpu, &x, cols),
+            }
+            (block, q)
+        };
+        let int8 = std::iter::once(None).chain(BLOCK_SIZES.map(Some)).map(quantized).collect();
+        Operands { cols, x, int8 }
     }
 
     /// What a format is given. Where it quantizes the activations itself, that is part of its product.
     fn given(&self, product: &Product) -> Activations<'_> {
         match product.activations {
             ActivationPrecision::F32 => Activations::F32(&self.x),
-            ActivationPrecision::Int8 => Activations::Int8(&self.q),
-            ActivationPrecision::Int8Block => Activations::Int8(&self.blocks),
+            int8 => {
+                let found = self.int8.iter().find(|(block, _)| *block == int8.block());
+                Activations::Int8(&found.expect("every size of blocks").1)
+            }
         }
     }
 }
@@ -311,7 +320,7 @@ mod tests {
     #[test]
     fn activations_other_than_those_of_the_recipe_are_named() {
         let name = |text: &str| Product::parse(text).map(|product| product.name());
-        for text in ["int4", "q4_k", "q4_k+act=f32", "int8_channel+act=int8_block"] {
+        for text in ["int4", "q4_k", "q4_k+act=f32", "int8_channel+act=int8_block", "int4_g64+act=int8_block128"] {
             assert_eq!(name(text).unwrap(), text);
         }
         assert_eq!(name("q4_k+act=int8_block").unwrap(), "q4_k");

@@ -1,6 +1,7 @@
 //! The formats: those of llama.cpp, whose every dequantized weight has the same bits here, and those of lowbit, with 8-bit scales and
 //! offsets of groups in super-blocks.
 
+use super::super::factors::{self, FACTORS};
 use super::super::quantizer;
 use super::super::spec::{Scales, Spec};
 use super::super::tiles::{self, Groups};
@@ -8,13 +9,13 @@ use super::super::ways::{self, Capability, Entry, Job, Way};
 use super::super::{
     Format, Packed, QuantizeOptions, SEARCHED, StoredPart, check_factors, check_finite, check_scalable, floats, size,
 };
-use super::folds::FoldSums;
+use super::folds::{FloatFolds, Int8Folds};
 use super::gemv::{self, Tokens};
 use super::layout::{Layout, Stored};
 use super::planes;
 use super::search::{self, Fit, Rounding};
 use super::super_block::SuperBlock;
-use super::view::{CHAIN, FACTORS, Floats, Ints, View};
+use super::view::{CHAIN, Floats, Ints, View};
 use super::{Grouped, SpanScales};
 use crate::activations::{BLOCK, Blocked};
 use crate::simd::LANES;
@@ -22,7 +23,7 @@ use crate::{Activations, Bytes, Cpu, Error, Int8Activations};
 use half::f16;
 use std::borrow::Cow;
 
-/// Codes of `B` bits, `F` columns of which (a group, or a block of activations where that is smaller) meet a scale at once.
+/// Codes of `B` bits, of which `F` columns of a block share a scale: all of them, or a smaller group.
 #[derive(Debug)]
 pub(in super::super) struct Planar<const B: usize, const F: usize> {
     spec: Spec,
@@ -49,7 +50,10 @@ const fn signed<const B: usize>(name: &'static str, least: i8, most: u8, zero: u
 }
 
 const fn planar<const B: usize, const F: usize>(name: &'static str, layout: Layout, zero: Option<u8>) -> Planar<B, F> {
-    assert!(F == if layout.columns() < BLOCK { layout.columns() } else { BLOCK }, "columns that meet a scale at once");
+    assert!(
+        F == if layout.columns() < BLOCK { layout.columns() } else { BLOCK },
+        "columns of a block that share a scale"
+    );
     let spec = Spec::integers(name, B as f64, 1 << B, Scales::Group(layout.columns()));
     Planar { spec: Spec { in_blocks: true, ..spec }, layout, zero }
 }
@@ -90,14 +94,13 @@ fn int8_ways<'a, const B: usize, const F: usize>() -> [Entry<RunInt8<'a, B>>; 3]
         "one stream of codes for a few tokens",
     );
     let stream: RunInt8<'a, B> = |cpu, view, q, y| {
-        let mut sums = FoldSums::int8(cpu, q, F, view.zero, B < 8);
-        gemv::product::<B, F>(cpu, view, Tokens::Int8(&q.q, q.scale()), sums.get(), y);
+        let folds = Int8Folds::new(cpu, q, &view.layout, view.zero, B < 8);
+        gemv::product::<B, F>(cpu, view, Tokens::Int8(&q.q, q.scale()), folds.get(), y);
     };
     [
         Entry::new(ways::BLOCK_STRIPS, |cpu, view, q, y| {
-            let mut sums = FoldSums::int8(cpu, q, F, view.zero, B < 8);
-            let x = Groups { folds: Some(sums.get()), ..q.into() };
-            tiles::product(cpu, &Ints::<B, F>(view), view.p.rows, x, y, &|_, _| {});
+            let folds = Int8Folds::new(cpu, q, &view.layout, view.zero, B < 8);
+            tiles::product(cpu, &Ints(view), view.p.rows, Groups::int8(q, Some(folds.get())), y, &|_, _| {});
         }),
         Entry { way: registers, pays: |job| job.tokens <= FEW, run: stream },
         Entry::new(ways::BLOCK_GEMV, stream),
@@ -112,14 +115,14 @@ fn f32_ways<'a, const B: usize, const F: usize>() -> [Entry<RunF32<'a, B>>; 3] {
     let one = Way::one("f32_gemv", "f32", "one stream of codes, widened in registers");
     let stream: RunF32<'a, B> = |cpu, view, x, y| {
         let rows = Blocked::floats(cpu, x, view.p.cols);
-        let mut sums = FoldSums::f32(cpu, &rows, view.p.cols, CHAIN, view.layout.offsets);
-        gemv::product::<B, F>(cpu, view, Tokens::F32(&rows), sums.get(), y);
+        let folds = FloatFolds::new(cpu, &rows, view.p.cols, CHAIN, view.layout.offsets);
+        gemv::product::<B, F>(cpu, view, Tokens::F32(&rows), folds.get(), y);
     };
     [
         Entry::new(strips, |cpu, view, x, y| {
             let rows = Blocked::floats(cpu, x, view.p.cols);
-            let mut sums = FoldSums::f32(cpu, &rows, view.p.cols, CHAIN, view.layout.offsets);
-            let x = Groups { folds: Some(sums.get()), ..Groups::floats(&rows) };
+            let folds = FloatFolds::new(cpu, &rows, view.p.cols, CHAIN, view.layout.offsets);
+            let x = Groups::floats(&rows, Some(folds.get()));
             tiles::product(cpu, &Floats(view), view.p.rows, x, y, &|_, _| {});
         }),
         Entry { way: registers, pays: |job| job.tokens <= FEW, run: stream },
@@ -246,16 +249,6 @@ impl<const B: usize, const F: usize> Planar<B, F> {
             !bad && offsets.iter().all(|byte| *byte <= most_offset)
         })
     }
-
-    /// Multiplies outputs with the factors of their rows.
-    fn multiply_rows(&self, view: &View<B>, y: &mut [f32]) {
-        for panel in 0..view.p.rows.div_ceil(LANES) {
-            let Some(factors) = view.factors(panel) else { return };
-            for y in y.chunks_exact_mut(view.p.rows) {
-                y[panel * LANES..].iter_mut().zip(factors).for_each(|(y, factor)| *y *= factor);
-            }
-        }
-    }
 }
 
 /// A byte of scales whose smallest value is `least`.
@@ -360,15 +353,7 @@ impl<const B: usize, const F: usize> Format for Planar<B, F> {
     }
 
     fn parts(&self, rows: usize, cols: usize, found: &[Bytes]) -> Vec<StoredPart> {
-        let (panels, codes, scales) =
-            (rows.div_ceil(LANES), size(&[cols.div_ceil(BLOCK), B, 64]), self.layout.bytes(cols));
-        // Whatever the number of rows at hand.
-        let with = found.len() == 2 && {
-            let panels = found[0].len() / codes.max(1);
-            panels > 0 && found[1].len() == size(&[panels, scales.saturating_add(FACTORS)])
-        };
-        let scales = if with { scales.saturating_add(FACTORS) } else { scales };
-        vec![StoredPart::codes(size(&[panels, codes])), StoredPart::scales(size(&[panels, scales]))]
+        factors::parts(rows, size(&[cols.div_ceil(BLOCK), B, 64]), self.layout.bytes(cols), found)
     }
 
     fn quantize_rows(
@@ -397,15 +382,9 @@ impl<const B: usize, const F: usize> Format for Planar<B, F> {
         Packed::from_parts(self, rows, cols, self.encode([rows, cols], &codes, &scales))
     }
 
-    fn settle(&self, mut packed: Packed) -> Packed {
-        let view = self.view(&packed);
-        let mut panels = (0..packed.rows.div_ceil(LANES)).map(|panel| view.factors(panel));
-        if packed.rows > 0 && panels.all(|factors| factors == Some([1.0; LANES])) {
-            let bytes = self.layout.bytes(packed.cols);
-            let scales = packed.parts[1].chunks_exact(bytes + FACTORS).flat_map(|panel| &panel[..bytes]).copied();
-            packed.parts[1] = Bytes::new(scales.collect::<Vec<u8>>());
-        }
-        packed
+    fn settle(&self, packed: Packed) -> Packed {
+        let bytes = self.layout.bytes(packed.cols);
+        factors::settle(packed, 1, bytes)
     }
 
     fn grouped(&'static self) -> Option<&'static dyn Grouped> {
@@ -444,7 +423,7 @@ impl<const B: usize, const F: usize> Format for Planar<B, F> {
                 (ways::choose(&f32_ways::<B, F>(), cpu, job(x.len() / p.cols)).run)(cpu, view, &x, y);
             }
         }
-        self.multiply_rows(&view, y);
+        factors::multiply(p.rows, y, |panel| view.factors(panel));
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {

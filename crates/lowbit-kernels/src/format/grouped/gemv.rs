@@ -2,7 +2,7 @@
 //! stored; a few tokens share what was decoded.
 
 use super::super::AHEAD;
-use super::super::tiles::{Folds, add_offsets, fold_floats, fold_ints};
+use super::super::tiles::{Folds, add_offsets, fold, fold_both};
 use super::planes::{self, Levels};
 use super::view::{CHAIN, View};
 use crate::activations::{BLOCK, Blocked, ROW};
@@ -20,7 +20,7 @@ pub(super) enum Tokens<'a> {
     F32(&'a Blocked),
 }
 
-/// `y = x W^T`, `F` columns of whose 8-bit activations share a fold.
+/// `y = x W^T`, `F` columns of a block of whose codes share a scale.
 pub(super) fn product<const B: usize, const F: usize>(
     cpu: &Cpu,
     view: View<B>,
@@ -100,15 +100,74 @@ fn chunk(x: &Blocked, chunk: usize, bytes: usize, blocks: usize) -> (&[u8], Rang
     (rows, chunk * each..((chunk + 1) * each).min(blocks))
 }
 
+/// Sums of a panel for some tokens.
+struct Sums<S: Simd, const T: usize> {
+    /// Of a fold.
+    exact: [S::I; T],
+    /// Of a group that has several folds.
+    inner: [S::F; T],
+    total: [S::F; T],
+}
+
 impl<const B: usize, const F: usize> Int8Gemv<'_, B, F> {
+    /// The logarithm to base 2 of the parts, `F` columns each, of a fold.
+    #[inline(always)]
+    fn parts(&self) -> u32 {
+        if F < BLOCK { 0 } else { (self.folds.quads / (F / 4)).trailing_zeros() }
+    }
+
+    /// Begins the fold that begins with a part, if one does.
+    #[inline(always)]
+    fn begin<S: Simd, const T: usize>(&self, s: S, token: usize, part: usize, sums: &mut Sums<S, T>) {
+        let parts = self.parts();
+        if part & ((1 << parts) - 1) == 0 {
+            for t in 0..T {
+                sums.exact[t] = s.splat_i(self.folds.start(token + t, part >> parts));
+            }
+        }
+    }
+
+    /// Adds the fold that ends with a part, if one does, and the group that ends with the fold.
+    #[inline(always)]
+    fn end<S: Simd, const T: usize>(&self, s: S, scales: &[u8], token: usize, part: usize, sums: &mut Sums<S, T>) {
+        let (view, folds, parts) = (&self.view, &self.folds, self.parts());
+        let last = part + 1 == view.blocks * (BLOCK / F);
+        if (part + 1) & ((1 << parts) - 1) != 0 && !last {
+            return;
+        }
+        let at = part >> parts;
+        let nested = F == BLOCK && folds.group_shift > 0;
+        if nested {
+            for t in 0..T {
+                let ratio = s.splat(folds.ratio(token + t, at));
+                sums.inner[t] = fold(s, sums.inner[t], s.to_f(sums.exact[t]), ratio);
+            }
+            if (at + 1) & ((1 << folds.group_shift) - 1) != 0 && !last {
+                return;
+            }
+        }
+        let (scale, offset) = view.vectors(s, scales, part * F);
+        for t in 0..T {
+            let total = sums.total[t];
+            sums.total[t] = match nested {
+                true => fold(s, total, sums.inner[t], scale),
+                false => fold_both(s, total, s.to_f(sums.exact[t]), folds.ratio(token + t, at), scale),
+            };
+            sums.inner[t] = s.splat(0.0);
+            if view.layout.offsets {
+                let sum = folds.sum(token + t, at >> folds.group_shift);
+                sums.total[t] = add_offsets(s, sums.total[t], sum, offset);
+            }
+        }
+    }
+
     /// Outputs of a panel for `T` tokens.
     #[inline(always)]
     fn tokens<S: Simd, const T: usize>(&self, s: S, panel: usize, token: usize) {
-        let (view, folds) = (&self.view, &self.folds);
-        let (codes, scales) = (view.codes(panel), view.scales(panel));
-        let mut total = [s.splat(0.0); T];
+        let (codes, scales) = (self.view.codes(panel), self.view.scales(panel));
+        let mut sums = Sums { exact: [s.splat_i(0); T], inner: [s.splat(0.0); T], total: [s.splat(0.0); T] };
         for c in 0..self.x.chunks() {
-            let (rows, blocks) = chunk(self.x, c, BLOCK, view.blocks);
+            let (rows, blocks) = chunk(self.x, c, BLOCK, self.view.blocks);
             assert!(rows.len() >= (token + T - 1) * ROW + blocks.len() * BLOCK);
             for (i, (block, codes)) in
                 blocks.clone().zip(codes[blocks.start * B * 64..].chunks_exact(B * 64)).enumerate()
@@ -117,29 +176,26 @@ impl<const B: usize, const F: usize> Int8Gemv<'_, B, F> {
                 // SAFETY: a block, as just cut.
                 let quads = unsafe { planes::quads::<S, B>(s, codes.as_ptr()) };
                 for h in 0..BLOCK / F {
-                    let fold = block * (BLOCK / F) + h;
-                    let (scale, offset) = view.vectors(s, scales, fold * F);
+                    let part = block * (BLOCK / F) + h;
+                    self.begin(s, token, part, &mut sums);
                     for t in 0..T {
-                        let at = (token + t) * folds.stride + fold;
-                        let mut sum = s.splat_i(folds.start(at));
                         for q in h * (F / 4)..(h + 1) * (F / 4) {
                             // SAFETY: the rows of the chunk hold the block, as asserted.
                             let x = unsafe { rows.as_ptr().add((token + t) * ROW + i * BLOCK + q * 4) };
                             // SAFETY: as above.
                             let x = s.splat_i(unsafe { x.cast::<i32>().read_unaligned() });
-                            sum = if B < 8 { s.dot_small(sum, quads[q], x) } else { s.dot(sum, quads[q], x) };
-                        }
-                        total[t] = fold_ints(s, total[t], sum, folds.ratio(at), scale);
-                        if view.layout.offsets {
-                            total[t] = add_offsets(s, total[t], folds.sum(at), offset);
+                            let sum = &mut sums.exact[t];
+                            *sum = if B < 8 { s.dot_small(*sum, quads[q], x) } else { s.dot(*sum, quads[q], x) };
                         }
                     }
+                    self.end(s, scales, token, part, &mut sums);
                 }
             }
         }
+        let total = sums.total;
         for t in 0..T {
             let value = s.mul(total[t], s.splat(self.steps[token + t]));
-            store(s, self.out, view.p.rows, (panel, token + t), value);
+            store(s, self.out, self.view.p.rows, (panel, token + t), value);
         }
     }
 }
@@ -212,10 +268,10 @@ impl<const B: usize> FloatGemv<'_, B> {
                         }
                     }
                     for t in 0..T {
-                        total[t] = fold_floats(s, total[t], sums[t], scale);
+                        total[t] = fold(s, total[t], sums[t], scale);
                         if view.layout.offsets {
-                            let at = (token + t) * self.folds.stride + block * (BLOCK / CHAIN) + h;
-                            total[t] = add_offsets(s, total[t], self.folds.sum(at), offset);
+                            let sum = self.folds.sum(token + t, block * (BLOCK / CHAIN) + h);
+                            total[t] = add_offsets(s, total[t], sum, offset);
                         }
                     }
                 }

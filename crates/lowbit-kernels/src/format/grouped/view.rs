@@ -1,7 +1,7 @@
 //! A packed matrix of codes in groups as its kernels see it.
 
 use super::super::tiles::{Epilogue, Layout as Shape, OperandKind, Quads};
-use super::super::{Packed, floats};
+use super::super::{Packed, factors};
 use super::layout::{Layout, Stored};
 use super::planes::{self, Levels, QUADS};
 use crate::activations::BLOCK;
@@ -9,9 +9,6 @@ use crate::simd::{LANES, Simd};
 use crate::{Isa, Op, Products};
 use half::f16;
 use std::ops::Range;
-
-/// Bytes of the factors of the rows of a panel.
-pub(super) const FACTORS: usize = LANES * 4;
 
 /// A matrix of codes of `B` bits.
 #[derive(Clone, Copy)]
@@ -44,11 +41,7 @@ impl<'a, const B: usize> View<'a, B> {
 
     /// Power of two that each row of a panel is multiplied with last; `None` where rows have none.
     pub fn factors(&self, panel: usize) -> Option<[f32; LANES]> {
-        let mut stored = floats(&self.scales(panel)[self.layout.bytes(self.p.cols)..]);
-        let first = stored.next()?;
-        let mut factors = [first; LANES];
-        factors[1..].iter_mut().zip(stored).for_each(|(factor, stored)| *factor = stored);
-        Some(factors)
+        factors::of(self.scales(panel), self.layout.bytes(self.p.cols))
     }
 
     /// Scale and offset of a group of a row: the definition.
@@ -100,8 +93,8 @@ impl<'a, const B: usize> View<'a, B> {
     }
 }
 
-/// A matrix as quads of codes, `F` columns of which share a fold.
-pub(super) struct Ints<'a, const B: usize, const F: usize>(pub View<'a, B>);
+/// A matrix as quads of codes.
+pub(super) struct Ints<'a, const B: usize>(pub View<'a, B>);
 /// A matrix as columns of floats.
 pub(super) struct Floats<'a, const B: usize>(pub View<'a, B>);
 
@@ -109,9 +102,10 @@ pub(super) struct Floats<'a, const B: usize>(pub View<'a, B>);
 /// once.
 pub(super) const CHAIN: usize = 16;
 
-impl<const B: usize, const F: usize> Quads for Ints<'_, B, F> {
+impl<const B: usize> Quads for Ints<'_, B> {
     fn layout(&self) -> Shape {
-        Shape { kind: OperandKind::Int, length: self.0.blocks * QUADS, quads: QUADS, group: Some(F / 4) }
+        let group = Some(self.0.layout.columns() / 4);
+        Shape { kind: OperandKind::Int, length: self.0.blocks * QUADS, quads: QUADS, group }
     }
 
     fn stored(&self, panels: Range<usize>) -> Option<&[u8]> {
@@ -124,8 +118,8 @@ impl<const B: usize, const F: usize> Quads for Ints<'_, B, F> {
         isa.run(Decode::<B> { codes, floats: None, out });
     }
 
-    fn group_scales(&self, isa: Isa, panel: usize, folds: Range<usize>, step: usize, out: &mut [f32]) {
-        isa.run(Widen { view: self.0, panel, columns: F, folds, step, out });
+    fn group_scales(&self, isa: Isa, panel: usize, groups: Range<usize>, step: usize, out: &mut [f32]) {
+        isa.run(Widen { view: self.0, panel, columns: self.0.layout.columns(), groups, step, out });
     }
 
     fn epilogue(&self, _: usize) -> Epilogue {
@@ -143,8 +137,8 @@ impl<const B: usize> Quads for Floats<'_, B> {
         isa.run(Decode::<B> { codes, floats: Some(self.0.zero), out });
     }
 
-    fn group_scales(&self, isa: Isa, panel: usize, folds: Range<usize>, step: usize, out: &mut [f32]) {
-        isa.run(Widen { view: self.0, panel, columns: CHAIN, folds, step, out });
+    fn group_scales(&self, isa: Isa, panel: usize, groups: Range<usize>, step: usize, out: &mut [f32]) {
+        isa.run(Widen { view: self.0, panel, columns: CHAIN, groups, step, out });
     }
 
     fn epilogue(&self, _: usize) -> Epilogue {
@@ -152,12 +146,12 @@ impl<const B: usize> Quads for Floats<'_, B> {
     }
 }
 
-/// Scales and offsets of folds of so many columns to f32: those of a fold to `out[i * step * 32..]`.
+/// Scales and offsets of groups of so many columns to f32: those of a group to `out[i * step * 32..]`.
 struct Widen<'a, 'v, const B: usize> {
     view: View<'v, B>,
     panel: usize,
     columns: usize,
-    folds: Range<usize>,
+    groups: Range<usize>,
     step: usize,
     out: &'a mut [f32],
 }
@@ -169,8 +163,8 @@ impl<const B: usize> Op for Widen<'_, '_, B> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let panel = self.view.scales(self.panel);
-        for (fold, out) in self.folds.zip(self.out.chunks_mut(self.step * 2 * LANES)) {
-            let (scale, offset) = self.view.vectors(s, panel, fold * self.columns);
+        for (group, out) in self.groups.zip(self.out.chunks_mut(self.step * 2 * LANES)) {
+            let (scale, offset) = self.view.vectors(s, panel, group * self.columns);
             let (scales, offsets) = out[..2 * LANES].split_at_mut(LANES);
             s.store_part(scales, scale);
             s.store_part(offsets, offset);
