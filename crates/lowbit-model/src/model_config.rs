@@ -6,7 +6,7 @@ use crate::arch::family::keys::NOT_FINITE;
 use crate::arch::{ARCHITECTURES, FORMER_NAMES, OutputKind};
 use crate::container::{read_small, show};
 use crate::input::Scaling;
-use crate::{Config, Error, InputColumns};
+use crate::{Config, Error, InputColumns, Rounding};
 use lowbit_base::{alternatives, file};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -38,6 +38,8 @@ pub struct ModelConfig {
     pub target_scaling: Option<Scaling>,
     /// Name of the recipe the weights were trained under, if it was not full precision.
     pub trained_for: Option<String>,
+    /// The rule by which body matrices were trained to be ternary, if it is not that of the formats.
+    pub rounding: Option<Rounding>,
     /// The token that begins every text, if the model was trained with one.
     pub bos_token_id: Option<u32>,
     /// Tokens that end an answer; empty when none is known.
@@ -77,6 +79,7 @@ impl ModelConfig {
             input_scaling: None,
             target_scaling: None,
             trained_for: None,
+            rounding: None,
             bos_token_id: None,
             eos_token_ids: Vec::new(),
             chat_template: None,
@@ -127,6 +130,9 @@ impl ModelConfig {
         if let Some(recipe) = &self.trained_for {
             map.insert("trained_for".into(), json!(recipe));
         }
+        if let Some(rounding) = &self.rounding {
+            map.insert("rounding".into(), json!(rounding));
+        }
         if let Some(id) = self.bos_token_id {
             map.insert("bos_token_id".into(), json!(id));
         }
@@ -149,6 +155,7 @@ impl ModelConfig {
         let input_scaling: Option<Scaling> = take(&mut map, "input_scaling")?;
         let target_scaling: Option<Scaling> = take(&mut map, "target_scaling")?;
         let trained_for: Option<String> = take(&mut map, "trained_for")?;
+        let rounding = take(&mut map, "rounding")?;
         let bos_token_id = take(&mut map, "bos_token_id")?;
         let eos_token_ids = take(&mut map, "eos_token_ids")?.unwrap_or_default();
         let chat_template = take(&mut map, "chat_template")?;
@@ -191,6 +198,7 @@ impl ModelConfig {
             input_scaling,
             target_scaling,
             trained_for,
+            rounding,
             bos_token_id,
             eos_token_ids,
             chat_template,

@@ -1,13 +1,14 @@
-//! Quantization-aware training: body weights are ternary or int8, and their activations int8, in the forward pass; the backward pass
-//! goes straight through (ternary: arXiv 2402.17764; median and small networks: arXiv 2407.09527; int8: arXiv 1712.05877).
+//! Quantization-aware training: body weights are ternary, binary or int8, and their activations int8, in the forward pass; the backward
+//! pass goes straight through (ternary: arXiv 2402.17764; median and small networks: arXiv 2407.09527; binary: arXiv 2310.11453; int8:
+//! arXiv 1712.05877).
 
 use crate::Error;
-use lowbit_kernels::format::{Scales, Spec};
+use lowbit_kernels::format::{self, Scales, Spec};
 use lowbit_kernels::simd::LANES;
-use lowbit_kernels::{Cpu, Op, Simd};
-use lowbit_model::Recipe;
-use lowbit_model::recipe::{ActivationPrecision, Rotation};
+use lowbit_kernels::{Cpu, Op, QuantizeOptions, Simd};
+use lowbit_model::recipe::{self, ActivationPrecision, Rotation};
 use lowbit_model::source::Role;
+use lowbit_model::{Recipe, Rounding};
 use serde::{Deserialize, Serialize};
 
 /// Values per task and per partial sum; part of the result, so independent of the number of threads.
@@ -30,6 +31,8 @@ pub enum QatWeights {
     /// -1, 0 or 1 times the scale.
     #[default]
     Ternary,
+    /// -1 or 1 times the scale; 0 and above becomes 1. Ternary formats store them.
+    Binary,
     /// -127 to 127 times `max|W| / 127`.
     Int8,
 }
@@ -40,7 +43,10 @@ impl QatWeights {
     }
 }
 
-/// What a ternary scale is taken from.
+/// The format whose groups [`Granularity::Group`] trains.
+const GROUPS: &str = "ternary_g128";
+
+/// What a ternary or binary scale is taken from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
@@ -60,6 +66,8 @@ pub enum Granularity {
     Tensor,
     /// One output feature.
     Channel,
+    /// 128 inputs of an output feature, as the format `ternary_g128` has it.
+    Group,
 }
 
 /// How activations enter a quantized layer.
@@ -80,7 +88,7 @@ pub struct Qat {
     /// What weights become.
     #[serde(skip_serializing_if = "QatWeights::is_default")]
     pub weights: QatWeights,
-    /// What a ternary scale is taken from.
+    /// What a ternary or binary scale is taken from.
     pub scale: Scale,
     /// What shares a scale.
     pub granularity: Granularity,
@@ -91,12 +99,42 @@ pub struct Qat {
 impl Qat {
     /// Sees that the settings fit one another.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        match (self.weights, self.scale) {
-            (QatWeights::Int8, Scale::Median) => {
+        match (self.weights, self.scale, self.granularity) {
+            (QatWeights::Int8, Scale::Median, _) => {
                 let text = "train: `qat.scale` is median, and int8 weights are scaled by the largest: leave it out";
                 Err(Error::usage(text))
             }
+            (_, Scale::Median, Granularity::Channel) => {
+                let text = "train: `qat.scale` is median, which is stored for a whole matrix, and `qat.granularity` is channel";
+                Err(Error::usage(format!("{text}: change one of them")))
+            }
+            (weights, scale, Granularity::Group) if weights != QatWeights::Ternary || scale != Scale::Mean => {
+                let text = "train: `qat.granularity` is group, which is for ternary weights and the mean";
+                Err(Error::usage(format!("{text}: take tensor or channel, or leave the others out")))
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// How checkpoints round the masters, where that is not by the rule of the format.
+    pub fn rounding(&self) -> Option<Rounding> {
+        let is_binary = self.weights == QatWeights::Binary;
+        let rounding = Rounding { binary: is_binary, median: self.scale == Scale::Median };
+        (rounding != Rounding::default()).then_some(rounding)
+    }
+
+    /// The recipe that stores what is trained.
+    pub fn recipe(&self) -> Result<&'static Recipe, Error> {
+        let body = match (self.weights, self.granularity) {
+            (QatWeights::Int8, Granularity::Tensor) => "int8",
+            (QatWeights::Int8, _) => "int8_channel",
+            (_, Granularity::Tensor) => "bitnet",
+            (_, Granularity::Channel) => "bitnet_channel",
+            (_, Granularity::Group) => GROUPS,
+        };
+        match self.activations {
+            QatActivations::Int8 => recipe::find(body),
+            QatActivations::F32 => recipe::find(&format!("{body}+act=f32")),
         }
     }
 
@@ -121,6 +159,7 @@ impl Qat {
         }
         let (kind, expected) = match self.weights {
             QatWeights::Ternary => ("ternary", 3),
+            QatWeights::Binary => ("binary", 3),
             QatWeights::Int8 => ("int8", 256),
         };
         if levels != Some(expected) {
@@ -129,6 +168,7 @@ impl Qat {
         let (kind, expected) = match self.granularity {
             Granularity::Tensor => ("tensor", Scales::Tensor),
             Granularity::Channel => ("channel", Scales::Row),
+            Granularity::Group => ("group", Scales::Group(128)),
         };
         if scales != expected {
             return differs("scales", &format!("per-{kind}"));
@@ -142,12 +182,17 @@ impl Qat {
         }
     }
 
+    /// The values that a ternary or binary scale gives.
+    fn around(self, scale: f32) -> Levels {
+        Levels { binary: self.weights == QatWeights::Binary, ..Levels::ternary(scale) }
+    }
+
     /// The values that weights of one scale become; overwrites `scratch`, which is as long as they are.
     fn levels(self, cpu: &Cpu, weights: &[f32], scratch: &mut [f32]) -> Levels {
         match (self.weights, self.scale) {
             (QatWeights::Int8, _) => Levels::int8(max_abs(cpu, weights)),
-            (QatWeights::Ternary, Scale::Mean) => Levels::ternary(mean_abs(cpu, weights)),
-            (QatWeights::Ternary, Scale::Median) => Levels::ternary(median_abs(weights, scratch)),
+            (_, Scale::Mean) => self.around(mean_abs(cpu, weights)),
+            (_, Scale::Median) => self.around(median_abs(weights, scratch)),
         }
     }
 }
@@ -162,9 +207,20 @@ pub(crate) fn quantize(cpu: &Cpu, weights: &[f32], cols: usize, qat: Qat, out: &
             let (body, tail) = out.split_at_mut(chunks);
             cpu.pool.for_rows(chunks / CHUNK, 1, [(body, CHUNK)], |range, [out]| {
                 let x = &weights[range.start * CHUNK..range.end * CHUNK];
-                cpu.isa.run(Rounding { x, levels, out });
+                cpu.isa.run(Round { x, levels, out });
             });
-            cpu.isa.run(Rounding { x: &weights[chunks..], levels, out: tail });
+            cpu.isa.run(Round { x: &weights[chunks..], levels, out: tail });
+        }
+        Granularity::Group => {
+            let format = format::find(GROUPS).expect("a format that is there");
+            let grain = (CHUNK / cols).max(1);
+            cpu.pool.for_rows(weights.len() / cols, grain, [(out, cols)], |range, [out]| {
+                let (rows, x) = (range.len(), &weights[range.start * cols..range.end * cols]);
+                match format.quantize(x, rows, cols, &QuantizeOptions::default()) {
+                    Ok(packed) => out.copy_from_slice(&packed.dequantize()),
+                    Err(_) => out.fill(f32::NAN),
+                }
+            });
         }
         Granularity::Channel => {
             let grain = (CHUNK / cols).max(1);
@@ -173,10 +229,10 @@ pub(crate) fn quantize(cpu: &Cpu, weights: &[f32], cols: usize, qat: Qat, out: &
                 for (x, out) in rows.zip(out.chunks_exact_mut(cols)) {
                     let levels = match (qat.weights, qat.scale) {
                         (QatWeights::Int8, _) => Levels::int8(f32::from_bits(cpu.isa.run(MaxAbs(x)))),
-                        (_, Scale::Mean) => Levels::ternary((cpu.isa.run(AbsSum(x)) / cols as f64) as f32),
-                        (_, Scale::Median) => Levels::ternary(median_abs(x, out)),
+                        (_, Scale::Mean) => qat.around((cpu.isa.run(AbsSum(x)) / cols as f64) as f32),
+                        (_, Scale::Median) => qat.around(median_abs(x, out)),
                     };
-                    cpu.isa.run(Rounding { x, levels, out });
+                    cpu.isa.run(Round { x, levels, out });
                 }
             });
         }
@@ -250,9 +306,10 @@ impl Op for MaxAbs<'_> {
     }
 }
 
-/// Multiples of a step: `clamp(round(x * boost * factor), -limit, limit) * step`.
+/// Multiples of a step: `clamp(round(x * boost * factor), -limit, limit) * step`; of binary weights `step` and `-step`.
 #[derive(Clone, Copy)]
 struct Levels {
+    binary: bool,
     boost: f32,
     factor: f32,
     limit: f32,
@@ -266,29 +323,32 @@ impl Levels {
             small if small < SMALLEST => SMALLEST,
             scale => scale,
         };
-        Levels { boost: 1.0, factor: 1.0 / step, limit: 1.0, step }
+        Levels { binary: false, boost: 1.0, factor: 1.0 / step, limit: 1.0, step }
     }
 
     fn int8(top: f32) -> Self {
         let boost = if top < TINY { BOOST } else { 1.0 };
         let factor = if top == 0.0 { 0.0 } else { MOST / (top * boost) };
-        Levels { boost, factor, limit: MOST, step: top / MOST }
+        Levels { binary: false, boost, factor, limit: MOST, step: top / MOST }
     }
 }
 
 /// A step of NaN makes every output NaN, so that it is noticed.
-struct Rounding<'a> {
+struct Round<'a> {
     x: &'a [f32],
     levels: Levels,
     out: &'a mut [f32],
 }
 
-impl Op for Rounding<'_> {
+impl Op for Round<'_> {
     type Out = ();
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let Levels { boost, factor, limit, step } = self.levels;
+        let Levels { binary, boost, factor, limit, step } = self.levels;
+        if binary {
+            return self.x.iter().zip(self.out).for_each(|(x, out)| *out = if *x < 0.0 { -step } else { step });
+        }
         let (boost, factor, step) = (s.splat(boost), s.splat(factor), s.splat(step));
         let (low, high) = (s.splat(-limit), s.splat(limit));
         for (x, out) in self.x.chunks(LANES).zip(self.out.chunks_mut(LANES)) {
@@ -369,6 +429,39 @@ mod tests {
     }
 
     #[test]
+    fn binary_weights_are_never_0() {
+        let cpu = Cpu::new(None, Some(2)).unwrap();
+        let mut x = sample(70 * 700);
+        (x[0], x[1]) = (0.0, -0.0);
+        for (scale, of) in [(Scale::Mean, mean as fn(&[f32]) -> f64), (Scale::Median, median)] {
+            for granularity in [Granularity::Tensor, Granularity::Channel] {
+                let span = if granularity == Granularity::Tensor { x.len() } else { 700 };
+                let qat = Qat { weights: QatWeights::Binary, scale, granularity, ..Qat::default() };
+                let mut got = vec![9.0; x.len()];
+                quantize(&cpu, &x, 700, qat, &mut got);
+                for (x, got) in x.chunks(span).zip(got.chunks(span)) {
+                    let step = of(x) as f32;
+                    let fits =
+                        |(x, got): (&f32, &f32)| (got.abs() / step - 1.0).abs() < 1e-6 && (*got < 0.0) == (*x < 0.0);
+                    assert!(x.iter().zip(got).all(fits), "{scale:?} {granularity:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn groups_have_the_bits_of_their_format() {
+        let cpu = Cpu::new(None, Some(2)).unwrap();
+        let (rows, cols) = (70, 300);
+        let x = sample(rows * cols);
+        let format = lowbit_kernels::format::find(GROUPS).unwrap();
+        let expected = format.quantize(&x, rows, cols, &Default::default()).unwrap().dequantize();
+        let mut got = vec![9.0; x.len()];
+        quantize(&cpu, &x, cols, Qat { granularity: Granularity::Group, ..Qat::default() }, &mut got);
+        assert!(got.iter().zip(&expected).all(|(a, b)| a == b));
+    }
+
+    #[test]
     fn halves_round_to_even_and_tiny_weights_keep_their_scale() {
         let cpu = Cpu::new(None, Some(1)).unwrap();
         let mut out = vec![9.0; 4];
@@ -411,6 +504,9 @@ mod tests {
             (int8, "int8_channel", "per-tensor scales"),
             (channel(Qat::default()), "bitnet", "per-channel scales"),
             (Qat { activations: QatActivations::F32, ..int8 }, "int8", "f32 activations"),
+            (Qat { weights: QatWeights::Binary, ..Qat::default() }, "bitnet", ""),
+            (Qat { granularity: Granularity::Group, ..Qat::default() }, "ternary_g128", ""),
+            (Qat { granularity: Granularity::Group, ..Qat::default() }, "bitnet", "per-group scales"),
         ] {
             let found = qat.check_recipe(lowbit_model::recipe::find(recipe).unwrap());
             let found = found.map_or_else(|e| e.message, |()| String::new());
@@ -418,5 +514,25 @@ mod tests {
         }
         let median = Qat { scale: Scale::Median, ..int8 };
         assert!(median.validate().unwrap_err().message.contains("`qat.scale`"));
+        let channels = channel(Qat { scale: Scale::Median, ..Qat::default() });
+        assert!(channels.validate().unwrap_err().message.contains("stored for a whole matrix"));
+        let groups = Qat { granularity: Granularity::Group, ..int8 };
+        assert!(groups.validate().unwrap_err().message.contains("`qat.granularity`"));
+    }
+
+    #[test]
+    fn every_valid_setting_has_a_recipe() {
+        for weights in [QatWeights::Ternary, QatWeights::Binary, QatWeights::Int8] {
+            for scale in [Scale::Mean, Scale::Median] {
+                for granularity in [Granularity::Tensor, Granularity::Channel, Granularity::Group] {
+                    for activations in [QatActivations::Int8, QatActivations::F32] {
+                        let qat = Qat { weights, scale, granularity, activations };
+                        if qat.validate().is_ok() {
+                            qat.check_recipe(qat.recipe().unwrap()).unwrap();
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -159,6 +159,7 @@ impl Language {
         let eos_token_ids = tokenizer.end().into_iter().collect();
         Ok(ModelConfig {
             trained_for,
+            rounding: qat.and_then(|qat| qat.rounding()),
             bos_token_id: tokenizer.end(),
             eos_token_ids,
             ..ModelConfig::new(config, self.context)

@@ -484,6 +484,7 @@ impl Suite {
             },
             target_scaling: (task.question == Question::Regress).then(|| Scaling::of_values(train.values())),
             trained_for: qat.is_some().then(|| variant.recipe.clone()),
+            rounding: qat.and_then(|qat| qat.rounding()),
             ..ModelConfig::new(config, max_length)
         })
     }

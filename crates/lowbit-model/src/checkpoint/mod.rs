@@ -10,8 +10,8 @@ use crate::parameter_list::ParameterList;
 use crate::reader::{self, CheckpointReader, Integers, ReadRows, Stored, Values, ternary};
 use crate::recipe;
 use crate::rotation;
-use crate::source::{ParamSpec, Source};
-use crate::{Error, Model, Param, Recipe, Tokenizer};
+use crate::source::{ParamSpec, Role, Source};
+use crate::{Error, Model, Param, Recipe, Rounding, Tokenizer};
 use lowbit_base::Stop;
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, Format, Isa, Packed, Pool, QuantizeOptions, Threads};
@@ -408,7 +408,13 @@ impl Checkpoint {
         let kept = match values.pack_ternary.as_ref().filter(|_| format.spec().is_ternary()) {
             _ if rotated => None,
             Some(pack) => pack(format, self.pool()?)?,
-            None => self.pack_integers(spec, values, format)?,
+            None => match self.rounding(spec, format) {
+                Some(rounding) => {
+                    let packed = rounding.pack(&(values.read)()?, spec.rows, spec.cols, format);
+                    packed.map_err(|e| self.fault(spec, &e))?
+                }
+                None => self.pack_integers(spec, values, format)?,
+            },
         };
         let packed = match kept {
             Some(packed) => packed,
@@ -416,6 +422,12 @@ impl Checkpoint {
         };
         (values.release)();
         Ok(packed)
+    }
+
+    /// The rule of its own by which a matrix was trained to be ternary.
+    fn rounding(&self, spec: &ParamSpec, format: &'static dyn Format) -> Option<Rounding> {
+        let is_ternary = spec.role == Role::Body && format.spec().is_ternary();
+        self.model_config().rounding.filter(|_| is_ternary)
     }
 
     /// Integers in the format that holds them as they are, if it is this one.
