@@ -1,5 +1,6 @@
 //! Arrays in and out: whatever NumPy reads, DLPack tensors included.
 
+use lowbit::Targets;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyByteArray;
@@ -64,6 +65,17 @@ pub fn examples(value: &Bound<'_, PyAny>) -> PyResult<Examples> {
         Some(texts) => Ok(Examples::Texts(texts)),
         None => Ok(Examples::Rows(Floats::of(&rows)?)),
     }
+}
+
+/// What is right for examples: classes, by number or by name, or values.
+///
+/// # Errors
+/// A request that says what can be given.
+pub fn targets(value: &Bound<'_, PyAny>, names: &[String], are_values: bool) -> PyResult<Targets> {
+    let arguments = (value, names.to_vec(), are_values);
+    let (classes, values): (Option<Vec<usize>>, Option<Vec<f64>>) =
+        value.py().import(ARRAYS)?.call_method1("targets", arguments)?.extract()?;
+    Ok(classes.map(Targets::Classes).or(values.map(Targets::Values)).unwrap_or(Targets::Values(Vec::new())))
 }
 
 /// Values as a NumPy array of a type and shape.

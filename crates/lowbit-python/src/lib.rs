@@ -9,6 +9,7 @@ mod answer;
 mod array;
 mod compare;
 mod error;
+mod fitted;
 mod matrix;
 mod model;
 mod progress;
@@ -24,6 +25,8 @@ mod _lowbit {
     use super::answer::Answer;
     #[pymodule_export]
     use super::compare::{compare, probe};
+    #[pymodule_export]
+    use super::fitted::{Fitted, fit};
     #[pymodule_export]
     use super::matrix::{Packed, formats, quantize};
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! Models of every kind and layout.
 
 use crate::answer::Answer;
-use crate::array::{Examples, array, doubles_out, examples, floats_out};
+use crate::array::{Examples, array, doubles_out, examples, floats_out, targets};
 use crate::error::exception;
 use crate::work::{self, json};
 use lowbit::eval::question::{self, Subject};
@@ -250,6 +250,15 @@ impl Model {
             Examples::Rows(rows) => self.work(py, || self.model.predict_all(rows.each()))?,
         };
         doubles_out(py, &values, &[values.len()])
+    }
+
+    /// How right the model is about examples: accuracy of a classifier, coefficient of determination of a regression.
+    fn score(&self, py: Python<'_>, examples: &Bound<'_, PyAny>, targets: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let targets = self::targets(targets, &self.names(), self.kind() == "value")?;
+        match self::examples(examples)? {
+            Examples::Texts(texts) => self.work(py, || self.model.score(texts, targets)),
+            Examples::Rows(rows) => self.work(py, || self.model.score(rows.each(), targets)),
+        }
     }
 
     /// The vector of each text by an embedding model, `[texts, width]`.

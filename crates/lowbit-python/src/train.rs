@@ -60,7 +60,7 @@ impl Asked {
 ///
 /// # Errors
 /// A field that there is not, or of another kind.
-fn changed(config: &TrainConfig, settings: &str) -> Result<TrainConfig, Error> {
+pub fn changed(config: &TrainConfig, settings: &str) -> Result<TrainConfig, Error> {
     let wrong = |e: serde_json::Error| Error::Request(format!("train: {e}"));
     let mut all = serde_json::to_value(config).map_err(wrong)?;
     let own: serde_json::Map<String, serde_json::Value> = serde_json::from_str(settings).map_err(wrong)?;

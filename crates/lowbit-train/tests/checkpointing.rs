@@ -19,6 +19,10 @@ fn networks() -> Vec<Config> {
         gpt(json!({"dropout": 0.3, "sliding_window": 3})),
         mlp(json!({"dropout": 0.2, "hidden_act": "silu"})),
         mlp(json!({})),
+        serde_json::from_value(json!({"architecture": "sequential", "features": 6, "classes": 3, "layers": [
+            {"layer": "bit_linear", "outputs": 9}, {"layer": "activation", "function": "silu"}, {"layer": "dropout", "p": 0.2},
+            {"layer": "linear"}]}))
+        .unwrap(),
     ];
     let name = |config: &Config| serde_json::to_value(config).unwrap()["architecture"].as_str().unwrap().to_string();
     for architecture in ARCHITECTURES {
@@ -37,7 +41,12 @@ fn gradients(config: &Config, qat: Option<Qat>, lora: Option<&Lora>, checkpointi
     network.set_checkpointing(checkpointing);
     let mut loss = 0.0;
     for seed in 0..2 {
-        let batch = ragged(&[5, 1, 8], 19, seed);
+        let mut batch = ragged(&[5, 1, 8], 19, seed);
+        if config.features() > 0 {
+            batch.refill([]);
+            let mut numbers = Numbers(seed);
+            (0..5).for_each(|_| batch.push_features((0..config.features()).map(|_| numbers.float())));
+        }
         let logits = network.forward(&batch, Pass::Train(seed));
         let targets: Vec<u32> = (0..logits.rows() as u32).map(|row| row % 3).collect();
         loss += network.tape.cross_entropy(&logits, &targets, 0.1, 0.3);

@@ -19,12 +19,17 @@ pub mod start;
 pub mod suite;
 pub mod training;
 
-pub use library::{Answer, Ask, Classification, Error, Example, Matrix, Model, cpu, quantize};
+pub use library::{
+    Answer, Ask, Classification, Error, Example, Fitted, Matrix, Model, Sequential, Targets, cpu, quantize,
+};
 pub use lowbit_base::{Error as Fault, Stop};
 pub use progress::Progress;
 pub use shipped::SHIPPED;
 
 pub use lowbit_base as base;
+/// Layers of a [`Sequential`] and their dimensions.
+pub use lowbit_model::arch::sequential as layers;
+
 pub use lowbit_eval as eval;
 pub use lowbit_kernels as kernels;
 pub use lowbit_model as model;

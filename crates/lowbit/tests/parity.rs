@@ -185,6 +185,29 @@ fn features(architecture: &str) -> Vec<(&'static str, Value)> {
                 ("a value of numbers", value),
             ]
         }
+        "sequential" => vec![
+            ("plain", json!({})),
+            (
+                "norms, a value",
+                json!({"classes": 1, "layers": [{"layer": "bit_linear", "outputs": 40}, {"layer": "layer_norm"},
+                {"layer": "activation", "function": "silu"}, {"layer": "bit_linear", "outputs": 30, "bias": false},
+                {"layer": "rms_norm"}, {"layer": "dropout", "p": 0.1}, {"layer": "linear"}]}),
+            ),
+            (
+                "image",
+                json!({"features": 300, "image": [10, 10, 3], "layers": [
+                {"layer": "conv2d", "outputs": 8, "kernel": 3, "padding": 1}, {"layer": "batch_norm"},
+                {"layer": "activation", "function": "relu"}, {"layer": "max_pool2d", "kernel": 2},
+                {"layer": "bit_conv2d", "outputs": 20, "kernel": 3, "stride": 2}, {"layer": "batch_norm"},
+                {"layer": "avg_pool2d", "kernel": 2, "stride": 1}, {"layer": "bit_linear", "outputs": 16},
+                {"layer": "linear"}]}),
+            ),
+            (
+                "means of channels",
+                json!({"features": 48, "image": [4, 4, 3], "layers": [{"layer": "bit_conv2d", "outputs": 24, "kernel": 3},
+                {"layer": "global_avg_pool2d"}, {"layer": "linear"}]}),
+            ),
+        ],
         other => panic!("`{other}` has no features here; list them"),
     }
 }
@@ -210,6 +233,10 @@ fn plain(architecture: &str) -> Value {
             "head": {"lm": {"tied": false}},
         }),
         "mlp" => json!({"vocab_size": 64, "hidden_size": 48, "layers": [40], "hidden_act": "silu", "classes": 3}),
+        "sequential" => json!({
+            "features": 70, "classes": 3, "layers": [{"layer": "bit_linear", "inputs": 70, "outputs": 40},
+            {"layer": "activation", "function": "relu"}, {"layer": "linear", "inputs": 40}],
+        }),
         other => panic!("`{other}` has no plain configuration here; write one"),
     }
 }

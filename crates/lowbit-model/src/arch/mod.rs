@@ -12,6 +12,7 @@ pub(crate) mod family;
 pub mod gpt;
 pub mod mlp;
 mod parts;
+pub mod sequential;
 
 pub(crate) use parts::MAX_LAYERS;
 
@@ -130,6 +131,7 @@ architectures! {
     Encoder = "encoder", encoder::Config, encoder::Encoder;
     Gpt = "gpt", gpt::Config, gpt::Gpt;
     Mlp = "mlp", mlp::Config, mlp::Mlp;
+    Sequential = "sequential", sequential::Config, sequential::Sequential;
 }
 
 impl Config {

@@ -9,11 +9,15 @@
     for piece in model.chat("Why is the sky blue?", max_tokens=64):
         print(piece, end="")
 
+    network = lowbit.Sequential([nn.BitLinear(784, 512), nn.ReLU(), nn.Linear(512, 10)])
+    packed = network.fit(X, y).deploy("models/mnist")
+
     lowbit.compare(frame)                            # a DataFrame: what low bits cost on its rows
 
 NumPy is imported when an array is first made.
 """
 
+from lowbit import nn
 from lowbit._errors import (
     CheckError,
     ContextFullError,
@@ -32,6 +36,7 @@ from lowbit._lowbit import SHIPPED, Answer, Classification, Model, Packed, forma
 from lowbit._lowbit import VERSION as __version__
 from lowbit._report import Report, compare
 from lowbit._train import train
+from lowbit.nn import Sequential
 
 __all__ = [
     "SHIPPED",
@@ -49,12 +54,14 @@ __all__ = [
     "Packed",
     "Report",
     "RequestError",
+    "Sequential",
     "StoppedError",
     "UnknownNameError",
     "UnsupportedError",
     "__version__",
     "compare",
     "formats",
+    "nn",
     "quantize",
     "recipes",
     "train",

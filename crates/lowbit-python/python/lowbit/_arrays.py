@@ -12,7 +12,7 @@ def floats(value: Any, name: str, dims: list[int]) -> Any:
     if not isinstance(value, np.ndarray):
         value = _read(value, name)
     if value.ndim not in dims:
-        wanted = " or ".join("[rows, cols]" if n == 2 else "[cols]" for n in dims)
+        wanted = " or ".join({1: "[cols]", 2: "[rows, cols]"}[n] for n in dims if n < 3)
         raise RequestError(f"{name} has {value.ndim} dimensions, {list(value.shape)}; give {wanted}")
     try:
         if value.dtype.kind in "cSUT":
@@ -51,12 +51,38 @@ def examples(value: Any) -> tuple[list[str] | None, Any]:
             if not isinstance(text, str):
                 raise RequestError(f"examples: row {row} is {type(text).__name__}, and the first is a text; give one kind")
         return list(plain), None
-    rows = floats(value, "examples", [1, 2])
+    rows = floats(value, "examples", [1, 2, 3, 4])
+    if rows.ndim > 2:
+        rows = rows.reshape(len(rows), -1)
     if rows.ndim == 1:
         rows = rows[None, :]
     if not rows.shape[1]:
         raise RequestError("examples: rows of 0 numbers; give [rows, features]")
     return None, rows
+
+
+def targets(value: Any, names: list[str], are_values: bool) -> tuple[list[int] | None, list[float] | None]:
+    """What is right for examples: classes, by number or by name, or values."""
+    import numpy as np
+
+    found = np.asarray(value) if not hasattr(value, "to_numpy") else np.asarray(value.to_numpy())
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != 1:
+        raise RequestError(f"targets have {found.ndim} dimensions, {list(found.shape)}; give [rows]")
+    if are_values:
+        return None, floats(found, "targets", [1]).astype(float).tolist()
+    if found.dtype.kind in "OSUT":
+        numbers = {name: number for number, name in enumerate(names)}
+        unknown = next((name for name in found.tolist() if name not in numbers), None)
+        if unknown is not None:
+            raise RequestError(f"targets hold the class {unknown!r}; known: {', '.join(names)}")
+        return [numbers[name] for name in found.tolist()], None
+    if found.dtype.kind not in "iub":
+        raise RequestError(f"targets are {found.dtype}, and the network answers with classes; give integers or names")
+    if found.size and found.min() < 0:
+        raise RequestError(f"targets hold the class {found.min()}; classes are numbered from 0")
+    return found.astype(np.int64).tolist(), None
 
 
 def array(data: bytearray, dtype: str, shape: list[int]) -> Any:

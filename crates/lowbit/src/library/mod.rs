@@ -3,14 +3,18 @@
 mod answer;
 mod error;
 mod example;
+mod fitted;
 mod matrix;
 mod model;
+mod sequential;
 
 pub use answer::{Answer, Ask};
 pub use error::Error;
 pub use example::Example;
+pub use fitted::Fitted;
 pub use matrix::{Matrix, quantize};
 pub use model::{Classification, Model};
+pub use sequential::{Sequential, Targets};
 
 use lowbit_kernels::Cpu;
 use std::sync::{Mutex, PoisonError};

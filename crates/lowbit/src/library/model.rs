@@ -1,7 +1,7 @@
 //! A model of any kind and layout.
 
 use super::example::{self, Example};
-use super::{Ask, Error, cpu};
+use super::{Ask, Error, Targets, cpu};
 use crate::shipped;
 use lowbit_base::{Error as Fault, Stop};
 use lowbit_kernels::Cpu;
@@ -229,6 +229,37 @@ impl Model {
         match values.iter().all(|value| value.is_finite()) {
             true => Ok(values),
             false => Err(self.not_finite("the value of an example is")),
+        }
+    }
+
+    /// How right the model is about examples: the accuracy of a classifier, the coefficient of determination of a regression.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when there are not as many targets as examples, or they are of another kind; else as [`Model::classify`].
+    pub fn score<'a>(
+        &self,
+        x: impl IntoIterator<Item = impl Into<Example<'a>>>,
+        y: impl Into<Targets>,
+    ) -> Result<f64, Error> {
+        let differ = |rows: usize, targets: usize| match rows == targets && rows > 0 {
+            true => Ok(()),
+            false => Err(Error::Request(format!("{rows} rows and {targets} targets; give one target per row"))),
+        };
+        match y.into() {
+            Targets::Classes(classes) => {
+                let answers = self.classify_all(x)?;
+                differ(answers.len(), classes.len())?;
+                let right = answers.iter().zip(&classes).filter(|(answer, class)| answer.class == **class).count();
+                Ok(right as f64 / classes.len() as f64)
+            }
+            Targets::Values(values) => {
+                let answers = self.predict_all(x)?;
+                differ(answers.len(), values.len())?;
+                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                let all: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+                let left: f64 = values.iter().zip(&answers).map(|(value, answer)| (value - answer).powi(2)).sum();
+                Ok(if all > 0.0 { 1.0 - left / all } else { f64::from(u8::from(left == 0.0)) })
+            }
         }
     }
 
