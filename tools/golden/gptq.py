@@ -1,7 +1,8 @@
 """Codes of GPTQ (arXiv 2210.17323, algorithm 1) on seeded small matrices, in float64 with the Cholesky factor of the inverse Hessian.
 
 Scales are those from minimum to maximum of each group of 64 columns: of the weights as they are, columns being visited by descending
-diagonal of the Hessian; or of the corrected weights when the group is reached, columns being visited in order.
+diagonal of the Hessian; or of the corrected weights when the group is reached, columns being visited in order. Then the codes after four
+rounds of coordinate descent (QuantEase, arXiv 2309.01885, algorithm 2 without outliers), scales being kept.
 
     python tools/golden/gptq.py            writes crates/lowbit-model/tests/golden/gptq.json
 """
@@ -53,7 +54,29 @@ def gptq(weights, inputs, most, by_activation):
                 errors[row, step - start] = (w[row, step] - rounded) / upper[step, step]
             w[:, step:end] -= np.outer(errors[:, step - start], upper[step, step:end])
         w[:, end:] -= errors @ upper[start:end, end:]
+    return codes, scales, hessian[np.ix_(np.argsort(order), np.argsort(order))]
+
+
+def descend(weights, codes, scales, hessian, most):
+    codes, w = codes.copy(), weights.astype(np.float64)
+    rounded = np.zeros_like(w)
+    for row in range(ROWS):
+        for column in range(COLS):
+            scale, offset = scales[row, column // GROUP]
+            rounded[row, column] = codes[row, column] * np.float64(scale) + np.float64(offset)
+    for _ in range(4):
+        for column in range(COLS):
+            wanted = rounded[:, column] + (w - rounded) @ hessian[:, column] / hessian[column, column]
+            for row in range(ROWS):
+                found = nearest(wanted[row], *scales[row, column // GROUP], most)
+                codes[row, column], rounded[row, column] = found
     return codes
+
+
+def case(weights, inputs, most, by_activation):
+    codes, scales, hessian = gptq(weights, inputs, most, by_activation)
+    descended = descend(weights, codes, scales, hessian, most)
+    return {"most": most, "by_activation": by_activation, "codes": codes.tolist(), "descended": descended.tolist()}
 
 
 def numbers(state, *shape):
@@ -72,7 +95,7 @@ def main():
     inputs[:, 70] = 0
     w, x = (numbers(4, ROWS, COLS) / 8 + numbers(5, ROWS, COLS) / 256).astype(np.float32), (inputs / 64).astype(np.float32)
     cases = [
-        {"most": most, "by_activation": by_activation, "codes": gptq(w, x, most, by_activation).tolist()}
+        case(w, x, most, by_activation)
         for most in (3, 15)
         for by_activation in (False, True)
     ]

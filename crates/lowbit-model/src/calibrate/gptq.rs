@@ -27,6 +27,14 @@ pub(super) trait Grid: Sync {
     fn choose(&self, row: usize, weights: &[f32], costs: &[f32]) -> Self::Scales;
     /// Scale and offset of each group of a span: a code means `code * scale + offset`.
     fn groups(scales: &Self::Scales) -> &[(f32, f32)];
+    /// The code that means 0 in every group, where offsets follow from scales.
+    fn zero(&self) -> Option<f32> {
+        None
+    }
+    /// Scales of a span that are nearest to a scale and an offset wished for one of its groups; `None` where they cannot change.
+    fn near(&self, _scales: &Self::Scales, _group: usize, _wished: (f32, f32)) -> Option<Self::Scales> {
+        None
+    }
 }
 
 /// Codes, `[rows, cols]`, and scales of spans, `[rows, ceil(cols / span)]`.
@@ -135,7 +143,7 @@ impl<G: Grid> Rows<'_, G> {
             }
             let (scale, offset) = G::groups(&scales[col / span])[col % span / columns];
             let code = match scale == 0.0 {
-                true => 0.0,
+                true => self.grid.zero().unwrap_or(0.0),
                 false => {
                     let wanted = weights[col] + corrections[step - block.start];
                     ((wanted - offset) / scale).round_ties_even().clamp(0.0, most)
@@ -153,6 +161,7 @@ impl<G: Grid> Rows<'_, G> {
 #[cfg(test)]
 mod tests {
     use super::super::hessian::Hessian;
+    use super::super::refine::refine;
     use super::*;
 
     /// Scales from minimum to maximum of 64 columns, as the reference has them.
@@ -217,11 +226,17 @@ mod tests {
             for case in cases.as_array().expect("a list") {
                 let most = case["most"].as_u64().expect("a code") as u8;
                 let order = if case["by_activation"] == true { Order::Activations } else { Order::Columns };
-                let want: Vec<Vec<u8>> = serde_json::from_value(case["codes"].clone()).expect("codes");
+                let check = |found: &[u8], name: &str| {
+                    let want: Vec<Vec<u8>> = serde_json::from_value(case[name].clone()).expect("codes");
+                    let wrong = found.iter().zip(want.concat()).position(|(found, want)| *found != want);
+                    assert_eq!(wrong, None, "{name} up to {most}, {order:?} on {threads} threads");
+                };
                 let factor = hessian.factor(&cpu, order).expect("finite");
-                let found = gptq(&cpu, &MinMax(most), &weights, &factor, order);
-                let wrong = found.codes.iter().zip(want.concat()).position(|(found, want)| *found != want);
-                assert_eq!(wrong, None, "{most} {order:?} on {threads} threads");
+                let mut found = gptq(&cpu, &MinMax(most), &weights, &factor, order);
+                check(&found.codes, "codes");
+                let damped = Hessian::new(&cpu, &inputs, COLS, &[1.0; TOKENS]).damped(factor.damping);
+                refine(&cpu, &MinMax(most), &damped, &weights, &mut found);
+                check(&found.codes, "descended");
             }
         }
     }

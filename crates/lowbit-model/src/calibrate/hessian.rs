@@ -35,12 +35,15 @@ pub(super) struct Factor {
     pub upper: Vec<f32>,
     /// `D`, by column: what a squared error of the rounding of a column costs once later ones make up for it.
     pub costs: Vec<f32>,
+    /// What was added to the diagonal of `H`.
+    pub damping: f32,
 }
 
 /// In which order columns are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// As they stand.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the codes of the paper are in this order too"))]
     Columns,
     /// By descending mean square of their inputs.
     Activations,
@@ -60,6 +63,20 @@ pub(super) fn evened(x: &[f32], cols: usize) -> Vec<f32> {
 /// Inputs `[tokens, cols]` times the factor of each token.
 pub(super) fn weighted(x: &[f32], cols: usize, factors: &[f32]) -> Vec<f32> {
     x.chunks_exact(cols).zip(factors).flat_map(|(row, factor)| row.iter().map(move |v| v * factor)).collect()
+}
+
+/// Mean over tokens of `a^T b`, `[a's width, b's width]`, both times the factor of the token.
+pub(super) fn cross(cpu: &Cpu, a: (&[f32], usize), b: (&[f32], usize), factors: &[f32]) -> Vec<f32> {
+    let ((a, rows), (b, cols)) = (a, b);
+    let mut sums = vec![0.0; rows * cols];
+    let tokens = factors.len().max(1) as f32;
+    let inputs = a.chunks(TOKENS * rows).zip(b.chunks(TOKENS * cols));
+    for ((a, b), factors) in inputs.zip(factors.chunks(TOKENS)) {
+        let squares: Vec<f32> = factors.iter().map(|factor| factor * factor / tokens).collect();
+        let a = weighted(a, rows, &squares);
+        gemm(cpu, rows, cols, squares.len(), Mat::new(&a, rows).t(), Mat::new(b, cols), true, &mut sums);
+    }
+    sums
 }
 
 impl Hessian {
@@ -92,6 +109,18 @@ impl Hessian {
         self.values[i.max(j) * self.cols + i.min(j)]
     }
 
+    /// Both triangles, `[cols, cols]`, with something added to the diagonal.
+    pub fn damped(mut self, by: f32) -> Vec<f32> {
+        let n = self.cols;
+        for i in 0..n {
+            self.values[i * n + i] += by;
+            for j in 0..i {
+                self.values[j * n + i] = self.values[i * n + j];
+            }
+        }
+        self.values
+    }
+
     /// Its factorization after damping; none when it is not finite.
     pub fn factor(&self, cpu: &Cpu, order: Order) -> Option<Factor> {
         let (n, diagonal) = (self.cols, self.diagonal());
@@ -116,7 +145,7 @@ impl Hessian {
                 row[i] = (f64::from(row[i]) + damping * mean) as f32;
             }
             if cholesky(cpu, &mut lower, n) {
-                return Some(Factor::of(lower, by_step));
+                return Some(Factor::of(lower, by_step, (damping * mean) as f32));
             }
             damping *= MORE_DAMPING;
         }
@@ -126,7 +155,7 @@ impl Hessian {
 
 impl Factor {
     /// From a Cholesky factor whose rows and columns go from last step to first.
-    fn of(lower: Vec<f32>, order: Vec<usize>) -> Self {
+    fn of(lower: Vec<f32>, order: Vec<usize>, damping: f32) -> Self {
         let n = order.len();
         let (mut upper, mut costs) = (vec![0.0; n * n], vec![0.0; n]);
         for (step, row) in upper.chunks_exact_mut(n).enumerate() {
@@ -137,7 +166,58 @@ impl Factor {
                 *place = from[at] / lower[at * n + at];
             }
         }
-        Factor { order, upper, costs }
+        Factor { order, upper, costs, damping }
+    }
+
+    /// Multiplies rows, `[rows, cols]`, by the inverse of the damped `H`.
+    pub fn solve(&self, cpu: &Cpu, values: &mut [f32]) {
+        let n = self.cols();
+        let rows = values.len() / n;
+        let upper = |row: usize, col: usize| Mat::new(&self.upper[row * n + col..], n);
+        let mut by_step: Vec<f32> =
+            values.chunks_exact(n).flat_map(|row| self.order.iter().map(|col| row[*col])).collect();
+        let mut taken = Vec::new();
+        let blocks: Vec<_> = (0..n).step_by(BLOCK).map(|first| first..(first + BLOCK).min(n)).collect();
+        // Times the inverses of `U^T`, from the last step to the first, and of `D`.
+        for block in blocks.iter().rev() {
+            let (first, width, later) = (block.start, block.len(), n - block.end);
+            taken.resize(rows * width, 0.0);
+            if later > 0 {
+                let solved = Mat::new(&by_step[block.end..], n);
+                gemm(cpu, rows, width, later, solved, upper(first, block.end).t(), false, &mut taken);
+            }
+            for (row, taken) in by_step.chunks_exact_mut(n).zip(taken.chunks_exact(width)) {
+                for (step, taken) in block.clone().zip(taken).rev() {
+                    let upper = &self.upper[step * n..][step + 1..block.end];
+                    let inside: f32 = row[step + 1..block.end].iter().zip(upper).map(|(v, u)| v * u).sum();
+                    row[step] -= taken + inside;
+                }
+            }
+            taken.fill(0.0);
+        }
+        for row in by_step.chunks_exact_mut(n) {
+            row.iter_mut().zip(&self.order).for_each(|(value, col)| *value /= self.costs[*col]);
+        }
+        // Times that of `U`, from the first step to the last.
+        for block in &blocks {
+            let (first, width) = (block.start, block.len());
+            taken.resize(rows * width, 0.0);
+            if first > 0 {
+                gemm(cpu, rows, width, first, Mat::new(&by_step, n), upper(0, first), false, &mut taken);
+            }
+            for (row, taken) in by_step.chunks_exact_mut(n).zip(taken.chunks_exact(width)) {
+                row[block.clone()].iter_mut().zip(taken).for_each(|(value, taken)| *value -= taken);
+                for step in block.clone() {
+                    let (done, later) = row.split_at_mut(step + 1);
+                    let upper = &self.upper[step * n..][step + 1..block.end];
+                    later.iter_mut().zip(upper).for_each(|(value, u)| *value -= done[step] * u);
+                }
+            }
+            taken.fill(0.0);
+        }
+        for (row, by_step) in values.chunks_exact_mut(n).zip(by_step.chunks_exact(n)) {
+            self.order.iter().zip(by_step).for_each(|(col, value)| row[*col] = *value);
+        }
     }
 
     /// Number of columns.
@@ -222,6 +302,13 @@ mod tests {
                     let ordered: Vec<f64> = factor.order.iter().map(|c| mean_square(*c, *c)).collect();
                     assert!(ordered.windows(2).all(|pair| pair[0] >= pair[1] - 1e-5));
                 }
+                let mut solved: Vec<f32> = (0..3 * cols).map(|_| random.unit() as f32).collect();
+                let want = solved.clone();
+                factor.solve(&cpu, &mut solved);
+                let damped = Hessian::new(&cpu, &x, cols, &[1.0; 97]).damped(factor.damping);
+                let mut back = vec![0.0; 3 * cols];
+                gemm(&cpu, 3, cols, cols, Mat::new(&solved, cols), Mat::new(&damped, cols), false, &mut back);
+                assert!(back.iter().zip(&want).all(|(back, want)| (back - want).abs() < 1e-3), "{cols} {order:?}");
                 for s in 0..cols {
                     for t in 0..cols {
                         let product: f64 = (s.max(t)..cols)

@@ -2,11 +2,21 @@
 
 use super::gptq::{Grid, gptq};
 use super::hessian::{Factor, Order};
+use super::refine::refine;
+use half::f16;
 use lowbit_kernels::format::{Grouped, Holds, Scales, SpanScales};
 use lowbit_kernels::{Bytes, Cpu, Error, Format, Packed};
 
 /// Steps of the search for the scale of ternary weights.
 const STEPS: usize = 12;
+
+/// What is known of the inputs of a matrix.
+pub(super) struct Known<'a> {
+    /// By which columns are rounded.
+    pub factor: &'a Factor,
+    /// Codes and scales are learned under this Hessian, `[cols, cols]`, where there is one.
+    pub hessian: Option<&'a [f32]>,
+}
 
 /// Rounds weights, `[rows, cols]`, in a format by GPTQ; none where the format has no codes with scale and offset.
 ///
@@ -16,23 +26,36 @@ pub(super) fn round(
     format: &'static dyn Format,
     cpu: &Cpu,
     weights: &[f32],
-    factor: &Factor,
+    known: &Known,
     order: Order,
 ) -> Option<Result<Packed, Error>> {
+    let factor = known.factor;
     let (cols, rows) = (factor.cols(), weights.len() / factor.cols());
     if let Some(grouped) = format.grouped() {
         let factors = weights.chunks_exact(cols).map(|row| grouped.factor(row)).collect();
-        let codes = gptq(cpu, &Groups { grouped, factors }, weights, factor, order);
+        let mut grid = Groups { grouped, factors, reach: Reach::default() };
+        let mut codes = gptq(cpu, &grid, weights, factor, order);
+        if let Some(hessian) = known.hessian {
+            grid.reach = Reach::of(&codes.scales);
+            refine(cpu, &grid, hessian, weights, &mut codes);
+        }
         return Some(grouped.pack(rows, cols, &codes.codes, &codes.scales));
     }
     let spec = format.spec();
-    let scales = match (spec.is_ternary(), spec.scales) {
-        (true, Scales::Tensor) => vec![ternary_scale(weights, &factor.costs); rows],
-        (true, Scales::Row) => weights.chunks_exact(cols).map(|row| ternary_scale(row, &factor.costs)).collect(),
+    let (scales, by_row) = match (spec.is_ternary(), spec.scales) {
+        (true, Scales::Tensor) => (vec![ternary_scale(weights, &factor.costs); rows], false),
+        (true, Scales::Row) => {
+            (weights.chunks_exact(cols).map(|row| ternary_scale(row, &factor.costs)).collect(), true)
+        }
         _ => return None,
     };
-    let codes = gptq(cpu, &Ternary { scales: &scales, cols }, weights, factor, order).codes;
-    Some(pack_ternary(format, &codes, &scales, [rows, cols]))
+    let grid = Ternary { scales: &scales, cols, by_row };
+    let mut codes = gptq(cpu, &grid, weights, factor, order);
+    if let Some(hessian) = known.hessian {
+        refine(cpu, &grid, hessian, weights, &mut codes);
+    }
+    let scales: Vec<f32> = codes.scales.iter().map(|[(scale, _)]| *scale).collect();
+    Some(pack_ternary(format, &codes.codes, &scales, [rows, cols]))
 }
 
 /// Whether [`round`] has codes for a format.
@@ -46,6 +69,30 @@ struct Groups {
     grouped: &'static dyn Grouped,
     /// Of each row.
     factors: Vec<f32>,
+    /// Of the small integers of groups, where scales may change.
+    reach: Reach,
+}
+
+/// The smallest and largest integers that stand for scales of groups in the super-blocks of a matrix, and the largest for offsets: what is
+/// between them a format can store.
+#[derive(Default)]
+struct Reach {
+    scales: (f32, f32),
+    offset: f32,
+}
+
+impl Reach {
+    fn of(spans: &[SpanScales]) -> Self {
+        let mut reach = Reach::default();
+        for span in spans.iter().filter(|span| span.scale.to_f32() != 0.0) {
+            for (stored, (scale, _)) in span.stored.iter().zip(&span.groups) {
+                let integer = (scale / (span.factor * span.scale.to_f32())).round_ties_even();
+                reach.scales = (reach.scales.0.min(integer), reach.scales.1.max(integer));
+                reach.offset = reach.offset.max(f32::from(stored[1]));
+            }
+        }
+        reach
+    }
 }
 
 impl Grid for Groups {
@@ -75,12 +122,37 @@ impl Grid for Groups {
     fn groups(scales: &SpanScales) -> &[(f32, f32)] {
         &scales.groups
     }
+
+    fn zero(&self) -> Option<f32> {
+        self.grouped.zero().map(f32::from)
+    }
+
+    fn near(&self, scales: &SpanScales, group: usize, (scale, offset): (f32, f32)) -> Option<SpanScales> {
+        let (scale, offset) = (scale / scales.factor, offset / scales.factor);
+        let found = match scales.stored.get(group) {
+            None => self.grouped.scales(f16::from_f32(scale), f16::from_f32(offset), &[]),
+            Some(_) => {
+                let (of_scales, of_offsets) = (scales.scale.to_f32(), scales.offset.to_f32());
+                let integer = (scale / of_scales).round_ties_even().clamp(self.reach.scales.0, self.reach.scales.1);
+                let mut stored = scales.stored.clone();
+                stored[group][0] = integer as i16 as u8;
+                if of_offsets != 0.0 && self.zero().is_none() {
+                    stored[group][1] = (-offset / of_offsets).round_ties_even().clamp(0.0, self.reach.offset) as u8;
+                }
+                self.grouped.scales(scales.scale, scales.offset, &stored)
+            }
+        };
+        let (scale, offset) = found.groups[group];
+        (scale.is_finite() && offset.is_finite()).then(|| found.times(scales.factor))
+    }
 }
 
 /// Ternary weights with a scale for each row.
 struct Ternary<'a> {
     scales: &'a [f32],
     cols: usize,
+    /// Whether each row has a scale of its own.
+    by_row: bool,
 }
 
 impl Grid for Ternary<'_> {
@@ -104,6 +176,14 @@ impl Grid for Ternary<'_> {
 
     fn groups(scales: &Self::Scales) -> &[(f32, f32)] {
         scales
+    }
+
+    fn zero(&self) -> Option<f32> {
+        Some(1.0)
+    }
+
+    fn near(&self, _: &Self::Scales, _: usize, (scale, _): (f32, f32)) -> Option<Self::Scales> {
+        self.by_row.then_some([(scale, -scale)])
     }
 }
 

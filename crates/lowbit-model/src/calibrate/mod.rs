@@ -10,6 +10,7 @@ mod levels;
 mod masters;
 mod observe;
 mod pass;
+mod refine;
 
 pub use imatrix::{Origin, read_imatrix, save_imatrix};
 pub use observe::{InputStats, Observed, observe};
@@ -18,7 +19,6 @@ pub use pass::{Quantized, Rounded};
 use crate::exec::Batch;
 use crate::parameter_list::bytes_of;
 use crate::{Checkpoint, Error, Recipe};
-use hessian::Order;
 use lowbit_base::alternatives;
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
@@ -35,29 +35,30 @@ pub struct Method {
     gptq: bool,
     /// Whether input channels are scaled.
     channels: bool,
+    /// Whether codes and scales of GPTQ are improved in turns.
+    learned: bool,
+}
+
+const fn method(name: &'static str, [gptq, channels, learned]: [bool; 3], summary: &'static str) -> Method {
+    Method { name, summary, gptq, channels, learned }
 }
 
 /// Every method.
 pub static METHODS: &[Method] = &[
-    Method {
-        name: "rtn",
-        summary: "round to nearest, scales of groups chosen by the mean square of each input",
-        gptq: false,
-        channels: false,
-    },
-    Method {
-        name: "gptq",
-        summary: "round column by column, later ones make up for earlier ones",
-        gptq: true,
-        channels: false,
-    },
-    Method {
-        name: "awq",
-        summary: "scale input channels before rounding to nearest, the operation before divides by the scales",
-        gptq: false,
-        channels: true,
-    },
-    Method { name: "awq+gptq", summary: "scale input channels, then round as gptq", gptq: true, channels: true },
+    method("rtn", [false; 3], "round to nearest, scales of groups chosen by the mean square of each input"),
+    method("gptq", [true, false, false], "round column by column, later ones make up for earlier ones"),
+    method(
+        "awq",
+        [false, true, false],
+        "scale input channels before rounding to nearest, the operation before divides by the scales",
+    ),
+    method("awq+gptq", [true, true, false], "scale input channels, then round as gptq"),
+    method(
+        "learned",
+        [true, false, true],
+        "gptq, then codes by coordinate descent and scales by least squares in turns, for the outputs in full precision",
+    ),
+    method("awq+learned", [true, true, true], "scale input channels, then round as learned"),
 ];
 
 impl Method {
@@ -96,14 +97,14 @@ pub fn quantize(
     recipe.check(parameters.params())?;
     let mut largest = 0;
     for spec in parameters.params() {
-        // Its values, errors and codes, and the factor of its Hessian.
+        // Its values twice, errors, codes and gradient, its Hessian, the factor and the drift.
         let (values, factor) = (spec.rows as u64 * spec.cols as u64, spec.cols as u64 * spec.cols as u64);
-        largest = largest.max(bytes_of(spec, recipe)? + 13 * values + 12 * factor);
+        largest = largest.max(bytes_of(spec, recipe)? + 21 * values + 20 * factor);
     }
     Footprint::new("take fewer --calibration-tokens")
         .and("quantized weights", parameters.bytes(recipe)?)
         .and("the largest matrix in full precision", largest)
-        .and("activations", parameters.pass_bytes(batch.tokens.len(), 0))
+        .and("activations", parameters.pass_bytes(batch.tokens.len(), 0) * (1 + u64::from(method.learned)))
         .check()?;
     let mut masters = Masters { checkpoint, folds: BTreeMap::new() };
     if method.channels {
@@ -111,7 +112,6 @@ pub fn quantize(
     }
     let all = parameters.matrices();
     let mut tell = |done| progress(done, all);
-    let order = method.gptq.then_some(Order::Activations);
-    let (params, rounded) = pass::Pass::new(&masters, recipe, order, cpu.clone(), &mut tell).run(batch)?;
+    let (params, rounded) = pass::Pass::new(&masters, recipe, method, cpu.clone(), &mut tell).run(batch)?;
     Ok((Quantized(params), rounded))
 }

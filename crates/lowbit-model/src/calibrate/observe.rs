@@ -120,6 +120,15 @@ impl Observed {
         self.stats.iter().map(|(name, stats)| (&**name, stats))
     }
 
+    /// How much errors of the weights of each input matter, and which inputs are outliers.
+    pub fn options(&self) -> Options {
+        let mut options = self.importance();
+        for (name, of) in self.outliers() {
+            options.entry(name).or_default().outlier_columns = of.outlier_columns;
+        }
+        options
+    }
+
     /// How much errors of the weights of each input matter.
     pub fn importance(&self) -> Options {
         let of = |stats: &InputStats| QuantizeOptions { importance: Some(stats.mean_squares()), ..Default::default() };
