@@ -216,6 +216,10 @@ const fn recipe(
 /// Table and head of the recipes below 8 bits: 8 bits with a scale per row lose next to nothing there.
 const WIDE: [&str; 2] = ["int8_channel", "int8_channel"];
 
+/// The recipe of networks trained in full precision where none is named: the smallest loss that 8 bits have, and at one token as fast as
+/// memory gives the weights.
+pub const DEFAULT: &str = "int8_weight_only";
+
 /// Every recipe with a name.
 pub static RECIPES: &[Recipe] = &[
     recipe("f32", "f32", ["f32", "f32"], [F32, F32], "32-bit floats"),
@@ -234,6 +238,13 @@ pub static RECIPES: &[Recipe] = &[
         WIDE,
         [Int8Block, Int8Block],
         "int8_channel with a scale per 32 activations: nearer to full precision",
+    ),
+    recipe(
+        "int8_weight_only",
+        "q8_0",
+        ["q8_0", "q8_0"],
+        [F32, F32],
+        "8-bit weights, a scale per 32 inputs; activations as they are: what loses least, the default of full precision",
     ),
     recipe(
         "int8_2of4",

@@ -173,23 +173,18 @@ impl Checkpoint {
         self.reader.verify(self.pool()?)
     }
 
-    /// The recipe that masters were trained for.
+    /// The recipe that masters were trained for; of those trained in full precision [`recipe::DEFAULT`].
     ///
     /// # Errors
-    /// When they were trained in full precision.
+    /// When it is unknown.
     pub fn trained_for(&self) -> Result<&'static Recipe, Error> {
-        let Some(name) = &self.model_config().trained_for else {
-            let text =
-                "trained in full precision, so there is no recipe to take: name one with --recipe, e.g. int8, nf4";
-            return Err(Error::usage(format!("{}: {text}", self.directory().display())));
-        };
-        recipe::find(name)
+        recipe::find(self.model_config().trained_for.as_deref().unwrap_or(recipe::DEFAULT))
     }
 
     /// The recipe that keeps matrices of integers as they are stored; where there are none, the one that masters were trained for.
     ///
     /// # Errors
-    /// When they were trained in full precision.
+    /// As [`Checkpoint::trained_for`].
     pub fn kept_or_trained_for(&self) -> Result<&'static Recipe, Error> {
         let mut matrices = self.parameters.params().iter().filter(|s| !s.role.is_vector());
         let kept = matrices.any(|spec| {
