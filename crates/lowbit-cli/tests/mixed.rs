@@ -83,6 +83,10 @@ fn a_mix_fits_its_target_and_beats_the_uniform_recipes_that_fit() {
         assert!(found["records"][0]["recipe"].as_str().unwrap().contains("layers."), "and is better: {found}");
         let again = json(at, &[&asked[..], &["--target-bits", "5.5"]].concat());
         assert_eq!(found["records"], again["records"], "the same every time");
+        // The same search, and then the method.
+        let learned = json(at, &[&asked[..], &["--target-bits", "5.5", "--method", "learned"]].concat());
+        assert!(check(at, "out", &learned, 5.5) <= 1);
+        assert!(learned["records"][0]["measures"]["output_error"]["value"].as_f64().unwrap() > 0.0, "{learned}");
         if head == LM {
             good(at, &["run", "out", "-p", "a", "-n", "2"]);
         }
@@ -94,7 +98,8 @@ fn a_mix_fits_its_target_and_beats_the_uniform_recipes_that_fit() {
     let said = good(at, &[&sized[..], &["--target-size", &target, "--formats", "int8_channel,nf4,int2"]].concat());
     assert!(fs::metadata(at.join("sized/model.safetensors")).unwrap().len() <= small + 4096, "{said}");
     assert!(said.contains("  taken") && said.contains("KL, nats"), "{said}");
-    assert!(said.contains("most sensitive, alone in `int2`: layers."), "{said}");
+    assert!(said.contains("most sensitive, alone in `int2`: embed+head ("), "{said}");
+    assert!(good(at, &["quantize", "m", "-o", "plain"]).starts_with("int8_weight_only: "));
     // Outlier features come from a text, too.
     let outliers = ["quantize", "m", "--recipe", "llm_int8", "--calibrate", "text.txt", "-o", "outliers"];
     assert!(good(at, &outliers).starts_with("llm_int8: "));
@@ -198,8 +203,8 @@ fn weights_are_rounded_by_what_is_read() {
     refused(&["--imatrix", "nowhere.gguf"], 5, &["nowhere.gguf"]);
     common::refused(
         at,
-        &["quantize", "m", "-o", "out", "--target-bits", "4", "--calibrate", "text.txt", "--method", "gptq"],
+        &["quantize", "m", "-o", "out", "--target-bits", "4", "--calibrate", "text.txt", "--save-imatrix", "x.gguf"],
         2,
-        &["rounds to nearest", "--recipe"],
+        &["--save-imatrix needs --method", "--target-bits"],
     );
 }

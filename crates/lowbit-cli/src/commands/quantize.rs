@@ -26,6 +26,7 @@ use std::time::Instant;
 const EXAMPLES: &str = "\
 Examples:
   lowbit quantize models/ternary --out models/ternary-2bit     # the recipe it was trained for
+  lowbit quantize models/f32 --out models/int8                 # 8 bits, of full precision: int8_weight_only
   lowbit quantize models/f32 --recipe nf4 --out models/nf4
   lowbit quantize models/f32 --recipe nf4+layers.0-3=int8_channel --out models/mix
   lowbit quantize models/f32 --target-bits 3.5 --calibrate text.txt --out models/mix
@@ -42,7 +43,7 @@ pub struct Quantize {
     #[command(flatten)]
     model: ModelPath,
     /// Recipe: f32, bf16, int8, int8_channel, llm_int8, nf4, nf4_dq, int4, int2, ternary, bitnet, ..., with parts as in
-    /// nf4+head=int4+layers.0-3=int8_channel [default: the one the model was trained for].
+    /// nf4+head=int4+layers.0-3=int8_channel [default: the one the model was trained for; int8_weight_only for full precision].
     #[arg(short, long)]
     recipe: Option<String>,
     /// Where the quantized model goes.
@@ -61,7 +62,8 @@ pub struct Quantize {
     /// Directory of the data sets, for --calibrate [default: ../shared/data].
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
-    /// Tokens of the calibration text that are read (rows, where a network reads numbers) [default: 32768; 2048 with a target].
+    /// Tokens of the calibration text that are read (rows, where a network reads numbers) [default: 32768; 2048 for a target without
+    /// --method].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     calibration_tokens: Option<u32>,
     #[command(flatten)]
@@ -75,10 +77,10 @@ pub struct Quantize {
 #[command(next_help_heading = "Mixed precision")]
 struct Mix {
     /// Choose a format for each layer, with this many stored bits a weight in the body at most: all its matrices, scales and padding
-    /// included. Table and head are not counted; they have 8 bits.
+    /// included. Table and head are not counted; they have 8 bits. With --method the mix is then rounded by it.
     #[arg(long, value_name = "BITS", conflicts_with_all = ["recipe", "target_size"], requires = "text", value_parser = bits)]
     target_bits: Option<f64>,
-    /// The same for the whole file of weights, as in 60MB.
+    /// The same for the whole file of weights, as in 60MB; table and head have a format of their own.
     #[arg(long, value_name = "SIZE", conflicts_with = "recipe", requires = "text", value_parser = quantity::size)]
     target_size: Option<f64>,
     /// Formats that a layer may have.
@@ -112,7 +114,6 @@ impl Quantize {
         let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
         let (path, cpu) = (self.model.path()?, machine.cpu()?);
         if let Some(target) = self.mix.target() {
-            self.rounding.refuse_with_target()?;
             return self.run_mix(machine, path, target, &cpu);
         }
         let masters = model::open_verified(machine, path, None, &cpu)?;
@@ -145,7 +146,11 @@ impl Quantize {
 
     /// The calibration text, of so many tokens unless the command line says otherwise.
     fn calibration(&self, machine: &Machine, masters: &Checkpoint, tokens: usize) -> Result<Calibration, Failure> {
-        let tokens = self.calibration_tokens.map_or(tokens, |tokens| tokens as usize);
+        self.calibration_of(machine, masters, self.calibration_tokens.map_or(tokens, |tokens| tokens as usize))
+    }
+
+    /// The first tokens of the calibration text.
+    fn calibration_of(&self, machine: &Machine, masters: &Checkpoint, tokens: usize) -> Result<Calibration, Failure> {
         let name = self.text().unwrap_or_default();
         match plain_text(name).filter(|_| self.task.is_none()) {
             Some(file) => Ok(Calibration::of_text(file, masters, tokens)?),
@@ -206,7 +211,12 @@ impl Quantize {
         machine.signals.defer();
         let formats = sensitivity::formats(&self.mix.formats)?;
         let masters = model::open_verified(machine, path, Some(recipe::find("f32")?), cpu)?;
-        let calibration = self.calibration(machine, &masters, sensitivity::TOKENS)?;
+        let method = self.rounding.with_target()?;
+        let calibration = match method {
+            // --calibration-tokens are those of the method.
+            Some(_) => self.calibration_of(machine, &masters, sensitivity::TOKENS)?,
+            None => self.calibration(machine, &masters, sensitivity::TOKENS)?,
+        };
         let unit = if self.mix.per == "matrix" { Unit::Matrix } else { Unit::Layer };
         let search = Search { masters: &masters, formats: &formats, target, unit, calibration: &calibration, cpu };
         let mut watch = Watch { start: Instant::now(), last: 0.0 };
@@ -224,7 +234,10 @@ impl Quantize {
                 machine.terminal.line(format!("`{name}` is closer to f32 than the mix `{mix}`, and is taken"));
             }
         }
-        let mut record = self.store(machine, &masters, chosen.recipe, &found.options)?;
+        let mut record = match method {
+            Some(method) => self.store_calibrated(machine, &masters, chosen.recipe, method, cpu)?,
+            None => self.store(machine, &masters, chosen.recipe, &found.options)?,
+        };
         if !machine.json {
             return Ok(());
         }

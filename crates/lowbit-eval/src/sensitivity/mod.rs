@@ -24,7 +24,7 @@ use lowbit_model::{Checkpoint, CpuExec, Recipe, calibrate, recipe};
 use std::collections::BTreeMap;
 
 /// Formats that are tried where nobody names others.
-pub const FORMATS: &str = "int8_channel,int4,nf4,int2";
+pub const FORMATS: &str = "q8_0,q6_k,int4_g64,int3_g64,int2_g64";
 /// Predictions of a language model whose mean is one observation of an interval.
 const BLOCK: usize = 256;
 /// Bytes of a file of weights beside the weights: for each stored part its name, place and checksum, and what there is once.
@@ -33,9 +33,9 @@ const HEADER: (u64, u64) = (400, 8192);
 /// What must not be exceeded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// Stored bits of a weight of the body, scales and padding included.
+    /// Stored bits of a weight of the body, scales and padding included. Table and head have 8 bits.
     Bits(f64),
-    /// Bytes of the file with the weights.
+    /// Bytes of the file with the weights. Table and head have a format like a layer.
     Size(u64),
 }
 
@@ -97,15 +97,25 @@ pub struct Found {
     pub mix: Option<usize>,
     /// What each layer or matrix adds to the divergence in each format, with its name, nats.
     pub sensitivity: Vec<(String, Vec<f64>)>,
-    /// Outlier features of the matrices, where a format keeps them.
+    /// How much each input of the matrices counts, and which are outliers.
     pub options: Options,
 }
 
-/// Layers or matrices that have a format of their own.
+/// A layer, a matrix, or table and head, that have a format of their own.
 struct Item<'a> {
     /// Its name in a spelling.
     part: String,
     specs: Vec<&'a ParamSpec>,
+}
+
+/// The name of table and head.
+const TABLES: &str = "embed+head";
+
+impl Item<'_> {
+    /// What gives it a format, in a spelling.
+    fn spelled(&self, format: &str) -> String {
+        self.part.split('+').map(|part| format!("+{part}={format}")).collect()
+    }
 }
 
 /// Measures networks beside the one in full precision.
@@ -127,7 +137,7 @@ struct Meter<'a> {
 /// does not suffice, or the work is to end.
 pub fn search(search: &Search, progress: &mut dyn FnMut(usize, usize)) -> Result<Found, Error> {
     let params = search.masters.parameters().params();
-    let (items, outside) = items(params, search.unit)?;
+    let (items, outside) = items(params, search.unit, search.target)?;
     let budget = search.budget(&items, &outside)?;
     let rest = usize::from(!outside.is_empty());
     let all = search.formats.len() * (items.len() + rest + 1) + 1;
@@ -138,7 +148,7 @@ pub fn search(search: &Search, progress: &mut dyn FnMut(usize, usize)) -> Result
     };
     tick();
     let mut meter = Meter::new(search)?;
-    let layers: String = items.iter().map(|item| format!("+{}=f32", item.part)).collect();
+    let layers: String = items.iter().filter(|item| item.part != TABLES).map(|item| item.spelled("f32")).collect();
     let mut divergences = |alone: &dyn Fn(&str) -> String| -> Result<Vec<f64>, Error> {
         let of = |format: &&'static dyn Format| {
             let nats = meter.measure(recipe::find(&alone(format.name()))?)?.get(KL).map_or(0.0, |kl| kl.value);
@@ -149,7 +159,7 @@ pub fn search(search: &Search, progress: &mut dyn FnMut(usize, usize)) -> Result
     };
     let mut sensitivity = Vec::with_capacity(items.len());
     for item in &items {
-        let costs = divergences(&|format| format!("f32+{}={format}", item.part))?;
+        let costs = divergences(&|format| format!("f32{}", item.spelled(format)))?;
         sensitivity.push((item.part.clone(), costs));
     }
     let others = match outside.is_empty() {
@@ -158,17 +168,18 @@ pub fn search(search: &Search, progress: &mut dyn FnMut(usize, usize)) -> Result
     };
     let mix = mix(search, (&items, &outside), (&sensitivity, &others), budget)?;
     let mut recipes: Vec<&'static Recipe> =
-        search.formats.iter().map(|format| uniform(format.name(), "")).collect::<Result<_, _>>()?;
+        search.formats.iter().map(|format| uniform(format.name(), TABLES_8, "")).collect::<Result<_, _>>()?;
     let is_uniform = recipes.iter().any(|recipe| recipe.name == mix.name);
     recipes.extend((!is_uniform).then_some(mix));
     let mut measured = Vec::with_capacity(recipes.len());
     for recipe in recipes {
         let (weights, stored) = body_of(params, recipe)?;
+        let counted = stored + search.tables(recipe)?;
         measured.push(Measured {
             recipe,
             bits: 8.0 * stored as f64 / weights as f64,
             bytes: search.masters.parameters().bytes(recipe)?,
-            fits: stored <= budget,
+            fits: counted <= budget,
             measures: meter.measure(recipe)?,
         });
         tick();
@@ -181,9 +192,12 @@ pub fn search(search: &Search, progress: &mut dyn FnMut(usize, usize)) -> Result
     Ok(Found { measured, chosen, mix, sensitivity, options: meter.options })
 }
 
-/// The recipe of a format with layers in others: table and head in 8 bits, as the recipes of few bits have them.
-fn uniform(format: &str, layers: &str) -> Result<&'static Recipe, Error> {
-    recipe::find(&format!("{format}+embed=int8_channel+head=int8_channel{layers}"))
+/// Table and head in 8 bits, as the recipes of few bits have them.
+const TABLES_8: &str = "+embed=int8_channel+head=int8_channel";
+
+/// The recipe of a format with table and head, and layers, in others.
+fn uniform(format: &str, tables: &str, layers: &str) -> Result<&'static Recipe, Error> {
+    recipe::find(&format!("{format}{tables}{layers}"))
 }
 
 /// Weights and stored bytes of the matrices of a body.
@@ -202,7 +216,7 @@ fn bytes_in(spec: &ParamSpec, format: &dyn Format) -> u64 {
 }
 
 /// What may have a format of its own, and the matrices of the body that have that of the rest.
-fn items(params: &[ParamSpec], unit: Unit) -> Result<(Vec<Item<'_>>, Vec<&ParamSpec>), Error> {
+fn items(params: &[ParamSpec], unit: Unit, target: Target) -> Result<(Vec<Item<'_>>, Vec<&ParamSpec>), Error> {
     let mut items: Vec<Item> = Vec::new();
     let mut outside = Vec::new();
     for spec in params.iter().filter(|spec| spec.role == Role::Body) {
@@ -219,14 +233,30 @@ fn items(params: &[ParamSpec], unit: Unit) -> Result<(Vec<Item<'_>>, Vec<&ParamS
             None => items.push(Item { part, specs: vec![spec] }),
         }
     }
-    match items.is_empty() {
+    let none = items.is_empty();
+    let tables: Vec<&ParamSpec> = params.iter().filter(|spec| is_table(spec)).collect();
+    if matches!(target, Target::Size(_)) && !tables.is_empty() {
+        items.push(Item { part: TABLES.into(), specs: tables });
+    }
+    match none {
         true => Err(Error::usage("the model has no layers whose bits could be mixed: name a recipe with --recipe")),
         false => Ok((items, outside)),
     }
 }
 
+fn is_table(spec: &ParamSpec) -> bool {
+    matches!(spec.role, Role::Embedding | Role::Head)
+}
+
 impl Search<'_> {
-    /// Bytes that the body may take.
+    /// Bytes of table and head where they count.
+    fn tables(&self, recipe: &Recipe) -> Result<u64, Error> {
+        let counted = matches!(self.target, Target::Size(_));
+        let tables = self.masters.parameters().params().iter().filter(|spec| counted && is_table(spec));
+        tables.map(|spec| Ok(recipe.format_of(spec)?.map_or(0, |format| bytes_in(spec, format)))).sum()
+    }
+
+    /// Bytes that all items and the rest of the body may take.
     fn budget(&self, items: &[Item], outside: &[&ParamSpec]) -> Result<u64, Error> {
         let body = || items.iter().flat_map(|item| &item.specs).chain(outside);
         let weights: u64 = body().map(|spec| spec.rows as u64 * spec.cols as u64).sum();
@@ -259,13 +289,13 @@ impl Search<'_> {
         }
     }
 
-    /// Bytes of a file beside the body: table, head, vectors, and what is no weight.
+    /// Bytes of a file beside matrices: vectors, and what is no weight.
     fn fixed(&self) -> Result<u64, Error> {
-        let recipe = uniform("f32", "")?;
+        let recipe = recipe::find("f32")?;
         let params = self.masters.parameters().params();
         // No format has more than four parts.
         let header = HEADER.0 * 4 * params.len() as u64 + HEADER.1;
-        Ok(self.masters.parameters().bytes(recipe)? - body_of(params, recipe)?.1 + header)
+        Ok(self.masters.parameters().bytes(recipe)? - body_of(params, recipe)?.1 - self.tables(recipe)? + header)
     }
 }
 
@@ -297,9 +327,10 @@ fn mix(
         }
     }
     let (_, base, chosen) = best.ok_or_else(|| Error::usage("no mix of these formats fits the target"))?;
-    let part = |(item, format): (&Item, &usize)| format!("+{}={}", item.part, search.formats[*format].name());
-    let layers: String = items.iter().zip(&chosen).map(part).collect();
-    uniform(search.formats[base].name(), &layers)
+    let part = |(item, format): (&Item, &usize)| item.spelled(search.formats[*format].name());
+    let parts: String = items.iter().zip(&chosen).map(part).collect();
+    let counted = items.iter().any(|item| item.part == TABLES);
+    uniform(search.formats[base].name(), if counted { "" } else { TABLES_8 }, &parts)
 }
 
 impl<'a> Meter<'a> {
@@ -322,11 +353,7 @@ impl<'a> Meter<'a> {
             .and("activations", parameters.pass_bytes(widest, 2 * widest))
             .check()?;
         let model = search.masters.model_as(full, &Options::default())?;
-        let outliers = search.formats.iter().any(|format| format.spec().outliers);
-        let options = match outliers {
-            true => calibrate::observe(&model, search.cpu.clone(), &search.calibration.batches)?.outliers(),
-            false => Options::default(),
-        };
+        let options = calibrate::observe(&model, search.cpu.clone(), &search.calibration.batches)?.options();
         let mut exec = CpuExec::new(search.cpu.clone());
         let (mut reference, mut classes) = (Vec::new(), 0);
         for batch in &search.calibration.batches {

@@ -60,14 +60,14 @@ impl Rounding {
         }
     }
 
-    /// Refuses what a search for a mix does not do.
-    pub fn refuse_with_target(&self) -> Result<(), Failure> {
-        match (&self.method, &self.imatrix, &self.save_imatrix) {
-            (None, None, None) => Ok(()),
-            _ => Err(Failure::usage(
-                "a search for a mix rounds to nearest: quantize again with --recipe and the spelling it finds for \
-                 --method, --imatrix or --save-imatrix",
-            )),
+    /// How a mix that was looked for is rounded, if not to nearest by the mean squares of the search.
+    pub fn with_target(&self) -> Result<Option<&'static Method>, Failure> {
+        let method = self.method.as_deref().map(Method::find).transpose()?;
+        match (method, &self.save_imatrix) {
+            (None, Some(_)) => {
+                Err(Failure::usage("--save-imatrix needs --method beside --target-bits or --target-size"))
+            }
+            _ => Ok(method),
         }
     }
 }
