@@ -16,6 +16,7 @@ pub static FLOORS: &[(&str, u8)] = &[
     ("lowbit", 4),
     ("lowbit-cli", 5),
     ("lowbit-python", 5),
+    ("lowbit-c", 5),
     ("xtask", OUTSIDE),
 ];
 
