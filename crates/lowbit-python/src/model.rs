@@ -296,7 +296,9 @@ impl Model {
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let Settings { recipe, context, threads, .. } = self.settings.clone();
-        let arguments = (self.path(), recipe, context, threads).into_pyobject(py)?.into_any();
+        // Another process may be in another directory; a name of the Hub is none.
+        let path = self.settings.path.canonicalize().unwrap_or_else(|_| self.settings.path.clone());
+        let arguments = (path, recipe, context, threads).into_pyobject(py)?.into_any();
         Ok((py.import("lowbit._pickle")?.getattr("open")?, arguments))
     }
 

@@ -97,11 +97,15 @@ def test_evaluation_has_measures(classifier):
         lowbit.Model.open(classifier).evaluate("quickstrt")
 
 
-def test_a_pickled_model_is_opened_again(classifier):
-    model = lowbit.Model.open(classifier, recipe="int8", threads=1)
-    again = pickle.loads(pickle.dumps(model))
-    assert (again.recipe_name, again.path) == ("int8", model.path)
-    assert again.classify("a film").labels == model.classify("a film").labels
+def test_a_pickled_model_is_opened_again(classifier, monkeypatch):
+    monkeypatch.chdir(classifier.parent)
+    model = lowbit.Model.open(classifier.name, recipe="int8", threads=1)
+    content = pickle.dumps(model)
+    monkeypatch.chdir("/")
+    again = pickle.loads(content)
+    assert (again.recipe_name, again.path) == ("int8", str(classifier.resolve()))
+    assert pickle.loads(pickle.dumps(lowbit.Model.open(lowbit.SHIPPED))).path == lowbit.SHIPPED
+    assert again.classify("a film").labels == lowbit.Model.open(classifier).recipe("int8").classify("a film").labels
 
 
 def test_other_threads_run_while_a_model_computes(classifier):

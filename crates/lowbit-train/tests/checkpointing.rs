@@ -12,6 +12,9 @@ use serde_json::json;
 
 /// A network of each architecture, with dropout.
 fn networks() -> Vec<Config> {
+    let layers = json!({"architecture": "sequential", "features": 6, "classes": 3, "layers": [
+        {"layer": "bit_linear", "outputs": 9}, {"layer": "activation", "function": "silu"}, {"layer": "dropout", "p": 0.2},
+        {"layer": "linear"}]});
     let networks = vec![
         bitnet(CLASSIFY, json!({"dropout": 0.3, "causal": false, "bigram_buckets": 7})),
         bitnet(Head::Lm { tied: true }, json!({"dropout": 0.2, "qk_norm": true, "sub_norm": false})),
@@ -19,10 +22,7 @@ fn networks() -> Vec<Config> {
         gpt(json!({"dropout": 0.3, "sliding_window": 3})),
         mlp(json!({"dropout": 0.2, "hidden_act": "silu"})),
         mlp(json!({})),
-        serde_json::from_value(json!({"architecture": "sequential", "features": 6, "classes": 3, "layers": [
-            {"layer": "bit_linear", "outputs": 9}, {"layer": "activation", "function": "silu"}, {"layer": "dropout", "p": 0.2},
-            {"layer": "linear"}]}))
-        .unwrap(),
+        serde_json::from_value(layers).unwrap(),
     ];
     let name = |config: &Config| serde_json::to_value(config).unwrap()["architecture"].as_str().unwrap().to_string();
     for architecture in ARCHITECTURES {

@@ -7,6 +7,7 @@ use lowbit::model::exec::{Activation, Pooling};
 use lowbit::model::input::Scaling;
 use lowbit::model::parameter_list::ParameterList;
 use lowbit::model::{Config, ModelConfig, Tokenizer};
+use lowbit::train::{Granularity, Qat, QatWeights, Scale};
 use lowbit::{Error, Model, Stop, quantize};
 use std::path::{Path, PathBuf};
 
@@ -327,4 +328,58 @@ fn a_model_is_shared_by_threads() {
     let alone = ask();
     let together = std::thread::scope(|scope| [scope.spawn(ask), scope.spawn(ask)].map(|t| t.join().expect("ends")));
     assert_eq!(together, [alone.clone(), alone]);
+}
+
+/// Points of a plane, and in which of four quarters each lies.
+fn quarters() -> (Vec<[f32; 2]>, Vec<usize>) {
+    let point = |i: usize| [(i * 37 % 101) as f32 / 50.0 - 1.0, (i * 61 % 103) as f32 / 51.0 - 1.0];
+    let x: Vec<[f32; 2]> = (0..300).map(point).collect();
+    let y = x.iter().map(|[a, b]| 2 * usize::from(*a > 0.0) + usize::from(*b > 0.0)).collect();
+    (x, y)
+}
+
+#[test]
+fn a_network_of_layers_is_deployed_as_it_was_trained() {
+    let (x, y) = quarters();
+    let network = || lowbit::Sequential::rows(2).bit_linear(48).layer_norm().relu().bit_linear(48).relu().linear(4);
+    let median = Qat { scale: Scale::Median, ..Qat::default() };
+    let binary = Qat { weights: QatWeights::Binary, granularity: Granularity::Channel, ..Qat::default() };
+    for qat in [Qat::default(), median, binary] {
+        let at = here();
+        let network = network().labels(["a", "b", "c", "d"]).quantization(qat).epochs(25.0).learning_rate(5e-3);
+        let fitted = network.fit(&x, &y).expect("trained");
+        let packed = fitted.deploy(at.path().join("packed")).expect("deployed");
+        let score = packed.score(&x, &y).expect("scored");
+        assert!(score > 0.85 && score == fitted.model().score(&x, &y).expect("scored"), "{qat:?}: {score}");
+        let [trained, stored] = [fitted.model(), &packed].map(|model| model.classify_all(&x).expect("classified"));
+        assert_eq!(trained, stored, "{qat:?}");
+        assert!(trained.iter().all(|answer| ["a", "b", "c", "d"][answer.class] == answer.label));
+        fitted.save(at.path().join("masters")).expect("saved");
+        let masters = Model::open(at.path().join("masters")).expect("opened");
+        assert_eq!(masters.classify_all(&x).expect("classified"), trained, "{qat:?}");
+    }
+}
+
+#[test]
+fn layers_that_do_not_fit_are_named() {
+    use lowbit::layers::{Layer, Linear};
+    let (x, y) = quarters();
+    let takes = |inputs| Layer::Linear(Linear { inputs: Some(inputs), outputs: Some(4), bias: true });
+    let rows = lowbit::Sequential::rows;
+    for (network, words) in [
+        (rows(2).bit_linear(8).layer(takes(9)), "`layers[1]` (linear) takes rows of 9 numbers, and is given rows of 8"),
+        (rows(2).bit_conv2d(8, 3).linear(4), "`layers[0]` (bit_conv2d) takes images, and is given rows of 2"),
+        (rows(2).linear(4).dropout(1.0), "`layers[1]` (dropout) has p = 1"),
+        (lowbit::Sequential::images(1, 2, 1).max_pool2d(2).linear(4), "`layers[0]` (max_pool2d)"),
+        (rows(3).linear(4), "rows of 2 numbers, and the network reads rows of 3"),
+        (rows(2).linear(3), "has class 3, and the network answers with 3"),
+        (rows(2), "without layers"),
+        (rows(2).linear(4).labels(["a"]), "1 labels for 4 classes"),
+        (rows(2).linear(4).learning_rate(-1.0), "`learning_rate` is -1"),
+    ] {
+        let error = network.epochs(1.0).fit(&x, &y).map(drop).expect_err(words);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let few = rows(2).linear(4).fit(&x, &y[1..]).map(drop).expect_err("too few");
+    assert!(few.to_string().contains("300 rows and 299 targets"), "{few}");
 }

@@ -74,10 +74,11 @@ def targets(value: Any, names: list[str], are_values: bool) -> tuple[list[int] |
         return None, floats(found, "targets", [1]).astype(float).tolist()
     if found.dtype.kind in "OSUT":
         numbers = {name: number for number, name in enumerate(names)}
-        unknown = next((name for name in found.tolist() if name not in numbers), None)
+        classes = [str(name) for name in found.tolist()]
+        unknown = next((name for name in classes if name not in numbers), None)
         if unknown is not None:
             raise RequestError(f"targets hold the class {unknown!r}; known: {', '.join(names)}")
-        return [numbers[name] for name in found.tolist()], None
+        return [numbers[name] for name in classes], None
     if found.dtype.kind not in "iub":
         raise RequestError(f"targets are {found.dtype}, and the network answers with classes; give integers or names")
     if found.size and found.min() < 0:
