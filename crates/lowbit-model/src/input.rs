@@ -231,6 +231,22 @@ impl Scaling {
         (0..inputs.width()).map(|_| one).collect()
     }
 
+    /// The same for so many numbers, whose places it is given for once; as it is, where that does not come out even.
+    pub(crate) fn repeated(self, width: usize) -> Self {
+        let own = self.width();
+        match own > 0 && own < width && width.is_multiple_of(own) && self.deviation.len() == own {
+            true => Scaling { mean: self.mean.repeat(width / own), deviation: self.deviation.repeat(width / own) },
+            false => self,
+        }
+    }
+
+    /// That of the first so many numbers, where all others repeat it.
+    pub(crate) fn once(&self, width: usize) -> Self {
+        let first = |all: &[f32]| all[..width.min(all.len())].to_vec();
+        let once = Scaling { mean: first(&self.mean), deviation: first(&self.deviation) };
+        if once.clone().repeated(self.width()) == *self { once } else { self.clone() }
+    }
+
     /// That of one number.
     pub fn of_values(values: &[f64]) -> Self {
         [moments(values.iter().copied())].into_iter().collect()

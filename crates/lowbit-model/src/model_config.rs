@@ -122,7 +122,10 @@ impl ModelConfig {
         if let Some(input) = &self.input {
             map.insert("input".into(), json!(input));
         }
-        for (key, scaling) in [("input_scaling", &self.input_scaling), ("target_scaling", &self.target_scaling)] {
+        // What is the same for every pixel is written once.
+        let channels = self.config.image().map(|[_, _, channels]| channels);
+        let input = self.input_scaling.as_ref().map(|scaling| channels.map_or(scaling.clone(), |n| scaling.once(n)));
+        for (key, scaling) in [("input_scaling", &input), ("target_scaling", &self.target_scaling)] {
             if let Some(scaling) = scaling {
                 map.insert(key.into(), json!(scaling));
             }
@@ -184,6 +187,11 @@ impl ModelConfig {
             }
         }
         let config = fault::config(map)?;
+        let of_image = |scaling: &Scaling| config.image().is_some_and(|image| scaling.width() == image[2]);
+        let input_scaling = input_scaling.map(|scaling| match of_image(&scaling) {
+            true => scaling.repeated(config.features()),
+            false => scaling,
+        });
         if let Some(classes) = config.classes().filter(|n| !labels.is_empty() && labels.len() != *n) {
             return Err(Error::config("labels", format!("has {} names for {classes} classes", labels.len())));
         }

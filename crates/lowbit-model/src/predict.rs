@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Tokens of one forward pass, about: bounds the memory for activations.
 const BATCH_TOKENS: usize = 4096;
+/// Bytes of the activations of a pass over images, about.
+const BATCH_BYTES: u64 = 64 << 20;
 
 /// How a row becomes what a network reads.
 #[derive(Clone)]
@@ -103,6 +105,8 @@ pub struct Predictor {
     output: OutputKind,
     labels: Vec<String>,
     target: Option<Scaling>,
+    /// Tokens, or images, of one forward pass.
+    at_once: usize,
 }
 
 impl Predictor {
@@ -131,12 +135,13 @@ impl Predictor {
             output: config.output(),
             labels,
             target: target_scaling.clone(),
+            at_once: at_once(checkpoint),
         })
     }
 
     /// Memory that answering takes beside the weights: the activations of a pass.
     pub fn with_pass(need: Footprint, checkpoint: &Checkpoint) -> Footprint {
-        let tokens = BATCH_TOKENS + checkpoint.model_config().max_length.min(BATCH_TOKENS);
+        let tokens = at_once(checkpoint) + checkpoint.model_config().max_length.min(BATCH_TOKENS);
         need.and("activations", checkpoint.parameters().pass_bytes(tokens, tokens))
     }
 
@@ -187,7 +192,7 @@ impl Predictor {
         let (mut outputs, mut batch) = (Vec::new(), Batch::default());
         for row in rows {
             self.encoder.push(inputs, row, &mut batch)?;
-            if batch.tokens.len() >= BATCH_TOKENS {
+            if batch.tokens.len() >= self.at_once {
                 self.exec.forward(&self.model, &batch)?.append_to(&mut outputs);
                 batch.refill([]);
             }
@@ -211,6 +216,14 @@ impl Predictor {
     /// When a sequence is empty or a token is outside the vocabulary.
     pub fn outputs_of_batch(&mut self, batch: &Batch) -> Result<Vec<f32>, Error> {
         Ok(self.exec.forward(&self.model, batch)?.to_vec())
+    }
+}
+
+/// Tokens of one forward pass; fewer where each is an image.
+fn at_once(checkpoint: &Checkpoint) -> usize {
+    match checkpoint.model_config().config.image() {
+        Some(_) => BATCH_TOKENS.min((BATCH_BYTES / checkpoint.parameters().pass_bytes(1, 1).max(1)) as usize).max(1),
+        None => BATCH_TOKENS,
     }
 }
 

@@ -11,7 +11,7 @@ pub enum Role {
     Embedding,
     /// Weight matrix of the network's body.
     Body,
-    /// Weight matrix that yields the logits.
+    /// Weight matrix that yields the logits, and others that stay as wide: the first convolution of an image.
     Head,
     /// Weight or bias vector of a normalization.
     Norm,

@@ -122,9 +122,12 @@ impl Window {
     fn stretch(&self, across: usize) -> (usize, usize, usize) {
         let Window { input: [_, width], channels, kernel, padding, .. } = *self;
         let left = across * self.stride[1];
-        let from = padding[1].saturating_sub(left).min(kernel[1]);
-        let to = kernel[1].min((width + padding[1]).saturating_sub(left)).max(from);
-        (from * channels, (left + from - padding[1].min(left + from)) * channels, (to - from) * channels)
+        let from = padding[1].saturating_sub(left);
+        let to = kernel[1].min((width + padding[1]).saturating_sub(left));
+        match from < to {
+            true => (from * channels, (left + from - padding[1]) * channels, (to - from) * channels),
+            false => (0, 0, 0),
+        }
     }
 
     /// The rows of a window inside of its image: where the values of each begin in the window and in the image, and how many there
@@ -306,6 +309,8 @@ mod tests {
             all.push(Window::whole(input, 3));
         }
         all.retain(|window| window.check().is_ok());
+        // Windows beyond the edges, as zeros around channels have them.
+        all.push(Window { input: [4, 3], channels: 2, kernel: [1, 1], stride: [1, 1], padding: [0, 2] });
         all
     }
 

@@ -4,7 +4,7 @@ use lowbit_kernels::format::find;
 use lowbit_kernels::{Cpu, Isa, QuantizeOptions};
 use lowbit_model::exec::Batch;
 use lowbit_model::recipe::ActivationPrecision;
-use lowbit_model::source::{ParamSpec, Role, Source};
+use lowbit_model::source::{ParamSpec, Source};
 use lowbit_model::{Config, CpuExec, Error, Model, Param, Session};
 use safetensors::{Dtype, SafeTensors};
 use std::sync::Arc;

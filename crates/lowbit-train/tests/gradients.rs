@@ -67,10 +67,19 @@ fn stir(params: &mut Params) {
     }
 }
 
+fn of(config: serde_json::Value) -> Config {
+    serde_json::from_value(config).unwrap()
+}
+
 fn check_network(label: &str, config: &Config) {
     let mut network = Network::new(&cpu(2), config, 3, None).unwrap();
     stir(&mut network.tape.params);
-    let batch = ragged(&[5, 1, 8], 19, 2);
+    let mut batch = ragged(&[5, 1, 8], 19, 2);
+    if config.features() > 0 {
+        batch.refill([]);
+        let mut numbers = Numbers(8);
+        (0..5).for_each(|_| batch.push_features((0..config.features()).map(|_| numbers.float())));
+    }
     let pass = Pass::Train(77);
     let logits = network.forward(&batch, pass);
     let mut numbers = Numbers(1);
@@ -109,6 +118,11 @@ fn networks_follow_finite_differences() {
         ("mlp", mlp(json!({}))),
         ("mlp, bigrams, dropout, silu", mlp(json!({"bigram_buckets": 7, "dropout": 0.3, "hidden_act": "silu"}))),
         ("fastText", mlp(json!({"layers": []}))),
+        (
+            "lenet",
+            of(json!({"architecture": "lenet", "image": [12, 13, 2], "hidden_act": "silu", "widths": [3, 4, 9, 7],
+            "batch_norm": true, "dropout": 0.2, "classes": 3})),
+        ),
         ("encoder, pooler", encoder(json!({"pooler": "tanh", "dropout": 0.2}))),
         (
             "encoder, segments, vectors",

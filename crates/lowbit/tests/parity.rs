@@ -208,6 +208,16 @@ fn features(architecture: &str) -> Vec<(&'static str, Value)> {
                 {"layer": "global_avg_pool2d"}, {"layer": "linear"}]}),
             ),
         ],
+        "lenet" => vec![
+            ("plain", json!({})),
+            ("batch norm, a value", json!({"batch_norm": true, "classes": 1, "hidden_act": "gelu"})),
+        ],
+        "resnet" => vec![
+            ("plain", json!({})),
+            ("bottlenecks, large images", json!({"image": [33, 40, 3], "stem": "imagenet", "block": "bottleneck"})),
+            ("padding", json!({"shortcut": "padding", "stages": [2, 1, 1]})),
+        ],
+        "vgg" => vec![("plain", json!({})), ("batch norm, no hidden layer", json!({"batch_norm": true, "hidden": []}))],
         other => panic!("`{other}` has no features here; list them"),
     }
 }
@@ -237,6 +247,11 @@ fn plain(architecture: &str) -> Value {
             "features": 70, "classes": 3, "layers": [{"layer": "bit_linear", "inputs": 70, "outputs": 40},
             {"layer": "activation", "function": "relu"}, {"layer": "linear", "inputs": 40}],
         }),
+        "lenet" => json!({"image": [16, 14, 1], "hidden_act": "relu", "widths": [4, 6, 20, 12], "classes": 3}),
+        "resnet" => json!({
+            "image": [12, 10, 3], "stem": "cifar", "block": "basic", "stages": [1, 1], "width": 8, "classes": 3,
+        }),
+        "vgg" => json!({"image": [16, 16, 3], "stages": [1, 2, 1], "width": 6, "hidden": [20], "classes": 3}),
         other => panic!("`{other}` has no plain configuration here; write one"),
     }
 }

@@ -2,6 +2,7 @@
 //! then linear layers. A bag with no hidden layer is the classifier of fastText (arXiv 1607.01759).
 
 use super::OutputKind;
+use super::parts::is_zero;
 use crate::Error;
 use crate::exec::{Activation, Exec, Index, Pooling};
 use crate::source::{Init, ParamSpec, Role, Source};
@@ -33,10 +34,6 @@ pub struct Config {
     /// Probability of dropout before each linear layer.
     #[serde(default)]
     pub dropout: f32,
-}
-
-fn is_zero(n: &usize) -> bool {
-    *n == 0
 }
 
 impl super::Dimensions for Config {

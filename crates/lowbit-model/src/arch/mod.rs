@@ -10,9 +10,12 @@ pub mod decoder;
 pub mod encoder;
 pub(crate) mod family;
 pub mod gpt;
+pub mod lenet;
 pub mod mlp;
 mod parts;
+pub mod resnet;
 pub mod sequential;
+pub mod vgg;
 
 pub(crate) use parts::MAX_LAYERS;
 
@@ -26,6 +29,10 @@ trait Dimensions {
     /// Numbers of a row that it reads; 0 for a network of tokens.
     fn features(&self) -> usize {
         0
+    }
+    /// Height, width and channels of an image that it reads.
+    fn image(&self) -> Option<[usize; 3]> {
+        None
     }
     /// Whether the token table serves as output matrix.
     fn is_tied(&self) -> bool {
@@ -132,6 +139,9 @@ architectures! {
     Gpt = "gpt", gpt::Config, gpt::Gpt;
     Mlp = "mlp", mlp::Config, mlp::Mlp;
     Sequential = "sequential", sequential::Config, sequential::Sequential;
+    Lenet = "lenet", lenet::Config, lenet::Lenet;
+    Resnet = "resnet", resnet::Config, resnet::Resnet;
+    Vgg = "vgg", vgg::Config, vgg::Vgg;
 }
 
 impl Config {
@@ -165,6 +175,11 @@ impl Config {
     /// Numbers of a row that the network reads; 0 for a network of tokens.
     pub fn features(&self) -> usize {
         self.dimensions().features()
+    }
+
+    /// Height, width and channels of the image that the network reads; `None` for a network of tokens or plain numbers.
+    pub fn image(&self) -> Option<[usize; 3]> {
+        self.dimensions().image()
     }
 
     /// Whether the token table serves as output matrix.

@@ -209,6 +209,17 @@ impl super::Dimensions for Config {
     fn features(&self) -> usize {
         self.features
     }
+
+    fn image(&self) -> Option<[usize; 3]> {
+        self.image
+    }
+}
+
+/// The configuration of named layers over images, and the names.
+pub(super) fn named(image: [usize; 3], classes: usize, layers: Vec<(Layer, String)>) -> (Config, Vec<String>) {
+    let (layers, names) = layers.into_iter().unzip();
+    let features = image.iter().fold(1usize, |n, size| n.saturating_mul(*size));
+    (Config { features, image: Some(image), layers, classes }, names)
 }
 
 /// What goes from one layer to the next.

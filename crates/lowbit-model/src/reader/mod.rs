@@ -16,6 +16,7 @@ pub(crate) mod gguf;
 mod hub;
 mod own;
 pub(crate) mod ternary;
+mod torch;
 
 /// An opened checkpoint: one implementation per layout of files.
 pub trait CheckpointReader: Send + Sync {
@@ -125,6 +126,7 @@ pub struct FileLayout {
 pub static READERS: &[FileLayout] = &[
     FileLayout { name: "gguf", has: gguf::has, open: gguf::open },
     FileLayout { name: "hub", has: hub::has, open: hub::open },
+    FileLayout { name: "torch", has: torch::has, open: torch::open },
     FileLayout { name: "lowbit", has: |_| true, open: own::open },
 ];
 

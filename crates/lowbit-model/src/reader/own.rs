@@ -9,11 +9,12 @@ use crate::parameter_list::ParameterList;
 use crate::source::ParamSpec;
 use crate::{Error, ModelConfig, Recipe, Tokenizer, recipe};
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// An opened directory; the weights are mapped.
-struct Own {
+pub(super) struct Own {
     directory: PathBuf,
     tensors: Tensors,
     model_config: ModelConfig,
@@ -22,7 +23,14 @@ struct Own {
     notices: Vec<String>,
     /// The file of the tokenizer, where it lies in memory.
     tokenizer: Option<&'static [u8]>,
+    /// Whether the weights are as torch writes them: matrices of images `[out, channels, positions]`, and counters beside statistics.
+    torch: bool,
 }
+
+/// What torch has beside the parameters: how many batches the statistics are of.
+const COUNTERS: &str = ".num_batches_tracked";
+/// The beginning of a name, and what some call it in files of torch.
+const ALIASES: &[(&str, &str)] = &[("fc.", "linear.")];
 
 /// Opens a directory, or the weights file inside one.
 pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
@@ -46,7 +54,7 @@ pub(super) fn embedded(name: &Path, files: &[(&str, &'static [u8])]) -> Result<B
 
 impl Own {
     /// Checks configuration and metadata; `tokenizer` is its file, where that lies in memory.
-    fn new(
+    pub(super) fn new(
         directory: PathBuf,
         tensors: Tensors,
         (model_config, notices): (ModelConfig, Vec<String>),
@@ -67,7 +75,8 @@ impl Own {
         // Masters are the network they were trained to become.
         let trained_for = model_config.trained_for.as_deref().filter(|_| formats.is_empty());
         let recipe = trained_for.map_or(Ok(recipe), recipe::find)?;
-        Ok(Own { directory, tensors, model_config, recipe, formats, notices, tokenizer })
+        let torch = !metadata.contains_key(VERSION_KEY);
+        Ok(Own { directory, tensors, model_config, recipe, formats, notices, tokenizer, torch })
     }
 }
 
@@ -99,14 +108,16 @@ impl CheckpointReader for Own {
                     expected.extend(parts.iter().map(|part| part_name(&spec.name, part.name)));
                 }
                 None => {
-                    let entry = self.tensors.entry(&spec.name);
+                    let stored = self.stored_name(&spec.name);
+                    let entry = self.tensors.entry(&stored);
                     let entry = entry.ok_or_else(|| super::missing(self.path(), spec, CONFIG_FILE))?;
-                    self.check_shape(spec, &entry.shape)?;
-                    expected.insert(spec.name.clone());
+                    self.check_shape(spec, &self.shape(spec, &entry.shape))?;
+                    expected.insert(stored.into_owned());
                 }
             }
         }
-        let known = |name: &&String| !expected.contains(*name);
+        let counter = |name: &str| self.torch && name.ends_with(COUNTERS);
+        let known = |name: &&String| !expected.contains(*name) && !counter(name);
         let packed = self.formats.keys().filter(|name| !parameters.params().iter().any(|p| p.name == **name));
         match self.tensors.names().iter().find(known).or(packed.into_iter().next()) {
             None => Ok(()),
@@ -115,19 +126,22 @@ impl CheckpointReader for Own {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.formats.contains_key(name) || self.tensors.entry(name).is_some()
+        self.formats.contains_key(name) || self.tensors.entry(&self.stored_name(name)).is_some()
     }
 
     fn tensor<'a>(&'a self, spec: &'a ParamSpec) -> Result<Stored<'a>, Error> {
         if let Some(entry) = self.formats.get(&spec.name) {
             return self.unpack(&spec.name, entry).map(Stored::Packed);
         }
-        let read = || {
-            let values = self.tensors.floats(&spec.name)?;
-            self.check_shape(spec, &self.tensors.entry(&spec.name).expect("just read").shape)?;
-            Ok(values)
+        let turned = |values| if self.torch { spec.channels_last(values) } else { values };
+        let read = move || {
+            let stored = self.stored_name(&spec.name);
+            let values = self.tensors.floats(&stored)?;
+            self.check_shape(spec, &self.shape(spec, &self.tensors.entry(&stored).expect("just read").shape))?;
+            Ok(turned(values))
         };
-        let read_rows: ReadRows = Box::new(|rows| self.tensors.row_floats(&spec.name, rows));
+        let read_rows: ReadRows =
+            Box::new(move |rows| self.tensors.row_floats(&self.stored_name(&spec.name), rows).map(turned));
         Ok(Stored::Values(Values { read_rows: Some(read_rows), ..Values::new(read) }))
     }
 
@@ -152,6 +166,25 @@ impl CheckpointReader for Own {
 }
 
 impl Own {
+    /// The name of a tensor in the file.
+    fn stored_name<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        let others = || ALIASES.iter().filter_map(|(own, other)| Some(format!("{other}{}", name.strip_prefix(own)?)));
+        match self.torch && self.tensors.entry(name).is_none() {
+            true => others().find(|other| self.tensors.entry(other).is_some()).map_or(name.into(), Cow::from),
+            false => name.into(),
+        }
+    }
+
+    /// The shape of a stored matrix of images, `[out, channels, height, width]`, as products see it; any other as it is.
+    fn shape(&self, spec: &ParamSpec, stored: &[usize]) -> Vec<usize> {
+        match stored {
+            &[out, channels, height, width] if self.torch && height * width == spec.positions => {
+                vec![out, channels * height * width]
+            }
+            other => other.to_vec(),
+        }
+    }
+
     fn unpack(&self, name: &str, stored: &PackedEntry) -> Result<Packed, Error> {
         let at = |text: String| Error::input(self.path(), format!("tensor `{name}`: {text}"));
         let format = stored.format().map_err(at)?;
@@ -182,7 +215,7 @@ impl Own {
 }
 
 /// The directory and the weights file of a path.
-fn locate(path: &Path) -> Result<(PathBuf, PathBuf), Error> {
+pub(super) fn locate(path: &Path) -> Result<(PathBuf, PathBuf), Error> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?;
     if !meta.is_dir() {
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,13 +1,20 @@
 //! Layers that several architectures are made of, and what they end in.
 
 mod head;
+mod images;
 
 pub use head::Head;
 pub(super) use head::Output;
+pub(super) use images::{Images, Named, check_image};
 
 use crate::Error;
 use crate::exec::{Exec, NormKind};
 use crate::source::{Init, ParamSpec, Role, Source};
+
+/// Whether a number that is not given need not be written.
+pub(super) fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
 
 /// A weight matrix, and a bias where the network has one.
 pub(super) struct Linear<P> {
