@@ -31,8 +31,12 @@ use std::str::FromStr;
 pub static TASKS: &[&str] = &[
     include_str!("../tasks/ag_news.toml"),
     include_str!("../tasks/ag_news_zero_shot.toml"),
+    include_str!("../tasks/boston_housing.toml"),
     include_str!("../tasks/california_housing.toml"),
+    include_str!("../tasks/cifar10.toml"),
+    include_str!("../tasks/cifar10_lossless.toml"),
     include_str!("../tasks/enwik8.toml"),
+    include_str!("../tasks/fashion_mnist.toml"),
     include_str!("../tasks/imdb.toml"),
     include_str!("../tasks/mnist.toml"),
     include_str!("../tasks/quickstart.toml"),
@@ -219,7 +223,7 @@ impl Task {
 
     /// Whether the rows are images.
     pub fn has_images(&self) -> bool {
-        self.train.iter().any(|layout| !layout.label_paths.is_empty())
+        self.train.iter().any(Layout::has_images)
     }
 
     /// What makes the text that a language model continues; none where it reads the rows as they are.

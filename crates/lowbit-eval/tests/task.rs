@@ -326,6 +326,22 @@ fn splits_of_the_real_tasks() {
     assert_eq!((mnist.facts.train_rows + mnist.excluded, mnist.train.inputs.width()), (60_000, 784));
     assert_eq!(mnist.test.counts(10), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
     assert_eq!(mnist.test.labels()[..5], [7, 2, 1, 0, 4]);
+    let fashion = task::find("fashion_mnist").unwrap().load(Some(&dir)).unwrap();
+    assert_eq!((fashion.facts.train_rows + fashion.excluded, fashion.train.inputs.width()), (60_000, 784));
+    assert_eq!(fashion.test.counts(10), [1000; 10]);
+    let boston = task::find("boston_housing").unwrap().load(Some(&dir)).unwrap();
+    assert_eq!((boston.train.len() + boston.test.len(), boston.train.inputs.width()), (506, 13));
+    assert!(boston.notes.iter().any(|note| note.contains("withdrawn by scikit-learn")), "{:?}", boston.notes);
+    let photographs = task::find("cifar10_lossless").unwrap().load(Some(&dir)).unwrap();
+    assert_eq!((photographs.test.len(), photographs.test.inputs.width()), (4000, 32 * 32 * 3));
+    // The labels of data_batch_1; colours of a pixel are together: the first is [59, 62, 63] in every description of the set.
+    assert_eq!(photographs.test.labels()[..10], [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]);
+    assert_eq!(photographs.test.inputs.features(0)[..3], [59.0 / 255.0, 62.0 / 255.0, 63.0 / 255.0]);
+    if !dir.join("cifar10").exists() {
+        let subset = task::find("cifar10").unwrap().load(Some(&dir)).unwrap();
+        assert_eq!((subset.train.len() as u64 + subset.excluded, subset.test.counts(10)), (10_000, vec![200; 10]));
+        assert!(subset.notes.iter().any(|note| note.contains("lossy")), "{:?}", subset.notes);
+    }
 }
 
 #[test]
@@ -371,6 +387,9 @@ fn baselines_learn() {
             "sst2" => ("majority", 0.2, 0.80),
             "california_housing" => ("mean", 0.2, 0.60),
             "mnist" => ("majority", 0.2, 0.80),
+            "fashion_mnist" => ("majority", 0.2, 0.65),
+            "boston_housing" => ("mean", 0.2, 0.50),
+            "cifar10" | "cifar10_lossless" => ("majority", 0.05, 0.20),
             "quickstart" => ("majority", 0.2, 0.80),
             // Words of one language say little about what follows from a premise in five.
             "xnli" => ("majority", -0.02, 0.32),

@@ -1,6 +1,7 @@
 //! What a training run is asked to do.
 
 use crate::Error;
+use crate::augment::Augment;
 use crate::distill::Distill;
 use crate::lora::Lora;
 use crate::prune::Prune;
@@ -96,6 +97,9 @@ pub struct TrainConfig {
     pub label_smoothing: f32,
     /// Probability with which a token is left out of its sequence; only for one target per sequence.
     pub token_dropout: f32,
+    /// How images are changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     /// Roles whose parameters stay as they are; for a run that begins from a model.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<Role>,
@@ -151,6 +155,7 @@ impl Default for TrainConfig {
             clip_norm: 1.0,
             label_smoothing: 0.0,
             token_dropout: 0.0,
+            augment: None,
             freeze: Vec::new(),
             lora: None,
             qat: None,

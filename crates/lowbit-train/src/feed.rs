@@ -9,6 +9,8 @@ use lowbit_model::exec::Batch;
 
 /// Sets the seeds of token dropout apart from other seeds of the run.
 const TOKENS: u64 = 2;
+/// Sets the seeds of changed images apart.
+const IMAGES: u64 = 3;
 
 /// One forward pass of a step.
 #[derive(Default)]
@@ -26,6 +28,8 @@ pub(crate) struct Limits {
     pub features: usize,
     /// Longest sequence, tokens; any if none.
     pub positions: Option<usize>,
+    /// Height, width and channels of an image; none where none is read.
+    pub image: Option<[usize; 3]>,
 }
 
 /// The source of batches.
@@ -36,6 +40,8 @@ pub(crate) struct Feed<'a> {
     order: Order,
     rows: Vec<usize>,
     parts: Vec<Part>,
+    /// An image before it is changed.
+    before: Vec<f32>,
 }
 
 impl<'a> Feed<'a> {
@@ -49,9 +55,10 @@ impl<'a> Feed<'a> {
                 "train: `token_dropout` leaves out tokens, and this network reads numbers; set it to 0",
             ));
         }
+        config.augment.as_ref().map_or(Ok(()), |augment| augment.check(limits.image))?;
         let parts = (0..config.accumulation).map(|_| Part::default()).collect();
         let order = Order::new(config.seed, data.len());
-        Ok(Feed { data, config, limits, order, rows: Vec::new(), parts })
+        Ok(Feed { data, config, limits, order, rows: Vec::new(), parts, before: Vec::new() })
     }
 
     /// The parts of a step that begins at a position of the order.
@@ -69,13 +76,20 @@ impl<'a> Feed<'a> {
             if self.config.token_dropout > 0.0 {
                 drop_tokens(part, self.config.token_dropout, hash(&[self.config.seed, TOKENS, start as u64]))?;
             }
+            if let (Some(augment), Some(image)) = (&self.config.augment, self.limits.image) {
+                let images = part.batch.features.chunks_exact_mut(self.limits.features.max(1));
+                for (i, x) in images.enumerate() {
+                    let seed = hash(&[self.config.seed, IMAGES, (start + i) as u64]);
+                    augment.apply(image, x, seed, &mut self.before);
+                }
+            }
         }
         Ok(&self.parts)
     }
 }
 
 fn check(rows: &[usize], part: &Part, limits: Limits) -> Result<(), Error> {
-    let Limits { vocabulary, features, positions } = limits;
+    let Limits { vocabulary, features, positions, .. } = limits;
     let Part { batch, targets } = part;
     let (tokens, sequences) = (batch.tokens.len(), batch.sequences());
     let types = batch.types.is_empty() || batch.types.len() == tokens;
@@ -142,7 +156,7 @@ mod tests {
     use super::*;
 
     fn limits(vocabulary: usize, features: usize) -> Limits {
-        Limits { vocabulary, features, positions: None }
+        Limits { vocabulary, features, positions: None, image: None }
     }
 
     #[test]

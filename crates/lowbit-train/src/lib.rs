@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 
 mod arena;
+mod augment;
 mod backward;
 mod begin;
 mod config;
@@ -36,6 +37,7 @@ mod trainer;
 mod validation;
 mod windows;
 
+pub use augment::Augment;
 pub use config::{Optimizer, Precision, Schedule, TrainConfig};
 pub use data::{BatchTargets, Data};
 pub use distill::{Distill, Relations};

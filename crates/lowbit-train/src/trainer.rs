@@ -191,6 +191,7 @@ impl<'a> Session<'a> {
             vocabulary: vocabulary(network.params()),
             features: job.model_config.config.features(),
             positions: positions.into_iter().chain(taught).min(),
+            image: job.model_config.config.image(),
         };
         let feed = Feed::new(job.data, config, limits)?;
         let from = begin::begin(job, &mut network.tape.params, cpu)?;

@@ -416,6 +416,9 @@ impl Suite {
     /// When the vocabulary is too small or too large, or there is a tokenizer for numbers or none for texts.
     pub fn encoder(&self, task: &Task, train: &Rows, begin: Option<&Checkpoint>) -> Result<Encoder, Error> {
         if let Some(checkpoint) = begin {
+            if let Some(scaling) = &checkpoint.model_config().input_scaling {
+                return Ok(Encoder::Features(scaling.clone()));
+            }
             let max_length = match self.max_length {
                 0 => checkpoint.model_config().max_length,
                 asked => asked.min(checkpoint.model_config().max_length),

@@ -3,6 +3,7 @@
 //! Every refusal names the file, the line (the row in Parquet), the value, and what would be right.
 
 mod budget;
+mod cifar;
 mod delimited;
 mod idx;
 mod json;
@@ -42,6 +43,8 @@ pub enum Format {
     Parquet,
     /// Arrays of bytes as MNIST has them: images in one file, their labels in another.
     Idx,
+    /// Images of 32 x 32 pixels as CIFAR-10 has them in its binary version, in a file or in the parts of a directory; never told by a name.
+    Cifar,
     /// Plain text: one column, `text`, and a row a line.
     Text,
 }
@@ -53,6 +56,7 @@ pub static FORMATS: &[(Format, &[&str])] = &[
     (Format::Jsonl, &["jsonl", "ndjson", "json"]),
     (Format::Parquet, &["parquet"]),
     (Format::Idx, &["idx3-ubyte"]),
+    (Format::Cifar, &[]),
     (Format::Text, &["txt"]),
 ];
 
@@ -214,6 +218,13 @@ pub struct Limits {
     pub rows: u64,
 }
 
+impl Format {
+    /// Whether its rows are images.
+    pub fn holds_images(self) -> bool {
+        matches!(self, Format::Idx | Format::Cifar)
+    }
+}
+
 impl Default for Limits {
     /// 2 GiB, 16 MiB a line, 16,777,216 rows.
     fn default() -> Self {
@@ -275,6 +286,7 @@ pub fn read_with_notes(table: &Table, limits: &Limits) -> Result<(Rows, Vec<Stri
         }
         match table.source().format()? {
             Format::Idx => idx::read(table, limits, &mut sink)?,
+            Format::Cifar => cifar::read(table, limits, &mut sink)?,
             _ => records(&table.source(), limits, &mut sink)?,
         }
         sink.finish()
@@ -302,7 +314,7 @@ fn records(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Resul
         Format::Jsonl => json::read(source, limits, visitor),
         Format::Parquet => parquet::read(source, limits, visitor),
         Format::Text => text::read(source, limits, visitor),
-        Format::Idx => Err(Error::input(source.name(), "holds images, no table of columns")),
+        Format::Idx | Format::Cifar => Err(Error::input(source.name(), "holds images, no table of columns")),
     }
 }
 

@@ -186,14 +186,14 @@ impl Task {
 
     fn check_input(&self, layout: &Layout) -> Result<(), String> {
         let columns = [&layout.text, &layout.pair, &layout.features].map(|columns| !columns.is_empty());
-        let inputs = columns.into_iter().chain([!layout.label_paths.is_empty()]).filter(|given| *given).count();
+        let inputs = columns.into_iter().chain([layout.has_images()]).filter(|given| *given).count();
         let is_bytes = self.question == Question::Likelihood && inputs == 0;
         let is_prompt = self.prompt().is_some();
         if layout.paths.is_empty() || (inputs == 0 && !is_bytes && !is_prompt) {
             return Err("needs at least one of `paths` and one `text`, `pair` or `features` column".into());
         }
         if inputs > 1 {
-            return Err("has several kinds of input: `text`, `pair`, `features` or `label_paths`".into());
+            return Err("has several kinds of input: `text`, `pair`, `features` or images".into());
         }
         if is_prompt && inputs != usize::from(!layout.text.is_empty()) {
             return Err("is of a prompt: name its columns in the prompt, or in `text` as its field {text}".into());
@@ -232,7 +232,7 @@ impl Task {
         if !layout.choices.is_empty() && self.question != Question::Choose {
             return Err("`choices` are for the question `choose`".into());
         }
-        let images = !layout.label_paths.is_empty();
+        let images = layout.has_images();
         match (self.question, &layout.label, &layout.value) {
             (Question::Classify, Some(_), None) => Ok(()),
             (Question::Classify, None, None) if images => Ok(()),

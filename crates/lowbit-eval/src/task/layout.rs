@@ -66,12 +66,17 @@ impl Layout {
     fn input(&self, task: &Task) -> Input {
         match task.prompt() {
             Some(template) => Input::Prompt(Prompt { template: template.clone(), choices: self.choices.clone() }),
-            None if !self.label_paths.is_empty() => Input::Image,
+            None if self.has_images() => Input::Image,
             None if !self.pair.is_empty() => Input::Pair,
             None if !self.features.is_empty() => Input::Features,
             None if !self.text.is_empty() => Input::Text,
             None => Input::Bytes(self.share.unwrap_or_default()),
         }
+    }
+
+    /// Whether its rows are images: labels are in files of their own, or the format holds both.
+    pub(super) fn has_images(&self) -> bool {
+        !self.label_paths.is_empty() || self.format == Some(Format::Cifar)
     }
 
     /// The columns of the input; none of images and bytes.
