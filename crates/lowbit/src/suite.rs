@@ -27,6 +27,8 @@ pub static SUITES: &[&str] = &[
     include_str!("../suites/ag_news.toml"),
     include_str!("../suites/california_housing.toml"),
     include_str!("../suites/mnist.toml"),
+    include_str!("../suites/mnist_lenet.toml"),
+    include_str!("../suites/fashion_mnist.toml"),
     include_str!("../suites/imdb.toml"),
     include_str!("../suites/gpt2-agnews.toml"),
     include_str!("../suites/sst2-models.toml"),

@@ -13,7 +13,13 @@ fn every_suite_parses_and_its_settings_are_valid() {
             }
             let rows = match &suite.tokenizer {
                 Some(_) => Rows::of_texts(vec!["a text".into()], vec![0]),
-                None => Rows { inputs: Inputs::Features { width: 3, values: vec![0.5; 3] }, ..Rows::default() },
+                None => {
+                    // As many numbers as the image has, where one is read.
+                    let image = suite.model.get("image").and_then(|image| image.as_array());
+                    let sizes = image.into_iter().flatten().filter_map(|size| size.as_integer());
+                    let width = if image.is_some() { sizes.product::<i64>() as usize } else { 3 };
+                    Rows { inputs: Inputs::Features { width, values: vec![0.5; width] }, ..Rows::default() }
+                }
             };
             let bytes = Encoder::Text { tokenizer: Tokenizer::bytes(), max_length: suite.max_length };
             let encoder = if suite.tokenizer.is_some() { bytes } else { suite.encoder(&task, &rows, None).unwrap() };
