@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
-/// Adds what a model is made of: parameters, stored bytes, hash, activations.
+/// Adds what a model is made of: parameters, stored bytes, hash of its files, activations.
 ///
 /// # Errors
 /// When the model's file cannot be read.
 pub fn describe(record: &mut Record, checkpoint: &Checkpoint) -> Result<(), Error> {
     record.params = checkpoint.parameters().count();
-    record.detail.model_sha256 = Some(sha256_of(&checkpoint.files())?);
+    let files = checkpoint.files();
+    record.detail.model_sha256 = if files.is_empty() { None } else { Some(sha256_of(&files)?) };
     record.detail.activations = Some(activations(checkpoint));
     record.detail.tensors = ledger(checkpoint)?.into_iter().map(tensor_bytes).collect();
     let bytes: u64 = record.detail.tensors.iter().map(TensorBytes::bytes).sum();

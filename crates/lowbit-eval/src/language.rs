@@ -182,7 +182,7 @@ fn in_text(error: Error, at: usize) -> Error {
 }
 
 /// Whether the tokens of a text are its bytes: each byte is a token, and no token stands for several.
-fn takes_bytes(tokenizer: &Tokenizer) -> bool {
+pub(crate) fn takes_bytes(tokenizer: &Tokenizer) -> bool {
     let is_byte = |byte: u8| tokenizer.token_bytes(byte.into()) == Some(&[byte]);
     let is_single = |id: u32| tokenizer.is_control(id) || tokenizer.token_bytes(id).is_none_or(|bytes| bytes.len() < 2);
     (0..=255).all(is_byte) && (256..tokenizer.vocab_size() as u32).all(is_single)

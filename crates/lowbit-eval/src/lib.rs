@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! `task` + `read` + `quickstart` give labelled rows; `metrics` and `stats` turn answers into measures; `meter` takes
-//! times, memory and energy; `faithfulness` compares answers with those of a reference; `sensitivity` chooses a format for each layer by it; `question` lists what may be asked, `classify`, `language`, `choose` and `generate` score models on it, `speed` times them, `predict` answers rows without labels;
+//! times, memory and energy; `faithfulness` compares answers with those of a reference; `sensitivity` chooses a format for each layer by it; `question` lists what may be asked, `classify`, `language`, `choose` and `generate` score models on it, `speed` times them, `predict` answers rows without labels, `compress` proves a language model's bits by the file it writes;
 //! `record` is what all of them fill; `report` renders records and nothing else.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -10,6 +10,7 @@ pub mod baseline;
 pub mod bench;
 pub mod choose;
 pub mod classify;
+pub mod compress;
 pub mod facts;
 pub mod faithfulness;
 pub mod generate;

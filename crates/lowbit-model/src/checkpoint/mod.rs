@@ -204,7 +204,7 @@ impl Checkpoint {
         &self.directory
     }
 
-    /// The files that hold the weights.
+    /// The files that hold the weights; none of a model that lies in memory.
     pub fn files(&self) -> Vec<&Path> {
         self.reader.files()
     }

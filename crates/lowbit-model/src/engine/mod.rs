@@ -12,7 +12,7 @@ use std::time::Instant;
 mod answer;
 mod model;
 
-pub use model::{LanguageModel, Logits, Piece};
+pub use model::{LanguageModel, Logits, Piece, is_exact};
 
 use answer::Answer;
 pub(crate) use model::unknown_token;
@@ -87,9 +87,6 @@ struct Waiting {
     request: Request,
     since: Instant,
 }
-
-/// Tokens of the passes that are compared before passes of several tokens are trusted.
-const PROBE: usize = 33;
 
 /// Answers requests with one language model.
 pub struct Engine<M = Sequences> {
@@ -278,31 +275,8 @@ impl<M: LanguageModel> Engine<M> {
         if let Some(exact) = self.exact {
             return Ok(exact);
         }
-        let (together, single) = (self.model.open(), self.model.open());
-        let exact = self.probe(together, single);
-        self.model.close(together);
-        self.model.close(single);
+        let exact = model::is_exact(&mut self.model);
         self.exact = exact.as_ref().ok().copied();
         exact
-    }
-
-    /// Compares a pass of many tokens with passes of one at its begin and its end.
-    fn probe(&mut self, together: usize, single: usize) -> Result<bool, Error> {
-        let (count, vocabulary) = (PROBE.min(self.model.context()), self.model.vocabulary());
-        let tokens: Vec<u32> = (0..count).map(|i| (i * 7 % vocabulary) as u32).collect();
-        let piece = |slot, tokens, logits| [Piece { slot, tokens, logits }];
-        let many = self.model.pass(&piece(together, &tokens, Logits::All), None)?.to_vec();
-        let rows: Vec<&[f32]> = many.chunks_exact(many.len() / count).collect();
-        let mut exact = true;
-        for i in 0..count {
-            let one = std::slice::from_ref(&tokens[i]);
-            if i < 2 || i + 1 == count {
-                let alone = self.model.pass(&piece(single, one, Logits::All), None)?;
-                exact &= alone.iter().zip(rows[i]).all(|(a, b)| a.to_bits() == b.to_bits());
-            } else if i == 2 {
-                self.model.pass(&piece(single, &tokens[2..count - 1], Logits::None), None)?;
-            }
-        }
-        Ok(exact)
     }
 }

@@ -58,6 +58,41 @@ impl Piece<'_> {
     }
 }
 
+/// Tokens of the passes that are compared before passes of several tokens are trusted.
+const PROBE: usize = 33;
+
+/// Whether passes of several tokens give the bits of passes of one.
+///
+/// # Errors
+/// When the model cannot continue a text.
+pub fn is_exact(model: &mut impl LanguageModel) -> Result<bool, Error> {
+    let (together, single) = (model.open(), model.open());
+    let exact = probe(model, together, single);
+    model.close(together);
+    model.close(single);
+    exact
+}
+
+/// Compares a pass of many tokens with passes of one at its begin and its end.
+fn probe(model: &mut impl LanguageModel, together: usize, single: usize) -> Result<bool, Error> {
+    let (count, vocabulary) = (PROBE.min(model.context()), model.vocabulary());
+    let tokens: Vec<u32> = (0..count).map(|i| (i * 7 % vocabulary) as u32).collect();
+    let piece = |slot, tokens, logits| [Piece { slot, tokens, logits }];
+    let many = model.pass(&piece(together, &tokens, Logits::All), None)?.to_vec();
+    let rows: Vec<&[f32]> = many.chunks_exact(many.len() / count).collect();
+    let mut exact = true;
+    for i in 0..count {
+        let one = std::slice::from_ref(&tokens[i]);
+        if i < 2 || i + 1 == count {
+            let alone = model.pass(&piece(single, one, Logits::All), None)?;
+            exact &= alone.iter().zip(rows[i]).all(|(a, b)| a.to_bits() == b.to_bits());
+        } else if i == 2 {
+            model.pass(&piece(single, &tokens[2..count - 1], Logits::None), None)?;
+        }
+    }
+    Ok(exact)
+}
+
 /// The error about a token that a table does not have.
 pub(crate) fn unknown_token(token: u32, entries: usize) -> Error {
     let text = format!("token {token} is outside the table of {entries} entries");

@@ -22,7 +22,7 @@ mod torch;
 pub trait CheckpointReader: Send + Sync {
     /// The file that errors about its content name.
     fn path(&self) -> &Path;
-    /// The files that hold the weights.
+    /// The files that hold the weights; none where they lie in memory.
     fn files(&self) -> Vec<&Path> {
         vec![self.path()]
     }

@@ -85,6 +85,11 @@ impl CheckpointReader for Own {
         self.tensors.path()
     }
 
+    fn files(&self) -> Vec<&Path> {
+        let is_in_memory = self.tokenizer.is_some();
+        Some(self.tensors.path()).filter(|_| !is_in_memory).into_iter().collect()
+    }
+
     fn model_config(&self) -> &ModelConfig {
         &self.model_config
     }

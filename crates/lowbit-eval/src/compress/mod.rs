@@ -1,0 +1,454 @@
+//! Lossless compression of any file by a byte-level language model and arithmetic coding: what the network gives to the bytes that come
+//! is the size of the file that is written.
+//!
+//! A file is cut into lanes, which advance together, so that both directions share passes over the weights; each lane knows only its own
+//! bytes. One range coder takes the bytes of all lanes in turn.
+
+mod table;
+
+use crate::Error;
+use crate::record::{Detail, Measure, Record};
+use crate::{facts, language};
+use constriction::stream::queue::{DefaultRangeDecoder, DefaultRangeEncoder};
+use constriction::stream::{Decode, Encode};
+use lowbit_base::memory::Footprint;
+use lowbit_kernels::Cpu;
+use lowbit_kernels::ops::{self, CacheKind};
+use lowbit_model::engine::{LanguageModel, Logits, Piece};
+use lowbit_model::{Checkpoint, Sequences, engine};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use table::{BYTES, Table};
+
+/// What a compressed file begins with; the last byte is the version of its layout.
+const MAGIC: [u8; 5] = *b"LBAC\x01";
+/// Bytes of a lane for which another one is opened: lanes cost a beginning without context each, and save time.
+const LANE_BYTES: usize = 16 << 10;
+/// Lanes at most.
+const MAX_LANES: usize = 64;
+/// Longest window, tokens.
+const MAX_WINDOW: usize = 1024;
+/// Tokens of a forward pass, about.
+const PASS_TOKENS: usize = 2048;
+/// Bytes of a shortened SHA-256.
+const HASH_BYTES: usize = 8;
+/// Bytes before the code: magic, lanes, length, hashes of model and content.
+const HEADER: usize = MAGIC.len() + 1 + 8 + 2 * HASH_BYTES;
+
+/// Compresses and restores with one network.
+pub struct Compressor {
+    model: Sequences,
+    cpu: Cpu,
+    hash: [u8; HASH_BYTES],
+    /// The token before the first byte of a lane.
+    begin: u32,
+    window: usize,
+    lanes: Option<usize>,
+    /// Bytes of the keys and values of a lane.
+    lane: u64,
+    logits: Vec<f32>,
+}
+
+/// A compressed file, and what the network gave to its content.
+pub struct Compressed {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Bytes of the content.
+    pub content: u64,
+    /// Minus the sum of the binary logarithms of the probabilities of all bytes.
+    pub bits: f64,
+}
+
+impl Compressed {
+    /// The record of a file that a model compressed.
+    ///
+    /// # Errors
+    /// When the model's file cannot be read.
+    pub fn record(&self, model: String, checkpoint: &Checkpoint, seconds: f64) -> Result<Record, Error> {
+        let (n, written) = (self.content, self.bytes.len() as f64);
+        let mut measures = BTreeMap::from([
+            ("compressed_bytes".into(), Measure::measured(written, "bytes", n)),
+            ("throughput".into(), Measure::measured(n as f64 / seconds.max(1e-9), "per_second", n)),
+        ]);
+        if n > 0 {
+            measures.insert("bits_per_byte".into(), Measure::measured(8.0 * written / n as f64, "bits", n));
+            measures.insert("compression_ratio".into(), Measure::measured(n as f64 / written, "ratio", n));
+        }
+        let recipe = checkpoint.recipe().name.into();
+        let mut record =
+            Record { task: "compress".into(), model, recipe, params: 0, measures, detail: Detail::default() };
+        facts::describe(&mut record, checkpoint)?;
+        Ok(record)
+    }
+}
+
+/// Listens to work under way: bytes done so far; an error ends it.
+pub type Listener<'a> = dyn FnMut(u64) -> Result<(), Error> + 'a;
+
+impl Compressor {
+    /// A compressor with the network of a checkpoint.
+    ///
+    /// # Errors
+    /// When the tokens of the network are not bytes, it cannot continue a text, or its passes of several tokens have other bits than those
+    /// of one: then nothing could be restored.
+    pub fn new(checkpoint: &Checkpoint, cpu: &Cpu) -> Result<Self, Error> {
+        let tokenizer = checkpoint.tokenizer()?;
+        if !language::takes_bytes(&tokenizer) {
+            let text = "the tokens of this model are not bytes";
+            return Err(Error::usage(format!("{text}: take a byte-level model, such as the one inside this program")));
+        }
+        let begin = language::begin(checkpoint, &tokenizer).unwrap_or(u32::from(b'\n'));
+        let window = checkpoint.model_config().max_length.min(MAX_WINDOW);
+        if window < 2 {
+            return Err(Error::usage("this model sees one token at a time: take one with a longer window"));
+        }
+        let mut model = Sequences::new(Arc::new(checkpoint.model()?), cpu.clone(), window, CacheKind::F32);
+        if !engine::is_exact(&mut model)? {
+            let recipe = checkpoint.recipe().name;
+            let text = format!("recipe `{recipe}` rounds several tokens otherwise than one");
+            return Err(Error::usage(format!("{text}, so that nothing could be restored: take another --recipe")));
+        }
+        let lane = checkpoint.parameters().cache_bytes(CacheKind::F32) * window as u64;
+        Ok(Compressor {
+            model,
+            cpu: cpu.clone(),
+            hash: hash(checkpoint)?,
+            begin,
+            window,
+            lanes: None,
+            lane,
+            logits: Vec::new(),
+        })
+    }
+
+    /// The same compressor, which cuts a file into so many lanes (1 to 64), in place of one for each 16 KiB: fewer lose less at their
+    /// beginnings, more are faster.
+    ///
+    /// # Panics
+    /// When there are none, or more.
+    pub fn lanes(self, lanes: usize) -> Self {
+        assert!((1..=MAX_LANES).contains(&lanes), "1 to {MAX_LANES} lanes");
+        Compressor { lanes: Some(lanes), ..self }
+    }
+
+    /// Compresses bytes.
+    ///
+    /// # Errors
+    /// When the network's logits are not finite, memory is short, or the listener ends the work.
+    pub fn compress(&mut self, content: &[u8], listener: &mut Listener) -> Result<Compressed, Error> {
+        let lanes = Lanes::of(content.len(), self.lanes.unwrap_or_else(|| lanes_for(content.len())), self.window);
+        self.check_memory(content.len(), lanes.count)?;
+        let (mut coder, mut bits) = (DefaultRangeEncoder::new(), 0.0);
+        let slots = self.open(&lanes);
+        let done = self.encode(&lanes, &slots, content, &mut coder, &mut bits, listener);
+        slots.into_iter().for_each(|slot| self.model.close(slot));
+        done?;
+        let words = coder.into_compressed().unwrap_or_else(|never| match never {});
+        let mut bytes = MAGIC.to_vec();
+        bytes.push(lanes.count as u8);
+        bytes.extend((content.len() as u64).to_le_bytes());
+        bytes.extend(self.hash);
+        bytes.extend(short(content));
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        let seal = short(&bytes);
+        bytes.extend(seal);
+        Ok(Compressed { bytes, content: content.len() as u64, bits })
+    }
+
+    /// Restores what was compressed.
+    ///
+    /// # Errors
+    /// Of kind input when the file is damaged, cut, none of ours, or was written with another network or recipe.
+    pub fn decompress(&mut self, file: &[u8], listener: &mut Listener) -> Result<Vec<u8>, Error> {
+        let Header { lanes, length, content, code } = self.header(file)?;
+        let lanes = Lanes::of(length, lanes, self.window);
+        self.check_memory(length, lanes.count)?;
+        let words: Vec<u32> =
+            code.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().expect("4 bytes"))).collect();
+        let mut coder = DefaultRangeDecoder::from_compressed(words).unwrap_or_else(|never| match never {});
+        let mut restored = vec![0; length];
+        let slots = self.open(&lanes);
+        let done = self.decode(&lanes, &slots, &mut restored, &mut coder, listener);
+        slots.into_iter().for_each(|slot| self.model.close(slot));
+        done?;
+        match short(&restored) == content {
+            true => Ok(restored),
+            false => Err(Error::data("what was restored is not what was compressed: the file is damaged")),
+        }
+    }
+
+    fn open(&mut self, lanes: &Lanes) -> Vec<usize> {
+        (0..lanes.count).map(|_| self.model.open()).collect()
+    }
+
+    /// Codes the bytes of all lanes; passes take several of each lane.
+    fn encode(
+        &mut self,
+        lanes: &Lanes,
+        slots: &[usize],
+        content: &[u8],
+        coder: &mut DefaultRangeEncoder,
+        bits: &mut f64,
+        listener: &mut Listener,
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        for part in lanes.parts() {
+            self.feed_again(lanes, slots, content, &part)?;
+            let chunk = (PASS_TOKENS / lanes.count).max(1);
+            for at in part.bytes.clone().step_by(chunk) {
+                let steps = at..(at + chunk).min(part.bytes.end);
+                let shares = self.shares(lanes, slots, content, steps.clone())?;
+                for (step, i) in steps.clone().zip(0..) {
+                    for lane in lanes.active(step) {
+                        let byte = content[lanes.at(lane, step)];
+                        // Rows of a lane follow one another; a lane that ends early has fewer.
+                        let row = &shares[(lane * steps.len() + i) * BYTES..][..BYTES];
+                        let table = Table::of(row);
+                        *bits += table.bits(byte);
+                        coder.encode_symbol(byte, table).map_err(|_| damaged())?;
+                        done += 1;
+                    }
+                }
+                listener(done)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores the bytes of all lanes, one of each in a pass.
+    fn decode(
+        &mut self,
+        lanes: &Lanes,
+        slots: &[usize],
+        restored: &mut [u8],
+        coder: &mut DefaultRangeDecoder,
+        listener: &mut Listener,
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        for part in lanes.parts() {
+            self.feed_again(lanes, slots, restored, &part)?;
+            for step in part.bytes.clone() {
+                let shares = self.shares(lanes, slots, restored, step..step + 1)?;
+                for (lane, row) in lanes.active(step).zip(shares.chunks_exact(BYTES)) {
+                    restored[lanes.at(lane, step)] = coder.decode_symbol(Table::of(row)).map_err(|_| damaged())?;
+                    done += 1;
+                }
+                listener(done)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a part of the lanes: the sequences hold the last tokens of what came before again, but for the last of them.
+    fn feed_again(&mut self, lanes: &Lanes, slots: &[usize], content: &[u8], part: &Part) -> Result<(), Error> {
+        let known = part.from..part.bytes.start;
+        lanes.active(part.bytes.start).for_each(|lane| self.model.truncate(slots[lane], 0));
+        let chunk = (PASS_TOKENS / lanes.count).max(1);
+        for at in known.clone().step_by(chunk) {
+            let tokens: Vec<(usize, Vec<u32>)> = lanes
+                .active(part.bytes.start)
+                .map(|lane| (slots[lane], self.tokens(lanes, content, lane, at..(at + chunk).min(known.end))))
+                .collect();
+            self.pass(&tokens, Logits::None)?;
+        }
+        Ok(())
+    }
+
+    /// What the network gives to the bytes at some steps of each lane that has them, `[lane, step, 256]`; each row sums to 1. A lane that ends
+    /// early has rows of zeros.
+    fn shares(
+        &mut self,
+        lanes: &Lanes,
+        slots: &[usize],
+        content: &[u8],
+        steps: Range<usize>,
+    ) -> Result<Vec<f32>, Error> {
+        let tokens: Vec<(usize, Vec<u32>)> = lanes
+            .active(steps.start)
+            .map(|lane| {
+                let end = steps.end.min(lanes.length_of(lane));
+                (slots[lane], self.tokens(lanes, content, lane, steps.start..end))
+            })
+            .collect();
+        let counts: Vec<usize> = tokens.iter().map(|(_, tokens)| tokens.len()).collect();
+        self.pass(&tokens, Logits::All)?;
+        let width = self.logits.len() / counts.iter().sum::<usize>();
+        let mut shares = vec![0.0; counts.len() * steps.len() * BYTES];
+        let mut rows = self.logits.chunks_exact(width);
+        for (lane, count) in counts.into_iter().enumerate() {
+            for (row, out) in (&mut rows).take(count).zip(shares[lane * steps.len() * BYTES..].chunks_exact_mut(BYTES))
+            {
+                if row[..BYTES].iter().any(|logit| !logit.is_finite()) {
+                    return Err(Error::numeric("the logits of the network are not finite: take another model"));
+                }
+                out.copy_from_slice(&row[..BYTES]);
+            }
+        }
+        ops::softmax(&self.cpu, &mut shares, BYTES);
+        Ok(shares)
+    }
+
+    /// One pass; its logits are kept.
+    fn pass(&mut self, tokens: &[(usize, Vec<u32>)], logits: Logits) -> Result<(), Error> {
+        let pieces: Vec<Piece> = tokens.iter().map(|(slot, tokens)| Piece { slot: *slot, tokens, logits }).collect();
+        self.logits.clear();
+        self.logits.extend_from_slice(self.model.pass(&pieces, None)?);
+        Ok(())
+    }
+
+    /// Tokens of a lane: the one that begins it, then its bytes.
+    fn tokens(&self, lanes: &Lanes, content: &[u8], lane: usize, positions: Range<usize>) -> Vec<u32> {
+        let token = |position: usize| match position {
+            0 => self.begin,
+            position => content[lanes.at(lane, position - 1)].into(),
+        };
+        positions.map(token).collect()
+    }
+
+    /// What a compressed file says of itself, once it is whole and of this network.
+    fn header<'f>(&self, file: &'f [u8]) -> Result<Header<'f>, Error> {
+        if !file.starts_with(&MAGIC[..4]) {
+            return Err(Error::data("is no file that `lowbit compress` wrote"));
+        }
+        if file.get(4) != Some(&MAGIC[4]) {
+            let version = file.get(4).map_or("cut off".into(), u8::to_string);
+            return Err(Error::data(format!("its layout has version {version}, and this program knows {}", MAGIC[4])));
+        }
+        let (body, seal) = file.split_at(file.len().saturating_sub(HASH_BYTES));
+        if body.len() < HEADER || short(body) != seal {
+            return Err(Error::data("is damaged or cut off: its checksum differs"));
+        }
+        let (header, code) = body.split_at(HEADER);
+        let (header, content) = header.split_at(HEADER - HASH_BYTES);
+        let (header, model) = header.split_at(header.len() - HASH_BYTES);
+        if model != self.hash {
+            let [theirs, own] = [model, &self.hash].map(lowbit_base::hex);
+            let text = format!("was written with another model or recipe (hash {theirs}, this one has {own})");
+            return Err(Error::data(format!("{text}: name that one with --model")));
+        }
+        let length = u64::from_le_bytes(header[6..].try_into().expect("8 bytes"));
+        let lanes = usize::from(header[5]);
+        let fits = (1..=MAX_LANES).contains(&lanes) && code.len().is_multiple_of(4) && length < 1 << 48;
+        match fits {
+            true => Ok(Header { lanes, length: length as usize, content: content.try_into().expect("8 bytes"), code }),
+            false => Err(Error::data(format!("is damaged: {lanes} lanes of {length} bytes"))),
+        }
+    }
+
+    fn check_memory(&self, length: usize, lanes: usize) -> Result<(), Error> {
+        let need = Footprint::new("split the file").and("content and code", 2 * length as u64);
+        need.and("keys and values", self.lane * lanes as u64).check()
+    }
+}
+
+/// What a compressed file says of itself.
+struct Header<'f> {
+    lanes: usize,
+    length: usize,
+    content: [u8; HASH_BYTES],
+    code: &'f [u8],
+}
+
+/// How a file is cut: lane `i` has bytes `i * length ..`, the last one the rest.
+struct Lanes {
+    count: usize,
+    length: usize,
+    total: usize,
+    window: usize,
+}
+
+/// Steps in which sequences only grow.
+struct Part {
+    /// First token that is in the sequences; token 0 begins a lane, token `i` is its byte `i - 1`.
+    from: usize,
+    /// Steps, each of which gives one byte of every lane.
+    bytes: Range<usize>,
+}
+
+impl Lanes {
+    fn of(total: usize, count: usize, window: usize) -> Self {
+        let length = total.div_ceil(count).max(1);
+        Lanes { count: total.div_ceil(length).max(1), length, total, window }
+    }
+
+    fn length_of(&self, lane: usize) -> usize {
+        self.length.min(self.total - (lane * self.length).min(self.total))
+    }
+
+    /// Where a byte of a lane lies in the file.
+    fn at(&self, lane: usize, step: usize) -> usize {
+        lane * self.length + step
+    }
+
+    /// The lanes that have a byte at a step: all but perhaps the last.
+    fn active(&self, step: usize) -> Range<usize> {
+        0..(0..self.count).take_while(|lane| self.length_of(*lane) > step).count()
+    }
+
+    /// The parts of all lanes: the first fills the window, each later one begins with half of it.
+    fn parts(&self) -> Vec<Part> {
+        let (length, keep) = (self.length_of(0), self.window / 2);
+        let mut parts = vec![Part { from: 0, bytes: 0..length.min(self.window) }];
+        while let Some(at) = parts.last().map(|part| part.bytes.end).filter(|end| *end < length) {
+            parts.push(Part { from: at + 1 - keep, bytes: at..length.min(at + self.window - keep) });
+        }
+        parts
+    }
+}
+
+fn lanes_for(length: usize) -> usize {
+    length.div_ceil(LANE_BYTES).clamp(1, MAX_LANES)
+}
+
+/// The first bytes of a SHA-256.
+fn short(content: &[u8]) -> [u8; HASH_BYTES] {
+    Sha256::digest(content)[..HASH_BYTES].try_into().expect("a longer hash")
+}
+
+/// A hash of all that decides the bits of a network: its configuration, and its parameters as they are computed with.
+fn hash(checkpoint: &Checkpoint) -> Result<[u8; HASH_BYTES], Error> {
+    let mut hash = Sha256::new();
+    hash.update(format!("{:?}", checkpoint.model_config().config));
+    for spec in checkpoint.parameters().params() {
+        hash.update(format!("{} {} {}", spec.name, spec.rows, spec.cols));
+        if checkpoint.recipe().format_of(spec)?.is_none() {
+            checkpoint.master(spec)?.iter().for_each(|v| hash.update(v.to_le_bytes()));
+            continue;
+        }
+        let packed = checkpoint.packed(spec)?;
+        hash.update(packed.format().name());
+        packed.parts().iter().for_each(|part| hash.update(&part[..]));
+    }
+    Ok(hash.finalize()[..HASH_BYTES].try_into().expect("a longer hash"))
+}
+
+fn damaged() -> Error {
+    Error::data("the code is damaged")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_every_byte_within_the_window() {
+        for (total, count, window) in
+            [(0, 1, 8), (1, 1, 8), (100, 3, 8), (257, 4, 16), (64, 64, 2), (65, 64, 7), (8, 1, 8)]
+        {
+            let lanes = Lanes::of(total, count, window);
+            let mut seen = vec![false; total];
+            for part in lanes.parts() {
+                assert!(part.from <= part.bytes.start);
+                for step in part.bytes {
+                    assert!(step + 1 - part.from <= window, "token {step} of those from {} fits", part.from);
+                    for lane in lanes.active(step) {
+                        assert!(!std::mem::replace(&mut seen[lanes.at(lane, step)], true));
+                    }
+                }
+            }
+            assert!(seen.into_iter().all(|seen| seen), "{total} bytes in {count} lanes");
+        }
+    }
+}
