@@ -18,6 +18,19 @@ pub enum Optimizer {
     Adamw,
     /// Stochastic gradient descent with momentum.
     Sgd,
+    /// Momentum whose update of a body matrix is made orthogonal, with the root mean square that AdamW's has (Muon: Jordan et al. 2024;
+    /// arXiv 2502.16982); AdamW for all other parameters.
+    Muon,
+}
+
+impl Optimizer {
+    /// Numbers kept of each parameter, at most.
+    pub(crate) fn moments(self) -> u64 {
+        match self {
+            Optimizer::Adamw | Optimizer::Muon => 2,
+            Optimizer::Sgd => 1,
+        }
+    }
 }
 
 /// How the learning rate goes after the warm-up.
@@ -31,6 +44,8 @@ pub enum Schedule {
     Cosine,
     /// A straight line down to 0.
     Linear,
+    /// Stays, and goes down to 0 in a straight line over the last `decay_fraction` of the updates (warmup-stable-decay: arXiv 2404.06395).
+    Wsd,
 }
 
 /// What the matrix products of forward and backward passes round their operands to. Sums, masters, moments and everything that
@@ -79,13 +94,15 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Updates over which the learning rate rises in a straight line.
     pub warmup_steps: u64,
+    /// Share of the updates over which it goes down at the end (schedule `wsd`).
+    pub decay_fraction: f32,
     /// Decay of the first moment (AdamW).
     pub beta1: f32,
     /// Decay of the second moment (AdamW).
     pub beta2: f32,
     /// Added to the root of the second moment (AdamW).
     pub epsilon: f32,
-    /// Share of the last update that is kept (SGD).
+    /// Share of the last update that is kept (SGD, Muon).
     pub momentum: f32,
     /// Decoupled weight decay per unit of learning rate (AdamW), or L2 penalty (SGD).
     pub weight_decay: f32,
@@ -109,6 +126,9 @@ pub struct TrainConfig {
     pub lora: Option<Lora>,
     /// Straight-through quantization; none trains in full precision.
     pub qat: Option<Qat>,
+    /// Share of the updates at the beginning that train in full precision; `qat` begins after them, with the moments there are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub float_fraction: f32,
     /// Precision of matrix products.
     #[serde(skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,
@@ -146,6 +166,7 @@ impl Default for TrainConfig {
             learning_rate: 1e-3,
             schedule: Schedule::default(),
             warmup_steps: 0,
+            decay_fraction: 0.2,
             beta1: 0.9,
             beta2: 0.98,
             epsilon: 1e-8,
@@ -159,6 +180,7 @@ impl Default for TrainConfig {
             freeze: Vec::new(),
             lora: None,
             qat: None,
+            float_fraction: 0.0,
             precision: Precision::default(),
             prune: None,
             distill: None,
@@ -168,6 +190,11 @@ impl Default for TrainConfig {
             evaluate_every: 0,
         }
     }
+}
+
+/// Whether a field is left out where it is written.
+pub(crate) fn is_zero(value: &f32) -> bool {
+    *value == 0.0
 }
 
 /// A field of the configuration is out of range.
@@ -205,8 +232,17 @@ impl TrainConfig {
             Schedule::Constant => 1.0,
             Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
             Schedule::Linear => 1.0 - progress,
+            Schedule::Wsd => {
+                let left = steps.saturating_sub(step) as f64 / (f64::from(self.decay_fraction) * steps as f64).max(1.0);
+                left.min(1.0)
+            }
         };
         (self.learning_rate as f64 * factor) as f32
+    }
+
+    /// Straight-through quantization of an update, counted from 0.
+    pub(crate) fn qat_of(&self, step: u64, steps: u64) -> Option<Qat> {
+        self.qat.filter(|_| step as f64 >= (f64::from(self.float_fraction) * steps as f64).round())
     }
 
     /// Checks every field, for a data set of `len` sequences.
@@ -240,11 +276,18 @@ impl TrainConfig {
             ("momentum", self.momentum),
             ("label_smoothing", self.label_smoothing),
             ("token_dropout", self.token_dropout),
+            ("float_fraction", self.float_fraction),
         ];
         for (field, value) in fractions {
             if !(0.0..1.0).contains(&value) {
                 return Err(out_of_range(field, value, "at least 0 and below 1"));
             }
+        }
+        if !(self.decay_fraction > 0.0 && self.decay_fraction <= 1.0) {
+            return Err(out_of_range("decay_fraction", self.decay_fraction, "above 0, at most 1"));
+        }
+        if self.float_fraction > 0.0 && self.qat.is_none() {
+            return Err(Error::usage("train: `float_fraction` is for runs with `qat`: leave it out"));
         }
         if !(self.epsilon > 0.0 && self.epsilon <= 1.0) {
             return Err(out_of_range("epsilon", self.epsilon, "above 0, at most 1"));

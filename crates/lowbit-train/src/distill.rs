@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::arena::Buffer;
-use crate::config::out_of_range;
+use crate::config::{is_zero, out_of_range};
 use crate::tape::{Tape, Tensor};
 use lowbit_kernels::{Mat, gemm, ops};
 use serde::{Deserialize, Serialize};
@@ -48,10 +48,6 @@ pub struct Relations {
     /// Heads that all are split into; the key and value heads of the network if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heads: Option<usize>,
-}
-
-fn is_zero(factor: &f32) -> bool {
-    *factor == 0.0
 }
 
 impl Default for Distill {

@@ -21,6 +21,7 @@ mod images;
 mod labelled;
 mod lora;
 mod metrics;
+mod muon;
 mod network;
 mod optim;
 mod params;

@@ -1,9 +1,11 @@
 //! Updates of the weights from their gradients.
 
 use crate::config::{Optimizer, TrainConfig};
+use crate::muon;
 use crate::params::Params;
 use crate::tape::Tape;
 use lowbit_kernels::ops;
+use lowbit_model::source::Role;
 
 /// What the optimizer keeps of each parameter, in their order.
 #[derive(Debug, Default)]
@@ -43,10 +45,20 @@ impl OptimizerState {
         for (id, Moments { first, second }) in ids.into_iter().zip(&mut self.list) {
             let (param, Some(gradient)) = (params.get_mut(id), gradients.get(id)) else { continue };
             let weight_decay = if config.decay.contains(&param.spec.role) { config.weight_decay } else { 0.0 };
+            let (matrix, cols) = (param.spec.role == Role::Body && param.spec.rows > 1, param.spec.cols);
             let Some(values) = param.trained_mut() else { continue };
             first.resize(values.len(), 0.0);
             match config.optimizer {
-                Optimizer::Adamw => {
+                Optimizer::Muon if matrix => {
+                    muon::update(
+                        cpu,
+                        (values, cols),
+                        gradient,
+                        first,
+                        muon::Settings { rate, weight_decay, factor, config },
+                    );
+                }
+                Optimizer::Adamw | Optimizer::Muon => {
                     second.resize(values.len(), 0.0);
                     let settings = ops::AdamW {
                         lr: rate,

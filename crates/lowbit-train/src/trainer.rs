@@ -128,9 +128,8 @@ pub fn train(job: &Job, directory: &Path, cpu: &Cpu, observer: &mut dyn Observer
 /// When the configuration contradicts itself.
 pub fn need(job: &Job) -> Result<Footprint, Error> {
     let (config, parameters) = (job.config, ParameterList::new(&job.model_config.config)?);
-    let moments = if config.optimizer == Optimizer::Adamw { 2 } else { 1 };
     let quantized = if config.qat.is_some() { parameters.count_of(|role| role == Role::Body) } else { 0 };
-    let trained = begin::trained(config, &parameters).saturating_mul(1 + moments);
+    let trained = begin::trained(config, &parameters).saturating_mul(1 + config.optimizer.moments());
     let weights = parameters.count().saturating_add(trained).saturating_add(quantized).saturating_mul(4);
     let mean = job.data.tokens().map_or(1, |tokens| tokens.div_ceil(job.data.len().max(1) as u64));
     let tokens = (config.batch_size as u64).saturating_mul(mean) as usize;
@@ -295,6 +294,7 @@ impl<'a> Session<'a> {
         let (config, step) = (self.job.config, self.progress.step);
         let rate = config.rate(step, self.steps);
         let network = &mut self.network;
+        network.tape.qat = config.qat_of(step, self.steps);
         config.prune.as_ref().map_or(Ok(()), |prune| prune.before(&mut network.tape, step))?;
         let parts = self.feed.step(self.progress.position)?;
         let targets: usize = parts.iter().map(|p| p.targets.counted()).sum();
@@ -331,6 +331,8 @@ impl<'a> Session<'a> {
         self.progress.first_loss = self.divergence.first_loss;
         let factor = optim::clip_factor(config.clip_norm, norm);
         self.optimizer.update(&mut self.network.tape, config, step, rate, factor);
+        // What is looked at between updates is the network that is stored.
+        self.network.tape.qat = config.qat;
         let seconds = start.elapsed().as_secs_f64();
         self.progress.step += 1;
         self.progress.position += config.sequences_per_step() as u64;

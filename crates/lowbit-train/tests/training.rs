@@ -446,3 +446,38 @@ fn bad_data_are_refused() {
     let error = error.unwrap_err();
     assert!(error.kind == Kind::Usage && error.message.contains("`token_dropout`"), "{error}");
 }
+
+#[test]
+fn quantization_begins_after_the_float_fraction() {
+    let (model_config, data, cpu) = (model_config(encoder(json!({}))), Majority::new(60), cpu(2));
+    let losses = |config: &TrainConfig| {
+        let (home, mut watch) = (tempfile::tempdir().unwrap(), Watch::default());
+        run(&model_config, &data, config, home.path(), &cpu, &mut watch).unwrap();
+        watch.losses
+    };
+    let float = TrainConfig { optimizer: Optimizer::Muon, ..config(10) };
+    let begins = TrainConfig { qat: Some(Qat::default()), float_fraction: 0.6, ..float.clone() };
+    let (float, begun) = (losses(&float), losses(&begins));
+    assert_eq!(float[..6], begun[..6]);
+    assert!(float[6..].iter().zip(&begun[6..]).all(|(a, b)| a != b), "{float:?} {begun:?}");
+    // A run that was interrupted on either side of the change ends with the same bits.
+    let whole = tempfile::tempdir().unwrap();
+    run(&model_config, &data, &begins, whole.path(), &cpu, &mut Watch::default()).unwrap();
+    for stop in [3, 8] {
+        let home = tempfile::tempdir().unwrap();
+        let mut watch = Watch { stop_after: Some(stop), ..Watch::default() };
+        run(&model_config, &data, &begins, home.path(), &cpu, &mut watch).unwrap();
+        run(&model_config, &data, &begins, home.path(), &cpu, &mut Watch::default()).unwrap();
+        assert!(weights(whole.path()) == weights(home.path()), "stopped after {stop}");
+    }
+    let wrong = TrainConfig { float_fraction: 0.5, ..config(10) };
+    let refused = run(&model_config, &data, &wrong, whole.path(), &cpu, &mut Watch::default()).unwrap_err();
+    assert!(refused.kind == Kind::Usage && refused.message.contains("`float_fraction` is for runs with `qat`"));
+}
+
+#[test]
+fn rates_stay_and_go_down_in_a_line() {
+    let config = TrainConfig { schedule: Schedule::Wsd, decay_fraction: 0.25, learning_rate: 1.0, ..config(100) };
+    let rates: Vec<f32> = [0, 1, 2, 74, 75, 76, 99].map(|step| config.rate(step, 100)).into();
+    assert_eq!(rates, [0.5, 1.0, 1.0, 1.0, 1.0, 0.96, 0.04]);
+}

@@ -18,8 +18,13 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The built-in language models.
-pub static LANGUAGES: &[&str] =
-    &[include_str!("../suites/language/text.toml"), include_str!("../suites/language/reviews.toml")];
+pub static LANGUAGES: &[&str] = &[
+    include_str!("../suites/language/text.toml"),
+    include_str!("../suites/language/reviews.toml"),
+    include_str!("../suites/language/bitnet-bytes-tiny.toml"),
+    include_str!("../suites/language/bitnet-bytes-small.toml"),
+    include_str!("../suites/language/bitnet-bytes-large.toml"),
+];
 
 /// The description that a trained model keeps of its texts.
 pub const FILE: &str = "language.toml";
