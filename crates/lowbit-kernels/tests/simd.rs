@@ -122,6 +122,7 @@ impl Round {
         floats("to_f", s.to_f(i));
         floats("as_f", s.as_f(i));
         floats("lookup", s.lookup(a, i));
+        floats("lookup_eight", s.lookup_eight(a, i));
         floats("load_part", s.load_part(&self.floats[0][..5], 2.0));
         out
     }

@@ -71,6 +71,8 @@ fn vectors_are_those_of_transformers() {
             ("llm_int8", 0.99),
             ("int8_channel", 0.97),
             ("int8_block", 0.99),
+            ("int8_block+act=int8_block64+head_act=int8_block64", 0.99),
+            ("int8_block+act=int8_block128+head_act=int8_block128", 0.98),
             ("nf4", 0.9),
         ] {
             let checkpoint = published(name).expect("opened before").under(Some(recipe::find(recipe).expect("known")));

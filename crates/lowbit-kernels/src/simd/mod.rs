@@ -110,6 +110,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const TILE_PANELS: usize;
     /// Whether [`Simd::dot`] is one instruction.
     const FAST_DOT: bool = false;
+    /// Whether [`Simd::lookup_eight`] is faster than to make floats of integers.
+    const FAST_EIGHT: bool = false;
     /// Whether [`Simd::dot_bf16`] is one instruction, so that bf16 products pay.
     const FAST_BF16: bool = false;
 
@@ -165,6 +167,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn as_i(self, a: Self::F) -> Self::I;
     /// Lane `i` of the result is lane `idx[i] & 15` of `table`.
     fn lookup(self, table: Self::F, idx: Self::I) -> Self::F;
+    /// Lane `i` of the result is lane `idx[i] & 7` of `table`.
+    #[inline(always)]
+    fn lookup_eight(self, table: Self::F, idx: Self::I) -> Self::F {
+        self.lookup(table, self.and(idx, self.splat_i(7)))
+    }
 
     /// `a + b`, wrapping, 32 bits.
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;

@@ -91,6 +91,7 @@ macro_rules! pair {
             const GROUP_ROWS: usize = 2;
             const TILE_PANELS: usize = 1;
             const FAST_DOT: bool = $fast;
+            const FAST_EIGHT: bool = true;
             tiles!(1 x 1, 4; 2 x 1, 2; 4 x 1, 2; 6 x 1);
 
             #[inline(always)]
@@ -206,6 +207,11 @@ macro_rules! pair {
                 })
             }
 
+            #[inline(always)]
+            fn lookup_eight(self, table: Self::F, idx: Self::I) -> Self::F {
+                let eight = table[0];
+                registers!([_mm256_permutevar8x32_ps(eight, idx[0]), _mm256_permutevar8x32_ps(eight, idx[1])])
+            }
             #[inline(always)]
             fn shr<const N: u32>(self, a: Self::I) -> Self::I {
                 registers!(a.map(|v| _mm256_srl_epi32(v, _mm_cvtsi32_si128(N as i32))))

@@ -239,6 +239,8 @@ impl<const B: usize> FloatGemv<'_, B> {
     fn tokens<S: Simd, const T: usize>(&self, s: S, panel: usize, token: usize, levels: &Levels<S>) {
         let view = &self.view;
         let (codes, scales) = (view.codes(panel), view.scales(panel));
+        let (mut scale, mut offset) = (s.splat(0.0), s.splat(0.0));
+        let begins = |col: usize| col & (view.layout.columns() - 1) == 0;
         let mut total = [s.splat(0.0); T];
         for c in 0..self.x.chunks() {
             let (rows, blocks) = chunk(self.x, c, BLOCK * 4, view.blocks);
@@ -249,9 +251,11 @@ impl<const B: usize> FloatGemv<'_, B> {
                 prefetch::<S, B>(s, codes.as_ptr());
                 // SAFETY: a block, as just cut.
                 let quads = unsafe { planes::quads::<S, B>(s, codes.as_ptr()) };
-                let (mut scale, mut offset) = view.vectors(s, scales, block * BLOCK);
+                if begins(block * BLOCK) {
+                    (scale, offset) = view.vectors(s, scales, block * BLOCK);
+                }
                 for h in 0..BLOCK / CHAIN {
-                    if h > 0 && view.layout.columns() < BLOCK {
+                    if h > 0 && begins(h * CHAIN) {
                         (scale, offset) = view.vectors(s, scales, block * BLOCK + h * CHAIN);
                     }
                     let mut sums = [s.splat(0.0); T];

@@ -187,12 +187,17 @@ impl<S: Simd> Levels<S> {
     /// The four columns of a quad of codes of `B` bits.
     #[inline(always)]
     pub fn of<const B: usize>(&self, s: S, quad: S::I) -> [S::F; 4] {
+        let [a, b, c, d] = [quad, s.shr::<8>(quad), s.shr::<16>(quad), s.shr::<24>(quad)];
+        let table = self.table;
         if B <= 4 && S::MANY_REGISTERS {
+            return [s.lookup(table, a), s.lookup(table, b), s.lookup(table, c), s.lookup(table, d)];
+        }
+        if B <= 3 && S::FAST_EIGHT {
             return [
-                s.lookup(self.table, quad),
-                s.lookup(self.table, s.shr::<8>(quad)),
-                s.lookup(self.table, s.shr::<16>(quad)),
-                s.lookup(self.table, s.shr::<24>(quad)),
+                s.lookup_eight(table, a),
+                s.lookup_eight(table, b),
+                s.lookup_eight(table, c),
+                s.lookup_eight(table, d),
             ];
         }
         let v = if self.centred { s.add_b(quad, self.shift) } else { quad };
