@@ -1,8 +1,8 @@
 //! Importance matrices of a small decoder.
 #![no_main]
 
-use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::calibrate::read_imatrix;
+use lowbit_model::parameter_list::ParameterList;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 

@@ -18,10 +18,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     std::fs::write(HOME.join(CONFIG_FILE), &data[..end]).expect("written");
     std::fs::write(HOME.join(WEIGHTS_FILE), &data[end + 1..]).expect("written");
     let Ok(checkpoint) = Checkpoint::open(&HOME) else { return };
-    for spec in checkpoint.parameters().params() {
+    for spec in checkpoint.parameters().params().iter().filter(|spec| !spec.role.is_vector()) {
         let (master, packed) = (checkpoint.master(spec), checkpoint.packed(spec));
         if let (Ok(master), Ok(packed)) = (master, packed) {
-            let same = master.iter().zip(packed.dequantize()).all(|(a, b)| a.to_bits() == b.to_bits() || *a == b);
+            let same = master.iter().zip(packed.dequantize()).all(|(a, b)| *a == b || a.is_nan() && b.is_nan());
             assert!(same, "{}: what is packed is not what is meant", spec.name);
         }
     }

@@ -35,7 +35,11 @@ fn pack(reader: &mut Reader, format: &'static dyn Grouped, rows: usize, cols: us
         let mut half = || half::f16::from_le_bytes([reader.byte(), reader.byte()]);
         let (scale, offset) = (half(), half());
         let first = at % spans * format.span();
-        let groups = if format.span() > format.columns() { (cols - first).min(format.span()).div_ceil(format.columns()) } else { 0 };
+        let groups = if format.span() > format.columns() {
+            (cols - first).min(format.span()).div_ceil(format.columns())
+        } else {
+            0
+        };
         let stored: Vec<[u8; 2]> = (0..groups).map(|_| [reader.byte(), reader.byte()]).collect();
         scales.push(format.scales(scale, offset, &stored));
     }
@@ -43,7 +47,10 @@ fn pack(reader: &mut Reader, format: &'static dyn Grouped, rows: usize, cols: us
     for row in 0..rows {
         if let Some((back, spans_back)) = format.unpack(&packed, row) {
             assert_eq!(back, codes[row * cols..][..cols], "{}", format.name());
-            let same = spans_back.iter().zip(&scales[row * spans..]).all(|(a, b)| (a.scale, &a.stored) == (b.scale, &b.stored));
+            let same = spans_back
+                .iter()
+                .zip(&scales[row * spans..])
+                .all(|(a, b)| (a.scale, &a.stored) == (b.scale, &b.stored));
             assert!(same || format.zero().is_some(), "{}: other scales", format.name());
         }
     }
@@ -53,8 +60,11 @@ fn pack(reader: &mut Reader, format: &'static dyn Grouped, rows: usize, cols: us
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut reader = Reader(data);
     let format = FORMATS[usize::from(reader.byte()) % FORMATS.len()];
-    let (rows, cols, tokens) =
-        (1 + usize::from(reader.byte() % 40), 1 + usize::from(reader.byte()) * 3 / 2, 1 + usize::from(reader.byte() % 9));
+    let (rows, cols, tokens) = (
+        1 + usize::from(reader.byte() % 40),
+        1 + usize::from(reader.byte()) * 3 / 2,
+        1 + usize::from(reader.byte() % 9),
+    );
     let packed = match format.grouped().filter(|_| reader.byte() & 1 == 1) {
         Some(grouped) => pack(&mut reader, grouped, rows, cols),
         None => {

@@ -2,11 +2,14 @@
 
 mod common;
 
+use common::{Home, Stored, TIED, decoder, stored};
 use lowbit_kernels::Pool;
-use lowbit_model::checkpoint::TOKENIZER_FILE;
+use lowbit_model::calibrate::read_imatrix;
+use lowbit_model::checkpoint::{CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE};
 use lowbit_model::container::Tensors;
-use lowbit_model::{Error, Tokenizer};
-use serde_json::json;
+use lowbit_model::parameter_list::ParameterList;
+use lowbit_model::{Checkpoint, Config, Error, Tokenizer};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Changes a few bytes of a file: bits, special bytes, numbers, an end cut off, a part repeated.
@@ -84,6 +87,51 @@ fn safetensors() {
     };
     let (good, bad) = run(&directory.path().join("x.safetensors"), &[file], 4000, read);
     assert!(good > 100 && bad > 1000, "{good} read, {bad} refused");
+}
+
+#[test]
+fn importance_matrices() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let parameters = ParameterList::new(&Config::Decoder(decoder(TIED))).expect("parameters");
+    let read = |path: &Path| {
+        let observed = read_imatrix(path, &parameters)?;
+        for (name, stats) in observed.iter() {
+            assert!(stats.sum_squares().iter().all(|sum| sum.is_finite() && *sum >= 0.0), "{name}");
+        }
+        Ok(())
+    };
+    let (good, bad) = run(&directory.path().join("x.gguf"), &[golden("imatrix.gguf")], 4000, read);
+    assert!(good > 100 && bad > 1000, "{good} read, {bad} refused");
+}
+
+/// Directories of GPTQ, AWQ and compressed-tensors: what is read means the same as floats and packed.
+#[test]
+fn integers_of_the_hub() {
+    let cases: Value = serde_json::from_slice(&golden("integers/cases.json")).expect("JSON");
+    let all = stored(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/integers/tensors.safetensors"));
+    for name in ["gptq_3", "gptq_act_order", "awq", "compressed_asymmetric"] {
+        let of_case = |(key, tensor): (&String, _)| {
+            let key = key.strip_prefix(name)?.strip_prefix('/')?;
+            (!["prompt", "logits"].contains(&key)).then(|| (key.to_string(), Clone::clone(tensor)))
+        };
+        let home = Home::of(cases[name]["config"].clone(), all.iter().filter_map(of_case).collect::<Stored>());
+        let read = |_: &Path| {
+            let checkpoint = Checkpoint::open(home.path())?;
+            for spec in checkpoint.parameters().params().iter().filter(|spec| !spec.role.is_vector()) {
+                let (master, packed) = (checkpoint.master(spec)?, checkpoint.packed(spec)?.dequantize());
+                let same = master.iter().zip(&packed).all(|(a, b)| a == b || a.is_nan() && b.is_nan());
+                assert!(same && master.len() == packed.len(), "{name}, {}", spec.name);
+            }
+            Ok(())
+        };
+        for file in [CONFIG_FILE, WEIGHTS_FILE] {
+            home.write();
+            let path = home.path().join(file);
+            let seed = std::fs::read(&path).expect("written");
+            let (good, bad) = run(&path, &[seed], 600, read);
+            assert!(good > 20 && bad > 100, "{name}, {file}: {good} read, {bad} refused");
+        }
+    }
 }
 
 #[test]
