@@ -41,9 +41,8 @@ def test_what_is_missing_is_null(tmp_path):
     pandas = module("pandas")
     from lowbit import _table
 
-    rows = pandas.DataFrame(
-        {"t": ["a", None], "x": [1.5, float("nan")], "n": pandas.array([1, None], dtype="Int64"), "d": pandas.to_datetime(["2026-01-02", None])}
-    )
+    numbers, days = pandas.array([1, None], dtype="Int64"), pandas.to_datetime(["2026-01-02", None])
+    rows = pandas.DataFrame({"t": ["a", None], "x": [1.5, float("nan")], "n": numbers, "d": days})
     _table.write(_table.columns(rows), tmp_path / "rows.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert lines[0] == {"t": "a", "x": 1.5, "n": 1, "d": "2026-01-02 00:00:00"}
@@ -106,10 +105,11 @@ def test_what_a_listener_raises_ends_the_work(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_control_c_ends_the_work(tmp_path):
+    arguments = f"out={str(tmp_path / 'model')!r}, steps=1000000, threads=1, progress=lambda t: print(t, flush=True)"
     program = (
         "import lowbit, sys\n"
         "try:\n"
-        f"    lowbit.train('quickstart', out={str(tmp_path / 'model')!r}, steps=1000000, threads=1, progress=lambda t: print(t, flush=True))\n"
+        f"    lowbit.train('quickstart', {arguments})\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(42)\n"
     )

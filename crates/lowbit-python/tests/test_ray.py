@@ -36,7 +36,8 @@ def test_parquet_rows_are_classified_by_two_workers(classifier, tmp_path, review
     os.environ.setdefault("RAY_local_fs_capacity_threshold", "0.995")
     signal.signal(signal.SIGALRM, late)
     signal.alarm(120)
-    ray.init(num_cpus=4, include_dashboard=False, configure_logging=False, runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}})
+    place = {"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}
+    ray.init(num_cpus=4, include_dashboard=False, configure_logging=False, runtime_env=place)
     try:
         rows = (
             ray.data.read_parquet(str(folder))

@@ -24,8 +24,9 @@ def train(
 ) -> dict[str, Any]:
     """Trains a variant of a suite, or a language model (`suite="text"`, `text=[files]`), into the directory `out`; its record.
 
-    `teacher` and `init` are the trained directories of the variants that this one names. `settings` are fields of the training configuration that differ: `steps`, `epochs`, `learning_rate`, `batch_size`, `seed`,
-    `qat={"weights": "int8"}` and so on. The same call goes on where an interrupted one was. `progress` is called with each line of news.
+    `teacher` and `init` are the trained directories of the variants that this one names. `settings` are fields of the training
+    configuration that differ: `steps`, `epochs`, `learning_rate`, `batch_size`, `seed`, `qat={"weights": "int8"}` and so on. The same call goes
+    on where an interrupted one was. `progress` is called with each line of news.
     """
     asked = {
         "name": os.fspath(suite),

@@ -7,8 +7,8 @@
     model = fitted.deploy("models/mnist")             # a Model with ternary weights
     model.score(X_test, y_test), model.classify(X_test).labels
 
-Weights of `Bit` layers are trained to be ternary (or as `Sequential` is told) and stored in about two bits; those of the others stay floats in
-training. Images are `[rows, height, width, channels]`; a linear layer after an image takes all of its pixels.
+Weights of `Bit` layers are trained to be ternary (or as `Sequential` is told) and stored in about two bits; those of the others stay
+floats in training. Images are `[rows, height, width, channels]`; a linear layer after an image takes all of its pixels.
 """
 
 import atexit
@@ -213,8 +213,8 @@ class Sequential:
         """Trains on `x`, `[rows, features]` or `[rows, height, width, channels]`, and `y`: classes by number or name, or, where the last
         layer has one output, values.
 
-        `settings` are fields of the training configuration: `batch_size` [64], `learning_rate` [0.001], `weight_decay` [0.01], `seed` [0] and
-        so on.
+        `settings` are fields of the training configuration: `batch_size` [64], `learning_rate` [0.001], `weight_decay` [0.01], `seed`
+        [0] and so on.
         """
         import numpy as np
 
