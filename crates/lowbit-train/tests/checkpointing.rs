@@ -12,18 +12,25 @@ use serde_json::json;
 
 /// A network of each architecture, with dropout.
 fn networks() -> Vec<Config> {
-    let layers = json!({"architecture": "sequential", "features": 6, "classes": 3, "layers": [
-        {"layer": "bit_linear", "outputs": 9}, {"layer": "activation", "function": "silu"}, {"layer": "dropout", "p": 0.2},
-        {"layer": "linear"}]});
-    let networks = vec![
+    let images = [
+        json!({"architecture": "sequential", "features": 6, "classes": 3, "layers": [
+            {"layer": "bit_linear", "outputs": 9}, {"layer": "activation", "function": "silu"}, {"layer": "dropout", "p": 0.2},
+            {"layer": "linear"}]}),
+        json!({"architecture": "lenet", "image": [16, 14, 1], "hidden_act": "relu", "widths": [4, 6, 20, 12], "classes": 3,
+            "batch_norm": true, "dropout": 0.2}),
+        json!({"architecture": "resnet", "image": [12, 10, 3], "stem": "cifar", "block": "basic", "stages": [1, 1], "width": 8,
+            "classes": 3}),
+        json!({"architecture": "vgg", "image": [16, 16, 3], "stages": [1, 2, 1], "width": 6, "hidden": [20], "classes": 3}),
+    ];
+    let mut networks = vec![
         bitnet(CLASSIFY, json!({"dropout": 0.3, "causal": false, "bigram_buckets": 7})),
         bitnet(Head::Lm { tied: true }, json!({"dropout": 0.2, "qk_norm": true, "sub_norm": false})),
         encoder(json!({"dropout": 0.2, "pooler": "tanh", "type_vocab_size": 2})),
         gpt(json!({"dropout": 0.3, "sliding_window": 3})),
         mlp(json!({"dropout": 0.2, "hidden_act": "silu"})),
         mlp(json!({})),
-        serde_json::from_value(layers).unwrap(),
     ];
+    networks.extend(images.map(|config| serde_json::from_value::<Config>(config).unwrap()));
     let name = |config: &Config| serde_json::to_value(config).unwrap()["architecture"].as_str().unwrap().to_string();
     for architecture in ARCHITECTURES {
         assert!(networks.iter().any(|config| name(config) == *architecture), "no network of {architecture}");
