@@ -4,13 +4,14 @@
 mod common;
 
 use common::{cpu, distance};
+use lowbit_model::calibrate::{self, Method};
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::container::{Dtype, Planned, Writer};
 use lowbit_model::exec::Batch;
 use lowbit_model::input::Scaling;
 use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::source::Role;
-use lowbit_model::{Checkpoint, Config, CpuExec, ModelConfig, recipe};
+use lowbit_model::{Checkpoint, Config, CpuExec, Model, ModelConfig, Param, recipe};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -199,4 +200,33 @@ fn what_does_not_fit_is_refused() {
     let list = ParameterList::new(&config).unwrap();
     let statistics = list.count_of(|role| role == Role::Statistics);
     assert_eq!((list.count(), statistics), (271_098, 2 * (7 * 16 + 6 * 32 + 6 * 64)));
+}
+
+#[test]
+fn windows_of_images_calibrate_convolutions() {
+    let config = config("lenet", &json!([28, 28, 1]));
+    let home = tempfile::tempdir().unwrap();
+    write(home.path(), &config);
+    unscaled(&config).save(&home.path().join("config.json")).unwrap();
+    let checkpoint = Checkpoint::open(home.path()).unwrap();
+    let images = |name: &str, count: usize| {
+        let mut batch = Batch::default();
+        let x = noise(name, count * config.features());
+        x.chunks_exact(config.features()).for_each(|image| batch.push_features(image.iter().copied()));
+        batch
+    };
+    let recipe = recipe::find("int2+act=f32+head_act=f32").unwrap();
+    let (seen, unseen) = (images("seen", 24), images("unseen", 24));
+    let answers = |model: &Model<Param>| CpuExec::new(cpu()).forward(model, &unseen).unwrap().to_vec();
+    let full = logits(&checkpoint, &unseen);
+    let squares = |found: &[f32]| found.iter().zip(&full).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    let plain = squares(&answers(&checkpoint.model_as(recipe, &Options::default()).unwrap()));
+    let method = Method::find("gptq").unwrap();
+    let (mut quantized, rounded) =
+        calibrate::quantize(&checkpoint, recipe, method, &seen, &cpu(), &mut |_, _| ()).unwrap();
+    // Both convolutions and all linear layers, of which head and stem stay wide.
+    assert_eq!(rounded.len(), 5, "{rounded:?}");
+    let gptq = squares(&answers(&Model::build(&config, &mut quantized).unwrap()));
+    println!("int2 to nearest {plain:.3}, by GPTQ {gptq:.3}");
+    assert!(gptq < 0.8 * plain, "{gptq} against {plain}");
 }
