@@ -1,6 +1,6 @@
 //! The training loop.
 
-use crate::config::{FREE_FIELDS, Optimizer, TrainConfig};
+use crate::config::{FREE_FIELDS, TrainConfig};
 use crate::data::{BatchTargets, Data};
 use crate::divergence::Divergence;
 use crate::feed::{Feed, Limits};
