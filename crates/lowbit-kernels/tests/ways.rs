@@ -30,7 +30,7 @@ fn check(way: &Way, p: &Packed, w: &[f32], tokens: usize, kind: Kind) -> bool {
         _ => 3e-6,
     };
     let prefer = Ways::parse(way.name, "this test").expect("a way");
-    let (mut first, mut want): (Option<Vec<u32>>, Option<Vec<(f64, f64)>>) = (None, None);
+    let (mut first, mut want) = (None, None);
     for isa in Isa::available().into_iter().filter(|isa| way.can(*isa, tokens)) {
         let what =
             format!("{} {} {} [{}, {}] x {tokens} {kind:?}", spec.name, way.name, isa.name(), p.rows(), p.cols());
