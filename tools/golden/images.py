@@ -1,6 +1,6 @@
 """Convolution, batch normalization and pooling in PyTorch: outputs, running statistics and gradients.
 
-Writes crates/lowbit-train/tests/golden/images.safetensors, which crates/lowbit-train/tests/images.rs compares.
+Writes crates/lowbit-train/tests/golden_images.safetensors, which crates/lowbit-train/tests/images.rs compares.
 Images and gradients of images are [images, height, width, channels]; weights are as torch has them.
 """
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-OUT = Path(__file__).parents[2] / "crates/lowbit-train/tests/golden/images.safetensors"
+OUT = Path(__file__).parents[2] / "crates/lowbit-train/tests/golden_images.safetensors"
 
 
 def last(x):

@@ -16,7 +16,7 @@ struct Golden(SafeTensors<'static>);
 
 impl Golden {
     fn open() -> Self {
-        Golden(SafeTensors::deserialize(include_bytes!("golden/images.safetensors")).unwrap())
+        Golden(SafeTensors::deserialize(include_bytes!("golden_images.safetensors")).unwrap())
     }
 
     fn floats(&self, name: &str) -> Vec<f32> {

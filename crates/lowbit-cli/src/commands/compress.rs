@@ -26,9 +26,9 @@ const EXAMPLES: &str = "\
 Examples:
   lowbit compress reviews.txt                        # writes reviews.txt.lowbit
   lowbit compress enwik8 --model models/bytes --out enwik8.lowbit
-  lowbit decompress reviews.txt.lowbit               # writes reviews.txt
+  lowbit compress notes.md --lanes 1                 # smallest, slowest
 
-The model is not in the file: the same one restores it, on any instruction set and number of threads.";
+`lowbit decompress` restores it. The model is not in the file: the same one restores it, on any instruction set and number of threads.";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

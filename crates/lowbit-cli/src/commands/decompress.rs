@@ -9,8 +9,15 @@ use lowbit_base::text::duration;
 use lowbit_eval::compress::Compressor;
 use std::time::Instant;
 
+/// Beside the flags.
+const EXAMPLES: &str = "\
+Examples:
+  lowbit decompress reviews.txt.lowbit               # writes reviews.txt
+  lowbit decompress enwik8.lowbit --model models/bytes --out again";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Decompress {
     #[command(flatten)]
     job: Work,

@@ -1,5 +1,6 @@
 //! Files of every format and compression, whole and damaged.
 
+mod cifar;
 mod damage;
 mod layouts;
 mod numbers;
@@ -117,7 +118,7 @@ fn every_format_with_every_compression() {
         let path = file(&dir, &format!("parts{extension}.zst"), two_parts);
         assert_eq!(read(&named(&path, &["text"], "label"), &Limits::default()).unwrap(), expected());
     }
-    let apart = [Format::Parquet, Format::Idx, Format::Text];
+    let apart = [Format::Parquet, Format::Idx, Format::Cifar, Format::Text];
     assert_eq!(FORMATS.len(), samples().len() + apart.len(), "a format without a sample, or a test of its own");
 }
 
