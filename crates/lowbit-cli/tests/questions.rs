@@ -3,6 +3,7 @@
 mod common;
 
 use common::{good, refused, run};
+use lowbit_base::testing::data;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -92,4 +93,14 @@ fn questions_that_do_not_fit_are_refused() {
     let listed = String::from_utf8(run(at, &["eval", "--list"]).stdout).unwrap();
     let line = listed.lines().find(|line| line.contains(" enwik8 ")).unwrap_or_else(|| panic!("{listed}"));
     assert!(line.contains(" likelihood "), "{line}");
+}
+
+#[test]
+fn a_network_without_names_of_classes_has_those_of_the_task() {
+    let (Some(model), Some(images)) = (data("weights/cifar10-resnet20"), data("cifar10_subset")) else { return };
+    let folder = images.parent().unwrap().to_str().unwrap();
+    let args = ["eval", model.to_str().unwrap(), "--task", "cifar10_lossless", "--data", folder, "--limit", "50"];
+    let told = good(Path::new("."), &args);
+    assert!(told.contains("Note: the model names no classes: they are taken in the order of the task."), "{told}");
+    assert!(told.contains("accuracy                100.00 %") && told.contains("f1/truck"), "{told}");
 }

@@ -91,7 +91,8 @@ pub fn quality(
     let need = checkpoint.need("score fewer rows with --limit, or take a recipe with fewer bits")?;
     Predictor::with_pass(need, checkpoint).and("logits of all rows", outputs).check()?;
     let mut predictor = Predictor::of(checkpoint, cpu.clone())?;
-    fits(task, &predictor).map_err(|message| Error::input(directory, message))?;
+    let named = !checkpoint.model_config().labels.is_empty();
+    fits(task, &predictor, named).map_err(|message| Error::input(directory, message))?;
     let energy = Rapl::open(&Rapl::root());
     let mut meter = energy.as_ref().and_then(EnergyMeter::start);
     let outputs = predictor.outputs(&test.inputs, 0..test.len())?;
@@ -106,6 +107,9 @@ pub fn quality(
     };
     let mut record = scored(task, test, name, checkpoint.recipe().name, given)?;
     by_length(task, test, checkpoint, &mut record)?;
+    if !named && !task.classes.is_empty() {
+        record.detail.notices.push("the model names no classes: they are taken in the order of the task".into());
+    }
     facts::describe(&mut record, checkpoint)?;
     if let Some(joules) = joules {
         let each = joules / test.len().max(1) as f64;
@@ -126,9 +130,10 @@ fn by_length(task: &Task, test: &Rows, checkpoint: &Checkpoint, record: &mut Rec
     Ok(())
 }
 
-/// Whether a model has the classes of a task.
-fn fits(task: &Task, predictor: &Predictor) -> Result<(), String> {
+/// Whether a model has the classes of a task; one whose classes have no names, as many of them.
+fn fits(task: &Task, predictor: &Predictor, named: bool) -> Result<(), String> {
     match predictor.output() {
+        OutputKind::Classes(count) if !named && count == task.classes.len() => Ok(()),
         OutputKind::Classes(_) if predictor.labels() != task.classes => {
             let (labels, classes) = (predictor.labels().join(", "), task.classes.join(", "));
             Err(format!("the model's labels are [{labels}], the task's classes [{classes}]"))
