@@ -102,5 +102,5 @@ fn a_network_without_names_of_classes_has_those_of_the_task() {
     let args = ["eval", model.to_str().unwrap(), "--task", "cifar10_lossless", "--data", folder, "--limit", "50"];
     let told = good(Path::new("."), &args);
     assert!(told.contains("Note: the model names no classes: they are taken in the order of the task."), "{told}");
-    assert!(told.contains("accuracy                100.00 %") && told.contains("f1/truck"), "{told}");
+    assert!(told.contains("accuracy                 100.00 %"), "{told}");
 }

@@ -55,6 +55,10 @@ pub fn notices(task: &Task, test: &Rows, checkpoint: &Checkpoint) -> Result<Vec<
             absent > 0,
             format!("{absent} of {classes} classes have no rows; macro values are over the classes that occur"),
         ),
+        (
+            classes > 0 && checkpoint.model_config().labels.is_empty(),
+            "the model names no classes: they are taken in the order of the task".into(),
+        ),
     ];
     Ok(notices.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect())
 }
@@ -107,9 +111,6 @@ pub fn quality(
     };
     let mut record = scored(task, test, name, checkpoint.recipe().name, given)?;
     by_length(task, test, checkpoint, &mut record)?;
-    if !named && !task.classes.is_empty() {
-        record.detail.notices.push("the model names no classes: they are taken in the order of the task".into());
-    }
     facts::describe(&mut record, checkpoint)?;
     if let Some(joules) = joules {
         let each = joules / test.len().max(1) as f64;
