@@ -92,6 +92,15 @@ unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str, Failure> 
     unsafe { CStr::from_ptr(text) }.to_str().map_err(|_| Failure::usage(&format!("{what} is no UTF-8")))
 }
 
+/// The model at a pointer.
+///
+/// # Safety
+/// `model` is null or comes from [`lowbit_load`] and lives as long as the result.
+unsafe fn given<'a>(model: *const lowbit_model) -> Result<&'a lowbit_model, Failure> {
+    // SAFETY: as the caller says.
+    unsafe { model.as_ref() }.ok_or_else(|| Failure::usage("the model is NULL"))
+}
+
 /// As in `lowbit.h`.
 #[unsafe(no_mangle)]
 pub extern "C" fn lowbit_version() -> *const c_char {
@@ -213,7 +222,7 @@ pub unsafe extern "C" fn lowbit_predict(
 ) -> c_int {
     let work = || {
         // SAFETY: as the caller says.
-        let Some(model) = (unsafe { model.as_ref() }) else { return Err(Failure::usage("the model is NULL")) };
+        let model = unsafe { given(model) }?;
         let Some(features) = model.model.features() else {
             return Err(Failure::usage("the model reads texts: call lowbit_predict_text"));
         };
@@ -248,7 +257,7 @@ pub unsafe extern "C" fn lowbit_predict_text(
 ) -> c_int {
     let work = || {
         // SAFETY: as the caller says.
-        let Some(model) = (unsafe { model.as_ref() }) else { return Err(Failure::usage("the model is NULL")) };
+        let model = unsafe { given(model) }?;
         // SAFETY: as the caller says of `text`.
         let text = unsafe { self::text(text, "the text") }?;
         if model.model.features().is_some() {

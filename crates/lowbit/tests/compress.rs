@@ -1,5 +1,6 @@
 //! Compression by the model inside the program: what is restored, what a file says, and what is refused.
 
+use lowbit::base::SplitMix64;
 use lowbit::eval::compress::Compressor;
 use lowbit::kernels::{Cpu, Isa};
 use lowbit::shipped;
@@ -9,12 +10,8 @@ fn compressor(cpu: &Cpu) -> Compressor {
 }
 
 fn random(bytes: usize) -> Vec<u8> {
-    let mut state = 7u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..bytes).map(|_| next()).collect()
+    let mut random = SplitMix64::new(7);
+    (0..bytes).map(|_| random.bits() as u8).collect()
 }
 
 /// Contents of many kinds; the last is longer than a window.

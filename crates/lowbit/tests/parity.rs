@@ -185,6 +185,13 @@ fn features(architecture: &str) -> Vec<(&'static str, Value)> {
                 ("a value of numbers", value),
             ]
         }
+        other => image_features(other),
+    }
+}
+
+/// Features of an architecture of layers or for images.
+fn image_features(architecture: &str) -> Vec<(&'static str, Value)> {
+    match architecture {
         "sequential" => vec![
             ("plain", json!({})),
             (

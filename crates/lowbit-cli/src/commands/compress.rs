@@ -5,7 +5,7 @@ use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
 use crate::progress::Count;
 use lowbit::shipped;
-use lowbit_base::file::Replacement;
+use lowbit_base::file::replace;
 use lowbit_base::memory::bytes;
 use lowbit_base::text::duration;
 use lowbit_eval::Error;
@@ -14,7 +14,6 @@ use lowbit_eval::compress::Compressor;
 use lowbit_kernels::Cpu;
 use lowbit_model::Checkpoint;
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -78,7 +77,7 @@ impl Compress {
         let compressed = compressor.compress(&content, &mut watch(&cpu, &mut progress))?;
         progress.end();
         let seconds = start.elapsed().as_secs_f64();
-        write(&out, &compressed.bytes)?;
+        replace(&out, &compressed.bytes)?;
         if machine.json {
             let record = compressed.record(job.name(), &checkpoint, seconds)?;
             return machine.terminal.records(host::facts(&cpu), vec![record]);
@@ -147,11 +146,4 @@ pub(super) fn watch<'a>(cpu: &'a Cpu, progress: &'a mut Count) -> impl FnMut(u64
         progress.at(done);
         cpu.stop.check()
     }
-}
-
-/// Writes a result under a temporary name and renames it.
-pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let mut file = Replacement::create(path)?;
-    file.write_all(content).map_err(|e| Error::io(path, &e))?;
-    Ok(file.commit()?)
 }

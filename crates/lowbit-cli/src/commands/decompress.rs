@@ -1,9 +1,10 @@
 //! `lowbit decompress`
 
 use super::Machine;
-use super::compress::{ENDING, Work, watch, write};
+use super::compress::{ENDING, Work, watch};
 use crate::failure::Failure;
 use crate::progress::Count;
+use lowbit_base::file::replace;
 use lowbit_base::memory::bytes;
 use lowbit_base::text::duration;
 use lowbit_eval::compress::Compressor;
@@ -38,7 +39,7 @@ impl Decompress {
         progress.end();
         let restored = restored.map_err(|e| e.in_file(job.file()))?;
         let seconds = start.elapsed().as_secs_f64();
-        write(&out, &restored)?;
+        replace(&out, &restored)?;
         if machine.json {
             return machine.terminal.json_object(serde_json::json!({"bytes": restored.len(), "seconds": seconds}));
         }

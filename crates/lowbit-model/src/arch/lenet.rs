@@ -71,11 +71,7 @@ impl Config {
 
 impl super::Dimensions for Config {
     fn output(&self) -> OutputKind {
-        if self.classes == 1 { OutputKind::Value } else { OutputKind::Classes(self.classes) }
-    }
-
-    fn features(&self) -> usize {
-        self.image.iter().product()
+        OutputKind::of_classes(self.classes)
     }
 
     fn image(&self) -> Option<[usize; 3]> {

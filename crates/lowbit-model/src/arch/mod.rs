@@ -26,9 +26,9 @@ pub use parts::Head;
 trait Dimensions {
     /// What it answers with.
     fn output(&self) -> OutputKind;
-    /// Numbers of a row that it reads; 0 for a network of tokens.
+    /// Numbers of a row that it reads, those of an image it reads; 0 for a network of tokens.
     fn features(&self) -> usize {
-        0
+        self.image().map_or(0, |image| image.iter().product())
     }
     /// Height, width and channels of an image that it reads.
     fn image(&self) -> Option<[usize; 3]> {
@@ -75,6 +75,11 @@ pub enum OutputKind {
 }
 
 impl OutputKind {
+    /// Of a network with so many classes, 1 for a value.
+    fn of_classes(classes: usize) -> Self {
+        if classes == 1 { OutputKind::Value } else { OutputKind::Classes(classes) }
+    }
+
     /// What a model with this output is called, with its article.
     pub fn noun(self) -> &'static str {
         match self {

@@ -203,7 +203,7 @@ impl Layer {
 
 impl super::Dimensions for Config {
     fn output(&self) -> OutputKind {
-        if self.classes == 1 { OutputKind::Value } else { OutputKind::Classes(self.classes) }
+        OutputKind::of_classes(self.classes)
     }
 
     fn features(&self) -> usize {

@@ -137,11 +137,7 @@ pub(crate) fn of_torch(shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Option<Con
 
 impl super::Dimensions for Config {
     fn output(&self) -> OutputKind {
-        if self.classes == 1 { OutputKind::Value } else { OutputKind::Classes(self.classes) }
-    }
-
-    fn features(&self) -> usize {
-        self.image.iter().product()
+        OutputKind::of_classes(self.classes)
     }
 
     fn image(&self) -> Option<[usize; 3]> {

@@ -36,49 +36,44 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class BitLinear(Layer):
+class _Linear(Layer):
+    inputs: int
+    outputs: int
+    bias: bool = True
+
+
+class BitLinear(_Linear):
     """A linear layer with low-bit weights: rows of `inputs` numbers become rows of `outputs`."""
 
     kind = "bit_linear"
-    inputs: int
-    outputs: int
-    bias: bool = True
 
 
-@dataclass(frozen=True)
-class Linear(Layer):
+class Linear(_Linear):
     """A linear layer: rows of `inputs` numbers become rows of `outputs`."""
 
     kind = "linear"
-    inputs: int
-    outputs: int
-    bias: bool = True
 
 
 @dataclass(frozen=True)
-class BitConv2d(Layer):
+class _Conv2d(Layer):
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    bias: bool = True
+
+
+class BitConv2d(_Conv2d):
     """A convolution with low-bit weights: images of `inputs` channels become images of `outputs`."""
 
     kind = "bit_conv2d"
-    inputs: int
-    outputs: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-    bias: bool = True
 
 
-@dataclass(frozen=True)
-class Conv2d(Layer):
+class Conv2d(_Conv2d):
     """A convolution: images of `inputs` channels become images of `outputs`."""
 
     kind = "conv2d"
-    inputs: int
-    outputs: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-    bias: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,23 +130,22 @@ def Tanh() -> Activation:
 
 
 @dataclass(frozen=True)
-class MaxPool2d(Layer):
+class _Pool2d(Layer):
+    kernel: int
+    stride: int | None = None
+    padding: int = 0
+
+
+class MaxPool2d(_Pool2d):
     """The largest value of each window; `stride` is the kernel unless it is given."""
 
     kind = "max_pool2d"
-    kernel: int
-    stride: int | None = None
-    padding: int = 0
 
 
-@dataclass(frozen=True)
-class AvgPool2d(Layer):
+class AvgPool2d(_Pool2d):
     """The mean of each window; `stride` is the kernel unless it is given."""
 
     kind = "avg_pool2d"
-    kernel: int
-    stride: int | None = None
-    padding: int = 0
 
 
 @dataclass(frozen=True)
