@@ -169,6 +169,25 @@ fn an_interrupt_ends_the_measurements() {
 }
 
 #[test]
+fn codes_are_trained_after_rounding() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    text(at);
+    for (head, recipe) in [(LM, "int2_g64+embed=int3_g64+head=int3_g64"), (CLASSES, "int2_g64")] {
+        masters(&at.join("m"), head);
+        let asked = ["quantize", "m", "--recipe", recipe, "--calibrate", "text.txt", "--calibration-tokens", "512"];
+        let trained = ["--method", "trained", "--steps", "12", "--learning-rate", "0.03", "-o", "trained"];
+        let said = good(at, &[&asked[..], &trained].concat());
+        assert!(said.contains("trained: ") && said.contains("12 updates of ") && said.contains(", then "), "{said}");
+        good(at, &[&asked[..], &["--method", "learned", "-o", "learned"]].concat());
+        let bytes = |directory: &str| fs::read(at.join(directory).join("model.safetensors")).unwrap();
+        assert!(bytes("trained") != bytes("learned") && bytes("trained").len() == bytes("learned").len());
+        let found = json(at, &[&asked[..], &trained].concat());
+        assert!(found["records"][0]["measures"]["train_loss"]["value"].as_f64().unwrap() > 0.0, "{found}");
+    }
+}
+
+#[test]
 fn weights_are_rounded_by_what_is_read() {
     let home = tempfile::tempdir().unwrap();
     let at = home.path();
@@ -195,6 +214,14 @@ fn weights_are_rounded_by_what_is_read() {
         assert!(!at.join("out").exists(), "{args:?}");
     };
     refused(&["--method", "gptq"], 2, &["--method gptq needs a text", "--calibrate FILE"]);
+    refused(&["--method", "trained"], 2, &["--method trained needs a text"]);
+    refused(&["--method", "trained", "--imatrix", "seen.gguf"], 2, &["an importance matrix is not enough"]);
+    refused(&["--calibrate", "text.txt", "--steps", "3"], 2, &["--steps is for --method trained"]);
+    for flag in ["--steps", "--learning-rate"] {
+        refused(&["--calibrate", "text.txt", "--method", "gptq", flag, "1"], 2, &[flag, "trained, not gptq"]);
+    }
+    let rate = ["--calibrate", "text.txt", "--method", "trained", "--learning-rate", "2"];
+    refused(&rate, 2, &["`learning_rate` is 2", "at most 1"]);
     refused(&["--method", "gptq", "--imatrix", "seen.gguf"], 2, &["an importance matrix is not enough"]);
     refused(&["--method", "gpt", "--calibrate", "text.txt"], 2, &[]);
     refused(&["--save-imatrix", "x.gguf"], 2, &[]);

@@ -2,6 +2,7 @@
 //!
 //! * [`Tape`] is the training interpreter: it runs an architecture, records it, and runs it backwards.
 //! * [`Qat`] makes body weights ternary and their activations int8 by straight-through estimators.
+//! * [`tune`] trains codes and scales of a network that was quantized.
 //! * [`train`] is the loop: order, schedule, optimizer, checkpoints, metrics. The weights it yields depend on
 //!   configuration, data and seed alone.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ mod distill;
 mod divergence;
 mod feed;
 mod gradients;
+mod grid;
 mod images;
 mod labelled;
 mod lora;
@@ -35,6 +37,7 @@ mod stored;
 mod tape;
 mod teacher;
 mod trainer;
+mod tuning;
 mod validation;
 mod windows;
 
@@ -53,5 +56,6 @@ pub use qat::{Granularity, Qat, QatActivations, QatWeights, Scale};
 pub use remaining::Remaining;
 pub use tape::{Pass, Tape, Tensor};
 pub use trainer::{Control, Job, Observer, Outcome, Status, need, train};
+pub use tuning::{Tuned, Tuning, tune};
 pub use validation::Validation;
 pub use windows::Windows;

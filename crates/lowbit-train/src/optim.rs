@@ -46,6 +46,7 @@ impl OptimizerState {
             let (param, Some(gradient)) = (params.get_mut(id), gradients.get(id)) else { continue };
             let weight_decay = if config.decay.contains(&param.spec.role) { config.weight_decay } else { 0.0 };
             let (matrix, cols) = (param.spec.role == Role::Body && param.spec.rows > 1, param.spec.cols);
+            let rate = rate * param.rate;
             let Some(values) = param.trained_mut() else { continue };
             first.resize(values.len(), 0.0);
             match config.optimizer {

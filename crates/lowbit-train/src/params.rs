@@ -1,6 +1,7 @@
 //! The parameter store. Gradients lie on the tape, the optimizer's state with the optimizer.
 
 use crate::Error;
+use crate::grid::Grid;
 use crate::lora::Adapter;
 use crate::qat::{self, Qat};
 use crate::random::{hash, normal};
@@ -33,6 +34,10 @@ pub struct Param {
     /// The quantized weights of this step.
     quantized: Vec<f32>,
     fresh: bool,
+    /// The format of which the masters are codes, as real numbers, where they are.
+    pub(crate) grid: Option<Box<Grid>>,
+    /// Factor of the learning rate.
+    pub(crate) rate: f32,
     /// Whether training changes it.
     pub(crate) trained: bool,
     /// The low-rank update that training changes in its place.
@@ -95,10 +100,18 @@ impl Param {
     /// The weights the network sees, without a low-rank update: quantized once after each update, the masters, or what a frozen
     /// matrix stands for, which is made anew each time.
     fn effective(&mut self, cpu: &Cpu, qat: Option<Qat>) -> Cow<'_, [f32]> {
-        let values = match &self.weight {
+        let values = match &mut self.weight {
             Weight::Master(values) => values,
             Weight::Frozen(packed) => return Cow::Owned(packed.dequantize()),
         };
+        if let Some(grid) = &self.grid {
+            if !self.fresh {
+                self.quantized.resize(values.len(), 0.0);
+                grid.round(cpu, values, &mut self.quantized);
+                self.fresh = true;
+            }
+            return Cow::Borrowed(&self.quantized);
+        }
         let Some(qat) = qat.filter(|_| self.spec.role == Role::Body) else { return Cow::Borrowed(values) };
         if !self.fresh {
             self.quantized.resize(values.len(), 0.0);
@@ -131,11 +144,22 @@ impl Params {
     /// When the value does not fit the specification.
     pub fn push(&mut self, spec: ParamSpec, value: Vec<f32>) -> ParamId {
         assert_eq!(value.len(), spec.rows * spec.cols, "values of `{}`", spec.name);
+        self.add(spec, Weight::Master(value))
+    }
+
+    /// Adds a matrix that training does not change.
+    pub(crate) fn push_frozen(&mut self, spec: ParamSpec, packed: Packed) -> ParamId {
+        self.add(spec, Weight::Frozen(packed))
+    }
+
+    fn add(&mut self, spec: ParamSpec, weight: Weight) -> ParamId {
         self.list.push(Param {
             spec,
-            weight: Weight::Master(value),
+            weight,
             quantized: Vec::new(),
             fresh: false,
+            grid: None,
+            rate: 1.0,
             trained: true,
             adapter: None,
             is_factor: false,

@@ -310,6 +310,9 @@ impl Exec for Tape {
         self.batch.rows(index, |_| Past::default(), &mut rows);
         let mut y = self.arena.take(rows.len() * width);
         match &param.weight {
+            Weight::Master(_) if param.grid.is_some() => {
+                ops::gather(&self.cpu, &self.params.effective(&self.cpu, *table, None), width, &rows, &mut y);
+            }
             Weight::Master(values) => ops::gather(&self.cpu, values, width, &rows, &mut y),
             Weight::Frozen(packed) => {
                 for (row, y) in rows.iter().zip(y.chunks_exact_mut(width)) {

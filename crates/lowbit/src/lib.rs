@@ -5,11 +5,12 @@
 //! matrix. Nothing of these prints, ends the process or handles a signal: [`Error`] is an enum to match, [`Stop`] a flag that
 //! the caller owns. The floors below are re-exported: [`kernels`], [`model`], [`train`], [`eval`], [`base`].
 //!
-//! [`suite`] and [`comparison`] train, quantize, score and time variants of one network; [`language`] describes language models to
+//! [`calibrated`] quantizes with a text. [`suite`] and [`comparison`] train, quantize, score and time variants of one network; [`language`] describes language models to
 //! train. [`Progress`] listens to both.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod calibrated;
 pub mod comparison;
 pub mod language;
 mod library;

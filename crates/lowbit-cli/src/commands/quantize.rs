@@ -7,6 +7,7 @@ use super::model::{self, ModelPath};
 use super::{Machine, suite};
 use crate::failure::Failure;
 use lowbit::comparison;
+use lowbit::calibrated::Stage;
 use lowbit_base::memory::bytes;
 use lowbit_base::text::duration;
 use lowbit_eval::bench::host;
@@ -291,12 +292,28 @@ impl Watch {
         Some(format!("  {done} of {all} measured, {left} left"))
     }
 
-    /// The same of matrices that are rounded.
-    fn rounded(&mut self, done: usize, all: usize) -> Option<String> {
-        let seconds = self.start.elapsed().as_secs_f64();
-        (seconds - self.last >= Self::EVERY && done < all).then(|| {
-            self.last = seconds;
-            format!("  {done} of {all} matrices rounded")
+    /// The same of what a method does; the watch begins anew with its second part.
+    fn of(watch: &mut Option<Watch>, stage: Stage) -> Option<String> {
+        if matches!(stage, Stage::Trained(1, ..)) {
+            *watch = None;
+        }
+        let watch = watch.get_or_insert_with(|| Watch { start: Instant::now(), last: 0.0 });
+        let seconds = watch.start.elapsed().as_secs_f64();
+        let (done, all) = match stage {
+            Stage::Rounded(done, all) => (done as u64, all as u64),
+            Stage::Trained(done, all, _) => (done, all),
+        };
+        if seconds - watch.last < Self::EVERY || done == all {
+            return None;
+        }
+        watch.last = seconds;
+        Some(match stage {
+            Stage::Rounded(..) => format!("  {done} of {all} matrices rounded"),
+            Stage::Trained(_, _, loss) => {
+                // The first update is not timed.
+                let left = duration(seconds / (done - 1).max(1) as f64 * (all - done) as f64);
+                format!("  {done} of {all} updates, divergence {loss:.4}, {left} left")
+            }
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use super::gptq::{Grid, gptq};
 use super::hessian::{Factor, Order};
+use super::reach::Reach;
 use super::refine::refine;
-use half::f16;
 use lowbit_kernels::format::{Grouped, Holds, Scales, SpanScales};
 use lowbit_kernels::{Bytes, Cpu, Error, Format, Packed};
 
@@ -73,28 +73,6 @@ struct Groups {
     reach: Reach,
 }
 
-/// The smallest and largest integers that stand for scales of groups in the super-blocks of a matrix, and the largest for offsets: what is
-/// between them a format can store.
-#[derive(Default)]
-struct Reach {
-    scales: (f32, f32),
-    offset: f32,
-}
-
-impl Reach {
-    fn of(spans: &[SpanScales]) -> Self {
-        let mut reach = Reach::default();
-        for span in spans.iter().filter(|span| span.scale.to_f32() != 0.0) {
-            for (stored, (scale, _)) in span.stored.iter().zip(&span.groups) {
-                let integer = (scale / (span.factor * span.scale.to_f32())).round_ties_even();
-                reach.scales = (reach.scales.0.min(integer), reach.scales.1.max(integer));
-                reach.offset = reach.offset.max(f32::from(stored[1]));
-            }
-        }
-        reach
-    }
-}
-
 impl Grid for Groups {
     type Scales = SpanScales;
 
@@ -127,23 +105,10 @@ impl Grid for Groups {
         self.grouped.zero().map(f32::from)
     }
 
-    fn near(&self, scales: &SpanScales, group: usize, (scale, offset): (f32, f32)) -> Option<SpanScales> {
-        let (scale, offset) = (scale / scales.factor, offset / scales.factor);
-        let found = match scales.stored.get(group) {
-            None => self.grouped.scales(f16::from_f32(scale), f16::from_f32(offset), &[]),
-            Some(_) => {
-                let (of_scales, of_offsets) = (scales.scale.to_f32(), scales.offset.to_f32());
-                let integer = (scale / of_scales).round_ties_even().clamp(self.reach.scales.0, self.reach.scales.1);
-                let mut stored = scales.stored.clone();
-                stored[group][0] = integer as i16 as u8;
-                if of_offsets != 0.0 && self.zero().is_none() {
-                    stored[group][1] = (-offset / of_offsets).round_ties_even().clamp(0.0, self.reach.offset) as u8;
-                }
-                self.grouped.scales(scales.scale, scales.offset, &stored)
-            }
-        };
+    fn near(&self, scales: &SpanScales, group: usize, wished: (f32, f32)) -> Option<SpanScales> {
+        let found = self.reach.with_group(self.grouped, scales, group, wished);
         let (scale, offset) = found.groups[group];
-        (scale.is_finite() && offset.is_finite()).then(|| found.times(scales.factor))
+        (scale.is_finite() && offset.is_finite()).then_some(found)
     }
 }
 

@@ -10,11 +10,13 @@ mod levels;
 mod masters;
 mod observe;
 mod pass;
+mod reach;
 mod refine;
 
 pub use imatrix::{Origin, read_imatrix, save_imatrix};
 pub use observe::{InputStats, Observed, observe};
 pub use pass::{Quantized, Rounded};
+pub use reach::Reach;
 
 use crate::exec::Batch;
 use crate::parameter_list::bytes_of;
@@ -37,10 +39,12 @@ pub struct Method {
     channels: bool,
     /// Whether codes and scales of GPTQ are improved in turns.
     learned: bool,
+    /// Whether the network is then trained as a whole.
+    trained: bool,
 }
 
 const fn method(name: &'static str, [gptq, channels, learned]: [bool; 3], summary: &'static str) -> Method {
-    Method { name, summary, gptq, channels, learned }
+    Method { name, summary, gptq, channels, learned, trained: false }
 }
 
 /// Every method.
@@ -59,12 +63,25 @@ pub static METHODS: &[Method] = &[
         "gptq, then codes by coordinate descent and scales by least squares in turns, for the outputs in full precision",
     ),
     method("awq+learned", [true, true, true], "scale input channels, then round as learned"),
+    Method {
+        trained: true,
+        ..method(
+            "trained",
+            [true, false, true],
+            "learned, then codes and scales of all matrices together by gradients, for the answers in full precision",
+        )
+    },
 ];
 
 impl Method {
     /// Whether it needs to see inputs, and not only their mean squares.
     pub fn needs_text(&self) -> bool {
         self.gptq || self.channels
+    }
+
+    /// Whether what [`quantize`] gives is then to be trained as a whole, to answer as in full precision.
+    pub fn trains(&self) -> bool {
+        self.trained
     }
 
     /// The method of a name.

@@ -485,6 +485,12 @@ impl Exec for Pass<'_> {
 /// Quantized parameters by their names.
 pub struct Quantized(pub(super) BTreeMap<String, Param>);
 
+impl From<BTreeMap<String, Param>> for Quantized {
+    fn from(params: BTreeMap<String, Param>) -> Self {
+        Quantized(params)
+    }
+}
+
 impl Source<Param> for Quantized {
     /// Gives each parameter once.
     fn param(&mut self, spec: &ParamSpec) -> Result<Param, Error> {

@@ -3,6 +3,8 @@
 use super::{Quantize, Watch};
 use crate::commands::Machine;
 use crate::failure::Failure;
+use lowbit::calibrated::{self, Done, Texts};
+use lowbit::train::{Tuned, Tuning};
 use lowbit_base::text::duration;
 use lowbit_eval::record::{Measure, Record};
 use lowbit_eval::sensitivity::{self, Calibration};
@@ -20,6 +22,13 @@ pub(super) struct Rounding {
     /// How weights are rounded with a calibration text [default: gptq].
     #[arg(long, value_parser = METHODS.iter().map(|method| method.name).collect::<Vec<_>>())]
     method: Option<String>,
+    /// Updates of --method trained, each by 1,024 tokens of the calibration text, which is read as far as they need it
+    /// [default: 300].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    steps: Option<u64>,
+    /// Highest learning rate of --method trained, in units of codes [default: 0.005].
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f32>,
     /// Importance matrix of llama.cpp (GGUF): scales are chosen by the mean square of each input, in place of a calibration text.
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     imatrix: Option<PathBuf>,
@@ -41,9 +50,32 @@ pub(super) enum How<'a> {
 }
 
 impl Rounding {
+    /// The method that is asked for.
+    fn method(&self) -> Result<Option<&'static Method>, Failure> {
+        let method = self.method.as_deref().map(Method::find).transpose()?;
+        let of_training = [("--steps", self.steps.is_some()), ("--learning-rate", self.learning_rate.is_some())];
+        match (method, of_training.into_iter().find(|(_, given)| *given)) {
+            (Some(method), Some((name, _))) if !method.trains() => {
+                Err(Failure::usage(format!("{name} is for --method trained, not {}: leave it out", method.name)))
+            }
+            (None, Some((name, _))) => Err(Failure::usage(format!("{name} is for --method trained: name it too"))),
+            _ => Ok(method),
+        }
+    }
+
+    /// How a network is trained.
+    fn tuning(&self) -> Tuning {
+        let standard = Tuning::default();
+        Tuning {
+            steps: self.steps.unwrap_or(standard.steps),
+            learning_rate: self.learning_rate.unwrap_or(standard.learning_rate),
+            ..standard
+        }
+    }
+
     /// What is to be done under a recipe, with or without a calibration text.
     pub fn how(&self, recipe: &Recipe, text: bool) -> Result<How<'_>, Failure> {
-        let method = self.method.as_deref().map(Method::find).transpose()?;
+        let method = self.method()?;
         match (method, &self.imatrix, text) {
             (Some(method), Some(_), _) if method.needs_text() => Err(Failure::usage(format!(
                 "--method {} needs --calibrate: an importance matrix is not enough",
@@ -62,7 +94,7 @@ impl Rounding {
 
     /// How a mix that was looked for is rounded, if not to nearest by the mean squares of the search.
     pub fn with_target(&self) -> Result<Option<&'static Method>, Failure> {
-        let method = self.method.as_deref().map(Method::find).transpose()?;
+        let method = self.method()?;
         match (method, &self.save_imatrix) {
             (None, Some(_)) => {
                 Err(Failure::usage("--save-imatrix needs --method beside --target-bits or --target-size"))
@@ -94,12 +126,16 @@ impl Quantize {
         if let Some(file) = &self.rounding.save_imatrix {
             self.save_imatrix(masters, &calibration, file, cpu)?;
         }
-        let mut watch = Watch { start: Instant::now(), last: 0.0 };
-        let (mut quantized, rounded) =
-            calibrate::quantize(masters, recipe, method, &calibration.joined(), cpu, &mut |done, all| {
-                machine.terminal.notes(watch.rounded(done, all));
+        let tuning = self.rounding.tuning();
+        let tokens = (tuning.steps as usize).saturating_mul(tuning.tokens);
+        let text = method.trains().then(|| self.calibration_of(machine, masters, tokens)).transpose()?;
+        let texts = Texts { rounding: &calibration, training: text.as_ref().map(|text| (text, tuning)) };
+        let (start, mut watch) = (Instant::now(), None);
+        let Done { mut quantized, rounded, tuned } =
+            calibrated::quantize(masters, recipe, method, texts, cpu, &mut |stage| {
+                machine.terminal.notes(Watch::of(&mut watch, stage));
             })?;
-        let seconds = watch.start.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_secs_f64();
         checkpoint::save_quantized(masters, recipe, &mut quantized, self.out())?;
         let mut record = self.stored(machine, masters, recipe)?;
         record.detail.method = Some(method.name.into());
@@ -117,6 +153,14 @@ impl Quantize {
                 duration(seconds),
                 error * 100.0
             ));
+            machine.terminal.lines(tuned.map(|tuned| {
+                let Tuned { matrices, first, last } = tuned;
+                let steps = tuning.steps;
+                format!("{steps} updates of {matrices} matrices: divergence from full precision {first:.4}, then {last:.4}")
+            }));
+        }
+        if let Some(tuned) = tuned {
+            record.measures.insert("train_loss".into(), Measure::measured(tuned.last, "nats", tuning.steps));
         }
         record.measures.insert("output_error".into(), Measure::measured(error, "fraction", rounded.len() as u64));
         record.measures.insert("quantize_seconds".into(), Measure::measured(seconds, "seconds", 1));
