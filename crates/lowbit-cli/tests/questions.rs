@@ -53,6 +53,30 @@ fn a_language_model_answers_each_question() {
     assert!([low, value, high].iter().zip(bits).all(|(p, bits)| (p / bits - 1.0).abs() < 1e-9), "{perplexity}");
     let valid = record(at, &["--task", "likelihood.toml", "--split", "valid", "--limit", "100"]);
     assert_eq!(valid["measures"]["bits_per_byte"]["n"], 100);
+    let measures = of_task["measures"].as_object().unwrap();
+    for name in ["calibration_error", "continuation_nats/16", "continuation_accuracy/16"] {
+        assert!(measures.contains_key(name), "{name}: {of_task}");
+    }
+    assert!(!measures.contains_key("continuation_accuracy/64"), "half a window is 16 bytes");
+    let beside = good(at, &["eval", "model", "--task", "likelihood.toml", "--baselines", "--speed", "--json"]);
+    let beside: Value = serde_json::from_str(&beside).unwrap();
+    let records = beside["records"].as_array().unwrap();
+    let names: Vec<&str> = records.iter().map(|record| record["model"].as_str().unwrap()).collect();
+    assert_eq!(names, ["model", "order-0", "order-2", "gzip -9", "zstd -19", "xz -9"]);
+    for record in records {
+        assert!(record["measures"]["throughput"]["value"].as_f64().unwrap() > 0.0, "{record}");
+        assert_eq!(
+            (&record["task"], &record["measures"]["bits_per_byte"]["n"]),
+            (&"likelihood@4".into(), &(book.len() - book.len() * 95 / 100).into())
+        );
+    }
+    assert!(records[0]["measures"]["latency_p50"]["value"].as_f64().unwrap() > 0.0, "{records:?}");
+    describe(
+        at,
+        "likelihood",
+        "[[train]]\npaths = [\"book.txt\"]\nshare = [0.0, 0.951]\n[[test]]\npaths = [\"book.txt\"]\nshare = [0.95, 1.0]\n",
+    );
+    refused(at, &["eval", "model", "--task", "likelihood.toml"], 3, &["[[train]] and [[test]]", "book.txt in common"]);
 
     fs::write(at.join("rows.csv"), "The cat sat on,0\nSo it,1\nThe cat,0\n").unwrap();
     let rows = "[[test]]\npaths = [\"rows.csv\"]\nlabel = 1\n";
@@ -80,7 +104,8 @@ fn questions_that_do_not_fit_are_refused() {
     ask(&["--task", "california_housing"], &["language model", "asks for a value", "enwik8"]);
     ask(&["--task", "sst2_zero_shot", "--context", "9"], &["--context", "likeliest"]);
     ask(&["--task", "reviews", "--split", "valid"], &["--split", "reviews"]);
-    ask(&["--task", "enwik8", "--speed"], &["lowbit bench MODEL"]);
+    ask(&["--task", "sst2_zero_shot", "--speed"], &["lowbit bench MODEL"]);
+    ask(&["--task", "sst2_zero_shot", "--baselines"], &["--baselines compresses a text", "sst2_zero_shot"]);
     let split = run(at, &["eval", "model", "--task", "enwik8", "--split", "tset"]);
     let reason = String::from_utf8(split.stderr).unwrap();
     assert!(split.status.code() == Some(2) && reason.contains("unknown split `tset`; did you mean `test`"), "{reason}");

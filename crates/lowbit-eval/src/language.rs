@@ -7,7 +7,8 @@ use crate::read::{self, Limits, Rows};
 use crate::record::{How, Measure, Record};
 use crate::task::Task;
 use crate::{Error, error::Kind};
-use crate::{facts, stats};
+use crate::{facts, meter, stats};
+use bytes::Calibration;
 use lowbit_base::memory::Footprint;
 use lowbit_model::language::{self, Prediction, Scorer};
 use lowbit_model::{Checkpoint, Inputs, Tokenizer};
@@ -17,8 +18,15 @@ use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-/// Names of the measures of a text; the last two are of models whose tokens are bytes.
+mod bytes;
+pub mod coders;
+mod pace;
+
+pub use pace::latencies;
+
+/// Names of the measures of a text; those from the sixth on are of models whose tokens are bytes.
 pub static METRICS: &[&str] = &[
     "bits_per_byte",
     "perplexity",
@@ -27,6 +35,13 @@ pub static METRICS: &[&str] = &[
     "text_bytes_per_token",
     "next_byte_accuracy",
     "target_probability",
+    "calibration_error",
+    "continuation_nats/16",
+    "continuation_nats/64",
+    "continuation_nats/256",
+    "continuation_accuracy/16",
+    "continuation_accuracy/64",
+    "continuation_accuracy/256",
 ];
 
 /// Bytes of a text at most.
@@ -212,20 +227,28 @@ fn encode(content: &[u8], tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
         .map_err(|e| Error { kind: if e.kind == Kind::Memory { e.kind } else { Kind::Input }, ..e })
 }
 
-/// The record of a language model on rows of text or the content of files.
+/// The rows of a task, or the content of its files, as texts.
 ///
 /// # Errors
-/// As [`Text::of`] and [`score`], and when there is no token to predict.
-pub(crate) fn score_task(task: &Task, rows: &Rows, subject: &Subject) -> Result<Record, Error> {
-    let checkpoint = subject.checkpoint;
+/// As [`Text::of`], and when there is no token to predict.
+pub fn text_of(task: &Task, rows: &Rows, subject: &Subject) -> Result<Text, Error> {
     let contents: Vec<&[u8]> = match &rows.inputs {
         Inputs::Bytes(contents) => contents.iter().map(Vec::as_slice).collect(),
         inputs => inputs.texts().iter().map(String::as_bytes).collect(),
     };
-    let text = Text::of(task.id(), contents, subject.limit, checkpoint)?;
-    if text.texts.is_empty() {
-        return Err(Error::usage(format!("task {}: there is no token to predict", task.name)));
+    let text = Text::of(task.id(), contents, subject.limit, subject.checkpoint)?;
+    match text.texts.is_empty() {
+        true => Err(Error::usage(format!("task {}: there is no token to predict", task.name))),
+        false => Ok(text),
     }
+}
+
+/// The record of a language model on rows of text or the content of files.
+///
+/// # Errors
+/// As [`text_of`] and [`score`].
+pub(crate) fn score_task(task: &Task, rows: &Rows, subject: &Subject) -> Result<Record, Error> {
+    let text = text_of(task, rows, subject)?;
     let settings = task.likelihood.as_ref().map(|settings| settings.cut(trained(subject).0));
     let mut cut = subject.cut;
     if let Some(of_task) = settings.filter(|_| cut.context.is_none()) {
@@ -295,14 +318,22 @@ pub fn score(text: &Text, subject: &Subject) -> Result<Record, Error> {
     let tokenizer = checkpoint.tokenizer()?;
     reference.map_or(Ok(()), |reference| check_vocabulary(name, &tokenizer, &reference))?;
     check_memory(text, subject, context)?;
-    let scorer = |checkpoint: &Checkpoint| Scorer::new(Arc::new(checkpoint.model()?), cpu.clone(), context, stride);
-    let mut beside = reference.map(|reference| scorer(reference.checkpoint)).transpose()?;
+    let scorer = |model| Scorer::new(model, cpu.clone(), context, stride);
+    let mut beside = reference.map(|reference| scorer(Arc::new(reference.checkpoint.model()?))).transpose()?;
+    let model = Arc::new(checkpoint.model()?);
     let texts: Vec<&[u32]> = text.texts.iter().map(Vec::as_slice).collect();
     let (mut predictions, mut faithfulness) = (Vec::with_capacity(text.tokens()), Faithfulness::default());
-    scorer(checkpoint)?.each(&texts, beside.as_mut(), &mut |own, theirs, token| {
-        predictions.push(language::predict(own, token as usize));
+    let (is_of_bytes, mut calibration) = (takes_bytes(&tokenizer), Calibration::default());
+    let start = Instant::now();
+    scorer(model.clone())?.each(&texts, beside.as_mut(), &mut |own, theirs, token| {
+        let prediction = language::predict(own, token as usize);
+        if is_of_bytes && !tokenizer.is_control(token) {
+            calibration.add(own, token as usize, &prediction);
+        }
+        predictions.push(prediction);
         theirs.into_iter().for_each(|theirs| faithfulness.add(theirs, own, token as usize));
     })?;
+    let seconds = start.elapsed().as_secs_f64();
     if let Some(at) = predictions.iter().position(|p| !p.nats.is_finite()) {
         let message = format!("{}: the logits before token {} of {} are not finite", name, at + 1, text.name);
         return Err(Error::numeric(message));
@@ -315,6 +346,19 @@ pub fn score(text: &Text, subject: &Subject) -> Result<Record, Error> {
         measures: measures(text, &predictions, &tokenizer),
         detail: Default::default(),
     };
+    if is_of_bytes {
+        let counts = text.texts.iter().map(|tokens| tokens.len() - 1);
+        record.measures.extend(calibration.measure().map(|measure| ("calibration_error".into(), measure)));
+        record.measures.extend(bytes::runs(&predictions, counts));
+        record.measures.extend(bytes::continued(&text.texts, (checkpoint, &model), cpu, context)?);
+    }
+    if subject.speed {
+        let rate = Measure::measured(text.bytes as f64 / seconds.max(1e-9), "per_second", text.bytes);
+        record.measures.insert("throughput".into(), rate);
+        latencies(text, &[checkpoint], std::slice::from_mut(&mut record), cpu)?;
+        let peak = meter::peak_rss_bytes().map(|bytes| Measure::measured(bytes as f64, "bytes", 1));
+        record.measures.extend(peak.map(|peak| ("peak_rss_bytes".into(), peak)));
+    }
     if let Some(reference) = reference {
         faithfulness.check()?;
         record.measures.extend(faithfulness.measures(BLOCK));

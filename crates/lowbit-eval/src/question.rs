@@ -132,12 +132,14 @@ pub struct Subject<'a> {
     pub limit: Option<usize>,
     /// The model that its answers are compared with.
     pub reference: Option<Reference<'a>>,
+    /// Whether a language model is timed on the text, too.
+    pub speed: bool,
 }
 
 impl<'a> Subject<'a> {
     /// A model by itself, in windows of its own.
     pub fn new(name: &'a str, checkpoint: &'a Checkpoint, cpu: &'a Cpu) -> Self {
-        Subject { name, checkpoint, cpu, cut: Cut::default(), limit: None, reference: None }
+        Subject { name, checkpoint, cpu, cut: Cut::default(), limit: None, reference: None, speed: false }
     }
 }
 

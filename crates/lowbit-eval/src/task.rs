@@ -36,6 +36,7 @@ pub static TASKS: &[&str] = &[
     include_str!("../tasks/cifar10.toml"),
     include_str!("../tasks/cifar10_lossless.toml"),
     include_str!("../tasks/enwik8.toml"),
+    include_str!("../tasks/enwik9.toml"),
     include_str!("../tasks/fashion_mnist.toml"),
     include_str!("../tasks/imdb.toml"),
     include_str!("../tasks/mnist.toml"),
@@ -43,7 +44,9 @@ pub static TASKS: &[&str] = &[
     include_str!("../tasks/sst2.toml"),
     include_str!("../tasks/sst2_generate.toml"),
     include_str!("../tasks/sst2_zero_shot.toml"),
+    include_str!("../tasks/text8.toml"),
     include_str!("../tasks/tiny_shakespeare.toml"),
+    include_str!("../tasks/wikitext103.toml"),
     include_str!("../tasks/wikitext2.toml"),
     include_str!("../tasks/xnli.toml"),
 ];

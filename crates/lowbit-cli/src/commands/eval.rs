@@ -10,10 +10,11 @@ use lowbit_eval::language::{self as scoring, Cut, Text};
 use lowbit_eval::question::{self, Question, Reference, Subject};
 use lowbit_eval::record::Record;
 use lowbit_eval::task::{self, Split, Task};
+use lowbit_model::Inputs;
 use std::path::PathBuf;
 
-/// Why a language model is not timed here.
-const OF_CLASSIFIERS: &str = "--speed measures classifiers; `lowbit bench MODEL` measures language models";
+/// What may be timed here.
+const OF_ANSWERS: &str = "--speed measures classifiers, and language models on a text; `lowbit bench MODEL` measures others";
 
 /// Beside the flags.
 const EXAMPLES: &str = "\
@@ -22,6 +23,7 @@ Examples:
   lowbit eval models/book --task models/book/language.toml     # its own held-out text
   lowbit eval models/book --text other.txt more.txt.zst --json
   lowbit eval models/book --task enwik8 --limit 100000         # bits per byte of the test split
+  lowbit eval models/book --task enwik8 --speed --baselines    # beside gzip, zstd and xz, with times
   lowbit eval models/book --text other.txt --recipe f32        # the masters instead
   lowbit eval models/book-int4 --text other.txt --reference models/book   # KL divergence from its answers";
 
@@ -37,7 +39,7 @@ pub struct Eval {
     #[arg(long, visible_alias = "tasks", required_unless_present_any = ["text", "list"], conflicts_with = "text")]
     task: Option<String>,
     /// Score a language model on these files, plain or compressed: bits per byte, perplexity.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "speed")]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     text: Vec<PathBuf>,
     /// Rows of this split of a task for language models: train, valid or test [default: test].
     #[arg(long, conflicts_with = "text")]
@@ -60,9 +62,13 @@ pub struct Eval {
     /// List tasks and recipes, and end.
     #[arg(long)]
     list: bool,
-    /// Also measure latency, throughput, load time and memory.
+    /// Also measure latency, throughput and memory, of classifiers load time too; of a language model bytes scored per second and the
+    /// time of one byte (or token) written alone.
     #[arg(long)]
     speed: bool,
+    /// Also compress the text without a network, for comparison: byte counts of order 0 and 2, gzip -9, zstd -19, xz -9.
+    #[arg(long)]
+    baselines: bool,
 }
 
 impl Eval {
@@ -80,15 +86,16 @@ impl Eval {
         let reference = shown.as_deref().zip(beside.as_ref()).map(|(name, checkpoint)| Reference { name, checkpoint });
         machine.signals.defer();
         let cut = Cut { context: self.context, stride: self.stride };
-        let subject = Subject { cut, reference, ..Subject::new(&name, &checkpoint, &cpu) };
+        let subject = Subject { cut, reference, speed: self.speed, ..Subject::new(&name, &checkpoint, &cpu) };
         let records = match (&self.task, &language) {
-            (Some(task), None) => vec![self.ask(&task::find(task)?, subject)?],
+            (Some(task), None) => self.ask(&task::find(task)?, subject)?,
             _ => self.texts(language.as_ref(), &subject)?,
         };
         if machine.json {
             return machine.terminal.records(host::facts(&cpu), records);
         }
         for record in &records {
+            let name = &record.model;
             let rows = record.rows();
             let rows = if rows > 0 { format!("{rows} rows, ") } else { String::new() };
             machine.terminal.line(format!("{name} on {} ({rows}recipe {})", record.task, record.recipe));
@@ -101,31 +108,39 @@ impl Eval {
         Ok(())
     }
 
-    /// A model on rows of a task.
-    fn ask(&self, task: &Task, subject: Subject) -> Result<Record, Failure> {
+    /// A model on rows of a task, and compressors beside it.
+    fn ask(&self, task: &Task, subject: Subject) -> Result<Vec<Record>, Failure> {
         question::check(task, subject.checkpoint)?;
         subject.reference.map_or(Ok(()), |_| question::check_compared(task))?;
-        if self.speed && !task.question.spec().is_trained {
-            return Err(Failure::usage(OF_CLASSIFIERS));
+        let is_text = task.question == Question::Likelihood;
+        if self.speed && !is_text && !task.question.spec().is_trained {
+            return Err(Failure::usage(OF_ANSWERS));
+        }
+        if self.baselines && !is_text {
+            let asks = task.question.spec().asks;
+            return Err(Failure::usage(format!("--baselines compresses a text, and the task {} asks for {asks}", task.name)));
         }
         let cut = subject.cut;
-        if task.question != Question::Likelihood && (cut.context.is_some() || cut.stride.is_some()) {
+        if !is_text && (cut.context.is_some() || cut.stride.is_some()) {
             let text = "--context and --stride cut a text into windows, and the task";
             return Err(Failure::usage(format!("{text} {} asks for {}", task.name, task.question.spec().asks)));
         }
         let (split, limit) = (self.split.unwrap_or_default(), self.limit.map(|limit| limit as usize));
         let (mut record, rows) = question::score_split(task, split, self.data.as_deref(), limit, &subject)?;
-        if self.speed {
+        if self.speed && !is_text {
             comparison::speeds(&rows, [(subject.checkpoint, &mut record)], subject.cpu, &probe::start)?;
         }
-        Ok(record)
+        let mut records = vec![record];
+        if self.baselines {
+            let limit = limit.filter(|_| matches!(rows.inputs, Inputs::Bytes(_)));
+            let text = scoring::text_of(task, &rows, &Subject { limit, ..subject })?;
+            records.extend(compressors(&text, &task.id(), &subject)?);
+        }
+        Ok(records)
     }
 
     /// A language model on files, or on the held-out text of a description.
     fn texts(&self, language: Option<&language::Language>, subject: &Subject) -> Result<Vec<Record>, Failure> {
-        if self.speed {
-            return Err(Failure::usage(OF_CLASSIFIERS));
-        }
         if let Some(language) = language.filter(|_| self.split.is_some()) {
             let text = format!("--split is for tasks; {} is scored on the text it holds out", language.name);
             return Err(Failure::usage(text));
@@ -135,6 +150,21 @@ impl Eval {
             Some(language) => vec![language.held_out(self.data.as_deref(), limit, checkpoint)?],
             None => self.text.iter().map(|path| Text::read(path, limit, checkpoint)).collect::<Result<_, _>>()?,
         };
-        Ok(texts.iter().map(|text| scoring::score(text, subject)).collect::<Result<_, _>>()?)
+        let mut records = Vec::new();
+        for text in &texts {
+            let record = scoring::score(text, subject)?;
+            let task = record.task.clone();
+            records.push(record);
+            if self.baselines {
+                records.extend(compressors(text, &task, subject)?);
+            }
+        }
+        Ok(records)
     }
+}
+
+/// Compressors without a network on the text that a model was scored on.
+fn compressors(text: &Text, task: &str, subject: &Subject) -> Result<Vec<Record>, Failure> {
+    let tokenizer = subject.checkpoint.tokenizer()?;
+    Ok(scoring::coders::records(task, text, &tokenizer, &subject.cpu.stop)?)
 }

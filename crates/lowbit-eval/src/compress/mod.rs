@@ -4,7 +4,7 @@
 //! A file is cut into lanes, which advance together, so that both directions share passes over the weights; each lane knows only its own
 //! bytes. One range coder takes the bytes of all lanes in turn.
 
-mod table;
+pub(crate) mod table;
 
 use crate::Error;
 use crate::record::{Detail, Measure, Record};
@@ -70,6 +70,7 @@ impl Compressed {
         let (n, written) = (self.content, self.bytes.len() as f64);
         let mut measures = BTreeMap::from([
             ("compressed_bytes".into(), Measure::measured(written, "bytes", n)),
+            ("coded_bytes".into(), Measure::measured(self.bits / 8.0, "bytes", n)),
             ("throughput".into(), Measure::measured(n as f64 / seconds.max(1e-9), "per_second", n)),
         ]);
         if n > 0 {

@@ -5,16 +5,16 @@ use std::borrow::Borrow;
 use std::num::NonZeroU32;
 
 /// Values of a byte.
-pub(super) const BYTES: usize = 256;
+pub(crate) const BYTES: usize = 256;
 /// Bits of a probability.
-pub(super) const PRECISION: usize = 24;
+pub(crate) const PRECISION: usize = 24;
 /// What probabilities sum to.
 const TOTAL: u32 = 1 << PRECISION;
 /// What is shared out by the network: each byte has one more, so that none is impossible.
 const SHARED: f32 = (TOTAL - BYTES as u32) as f32;
 
 /// How likely each byte is, in units of `2^-24`: at least one each, and 2^24 in all.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Sums of the probabilities of lower bytes, and of all.
     below: [u32; BYTES + 1],
 }
@@ -22,7 +22,7 @@ pub(super) struct Table {
 impl Table {
     /// Of shares `[256]` that sum to about 1: `1 + floor(share * (2^24 - 256))`, the most likely byte takes what is left over or was
     /// too much. One rounded product each, so that equal bits give equal integers on every machine.
-    pub(super) fn of(shares: &[f32]) -> Self {
+    pub(crate) fn of(shares: &[f32]) -> Self {
         let mut counts = [0u32; BYTES];
         for (count, share) in counts.iter_mut().zip(shares) {
             *count = 1 + (share * SHARED) as u32;
@@ -38,7 +38,7 @@ impl Table {
     }
 
     /// Minus the binary logarithm of the probability of a byte.
-    pub(super) fn bits(&self, byte: u8) -> f64 {
+    pub(crate) fn bits(&self, byte: u8) -> f64 {
         PRECISION as f64 - f64::from(self.count(byte.into()).get()).log2()
     }
 

@@ -23,6 +23,11 @@ impl Share {
         }
     }
 
+    /// Whether two parts have bytes in common.
+    pub(crate) fn meets(self, other: Share) -> bool {
+        self.0 < other.1 && other.0 < self.1
+    }
+
     /// The part of a content.
     pub(super) fn of(self, mut content: Vec<u8>) -> Vec<u8> {
         let [begin, end] = [self.0, self.1].map(|share| bound(&content, share));

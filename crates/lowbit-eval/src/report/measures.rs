@@ -89,6 +89,20 @@ pub(crate) const MEASURES: &[Known] = measures! {
         "Share of bytes for which the most probable next byte is the true one.";
     "target_probability" "Target probability" ["fraction"] Style::Percent,
         "Mean probability given to the true next byte.";
+    "calibration_error" "Calibration error" ["fraction"] Style::Percent,
+        "Expected calibration error of the most probable byte: the mean distance of its probability from how often it is right, \
+         over 15 classes of probability of one width, each with the weight of its bytes.";
+    "continuation_accuracy/" "Continuation accuracy, bytes" ["fraction"] Style::Percent,
+        "Share of right bytes among so many that a model writes by itself, each the most probable one, after half a window of the \
+         text; at up to 64 places spread evenly over it, with the normal 95 % interval over places.";
+    "continuation_nats/" "Continuation, bytes" ["nats"] Style::Plain,
+        "Minus the log-likelihood of so many bytes of the text in a row, the mean over runs that lie end to end, with its normal \
+         95 % interval.";
+    "compressed_bytes" "Compressed" ["bytes"] Style::Bytes, "Size of the file that was written, the model not counted.";
+    "coded_bytes" "Compressed, by probabilities" ["bytes"] Style::Bytes,
+        "What the probabilities behind that file add up to.";
+    "decompression_throughput" "Decompression" ["per_second"] Style::Rate,
+        "Bytes restored per second, timed on its own; they are compared with those that were compressed.";
     "compression_ratio" "Compression ratio" ["ratio" "count"] Style::Plain, "8 divided by bits per byte.";
     "r2" "Explained variance" ["ratio"] Style::Percent,
         "R2, the share of the variance of the targets that is explained: one minus the mean squared error over the variance, \

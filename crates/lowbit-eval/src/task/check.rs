@@ -29,7 +29,8 @@ impl Task {
                 self.check_required("test", &self.test)?;
                 [("train", &self.train), ("valid", &self.valid), ("test", &self.test)]
                     .into_iter()
-                    .try_for_each(|(split, layouts)| self.check_layouts(split, layouts))
+                    .try_for_each(|(split, layouts)| self.check_layouts(split, layouts))?;
+                self.check_apart()
             }
         }
     }
@@ -167,6 +168,30 @@ impl Task {
     fn check_layouts(&self, split: &str, layouts: &[Layout]) -> Result<(), String> {
         for layout in layouts {
             self.check_layout(layout).map_err(|message| format!("[[{split}]] {message}"))?;
+        }
+        Ok(())
+    }
+
+    /// Splits of one file have no byte in common.
+    fn check_apart(&self) -> Result<(), String> {
+        let shares = |layouts: &[Layout]| {
+            let of_layout = |layout: &Layout| {
+                let share = layout.share.unwrap_or_default();
+                layout.paths.iter().map(|path| (path.clone(), share)).collect::<Vec<_>>()
+            };
+            layouts.iter().filter(|layout| layout.text.is_empty()).flat_map(of_layout).collect::<Vec<_>>()
+        };
+        let splits = [("train", shares(&self.train)), ("valid", shares(&self.valid)), ("test", shares(&self.test))];
+        for (i, (name, own)) in splits.iter().enumerate() {
+            for (other, theirs) in &splits[..i] {
+                let meet = own.iter().find(|(path, a)| theirs.iter().any(|(theirs, b)| path == theirs && a.meets(*b)));
+                if let Some((path, _)) = meet {
+                    let path = path.display();
+                    return Err(format!(
+                        "[[{other}]] and [[{name}]] have bytes of {path} in common: give shares that do not overlap"
+                    ));
+                }
+            }
         }
         Ok(())
     }

@@ -190,6 +190,9 @@ fn byte_model(name: &str, bits: f64, bytes: f64, seconds: f64) -> Record {
     put("bits_per_byte", bits, "bits", text);
     put("perplexity", bits.exp2(), "count", text);
     put("compression_ratio", 8.0 / bits, "ratio", text);
+    let coded = bits / 8.0 * text as f64;
+    put("coded_bytes", coded, "bytes", text);
+    put("compressed_bytes", coded.ceil() + 42.0, "bytes", text);
     put("next_byte_accuracy", 0.62 - 0.05 * bits, "fraction", text);
     put("weight_bytes", bytes, "bytes", 1);
     put("bytes_per_token", bytes, "bytes", 1);

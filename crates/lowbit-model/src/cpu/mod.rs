@@ -12,6 +12,7 @@ use crate::window::{affine, apply_affine};
 use crate::{Error, Model};
 use arena::Arena;
 use lowbit_kernels::{Cpu, Packed, ops};
+use product::ProductInputs;
 use std::sync::Arc;
 
 mod arena;
@@ -20,7 +21,6 @@ mod product;
 mod session;
 
 pub use arena::Tensor;
-pub use product::ProductInputs;
 pub use session::{PREFILL_CHUNK, Sequences, Session};
 
 use cache::Cache;

@@ -113,6 +113,7 @@ pub static CHECKS: &[Check] = checks! {
     3 "every claim is a true query" words::claims;
     4 "units are known" scope::units;
     5 "bits per byte, perplexity and ratio agree" quality::identities;
+    6 "compressed files have the size that their probabilities say" quality::coded;
     7 "no accuracy above the ceiling" quality::plausible;
     8 "a baseline that is no network" scope::baselines;
     9 "next-byte accuracy fits the entropy" quality::calibration;

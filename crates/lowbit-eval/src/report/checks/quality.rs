@@ -149,6 +149,23 @@ pub(super) fn identities(case: &Case) -> Outcome {
     tally.outcome("no language-model measures")
 }
 
+/// Share of a file, and bytes beside it, that it may be larger than its probabilities say: the coder's rounding, and its header.
+const CODED: (f64, f64) = (0.001, 64.0);
+
+/// 6: a file is no smaller than the probabilities behind it say, and hardly larger.
+pub(super) fn coded(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for record in &case.results.records {
+        let value = |name: &str| record.measures.get(name).map(|m| m.value);
+        let (Some(written), Some(coded)) = (value("compressed_bytes"), value("coded_bytes")) else { continue };
+        let beside = written - coded;
+        tally.expect(beside >= -1.0 && beside <= CODED.0 * coded + CODED.1, || {
+            format!("{}: {written} bytes were written, and the probabilities say {coded:.1}", record.model)
+        });
+    }
+    tally.outcome("no compressed files")
+}
+
 /// 7: an accuracy more than three standard errors above the best possible one.
 pub(super) fn plausible(case: &Case) -> Outcome {
     let mut tally = Tally::default();

@@ -132,6 +132,14 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
 pub(super) const LANGUAGE_FAULTS: &[RecordFault] = &[
     (5, "not 8", |r| measure(r, "int8", "compression_ratio").value *= 8.0),
     (5, "per byte, but", |r| measure(r, "int8", "perplexity").value = 13.36),
+    (6, "the probabilities say 1000.0", |r| {
+        put(r, "int8", "compressed_bytes", Measure::measured(1066.0, "bytes", 4000));
+        put(r, "int8", "coded_bytes", Measure::measured(1000.0, "bytes", 4000));
+    }),
+    (6, "998 bytes were written", |r| {
+        put(r, "int8", "compressed_bytes", Measure::measured(998.0, "bytes", 4000));
+        put(r, "int8", "coded_bytes", Measure::measured(1000.0, "bytes", 4000));
+    }),
     (9, "misaligned", |r| measure(r, "int8", "next_byte_accuracy").value = 0.04),
     (21, "GB/s", |r| {
         put(r, "int8", "bytes_per_token", Measure::measured(2e9, "bytes", 1));
