@@ -223,17 +223,7 @@ impl Session {
     }
 
     fn update(&mut self, config: &TrainConfig, step: u64, rate: f32) {
-        let tape = &mut self.student.tape;
-        let TrainConfig { beta1, beta2, epsilon, .. } = *config;
-        for id in &self.grids {
-            let param = tape.params.get_mut(*id);
-            let Some(gradient) = tape.gradients_of_params.get_mut(*id) else { continue };
-            let mut grid = param.grid.take().expect("a matrix in training");
-            let adam = Adam { rate, beta1, beta2, epsilon, step: step + 1 };
-            grid.learn(&tape.cpu, param.master().unwrap_or_default(), gradient, adam);
-            param.grid = Some(grid);
-        }
-        self.optimizer.update(tape, config, step, rate, 1.0);
+        update((&mut self.student.tape, &self.grids), &mut self.optimizer, config, step, rate);
     }
 
     /// The network as it is stored.
@@ -269,6 +259,26 @@ impl Session {
     }
 }
 
+/// One update, counted from 0: scales and offsets of some matrices by the gradients of their weights, then codes and vectors.
+fn update(
+    (tape, grids): (&mut Tape, &[ParamId]),
+    optimizer: &mut OptimizerState,
+    config: &TrainConfig,
+    step: u64,
+    rate: f32,
+) {
+    let TrainConfig { beta1, beta2, epsilon, .. } = *config;
+    for id in grids {
+        let param = tape.params.get_mut(*id);
+        let Some(gradient) = tape.gradients_of_params.get_mut(*id) else { continue };
+        let mut grid = param.grid.take().expect("a matrix in training");
+        let adam = Adam { rate, beta1, beta2, epsilon, step: step + 1 };
+        grid.learn(&tape.cpu, param.master().unwrap_or_default(), gradient, adam);
+        param.grid = Some(grid);
+    }
+    optimizer.update(tape, config, step, rate, 1.0);
+}
+
 /// Parameters of a quantized network as they are trained.
 struct Codes<'a> {
     teacher: &'a Checkpoint,
@@ -296,7 +306,7 @@ impl Source<ParamId> for Codes<'_> {
                 Err(Error::usage(text))
             }
             Param::Matrix { packed, activations, .. } => {
-                let id = match Grid::of(&packed, &self.teacher.master(spec)?) {
+                let id = match Grid::of(&packed, &self.quantized.master(self.teacher, spec)?) {
                     Some((grid, latents)) => {
                         let id = self.params.push(spec.clone(), latents);
                         self.params.get_mut(id).grid = Some(Box::new(grid));
@@ -323,6 +333,62 @@ impl Source<ParamId> for Stored<'_> {
         match spec.role.is_vector() {
             true => Ok(self.params.push(spec.clone(), self.checkpoint.master(spec)?)),
             false => Ok(self.params.push_frozen(spec.clone(), self.checkpoint.packed(spec)?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+    use lowbit_kernels::format;
+    use lowbit_model::exec::Exec;
+    use lowbit_model::source::Init;
+    use serde_json::Value;
+
+    fn floats(value: &Value) -> Vec<f32> {
+        serde_json::from_value(value.clone()).expect("numbers")
+    }
+
+    /// Least squares of the outputs of one matrix: codes, scales and offsets beside those of PyTorch (`tools/golden/tuning.py`).
+    #[test]
+    fn updates_are_those_of_pytorch() {
+        let golden: Value = serde_json::from_str(include_str!("../tests/golden_tuning.json")).expect("JSON");
+        let number = |name: &str| golden[name].as_u64().expect("a number") as usize;
+        let (rows, cols, tokens) = (number("rows"), number("cols"), number("tokens"));
+        let (inputs, wanted, weights) =
+            (floats(&golden["inputs"]), floats(&golden["wanted"]), floats(&golden["weights"]));
+        let grouped = format::find("q4_1").expect("listed").grouped().expect("groups");
+        let codes: Vec<u8> = serde_json::from_value(golden["codes"].clone()).expect("codes");
+        let groups = floats(&golden["scales"]).into_iter().zip(floats(&golden["offsets"]));
+        let spans: Vec<_> = groups.map(|(s, o)| grouped.scales(f16::from_f32(s), f16::from_f32(o), &[])).collect();
+        let packed = grouped.pack(rows, cols, &codes, &spans).expect("packs");
+        let (grid, latents) = Grid::of(&packed, &weights).expect("gives its codes back");
+        let spec =
+            ParamSpec { name: "matrix".into(), rows, cols, role: Role::Body, init: Init::Constant(0.0), positions: 1 };
+        let mut params = Params::default();
+        let id = params.push(spec, latents);
+        params.get_mut(id).grid = Some(Box::new(grid));
+        let (mut optimizer, cpu) = (OptimizerState::new(&params), Cpu::new(None, Some(2)).expect("a CPU"));
+        let mut tape = Tape::new(&cpu, params, None);
+        let config =
+            Tuning { learning_rate: golden["rate"].as_f64().expect("a rate") as f32, ..Tuning::default() }.config();
+        for (step, want) in golden["steps"].as_array().expect("a list").iter().enumerate() {
+            let mut batch = Batch::default();
+            inputs.chunks_exact(cols).for_each(|row| batch.push_features(row.iter().copied()));
+            assert_eq!(batch.sequences(), tokens);
+            tape.begin(&batch, Pass::Train(0));
+            let x = tape.features(cols);
+            let y = tape.linear(&x, &id, None);
+            let loss = tape.squared_error(&y, &wanted, 1.0 / tokens as f32) / tokens as f64;
+            let told = want["loss"].as_f64().expect("a loss");
+            assert!((loss - told).abs() < 1e-4 * told, "update {step}: {loss}, not {told}");
+            tape.backward();
+            update((&mut tape, &[id]), &mut optimizer, &config, step as u64, config.learning_rate);
+            let found = tape.params.effective(&cpu, id, None);
+            let want = floats(&want["weights"]);
+            let wrong = found.iter().zip(&want).position(|(a, b)| (a - b).abs() > 1e-3 * b.abs() + 1e-5);
+            assert_eq!(wrong, None, "update {step}: {found:?}, not {want:?}");
         }
     }
 }

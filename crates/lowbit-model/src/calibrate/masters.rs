@@ -23,17 +23,26 @@ pub(super) struct Masters<'a> {
     pub folds: BTreeMap<String, Fold>,
 }
 
+/// The values of a parameter of a checkpoint, `[rows, cols]`, with factors folded in.
+pub(super) fn read(
+    checkpoint: &Checkpoint,
+    folds: &BTreeMap<String, Fold>,
+    spec: &ParamSpec,
+) -> Result<Vec<f32>, Error> {
+    let mut values = checkpoint.master(spec)?;
+    if let Some(fold) = folds.get(&spec.name) {
+        fold.apply(&mut values, spec.cols);
+    }
+    Ok(values)
+}
+
 impl Masters<'_> {
     /// The values of a parameter, `[rows, cols]`.
     ///
     /// # Errors
     /// As [`Checkpoint::master`].
     pub fn read(&self, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
-        let mut values = self.checkpoint.master(spec)?;
-        if let Some(fold) = self.folds.get(&spec.name) {
-            fold.apply(&mut values, spec.cols);
-        }
-        Ok(values)
+        read(self.checkpoint, &self.folds, spec)
     }
 
     /// Values of a matrix, rounded to nearest in a format.

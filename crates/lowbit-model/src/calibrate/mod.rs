@@ -47,6 +47,10 @@ const fn method(name: &'static str, [gptq, channels, learned]: [bool; 3], summar
     Method { name, summary, gptq, channels, learned, trained: false }
 }
 
+const fn trained(name: &'static str, channels: bool, summary: &'static str) -> Method {
+    Method { trained: true, ..method(name, [true, channels, true], summary) }
+}
+
 /// Every method.
 pub static METHODS: &[Method] = &[
     method("rtn", [false; 3], "round to nearest, scales of groups chosen by the mean square of each input"),
@@ -63,14 +67,12 @@ pub static METHODS: &[Method] = &[
         "gptq, then codes by coordinate descent and scales by least squares in turns, for the outputs in full precision",
     ),
     method("awq+learned", [true, true, true], "scale input channels, then round as learned"),
-    Method {
-        trained: true,
-        ..method(
-            "trained",
-            [true, false, true],
-            "learned, then codes and scales of all matrices together by gradients, for the answers in full precision",
-        )
-    },
+    trained(
+        "trained",
+        false,
+        "learned, then codes and scales of all matrices together by gradients, for the answers in full precision",
+    ),
+    trained("awq+trained", true, "scale input channels, then round and train as trained"),
 ];
 
 impl Method {
@@ -130,5 +132,5 @@ pub fn quantize(
     let all = parameters.matrices();
     let mut tell = |done| progress(done, all);
     let (params, rounded) = pass::Pass::new(&masters, recipe, method, cpu.clone(), &mut tell).run(batch)?;
-    Ok((Quantized(params), rounded))
+    Ok((Quantized { params, folds: masters.folds }, rounded))
 }

@@ -5,14 +5,14 @@
 use super::Method;
 use super::hessian::{Factor, Hessian, Order, cross, evened, weighted};
 use super::levels::{self, Known};
-use super::masters::Masters;
+use super::masters::{self, Fold, Masters};
 use super::observe::InputStats;
 use crate::cpu::Tensor;
 use crate::exec::{Activation, Attention, Batch, BatchNorm, Exec, Index, NormKind, Pooling, Window, WindowPooling};
 use crate::recipe::{self, ActivationPrecision};
 use crate::rotation;
 use crate::source::{ParamSpec, Source};
-use crate::{CpuExec, Error, Param, Recipe};
+use crate::{Checkpoint, CpuExec, Error, Param, Recipe};
 use lowbit_kernels::{Activations, Cpu, Format, Mat, Packed, QuantizeOptions, gemm};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -483,17 +483,33 @@ impl Exec for Pass<'_> {
 }
 
 /// Quantized parameters by their names.
-pub struct Quantized(pub(super) BTreeMap<String, Param>);
+#[derive(Default)]
+pub struct Quantized {
+    pub(super) params: BTreeMap<String, Param>,
+    /// Factors of parameters before they were rounded.
+    pub(super) folds: BTreeMap<String, Fold>,
+}
+
+impl Quantized {
+    /// The values of a parameter before it was rounded, `[rows, cols]`: those of the masters with scales of channels folded in.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::master`].
+    pub fn master(&self, checkpoint: &Checkpoint, spec: &ParamSpec) -> Result<Vec<f32>, Error> {
+        masters::read(checkpoint, &self.folds, spec)
+    }
+}
 
 impl From<BTreeMap<String, Param>> for Quantized {
     fn from(params: BTreeMap<String, Param>) -> Self {
-        Quantized(params)
+        Quantized { params, folds: BTreeMap::new() }
     }
 }
 
 impl Source<Param> for Quantized {
     /// Gives each parameter once.
     fn param(&mut self, spec: &ParamSpec) -> Result<Param, Error> {
-        self.0.remove(&spec.name).ok_or_else(|| Error::usage(format!("parameter `{}` was not quantized", spec.name)))
+        let missing = || Error::usage(format!("parameter `{}` was not quantized", spec.name));
+        self.params.remove(&spec.name).ok_or_else(missing)
     }
 }
