@@ -159,7 +159,7 @@ fn a_long_prompt_lets_others_go_on() {
     for step in 0..9 {
         let events = engine.step();
         let tokens = events.iter().filter(|event| matches!(event, Event::Text { id, .. } if *id == short)).count();
-        let read = |event: &Event| matches!(event, Event::Prompt { id, done, of: 600 } if *id == long && *done == 64 * (step + 1));
+        let read = |event: &Event| matches!(event, Event::Prompt { id, done, of: 600, .. } if *id == long && *done == 64 * (step + 1));
         assert_eq!((tokens, events.iter().filter(|event| read(event)).count()), (1, 1), "step {step}");
     }
     while engine.requests() > 0 {
@@ -313,4 +313,54 @@ fn handles_go_to_other_threads() {
         generator.generate(&request(0), &mut |_| std::ops::ControlFlow::Continue(())).expect("answers")
     });
     same(&moved.join().expect("no panic"), &expected, "on another thread");
+}
+
+#[test]
+fn log_probabilities_are_those_of_the_logits_and_change_no_answer() {
+    let model = model("bitnet");
+    let (mut engine, mut answers) = (engine(&model, 3, 2), Answers::default());
+    // Prompts of one pass and of several, beside a plain request that keeps the prefix of the first.
+    let plain = engine.open(request(3)).expect("fits");
+    while engine.requests() > 0 {
+        answers.step(&mut engine);
+    }
+    let scored = [3, 1, 2].map(|i| Request { logprobs: Some(3), echo: true, ..request(i) });
+    let ids = scored.clone().map(|request| engine.open(request).expect("fits"));
+    let (mut prompts, mut streamed) = (BTreeMap::<Id, Vec<_>>::new(), BTreeMap::<Id, Vec<_>>::new());
+    while engine.requests() > 0 {
+        for event in engine.step() {
+            match event {
+                Event::Prompt { id, logprobs, .. } => prompts.entry(id).or_default().extend(logprobs),
+                Event::Text { id, logprob, .. } => streamed.entry(id).or_default().extend(logprob),
+                Event::End { id, outcome } => drop(answers.ended.insert(id, outcome)),
+            }
+        }
+    }
+    same(answers.ended[&ids[0]].as_ref().expect("an answer"), answers.outcome(plain), "with log-probabilities");
+    for (id, request) in ids.into_iter().zip(scored) {
+        let outcome = answers.ended[&id].as_ref().expect("an answer");
+        let text = [&request.prompt[..], &outcome.tokens].concat();
+        let mut session = Session::with_cache(model.clone(), cpu(), CONTEXT, CacheKind::F16);
+        let rows = session.feed_all(&text).expect("fits").to_vec();
+        let all = [prompts.remove(&id).unwrap_or_default(), outcome.logprobs.clone()].concat();
+        assert_eq!((all.len(), outcome.logprobs.len()), (text.len() - 1, outcome.tokens.len()));
+        assert_eq!(streamed[&id], outcome.logprobs);
+        for ((found, row), token) in all.iter().zip(rows.chunks_exact(258)).zip(&text[1..]) {
+            let expected = lowbit_model::language::predict(row, *token as usize);
+            assert_eq!((found.token, found.top.len()), (*token, 3));
+            assert!((f64::from(found.logprob) + expected.nats).abs() < 1e-5, "{found:?} {expected:?}");
+            assert_eq!(found.top[0].0 == *token, expected.top);
+            assert!(found.top.is_sorted_by(|a, b| a.1 >= b.1) && found.top[0].1 >= found.logprob);
+        }
+    }
+}
+
+#[test]
+fn a_bias_forces_and_bars_tokens() {
+    let model = model("f32");
+    let base = request(0);
+    let free = alone(&model, &base);
+    let with = |bias| Request { sampling: Sampling { bias, ..Sampling::default() }, ..base.clone() };
+    assert!(alone(&model, &with(vec![(65, 1000.0)])).tokens.iter().all(|token| *token == 65));
+    assert!(!alone(&model, &with(vec![(free.tokens[0], -1000.0)])).tokens.contains(&free.tokens[0]));
 }

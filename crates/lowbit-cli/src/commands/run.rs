@@ -251,6 +251,7 @@ impl Run {
                     repetition_penalty: self.repeat_penalty,
                     repetition_window: usize::try_from(self.repeat_last_n).unwrap_or(usize::MAX),
                     seed: self.seed.and_then(|seed| seed.0).unwrap_or_else(another_seed),
+                    ..CHAT
                 },
                 stop: self.stop.clone(),
                 draft: self.draft.as_ref().map(|_| Draft::Ngram),

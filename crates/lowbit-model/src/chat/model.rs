@@ -202,6 +202,7 @@ impl ChatModel {
             stop: options.stop.clone(),
             stop_tokens: self.stop_tokens.clone(),
             draft: options.draft,
+            ..Request::default()
         })
     }
 

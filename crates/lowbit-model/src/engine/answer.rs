@@ -1,10 +1,13 @@
 //! One request under way.
 
 use super::{Event, Id, Logits, Piece};
-use crate::generate::{Finish, Lookup, Outcome, Request, Sampler, Stats, Stream};
+use crate::generate::{Finish, Logprob, Lookup, Outcome, Request, Sampler, Stats, Stream};
 use crate::{Error, Tokenizer};
 use std::slice::ChunksExact;
 use std::time::Instant;
+
+/// Tokens of a prompt in a pass that gives the logits of each.
+const SCORED: usize = 128;
 
 /// An answer that is being made.
 pub(super) struct Answer {
@@ -17,6 +20,7 @@ pub(super) struct Answer {
     sampler: Sampler,
     stream: Stream,
     tokens: Vec<u32>,
+    logprobs: Vec<Logprob>,
     /// The last token, which is to be fed; none while the prompt is read.
     next: Option<u32>,
     /// What the next pass feeds: a piece of the prompt, or the last token and guesses of those behind it.
@@ -45,6 +49,7 @@ impl Answer {
             sampler,
             stream: Stream::new(request.stop.clone()),
             tokens: Vec::new(),
+            logprobs: Vec::new(),
             next: None,
             pass: Vec::new(),
             logits: Logits::None,
@@ -71,7 +76,7 @@ impl Answer {
 
     /// How many of the largest logits decide, if not all.
     pub fn largest(&self) -> Option<usize> {
-        self.sampler.largest()
+        self.sampler.largest().filter(|_| self.request.logprobs.is_none() && !self.request.echo)
     }
 
     /// Decides what the next pass feeds, of a prompt at most `room` tokens; returns how many tokens.
@@ -91,8 +96,13 @@ impl Answer {
             }
             None => {
                 let rest = &self.request.prompt[self.held..];
+                let room = if self.request.echo { room.min(SCORED) } else { room };
                 self.pass.extend_from_slice(&rest[..rest.len().min(room)]);
-                self.logits = if self.pass.len() == rest.len() { Logits::Last } else { Logits::None };
+                self.logits = match self.pass.len() == rest.len() {
+                    _ if self.request.echo => Logits::All,
+                    true => Logits::Last,
+                    false => Logits::None,
+                };
             }
         }
         self.pass.len()
@@ -130,17 +140,25 @@ impl Answer {
         tokenizer: &Tokenizer,
         events: &mut Vec<Event>,
     ) -> Result<(), Error> {
+        let (begin, of) = (self.held, self.request.prompt.len());
         self.held += self.pass.len();
-        let Some(row) = rows.next() else {
-            events.push(Event::Prompt { id: self.id, done: self.held, of: self.request.prompt.len() });
-            return Ok(());
-        };
+        let mut logprobs = Vec::new();
+        if self.request.echo {
+            let top = self.request.logprobs.unwrap_or(0);
+            let scored = &self.request.prompt[begin + 1..of.min(self.held + 1)];
+            logprobs.extend(scored.iter().zip(&mut *rows).map(|(token, row)| Logprob::of(row, *token, top)));
+        }
+        let row = if self.held == of { rows.next() } else { None };
+        if row.is_none() || !logprobs.is_empty() {
+            events.push(Event::Prompt { id: self.id, done: self.held, of, logprobs });
+        }
+        let Some(row) = row else { return Ok(()) };
         let first = self.sampler.pick(row)?;
         let now = Instant::now();
         self.stats.prompt_seconds = (now - self.begun).as_secs_f64();
         self.stats.ttft_seconds = (now - self.since).as_secs_f64();
         self.first = Some(now);
-        self.accept(first, tokenizer, events);
+        self.accept(first, row, tokenizer, events);
         Ok(())
     }
 
@@ -158,7 +176,7 @@ impl Answer {
             let guessed = self.pass.get(1 + right) == Some(&next);
             self.held += usize::from(guessed);
             right += usize::from(guessed);
-            self.accept(next, tokenizer, events);
+            self.accept(next, row, tokenizer, events);
             if !guessed || self.is_complete() {
                 break;
             }
@@ -173,15 +191,18 @@ impl Answer {
         Ok(())
     }
 
-    /// Takes the next token; ends with it where it is the last.
-    fn accept(&mut self, token: u32, tokenizer: &Tokenizer, events: &mut Vec<Event>) {
+    /// Takes the next token, which was picked by a row of logits; ends with it where it is the last.
+    fn accept(&mut self, token: u32, row: &[f32], tokenizer: &Tokenizer, events: &mut Vec<Event>) {
         self.next = Some(token);
         if self.request.stop_tokens.contains(&token) {
             return self.end(Finish::Stop, events);
         }
         self.tokens.push(token);
+        self.sampler.count(token);
+        let logprob = self.request.logprobs.map(|top| Logprob::of(row, token, top));
+        self.logprobs.extend(logprob.clone());
         let (text, stopped) = self.stream.push(tokenizer.token_bytes(token).unwrap_or_default());
-        events.push(Event::Text { id: self.id, text: text.into(), tokens: self.tokens.len() });
+        events.push(Event::Text { id: self.id, text: text.into(), tokens: self.tokens.len(), logprob });
         if stopped {
             self.finish = Some(Ok(Finish::Stop));
         } else if self.tokens.len() >= self.request.max_tokens {
@@ -193,7 +214,7 @@ impl Answer {
     fn end(&mut self, finish: Finish, events: &mut Vec<Event>) {
         let text = self.stream.finish();
         if !text.is_empty() {
-            events.push(Event::Text { id: self.id, text: text.into(), tokens: self.tokens.len() });
+            events.push(Event::Text { id: self.id, text: text.into(), tokens: self.tokens.len(), logprob: None });
         }
         self.finish = Some(Ok(finish));
     }
@@ -213,6 +234,7 @@ impl Answer {
     fn into_outcome(mut self, finish: Finish) -> Outcome {
         self.stats.decode_seconds = self.first.map_or(0.0, |first| first.elapsed().as_secs_f64());
         self.stats.decoded_tokens = self.tokens.len().saturating_sub(1);
-        Outcome { tokens: self.tokens, text: self.stream.into_text(), finish, stats: self.stats }
+        let (tokens, logprobs, text) = (self.tokens, self.logprobs, self.stream.into_text());
+        Outcome { tokens, text, logprobs, finish, stats: self.stats }
     }
 }

@@ -3,7 +3,7 @@
 //! A step is one forward pass: the next token of every answer under way (with guesses of the tokens behind it, where a request
 //! asked for them), and a piece of a prompt. A request gets the bits it would get alone.
 
-use crate::generate::{Outcome, Request};
+use crate::generate::{Logprob, Outcome, Request};
 use crate::{Error, Sequences, Tokenizer};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Default for Settings {
 /// What a step brought.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A piece of a prompt was processed, and more of it is left.
+    /// A piece of a prompt was processed, and more of it is left, or its tokens were to be scored.
     Prompt {
         /// Whose.
         id: Id,
@@ -62,6 +62,8 @@ pub enum Event {
         done: usize,
         /// Tokens of the prompt.
         of: usize,
+        /// What the model gave to the tokens of this piece but the first of the prompt, where that was asked for.
+        logprobs: Vec<Logprob>,
     },
     /// A token came, or text that was held back is released.
     Text {
@@ -71,6 +73,8 @@ pub enum Event {
         text: String,
         /// Tokens of the answer so far.
         tokens: usize,
+        /// What the model gave to the token that came, where that was asked for.
+        logprob: Option<Logprob>,
     },
     /// The answer ended; the request is closed.
     End {
@@ -189,7 +193,9 @@ impl<M: LanguageModel> Engine<M> {
     fn admit(&mut self) {
         while self.answers.len() < self.settings.sequences.max(1) {
             let Some(Waiting { id, request, since }) = self.waiting.pop_front() else { return };
-            let place = self.place(&request.prompt);
+            // A prompt that is scored needs the logits of all its tokens.
+            let shared = if request.echo { 1 } else { request.prompt.len() };
+            let place = self.place(&request.prompt[..shared]);
             self.answers.push(Answer::new(id, request, place, since));
         }
     }

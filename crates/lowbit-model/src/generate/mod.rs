@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+mod logprobs;
 mod lookup;
 mod request;
 mod sampler;
 mod store;
 mod stream;
 
+pub use logprobs::Logprob;
 pub use request::{Draft, Finish, Outcome, Request, Stats};
 pub use sampler::Sampling;
 
@@ -147,6 +149,7 @@ fn no_answer() -> Error {
 /// An answer whose receiver wanted no more after some text and tokens.
 fn cut(mut outcome: Outcome, text: String, tokens: usize) -> Outcome {
     outcome.tokens.truncate(tokens);
+    outcome.logprobs.truncate(tokens);
     outcome.stats.decoded_tokens = tokens.saturating_sub(1);
     Outcome { text, finish: Finish::Cancelled, ..outcome }
 }

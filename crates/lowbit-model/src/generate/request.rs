@@ -1,6 +1,6 @@
 //! What is asked of a language model, and what it answers.
 
-use super::Sampling;
+use super::{Logprob, Sampling};
 use crate::Error;
 
 /// What is asked for.
@@ -18,6 +18,10 @@ pub struct Request {
     pub stop_tokens: Vec<u32>,
     /// How tokens are guessed ahead, if they are. The answer is the same.
     pub draft: Option<Draft>,
+    /// How many of the most likely tokens are told beside the log-probability of each token; none where none is wanted.
+    pub logprobs: Option<usize>,
+    /// Whether the same is told of each token of the prompt but its first, which is then processed from its begin.
+    pub echo: bool,
 }
 
 /// How tokens are guessed ahead; several are then checked in one pass.
@@ -34,6 +38,8 @@ pub struct Outcome {
     pub text: String,
     /// Its tokens.
     pub tokens: Vec<u32>,
+    /// What the model gave to each of them, where that was asked for; the token that ended the answer is not among them.
+    pub logprobs: Vec<Logprob>,
     /// Why it ended.
     pub finish: Finish,
     /// What it took.

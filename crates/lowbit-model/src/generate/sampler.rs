@@ -3,10 +3,10 @@
 use crate::Error;
 use lowbit_base::SplitMix64;
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-/// How a token is chosen. Applied in this order: repetition penalty, `top_k`, `top_p`, `min_p`, `temperature`; then one token
-/// is drawn.
+/// How a token is chosen. Applied in this order: repetition penalty, presence and frequency penalty, bias, `top_k`, `top_p`, `min_p`,
+/// `temperature`; then one token is drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the most likely token, the first of equals.
@@ -21,6 +21,12 @@ pub struct Sampling {
     pub repetition_penalty: f32,
     /// How many of the last tokens the penalty looks at; `usize::MAX` for all, 0 for none.
     pub repetition_window: usize,
+    /// Subtracted from the logits of tokens that the answer holds; 0 for none.
+    pub presence_penalty: f32,
+    /// Subtracted from the logit of a token for each time the answer holds it; 0 for none.
+    pub frequency_penalty: f32,
+    /// Added to the logits of tokens, each named once.
+    pub bias: Vec<(u32, f32)>,
     /// Seed of the draws: the same request with the same seed has the same answer.
     pub seed: u64,
 }
@@ -35,6 +41,9 @@ impl Default for Sampling {
             min_p: 0.0,
             repetition_penalty: 1.0,
             repetition_window: usize::MAX,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            bias: Vec::new(),
             seed: 0,
         }
     }
@@ -50,6 +59,9 @@ impl Sampling {
             min_p: 0.05,
             repetition_penalty: 1.0,
             repetition_window: 64,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            bias: Vec::new(),
             seed: 0,
         }
     }
@@ -59,13 +71,23 @@ impl Sampling {
         self.repetition_penalty != 1.0 && self.repetition_window > 0
     }
 
+    /// Whether tokens of the answer are counted.
+    fn counts(&self) -> bool {
+        self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
     /// Refuses values without a meaning.
     pub(super) fn check(&self) -> Result<(), Error> {
+        let (presence, frequency) = (self.presence_penalty, self.frequency_penalty);
+        let bias = self.bias.iter().map(|(_, bias)| *bias).find(|bias| !bias.is_finite()).unwrap_or(0.0);
         let rules = [
             ("temperature", self.temperature, self.temperature >= 0.0, "0 or more"),
             ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "in 0..=1 and not 0"),
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "in 0..=1"),
             ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "more than 0"),
+            ("presence_penalty", presence, true, "a number"),
+            ("frequency_penalty", frequency, true, "a number"),
+            ("a bias", bias, true, "a number"),
         ];
         match rules.into_iter().find(|(_, value, good, _)| !good || !value.is_finite()) {
             Some((name, value, _, range)) => Err(Error::usage(format!("{name} is {value}; it must be {range}"))),
@@ -81,6 +103,8 @@ pub(crate) struct Sampler {
     /// Tokens under the penalty, the last at the back; each once where all of the text counts.
     seen: VecDeque<u32>,
     is_seen: Vec<bool>,
+    /// How often the answer holds a token, where that is asked for.
+    counts: BTreeMap<u32, u32>,
     logits: Vec<f32>,
     /// Logit, then weight, and token.
     candidates: Vec<(f32, u32)>,
@@ -89,14 +113,15 @@ pub(crate) struct Sampler {
 impl Sampler {
     pub fn new(sampling: Sampling) -> Self {
         let random = SplitMix64::new(sampling.seed);
-        let (seen, is_seen) = (VecDeque::new(), Vec::new());
-        Sampler { sampling, random, seen, is_seen, logits: Vec::new(), candidates: Vec::new() }
+        let (seen, is_seen, counts) = (VecDeque::new(), Vec::new(), BTreeMap::new());
+        Sampler { sampling, random, seen, is_seen, counts, logits: Vec::new(), candidates: Vec::new() }
     }
 
     /// How many of the largest logits decide, if not all.
     pub fn largest(&self) -> Option<usize> {
         let Sampling { temperature, top_k, .. } = self.sampling;
-        match (!self.sampling.penalizes(), temperature == 0.0) {
+        let plain = !self.sampling.penalizes() && !self.sampling.counts() && self.sampling.bias.is_empty();
+        match (plain, temperature == 0.0) {
             (false, _) => None,
             (true, true) => Some(1),
             (true, false) => Some(top_k).filter(|k| *k > 0),
@@ -126,13 +151,21 @@ impl Sampler {
         }
     }
 
+    /// Notes a token of the answer.
+    pub fn count(&mut self, token: u32) {
+        if self.sampling.counts() {
+            *self.counts.entry(token).or_default() += 1;
+        }
+    }
+
     /// The next token, given the logits of all, `[vocabulary]`.
     ///
     /// # Errors
     /// When a logit is NaN, or all are minus infinity.
     pub fn pick(&mut self, logits: &[f32]) -> Result<u32, Error> {
         let mut penalized = std::mem::take(&mut self.logits);
-        let logits = if self.seen.is_empty() { logits } else { self.penalize(logits, &mut penalized) };
+        let changes = !self.seen.is_empty() || !self.counts.is_empty() || !self.sampling.bias.is_empty();
+        let logits = if changes { self.penalize(logits, &mut penalized) } else { logits };
         let picked = self.choose(logits);
         self.logits = penalized;
         picked
@@ -145,6 +178,14 @@ impl Sampler {
         for &token in &self.seen {
             if let Some(&logit) = logits.get(token as usize) {
                 out[token as usize] = if logit > 0.0 { logit / penalty } else { logit * penalty };
+            }
+        }
+        let Sampling { presence_penalty, frequency_penalty, bias, .. } = &self.sampling;
+        let counted =
+            self.counts.iter().map(|(token, n)| (*token, -(presence_penalty + frequency_penalty * *n as f32)));
+        for (token, change) in counted.chain(bias.iter().copied()) {
+            if let Some(logit) = out.get_mut(token as usize) {
+                *logit += change;
             }
         }
         out
@@ -307,6 +348,23 @@ mod tests {
     }
 
     #[test]
+    fn counts_and_bias_change_logits() {
+        let base = Sampling::default();
+        let mut presence = Sampler::new(Sampling { presence_penalty: 1.5, ..base.clone() });
+        assert_eq!((presence.largest(), presence.pick(&[3.0, 2.0, 1.0]).expect("finite")), (None, 0));
+        [0, 0, 0].into_iter().for_each(|token| presence.count(token));
+        assert_eq!(presence.pick(&[3.0, 2.0, 1.0]).expect("finite"), 1);
+        assert_eq!(presence.pick(&[4.0, 2.0, 1.0]).expect("finite"), 0, "once, however often it occurred");
+        let mut frequency = Sampler::new(Sampling { frequency_penalty: 0.75, ..base.clone() });
+        [0, 0, 1].into_iter().for_each(|token| frequency.count(token));
+        assert_eq!(frequency.pick(&[3.5, 2.5, 1.0]).expect("finite"), 0);
+        frequency.count(0);
+        assert_eq!(frequency.pick(&[3.5, 2.5, 1.0]).expect("finite"), 1);
+        let bias = Sampling { bias: vec![(2, 3.0), (0, -100.0), (9, 50.0)], ..base };
+        assert_eq!((Sampler::new(bias.clone()).largest(), Sampler::new(bias).pick(&[3.0, 2.0, 1.0])), (None, Ok(2)));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for logits in [&[0.0, f32::NAN][..], &[f32::NEG_INFINITY], &[f32::INFINITY, 0.0], &[]] {
             let error = Sampler::new(Sampling::default()).pick(logits).expect_err("refused");
@@ -319,7 +377,10 @@ mod tests {
             (Sampling { top_p: 0.0, ..base.clone() }, "top_p is 0"),
             (Sampling { min_p: 1.5, ..base.clone() }, "min_p is 1.5"),
             (Sampling { repetition_penalty: 0.0, ..base.clone() }, "repetition_penalty is 0"),
-            (Sampling { repetition_penalty: f32::INFINITY, ..base }, "repetition_penalty is inf"),
+            (Sampling { repetition_penalty: f32::INFINITY, ..base.clone() }, "repetition_penalty is inf"),
+            (Sampling { presence_penalty: f32::NAN, ..base.clone() }, "presence_penalty is NaN"),
+            (Sampling { frequency_penalty: f32::INFINITY, ..base.clone() }, "frequency_penalty is inf"),
+            (Sampling { bias: vec![(1, 0.0), (2, f32::NAN)], ..base }, "a bias is NaN"),
         ] {
             let error = sampling.check().expect_err(word).to_string();
             assert!(error.contains(word), "{error}");
