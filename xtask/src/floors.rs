@@ -13,6 +13,7 @@ pub static FLOORS: &[(&str, u8)] = &[
     ("lowbit-train", 3),
     ("lowbit-eval", 3),
     ("lowbit-hub", 3),
+    ("lowbit-serve", 3),
     ("lowbit", 4),
     ("lowbit-cli", 5),
     ("lowbit-python", 5),

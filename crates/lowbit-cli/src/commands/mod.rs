@@ -155,6 +155,7 @@ commands! {
     decompress::Decompress, "Restore a file that `compress` wrote";
     pull::Pull, "Fetch a model of the Hub into the cache of its own client";
     run::Run, "Answer a prompt, or chat in the terminal";
+    serve::Serve, "Serve a language model to applications over HTTP, as OpenAI does";
     inspect::Inspect, "Show what a model is made of";
     report::Report, "Render or verify a report";
     bench::Bench, "Measure a language model, or kernels, against the limits of the machine";

@@ -1,0 +1,94 @@
+//! What all handlers share.
+
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+use crate::served::Served;
+use crate::settings::Settings;
+use crate::worker::Worker;
+use lowbit_base::{Error, mix};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// What all handlers share.
+pub(crate) struct App {
+    pub settings: Settings,
+    pub served: Served,
+    pub worker: Worker,
+    pub metrics: Arc<Metrics>,
+    /// When the server began, seconds since 1970.
+    pub created: u64,
+    /// Whether the server is to end.
+    pub stopping: AtomicBool,
+    next: AtomicU64,
+    salt: u64,
+}
+
+impl App {
+    /// Starts the model's thread.
+    ///
+    /// # Errors
+    /// When the operating system starts none.
+    pub fn new(settings: Settings, served: Served) -> Result<Arc<Self>, Error> {
+        let parallel = served.options.parallel;
+        let metrics = Arc::new(Metrics::new(&served.names[0], parallel));
+        let worker = Worker::start(served.make.clone(), parallel, parallel + settings.limits.queue, metrics.clone())?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let salt = mix(now.as_nanos() as u64 ^ u64::from(std::process::id()) << 40);
+        let (stopping, next) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Arc::new(App { settings, served, worker, metrics, created: now.as_secs(), stopping, next, salt }))
+    }
+
+    /// A number that no other request of this server has, and that others cannot guess from it.
+    pub fn number(&self) -> u64 {
+        mix(self.salt.wrapping_add(self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A name for an answer.
+    pub fn id(&self, prefix: &str) -> String {
+        format!("{prefix}-{:016x}{:08x}", self.number(), self.created as u32)
+    }
+
+    /// Places for so many answers.
+    ///
+    /// # Errors
+    /// When there are not as many now, or never.
+    pub fn admit(&self, answers: usize, param: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+        let most = self.worker.most();
+        if answers > most {
+            let text = format!("{answers} answers are asked for, and {most} may be under way or wait; ask for fewer");
+            return Err(Refusal::field(param, text));
+        }
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(Refusal::stopping());
+        }
+        self.worker.places(answers).ok_or_else(|| Refusal::busy(most))
+    }
+
+    /// Runs work that takes its time where it holds up no other request.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&App) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let app = self.clone();
+        let done = tokio::task::spawn_blocking(move || lowbit_base::panics::caught(|| work(&app))).await;
+        done.ok().flatten().unwrap_or_else(|| Err(Refusal::internal()))
+    }
+
+    /// Whether a request may call the model by this name.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check_model(&self, name: Option<&str>) -> Result<(), Refusal> {
+        match name {
+            Some(name) if !name.is_empty() && !self.served.names.iter().any(|known| known == name) => {
+                Err(Refusal::model())
+            }
+            _ => Ok(()),
+        }
+    }
+}
