@@ -35,8 +35,8 @@ enum {
 const char *lowbit_version(void);
 
 /*
- * Opens a model directory (`config.json`, `model.safetensors`, and `tokenizer.json` where texts are read) and loads its
- * network. `threads` is how many compute; 0 for the physical cores. Returns NULL when it fails.
+ * Opens a model and loads its network: one file, as `lowbit convert MODEL model.safetensors` writes it, or a directory
+ * (`config.json`, `model.safetensors`, and `tokenizer.json` where texts are read). `threads` is how many compute; 0 for the physical cores. Returns NULL when it fails.
  */
 lowbit_model *lowbit_load(const char *path, size_t threads, char *error, size_t error_size);
 

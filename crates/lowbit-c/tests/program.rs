@@ -53,7 +53,9 @@ fn a_c_program_answers_as_rust_does() {
         (0..200).map(|i| [(i * 37 % 101) as f32 / 50.0 - 1.0, (i * 61 % 103) as f32 / 51.0]).collect();
     let y: Vec<usize> = x.iter().map(|[a, b]| usize::from(a + b > 1.0)).collect();
     let network = Sequential::rows(2).bit_linear(16).relu().linear(2).labels(["low", "high"]).epochs(5.0);
-    let classifier = home.path().join("classifier");
+    // One file, which needs nothing beside it.
+    let classifier = home.path().join("alone/classifier.safetensors");
+    std::fs::create_dir(home.path().join("alone")).expect("a directory");
     let model = network.fit(&x, &y).and_then(|fitted| fitted.deploy(&classifier)).expect("trained");
     let rows: Vec<String> = x[..3].iter().map(|[a, b]| format!("{a},{b}")).collect();
     let expected: Vec<String> = model
@@ -66,6 +68,9 @@ fn a_c_program_answers_as_rust_does() {
         })
         .collect();
     assert_eq!(ask(&program, &classifier, &rows.join(",")), (Some(0), expected));
+
+    let beside = std::fs::read_dir(home.path().join("alone")).expect("there").count();
+    assert_eq!(beside, 1, "one file is the whole model");
 
     let values: Vec<f32> = x.iter().map(|[a, b]| 100.0 + 10.0 * a * b).collect();
     let regression = home.path().join("regression");

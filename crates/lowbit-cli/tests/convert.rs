@@ -122,3 +122,22 @@ fn what_cannot_be_is_refused() {
     let left: Vec<_> = std::fs::read_dir(at).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert!(left.iter().all(|name| ["model", "bad.gguf", "same.gguf"].contains(&name.as_str())), "{left:?}");
 }
+
+#[test]
+fn one_file_is_a_whole_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    model(at);
+    let printed = good(at, &["convert", "model", "alone/model.safetensors", "--type", "bitnet_bf16"]);
+    assert!(printed.contains("ternary") && printed.contains("alone/model.safetensors"), "{printed}");
+    assert_eq!(std::fs::read_dir(at.join("alone")).unwrap().count(), 1);
+    let shown = good(at, &["inspect", "alone/model.safetensors"]);
+    assert!(shown.contains("bitnet_bf16"), "{shown}");
+    good(at, &["convert", "alone/model.safetensors", "again"]);
+    let [a, b] = ["alone/model.safetensors", "again"].map(|path| Checkpoint::open(&at.join(path)).unwrap());
+    for spec in a.parameters().params() {
+        assert_eq!(a.master(spec).unwrap(), b.master(spec).unwrap(), "{}", spec.name);
+    }
+    good(at, &["quantize", "model", "--recipe", "int8", "--out", "int8.safetensors"]);
+    assert_eq!(Checkpoint::open(&at.join("int8.safetensors")).unwrap().recipe().name, "int8");
+}

@@ -45,6 +45,51 @@ fn masters_come_back_bit_for_bit() {
     }
 }
 
+/// A file whose name ends in `.safetensors` is the whole model: configuration, tokenizer and weights.
+#[test]
+fn a_model_fits_into_one_file() {
+    for (config, recipe) in configs().iter().zip(["bitnet_b3", "int4", "f32"].iter().cycle()) {
+        let home = tempfile::tempdir().expect("a directory");
+        write(&home.path().join("masters"), config);
+        let masters = Checkpoint::open(&home.path().join("masters")).expect("valid");
+        let recipe = recipe::find(recipe).expect("listed");
+        let (folder, file) = (home.path().join("folder"), home.path().join("alone/model.safetensors"));
+        std::fs::create_dir(home.path().join("alone")).expect("made");
+        quantize(&masters, recipe, &Options::new(), &folder).expect("written");
+        quantize(&masters, recipe, &Options::new(), &file).expect("written");
+        let (whole, parts) = (Checkpoint::open(&file).expect("valid"), Checkpoint::open(&folder).expect("valid"));
+        assert_eq!(std::fs::read_dir(home.path().join("alone")).expect("there").count(), 1);
+        assert_eq!((whole.model_config(), whole.recipe()), (parts.model_config(), parts.recipe()));
+        assert!(whole.verify().expect("undamaged"));
+        for spec in parts.parameters().params().iter().filter(|spec| !spec.role.is_vector()) {
+            let [a, b] = [&whole, &parts].map(|from| from.packed(spec).expect("stored").dequantize());
+            assert_eq!(a, b, "{}", spec.name);
+        }
+        let ids = |from: &Checkpoint| {
+            from.tokenizer().map(|t| t.encode("one file", 64).expect("encoded")).map_err(|e| e.kind)
+        };
+        assert_eq!(ids(&whole), ids(&parts));
+        let error = quantize(&whole, recipe, &Options::new(), &file).expect_err("refused").to_string();
+        assert!(error.contains("would replace its own masters"), "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_configuration_in_a_file_is_named() {
+    let home = tempfile::tempdir().expect("a directory");
+    write(&home.path().join("masters"), &configs()[0]);
+    let masters = Checkpoint::open(&home.path().join("masters")).expect("valid");
+    let file = home.path().join("model.safetensors");
+    quantize(&masters, recipe::find("int8").expect("listed"), &Options::new(), &file).expect("written");
+    let good = std::fs::read(&file).expect("read");
+    let at = good.windows(12).position(|w| w == b"architecture").expect("in the header");
+    let mut bad = good.clone();
+    bad[at..at + 12].copy_from_slice(b"architecturf");
+    std::fs::write(&file, bad).expect("written");
+    let error = Checkpoint::open(&file).err().expect("refused").to_string();
+    assert!(error.contains("model.safetensors") && error.contains("architectur"), "{error}");
+}
+
 /// Quantizes to disk and in memory; both must give the same logits, and the ledger must add up.
 fn round_trip(recipe: &'static Recipe, config: &Config) {
     let source = tempfile::tempdir().expect("a directory");

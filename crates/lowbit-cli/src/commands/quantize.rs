@@ -18,7 +18,7 @@ use lowbit_eval::record::{Measure, Record};
 use lowbit_eval::sensitivity::{self, Calibration, Found, Measured, Search, Target, Unit};
 use lowbit_eval::task;
 use lowbit_kernels::Cpu;
-use lowbit_model::checkpoint::{self, Options, WEIGHTS_FILE};
+use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::{Checkpoint, Inputs, Recipe, calibrate, recipe};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -196,7 +196,7 @@ impl Quantize {
 
     /// Says what was written, and gives its record.
     fn stored(&self, machine: &Machine, masters: &Checkpoint, recipe: &'static Recipe) -> Result<Record, Failure> {
-        let stored = self.out().join(WEIGHTS_FILE);
+        let stored = checkpoint::weights_of(self.out());
         let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
         let (before, after) = (masters.files().into_iter().map(size).sum(), size(&stored));
         if !machine.json {

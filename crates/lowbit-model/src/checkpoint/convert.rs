@@ -1,7 +1,7 @@
 //! Converting a model between layouts: what is written where nobody names a type keeps the weights exactly.
 
 use super::gguf::stored_type;
-use super::{Checkpoint, GgufTypes, Options, WEIGHTS_FILE, Written, quantize, save_gguf};
+use super::{Checkpoint, GgufTypes, Options, Written, quantize, save_gguf, weights_of};
 use crate::container::gguf::{TYPES, Type, find};
 use crate::parameter_list::bytes_of;
 use crate::source::Role;
@@ -19,7 +19,7 @@ pub enum Target {
         /// Type of table and head; `None` for the narrower of F16 and BF16 that holds their values exactly.
         table: Option<&'static Type>,
     },
-    /// A directory of this project.
+    /// A directory of this project, or a file of it.
     Directory {
         /// Its recipe; `None` for the one the model is stored under, if that keeps the weights exactly.
         recipe: Option<&'static Recipe>,
@@ -38,7 +38,7 @@ pub struct Converted {
 }
 
 impl Target {
-    /// The layout of a path: a GGUF file by its extension, else a directory; `kind` names the type of the body or the recipe,
+    /// The layout of a path: a GGUF file by its extension, else a directory, or a file that ends in `.safetensors`; `kind` names the type of the body or the recipe,
     /// `table` the type of table and head.
     ///
     /// # Errors
@@ -76,11 +76,7 @@ pub fn convert(model: &Checkpoint, path: &Path, target: Target) -> Result<Conver
         Target::Directory { recipe } => {
             let recipe = recipe.map_or_else(|| exact_recipe(model), |asked| Ok(model.resolve(asked)))?;
             quantize(model, recipe, &Options::default(), path)?;
-            Ok(Converted {
-                weights: path.join(WEIGHTS_FILE),
-                kind: recipe.name.into(),
-                written: formats(model, recipe)?,
-            })
+            Ok(Converted { weights: weights_of(path), kind: recipe.name.into(), written: formats(model, recipe)? })
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Checkpoints: models on disk, of any layout. The project's own is a directory of `config.json`, `model.safetensors` and
-//! `tokenizer.json`.
+//! `tokenizer.json`, or one safetensors file whose metadata has the other two.
 //!
 //! A matrix is stored either as a plain `F32`, `BF16` or `F16` tensor `[rows, cols]` under its own name (masters, from
 //! which training continues and every recipe is made), or packed: each part of its format as a `U8` tensor
@@ -40,6 +40,23 @@ pub(crate) const VERSION: &str = "1";
 pub(crate) const RECIPE_KEY: &str = "lowbit.recipe";
 /// Metadata pair: JSON object from matrix to [`PackedEntry`].
 pub(crate) const FORMATS_KEY: &str = "lowbit.formats";
+
+/// Metadata pair of a file that is a whole model: the content of `config.json`.
+pub(crate) const CONFIG_KEY: &str = "lowbit.config";
+/// Metadata pair of such a file: the content of `tokenizer.json`, where texts are read.
+pub(crate) const TOKENIZER_KEY: &str = "lowbit.tokenizer";
+/// The ending of such a file.
+const PACKED_FILE: &str = "safetensors";
+
+/// Whether a path is that of a file that is, or becomes, a whole model: its name ends in `.safetensors`.
+fn is_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(PACKED_FILE)) && !path.is_dir()
+}
+
+/// The file of the weights of a model that was written to a path.
+pub fn weights_of(path: &Path) -> PathBuf {
+    if is_file(path) { path.into() } else { path.join(WEIGHTS_FILE) }
+}
 
 /// File names of a model directory.
 pub const CONFIG_FILE: &str = "config.json";

@@ -1,16 +1,17 @@
 //! Writing checkpoints: masters after training, and packed matrices under a recipe, tensor by tensor.
 
 use super::{
-    CONFIG_FILE, Checkpoint, FORMATS_KEY, Options, PackedEntry, Quantizing, RECIPE_KEY, VERSION, VERSION_KEY,
-    WEIGHTS_FILE, part_name,
+    CONFIG_FILE, CONFIG_KEY, Checkpoint, FORMATS_KEY, Options, PackedEntry, Quantizing, RECIPE_KEY, TOKENIZER_KEY,
+    VERSION, VERSION_KEY, WEIGHTS_FILE, is_file, part_name,
 };
 use crate::container::{Dtype, Planned, Writer};
 use crate::model_config::ModelConfig;
 use crate::parameter_list::{ParameterList, bytes_of};
 use crate::source::{ParamSpec, Source};
 use crate::{Error, Kind, Param, Recipe, Tokenizer};
-use lowbit_base::file::{NewFile, Set};
+use lowbit_base::file::{self, NewFile, Set};
 use std::collections::BTreeMap;
+use std::io::{Seek, Write};
 use std::path::Path;
 
 /// Writes a model directory with f32 masters. Its files replace earlier ones together, the weights last.
@@ -35,18 +36,13 @@ pub fn save_masters<'a>(
     end(set, writer, model_config, tokenizer)
 }
 
-/// Quantizes masters under a recipe into another directory, one tensor in memory at a time.
+/// Quantizes masters under a recipe into another directory, or a file as [`save`] has it, one tensor in memory at a time.
 ///
 /// # Errors
 /// When the checkpoint holds no masters, a weight is NaN or infinite, another process writes there, or writing fails; what was
 /// there is then as it was.
-pub fn quantize(
-    checkpoint: &Checkpoint,
-    recipe: &'static Recipe,
-    options: &Options,
-    directory: &Path,
-) -> Result<(), Error> {
-    check_output(checkpoint, directory)?;
+pub fn quantize(checkpoint: &Checkpoint, recipe: &'static Recipe, options: &Options, path: &Path) -> Result<(), Error> {
+    check_output(checkpoint, path)?;
     recipe.check(checkpoint.parameters().params())?;
     let taken = |spec: &ParamSpec| {
         let whole = recipe.format_of(spec)?.is_some() && checkpoint.reads_whole(spec)?;
@@ -54,19 +50,19 @@ pub fn quantize(
     };
     checkpoint.need_of_largest(taken)?.check()?;
     let mut source = Quantizing { checkpoint, recipe, options };
-    save_quantized(checkpoint, recipe, &mut source, directory)
+    save_quantized(checkpoint, recipe, &mut source, path)
 }
 
 /// Refuses to write over the model that is read.
-fn check_output(checkpoint: &Checkpoint, directory: &Path) -> Result<(), Error> {
+fn check_output(checkpoint: &Checkpoint, path: &Path) -> Result<(), Error> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    match same(checkpoint.directory(), directory) {
-        true => Err(Error::usage(format!("{}: the output would replace its own masters", directory.display()))),
+    match same(checkpoint.directory(), path) || checkpoint.files().into_iter().any(|file| same(file, path)) {
+        true => Err(Error::usage(format!("{}: the output would replace its own masters", path.display()))),
         false => Ok(()),
     }
 }
 
-/// Writes a model directory under a recipe with the configuration and tokenizer of a checkpoint, and every parameter from a source.
+/// Writes a model, as [`save`], under a recipe with the configuration and tokenizer of a checkpoint, and every parameter from a source.
 ///
 /// # Errors
 /// When the output would replace the checkpoint, and as [`save`].
@@ -74,25 +70,26 @@ pub fn save_quantized(
     checkpoint: &Checkpoint,
     recipe: &'static Recipe,
     source: &mut dyn Source<Param>,
-    directory: &Path,
+    path: &Path,
 ) -> Result<(), Error> {
-    check_output(checkpoint, directory)?;
+    check_output(checkpoint, path)?;
     let tokenizer = match checkpoint.reader.tokenizer() {
         Ok(tokenizer) => Some(tokenizer),
         // Absent where texts are not needed.
         Err(e) if e.kind == Kind::Io => None,
         Err(e) => return Err(e),
     };
-    save(directory, checkpoint.model_config(), tokenizer.as_ref(), recipe, source)
+    save(path, checkpoint.model_config(), tokenizer.as_ref(), recipe, source)
 }
 
-/// Writes a model directory under a recipe, taking every parameter from a source, one tensor in memory at a time.
+/// Writes a model under a recipe, taking every parameter from a source, one tensor in memory at a time: a directory, or, where the
+/// name ends in `.safetensors`, one file with configuration and tokenizer in its metadata.
 ///
 /// # Errors
-/// When the configuration contradicts itself, the source lacks a parameter, another process writes there, or writing fails;
-/// what was there is then as it was.
+/// When the configuration contradicts itself, the source lacks a parameter, another process writes there, a file cannot hold the
+/// tokenizer, or writing fails; what was there is then as it was.
 pub fn save(
-    directory: &Path,
+    path: &Path,
     model_config: &ModelConfig,
     tokenizer: Option<&Tokenizer>,
     recipe: &'static Recipe,
@@ -113,7 +110,27 @@ pub fn save(
             plan.push(Planned { name: part_name(&spec.name, part.name), dtype: Dtype::U8, shape: vec![part.bytes] });
         }
     }
-    let (set, mut writer) = begin(directory, metadata(recipe.name, Some(&formats)), &plan)?;
+    let mut metadata = metadata(recipe.name, Some(&formats));
+    if is_file(path) {
+        metadata.insert(CONFIG_KEY.into(), model_config.to_json());
+        let text = tokenizer.map(|tokenizer| tokenizer.text().map_err(|e| e.in_file(path))).transpose()?;
+        metadata.extend(text.map(|text| (TOKENIZER_KEY.to_string(), text)));
+        file::make(path.parent().unwrap_or(Path::new("")))?;
+        let mut writer = Writer::create(path, metadata, &plan)?;
+        write(&mut writer, &parameters, source)?;
+        return writer.finish();
+    }
+    let (set, mut writer) = begin(path, metadata, &plan)?;
+    write(&mut writer, &parameters, source)?;
+    end(set, writer, model_config, tokenizer)
+}
+
+/// Writes every parameter.
+fn write<S: Write + Seek>(
+    writer: &mut Writer<S>,
+    parameters: &ParameterList,
+    source: &mut dyn Source<Param>,
+) -> Result<(), Error> {
     for spec in parameters.params() {
         match source.param(spec)? {
             Param::Vector(values) => writer.floats(&spec.name, &[spec.cols], &values)?,
@@ -126,7 +143,7 @@ pub fn save(
             }
         }
     }
-    end(set, writer, model_config, tokenizer)
+    Ok(())
 }
 
 /// Makes and locks the directory and opens the weights.

@@ -125,6 +125,7 @@ pub struct FileLayout {
 /// Every layout, in the order they are tried; the last takes what no other has.
 pub static READERS: &[FileLayout] = &[
     FileLayout { name: "gguf", has: gguf::has, open: gguf::open },
+    FileLayout { name: "lowbit file", has: own::is_whole, open: own::open_whole },
     FileLayout { name: "hub", has: hub::has, open: hub::open },
     FileLayout { name: "torch", has: torch::has, open: torch::open },
     FileLayout { name: "lowbit", has: |_| true, open: own::open },

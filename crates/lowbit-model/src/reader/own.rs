@@ -1,13 +1,14 @@
-//! The project's own layout: a directory of `config.json`, `model.safetensors` and `tokenizer.json`.
+//! The project's own layout: a directory of `config.json`, `model.safetensors` and `tokenizer.json`, or one file that holds all.
 
 use super::{CheckpointReader, ReadRows, Stored, Values};
 use crate::checkpoint::{
-    CONFIG_FILE, FORMATS_KEY, PackedEntry, RECIPE_KEY, TOKENIZER_FILE, VERSION, VERSION_KEY, WEIGHTS_FILE, part_name,
+    CONFIG_FILE, CONFIG_KEY, FORMATS_KEY, PackedEntry, RECIPE_KEY, TOKENIZER_FILE, TOKENIZER_KEY, VERSION, VERSION_KEY,
+    WEIGHTS_FILE, part_name,
 };
 use crate::container::{Tensors, show};
 use crate::parameter_list::ParameterList;
 use crate::source::ParamSpec;
-use crate::{Error, ModelConfig, Recipe, Tokenizer, recipe};
+use crate::{Error, Kind, ModelConfig, Recipe, Tokenizer, recipe};
 use lowbit_kernels::{Bytes, Format, Packed, Pool};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,8 @@ pub(super) struct Own {
     notices: Vec<String>,
     /// The file of the tokenizer, where it lies in memory.
     tokenizer: Option<&'static [u8]>,
+    /// What errors call the configuration.
+    config: &'static str,
     /// Whether the weights are as torch writes them: matrices of images `[out, channels, positions]`, and counters beside statistics.
     torch: bool,
 }
@@ -39,6 +42,21 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
     let tensors = Tensors::open(&weights)?;
     let model_config = ModelConfig::load(&directory.join(CONFIG_FILE))?;
     Ok(Box::new(Own::new(directory, tensors, model_config, None)?))
+}
+
+/// Whether a path is a file with a configuration of its own.
+pub(super) fn is_whole(path: &Path) -> bool {
+    path.is_file() && Tensors::open(path).is_ok_and(|tensors| tensors.metadata().contains_key(CONFIG_KEY))
+}
+
+/// Opens such a file.
+pub(super) fn open_whole(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
+    let tensors = Tensors::open(path)?;
+    let config = tensors.metadata().get(CONFIG_KEY).map_or("", String::as_str);
+    let config = ModelConfig::parse(path, config.as_bytes())?;
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let own = Own::new(directory.into(), tensors, config, None)?;
+    Ok(Box::new(Own { config: CONFIG_KEY, ..own }))
 }
 
 /// Opens the files of a directory that lie in memory; `name` is what errors call it.
@@ -76,7 +94,7 @@ impl Own {
         let trained_for = model_config.trained_for.as_deref().filter(|_| formats.is_empty());
         let recipe = trained_for.map_or(Ok(recipe), recipe::find)?;
         let torch = !metadata.contains_key(VERSION_KEY);
-        Ok(Own { directory, tensors, model_config, recipe, formats, notices, tokenizer, torch })
+        Ok(Own { directory, tensors, model_config, recipe, formats, notices, tokenizer, config: CONFIG_FILE, torch })
     }
 }
 
@@ -115,7 +133,7 @@ impl CheckpointReader for Own {
                 None => {
                     let stored = self.stored_name(&spec.name);
                     let entry = self.tensors.entry(&stored);
-                    let entry = entry.ok_or_else(|| super::missing(self.path(), spec, CONFIG_FILE))?;
+                    let entry = entry.ok_or_else(|| super::missing(self.path(), spec, self.config))?;
                     self.check_shape(spec, &self.shape(spec, &entry.shape))?;
                     expected.insert(stored.into_owned());
                 }
@@ -126,7 +144,7 @@ impl CheckpointReader for Own {
         let packed = self.formats.keys().filter(|name| !parameters.params().iter().any(|p| p.name == **name));
         match self.tensors.names().iter().find(known).or(packed.into_iter().next()) {
             None => Ok(()),
-            Some(name) => Err(super::surplus(self.path(), name, CONFIG_FILE)),
+            Some(name) => Err(super::surplus(self.path(), name, self.config)),
         }
     }
 
@@ -161,6 +179,12 @@ impl CheckpointReader for Own {
     fn tokenizer(&self) -> Result<Tokenizer, Error> {
         if let Some(file) = self.tokenizer {
             return Tokenizer::read(&self.directory.join(TOKENIZER_FILE), file);
+        }
+        if self.config == CONFIG_KEY {
+            let text = self.tensors.metadata().get(TOKENIZER_KEY).ok_or_else(|| {
+                Error::new(Kind::Io, format!("metadata `{TOKENIZER_KEY}` is missing: the network reads no texts"))
+            });
+            return Tokenizer::read(self.path(), text.map_err(|e| e.in_file(self.path()))?.as_bytes());
         }
         Tokenizer::load(&Tokenizer::find(&self.directory).unwrap_or_else(|| self.directory.join(TOKENIZER_FILE)))
     }
@@ -215,7 +239,7 @@ impl Own {
     }
 
     fn check_shape(&self, spec: &ParamSpec, shape: &[usize]) -> Result<(), Error> {
-        super::check_shape(self.path(), spec, shape, CONFIG_FILE, &super::fields(&self.model_config.config))
+        super::check_shape(self.path(), spec, shape, self.config, &super::fields(&self.model_config.config))
     }
 }
 

@@ -221,6 +221,19 @@ impl Tokenizer {
         }
     }
 
+    /// Its file as text.
+    ///
+    /// # Errors
+    /// When its file is none: that of sentencepiece.
+    pub(crate) fn text(&self) -> Result<String, Error> {
+        match &self.inner.kind {
+            Implementation::Spm(_) => {
+                Err(Error::usage("cannot hold a tokenizer of sentencepiece, which is no text: write a directory"))
+            }
+            _ => Ok(self.json()?.to_string()),
+        }
+    }
+
     /// The name of its file in a model directory: `tokenizer.model` for sentencepiece, `tokenizer.json` for all else.
     pub fn file_name(&self) -> &'static str {
         match self.inner.kind {
