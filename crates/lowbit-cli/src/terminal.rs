@@ -204,8 +204,8 @@ impl Terminal {
 
     /// The object of `--json` around some records.
     pub fn results(&self, host: Host, records: Vec<Record>) -> Results {
-        let (tasks, files, tool, command) = (Vec::new(), Vec::new(), tool(), self.command());
-        Results { schema_version: SCHEMA_VERSION, tool, command, host, tasks, records, files }
+        let (tool, command) = (tool(), self.command());
+        Results { schema_version: SCHEMA_VERSION, tool, command, host, records, ..Results::default() }
     }
 
     /// Prints the object of `--json` around some records.

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! `task` + `read` + `quickstart` give labelled rows; `metrics` and `stats` turn answers into measures; `meter` takes
-//! times, memory and energy; `faithfulness` compares answers with those of a reference; `sensitivity` chooses a format for each layer by it; `question` lists what may be asked, `classify`, `language`, `choose` and `generate` score models on it, `speed` times them, `predict` answers rows without labels, `compress` proves a language model's bits by the file it writes;
+//! times, memory and energy; `faithfulness` compares answers with those of a reference; `sensitivity` chooses a format for each layer by it; `question` lists what may be asked, `classify`, `language`, `choose` and `generate` score models on it, `speed` times them, `study` measures layers and networks of known shapes, `predict` answers rows without labels, `compress` proves a language model's bits by the file it writes;
 //! `record` is what all of them fill; `report` renders records and nothing else.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -30,6 +30,7 @@ pub mod report;
 pub mod sensitivity;
 pub mod speed;
 pub mod stats;
+pub mod study;
 pub mod task;
 
 pub use lowbit_base::{Error, error};

@@ -175,12 +175,24 @@ pub struct CurvePoint {
     pub held_out_accuracy: Option<f64>,
 }
 
+/// Where a record of a study stands in its table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The row.
+    pub row: String,
+    /// What is compared in it.
+    pub side: String,
+}
+
 /// What a record holds beyond its measures: the raw material of tables, plots and checks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
-    /// How the variant was made: `trained`, `quantized`, or `baseline` (no neural network).
+    /// How the variant was made: `trained`, `quantized`, `random` weights, or `baseline` (no neural network).
     #[serde(default)]
     pub made: String,
+    /// Its place in the table of a study, where it belongs to no task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// Name of the variant whose weights were quantized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
@@ -359,9 +371,27 @@ pub struct Results {
     pub tasks: Vec<TaskFacts>,
     /// The runs.
     pub records: Vec<Record>,
+    /// Several machines and what each measured, where records were put together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<MachineRecords>,
     /// The files of the comparison as they were when the records were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileHash>,
+}
+
+/// What one machine measured, beside others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineRecords {
+    /// Where its records came from: the last two parts of their path.
+    pub name: String,
+    /// The machine.
+    pub host: Host,
+    /// The program that made its records.
+    pub tool: Tool,
+    /// Its command line.
+    pub command: Vec<String>,
+    /// Its records, times alone.
+    pub records: Vec<Record>,
 }
 
 /// A file beside the records.

@@ -76,7 +76,7 @@ pub fn speeds(test: &Rows, variants: &mut [TimedVariant], cpu: &Cpu) -> Result<(
     let inputs = test.inputs.select(&rows);
     for _ in 0..PROBES {
         for TimedVariant { record, probe, .. } in variants.iter_mut() {
-            let probe = fresh_process(probe, &inputs, &cpu.stop)?;
+            let (probe, _) = fresh_process(probe, &inputs, &cpu.stop)?;
             let mut keep = |name: &str, value: Option<f64>| {
                 if let Some(value) = value {
                     record.detail.samples.entry(name.into()).or_default().push(value);
@@ -96,7 +96,7 @@ pub fn speeds(test: &Rows, variants: &mut [TimedVariant], cpu: &Cpu) -> Result<(
 }
 
 /// Median with minimum and maximum.
-fn spread(samples: &[f64], unit: &str) -> Option<Measure> {
+pub(crate) fn spread(samples: &[f64], unit: &str) -> Option<Measure> {
     let at = |q| stats::percentile(samples, q);
     Some(Measure::measured(stats::median(samples)?, unit, samples.len() as u64).between(at(0.0)?, at(100.0)?))
 }
@@ -155,22 +155,27 @@ pub fn probe(
     Ok(Probe { load_seconds, peak_rss_bytes: meter::peak_rss_bytes() })
 }
 
-fn fresh_process(
+/// What a fresh process that calls [`probe`] tells, and the seconds from its start to its end.
+pub(crate) fn fresh_process(
     command: &mut dyn FnMut() -> std::io::Result<Command>,
     inputs: &Inputs,
     stop: &Stop,
-) -> Result<Probe, Error> {
+) -> Result<(Probe, f64), Error> {
     stop.check()?;
     let failed = |text: String| Error::new(Kind::Internal, format!("measuring in a fresh process: {text}"));
-    let command = command().map(|mut c| c.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
-    let mut child = command.flatten().map_err(|e| failed(e.to_string()))?;
     let input = serde_json::to_vec(inputs).map_err(|e| failed(e.to_string()))?;
+    let mut command = command().map_err(|e| failed(e.to_string()))?;
+    let start = std::time::Instant::now();
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(|e| failed(e.to_string()))?;
     let sent = child.stdin.take().map(|mut stdin| stdin.write_all(&input));
     let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
+    let seconds = start.elapsed().as_secs_f64();
     // A signal to all processes of a terminal ends the other one, too.
     stop.check()?;
     if let Some(Err(e)) = sent {
         return Err(failed(e.to_string()));
     }
-    serde_json::from_slice(&output.stdout).map_err(|e| failed(format!("{} ({e})", output.status)))
+    let probe = serde_json::from_slice(&output.stdout).map_err(|e| failed(format!("{} ({e})", output.status)))?;
+    Ok((probe, seconds))
 }

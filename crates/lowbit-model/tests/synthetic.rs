@@ -74,6 +74,15 @@ fn the_shapes_are_the_published_ones() {
         ("distilbert-classifier", 66_955_010),
         ("distilbert-multilingual-classifier", 135_326_979),
         ("minilm", 22_565_376),
+        ("mlp-100k", 784 * 128 + 128 + 128 * 10 + 10),
+        ("mlp-1m", 1_002_378),
+        ("mlp-10m", 10_080_778),
+        ("mlp-100m", 100_290_826),
+        // Torchvision's parameters, and the running means and variances of its batch normalization.
+        ("resnet18-cifar", 11_173_962 + 9_600),
+        ("resnet18", 11_689_512 + 9_600),
+        ("resnet50", 25_557_032 + 53_120),
+        ("vgg16", 138_357_544),
     ];
     assert_eq!(published.len(), synthetic::SHAPES.len());
     for (shape, (name, params)) in synthetic::SHAPES.iter().zip(published) {

@@ -55,7 +55,7 @@ pub use prune::{Pattern, Prune};
 pub use qat::{Granularity, Qat, QatActivations, QatWeights, Scale};
 pub use remaining::Remaining;
 pub use tape::{Pass, Tape, Tensor};
-pub use trainer::{Control, Job, Observer, Outcome, Status, need, train};
+pub use trainer::{Control, Job, Observer, Outcome, Status, ledger, need, train};
 pub use tuning::{Tuned, Tuning, tune};
 pub use validation::Validation;
 pub use windows::Windows;

@@ -2,7 +2,7 @@
 //!
 //! Each variant has a directory; what is finished in it is kept, so that an interrupted comparison goes on where it was.
 
-use crate::suite::{self, Group, Suite, Variant};
+use crate::suite::{self, Suite, Variant};
 use crate::{Progress, start, training};
 use lowbit_base::file::{self, Lock};
 use lowbit_base::memory::{Footprint, bytes};
@@ -17,8 +17,8 @@ use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
-use lowbit_model::{Checkpoint, Encoder, Inputs, calibrate, recipe};
-use lowbit_train::{Data, Job, Labelled};
+use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, calibrate, recipe};
+use lowbit_train::{Data, Job, Labelled, TrainConfig};
 use network::Network;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,7 +28,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
+mod group;
 mod network;
+
+pub use group::run_group;
 
 /// Largest record of a variant that is kept, bytes.
 const MAX_KEPT: u64 = 256 << 20;
@@ -132,40 +135,6 @@ pub fn run(
         Err(error) if error.kind == Kind::Interrupted => Err(training::interrupted(&out)),
         Err(error) => Err(error),
     }
-}
-
-/// Compares the suites of a group one after another, each in a directory of its own, and writes one report of all; returns its
-/// directory and the records.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_group(
-    group: &Group,
-    data: Option<&Path>,
-    out: Option<&Path>,
-    cpu: &Cpu,
-    program: &Program,
-    progress: &mut dyn Progress,
-) -> Result<(PathBuf, Results), Error> {
-    let new = || Path::new("runs").join(format!("{}-{}", group.name, utc()));
-    let out = out.map_or_else(|| unfinished(&group.name, |_| true).unwrap_or_else(new), PathBuf::from);
-    let mut all: Option<Results> = None;
-    for name in &group.suites {
-        let (suite, home) = (suite::find(name, data)?, out.join(name));
-        let (_, mut results) = run(&suite, data, Some(&home), cpu, program, progress)?;
-        results.files.iter_mut().for_each(|file| file.path = format!("{name}/{}", file.path));
-        match &mut all {
-            None => all = Some(results),
-            Some(all) => {
-                all.tasks.extend(results.tasks);
-                all.records.extend(results.records);
-                all.files.extend(results.files);
-            }
-        }
-    }
-    let all = all.ok_or_else(|| Error::usage(format!("group {} has no suites", group.name)))?;
-    report::write(&out, &all)?;
-    Ok((out, all))
 }
 
 /// The latest directory under `runs` of a name that has no results yet.
@@ -323,6 +292,8 @@ impl Comparison<'_> {
         let masters = Checkpoint::open(&run)?.on(self.cpu);
         let mut record = self.stored(variant, &masters)?;
         record.measures.extend(trained.measures());
+        let job = self.job(&model_config, &config, rows);
+        record.measures.extend(training::ledger(&job)?);
         record.detail.made = "trained".into();
         if config.prune.is_some() {
             record.measures.insert("sparsity".into(), training::sparsity(&masters)?);
@@ -352,19 +323,16 @@ impl Comparison<'_> {
         let ours = |variant: &&Variant| variant.from.is_none() && Rc::ptr_eq(network, &self.network(variant));
         for variant in self.suite.variant.iter().filter(|variant| ours(variant) && self.kept(variant).is_none()) {
             let (model_config, config) = network.settings(&self.task, &self.splits, variant)?;
-            let job = Job {
-                model_config: &model_config,
-                tokenizer: None,
-                from: None,
-                teacher: None,
-                data: rows,
-                validation: None,
-                config: &config,
-            };
+            let job = self.job(&model_config, &config, rows);
             let named = |e: Error| Error { message: format!("variant {}: {}", variant.name, e.message), ..e };
             lowbit_train::need(&job)?.check().map_err(named)?;
         }
         Ok(())
+    }
+
+    /// A training as far as its memory is concerned.
+    fn job<'a>(&self, model_config: &'a ModelConfig, config: &'a TrainConfig, rows: &'a Labelled) -> Job<'a> {
+        Job { model_config, tokenizer: None, from: None, teacher: None, data: rows, validation: None, config }
     }
 
     /// Masters of a trained variant, or the published model itself, under the recipe of a variant.
@@ -389,8 +357,11 @@ impl Comparison<'_> {
         };
         let model = self.model(&variant.name);
         checkpoint::quantize(masters, recipe, &options, &model)?;
-        let (record, outputs) =
-            classify::quality(&self.task, &self.splits.test, &variant.name, &Checkpoint::open(&model)?, self.cpu)?;
+        let made = Checkpoint::open(&model)?;
+        let (mut record, outputs) = classify::quality(&self.task, &self.splits.test, &variant.name, &made, self.cpu)?;
+        let length = made.model_config().max_length;
+        let activations = made.parameters().pass_bytes(length, length);
+        record.measures.insert("ledger/activations".into(), training::counted(activations));
         if !self.task.classes.is_empty() {
             let bytes: Vec<u8> = outputs.iter().flat_map(|logit| logit.to_le_bytes()).collect();
             file::replace(&self.home(&variant.name).join(LOGITS), &bytes)?;
@@ -424,6 +395,7 @@ impl Comparison<'_> {
             host: host::describe(self.cpu)?,
             tasks: vec![self.facts()?],
             records,
+            machines: Vec::new(),
             files: report::hashes(&self.out, &self.files())?,
         };
         report::write(&self.out, &results)?;

@@ -17,14 +17,22 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+mod group;
 mod network;
 
+pub use group::{Group, group, groups};
 pub use network::NetworkSpec;
 
 /// The built-in suites.
 pub static SUITES: &[&str] = &[
     include_str!("../suites/quickstart.toml"),
     include_str!("../suites/ag_news.toml"),
+    include_str!("../suites/bitlab_boston.toml"),
+    include_str!("../suites/bitlab_california.toml"),
+    include_str!("../suites/bitlab_cifar10.toml"),
+    include_str!("../suites/bitlab_fashion.toml"),
+    include_str!("../suites/bitlab_lenet.toml"),
+    include_str!("../suites/bitlab_mnist.toml"),
     include_str!("../suites/california_housing.toml"),
     include_str!("../suites/mnist.toml"),
     include_str!("../suites/mnist_lenet.toml"),
@@ -36,33 +44,7 @@ pub static SUITES: &[&str] = &[
 ];
 
 /// The built-in groups of suites.
-static GROUPS: &[&str] = &[include_str!("../suites/sst2-xnli.toml")];
-
-/// Suites that are compared one after another, in one report.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Group {
-    /// Short name.
-    pub name: String,
-    /// Names of built-in suites.
-    pub suites: Vec<String>,
-}
-
-/// The built-in groups, parsed.
-///
-/// # Errors
-/// When one of them is wrong.
-pub fn groups() -> Result<Vec<Group>, Error> {
-    GROUPS.iter().map(|text| task::described(text, Path::new("built-in group"))).collect()
-}
-
-/// The built-in group of a name, if it is one.
-///
-/// # Errors
-/// When one of them is wrong.
-pub fn group(name: &str) -> Result<Option<Group>, Error> {
-    Ok(groups()?.into_iter().find(|group| group.name == name))
-}
+static GROUPS: &[&str] = &[include_str!("../suites/bitlab.toml"), include_str!("../suites/sst2-xnli.toml")];
 
 /// Names the model that training begins from as a teacher.
 pub const PRETRAINED: &str = "pretrained";
@@ -143,6 +125,12 @@ pub struct Suite {
     /// Training settings.
     #[serde(default)]
     pub train: toml::Table,
+    /// Training settings of a quick run, over those of the suite and of its variants.
+    #[serde(default)]
+    pub quick: toml::Table,
+    /// Whether this is one.
+    #[serde(default)]
+    pub is_quick: bool,
     /// Networks beside this one, by name.
     #[serde(default)]
     pub network: BTreeMap<String, NetworkSpec>,
@@ -262,6 +250,17 @@ fn parse(text: &str, path: &Path) -> Result<Suite, Error> {
 }
 
 impl Suite {
+    /// The same as a quick run, by the settings of its `[quick]`.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn quickly(self) -> Result<Suite, Error> {
+        if self.quick.is_empty() {
+            return Err(Error::usage(format!("suite {} has no [quick] settings: leave --quick out", self.name)));
+        }
+        Ok(Suite { text: format!("is_quick = true\n{}", self.text), is_quick: true, ..self })
+    }
+
     fn check(&self) -> Result<(), String> {
         check_part(&self.name).map_err(|e| format!("`name`: {e}"))?;
         if let Some(share) = self.validation.filter(|share| !(*share > 0.0 && *share < 0.9)) {
@@ -533,6 +532,9 @@ impl Suite {
     pub fn train_config(&self, variant: &Variant) -> Result<TrainConfig, Error> {
         let mut table = self.train.clone();
         table.extend(variant.train.clone());
+        if self.is_quick {
+            table.extend(self.quick.clone());
+        }
         let mut config: TrainConfig = table.try_into().map_err(|e| self.wrong("train", &e))?;
         if variant.teacher.is_some() {
             config.distill.get_or_insert_default();

@@ -6,7 +6,7 @@ use lowbit_base::{Error, Kind, Stop, file};
 use lowbit_eval::facts;
 use lowbit_eval::meter::{self, EnergyMeter, Rapl};
 use lowbit_eval::read::{Rows, Targets};
-use lowbit_eval::record::{CurvePoint, Detail, Measure, Record};
+use lowbit_eval::record::{CurvePoint, Detail, How, Measure, Record};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{Checkpoint, WEIGHTS_FILE};
 use lowbit_model::exec::Batch;
@@ -220,6 +220,20 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, progress: &mut dyn Progress
         peak_rss_bytes: meter::peak_rss_bytes().filter(|_| is_peak_new && is_whole),
         joules: watch.energy.as_mut().and_then(EnergyMeter::joules).filter(|_| is_whole),
     })
+}
+
+/// What a training takes in memory, part by part, as measures.
+///
+/// # Errors
+/// When the configuration contradicts itself.
+pub fn ledger(job: &Job) -> Result<Vec<(String, Measure)>, Error> {
+    let part = |(name, bytes): (&str, u64)| (bytes > 0).then(|| (format!("train_ledger/{name}"), counted(bytes)));
+    Ok(lowbit_train::ledger(job)?.into_iter().filter_map(part).collect())
+}
+
+/// Bytes that are counted, and not read from the system.
+pub fn counted(bytes: u64) -> Measure {
+    Measure { how: How::Estimated, ..Measure::measured(bytes as f64, "bytes", 1) }
 }
 
 /// The record of a training of a task into a directory.

@@ -15,11 +15,15 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// Tokens of a prompt, where nobody says how many.
+const PROMPT: usize = 512;
+
 /// Beside the flags.
 const EXAMPLES: &str = "\
 Examples:
   lowbit bench model.gguf -p 512 -n 128 -r 5 --threads 1,2
   lowbit bench --synthetic bitnet-2b --recipe bitnet_head4 -p 512 -n 64
+  lowbit bench --synthetic mlp-10m -p 8,32,128
   lowbit bench kernels --format ternary,int8_channel --shape 2560x6912 --tokens 1,128";
 
 /// Beside the flags of `bench kernels`.
@@ -48,13 +52,14 @@ struct ModelBench {
     /// Measure a random model of a published shape, made in memory.
     #[arg(long, conflicts_with_all = ["model", "named_model"], value_name = "SHAPE", help = synthetic_help())]
     synthetic: Option<String>,
-    /// Write the synthetic model into a directory, with a tokenizer of bytes, instead of measuring it.
+    /// Write the synthetic model into a directory, or a file that ends in .safetensors, with a tokenizer of bytes where it reads tokens,
+    /// instead of measuring it.
     #[arg(long, requires = "synthetic", conflicts_with_all = ["model", "named_model"], value_name = "DIRECTORY")]
     save: Option<PathBuf>,
     #[command(flatten)]
     recipe: ModelRecipe,
-    /// Tokens of a prompt; 0 for none.
-    #[arg(short = 'p', long, value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(0..=131_072))]
+    /// Tokens of a prompt [default: 512]; 0 for none. Of a network that reads numbers or images: rows in a pass [default: 32].
+    #[arg(short = 'p', long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=131_072))]
     n_prompt: Vec<u32>,
     /// Tokens of an answer; 0 for none.
     #[arg(short = 'n', long, value_delimiter = ',', default_value = "128", value_parser = clap::value_parser!(u32).range(0..=131_072))]
@@ -145,7 +150,8 @@ impl ModelBench {
         let tests = self.tests();
         let cache = model::cache("--cache-type", &self.cache_type)?;
         let largest = Some(self.top_k).filter(|k| *k > 0);
-        let plan = model_bench::Plan { tests, rounds: self.repetitions.into(), cache, largest };
+        let is_asked = !self.n_prompt.is_empty();
+        let plan = model_bench::Plan { tests, is_asked, rounds: self.repetitions.into(), cache, largest };
         let named = FORMS.iter().find(|(name, _)| *name == self.output).map_or(Form::Markdown, |(_, form)| *form);
         let form = if machine.json { Form::Json } else { named };
         let cpus = machine.cpus()?;
@@ -167,7 +173,8 @@ impl ModelBench {
     /// What is asked for, at each depth; the time to the first token from nothing.
     fn tests(&self) -> Vec<Test> {
         let some = |list: &[u32]| list.iter().filter(|n| **n > 0).map(|n| *n as usize).collect::<Vec<_>>();
-        let mut kinds: Vec<TestKind> = some(&self.n_prompt).into_iter().map(TestKind::Prompt).collect();
+        let prompts = if self.n_prompt.is_empty() { vec![PROMPT] } else { some(&self.n_prompt) };
+        let mut kinds: Vec<TestKind> = prompts.into_iter().map(TestKind::Prompt).collect();
         kinds.extend(some(&self.n_gen).into_iter().map(TestKind::Answer));
         kinds.extend(self.pg.iter().map(|&(prompt, answer)| TestKind::Both { prompt, answer }));
         let answers =

@@ -29,6 +29,7 @@ Examples:
   lowbit compare --data reviews.csv                # the same with small networks, trained here
   lowbit compare ag_news --max-size 2MB --max-loss 0.5   # what to choose under these limits
   lowbit compare gpt2-agnews --random-weights      # speed and memory of the published shapes
+  lowbit compare bitlab --quick                    # ternary layers, perceptrons and image networks: five tasks, ten benches
   lowbit compare --list
   lowbit compare my-suite.toml --out runs/mine     # a suite of your own; the same command resumes it";
 
@@ -63,6 +64,9 @@ pub struct Compare {
     /// Measure speed and memory of the published shapes that the suite names, with random weights; nothing about quality.
     #[arg(long, conflicts_with_all = ["text", "label", "out", "max_size", "max_latency", "max_loss", "full"])]
     random_weights: bool,
+    /// Train shorter and measure less, as `[quick]` of the suite says: minutes, and figures of a try.
+    #[arg(long, conflicts_with = "random_weights")]
+    quick: bool,
     /// List suites, tasks and recipes, and end.
     #[arg(long)]
     list: bool,
@@ -94,7 +98,8 @@ impl Compare {
         let is_of_rows = self.data.as_deref().is_some_and(Path::is_file);
         let group = if is_of_rows { None } else { lowbit::suite::group(self.name())? };
         let asked = match group {
-            Some(group) => Asked::Group(group),
+            Some(group) => Asked::Group(Group { quick: self.quick, ..group }),
+            None if self.quick => Asked::Suite(Box::new(self.suite(machine)?.quickly()?)),
             None => Asked::Suite(Box::new(self.suite(machine)?)),
         };
         let cpu = machine.cpu()?;

@@ -40,8 +40,8 @@ impl List {
                     Ok(json!({"name": suite.name, "about": about, "task": suite.task, "variants": variants}))
                 };
                 let group = |group: suite::Group| {
-                    let about = format!("The suites {}, one after another, in one report.", group.suites.join(" and "));
-                    Ok(json!({"name": group.name, "about": about, "suites": group.suites}))
+                    let (suites, benches) = (&group.suites, &group.benches);
+                    Ok(json!({"name": group.name, "about": group.about, "suites": suites, "benches": benches}))
                 };
                 suite::all()?.iter().map(entry).chain(suite::groups()?.into_iter().map(group)).collect()
             }

@@ -2,6 +2,7 @@
 
 use super::Machine;
 use crate::failure::{Code, Failure};
+use crate::terminal::tool;
 use lowbit_eval::report;
 use serde_json::json;
 use std::path::PathBuf;
@@ -10,14 +11,17 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   lowbit report runs/quickstart-20260101T000000Z
-  lowbit report runs/quickstart-20260101T000000Z --verify";
+  lowbit report runs/quickstart-20260101T000000Z --verify
+  lowbit report laptop/results.json server/results.json --out runs/machines   # one table by machine";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Report {
-    /// Directory of a comparison, or its results.json.
-    directory: PathBuf,
+    /// Directory of a comparison, or its results.json. Several, also what `bench kernels --json` wrote, become one report with a table by
+    /// machine.
+    #[arg(required = true, value_name = "DIRECTORY")]
+    records: Vec<PathBuf>,
     /// Check the report that is there instead of rendering it; a failed check exits with 7.
     #[arg(long)]
     verify: bool,
@@ -29,14 +33,37 @@ pub struct Report {
 impl Report {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
-        if self.verify { self.verify(machine) } else { self.render(machine) }
+        match (self.records.len(), self.verify) {
+            (1, true) => self.verify(machine),
+            (1, false) => self.render(machine),
+            (_, true) => Err(Failure::usage("--verify checks one report: name one directory")),
+            (_, false) => self.merge(machine),
+        }
+    }
+
+    /// One report of several machines.
+    fn merge(&self, machine: &Machine) -> Result<(), Failure> {
+        let Some(out) = &self.out else {
+            return Err(Failure::usage("several records become a report of their own: say where it goes with --out DIR"));
+        };
+        let results = report::merge(&self.records, tool(), machine.terminal.command())?;
+        report::write(out, &results)?;
+        match machine.json {
+            true => machine.terminal.json(&results),
+            false => {
+                let page = out.join("report.html");
+                machine.terminal.line(format!("{} machines: {}", results.machines.len(), page.display()));
+                Ok(())
+            }
+        }
     }
 
     fn render(self, machine: &Machine) -> Result<(), Failure> {
-        let mut results = report::read(&self.directory)?;
-        let home = match self.directory.is_dir() {
-            true => self.directory.clone(),
-            false => self.directory.parent().map(PathBuf::from).unwrap_or_default(),
+        let directory = &self.records[0];
+        let mut results = report::read(directory)?;
+        let home = match directory.is_dir() {
+            true => directory.clone(),
+            false => directory.parent().map(PathBuf::from).unwrap_or_default(),
         };
         let out = self.out.unwrap_or_else(|| home.clone());
         if std::fs::canonicalize(&out).ok() != std::fs::canonicalize(&home).ok() {
@@ -56,7 +83,8 @@ impl Report {
     fn verify(self, machine: &Machine) -> Result<(), Failure> {
         const MEANING: &str =
             "These checks show that the report agrees with itself and with the files beside it, not who made them.";
-        let results = report::verify(&self.directory)?;
+        let directory = &self.records[0];
+        let results = report::verify(directory)?;
         let failed = results.iter().filter(|r| r.failed()).count();
         if machine.json {
             let rows: Vec<_> = results
@@ -78,7 +106,7 @@ impl Report {
         match failed {
             0 => Ok(()),
             n => {
-                let message = format!("{}: {n} of {} checks failed", self.directory.display(), results.len());
+                let message = format!("{}: {n} of {} checks failed", directory.display(), results.len());
                 Err(Failure { code: Code::Check, message })
             }
         }

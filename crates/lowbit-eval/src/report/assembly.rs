@@ -3,7 +3,7 @@
 use super::compare::{Comparison, comparisons};
 use super::document::{Block, Document, Section, Table};
 use super::sentence::{Finding, Tone};
-use super::{charts, checks, findings, notes, tables};
+use super::{charts, checks, findings, machines, notes, studies, tables};
 use crate::record::Results;
 
 impl Document {
@@ -21,12 +21,14 @@ impl Document {
             lead.push(Block::Cards(findings::cards(c)));
             sections.extend(task_sections(c, &place));
         }
+        sections.extend(studies::section(results));
+        sections.extend(machines::sections(results));
         let mut setup: Vec<Block> = tasks.iter().map(|c| Block::Facts(notes::task(c))).collect();
         setup.push(Block::Facts(notes::machine(results)));
         sections.push(Section { id: "setup".into(), title: "Setup".into(), blocks: setup });
         sections.push(Section { id: "method".into(), title: "Method".into(), blocks: notes::method(results, tasks) });
         let glossary = tasks.iter().flat_map(|c| &c.rows).map(|r| (r.name().to_string(), notes::explain(r))).collect();
-        Document { title: notes::title(tasks), lead, sections, glossary }
+        Document { title: notes::title(results, tasks), lead, sections, glossary }
     }
 
     /// The report with the outcomes of its checks.
@@ -91,7 +93,11 @@ fn task_sections(c: &Comparison, place: &Place) -> Vec<Section> {
         ),
         place.section("confusion", "Confusions", tables::confusions(c)),
         place.section("size", "Size", blocks(vec![tables::size(c), tables::formats(c)])),
-        place.section("speed", "Speed and cost", blocks(vec![tables::speed(c), tables::cost(c), tables::others(c)])),
+        place.section(
+            "speed",
+            "Speed and cost",
+            blocks(vec![tables::speed(c), tables::cost(c), tables::ledger(c), tables::others(c)]),
+        ),
     ]
     .into_iter()
     .flatten()

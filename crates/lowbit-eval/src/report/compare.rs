@@ -123,11 +123,11 @@ pub(crate) struct Comparison<'a> {
     plain: Option<usize>,
 }
 
-/// One comparison per task, in order of first appearance.
+/// One comparison per task, in order of first appearance; records of studies are of no task.
 pub(crate) fn comparisons(results: &Results) -> Vec<Comparison<'_>> {
     let mut tasks: Vec<&str> = Vec::new();
     let mut records: HashMap<&str, Vec<&Record>> = HashMap::new();
-    for record in &results.records {
+    for record in results.records.iter().filter(|record| record.detail.place.is_none()) {
         let of = records.entry(&record.task).or_default();
         if of.is_empty() {
             tasks.push(&record.task);
@@ -384,7 +384,8 @@ fn verdict(record: &Record, base: Option<&Reference>, change: Option<&Change>, c
     }
 }
 
-fn scales(records: &[&Record]) -> Scales {
+/// Units of the columns of some records.
+pub(crate) fn scales(records: &[&Record]) -> Scales {
     let values =
         |name: &'static str| records.iter().filter_map(move |r| r.measures.get(name)).map(|m: &Measure| m.value);
     Scales {

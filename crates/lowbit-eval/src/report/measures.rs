@@ -128,6 +128,13 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "peak_rss_bytes" "Peak memory" ["bytes"] Style::Bytes,
         "Largest resident set of the process while it answered, as the operating system reports it.";
     "load_seconds" "Load time" ["seconds"] Style::Seconds, "From opening the model file to the first answer.";
+    "cold_start_seconds" "Cold start" ["seconds"] Style::Seconds,
+        "From starting a process to its end after one answer: program, model file, first pass.";
+    "program_bytes" "Program" ["bytes"] Style::Bytes, "Size of the file of the program that answers.";
+    "ledger/" "Inference," ["bytes"] Style::Bytes,
+        "Memory of one part of answering one example, counted from the shapes of the network.";
+    "train_ledger/" "Training," ["bytes"] Style::Bytes,
+        "Memory of one part of a training step, counted from the shapes of the network and the settings of its training.";
     "quantize_seconds" "Quantization time" ["seconds"] Style::Seconds, "Wall-clock time of rounding all weights, calibration included.";
     "output_error" "Output error" ["fraction"] Style::Percent,
         "Mean over the matrices of the squared error of outputs on calibration tokens, as a share of their squares.";

@@ -10,8 +10,18 @@ use super::sentence::{Finding, SentencePart};
 use crate::record::{Results, TaskFacts};
 
 /// Title of the report.
-pub(crate) fn title(tasks: &[Comparison]) -> String {
-    let names: Vec<&str> = tasks.iter().map(|c| c.task.split('@').next().unwrap_or(c.task)).collect();
+pub(crate) fn title(results: &Results, tasks: &[Comparison]) -> String {
+    if tasks.is_empty() {
+        let (machines, cpus) =
+            (results.machines.len(), results.machines.iter().map(|machine| machine.host.cpu.as_str()));
+        let cpus: Vec<&str> = cpus.collect();
+        return match machines {
+            0 => "Layers and networks".into(),
+            _ => format!("By machine: {}", cpus.join(", ")),
+        };
+    }
+    let mut names: Vec<&str> = tasks.iter().map(|c| c.task.split('@').next().unwrap_or(c.task)).collect();
+    names.dedup();
     format!("{}: what is gained and what is lost", names.join(", "))
 }
 

@@ -2,7 +2,7 @@
 
 use super::compare::{Comparison, VariantRow, comparisons};
 use super::document::{Cell, Table};
-use super::{findings, notes, tables};
+use super::{findings, notes, studies, tables};
 use crate::record::Results;
 
 /// Lines of the widest summary, if no more are asked for.
@@ -13,7 +13,8 @@ const SHORTEST: usize = 8;
 pub fn summary(results: &Results, lines: usize) -> Vec<String> {
     let tasks = comparisons(results);
     let each = (lines / tasks.len().max(1)).max(SHORTEST);
-    tasks.iter().flat_map(|c| of_task(c, tasks.len() > 1, each)).collect()
+    let of_tasks = tasks.iter().flat_map(|c| of_task(c, tasks.len() > 1, each));
+    of_tasks.chain(studies::summary(results)).collect()
 }
 
 /// The variant that the first line recommends, of the first task whose first line does.

@@ -1,6 +1,6 @@
-//! The records as CSV: one line per record and measure.
+//! The records as CSV: one line per record and measure; of several machines the task is named after the machine too.
 
-use crate::record::{How, Results};
+use crate::record::{How, MachineRecords, Record, Results};
 
 /// Column names.
 const HEAD: [&str; 11] = ["task", "model", "recipe", "params", "measure", "value", "unit", "n", "lo", "hi", "how"];
@@ -10,7 +10,12 @@ pub(crate) fn render(results: &Results) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let number = |v: Option<f64>| v.map(|v| v.to_string()).unwrap_or_default();
     let mut lines: Vec<[String; 11]> = vec![HEAD.map(String::from)];
-    for r in &results.records {
+    let of_machine = |machine: &MachineRecords| {
+        let named = |r: &Record| Record { task: format!("{}: {}", machine.name, r.task), ..r.clone() };
+        machine.records.iter().map(named).collect::<Vec<_>>()
+    };
+    let others: Vec<Record> = results.machines.iter().flat_map(of_machine).collect();
+    for r in results.records.iter().chain(&others) {
         lines.extend(r.measures.iter().map(|(name, m)| {
             let how = match m.how {
                 How::Measured => "measured",

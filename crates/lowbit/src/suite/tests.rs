@@ -95,3 +95,33 @@ fn wrong_suites_are_refused_with_the_place() {
     assert!(refused.contains("60000 variants: a suite has 1000 at most"), "{refused}");
     assert!(find("quickstrat", None).unwrap_err().to_string().contains("did you mean `quickstart`"));
 }
+
+#[test]
+fn groups_name_suites_and_studies_that_exist() {
+    for group in groups().unwrap() {
+        assert!(!group.suites.is_empty() && !group.about.is_empty(), "{}", group.name);
+        for name in &group.suites {
+            find(name, None).unwrap();
+        }
+        group.benches.iter().for_each(|name| assert_eq!(lowbit_eval::study::find(name).unwrap().name, name));
+    }
+    let bitlab = group("bitlab").unwrap().expect("a group");
+    assert_eq!(bitlab.benches.len(), lowbit_eval::study::STUDIES.len(), "every study is in the report");
+}
+
+#[test]
+fn a_quick_run_takes_its_settings_over_all_others() {
+    let bitlab = group("bitlab").unwrap().expect("a group");
+    for name in &bitlab.suites {
+        let whole = find(name, None).unwrap();
+        let quick = whole.clone().quickly().unwrap();
+        let again = parse(&quick.text, Path::new("suite.toml")).unwrap();
+        for variant in &whole.variant {
+            let epochs = |suite: &Suite| suite.train_config(suite.variant(&variant.name).unwrap()).unwrap().epochs;
+            assert!(epochs(&quick) < epochs(&whole), "{name} {}", variant.name);
+            assert_eq!(epochs(&again), epochs(&quick));
+        }
+    }
+    let refused = find("ag_news", None).unwrap().quickly().unwrap_err().to_string();
+    assert!(refused.contains("no [quick]"), "{refused}");
+}

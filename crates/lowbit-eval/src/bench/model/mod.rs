@@ -1,5 +1,5 @@
 //! Speed of a network: prompts, answers, several answers at once; of one that gives an answer per sequence whole sequences, one or
-//! several in a pass; against the limits of the machine measured between the rounds.
+//! several in a pass, of one that reads numbers rows of them; against the limits of the machine measured between the rounds.
 
 use crate::bench::host;
 use crate::error::Error;
@@ -28,11 +28,16 @@ pub use stored::{BenchModel, save_synthetic};
 pub use table::{FORMS, Form};
 pub use test::{FIRST, Test, TestKind};
 
+/// Rows of a pass of a network that reads numbers, where nobody says how many.
+const ROWS: usize = 32;
+
 /// What is to be measured, and how often.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The tests.
     pub tests: Vec<Test>,
+    /// Whether somebody said how long prompts are.
+    pub is_asked: bool,
     /// Samples of each test.
     pub rounds: usize,
     /// How keys and values are stored.
@@ -42,13 +47,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for a model: for one that gives an answer per sequence, whole sequences in place of prompts.
+    /// The plan for a model: for one that gives an answer per sequence, whole sequences in place of prompts; for one that reads numbers,
+    /// rows in place of tokens.
     ///
     /// # Errors
     /// When nothing is left to measure, or a sequence is longer than the positions of the network.
     pub fn of(self, subject: &BenchModel) -> Result<Self, Error> {
         let tests = match subject.output {
             OutputKind::Tokens => self.tests,
+            _ if subject.features > 0 && self.is_asked => Test::rows(&self.tests),
+            _ if subject.features > 0 => Test::rows(&[Test { kind: TestKind::Prompt(ROWS), depth: 0 }]),
             _ => Test::whole(&self.tests),
         };
         if tests.is_empty() {
@@ -142,14 +150,18 @@ enum Runner {
     /// A language model continues sequences.
     Decoder { session: Box<Session>, engine: Option<Box<Engine>> },
     /// Any other network takes whole ones.
-    Whole { model: Arc<Model<Param>>, exec: Box<CpuExec> },
+    Whole { model: Arc<Model<Param>>, exec: Box<CpuExec>, features: usize },
 }
 
 impl Machine {
     fn new(subject: &BenchModel, plan: &Plan, cpu: &Cpu) -> Self {
         let runner = match subject.output {
             OutputKind::Tokens => Runner::decoder(subject, plan, cpu),
-            _ => Runner::Whole { model: subject.model.clone(), exec: Box::new(CpuExec::new(cpu.clone())) },
+            _ => Runner::Whole {
+                model: subject.model.clone(),
+                exec: Box::new(CpuExec::new(cpu.clone())),
+                features: subject.features,
+            },
         };
         Machine {
             cpu: cpu.clone(),
@@ -179,8 +191,11 @@ impl Runner {
         let ((before, tokens), (prompt, _)) = (tokens[..test.length()].split_at(test.depth), test.steps());
         let (session, engine) = match self {
             Runner::Decoder { session, engine } => (session, engine),
-            Runner::Whole { model, exec } => {
-                let batch = Batch::new((0..test.sequences()).map(|_| tokens));
+            Runner::Whole { model, exec, features } => {
+                let batch = match *features {
+                    0 => Batch::new((0..test.sequences()).map(|_| tokens)),
+                    features => rows(test.sequences(), features),
+                };
                 let start = Instant::now();
                 black_box(exec.forward(model, &batch)?.to_vec());
                 return Ok((start.elapsed().as_secs_f64(), 0));
@@ -205,6 +220,13 @@ impl Runner {
         }
         Ok((start.elapsed().as_secs_f64(), session.largest_bytes() - read))
     }
+}
+
+/// So many rows of numbers in -1..1.
+fn rows(count: usize, features: usize) -> Batch {
+    let mut batch = Batch::default();
+    crate::study::numbers(count * features).chunks(features).for_each(|row| batch.push_features(row.iter().copied()));
+    batch
 }
 
 /// An engine that answers so many requests together and keeps their sequences.

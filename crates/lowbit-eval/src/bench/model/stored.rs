@@ -6,6 +6,7 @@ use lowbit_base::memory::Footprint;
 use lowbit_kernels::{Cpu, limits};
 use lowbit_model::arch::OutputKind;
 use lowbit_model::checkpoint;
+use lowbit_model::input::Scaling;
 use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::source::Role;
 use lowbit_model::synthetic::{self, ModelShape, Synthetic};
@@ -35,6 +36,8 @@ pub struct BenchModel {
     pub params: u64,
     /// Entries of its token table.
     pub vocabulary: usize,
+    /// Numbers of a row that it reads; 0 where it reads tokens.
+    pub features: usize,
     /// What it gives.
     pub output: OutputKind,
     /// Longest sequence, if its positions have an end.
@@ -49,7 +52,7 @@ impl BenchModel {
     /// Loads the model that `open` gives.
     ///
     /// # Errors
-    /// When it is malformed, reads numbers, cannot be had under its recipe, or does not fit into memory with the sequences of
+    /// When it is malformed, cannot be had under its recipe, or does not fit into memory with the sequences of
     /// a plan for each number of threads.
     pub fn load<E: From<Error>>(
         name: String,
@@ -59,10 +62,6 @@ impl BenchModel {
     ) -> Result<Self, E> {
         let start = Instant::now();
         let checkpoint = open()?;
-        if checkpoint.model_config().config.features() > 0 {
-            let text = "reads numbers; `bench` measures networks that read tokens, `compare` times the others";
-            return Err(Error::input(checkpoint.directory(), text).into());
-        }
         let (config, recipe) = (&checkpoint.model_config().config, checkpoint.recipe());
         let need = checkpoint.need(REMEDY)?;
         let need = checkpoint.parameters().with_sequences(need, plan.cache, plan.tokens() * cpus.len());
@@ -94,6 +93,7 @@ impl BenchModel {
             recipe: recipe.name,
             params: parameters.count(),
             vocabulary: table.map_or(1, |table| table.rows),
+            features: config.features(),
             output: config.output(),
             positions: parameters.positions(),
             load_seconds,
@@ -102,15 +102,22 @@ impl BenchModel {
     }
 }
 
-/// Writes the model that [`BenchModel::synthetic`] makes into a directory, with a tokenizer of bytes.
+/// Writes the model that [`BenchModel::synthetic`] makes, with a tokenizer of bytes where it reads tokens.
 ///
 /// # Errors
 /// When there is no such shape or writing fails.
 pub fn save_synthetic(name: &str, recipe: Option<&'static Recipe>, directory: &Path) -> Result<(), Error> {
     let (shape, recipe) = shape(name, recipe)?;
-    let model_config = ModelConfig::new(shape.config(), CONTEXT);
+    let config = shape.config();
+    let (tokenizer, model_config) = match config.features() {
+        0 => (Some(Tokenizer::bytes()), ModelConfig::new(config, CONTEXT)),
+        features => {
+            let scaling = Some((0..features).map(|_| (0.0, 1.0)).collect::<Scaling>());
+            (None, ModelConfig { input_scaling: scaling, ..ModelConfig::new(config, 1) })
+        }
+    };
     let mut source = Synthetic::new(recipe, SEED);
-    checkpoint::save(directory, &model_config, Some(&Tokenizer::bytes()), recipe, &mut source)
+    checkpoint::save(directory, &model_config, tokenizer.as_ref(), recipe, &mut source)
 }
 
 fn shape(name: &str, recipe: Option<&'static Recipe>) -> Result<(&'static ModelShape, &'static Recipe), Error> {

@@ -78,10 +78,11 @@ impl Speeds {
         if self.rows.iter().all(|r| r.joules_per_token.is_none()) {
             line("energy: unavailable (no readable counter)".into());
         }
-        line(
-            "tokenization and sampling are not part of the times; ttft is the time to the logits after the prompt"
-                .into(),
-        );
+        line(match model.features {
+            0 => "tokenization and sampling are not part of the times; ttft is the time to the logits after the prompt",
+            _ => "rows of numbers or images in a pass: t/s are rows per second, MB/token those read per row",
+        }
+        .into());
         lines
     }
 
@@ -147,7 +148,7 @@ impl Speeds {
         let (lo, hi) = range(&row.samples);
         let name = match row.test.as_bytes() {
             [b't', b't', ..] => None,
-            _ if row.test.contains('+') => Some("throughput"),
+            _ if row.test.contains('+') || row.test.starts_with("rows") => Some("throughput"),
             [b'p', ..] => Some("prefill_tokens_per_second"),
             _ => Some("decode_tokens_per_second"),
         };

@@ -29,6 +29,8 @@ pub enum TestKind {
         /// Sequences.
         sequences: usize,
     },
+    /// Rows of numbers, or images, in one pass.
+    Rows(usize),
     /// Whole sequences in one pass of a network that gives one answer per sequence.
     Whole {
         /// Tokens of each.
@@ -70,7 +72,19 @@ impl Test {
         out
     }
 
-    /// `ttft32`, `pp512`, `tg128`, `pp512+tg128`, `tg128x8`; with a depth `tg128 @ d1024`.
+    /// The tests of a network that reads rows of numbers or images: one alone, and as many in a pass as prompts have tokens.
+    pub fn rows(tests: &[Test]) -> Vec<Test> {
+        let mut out = vec![Test { kind: TestKind::Rows(1), depth: 0 }];
+        for rows in tests.iter().filter_map(|test| if let TestKind::Prompt(n) = test.kind { Some(n) } else { None }) {
+            let test = Test { kind: TestKind::Rows(rows), depth: 0 };
+            if !out.contains(&test) {
+                out.push(test);
+            }
+        }
+        out
+    }
+
+    /// `ttft32`, `pp512`, `tg128`, `pp512+tg128`, `tg128x8`, `rows32`; with a depth `tg128 @ d1024`.
     pub fn name(self) -> String {
         let name = match self.kind {
             TestKind::First => format!("ttft{FIRST}"),
@@ -78,6 +92,7 @@ impl Test {
             TestKind::Answer(n) => format!("tg{n}"),
             TestKind::Both { prompt, answer } => format!("pp{prompt}+tg{answer}"),
             TestKind::Answers { tokens, sequences } => format!("tg{tokens}x{sequences}"),
+            TestKind::Rows(n) => format!("rows{n}"),
             TestKind::Whole { tokens, sequences: 1 } => format!("pp{tokens}"),
             TestKind::Whole { tokens, sequences } => format!("pp{tokens}x{sequences}"),
         };
@@ -89,6 +104,7 @@ impl Test {
         match self.kind {
             TestKind::First => (FIRST, 0),
             TestKind::Prompt(n) | TestKind::Whole { tokens: n, .. } => (n, 0),
+            TestKind::Rows(_) => (1, 0),
             TestKind::Answer(n) => (0, n),
             TestKind::Both { prompt, answer } => (prompt, answer),
             TestKind::Answers { tokens, .. } => (0, tokens),
@@ -98,7 +114,9 @@ impl Test {
     /// Sequences that are continued together.
     pub fn sequences(self) -> usize {
         match self.kind {
-            TestKind::Answers { sequences, .. } | TestKind::Whole { sequences, .. } => sequences,
+            TestKind::Answers { sequences, .. } | TestKind::Whole { sequences, .. } | TestKind::Rows(sequences) => {
+                sequences
+            }
             _ => 1,
         }
     }
@@ -139,6 +157,7 @@ mod tests {
             (TestKind::Answers { tokens: 16, sequences: 8 }, 10, "tg16x8 @ d10", 128, 26),
             (TestKind::Whole { tokens: 16, sequences: 8 }, 0, "pp16x8", 128, 16),
             (TestKind::Whole { tokens: 16, sequences: 1 }, 0, "pp16", 16, 16),
+            (TestKind::Rows(32), 0, "rows32", 32, 1),
         ];
         for (kind, depth, name, tokens, length) in cases {
             let test = Test { kind, depth };
@@ -149,6 +168,8 @@ mod tests {
         let answers = TestKind::Answers { tokens: 1, sequences: 4 };
         let whole = Test::whole(&Test::at_depths(&[TestKind::Prompt(8), both, answers], [0, 5]));
         assert_eq!(whole.iter().map(|test| test.name()).collect::<Vec<_>>(), ["pp8", "pp8x4"]);
+        let rows = Test::rows(&Test::at_depths(&[TestKind::Prompt(8), TestKind::Answer(3), TestKind::Prompt(1)], [0]));
+        assert_eq!(rows.iter().map(|test| test.name()).collect::<Vec<_>>(), ["rows1", "rows8"]);
         let [(1, first), (128, second)] = Test { kind: both, depth: 64 }.passes(CacheKind::default())[..] else {
             panic!("a prompt, then 128 tokens");
         };

@@ -1,26 +1,36 @@
 //! Checks of times, rates and energies.
 
 use super::super::noise::MIN_SAMPLES;
+use super::super::{machines, studies};
 use super::{Case, Outcome, Tally, close};
 use crate::record::{How, Record};
+
+/// Records whose times are compared with each other, and the one that ratios are taken against: the variants of a task, the sides
+/// of a row of a study, on every machine.
+fn compared<'a>(case: &Case<'a>) -> Vec<(Option<&'a Record>, Vec<&'a Record>)> {
+    let tasks = case.tasks.iter().map(|c| (c.reference().map(|r| r.record), c.rows.iter().map(|r| r.record).collect()));
+    let rows = studies::rows(case.results).into_iter().flat_map(|(_, rows)| rows);
+    let machines = case.results.machines.iter().flat_map(machines::groups);
+    tasks.chain(rows.map(|row| (row.sides.first().copied(), row.sides))).chain(machines).collect()
+}
 
 /// 19: a measured latency has at least five raw runs, as many as the reference's, so that ratios have something behind them.
 pub(super) fn raw_runs(case: &Case) -> Outcome {
     let mut tally = Tally::default();
-    for c in case.tasks {
+    for (reference, records) in compared(case) {
         let runs = |r: &Record| r.detail.samples.get("latency").map_or(0, Vec::len);
-        let reference = c.reference().map(|r| runs(r.record)).filter(|n| *n > 0);
-        for row in &c.rows {
-            let Some(m) = row.record.measures.get("latency_p50").filter(|m| m.how == How::Measured) else {
+        let reference = reference.map(runs).filter(|n| *n > 0);
+        for record in records {
+            let Some(m) = record.measures.get("latency_p50").filter(|m| m.how == How::Measured) else {
                 continue;
             };
-            let n = runs(row.record);
+            let (n, name) = (runs(record), &record.model);
             tally.expect(n >= MIN_SAMPLES, || {
-                format!("{}: latency {} has {n} raw runs, {MIN_SAMPLES} are needed", row.name(), m.value)
+                format!("{name}: latency {} has {n} raw runs, {MIN_SAMPLES} are needed", m.value)
             });
             let theirs = reference.unwrap_or(n);
             tally.expect(n == theirs || n < MIN_SAMPLES, || {
-                format!("{}: {n} runs against {theirs} of the reference: not taken in turns", row.name())
+                format!("{name}: {n} runs against {theirs} of the reference: not taken in turns")
             });
         }
     }
@@ -30,11 +40,10 @@ pub(super) fn raw_runs(case: &Case) -> Outcome {
 /// 20: raw runs of two variants are not equal, nor in one constant ratio.
 pub(super) fn forensics(case: &Case) -> Outcome {
     let mut tally = Tally::default();
-    for c in case.tasks {
-        let raw: Vec<(&str, &Vec<f64>)> = c
-            .rows
+    for (_, records) in compared(case) {
+        let raw: Vec<(&str, &Vec<f64>)> = records
             .iter()
-            .filter_map(|r| Some((r.name(), r.record.detail.samples.get("latency")?)))
+            .filter_map(|r| Some((r.model.as_str(), r.detail.samples.get("latency")?)))
             .filter(|(_, s)| s.len() >= MIN_SAMPLES)
             .collect();
         for (i, (name, mine)) in raw.iter().enumerate() {
