@@ -103,6 +103,7 @@ pub struct Predictor {
     encoder: Encoder,
     exec: CpuExec,
     output: OutputKind,
+    image: Option<[usize; 3]>,
     labels: Vec<String>,
     target: Option<Scaling>,
     /// Tokens, or images, of one forward pass.
@@ -133,6 +134,7 @@ impl Predictor {
             encoder: Encoder::of(checkpoint)?,
             exec: CpuExec::new(cpu),
             output: config.output(),
+            image: config.image(),
             labels,
             target: target_scaling.clone(),
             at_once: at_once(checkpoint),
@@ -148,6 +150,11 @@ impl Predictor {
     /// What the network answers with.
     pub fn output(&self) -> OutputKind {
         self.output
+    }
+
+    /// Height, width and colours of the images that the network reads; none where it reads no images.
+    pub fn image(&self) -> Option<[usize; 3]> {
+        self.image
     }
 
     /// Names of the classes, in the order of the logits, their numbers where the model has none; none where it answers with a value.

@@ -7,6 +7,10 @@ use lowbit_eval::read::Source;
 use lowbit_model::{Checkpoint, Column};
 use std::path::{Path, PathBuf};
 
+mod images;
+
+pub use images::of_images;
+
 /// The file of the suite.
 pub const SUITE: &str = "suite.toml";
 /// The file of the task.
@@ -35,9 +39,11 @@ pub enum Network {
     Classes,
     /// Rows of numbers, as values: the same without dropout.
     Values,
+    /// Images, as classes: a small network of convolutions.
+    Images,
     /// Texts, by a published network that is trained further.
     Pretrained,
-    /// Texts, by a published network as it is.
+    /// Rows of any kind, by a published network as it is.
     AsIs,
 }
 
@@ -47,6 +53,7 @@ impl Network {
         match self {
             Network::Texts => include_str!("../templates/network_texts.toml"),
             Network::Classes | Network::Values => include_str!("../templates/network_numbers.toml"),
+            Network::Images => include_str!("../templates/network_images.toml"),
             Network::Pretrained => include_str!("../templates/network_pretrained.toml"),
             Network::AsIs => include_str!("../templates/network_as_is.toml"),
         }
@@ -57,7 +64,7 @@ impl Network {
         let batch = if matches!(self, Network::Texts | Network::Pretrained) && rows < MANY { 32 } else { 64 };
         let (passes, least, most) = match self {
             Network::Texts => (5, 600, 4000),
-            Network::Classes => (15, 600, 4000),
+            Network::Classes | Network::Images => (15, 600, 4000),
             Network::Values => (30, 600, 8000),
             Network::Pretrained | Network::AsIs => (3, 60, 6000),
         };
@@ -67,11 +74,21 @@ impl Network {
 
 /// The text of a suite for a task (its name, or the path of its file) with so many training rows.
 pub fn suite(name: &str, task: &str, network: Network, rows: usize) -> String {
-    suite_from(name, task, network, rows, ("", 0))
+    suite_from(name, task, network, rows, &Beside::default())
 }
 
-/// The same for a published network: its path, and its longest text.
-fn suite_from(name: &str, task: &str, network: Network, rows: usize, (model, length): (&str, usize)) -> String {
+/// What a suite names beside its task.
+#[derive(Default)]
+struct Beside {
+    /// The path of a published network, and its longest text.
+    model: String,
+    length: usize,
+    /// Height, width and colours of images.
+    image: [usize; 3],
+}
+
+/// A suite with what stands beside the task.
+fn suite_from(name: &str, task: &str, network: Network, rows: usize, beside: &Beside) -> String {
     let (batch, steps) = network.updates(rows);
     let passes = (steps * batch) as f64 / rows.max(1) as f64;
     let settings = filled(
@@ -83,8 +100,9 @@ fn suite_from(name: &str, task: &str, network: Network, rows: usize, (model, len
             ("passes", &format!("{passes:.1}")),
             ("warmup", &(steps / 20).to_string()),
             ("dropout", if network == Network::Values { "0.0" } else { "0.1" }),
-            ("model", &basic(model)),
-            ("length", &length.to_string()),
+            ("model", &basic(&beside.model)),
+            ("length", &beside.length.to_string()),
+            ("image", &format!("{:?}", beside.image)),
         ],
     );
     let (baseline, ternary) = match network {
@@ -218,9 +236,9 @@ impl Start {
         }
         let path = std::path::absolute(model).ok().filter(|path| path.exists());
         let shown = path.unwrap_or_else(|| model.into()).display().to_string();
-        let length = model_config.max_length.min(LENGTH);
+        let beside = Beside { model: shown, length: model_config.max_length.min(LENGTH), ..Beside::default() };
         let name = start.name.clone();
-        Ok((suite_from(&name, TASK, network, rows, (&shown, length)), start.task(), said))
+        Ok((suite_from(&name, TASK, network, rows, &beside), start.task(), said))
     }
 
     /// Names and contents of the files.

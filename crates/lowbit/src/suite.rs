@@ -5,6 +5,7 @@ use lowbit_base::name::check_part;
 use lowbit_base::{Error, file};
 use lowbit_eval::baseline::BASELINES;
 use lowbit_eval::bench::shapes::ShapeRecipes;
+use lowbit_eval::read::images::Folder;
 use lowbit_eval::read::{Rows, Source};
 use lowbit_eval::task::{self, Question, Splits, Task};
 use lowbit_kernels::Cpu;
@@ -196,14 +197,27 @@ pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Error> {
     default(&task::find(name_or_path)?, name_or_path, data)
 }
 
-/// A suite for a file of rows: of a published model, or of default networks where none is named.
+/// A suite for a file of rows, or for a folder of images by class: of a published model, or of default networks where none is named.
 ///
 /// # Errors
 /// When the file does not tell its columns, or the model cannot be opened.
 pub fn of_rows(model: Option<&Path>, data: &Path, text: &[Column], label: Option<&Column>) -> Result<Suite, Error> {
-    let (suite, task, said) = Start::with_model(model, data, text, label)?;
+    let (suite, task, said) = match data.is_dir() {
+        true => start::of_images(model, data)?,
+        false => Start::with_model(model, data, text, label)?,
+    };
     let suite = parse(&suite, Path::new("default suite"))?;
     Ok(Suite { notice: Some(said.join("\n")), task_text: Some(task), ..suite })
+}
+
+/// Whether a path is of rows of one's own: a file, or, unless a suite or a task is named, a folder of images by class.
+pub fn is_of_rows(name: Option<&str>, data: &Path) -> bool {
+    let known = |name: &str| {
+        let suites = all().into_iter().flatten().map(|suite| suite.name);
+        let groups = groups().into_iter().flatten().map(|group| group.name);
+        suites.chain(groups).chain(task::all().into_iter().map(|task| task.name)).any(|known| known == name)
+    };
+    data.is_file() || !name.is_some_and(|name| known(name) || name.ends_with(".toml")) && Folder::is(data)
 }
 
 /// A suite of default networks for a task, with a notice.

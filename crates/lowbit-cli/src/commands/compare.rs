@@ -27,6 +27,7 @@ Examples:
   lowbit compare sst2                              # any task, with default networks
   lowbit compare MODEL --data reviews.csv          # a published model on your own rows: trained further, or as it is
   lowbit compare --data reviews.csv                # the same with small networks, trained here
+  lowbit compare --data photos/                    # a folder per class of PNG and JPEG images, networks trained here
   lowbit compare ag_news --max-size 2MB --max-loss 0.5   # what to choose under these limits
   lowbit compare gpt2-agnews --random-weights      # speed and memory of the published shapes
   lowbit compare bitlab --quick                    # ternary layers, perceptrons and image networks: five tasks, ten benches
@@ -40,7 +41,8 @@ pub struct Compare {
     /// Name of a suite or a task, or path of the TOML file of one; a task alone is compared by a suite of default networks.
     /// With a file of rows a model: a directory, a file, or an `org/name` in the Hub's cache [default: quickstart].
     suite: Option<String>,
-    /// Directory of the data sets [default: ../shared/data], or a file of rows: CSV, TSV, JSON lines or Parquet.
+    /// Directory of the data sets [default: ../shared/data], a file of rows (CSV, TSV, JSON lines or Parquet), or a folder of PNG and
+    /// JPEG images with a folder per class.
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
     /// With a file of rows: columns of the text by name or position from 0, two for pairs [default: the one with the longest texts].
@@ -95,7 +97,7 @@ impl Compare {
         if self.random_weights {
             return self.random_weights(machine);
         }
-        let is_of_rows = self.data.as_deref().is_some_and(Path::is_file);
+        let is_of_rows = self.rows().is_some();
         let group = if is_of_rows { None } else { lowbit::suite::group(self.name())? };
         let asked = match group {
             Some(group) => Asked::Group(Group { quick: self.quick, ..group }),
@@ -165,6 +167,11 @@ impl Compare {
         Ok(())
     }
 
+    /// Rows of the user's own: a file, or a folder of images.
+    fn rows(&self) -> Option<&Path> {
+        self.data.as_deref().filter(|data| lowbit::suite::is_of_rows(self.suite.as_deref(), data))
+    }
+
     /// What was asked of the variant to choose.
     fn constraints(&self) -> Option<Constraints> {
         let asked = Constraints {
@@ -182,15 +189,17 @@ impl Compare {
 
     /// The suite.
     fn suite(&self, machine: &Machine) -> Result<Suite, Failure> {
-        let data = self.data.as_deref();
-        let Some(rows) = data.filter(|path| path.is_file()) else {
+        let Some(rows) = self.rows() else {
             if !self.text.is_empty() || self.label.is_some() {
                 return Err(Failure::usage(
                     "--text and --label name columns of a file of rows: give it with --data FILE",
                 ));
             }
-            return suite::find(machine, self.name(), data);
+            return suite::find(machine, self.name(), self.data.as_deref());
         };
+        if rows.is_dir() && !(self.text.is_empty() && self.label.is_none()) {
+            return Err(Failure::usage("--text and --label name columns, and a folder of images has none: leave them out"));
+        }
         let text: Vec<Column> = self.text.iter().map(|text| suite::column(text)).collect();
         let label = self.label.as_deref().map(suite::column);
         let suite = lowbit::suite::of_rows(self.suite.as_deref().map(Path::new), rows, &text, label.as_ref())?;

@@ -23,6 +23,7 @@ Examples:
   zcat lines.txt.gz | lowbit predict models/sst2 -             # a text a line
   psql --csv -c 'select id, body from mail' | lowbit predict models/mail - --input-format csv --keep
   lowbit predict models/ag_news news.parquet --top 2
+  lowbit predict models/digits photos/                         # the class of each image, with the path of its file
   lowbit predict sentence-transformers/all-MiniLM-L6-v2 lines.txt --format jsonl   # the vector of each text
 
 Columns written: those of the input with --keep, `prediction`, `probability`, `probability/CLASS` for every class (of an embedding model
@@ -33,7 +34,7 @@ Columns written: those of the input with --keep, `prediction`, `probability`, `p
 #[command(after_help = EXAMPLES)]
 pub struct Predict {
     /// The classifier or embedding model, and the rows: CSV, TSV, JSON lines, Parquet or plain text (.txt), also compressed; `-` for standard
-    /// input.
+    /// input; or a PNG or JPEG image, or a folder of such.
     #[arg(value_names = ["MODEL", "FILE"], num_args = 1..=2, required = true)]
     paths: Vec<PathBuf>,
     /// The model, in place of the first path.

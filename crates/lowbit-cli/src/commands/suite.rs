@@ -17,6 +17,16 @@ pub fn find(machine: &Machine, name_or_path: &str, data: Option<&Path>) -> Resul
     Ok(suite)
 }
 
+/// The suite for rows of the user's own where no model is named; says what was chosen.
+///
+/// # Errors
+/// As [`suite::of_rows`].
+pub fn of_rows(machine: &Machine, data: &Path) -> Result<Suite, Failure> {
+    let suite = suite::of_rows(None, data, &[], None)?;
+    machine.terminal.notes(&suite.notice);
+    Ok(suite)
+}
+
 /// A column by position from 0, or by name.
 pub fn column(text: &str) -> Column {
     text.parse().map_or_else(|_| Column::Name(text.into()), Column::Index)

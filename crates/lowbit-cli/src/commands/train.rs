@@ -26,6 +26,7 @@ Examples:
   lowbit train ag_news --variant ternary_qat --out models/ternary
   lowbit train --text book.txt --out models/book
   lowbit train --text book.txt --steps 3 --out models/try    # a trial of a few seconds
+  lowbit train --data photos/ --variant ternary_qat --out models/photos   # a folder per class of PNG and JPEG images
   lowbit train my-model.toml --data ../shared/data --out models/mine";
 
 /// Arguments.
@@ -56,7 +57,7 @@ pub struct Train {
     /// Refuse a task some of whose test rows are among its training rows.
     #[arg(long, conflicts_with = "text")]
     strict: bool,
-    /// Directory of the data sets [default: ../shared/data].
+    /// Directory of the data sets [default: ../shared/data], or a folder of PNG and JPEG images with a folder per class.
     #[arg(long, env = "LOWBIT_DATA")]
     data: Option<PathBuf>,
     /// Highest learning rate.
@@ -112,7 +113,13 @@ impl Train {
 
     /// Trains a variant of a suite.
     fn variant(&self, suite: &str, machine: &Machine) -> Result<(), Failure> {
-        let whole = suite::find(machine, suite, self.data.as_deref())?.resolved(self.data.as_deref())?;
+        let images = self.data.as_deref().filter(|data| data.is_dir() && lowbit::suite::is_of_rows(self.suite.as_deref(), data));
+        let data = self.data.as_deref().filter(|_| images.is_none());
+        let whole = match images {
+            Some(folder) => suite::of_rows(machine, folder)?,
+            None => suite::find(machine, suite, data)?,
+        };
+        let whole = whole.resolved(data)?;
         let variant = whole.trained(&self.variant)?;
         let suite = whole.of(variant);
         let cpu = machine.cpu()?;
@@ -122,13 +129,17 @@ impl Train {
             suite: &whole,
             variant,
             config: &config,
-            data: self.data.as_deref(),
+            data,
             teacher: self.teacher.as_deref(),
             init: self.init.as_deref(),
             strict: self.strict,
         };
         let (record, outcome) = job.train(self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
-        let next = self.next(&[&["eval", OUT, "--task", &suite.task]], &record);
+        let folder = images.map(|folder| folder.display().to_string());
+        let next = match &folder {
+            Some(folder) => self.next(&[&["predict", OUT, folder]], &record),
+            None => self.next(&[&["eval", OUT, "--task", &suite.task]], &record),
+        };
         self.print(machine, &cpu, record, &outcome, &next)
     }
 

@@ -5,13 +5,15 @@ mod output;
 
 pub use output::{OUTPUTS, Output};
 
-use crate::read::{self, Column, First, Limits, Projection, Source, Visitor};
+use crate::read::images::{self, ImageSize};
+use crate::read::{self, Column, First, Format, Limits, Projection, Source, Visitor};
 use crate::record::{Detail, Measure, Record};
 use crate::{Error, facts};
 use columns::{Choice, TableColumns};
 use lowbit_model::arch::OutputKind;
 use lowbit_model::{Checkpoint, Encoder, InputColumns, Inputs, Predictor};
 use serde_json::Value;
+use std::path::Path;
 
 /// Rows of a batch at most.
 const ROWS: usize = 1024;
@@ -108,12 +110,20 @@ pub fn predict(
         Encoder::Features(scaling) => Some(scaling.width()),
         Encoder::Text { .. } => None,
     };
+    let image = match source.format()? {
+        Format::Images => Some(image_of(predictor, source)?),
+        _ => None,
+    };
+    // An answer tells nothing without the name of its file.
+    let options = &Options { keep: options.keep || image.is_some(), ..options.clone() };
+    let numbers = numbers.filter(|_| image.is_none());
     let summary = Summary { classes: vec![0; predictor.labels().len()], ..Summary::default() };
     let choice = Choice { trained_on, options, numbers };
     let mut rows = PendingRows {
         predictor,
         encoder,
         choice,
+        image,
         source,
         notice,
         emit,
@@ -146,6 +156,8 @@ struct PendingRows<'a> {
     predictor: &'a mut Predictor,
     encoder: Encoder,
     choice: Choice<'a>,
+    /// What images are scaled to, where the rows are files of such.
+    image: Option<ImageSize>,
     source: &'a Source,
     notice: &'a mut dyn FnMut(String),
     emit: Emit<'a>,
@@ -197,7 +209,13 @@ impl PendingRows<'_> {
             let place = if line.is_none() { format!("row {}: ", row(at)) } else { String::new() };
             Error::input(self.source.name(), format!("{place}{message}")).on_line(line)
         };
-        let inputs = inputs(table, &rows, self.choice.numbers, &fail)?;
+        let inputs = match self.image {
+            Some(size) => {
+                let files = rows.iter().filter_map(|row| row.values.first()?.as_str().map(Path::new));
+                Inputs::Features { width: size.numbers(), values: images::numbers(files, size)? }
+            }
+            None => inputs(table, &rows, self.choice.numbers, &fail)?,
+        };
         let kind = self.predictor.output();
         let outputs = match kind {
             OutputKind::Embedding { .. } => self.predictor.embeddings(&inputs)?,
@@ -233,6 +251,14 @@ impl PendingRows<'_> {
         }
         Ok(())
     }
+}
+
+/// What the images of a source are scaled to: what the network reads.
+fn image_of(predictor: &Predictor, source: &Source) -> Result<ImageSize, Error> {
+    let refused = |text: &str| Error::usage(format!("{}: holds images, and {text}", source.name().display()));
+    let [height, width, colours] = predictor.image().ok_or_else(|| refused("the model reads no images"))?;
+    let size = ImageSize { height, width, colours };
+    size.fault().map_or(Ok(size), |fault| Err(refused(&format!("of the model's {fault}"))))
 }
 
 /// What the model is asked about some rows; `fail` tells the place of one.

@@ -37,11 +37,11 @@ pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Resul
                     format!("label {} of image {i} is not below the number of classes, {}", row[0], labels.len());
                 return Err(Error::input(&path, text));
             }
-            classes.push(row[0]);
+            classes.push(u16::from(row[0]));
             pixels.extend((0..COLOURS * PIXELS).map(|at| row[1 + at % COLOURS * PIXELS + at / COLOURS]));
         }
     }
-    sink.images(COLOURS * PIXELS, &pixels, &classes);
+    sink.images(COLOURS * PIXELS, &pixels, classes);
     Ok(())
 }
 

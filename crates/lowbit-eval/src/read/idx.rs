@@ -31,7 +31,7 @@ pub(super) fn read(table: &Table, limits: &Limits, sink: &mut Sink<'_>) -> Resul
     }
     let budget = Budget::of_file(&table.path, limits.bytes);
     budget.take(4 * pixels.len() as u64).map_err(|e| Error::from(e).in_file(&table.path))?;
-    sink.images((sizes[1] * sizes[2]) as usize, &pixels, &classes);
+    sink.images((sizes[1] * sizes[2]) as usize, &pixels, classes.into_iter().map(u16::from).collect());
     Ok(())
 }
 

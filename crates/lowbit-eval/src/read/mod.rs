@@ -1,4 +1,5 @@
-//! Rows with or without what is right from CSV, TSV, JSON lines, Parquet, IDX and text files, optionally compressed.
+//! Rows with or without what is right from CSV, TSV, JSON lines, Parquet, IDX and text files, optionally compressed, and from folders of
+//! images.
 //!
 //! Every refusal names the file, the line (the row in Parquet), the value, and what would be right.
 
@@ -6,6 +7,7 @@ mod budget;
 mod cifar;
 mod delimited;
 mod idx;
+pub mod images;
 mod json;
 mod parquet;
 mod rows;
@@ -45,6 +47,8 @@ pub enum Format {
     Idx,
     /// Images of 32 x 32 pixels as CIFAR-10 has them in its binary version, in a file or in the parts of a directory; never told by a name.
     Cifar,
+    /// PNG and JPEG files: a folder per class, or files whose class is asked for.
+    Images,
     /// Plain text: one column, `text`, and a row a line.
     Text,
 }
@@ -57,6 +61,7 @@ pub static FORMATS: &[(Format, &[&str])] = &[
     (Format::Parquet, &["parquet"]),
     (Format::Idx, &["idx3-ubyte"]),
     (Format::Cifar, &[]),
+    (Format::Images, images::ENDINGS),
     (Format::Text, &["txt"]),
 ];
 
@@ -173,6 +178,8 @@ pub enum Input {
     Features,
     /// Pixels, 0 to 1.
     Image,
+    /// The same of image files, scaled.
+    ImageFile(images::ImageSize),
     /// A whole file, or a share of it.
     Bytes(Share),
     /// A text that a template makes of columns.
@@ -240,7 +247,7 @@ impl Table {
     /// Values that fields of the input may have: numbers may be missing.
     fn admitted(&self) -> Admitted {
         match self.input {
-            Input::Features | Input::Image => Admitted::Optional,
+            Input::Features | Input::Image | Input::ImageFile(_) => Admitted::Optional,
             Input::Prompt(_) => Admitted::Number,
             Input::Text | Input::Pair | Input::Bytes(_) => Admitted::Word,
         }
@@ -284,6 +291,10 @@ pub fn read_with_notes(table: &Table, limits: &Limits) -> Result<(Rows, Vec<Stri
             sink.content(share.of(text::bytes(&table.path, limits)?));
             return sink.finish();
         }
+        if let Input::ImageFile(size) = table.input {
+            images::read(table, size, limits, &mut sink)?;
+            return sink.finish();
+        }
         match table.source().format()? {
             Format::Idx => idx::read(table, limits, &mut sink)?,
             Format::Cifar => cifar::read(table, limits, &mut sink)?,
@@ -307,6 +318,9 @@ fn records(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Resul
         Some(path) => Budget::of_file(path, limits.bytes),
         None => Budget::of_stream(limits.bytes),
     };
+    if source.format()? == Format::Images {
+        return images::visit(source, visitor);
+    }
     let visitor = &mut Counted { visitor, name: source.name(), budget, limits, rows: 0 };
     match source.format()? {
         Format::Csv => delimited::read(source, ',', limits, visitor),
@@ -314,7 +328,9 @@ fn records(source: &Source, limits: &Limits, visitor: &mut dyn Visitor) -> Resul
         Format::Jsonl => json::read(source, limits, visitor),
         Format::Parquet => parquet::read(source, limits, visitor),
         Format::Text => text::read(source, limits, visitor),
-        Format::Idx | Format::Cifar => Err(Error::input(source.name(), "holds images, no table of columns")),
+        Format::Idx | Format::Cifar | Format::Images => {
+            Err(Error::input(source.name(), "holds images, no table of columns"))
+        }
     }
 }
 
@@ -393,7 +409,8 @@ fn format_of(path: &Path) -> Result<Format, Error> {
     let plain = source::COMPRESSIONS.iter().find_map(|c| name.strip_suffix(c.extension)).unwrap_or(&name);
     let extension = plain.rsplit_once('.').map_or("", |(_, extension)| extension);
     let found = FORMATS.iter().find(|(_, extensions)| extensions.contains(&extension));
-    found.map(|(format, _)| *format).ok_or_else(|| {
+    let found = found.map(|(format, _)| *format).or(path.is_dir().then_some(Format::Images));
+    found.ok_or_else(|| {
         let known: Vec<_> = FORMATS.iter().flat_map(|(_, extensions)| *extensions).map(|e| format!(".{e}")).collect();
         let message = format!("cannot tell the format by the name: expected {}, or set `format`", known.join(", "));
         Error::input(path, message)

@@ -334,12 +334,14 @@ impl<'a> Sink<'a> {
             }
         };
         let columns = table.input_columns();
-        if columns.is_empty() && !matches!(table.input, Input::Image | Input::Bytes(_)) {
+        if columns.is_empty() && !matches!(table.input, Input::Image | Input::ImageFile(_) | Input::Bytes(_)) {
             return Err(Error::usage("no column of the input: name at least one"));
         }
         let inputs = match table.input {
             Input::Text | Input::Pair | Input::Prompt(_) => Inputs::default(),
-            Input::Features | Input::Image => Inputs::Features { width: table.columns.len(), values: Vec::new() },
+            Input::Features | Input::Image | Input::ImageFile(_) => {
+                Inputs::Features { width: table.columns.len(), values: Vec::new() }
+            }
             Input::Bytes(_) => Inputs::Bytes(Vec::new()),
         };
         let rows = Rows { inputs, targets, ..Rows::default() };
@@ -405,9 +407,8 @@ impl<'a> Sink<'a> {
     }
 
     /// Takes rows of pixels, `[rows, width]`, 0 to 255, with their classes.
-    pub(super) fn images(&mut self, width: usize, pixels: &[u8], classes: &[u8]) {
+    pub(super) fn images(&mut self, width: usize, pixels: &[u8], classes: Vec<u16>) {
         let values = pixels.iter().map(|pixel| f32::from(*pixel) / 255.0).collect();
-        let classes = classes.iter().map(|class| u16::from(*class)).collect();
         let (inputs, targets) = (Inputs::Features { width, values }, Targets::Classes(classes));
         self.rows = Rows { inputs, targets, ..Rows::default() };
     }

@@ -2,7 +2,7 @@
 
 use super::layout::PART;
 use super::{Generator, Layout, Question, Task};
-use crate::read::{Column, TEXT};
+use crate::read::{Column, Format, TEXT};
 use crate::{metrics, quickstart};
 use lowbit_base::name::check_part;
 use std::collections::HashSet;
@@ -198,6 +198,7 @@ impl Task {
 
     fn check_layout(&self, layout: &Layout) -> Result<(), String> {
         self.check_input(layout)?;
+        self.check_images(layout)?;
         self.check_target(layout)?;
         if let Some(delimiter) = layout.delimiter.filter(|c| c.is_alphanumeric() || "\"\r\n".contains(*c)) {
             return Err(format!("delimiter {delimiter:?} cannot separate fields: give e.g. \";\""));
@@ -238,6 +239,19 @@ impl Task {
             Some(_) if !is_bytes => Err("`share` is for files that are read as bytes: leave it out".into()),
             Some(share) => share.check().map_err(|message| format!("`share`: {message}")),
             None => Ok(()),
+        }
+    }
+
+    /// Image files are scaled to a size; nothing else is.
+    fn check_images(&self, layout: &Layout) -> Result<(), String> {
+        let is_files = layout.format == Some(Format::Images);
+        match (is_files, layout.size, layout.colours) {
+            (false, None, None) => Ok(()),
+            (false, ..) => Err("has `size` or `colours`, which are for `format = \"images\"`: leave them out".into()),
+            (true, None, _) => {
+                Err("has image files and no `size`: give height and width, as in size = [32, 32]".into())
+            }
+            (true, ..) => layout.image_size().fault().map_or(Ok(()), Err),
         }
     }
 

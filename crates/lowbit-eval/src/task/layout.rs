@@ -1,6 +1,7 @@
 //! Where the rows of a split are, and what the columns of their files mean.
 
 use super::{Question, SEPARATOR, Task};
+use crate::read::images::ImageSize;
 use crate::read::{Column, Format, Input, Prompt, Share, Table, Target};
 use lowbit_model::InputColumns;
 use serde::Deserialize;
@@ -15,6 +16,10 @@ pub(super) const PART: &str = "{part}";
 pub struct Layout {
     /// Candidates, relative to the data directory; the first that exists is read.
     pub paths: Vec<PathBuf>,
+    /// Height and width that image files are scaled to.
+    pub size: Option<[usize; 2]>,
+    /// Colours of their pixels: 1 for grey, 3 for red, green and blue.
+    pub colours: Option<usize>,
     /// Files of labels beside files of images, likewise.
     #[serde(default)]
     pub label_paths: Vec<PathBuf>,
@@ -66,6 +71,7 @@ impl Layout {
     fn input(&self, task: &Task) -> Input {
         match task.prompt() {
             Some(template) => Input::Prompt(Prompt { template: template.clone(), choices: self.choices.clone() }),
+            None if self.format == Some(Format::Images) => Input::ImageFile(self.image_size()),
             None if self.has_images() => Input::Image,
             None if !self.pair.is_empty() => Input::Pair,
             None if !self.features.is_empty() => Input::Features,
@@ -76,7 +82,13 @@ impl Layout {
 
     /// Whether its rows are images: labels are in files of their own, or the format holds both.
     pub(super) fn has_images(&self) -> bool {
-        !self.label_paths.is_empty() || self.format == Some(Format::Cifar)
+        !self.label_paths.is_empty() || matches!(self.format, Some(Format::Cifar | Format::Images))
+    }
+
+    /// What image files are scaled to; 0 x 0 where nobody said it, which `check` refuses.
+    pub(super) fn image_size(&self) -> ImageSize {
+        let [height, width] = self.size.unwrap_or_default();
+        ImageSize { height, width, colours: self.colours.unwrap_or(3) }
     }
 
     /// The columns of the input; none of images and bytes.
@@ -97,7 +109,10 @@ impl Layout {
         let mut labels = self.label_paths.iter().map(|path| dir.join(path));
         let labels = labels.clone().find(|path| path.exists()).or_else(|| labels.next_back());
         let classes = if self.choices.is_empty() { task.classes.len() } else { self.choices.len() };
-        let numbers = || (0..classes).map(|class| class.to_string()).collect();
+        let numbers = || match self.format {
+            Some(Format::Images) => task.classes.clone(),
+            _ => (0..classes).map(|class| class.to_string()).collect(),
+        };
         let of_classes = || Target::Class { labels: self.labels.clone().unwrap_or_else(numbers) };
         let target = match task.question {
             Question::Classify | Question::Choose => of_classes(),

@@ -2,6 +2,7 @@
 
 mod cifar;
 mod damage;
+mod images;
 mod layouts;
 mod numbers;
 mod parquet;
@@ -118,7 +119,7 @@ fn every_format_with_every_compression() {
         let path = file(&dir, &format!("parts{extension}.zst"), two_parts);
         assert_eq!(read(&named(&path, &["text"], "label"), &Limits::default()).unwrap(), expected());
     }
-    let apart = [Format::Parquet, Format::Idx, Format::Cifar, Format::Text];
+    let apart = [Format::Parquet, Format::Idx, Format::Cifar, Format::Images, Format::Text];
     assert_eq!(FORMATS.len(), samples().len() + apart.len(), "a format without a sample, or a test of its own");
 }
 

@@ -75,7 +75,7 @@ fn delimited_refusals() {
     assert_eq!(refusal(&table(latin)), "x.csv:2: byte 2 of the line, 0xfc, is not UTF-8: convert the file to UTF-8");
     assert_eq!(
         refusal(&table(file(&dir, "x.dat", "a"))),
-        "x.dat: cannot tell the format by the name: expected .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .idx3-ubyte, .txt, or set `format`"
+        "x.dat: cannot tell the format by the name: expected .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .idx3-ubyte, .png, .jpg, .jpeg, .txt, or set `format`"
     );
 }
 
