@@ -159,7 +159,8 @@ fn lists_are_those_the_program_goes_by() {
     let json: Value = serde_json::from_str(&good(at, &["compare", "--list", "--json"])).unwrap();
     assert_eq!(names(&json["tasks"]), task::all().iter().map(|task| task.name.clone()).collect::<Vec<_>>());
     assert_eq!(names(&json["recipes"]), RECIPES.iter().map(|recipe| recipe.name).collect::<Vec<_>>());
-    assert_eq!(names(&json["suites"]).len(), lowbit::suite::SUITES.len() + lowbit::suite::groups().unwrap().len());
+    let suites = lowbit::suite::SUITES.len() + lowbit::comparison::texts::SUITES.len();
+    assert_eq!(names(&json["suites"]).len(), suites + lowbit::suite::groups().unwrap().len());
     let bits =
         |name: &str| json["recipes"].as_array().unwrap().iter().find(|e| e["name"] == name).unwrap()["bits"].as_f64();
     assert_eq!(

@@ -86,6 +86,11 @@ fn tensor_bytes(row: LedgerRow) -> TensorBytes {
     }
 }
 
+/// SHA-256 of a content, in hexadecimal.
+pub fn hash(content: &[u8]) -> String {
+    lowbit_base::hex(Sha256::digest(content))
+}
+
 /// SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors

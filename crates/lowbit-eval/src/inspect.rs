@@ -7,6 +7,7 @@ use lowbit_model::Checkpoint;
 use lowbit_model::checkpoint::{LedgerRow, ledger};
 use lowbit_model::exec::Batch;
 use lowbit_model::recipe::{RECIPES, Recipe};
+use lowbit_model::source::Role;
 use serde_json::{Map, Value, json};
 
 /// Tokens of the pass whose operations are counted, at most.
@@ -20,6 +21,8 @@ pub struct Inspection {
     /// Tokens of a pass, and its operations.
     tokens: usize,
     flops: u64,
+    /// How often each value of a ternary weight is there: -1, 0 and 1; none without ternary weights.
+    ternary: Option<[u64; 3]>,
     /// Bytes of the parameters under each recipe, where that was asked for.
     sizes: Vec<(&'static Recipe, u64)>,
 }
@@ -36,7 +39,9 @@ impl Inspection {
         let tokens = checkpoint.model_config().max_length.clamp(1, TOKENS);
         let flops = parameters.flops(&Batch::new([vec![0; tokens].as_slice()]));
         let sizes = RECIPES.iter().filter(|_| recipes).map(|recipe| Ok((recipe, parameters.bytes(recipe)?)));
-        Ok(Inspection { rows, verified, tokens, flops, sizes: sizes.collect::<Result<_, Error>>()? })
+        let sizes = sizes.collect::<Result<_, Error>>()?;
+        let ternary = ternary(checkpoint, &rows)?;
+        Ok(Inspection { rows, verified, tokens, flops, ternary, sizes })
     }
 
     /// Bytes of all parameters.
@@ -61,6 +66,8 @@ impl Inspection {
             "quantized": {"weights": self.quantized().1, "bytes": self.quantized().0},
             "flops": {"tokens": self.tokens, "value": self.flops}, "tensors": self.rows, "bytes_by_recipe": recipes,
             "checksums": self.verified,
+            "ternary": self.ternary.map(|[minus, zero, plus]| json!({"-1": minus, "0": zero, "1": plus,
+                "zero_fraction": share([minus, zero, plus], 1), "entropy_bits": entropy([minus, zero, plus])})),
         })
     }
 
@@ -84,6 +91,13 @@ impl Inspection {
             self.flops as f64 / 1e6,
             self.tokens
         ));
+        lines.extend(self.ternary.map(|counts| {
+            let [minus, zero, plus] = [0, 1, 2].map(|at| 100.0 * share(counts, at));
+            let bits = entropy(counts);
+            format!(
+                "ternary weights: -1 {minus:.2} %, 0 {zero:.2} %, +1 {plus:.2} %; entropy {bits:.4} bits per weight"
+            )
+        }));
         lines.push(format!("checksums: {}", if self.verified { "as the weights are" } else { "none in the file" }));
         let size =
             |(recipe, size): &(&Recipe, u64)| format!("  {:16} {:>10}  {}", recipe.name, bytes(*size), recipe.summary);
@@ -141,6 +155,46 @@ impl Inspection {
     }
 }
 
+/// Counts the values of all body matrices with at most three.
+fn ternary(checkpoint: &Checkpoint, rows: &[LedgerRow]) -> Result<Option<[u64; 3]>, Error> {
+    let mut counts = [0; 3];
+    for (spec, row) in checkpoint.parameters().params().iter().zip(rows) {
+        if spec.role != Role::Body || !is_low_bit(&row.format) || row.levels.is_none_or(|levels| levels > 3) {
+            continue;
+        }
+        for value in checkpoint.packed(spec)?.dequantize() {
+            counts[if value < 0.0 { 0 } else { 1 + usize::from(value > 0.0) }] += 1;
+        }
+    }
+    Ok((counts != [0; 3]).then_some(counts))
+}
+
+fn share(counts: [u64; 3], at: usize) -> f64 {
+    counts[at] as f64 / counts.iter().sum::<u64>().max(1) as f64
+}
+
+/// Bits of a value by how often each is there.
+fn entropy(counts: [u64; 3]) -> f64 {
+    [0, 1, 2]
+        .map(|at| share(counts, at))
+        .into_iter()
+        .filter(|share| *share > 0.0)
+        .map(|share| -share * share.log2())
+        .sum()
+}
+
 fn role(row: &LedgerRow) -> String {
     format!("{:?}", row.role).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entropy_of_counts() {
+        for (counts, bits) in [([1, 2, 1], 1.5), ([5, 5, 5], 3f64.log2()), ([0, 9, 0], 0.0), ([4, 0, 4], 1.0)] {
+            assert!((entropy(counts) - bits).abs() < 1e-12, "{counts:?}");
+        }
+    }
 }

@@ -415,6 +415,9 @@ pub struct TaskFacts {
     /// What each network is and which variants have it, where there are several; a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<String>,
+    /// What its rows are where they are no rows: `bytes` of a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// Rows trained on.
     pub train_rows: u64,
     /// Rows in the test split.

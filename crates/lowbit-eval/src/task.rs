@@ -317,6 +317,7 @@ impl Task {
         }
         let facts = TaskFacts {
             constraints: None,
+            unit: None,
             task: self.id(),
             about: self.about.clone(),
             networks: Vec::new(),

@@ -45,7 +45,7 @@ impl Asked {
                 language.texts = self.text.iter().map(whole).collect::<Result<_, _>>()?;
             }
             let config = changed(&language.train_config()?, &self.settings)?;
-            return json(&language.train(&config, data, &self.out, &cpu, told)?.1);
+            return json(&language.train(&config, (data, None), &self.out, &cpu, told)?.1);
         }
         let whole = suite::find(&self.name, data)?.resolved(data)?;
         let variant = whole.trained(&self.variant)?;

@@ -240,6 +240,27 @@ impl TrainConfig {
         (self.learning_rate as f64 * factor) as f32
     }
 
+    /// Whether a run with these settings may go on from `done` updates made with others, on `len` sequences: they differ in the length
+    /// and the shape of the schedule alone, and each of those updates would have been the same.
+    pub(crate) fn continues(&self, before: &TrainConfig, done: u64, len: usize) -> bool {
+        let same = TrainConfig {
+            steps: self.steps,
+            epochs: self.epochs,
+            schedule: self.schedule,
+            decay_fraction: self.decay_fraction,
+            float_fraction: self.float_fraction,
+            save_every: self.save_every,
+            evaluate_every: self.evaluate_every,
+            gradient_checkpointing: self.gradient_checkpointing,
+            ..before.clone()
+        };
+        let [own, theirs] = [self, before].map(|config| config.total_steps(len));
+        let alike = |step| {
+            self.rate(step, own) == before.rate(step, theirs) && self.qat_of(step, own) == before.qat_of(step, theirs)
+        };
+        *self == same && (0..done).all(alike)
+    }
+
     /// Straight-through quantization of an update, counted from 0.
     pub(crate) fn qat_of(&self, step: u64, steps: u64) -> Option<Qat> {
         self.qat.filter(|_| step as f64 >= (f64::from(self.float_fraction) * steps as f64).round())
@@ -374,6 +395,28 @@ mod tests {
             assert!(close(rate(0), 0.2) && close(rate(9), 2.0) && close(rate(10), 2.0), "{schedule:?}");
             assert!(close(rate(55), middle) && close(rate(99), last), "{schedule:?} {} {}", rate(55), rate(99));
         }
+    }
+
+    #[test]
+    fn a_run_may_become_longer_or_shorter_while_its_rate_stays() {
+        let before = TrainConfig {
+            warmup_steps: 10,
+            schedule: Schedule::Wsd,
+            decay_fraction: 0.2,
+            qat: Some(Qat::default()),
+            float_fraction: 0.3,
+            ..good()
+        };
+        let longer = TrainConfig { steps: Some(150), float_fraction: 0.2, save_every: 7, ..before.clone() };
+        // 30 float updates in both; the rate of the shorter run goes down from update 80 on.
+        assert!(longer.continues(&before, 80, 9) && !longer.continues(&before, 82, 9));
+        let late = TrainConfig { float_fraction: 0.3, ..longer.clone() };
+        assert!(late.continues(&before, 30, 9) && !late.continues(&before, 31, 9), "45 float updates");
+        let shorter = TrainConfig { steps: Some(50), float_fraction: 0.6, ..before.clone() };
+        assert!(shorter.continues(&before, 40, 9) && !shorter.continues(&before, 42, 9));
+        assert!(!TrainConfig { seed: 1, ..longer.clone() }.continues(&before, 0, 9));
+        let cosine = TrainConfig { schedule: Schedule::Cosine, ..before.clone() };
+        assert!(!TrainConfig { steps: Some(150), ..cosine.clone() }.continues(&cosine, 20, 9));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! everything before it. A file is complete when the hash fits, so a torn or altered one is noticed and the one before is
 //! taken.
 
+use crate::config::TrainConfig;
 use crate::optim::OptimizerState;
 use crate::params::Params;
 use crate::stored::{HASH_BYTES, SQUARES, State};
@@ -51,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) steps: u64,
     /// Sequences of an update.
     pub(crate) sequences: u64,
+    /// Sequences of the data.
+    pub(crate) data: usize,
 }
 
 /// What must not change between the parts of a run.
@@ -58,7 +61,7 @@ pub(crate) struct Plan {
 pub(crate) struct Identity {
     /// JSON of the model's configuration.
     pub(crate) model: String,
-    /// JSON of the training configuration without the fields that may change.
+    /// JSON of the training configuration without the fields that may change; those of the schedule may while the rate stays.
     pub(crate) train: String,
     /// Fingerprint of the data.
     pub(crate) data: String,
@@ -140,7 +143,11 @@ impl States {
     ///
     /// # Errors
     /// When they belong to another run.
-    pub(crate) fn best(&self, params: &Params, identity: &Identity) -> Result<Option<(u64, Validation)>, Error> {
+    pub(crate) fn best(
+        &self,
+        params: &Params,
+        (identity, plan): (&Identity, Plan),
+    ) -> Result<Option<(u64, Validation)>, Error> {
         let most = most(params);
         let path = self.directory.join(BEST);
         if !path.exists() {
@@ -151,7 +158,7 @@ impl States {
             Err(error) if error.kind == Kind::Input => return Ok(None),
             Err(error) => return Err(error),
         };
-        same_run(&path, &state, identity)?;
+        same_run(&path, &state, (identity, plan))?;
         let step = state.field("step")?.parse().ok();
         let validation = serde_json::from_str(state.field(VALIDATION)?).ok();
         Ok(step.zip(validation))
@@ -164,7 +171,7 @@ impl States {
     pub(crate) fn load_best(&self, params: &mut Params, identity: &Identity, plan: Plan) -> Result<(), Error> {
         let path = self.directory.join(BEST);
         let state = State::open(&path, most(params))?;
-        same_run(&path, &state, identity)?;
+        same_run(&path, &state, (identity, plan))?;
         let step = state.number("step", |_: &u64| true, "a step")?;
         let mut optimizer = OptimizerState::new(params);
         restore(&state, (params, &mut optimizer), step, plan).map(|_| ())
@@ -196,7 +203,7 @@ impl States {
             let path = self.path(step);
             let state = match State::open(&path, most) {
                 Ok(state) => {
-                    same_run(&path, &state, identity)?;
+                    same_run(&path, &state, (identity, plan))?;
                     restore(&state, (&mut *params, &mut *optimizer), step, plan)
                 }
                 Err(error) => Err(error),
@@ -229,7 +236,7 @@ fn most(params: &Params) -> u64 {
 }
 
 /// Sees that a state belongs to this run.
-fn same_run(path: &Path, state: &State, identity: &Identity) -> Result<(), Error> {
+fn same_run(path: &Path, state: &State, (identity, plan): (&Identity, Plan)) -> Result<(), Error> {
     let format = state.field("format")?;
     if format != FORMAT {
         return Err(Error::input(path, format!("`format` is `{format}`, this version reads `{FORMAT}`")));
@@ -246,12 +253,21 @@ fn same_run(path: &Path, state: &State, identity: &Identity) -> Result<(), Error
             TEACHER => state.fields().and_then(|fields| fields.get(TEACHER)).map_or("", String::as_str),
             name => state.field(name)?,
         };
-        if let Some(difference) = difference(name, saved, now) {
+        if let Some(difference) = difference(name, saved, now).filter(|_| name != "train" || !goes_on(state, now, plan))
+        {
             let remedy = "resume with the same settings, or train into another directory";
             return Err(Error::input(path, format!("cannot resume: {difference}; {remedy}")));
         }
     }
     Ok(())
+}
+
+/// Whether a run may go on from a state whose training configuration was another.
+fn goes_on(state: &State, now: &str, plan: Plan) -> bool {
+    let parse = |text: &str| serde_json::from_str::<TrainConfig>(text).ok();
+    let [saved, step] = ["train", "step"].map(|name| state.field(name).unwrap_or_default());
+    let known = parse(now).zip(parse(saved)).zip(step.parse().ok());
+    known.is_some_and(|((now, saved), step)| now.continues(&saved, step, plan.data))
 }
 
 /// Takes parameters and progress of a state that is named after `step`.

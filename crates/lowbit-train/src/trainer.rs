@@ -223,7 +223,7 @@ impl<'a> Session<'a> {
         let identity = identity(job, from, taught);
         let states = States::open(directory)?;
         let steps = config.total_steps(job.data.len());
-        let plan = Plan { steps, sequences: config.sequences_per_step() as u64 };
+        let plan = Plan { steps, sequences: config.sequences_per_step() as u64, data: job.data.len() };
         let mut optimizer = OptimizerState::new(network.params());
         let learnt = (&mut network.tape.params, &mut optimizer);
         let restored = states.load(learnt, &identity, plan, &mut |text| observer.warn(text))?;
@@ -236,7 +236,7 @@ impl<'a> Session<'a> {
         let metrics = Metrics::open(directory, progress.step)?;
         let divergence = Divergence::new(steps, progress.first_loss);
         // A look of a later step than the state's is made again.
-        let best = states.best(network.params(), &identity)?.filter(|(step, _)| *step <= progress.step);
+        let best = states.best(network.params(), (&identity, plan))?.filter(|(step, _)| *step <= progress.step);
         let (saved, cpu) = (progress.step, cpu.clone());
         Ok(Session {
             job: *job,
@@ -286,7 +286,8 @@ impl<'a> Session<'a> {
         // The model is written without what only updates need.
         self.optimizer = OptimizerState::new(self.network.params());
         if self.job.validation.is_some() {
-            let plan = Plan { steps: self.steps, sequences: config.sequences_per_step() as u64 };
+            let data = self.job.data.len();
+            let plan = Plan { steps: self.steps, sequences: config.sequences_per_step() as u64, data };
             self.states.load_best(&mut self.network.tape.params, &self.identity, plan)?;
         }
         let all = self.network.params();

@@ -30,6 +30,7 @@ use std::rc::Rc;
 
 mod group;
 mod network;
+pub mod texts;
 
 pub use group::run_group;
 
@@ -107,7 +108,7 @@ pub fn run(
     let (task, splits) = suite::load(suite, data)?;
     splits.notes.iter().for_each(|note| progress.note(note));
     cpu.stop.check()?;
-    let (out, _lock) = directory(suite, out)?;
+    let (out, _lock) = directory((&suite.name, &suite.text), suite.task_text.as_deref(), out)?;
     progress.note(&format!("{}: {}", suite.name, task.about));
     suite.networks().iter().for_each(|network| progress.note(network));
     let mut networks: BTreeMap<Option<String>, Rc<Network>> = BTreeMap::new();
@@ -146,14 +147,12 @@ fn unfinished(name: &str, same: impl Fn(&Path) -> bool) -> Option<PathBuf> {
 }
 
 /// Where the comparison lives, locked: the directory asked for, an unfinished one of the same suite, or a new one.
-fn directory(suite: &Suite, asked: Option<&Path>) -> Result<(PathBuf, Lock), Error> {
+fn directory((name, text): (&str, &str), task: Option<&str>, asked: Option<&Path>) -> Result<(PathBuf, Lock), Error> {
     let written = |dir: &Path| file::read_text(&dir.join("suite.toml"), file::DESCRIPTION);
-    let same = |dir: &Path| written(dir).is_ok_and(|text| text == suite.text);
+    let same = |dir: &Path| written(dir).is_ok_and(|found| found == text);
     let out = match asked {
         Some(dir) => dir.to_path_buf(),
-        None => {
-            unfinished(&suite.name, same).unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", suite.name, utc())))
-        }
+        None => unfinished(name, same).unwrap_or_else(|| Path::new("runs").join(format!("{name}-{}", utc()))),
     };
     if out.join("suite.toml").exists() && !same(&out) {
         return Err(Error::input(&out, "holds the comparison of another suite; name another directory with --out"));
@@ -161,8 +160,8 @@ fn directory(suite: &Suite, asked: Option<&Path>) -> Result<(PathBuf, Lock), Err
     let variants = out.join("variants");
     file::make(&variants)?;
     let lock = Lock::acquire(&variants)?;
-    file::replace(&out.join("suite.toml"), suite.text.as_bytes())?;
-    if let Some(task) = &suite.task_text {
+    file::replace(&out.join("suite.toml"), text.as_bytes())?;
+    if let Some(task) = task {
         file::replace(&out.join(start::TASK), task.as_bytes())?;
     }
     Ok((out, lock))

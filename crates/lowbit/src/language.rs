@@ -26,6 +26,9 @@ pub static LANGUAGES: &[&str] = &[
     include_str!("../suites/language/bitnet-bytes-large.toml"),
 ];
 
+/// Ends the name of the twin in full precision of a built-in language model.
+pub const TWIN: &str = "-f32";
+
 /// The description that a trained model keeps of its texts.
 pub const FILE: &str = "language.toml";
 
@@ -104,6 +107,9 @@ pub fn all() -> Result<Vec<Language>, Error> {
 pub fn find(name_or_path: &str) -> Result<Option<Language>, Error> {
     if let Some(language) = all()?.into_iter().find(|language| language.name == name_or_path) {
         return Ok(Some(language));
+    }
+    if let Some(name) = name_or_path.strip_suffix(TWIN) {
+        return Ok(all()?.into_iter().find(|language| language.name == name).map(Language::in_full_precision));
     }
     let path = Path::new(name_or_path);
     if path.extension().is_none_or(|e| e != "toml") {
@@ -235,18 +241,37 @@ impl Language {
         }
     }
 
-    /// Trains it into a directory, or resumes; keeps the description beside the model, and scores the held-out text as `eval` does.
+    /// Its twin in full precision: the same network, texts and settings, without the quantization of training.
+    pub fn in_full_precision(self) -> Self {
+        let quantization = ["qat", "float_fraction"];
+        let train = self.train.into_iter().filter(|(name, _)| !quantization.contains(&&name[..])).collect();
+        Language { name: format!("{}{TWIN}", self.name), recipe: "f32".into(), train, ..self }
+    }
+
+    /// The same texts for another network.
+    pub(crate) fn with(
+        &self,
+        name: &str,
+        recipe: &str,
+        context: usize,
+        model: toml::Table,
+        train: toml::Table,
+    ) -> Self {
+        Language { name: name.into(), recipe: recipe.into(), context, model, train, ..self.clone() }
+    }
+
+    /// Trains it into a directory, or resumes, and keeps the description beside the model; its record says whether there is text held out.
     ///
     /// # Errors
-    /// Of its texts and of [`training::run`]; a stop after training leaves a whole model.
-    pub fn train(
+    /// Of its texts and of [`training::run`].
+    pub(crate) fn fit(
         &self,
         config: &TrainConfig,
-        data: Option<&Path>,
+        (data, teacher): (Option<&Path>, Option<&Checkpoint>),
         directory: &Path,
         cpu: &Cpu,
         progress: &mut dyn Progress,
-    ) -> Result<(Outcome, Record), Error> {
+    ) -> Result<(Outcome, Record, bool), Error> {
         let tokenizer = Tokenizer::bytes();
         let model_config = self.model_config(&tokenizer)?;
         let windows = self.texts(data, &tokenizer)?.windows(self.context);
@@ -258,15 +283,32 @@ impl Language {
             tokenizer: Some(&tokenizer),
             data: &windows,
             from: None,
-            teacher: None,
+            teacher,
             validation: None,
             held_out: held_out.as_ref(),
             config,
         };
         let trained = training::run(&work, directory, cpu, progress)?;
         self.save(&directory.join(FILE))?;
-        let mut record = training::record(&self.name, &work, &trained, directory)?;
-        if held_out.is_some() {
+        let record = training::record(&self.name, &work, &trained, directory)?;
+        Ok((trained.outcome, record, held_out.is_some()))
+    }
+
+    /// Trains it as [`Language::fit`] does, and scores the held-out text as `eval` does. With a teacher its answers are learnt as the
+    /// settings say.
+    ///
+    /// # Errors
+    /// Of its texts, of a teacher with other tokens and of [`training::run`]; a stop after training leaves a whole model.
+    pub fn train(
+        &self,
+        config: &TrainConfig,
+        (data, teacher): (Option<&Path>, Option<&Checkpoint>),
+        directory: &Path,
+        cpu: &Cpu,
+        progress: &mut dyn Progress,
+    ) -> Result<(Outcome, Record), Error> {
+        let (outcome, mut record, holds_out) = self.fit(config, (data, teacher), directory, cpu, progress)?;
+        if holds_out {
             let scored = self.score(data, directory, cpu, progress).map_err(|error| match error.kind {
                 Kind::Interrupted => {
                     let place = directory.display();
@@ -277,7 +319,7 @@ impl Language {
             record.measures.extend(scored.measures);
             record.detail.note = scored.detail.note;
         }
-        Ok((trained.outcome, record))
+        Ok((outcome, record))
     }
 
     /// What `eval --task` says of the held-out text.
@@ -382,6 +424,21 @@ mod tests {
             language.train_config().unwrap().validate(100_000).unwrap();
         }
         assert!(find("quickstart").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_twin_differs_in_quantization_alone() {
+        for own in all().unwrap() {
+            let twin = find(&format!("{}{TWIN}", own.name)).unwrap().unwrap();
+            let config = twin.train_config().unwrap();
+            assert_eq!((config.qat, config.float_fraction, &twin.recipe[..]), (None, 0.0, "f32"));
+            let tokenizer = Tokenizer::bytes();
+            let [ours, theirs] = [&own, &twin].map(|language| language.model_config(&tokenizer).unwrap());
+            assert_eq!(ours.config, theirs.config);
+            let qat = own.train_config().unwrap();
+            assert_eq!(TrainConfig { qat: qat.qat, float_fraction: qat.float_fraction, ..config }, qat);
+        }
+        assert!(find("quickstart-f32").unwrap().is_none());
     }
 
     /// Documents and ends of the two parts, as a text with `|` for the end token.

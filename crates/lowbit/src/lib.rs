@@ -14,6 +14,7 @@ pub mod calibrated;
 pub mod comparison;
 pub mod language;
 mod library;
+pub mod plan;
 mod progress;
 pub mod shipped;
 pub mod start;

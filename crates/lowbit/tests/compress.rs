@@ -17,7 +17,7 @@ fn random(bytes: usize) -> Vec<u8> {
 /// Contents of many kinds; the last is longer than a window.
 fn contents() -> Vec<Vec<u8>> {
     let review = "I went in with low hopes, and the first hour kept them. Then the old man opens the door, and nothing is as it was. ";
-    let languages = "Größe · été · niño · 雪国 · здравствуй · שלום · مرحبا · नमस्ते · ไทย · 한국어 · ελληνικά · ქართული · հայերեն · 🙂";
+    let languages = "Größe · été · niño · tiếng · şeker · 雪国 · здравствуй · שלום · مرحبا · नमस्ते · ไทย · 한국어 · ελληνικά · ქართული · հայերեն · 🙂";
     vec![
         vec![],
         b"a".to_vec(),
@@ -25,6 +25,7 @@ fn contents() -> Vec<Vec<u8>> {
         random(200),
         languages.into(),
         (0..=255).collect(),
+        include_bytes!("data/grey.png").to_vec(),
         [review.repeat(6).as_bytes(), &random(20), languages.as_bytes()].concat(),
     ]
 }

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::terminal::tool;
 use lowbit::Progress;
+use lowbit::comparison::texts::{self, TextSuite};
 use lowbit::comparison::{self, Program};
 use lowbit::start::quoted;
 use lowbit::suite::{Group, Suite};
@@ -29,6 +30,7 @@ Examples:
   lowbit compare --data reviews.csv                # the same with small networks, trained here
   lowbit compare --data photos/                    # a folder per class of PNG and JPEG images, networks trained here
   lowbit compare ag_news --max-size 2MB --max-loss 0.5   # what to choose under these limits
+  lowbit compare enwik8 --quick                    # language models of bytes, in full precision and ternary
   lowbit compare gpt2-agnews --random-weights      # speed and memory of the published shapes
   lowbit compare bitlab --quick                    # ternary layers, perceptrons and image networks: five tasks, ten benches
   lowbit compare --list
@@ -86,6 +88,7 @@ const LINES: usize = 25;
 enum Asked {
     Suite(Box<Suite>),
     Group(Group),
+    Texts(Box<TextSuite>),
 }
 
 impl Compare {
@@ -99,10 +102,13 @@ impl Compare {
         }
         let is_of_rows = self.rows().is_some();
         let group = if is_of_rows { None } else { lowbit::suite::group(self.name())? };
-        let asked = match group {
-            Some(group) => Asked::Group(Group { quick: self.quick, ..group }),
-            None if self.quick => Asked::Suite(Box::new(self.suite(machine)?.quickly()?)),
-            None => Asked::Suite(Box::new(self.suite(machine)?)),
+        let of_texts = if is_of_rows { None } else { texts::find(self.name())? };
+        let asked = match (of_texts, group) {
+            (Some(suite), _) if self.quick => Asked::Texts(Box::new(suite.quick()?)),
+            (Some(suite), _) => Asked::Texts(Box::new(suite)),
+            (None, Some(group)) => Asked::Group(Group { quick: self.quick, ..group }),
+            (None, None) if self.quick => Asked::Suite(Box::new(self.suite(machine)?.quickly()?)),
+            (None, None) => Asked::Suite(Box::new(self.suite(machine)?)),
         };
         let cpu = machine.cpu()?;
         machine.signals.defer();
@@ -118,6 +124,7 @@ impl Compare {
         let (out, results) = match &asked {
             Asked::Suite(suite) => comparison::run(suite, data, out, &cpu, &program, &mut bar)?,
             Asked::Group(group) => comparison::run_group(group, data, out, &cpu, &program, &mut bar)?,
+            Asked::Texts(suite) => texts::run(suite, data, out, &cpu, &program, &mut bar)?,
         };
         if machine.json {
             return machine.terminal.json(&results);

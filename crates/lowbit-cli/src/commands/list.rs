@@ -2,6 +2,7 @@
 
 use super::Machine;
 use crate::failure::Failure;
+use lowbit::comparison::texts::{self, TextSuite};
 use lowbit::{language, suite};
 use lowbit_eval::task::{self, Task};
 use lowbit_model::recipe;
@@ -43,7 +44,13 @@ impl List {
                     let (suites, benches) = (&group.suites, &group.benches);
                     Ok(json!({"name": group.name, "about": group.about, "suites": suites, "benches": benches}))
                 };
-                suite::all()?.iter().map(entry).chain(suite::groups()?.into_iter().map(group)).collect()
+                let text = |suite: TextSuite| {
+                    let variants: Vec<&str> = suite.variant.iter().map(|variant| variant.name.as_str()).collect();
+                    let about = suite.task()?.about;
+                    Ok(json!({"name": suite.name, "about": about, "task": suite.task, "variants": variants}))
+                };
+                let groups = suite::groups()?.into_iter().map(group);
+                suite::all()?.iter().map(entry).chain(texts::all()?.into_iter().map(text)).chain(groups).collect()
             }
             List::Tasks => Ok(task::all()
                 .iter()

@@ -1,10 +1,11 @@
 //! `lowbit train`
 
 use super::list::{self, List};
-use super::{Machine, suite};
+use super::{Machine, model, suite};
 use crate::failure::Failure;
 use crate::progress::Bar;
 use lowbit::language::{self, Language};
+use lowbit::plan::TrainingPlan;
 use lowbit::start::quoted;
 use lowbit::training::OfSuite;
 use lowbit_base::text::duration;
@@ -13,6 +14,7 @@ use lowbit_eval::record::Record;
 use lowbit_kernels::Cpu;
 use lowbit_model::recipe;
 use lowbit_train::{Error, Outcome, TrainConfig};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Stands for the trained model in the commands to go on with.
@@ -27,6 +29,9 @@ Examples:
   lowbit train --text book.txt --out models/book
   lowbit train --text book.txt --steps 3 --out models/try    # a trial of a few seconds
   lowbit train --data photos/ --variant ternary_qat --out models/photos   # a folder per class of PNG and JPEG images
+  lowbit train bitnet-bytes-tiny --plan 3                    # what fits three hours on this machine
+  lowbit train bitnet-bytes-tiny-f32 --out models/twin       # the same network in full precision
+  lowbit train bitnet-bytes-tiny --distill models/twin --out models/student
   lowbit train my-model.toml --data ../shared/data --out models/mine";
 
 /// Arguments.
@@ -42,15 +47,20 @@ pub struct Train {
     /// Which trained variant of the suite, e.g. `f32` or `ternary_qat`.
     #[arg(long, alias = "contender", default_value = "f32")]
     variant: String,
-    /// The network that the variant learns from, where the suite names another variant: its trained directory.
-    #[arg(long, value_name = "DIR", conflicts_with = "text")]
+    /// The network that is learnt from: where the suite names another variant, the trained directory of that one; of a language model
+    /// any one in full precision with the same tokens.
+    #[arg(long, visible_alias = "distill", value_name = "DIR")]
     teacher: Option<PathBuf>,
     /// The network whose weights the training of the variant begins from, where the suite names another variant: its trained directory.
     #[arg(long, value_name = "DIR", conflicts_with = "text")]
     init: Option<PathBuf>,
     /// Where the model goes; a run that was interrupted there is resumed.
-    #[arg(short, long, visible_alias = "output-dir", required_unless_present = "list")]
+    #[arg(short, long, visible_alias = "output-dir", required_unless_present_any = ["list", "plan"])]
     out: Option<PathBuf>,
+    /// Train nothing: measure how fast networks of several sizes are trained here, and print the size, the tokens and the expected bits
+    /// per byte that fit so many hours, for the settings of a language model.
+    #[arg(long, value_name = "HOURS", conflicts_with_all = ["out", "teacher", "init", "strict"])]
+    plan: Option<f64>,
     /// List suites, language models and recipes, and end.
     #[arg(long)]
     list: bool,
@@ -100,7 +110,13 @@ impl Train {
             Some(_) if self.strict => Err(Failure::usage(format!(
                 "`{name}` is a language model, which holds out a part of its texts: --strict has no use there"
             ))),
-            Some(language) => self.language(language, machine),
+            Some(language) => match self.plan {
+                Some(hours) => self.plan(&language, hours, machine),
+                None => self.language(language, machine),
+            },
+            None if self.plan.is_some() => Err(Failure::usage(format!(
+                "`{name}` is no language model: --plan has no use there; `lowbit train --list` names them"
+            ))),
             None if self.text.is_empty() => self.variant(name, machine),
             None => Err(Failure::usage(format!("`{name}` is no language model: --text has no use there"))),
         }
@@ -143,6 +159,19 @@ impl Train {
         self.print(machine, &cpu, record, &outcome, &next)
     }
 
+    /// Says what fits some hours.
+    fn plan(&self, language: &Language, hours: f64, machine: &Machine) -> Result<(), Failure> {
+        let cpu = machine.cpu()?;
+        machine.signals.defer();
+        let settings = self.settings(language.train_config()?)?;
+        let plan = TrainingPlan::of((language, &settings), hours, &cpu, &mut Bar::new(&machine.terminal))?;
+        if machine.json {
+            return machine.terminal.json_object(json!({"host": host::facts(&cpu), "plan": plan}));
+        }
+        machine.terminal.lines(plan.lines());
+        Ok(())
+    }
+
     /// Trains a language model.
     fn language(&self, mut language: Language, machine: &Machine) -> Result<(), Failure> {
         if !self.text.is_empty() {
@@ -151,8 +180,12 @@ impl Train {
         }
         let cpu = machine.cpu()?;
         machine.signals.defer();
-        let config = self.settings(language.train_config()?)?;
-        let (data, mut progress) = (self.data.as_deref(), Bar::new(&machine.terminal));
+        let mut config = self.settings(language.train_config()?)?;
+        let teacher = self.teacher.as_ref().map(|path| model::open_verified(machine, path, None, &cpu)).transpose()?;
+        if teacher.is_some() {
+            config.distill.get_or_insert_default();
+        }
+        let (data, mut progress) = ((self.data.as_deref(), teacher.as_ref()), Bar::new(&machine.terminal));
         let (outcome, record) = language.train(&config, data, self.out(), &cpu, &mut progress)?;
         let description = self.out().join(language::FILE);
         let task = description.display().to_string();

@@ -20,10 +20,10 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use table::{BYTES, Table};
+use table::{BYTES, Interval, Table};
 
 /// What a compressed file begins with; the last byte is the version of its layout.
-const MAGIC: [u8; 5] = *b"LBAC\x01";
+const MAGIC: [u8; 5] = *b"LBAC\x02";
 /// Bytes of a lane for which another one is opened: lanes cost a beginning without context each, and save time.
 const LANE_BYTES: usize = 16 << 10;
 /// Lanes at most.
@@ -32,6 +32,10 @@ const MAX_LANES: usize = 64;
 const MAX_WINDOW: usize = 1024;
 /// Tokens of a forward pass, about.
 const PASS_TOKENS: usize = 2048;
+/// The part of a full window that the next one begins with: these tokens are processed again, and are the shortest context.
+const KEPT: usize = 4;
+/// Rows of probabilities that a thread takes together.
+const GRAIN: usize = 32;
 /// Bytes of a shortened SHA-256.
 const HASH_BYTES: usize = 8;
 /// Bytes before the code: magic, lanes, length, hashes of model and content.
@@ -48,7 +52,8 @@ pub struct Compressor {
     lanes: Option<usize>,
     /// Bytes of the keys and values of a lane.
     lane: u64,
-    logits: Vec<f32>,
+    /// What the network gives to the bytes at some steps of each lane, `[lane, step, 256]`.
+    shares: Vec<f32>,
 }
 
 /// A compressed file, and what the network gave to its content.
@@ -68,11 +73,7 @@ impl Compressed {
     /// When the model's file cannot be read.
     pub fn record(&self, model: String, checkpoint: &Checkpoint, seconds: f64) -> Result<Record, Error> {
         let (n, written) = (self.content, self.bytes.len() as f64);
-        let mut measures = BTreeMap::from([
-            ("compressed_bytes".into(), Measure::measured(written, "bytes", n)),
-            ("coded_bytes".into(), Measure::measured(self.bits / 8.0, "bytes", n)),
-            ("throughput".into(), Measure::measured(n as f64 / seconds.max(1e-9), "per_second", n)),
-        ]);
+        let mut measures = self.measures(seconds, None);
         if n > 0 {
             measures.insert("bits_per_byte".into(), Measure::measured(8.0 * written / n as f64, "bits", n));
             measures.insert("compression_ratio".into(), Measure::measured(n as f64 / written, "ratio", n));
@@ -81,7 +82,35 @@ impl Compressed {
         let mut record =
             Record { task: "compress".into(), model, recipe, params: 0, measures, detail: Detail::default() };
         facts::describe(&mut record, checkpoint)?;
+        with_model(&mut record);
         Ok(record)
+    }
+
+    /// What can be said of the file alone, and of the time it took to write it and to restore its content.
+    pub fn measures(&self, seconds: f64, restored: Option<f64>) -> BTreeMap<String, Measure> {
+        let (n, written) = (self.content, self.bytes.len() as f64);
+        let rate = |seconds: f64| Measure::measured(n as f64 / seconds.max(1e-9), "per_second", n);
+        let mut measures = BTreeMap::from([
+            ("compressed_bytes".into(), Measure::measured(written, "bytes", n)),
+            ("coded_bytes".into(), Measure::measured(self.bits / 8.0, "bytes", n)),
+            ("throughput".into(), rate(seconds)),
+        ]);
+        measures.extend(restored.map(|seconds| ("decompression_throughput".into(), rate(seconds))));
+        if n > 0 {
+            measures.insert("file_ratio".into(), Measure::measured(n as f64 / written, "ratio", n));
+        }
+        measures
+    }
+}
+
+/// Adds the ratio of a record's file with the weights of its model counted.
+pub fn with_model(record: &mut Record) {
+    let value = |name: &str| record.measures.get(name).map(|m| (m.value, m.n));
+    if let (Some((written, n)), Some((weights, _))) = (value("compressed_bytes"), value("weight_bytes"))
+        && n > 0
+    {
+        let ratio = Measure::measured(n as f64 / (written + weights), "ratio", n);
+        record.measures.insert("file_ratio_with_model".into(), ratio);
     }
 }
 
@@ -120,7 +149,7 @@ impl Compressor {
             window,
             lanes: None,
             lane,
-            logits: Vec::new(),
+            shares: Vec::new(),
         })
     }
 
@@ -194,21 +223,19 @@ impl Compressor {
         bits: &mut f64,
         listener: &mut Listener,
     ) -> Result<(), Error> {
-        let mut done = 0;
+        let (mut done, mut intervals) = (0, Vec::new());
         for part in lanes.parts() {
             self.feed_again(lanes, slots, content, &part)?;
             let chunk = (PASS_TOKENS / lanes.count).max(1);
             for at in part.bytes.clone().step_by(chunk) {
                 let steps = at..(at + chunk).min(part.bytes.end);
-                let shares = self.shares(lanes, slots, content, steps.clone())?;
+                self.give(lanes, slots, content, steps.clone())?;
+                self.find(lanes, content, steps.clone(), &mut intervals);
                 for (step, i) in steps.clone().zip(0..) {
                     for lane in lanes.active(step) {
-                        let byte = content[lanes.at(lane, step)];
-                        // Rows of a lane follow one another; a lane that ends early has fewer.
-                        let row = &shares[(lane * steps.len() + i) * BYTES..][..BYTES];
-                        let table = Table::of(row);
-                        *bits += table.bits(byte);
-                        coder.encode_symbol(byte, table).map_err(|_| damaged())?;
+                        let interval = intervals[lane * steps.len() + i];
+                        *bits += interval.bits();
+                        coder.encode_symbol((), interval).map_err(|_| damaged())?;
                         done += 1;
                     }
                 }
@@ -227,13 +254,23 @@ impl Compressor {
         coder: &mut DefaultRangeDecoder,
         listener: &mut Listener,
     ) -> Result<(), Error> {
-        let mut done = 0;
+        let (mut done, mut tables) = (0, vec![Table::default(); lanes.count]);
         for part in lanes.parts() {
             self.feed_again(lanes, slots, restored, &part)?;
             for step in part.bytes.clone() {
-                let shares = self.shares(lanes, slots, restored, step..step + 1)?;
-                for (lane, row) in lanes.active(step).zip(shares.chunks_exact(BYTES)) {
-                    restored[lanes.at(lane, step)] = coder.decode_symbol(Table::of(row)).map_err(|_| damaged())?;
+                self.give(lanes, slots, restored, step..step + 1)?;
+                let (active, shares) = (lanes.active(step), &self.shares);
+                self.cpu.pool.for_rows(
+                    active.len(),
+                    GRAIN / 2,
+                    [(&mut tables[active.clone()], 1)],
+                    |rows, [tables]| {
+                        let rows = shares[rows.start * BYTES..].chunks_exact(BYTES);
+                        tables.iter_mut().zip(rows).for_each(|(table, row)| *table = Table::of(row));
+                    },
+                );
+                for lane in active {
+                    restored[lanes.at(lane, step)] = coder.decode_symbol(&tables[lane]).map_err(|_| damaged())?;
                     done += 1;
                 }
                 listener(done)?;
@@ -252,20 +289,13 @@ impl Compressor {
                 .active(part.bytes.start)
                 .map(|lane| (slots[lane], self.tokens(lanes, content, lane, at..(at + chunk).min(known.end))))
                 .collect();
-            self.pass(&tokens, Logits::None)?;
+            pass(&mut self.model, &tokens, Logits::None)?;
         }
         Ok(())
     }
 
-    /// What the network gives to the bytes at some steps of each lane that has them, `[lane, step, 256]`; each row sums to 1. A lane that ends
-    /// early has rows of zeros.
-    fn shares(
-        &mut self,
-        lanes: &Lanes,
-        slots: &[usize],
-        content: &[u8],
-        steps: Range<usize>,
-    ) -> Result<Vec<f32>, Error> {
+    /// Fills [`Compressor::shares`]; each row sums to 1. A lane that ends early has rows without a meaning.
+    fn give(&mut self, lanes: &Lanes, slots: &[usize], content: &[u8], steps: Range<usize>) -> Result<(), Error> {
         let tokens: Vec<(usize, Vec<u32>)> = lanes
             .active(steps.start)
             .map(|lane| {
@@ -273,30 +303,35 @@ impl Compressor {
                 (slots[lane], self.tokens(lanes, content, lane, steps.start..end))
             })
             .collect();
-        let counts: Vec<usize> = tokens.iter().map(|(_, tokens)| tokens.len()).collect();
-        self.pass(&tokens, Logits::All)?;
-        let width = self.logits.len() / counts.iter().sum::<usize>();
-        let mut shares = vec![0.0; counts.len() * steps.len() * BYTES];
-        let mut rows = self.logits.chunks_exact(width);
-        for (lane, count) in counts.into_iter().enumerate() {
-            for (row, out) in (&mut rows).take(count).zip(shares[lane * steps.len() * BYTES..].chunks_exact_mut(BYTES))
-            {
-                if row[..BYTES].iter().any(|logit| !logit.is_finite()) {
-                    return Err(Error::numeric("the logits of the network are not finite: take another model"));
-                }
+        self.shares.resize(tokens.len() * steps.len() * BYTES, 0.0);
+        let logits = pass(&mut self.model, &tokens, Logits::All)?;
+        let width = logits.len() / tokens.iter().map(|(_, tokens)| tokens.len()).sum::<usize>();
+        let mut rows = logits.chunks_exact(width);
+        for ((_, tokens), shares) in tokens.iter().zip(self.shares.chunks_exact_mut(steps.len() * BYTES)) {
+            for (row, out) in (&mut rows).take(tokens.len()).zip(shares.chunks_exact_mut(BYTES)) {
                 out.copy_from_slice(&row[..BYTES]);
             }
         }
-        ops::softmax(&self.cpu, &mut shares, BYTES);
-        Ok(shares)
+        if self.shares.iter().any(|logit| !logit.is_finite()) {
+            return Err(Error::numeric("the logits of the network are not finite: take another model"));
+        }
+        ops::softmax(&self.cpu, &mut self.shares, BYTES);
+        Ok(())
     }
 
-    /// One pass; its logits are kept.
-    fn pass(&mut self, tokens: &[(usize, Vec<u32>)], logits: Logits) -> Result<(), Error> {
-        let pieces: Vec<Piece> = tokens.iter().map(|(slot, tokens)| Piece { slot: *slot, tokens, logits }).collect();
-        self.logits.clear();
-        self.logits.extend_from_slice(self.model.pass(&pieces, None)?);
-        Ok(())
+    /// The intervals of the bytes at some steps of each lane, `[lane, step]`; a lane that ends early has some without a meaning.
+    fn find(&self, lanes: &Lanes, content: &[u8], steps: Range<usize>, intervals: &mut Vec<Interval>) {
+        let count = self.shares.len() / BYTES;
+        intervals.resize(count, Interval::default());
+        self.cpu.pool.for_rows(count, GRAIN, [(&mut intervals[..], 1)], |rows, [intervals]| {
+            for (row, interval) in rows.zip(intervals) {
+                let (lane, step) = (row / steps.len(), steps.start + row % steps.len());
+                if step < lanes.length_of(lane) {
+                    let table = Table::of(&self.shares[row * BYTES..][..BYTES]);
+                    *interval = table.interval(content[lanes.at(lane, step)]);
+                }
+            }
+        });
     }
 
     /// Tokens of a lane: the one that begins it, then its bytes.
@@ -344,6 +379,12 @@ impl Compressor {
     }
 }
 
+/// One pass, and its logits.
+fn pass<'m>(model: &'m mut Sequences, tokens: &[(usize, Vec<u32>)], logits: Logits) -> Result<&'m [f32], Error> {
+    let pieces: Vec<Piece> = tokens.iter().map(|(slot, tokens)| Piece { slot: *slot, tokens, logits }).collect();
+    model.pass(&pieces, None)
+}
+
 /// What a compressed file says of itself.
 struct Header<'f> {
     lanes: usize,
@@ -388,9 +429,9 @@ impl Lanes {
         0..(0..self.count).take_while(|lane| self.length_of(*lane) > step).count()
     }
 
-    /// The parts of all lanes: the first fills the window, each later one begins with half of it.
+    /// The parts of all lanes: the first fills the window, each later one begins with a part of it.
     fn parts(&self) -> Vec<Part> {
-        let (length, keep) = (self.length_of(0), self.window / 2);
+        let (length, keep) = (self.length_of(0), (self.window / KEPT).max(1));
         let mut parts = vec![Part { from: 0, bytes: 0..length.min(self.window) }];
         while let Some(at) = parts.last().map(|part| part.bytes.end).filter(|end| *end < length) {
             parts.push(Part { from: at + 1 - keep, bytes: at..length.min(at + self.window - keep) });

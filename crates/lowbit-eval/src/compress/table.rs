@@ -13,7 +13,40 @@ const TOTAL: u32 = 1 << PRECISION;
 /// What is shared out by the network: each byte has one more, so that none is impossible.
 const SHARED: f32 = (TOTAL - BYTES as u32) as f32;
 
+/// What a byte takes of the whole, in units of `2^-24`: the sum of the probabilities of lower bytes, and its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interval {
+    below: u32,
+    count: NonZeroU32,
+}
+
+impl Default for Interval {
+    /// One unit of the whole, as no byte takes it.
+    fn default() -> Self {
+        Interval { below: 0, count: NonZeroU32::MIN }
+    }
+}
+
+impl Interval {
+    /// Minus the binary logarithm of the probability.
+    pub(crate) fn bits(&self) -> f64 {
+        PRECISION as f64 - f64::from(self.count.get()).log2()
+    }
+}
+
+impl EntropyModel<PRECISION> for Interval {
+    type Symbol = ();
+    type Probability = u32;
+}
+
+impl EncoderModel<PRECISION> for Interval {
+    fn left_cumulative_and_probability(&self, _: impl Borrow<()>) -> Option<(u32, NonZeroU32)> {
+        Some((self.below, self.count))
+    }
+}
+
 /// How likely each byte is, in units of `2^-24`: at least one each, and 2^24 in all.
+#[derive(Clone)]
 pub(crate) struct Table {
     /// Sums of the probabilities of lower bytes, and of all.
     below: [u32; BYTES + 1],
@@ -37,13 +70,20 @@ impl Table {
         Table { below }
     }
 
-    /// Minus the binary logarithm of the probability of a byte.
-    pub(crate) fn bits(&self, byte: u8) -> f64 {
-        PRECISION as f64 - f64::from(self.count(byte.into()).get()).log2()
+    /// What a byte takes.
+    pub(crate) fn interval(&self, byte: u8) -> Interval {
+        Interval { below: self.below[usize::from(byte)], count: self.count(byte.into()) }
     }
 
     fn count(&self, byte: usize) -> NonZeroU32 {
         NonZeroU32::new(self.below[byte + 1] - self.below[byte]).expect("no byte is impossible")
+    }
+}
+
+impl Default for Table {
+    /// Every byte is as likely.
+    fn default() -> Self {
+        Table::of(&[1.0 / BYTES as f32; BYTES])
     }
 }
 

@@ -110,7 +110,9 @@ impl Coder {
         if n > 0 {
             let (bits, ratio) = (8.0 * code.len() as f64 / n as f64, n as f64 / code.len() as f64);
             measures.insert("bits_per_byte".into(), Measure::measured(bits, "bits", n));
-            measures.insert("compression_ratio".into(), Measure::measured(ratio, "ratio", n));
+            for name in ["compression_ratio", "file_ratio", "file_ratio_with_model"] {
+                measures.insert(name.into(), Measure::measured(ratio, "ratio", n));
+            }
         }
         if let Some(restore) = self.restore {
             let start = Instant::now();

@@ -1,5 +1,6 @@
 //! The findings: what the records of one task say, as sentences made of queries.
 
+use super::bits;
 use super::compare::{Comparison, Standing, VariantRow, Verdict, WITHIN, measured};
 use super::document::SummaryCard;
 use super::noise::Pace;
@@ -16,6 +17,7 @@ pub(crate) fn headline(c: &Comparison) -> Vec<Finding> {
     if out.iter().all(|f| f.tone != Tone::Bad) {
         let asked = limited(c);
         out.extend(if asked.is_some() { asked } else { recommendations(c).into_iter().next() });
+        out.extend(bits::findings(c));
     }
     out
 }

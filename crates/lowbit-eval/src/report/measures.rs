@@ -101,6 +101,9 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "compressed_bytes" "Compressed" ["bytes"] Style::Bytes, "Size of the file that was written, the model not counted.";
     "coded_bytes" "Compressed, by probabilities" ["bytes"] Style::Bytes,
         "What the probabilities behind that file add up to.";
+    "file_ratio" "Ratio, file" ["ratio"] Style::Plain, "Bytes of the text divided by those of the file that was written.";
+    "file_ratio_with_model" "Ratio, file and model" ["ratio"] Style::Plain,
+        "The same with the weights of the model counted to the file.";
     "decompression_throughput" "Decompression" ["per_second"] Style::Rate,
         "Bytes restored per second, timed on its own; they are compared with those that were compressed.";
     "compression_ratio" "Compression ratio" ["ratio" "count"] Style::Plain, "8 divided by bits per byte.";

@@ -5,6 +5,7 @@
 //! records and document. [`verify`] does all of it again and compares files byte by byte.
 
 mod assembly;
+mod bits;
 mod charts;
 mod checks;
 mod compare;

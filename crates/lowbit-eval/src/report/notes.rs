@@ -44,7 +44,7 @@ pub(crate) fn task(c: &Comparison) -> Vec<Fact> {
         return list;
     };
     let rows = format!("{} training, {} test", count(facts.train_rows as f64), count(facts.test_rows as f64));
-    list.push(Fact::new("Rows", rows));
+    list.push(Fact::new(if facts.unit.as_deref() == Some("bytes") { "Bytes" } else { "Rows" }, rows));
     list.extend(facts.max_length.map(|n| Fact::new("Longest text", format!("{} tokens", count(n as f64)))));
     if let Some(ceiling) = c.fact(What::Ceiling) {
         let mark = ceiling.mark.map(|m| format!(" ({m})")).unwrap_or_default();

@@ -60,6 +60,8 @@ pub(crate) enum ClaimKind {
     Chosen,
     /// No network keeps every limit asked for.
     NoneWithin,
+    /// Fewest bits per byte among the networks with as many bytes as another.
+    FewestBits,
 }
 
 /// A claim about a variant.
@@ -100,6 +102,7 @@ impl ClaimKind {
             ClaimKind::TooFewRows => "Too few test rows",
             ClaimKind::Chosen => "Smallest",
             ClaimKind::NoneWithin => "No variant",
+            ClaimKind::FewestBits => "the fewest bits per byte",
         }
     }
 }
@@ -157,6 +160,7 @@ impl Claim {
             }
             ClaimKind::Chosen => least(c.within(), "weight_bytes"),
             ClaimKind::NoneWithin => Some(c.facts?.constraints.is_some() && c.within().is_empty()),
+            ClaimKind::FewestBits => least(super::bits::as_large(c, c.row(self.other.as_deref()?)?), super::bits::BITS),
             ClaimKind::TooFewRows => Some(is_reference(c, row) && c.too_few_rows().is_some()),
         }
     }

@@ -236,6 +236,7 @@ fn host() -> Host {
 fn facts() -> TaskFacts {
     TaskFacts {
         constraints: None,
+        unit: None,
         task: TASK.into(),
         about: "Which of four topics does a short generated text belong to?".into(),
         networks: Vec::new(),
