@@ -70,6 +70,9 @@ fn a_language_model_answers_each_question() {
             (&"likelihood@4".into(), &(book.len() - book.len() * 95 / 100).into())
         );
     }
+    for name in ["scoring_throughput", "file_ratio", "file_ratio_with_model", "decompression_throughput"] {
+        assert!(records[0]["measures"][name]["value"].as_f64().unwrap() > 0.0, "{name}: {records:?}");
+    }
     assert!(records[0]["measures"]["latency_p50"]["value"].as_f64().unwrap() > 0.0, "{records:?}");
     describe(
         at,

@@ -73,6 +73,7 @@ fn language_models_are_compared_beside_compressors() {
         if record["params"] != 0 {
             assert!(value("latency_p50") > 0.0 && measures.contains_key("continuation_accuracy/16"), "{name}");
         }
+        assert_eq!(measures.contains_key("int8_limit_share"), record["params"] != 0 && name != "nf4", "{name}");
         if name != "nf4" {
             assert!(value("file_ratio_with_model") <= value("file_ratio"), "{name}");
             assert_eq!(measures.contains_key("decompression_throughput"), !name.starts_with("order"), "{name}");

@@ -354,7 +354,7 @@ pub fn score(text: &Text, subject: &Subject) -> Result<Record, Error> {
     }
     if subject.speed {
         let rate = Measure::measured(text.bytes as f64 / seconds.max(1e-9), "per_second", text.bytes);
-        record.measures.insert("throughput".into(), rate);
+        record.measures.insert("scoring_throughput".into(), rate);
         latencies(text, &[checkpoint], std::slice::from_mut(&mut record), cpu)?;
         let peak = meter::peak_rss_bytes().map(|bytes| Measure::measured(bytes as f64, "bytes", 1));
         record.measures.extend(peak.map(|peak| ("peak_rss_bytes".into(), peak)));

@@ -4,7 +4,7 @@ use crate::error::exception;
 use crate::progress::Told;
 use crate::work::{self, json};
 use lowbit::base::Kind;
-use lowbit::comparison::{self, Program};
+use lowbit::comparison::{self, Program, texts};
 use lowbit::eval::record::{Constraints, Tool};
 use lowbit::eval::{report, speed};
 use lowbit::kernels::Cpu;
@@ -96,9 +96,12 @@ impl Asked {
             }
             None => {
                 let name = name.unwrap_or("quickstart");
-                match lowbit::suite::group(name)? {
-                    Some(group) => comparison::run_group(&group, data, out, &cpu, &program, told)?,
-                    None => comparison::run(&lowbit::suite::find(name, data)?, data, out, &cpu, &program, told)?,
+                match (texts::find(name)?, lowbit::suite::group(name)?) {
+                    (Some(suite), _) => texts::run(&suite, data, out, &cpu, &program, told)?,
+                    (None, Some(group)) => comparison::run_group(&group, data, out, &cpu, &program, told)?,
+                    (None, None) => {
+                        comparison::run(&lowbit::suite::find(name, data)?, data, out, &cpu, &program, told)?
+                    }
                 }
             }
         };

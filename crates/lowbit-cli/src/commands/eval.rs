@@ -6,6 +6,7 @@ use super::{Machine, probe};
 use crate::failure::Failure;
 use lowbit::{comparison, language};
 use lowbit_eval::bench::host;
+use lowbit_eval::compress;
 use lowbit_eval::language::{self as scoring, Cut, Text};
 use lowbit_eval::question::{self, Question, Reference, Subject};
 use lowbit_eval::record::Record;
@@ -66,7 +67,8 @@ pub struct Eval {
     /// time of one byte (or token) written alone.
     #[arg(long)]
     speed: bool,
-    /// Also compress the text without a network, for comparison: byte counts of order 0 and 2, gzip -9, zstd -19, xz -9.
+    /// Also let the model write the text as a file, and compress it without a network: byte counts of order 0 and 2, gzip -9, zstd -19,
+    /// xz -9; each with size and bytes per second.
     #[arg(long)]
     baselines: bool,
 }
@@ -134,7 +136,7 @@ impl Eval {
         if self.baselines {
             let limit = limit.filter(|_| matches!(rows.inputs, Inputs::Bytes(_)));
             let text = scoring::text_of(task, &rows, &Subject { limit, ..subject })?;
-            records.extend(compressors(&text, &task.id(), &subject)?);
+            beside(&mut records, &text, &subject)?;
         }
         Ok(records)
     }
@@ -152,19 +154,23 @@ impl Eval {
         };
         let mut records = Vec::new();
         for text in &texts {
-            let record = scoring::score(text, subject)?;
-            let task = record.task.clone();
-            records.push(record);
+            records.push(scoring::score(text, subject)?);
             if self.baselines {
-                records.extend(compressors(text, &task, subject)?);
+                beside(&mut records, text, subject)?;
             }
         }
         Ok(records)
     }
 }
 
-/// Compressors without a network on the text that a model was scored on.
-fn compressors(text: &Text, task: &str, subject: &Subject) -> Result<Vec<Record>, Failure> {
-    let tokenizer = subject.checkpoint.tokenizer()?;
-    Ok(scoring::coders::records(task, text, &tokenizer, &subject.cpu.stop)?)
+/// Lets a model of bytes write the text that it was scored on, the last of the records, as a file, and adds compressors without a network.
+fn beside(records: &mut Vec<Record>, text: &Text, subject: &Subject) -> Result<(), Failure> {
+    let Subject { checkpoint, cpu, .. } = *subject;
+    let content = scoring::coders::content(text, &checkpoint.tokenizer()?)?;
+    let Some(record) = records.last_mut() else { return Ok(()) };
+    let why = compress::prove(checkpoint, cpu, &content, record)?;
+    record.detail.notices.extend(why.map(|why| format!("it writes no file: {why}")));
+    let task = record.task.clone();
+    records.extend(scoring::coders::records(&task, &content, &cpu.stop)?);
+    Ok(())
 }

@@ -7,6 +7,7 @@
 pub(crate) mod table;
 
 use crate::Error;
+use crate::error::Kind;
 use crate::record::{Detail, Measure, Record};
 use crate::{facts, language};
 use constriction::stream::queue::{DefaultRangeDecoder, DefaultRangeEncoder};
@@ -15,11 +16,13 @@ use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::{self, CacheKind};
 use lowbit_model::engine::{LanguageModel, Logits, Piece};
+use lowbit_model::exec::Batch;
 use lowbit_model::{Checkpoint, Sequences, engine};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 use table::{BYTES, Interval, Table};
 
 /// What a compressed file begins with; the last byte is the version of its layout.
@@ -36,6 +39,8 @@ const PASS_TOKENS: usize = 2048;
 const KEPT: usize = 4;
 /// Rows of probabilities that a thread takes together.
 const GRAIN: usize = 32;
+/// Tokens of the pass whose products are counted.
+const LIMIT_TOKENS: usize = 128;
 /// Bytes of a shortened SHA-256.
 const HASH_BYTES: usize = 8;
 /// Bytes before the code: magic, lanes, length, hashes of model and content.
@@ -100,6 +105,44 @@ impl Compressed {
             measures.insert("file_ratio".into(), Measure::measured(n as f64 / written, "ratio", n));
         }
         measures
+    }
+}
+
+/// Writes a content as a file by a model and restores it, and adds sizes and times to the model's record; says why where the model can
+/// write none.
+///
+/// # Errors
+/// When memory is short, the logits are not finite, what is restored is not the content, or a stop was asked for.
+pub fn prove(checkpoint: &Checkpoint, cpu: &Cpu, content: &[u8], record: &mut Record) -> Result<Option<String>, Error> {
+    let mut compressor = match Compressor::new(checkpoint, cpu) {
+        Ok(compressor) => compressor,
+        Err(error) if error.kind == Kind::Usage => return Ok(Some(error.message)),
+        Err(error) => return Err(error),
+    };
+    let start = Instant::now();
+    let compressed = compressor.compress(content, &mut |_| cpu.stop.check())?;
+    let seconds = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    if compressor.decompress(&compressed.bytes, &mut |_| cpu.stop.check())? != content {
+        return Err(Error::new(Kind::Internal, format!("{}: what was restored is not the text", record.model)));
+    }
+    record.measures.extend(compressed.measures(seconds, Some(start.elapsed().as_secs_f64())));
+    with_model(record);
+    Ok(None)
+}
+
+/// Adds to a record what its rates of compression are of those that the measured peak of int8 products, in GOP/s, allows: each byte
+/// takes the products of one token.
+pub fn with_limit(record: &mut Record, checkpoint: &Checkpoint, int8_gops: f64) {
+    let tokens = LIMIT_TOKENS.min(checkpoint.model_config().max_length).max(1);
+    let pass = Batch::new([vec![0; tokens].as_slice()]);
+    let flops = checkpoint.parameters().flops(&pass) as f64 / tokens as f64;
+    let names = [("throughput", "int8_limit_share"), ("decompression_throughput", "decompression_int8_limit_share")];
+    for (rate, share) in names {
+        if let Some(Measure { value, n, .. }) = record.measures.get(rate) {
+            let share_of_limit = Measure::measured(value * flops / (int8_gops * 1e9), "fraction", *n);
+            record.measures.insert(share.into(), share_of_limit);
+        }
     }
 }
 

@@ -16,14 +16,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::time::Instant;
 
+/// One direction of a compressor.
+type Way = fn(&[u8]) -> io::Result<Vec<u8>>;
+
 /// A compressor.
 pub struct Coder {
     /// Name in records.
     pub name: &'static str,
     /// What it is, for a reader.
     pub about: &'static str,
-    compress: fn(&[u8]) -> io::Result<Vec<u8>>,
-    restore: Option<fn(&[u8]) -> io::Result<Vec<u8>>>,
+    compress: Way,
+    restore: Option<Way>,
 }
 
 /// Every compressor, the simplest first.
@@ -67,21 +70,23 @@ fn all(mut reader: impl Read) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The records of all compressors on the bytes of a text; each result that can be restored is, and compared.
+/// The records of all compressors on a content; each result that can be restored is, and compared.
 ///
 /// # Errors
-/// When the tokens of the text do not spell it, a compressor fails, or a stop was asked for.
-pub fn records(task: &str, text: &Text, tokenizer: &Tokenizer, stop: &Stop) -> Result<Vec<Record>, Error> {
-    let content = content(text, tokenizer)?;
+/// When a compressor fails, or a stop was asked for.
+pub fn records(task: &str, content: &[u8], stop: &Stop) -> Result<Vec<Record>, Error> {
     let record = |coder: &Coder| {
         stop.check()?;
-        coder.record(task, &content)
+        coder.record(task, content)
     };
     CODERS.iter().map(record).collect()
 }
 
 /// The bytes of a text, spelled by its tokens.
-fn content(text: &Text, tokenizer: &Tokenizer) -> Result<Vec<u8>, Error> {
+///
+/// # Errors
+/// When they do not spell it.
+pub fn content(text: &Text, tokenizer: &Tokenizer) -> Result<Vec<u8>, Error> {
     let mut content = Vec::with_capacity(text.bytes() as usize);
     for token in text.texts().iter().flatten().filter(|token| !tokenizer.is_control(**token)) {
         content.extend_from_slice(tokenizer.token_bytes(*token).unwrap_or_default());

@@ -104,6 +104,10 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "file_ratio" "Ratio, file" ["ratio"] Style::Plain, "Bytes of the text divided by those of the file that was written.";
     "file_ratio_with_model" "Ratio, file and model" ["ratio"] Style::Plain,
         "The same with the weights of the model counted to the file.";
+    "scoring_throughput" "Scoring" ["per_second"] Style::Rate, "Bytes of a text scored per second, windows that overlap included.";
+    "int8_limit_share" "Share of the int8 limit" ["fraction"] Style::Percent,
+        "Bytes compressed per second, as a share of what the measured peak of int8 products allows for the products of one token a byte.";
+    "decompression_int8_limit_share" "The same, decompression" ["fraction"] Style::Percent, "The same of bytes restored per second.";
     "decompression_throughput" "Decompression" ["per_second"] Style::Rate,
         "Bytes restored per second, timed on its own; they are compared with those that were compressed.";
     "compression_ratio" "Compression ratio" ["ratio" "count"] Style::Plain, "8 divided by bits per byte.";

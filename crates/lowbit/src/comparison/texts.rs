@@ -5,10 +5,9 @@ use super::{KEPT, Kept, MAX_KEPT, Program, Stamp, directory};
 use crate::language::{self, Language};
 use crate::{Progress, training};
 use lowbit_base::name::check_part;
-use lowbit_base::text::duration;
 use lowbit_base::{Error, Kind, file};
 use lowbit_eval::bench::host;
-use lowbit_eval::compress::{self, Compressor};
+use lowbit_eval::compress;
 use lowbit_eval::language::{coders, latencies, text_of};
 use lowbit_eval::question::{self, Question, Subject};
 use lowbit_eval::read::Rows;
@@ -22,7 +21,6 @@ use lowbit_train::TrainConfig;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// The built-in comparisons of language models.
 pub static SUITES: &[&str] = &[include_str!("../../suites/texts/enwik8.toml")];
@@ -366,7 +364,11 @@ impl Comparison<'_> {
         let subject = Subject { limit: suite.limit, ..Subject::new(&suite.name, first, self.cpu) };
         let text = text_of(&self.task, &self.rows, &subject)?;
         latencies(&text, &models.iter().collect::<Vec<_>>(), &mut records, self.cpu)?;
-        records.extend(coders::records(&self.task.id(), &text, &first.tokenizer()?, &self.cpu.stop)?);
+        records.extend(coders::records(&self.task.id(), &self.content, &self.cpu.stop)?);
+        let host = host::describe(self.cpu)?;
+        if let Some(peak) = host.limits.int8_gops {
+            models.iter().zip(&mut records).for_each(|(model, record)| compress::with_limit(record, model, peak));
+        }
         let kept = suite.variant.iter().flat_map(|variant| {
             let home = format!("variants/{}", variant.name);
             let training = variant.from.is_none().then(|| format!("{home}/training"));
@@ -377,7 +379,7 @@ impl Comparison<'_> {
             schema_version: SCHEMA_VERSION,
             tool: program.tool.clone(),
             command: program.command.clone(),
-            host: host::describe(self.cpu)?,
+            host,
             tasks: vec![known],
             records,
             files: report::hashes(&self.out, &files)?,
@@ -440,39 +442,16 @@ impl Comparison<'_> {
         let subject = Subject { limit: self.suite.limit, ..Subject::new(&variant.name, &checkpoint, self.cpu) };
         let mut record = question::score(&self.task, &self.rows, &subject)?;
         let bits = record.measures.get("bits_per_byte").map_or(f64::NAN, |m| m.value);
-        self.compressed(&checkpoint, &mut record)?;
+        match compress::prove(&checkpoint, self.cpu, &self.content, &mut record)? {
+            Some(why) => self.progress.note(&format!("  writes no file: {why}")),
+            None => {
+                let written = record.measures.get("compressed_bytes").map_or(0.0, |m| m.value);
+                self.progress.note(&format!("  the text as a file, restored again: {written} bytes"));
+            }
+        }
         let size = record.measures.get("weight_bytes").map_or(0.0, |m| m.value);
         self.progress.note(&format!("  {bits:.4} bits per byte, {}", lowbit_base::memory::bytes(size as u64)));
         Ok(record)
-    }
-
-    /// Writes the text as a file and reads it back; a model that cannot is said to.
-    fn compressed(&mut self, checkpoint: &Checkpoint, record: &mut Record) -> Result<(), Error> {
-        let mut compressor = match Compressor::new(checkpoint, self.cpu) {
-            Ok(compressor) => compressor,
-            Err(error) if error.kind == Kind::Usage => {
-                self.progress.note(&format!("  writes no file: {}", error.message));
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        let stop = &self.cpu.stop;
-        let start = Instant::now();
-        let compressed = compressor.compress(&self.content, &mut |_| stop.check())?;
-        let seconds = start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        if compressor.decompress(&compressed.bytes, &mut |_| stop.check())? != self.content {
-            return Err(Error::new(Kind::Internal, format!("{}: what was restored is not the text", record.model)));
-        }
-        let back = start.elapsed().as_secs_f64();
-        record.measures.extend(compressed.measures(seconds, Some(back)));
-        compress::with_model(record);
-        let (written, seconds) = (compressed.bytes.len(), duration(seconds));
-        self.progress.note(&format!(
-            "  the text as a file: {written} bytes, written in {seconds}, restored in {}",
-            duration(back)
-        ));
-        Ok(())
     }
 }
 
