@@ -46,6 +46,7 @@ static WRITERS: &[Writer] = &[
         &["predict", "m", "text.txt", "--top", "1", "-o", "o.csv"],
         "o.csv",
     ),
+    writer(&["predict", "m", "text.txt", "-o", "w.csv", "--shard", "1/1"], &["merge", "w.csv"], "w.csv"),
     writer(&[], &["init", "i"], "i"),
     writer(
         &["run", "l", "-p", "ab", "-n", "2", "--temp", "0", "--prompt-cache", "p"],

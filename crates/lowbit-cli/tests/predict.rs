@@ -243,6 +243,78 @@ fn what_cannot_be_predicted_is_refused_and_nothing_is_left() {
     assert!(output.status.success() && printed.lines().count() == 1 && !printed.contains("rows"), "{printed}");
 }
 
+#[test]
+fn a_run_that_was_killed_goes_on_and_shards_are_one_run() {
+    let home_dir = tempfile::tempdir().unwrap();
+    let at = home_dir.path();
+    home(at);
+    let text = |row: usize| format!("{row},\"a \"\"{}\"\"\nline\"\n", ["payment", "film, long", ""][row % 3]);
+    let table = |rows: usize| format!("id,text\n{}", (0..rows).map(text).collect::<String>());
+    fs::write(at.join("many.csv"), table(250_000)).unwrap();
+    let answer = ["predict", "m", "many.csv", "--text", "text", "--keep"];
+    good(at, &[&answer[..], &["-o", "whole.csv"]].concat());
+    let mut command = lowbit();
+    command.current_dir(at).args(answer).args(["-o", "kept.csv", "--resume"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !at.join("kept.csv.partial.json").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!at.join("kept.csv").exists());
+    // What another model or table answered is not gone on with.
+    let again = run(at, &[&answer[..], &["-o", "kept.csv", "--resume"]].concat());
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("goes on after"), "{again:?}");
+    assert!(fs::read(at.join("kept.csv")).unwrap() == fs::read(at.join("whole.csv")).unwrap());
+    assert!(!at.join("kept.csv.partial").exists() && !at.join("kept.csv.partial.json").exists());
+
+    fs::write(at.join("few.csv"), table(5_000)).unwrap();
+    for format in ["csv", "jsonl"] {
+        let answer = ["predict", "m", "few.csv", "--text", "text", "--keep", "--format", format];
+        good(at, &[&answer[..], &["-o", "whole"]].concat());
+        refused(at, &["merge", "parts"], 2, &["no shard of it is here"]);
+        for shard in ["2/3", "3/3"] {
+            good(at, &[&answer[..], &["-o", "parts", "--shard", shard]].concat());
+        }
+        refused(at, &["merge", "parts"], 3, &["parts.1-of-3", "--shard 1/3"]);
+        good(at, &[&answer[..], &["-o", "parts", "--shard", "1/3"]].concat());
+        let done = run(at, &[&answer[..], &["-o", "parts", "--shard", "1/3"]].concat());
+        assert!(String::from_utf8_lossy(&done.stderr).contains("shard 1/3 is complete"), "{done:?}");
+        assert!(good(at, &["merge", "parts"]).contains("5000 rows of 3 shards"));
+        assert!(fs::read(at.join("parts")).unwrap() == fs::read(at.join("whole")).unwrap(), "{format}");
+        let part = fs::read_to_string(at.join("parts.2-of-3")).unwrap();
+        fs::write(at.join("parts.2-of-3"), part.replacen("payment", "Payment", 1)).unwrap();
+        refused(at, &["merge", "parts"], 3, &["parts.2-of-3", "was changed"]);
+        fs::write(at.join("few.csv"), table(5_001)).unwrap();
+        good(at, &[&answer[..], &["-o", "parts", "--shard", "2/3"]].concat());
+        refused(at, &["merge", "parts"], 3, &["parts.2-of-3", "another table"]);
+        fs::write(at.join("few.csv"), table(5_000)).unwrap();
+        for part in fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = part.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with("parts").then(|| fs::remove_file(&part).unwrap());
+        }
+    }
+    refused(at, &["predict", "m", "-", "-o", "o", "--resume"], 2, &["standard input cannot be read again"]);
+    let wrong = run(at, &["predict", "m", "few.csv", "-o", "o", "--shard", "4/3"]);
+    assert!(wrong.status.code() == Some(2) && String::from_utf8_lossy(&wrong.stderr).contains("INDEX/COUNT"), "{wrong:?}");
+    // The script runs all shards and the merge.
+    let script = good(
+        at,
+        &["predict", "m", "few.csv", "--text", "text", "-o", "by script.csv", "--shards", "2", "--emit", "sh"],
+    );
+    let program = Path::new(env!("CARGO_BIN_EXE_lowbit")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let ran = std::process::Command::new("sh").args(["-c", &script]).env("PATH", path).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    good(at, &["predict", "m", "few.csv", "--text", "text", "-o", "whole.csv"]);
+    assert!(fs::read(at.join("by script.csv")).unwrap() == fs::read(at.join("whole.csv")).unwrap());
+    for (scheduler, words) in [("slurm", "#SBATCH --array=1-8"), ("hyperqueue", "hq submit")] {
+        let script = good(at, &["predict", "m", "few.csv", "-o", "o.csv", "--emit", scheduler]);
+        assert!(script.contains(words) && script.contains("lowbit merge o.csv"), "{script}");
+    }
+}
+
 /// Task and suite of rows of numbers whose value, or class, follows from them.
 fn numbers(at: &Path, question: &str) {
     let (target, classes, metric) = match question {

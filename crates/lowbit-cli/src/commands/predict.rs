@@ -1,5 +1,7 @@
 //! `lowbit predict`
 
+mod emit;
+
 use super::Machine;
 use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
@@ -8,9 +10,10 @@ use lowbit_base::file::Replacement;
 use lowbit_base::text::duration;
 use lowbit_eval::Error;
 use lowbit_eval::bench::host;
-use lowbit_eval::predict::{self, OUTPUTS, Options, Summary};
+use lowbit_eval::predict::{self, Kept, OUTPUTS, Options, Shard, Summary};
 use lowbit_eval::read::{Column, Format, Source, TABLES};
-use lowbit_model::Predictor;
+use lowbit_kernels::Cpu;
+use lowbit_model::{Checkpoint, Predictor};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -25,6 +28,8 @@ Examples:
   lowbit predict models/ag_news news.parquet --top 2
   lowbit predict models/digits photos/                         # the class of each image, with the path of its file
   lowbit predict sentence-transformers/all-MiniLM-L6-v2 lines.txt --format jsonl   # the vector of each text
+  lowbit predict models/sst2 reviews.parquet -o answers.csv --resume               # again after a crash: it goes on
+  lowbit predict models/sst2 reviews.parquet -o answers.csv --shards 16 --emit slurm > job.sh
 
 Columns written: those of the input with --keep, `prediction`, `probability`, `probability/CLASS` for every class (of an embedding model
 `embedding`, an array, in their place), and `remark`, which is `empty` for a row without text or numbers and `truncated` where the text has more tokens than the model sees.";
@@ -67,11 +72,29 @@ pub struct Predict {
     /// Copy the columns of the input.
     #[arg(long)]
     keep: bool,
+    /// Keep what is answered beside OUT while the run is not complete (`OUT.partial`), and go on from there when the same command runs again.
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// Answer one share of the rows, blocks of 1,024 in turn, into `OUT.I-of-N`, as with --resume; `lowbit merge OUT` puts them together.
+    #[arg(long, value_name = "I/N", requires = "out")]
+    shard: Option<Shard>,
+    /// Shards that the script of --emit has.
+    #[arg(long, value_name = "N", requires = "emit", conflicts_with = "shard")]
+    #[arg(default_value_if("emit", clap::builder::ArgPredicate::IsPresent, "8"), value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    shards: Option<u32>,
+    /// Print a script that answers all shards as jobs, and answer nothing.
+    #[arg(long, value_name = "SCHEDULER", requires = "out", conflicts_with = "shard")]
+    emit: Option<emit::Scheduler>,
 }
 
 impl Predict {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
+        if let (Some(scheduler), Some(out)) = (self.emit, &self.out) {
+            let arguments = emit::without(std::env::args().skip(1), &["--emit", "--shards"]);
+            machine.terminal.data(&emit::script(scheduler, self.shards.unwrap_or(1), &arguments, out)?);
+            return Ok(());
+        }
         let (recipe, cpu) = (self.recipe.get()?, machine.cpu()?);
         let (path, input) = self.paths()?;
         let (source, options) = (self.source(input), self.options());
@@ -80,22 +103,45 @@ impl Predict {
         let mut classifier = Predictor::of(&checkpoint, cpu.clone())?;
         let trained_on = checkpoint.model_config().input.as_ref().filter(|_| format != Format::Text);
         machine.signals.defer();
-        let mut target = self.out.as_deref().map(Replacement::create).transpose()?;
+        let Some(mut target) = self.target(&checkpoint, &cpu, (&source, &options))? else {
+            let shard = options.shard.map_or_else(String::new, |shard| format!("shard {}/{}", shard.index, shard.of));
+            machine.terminal.note(format!("{shard} is complete"));
+            return match machine.json {
+                true => machine.terminal.records(host::facts(&cpu), Vec::new()),
+                false => Ok(()),
+            };
+        };
+        let before = target.before();
+        if before.seen > 0 {
+            machine.terminal.note(format!("goes on after {} rows", before.seen));
+        }
         let (start, mut progress) = (Instant::now(), Count::new(&machine.terminal, "rows"));
         let mut emit = |lines: &str, summary: &Summary| -> Result<bool, Error> {
             cpu.stop.check()?;
-            match (&mut target, &self.out) {
-                (Some(file), Some(path)) => file.write_all(lines.as_bytes()).map_err(|e| Error::io(path, &e))?,
-                _ if machine.json => {}
-                _ => machine.terminal.data(lines),
+            match &mut target {
+                Target::Out if machine.json => {}
+                Target::Out => machine.terminal.data(lines),
+                Target::File(file, path) => file.write_all(lines.as_bytes()).map_err(|e| Error::io(path, &e))?,
+                Target::Kept(kept) => kept.write(lines, summary)?,
             }
             progress.at(summary.rows);
             Ok(self.out.is_some() || machine.terminal.is_open())
         };
-        let mut note = |remark: String| machine.terminal.note(remark);
-        let summary = predict::predict(&mut classifier, trained_on, &source, &options, &mut note, &mut emit)?;
+        let (mut note, answered) = (|remark: String| machine.terminal.note(remark), before.rows);
+        let given = (&source, &options);
+        let predicted = predict::predict(&mut classifier, trained_on, given, before, &mut note, &mut emit);
         progress.end();
-        target.map_or(Ok(()), Replacement::commit)?;
+        let summary = match (predicted, target) {
+            (Ok(summary), target) => {
+                target.commit(&summary)?;
+                summary
+            }
+            (Err(error), Target::Kept(kept)) => {
+                kept.give_up(&error);
+                return Err(error.into());
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
         let seconds = start.elapsed().as_secs_f64();
         if machine.json {
             let name = model::name_of(checkpoint.directory());
@@ -103,9 +149,25 @@ impl Predict {
             return machine.terminal.records(host::facts(&cpu), vec![record]);
         }
         if self.out.is_some() || machine.terminal.is_open() {
-            self.print(machine, &summary, seconds, &summary.notices(checkpoint.model_config().max_length));
+            self.print(machine, (&summary, answered), seconds, &summary.notices(checkpoint.model_config().max_length));
         }
         Ok(())
+    }
+
+    /// Where answers go; `None` for a shard that is complete.
+    fn target(
+        &self,
+        checkpoint: &Checkpoint,
+        cpu: &Cpu,
+        given: (&Source, &Options),
+    ) -> Result<Option<Target>, Failure> {
+        Ok(match &self.out {
+            None => Some(Target::Out),
+            Some(out) if self.resume || self.shard.is_some() => {
+                Kept::open(out, (checkpoint, cpu), given)?.map(Box::new).map(Target::Kept)
+            }
+            Some(out) => Some(Target::File(Replacement::create(out)?, out.clone())),
+        })
     }
 
     /// The model and the rows, however they were given.
@@ -133,14 +195,45 @@ impl Predict {
             keep: self.keep,
             top: self.top.map(|top| top as usize),
             output: named(OUTPUTS, &self.format).unwrap_or_default(),
+            shard: self.shard,
         }
     }
 
-    fn print(&self, machine: &Machine, summary: &Summary, seconds: f64, notices: &[String]) {
-        let rate = summary.rows as f64 / seconds.max(1e-9);
+    /// Says what was done; `before` rows were answered by an earlier run.
+    fn print(&self, machine: &Machine, (summary, before): (&Summary, u64), seconds: f64, notices: &[String]) {
+        let rate = (summary.rows - before) as f64 / seconds.max(1e-9);
         let place = self.out.as_ref().map_or(String::new(), |path| format!(": {}", path.display()));
         machine.terminal.note(format!("{} rows in {}, {rate:.0} rows/s{place}", summary.rows, duration(seconds)));
         notices.iter().for_each(|notice| machine.terminal.note(format!("Note: {notice}.")));
+    }
+}
+
+/// Where answers go.
+enum Target {
+    /// Standard output.
+    Out,
+    /// A file that appears when all are there.
+    File(Replacement, PathBuf),
+    /// A file that is kept while they are made.
+    Kept(Box<Kept>),
+}
+
+impl Target {
+    /// What an earlier run answered.
+    fn before(&self) -> Summary {
+        match self {
+            Target::Kept(kept) => kept.before.clone(),
+            Target::Out | Target::File(..) => Summary::default(),
+        }
+    }
+
+    /// Gives a file its name.
+    fn commit(self, summary: &Summary) -> Result<(), Error> {
+        match self {
+            Target::Out => Ok(()),
+            Target::File(file, _) => file.commit(),
+            Target::Kept(kept) => kept.commit(summary).map(drop),
+        }
     }
 }
 

@@ -1,9 +1,13 @@
 //! Predictions for rows of a table, in batches of bounded memory.
 
 mod columns;
+mod kept;
 mod output;
+mod shard;
 
+pub use kept::Kept;
 pub use output::{OUTPUTS, Output};
+pub use shard::{Merged, Shard, merge};
 
 use crate::read::images::{self, ImageSize};
 use crate::read::{self, Column, First, Format, Limits, Projection, Source, Visitor};
@@ -12,6 +16,7 @@ use crate::{Error, facts};
 use columns::{Choice, TableColumns};
 use lowbit_model::arch::OutputKind;
 use lowbit_model::{Checkpoint, Encoder, InputColumns, Inputs, Predictor};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 
@@ -36,12 +41,16 @@ pub struct Options {
     pub top: Option<usize>,
     /// Layout of what is written.
     pub output: Output,
+    /// The share of the rows that is answered; all of them when absent.
+    pub shard: Option<Shard>,
 }
 
 /// What was predicted so far.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Rows.
+    /// Rows of the table that were read, those of other shards included.
+    pub seen: u64,
+    /// Rows that were answered.
     pub rows: u64,
     /// Rows without text.
     pub empty: u64,
@@ -92,16 +101,16 @@ impl Summary {
 /// Takes the lines for a batch of rows, and says whether to go on.
 pub type Emit<'a> = &'a mut dyn FnMut(&str, &Summary) -> Result<bool, Error>;
 
-/// Predicts a class or a value for each row of a source, or gives the vector of its text; `notice` takes remarks about what was
-/// chosen. The predictions are those of [`crate::classify::quality`], whatever the batch.
+/// Predicts a class or a value for each row of a source, or gives the vector of its text, from where an earlier run stopped (`before`);
+/// `notice` takes remarks about what was chosen. The predictions are those of [`crate::classify::quality`], whatever the batch.
 ///
 /// # Errors
 /// Names file, line (row in Parquet) and column of what is wrong; those of `emit`.
 pub fn predict(
     predictor: &mut Predictor,
     trained_on: Option<&InputColumns>,
-    source: &Source,
-    options: &Options,
+    (source, options): (&Source, &Options),
+    before: Summary,
     notice: &mut dyn FnMut(String),
     emit: Emit<'_>,
 ) -> Result<Summary, Error> {
@@ -117,7 +126,8 @@ pub fn predict(
     // An answer tells nothing without the name of its file.
     let options = &Options { keep: options.keep || image.is_some(), ..options.clone() };
     let numbers = numbers.filter(|_| image.is_none());
-    let summary = Summary { classes: vec![0; predictor.labels().len()], ..Summary::default() };
+    let mut summary = before;
+    summary.classes.resize(predictor.labels().len(), 0);
     let choice = Choice { trained_on, options, numbers };
     let mut rows = PendingRows {
         predictor,
@@ -130,6 +140,7 @@ pub fn predict(
         table: None,
         pending: Vec::new(),
         bytes: 0,
+        at: 0,
         summary,
         ended: false,
     };
@@ -139,7 +150,7 @@ pub fn predict(
         read => read?,
     }
     rows.flush()?;
-    if rows.summary.rows == 0 {
+    if rows.at == 0 {
         return Err(Error::input(source.name(), "no rows: it is empty or holds only a header"));
     }
     Ok(rows.summary)
@@ -164,6 +175,8 @@ struct PendingRows<'a> {
     table: Option<TableColumns>,
     pending: Vec<PendingRow>,
     bytes: usize,
+    /// Rows of the source before those that wait.
+    at: u64,
     summary: Summary,
     /// Nobody takes more lines.
     ended: bool,
@@ -194,19 +207,27 @@ impl PendingRows<'_> {
     /// Predicts and emits what waits.
     fn flush(&mut self) -> Result<(), Error> {
         let Some(table) = self.table.as_mut().filter(|_| !self.pending.is_empty()) else { return Ok(()) };
-        let begins = self.summary.rows == 0;
-        if begins {
+        if self.at == 0 {
             let labels = self.predictor.labels();
             let values = self.pending.iter().map(|row| row.values.as_slice());
             table.choose(values, labels, self.source)?;
             (self.notice)(format!("{}: {}", self.source.name().display(), table.remark(self.choice.trained_on)));
         }
-        let rows = std::mem::take(&mut self.pending);
+        let (options, begins) = (self.choice.options, self.summary.rows == 0);
+        let (answered, first) = (self.summary.seen, self.at);
+        let ours = |row: u64| row >= answered && options.shard.is_none_or(|shard| shard.has(row));
+        let all = std::mem::take(&mut self.pending);
         self.bytes = 0;
-        let row = |at: usize| self.summary.rows + at as u64;
+        self.at += all.len() as u64;
+        let (rows, numbers): (Vec<PendingRow>, Vec<u64>) =
+            all.into_iter().zip(first..).filter(|(_, number)| ours(*number)).unzip();
+        self.summary.seen = answered.max(self.at);
+        if rows.is_empty() {
+            return Ok(());
+        }
         let fail = |at: usize, message: String| {
             let line = rows[at].line;
-            let place = if line.is_none() { format!("row {}: ", row(at)) } else { String::new() };
+            let place = if line.is_none() { format!("row {}: ", numbers[at]) } else { String::new() };
             Error::input(self.source.name(), format!("{place}{message}")).on_line(line)
         };
         let inputs = match self.image {
@@ -223,11 +244,11 @@ impl PendingRows<'_> {
         };
         let width = outputs.len() / rows.len();
         if let Some(bad) = outputs.iter().position(|v| !v.is_finite()) {
-            let message = format!("row {}: the outputs are not finite", row(bad / width));
+            let message = format!("row {}: the outputs are not finite", numbers[bad / width]);
             return Err(Error::numeric(message).in_file(self.source.name()));
         }
         let values = if kind == OutputKind::Value { self.predictor.values(&outputs) } else { Vec::new() };
-        let mut writer = output::Writer::new(self.choice.options, table, (kind, self.predictor.labels()), begins)?;
+        let mut writer = output::Writer::new(options, table, (kind, self.predictor.labels()), begins)?;
         for (at, row) in rows.iter().enumerate() {
             let (empty, truncated) = match &inputs {
                 Inputs::Texts(texts) | Inputs::Pairs { texts, .. } => {

@@ -5,12 +5,12 @@ use super::columns::TableColumns;
 use crate::Error;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::predict::{best, softmax};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value, json};
 use std::collections::HashSet;
 
 /// Layout of predictions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
     /// Comma-separated with a header (RFC 4180).
     #[default]
