@@ -46,7 +46,7 @@ static WRITERS: &[Writer] = &[
         &["predict", "m", "text.txt", "--top", "1", "-o", "o.csv"],
         "o.csv",
     ),
-    writer(&["predict", "m", "text.txt", "-o", "w.csv", "--shard", "1/1"], &["merge", "w.csv"], "w.csv"),
+    writer(&["predict", "m", "text.txt", "--top", "1", "-o", "w.csv"], &["merge", "w.csv"], "w.csv"),
     writer(&[], &["init", "i"], "i"),
     writer(
         &["run", "l", "-p", "ab", "-n", "2", "--temp", "0", "--prompt-cache", "p"],
@@ -156,6 +156,7 @@ learning_rate = 1e-3
     fs::write(at.join("tiny.toml"), text).expect("written");
     fs::write(at.join("text"), "abcdefgh ".repeat(100)).expect("written");
     fs::write(at.join("text.txt"), "a payment\na refund\n").expect("written");
+    good(at, &["predict", "m", "text.txt", "-o", "w.csv", "--shard", "1/1"]);
     good(at, &["train", "tiny.toml", "--text", "text", "-o", "l"]);
     let suite = fs::read_to_string(at.join("small.toml")).expect("written");
     let [first, second] = ["name = \"llm_int8\"", "[[variant]]"];

@@ -297,7 +297,10 @@ fn a_run_that_was_killed_goes_on_and_shards_are_one_run() {
     }
     refused(at, &["predict", "m", "-", "-o", "o", "--resume"], 2, &["standard input cannot be read again"]);
     let wrong = run(at, &["predict", "m", "few.csv", "-o", "o", "--shard", "4/3"]);
-    assert!(wrong.status.code() == Some(2) && String::from_utf8_lossy(&wrong.stderr).contains("INDEX/COUNT"), "{wrong:?}");
+    assert!(
+        wrong.status.code() == Some(2) && String::from_utf8_lossy(&wrong.stderr).contains("INDEX/COUNT"),
+        "{wrong:?}"
+    );
     // The script runs all shards and the merge.
     let script = good(
         at,
