@@ -380,6 +380,7 @@ impl Comparison<'_> {
             tool: program.tool.clone(),
             command: program.command.clone(),
             host,
+            machines: Vec::new(),
             tasks: vec![known],
             records,
             files: report::hashes(&self.out, &files)?,
