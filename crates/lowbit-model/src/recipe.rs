@@ -6,10 +6,12 @@ use crate::source::{ParamSpec, Role};
 use lowbit_kernels::{Format, format};
 
 mod layers;
+mod product;
 mod spelling;
 mod stored;
 
 pub use layers::LayerFormat;
+pub use product::ProductFormat;
 pub use stored::STORED;
 pub(crate) use stored::{of_formats, resolve};
 

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 #[pyclass(frozen, module = "lowbit")]
 pub struct Packed(Matrix);
 
-/// Stores weights `[rows, cols]` in a format of `formats()`.
+/// Stores weights `[rows, cols]` in a format of `formats()`; with `+act=f32` its products do not round activations.
 #[pyfunction]
 pub fn quantize(py: Python<'_>, format: &str, weights: &Bound<'_, PyAny>) -> PyResult<Packed> {
     let weights = floats(weights, "weights", &[2])?;
@@ -30,6 +30,12 @@ impl Packed {
     #[getter]
     fn format(&self) -> &'static str {
         self.0.format()
+    }
+
+    /// How products round activations: `f32` (not at all), `int8`, `int8_block`, ..
+    #[getter]
+    fn activations(&self) -> &'static str {
+        self.0.activations().name()
     }
 
     /// Output and input features.

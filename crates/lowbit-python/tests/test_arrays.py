@@ -30,6 +30,18 @@ def test_every_format_packs_multiplies_and_comes_back(name):
     assert row.shape == (48,) and np.abs(row - expected[0]).max() < 0.05 * np.abs(expected).max()
 
 
+def test_activations_are_rounded_as_they_are_told():
+    x = RANDOM.normal(size=(5, 128)).astype(np.float32)
+    exact = x @ lowbit.quantize("ternary", WEIGHTS).dequantize().T
+    errors = {}
+    for name in ["f32", "int8_block", "int8"]:
+        packed = lowbit.quantize(f"ternary+act={name}", WEIGHTS)
+        assert packed.activations == name and packed.format == "ternary"
+        errors[name] = np.abs(packed.matmul(x) - exact).max()
+    assert errors["f32"] < 1e-4 < errors["int8_block"] < errors["int8"], errors
+    assert lowbit.quantize("ternary", WEIGHTS).activations == "int8" and lowbit.quantize("nf4", WEIGHTS).activations == "f32"
+
+
 def test_any_array_is_read():
     expected = lowbit.quantize("int8", WEIGHTS).dequantize()
     for same in [WEIGHTS.astype(np.float64), np.asfortranarray(WEIGHTS), WEIGHTS.tolist(), np.repeat(WEIGHTS, 2, 0)[::2]]:
@@ -80,6 +92,7 @@ def test_wrong_arrays_are_refused_by_name():
     nan[3, 5] = np.nan
     for call, kind, words in [
         (lambda: lowbit.quantize("nf5", WEIGHTS), lowbit.UnknownNameError, "nf4"),
+        (lambda: lowbit.quantize("int4+act=int7", WEIGHTS), lowbit.RequestError, "`int7`; known: f32, int8,"),
         (lambda: lowbit.quantize("int8", WEIGHTS[0]), lowbit.RequestError, r"weights has 1 dimensions, \[128\]; give \[rows, cols\]"),
         (lambda: lowbit.quantize("int8", WEIGHTS * 1j), lowbit.RequestError, "weights holds complex64"),
         (lambda: lowbit.quantize("int8", [["a"]]), lowbit.RequestError, "no real numbers"),

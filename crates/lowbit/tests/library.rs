@@ -77,6 +77,30 @@ fn a_matrix_multiplies_as_its_weights_do() {
 }
 
 #[test]
+fn activations_of_a_matrix_are_rounded_as_they_are_told() {
+    let (rows, cols) = (5, 70);
+    let weights: Vec<f32> = (0..rows * cols).map(|i| (i * 7 % 13) as f32 / 6.0 - 1.0).collect();
+    let x: Vec<f32> = (0..2 * cols).map(|i| (i as f32).sin()).collect();
+    for format in lowbit::kernels::FORMATS {
+        for activations in lowbit::model::recipe::ActivationPrecision::ALL {
+            let w = quantize(&format!("{}+act={}", format.name(), activations.name()), &weights, rows, cols);
+            let w = w.expect("packed");
+            assert_eq!((w.format(), w.activations()), (format.name(), activations));
+            let rounded = w.packed().dequantize();
+            let exact = |at: usize| -> f32 {
+                let terms = x[at / rows * cols..][..cols].iter().zip(&rounded[at % rows * cols..][..cols]);
+                terms.map(|(a, b)| a * b).sum()
+            };
+            for (at, y) in w.matmul(&x).expect("a product").iter().enumerate() {
+                assert!((y - exact(at)).abs() < 0.3, "{} {activations:?}: {y}, not {}", format.name(), exact(at));
+            }
+        }
+    }
+    let error = quantize("int4+act=int7", &[0.0], 1, 1).expect_err("no such activations");
+    assert!(error.to_string().contains("unknown activations `int7`"), "{error}");
+}
+
+#[test]
 fn refusals_are_kinds_to_match() {
     let unknown = quantize("nf5", &[0.0], 1, 1).expect_err("no such format");
     assert!(

@@ -4,12 +4,13 @@ use super::Machine;
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
 use lowbit_eval::bench::kernels::against::Earlier;
-use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, Product, WeightShape};
+use lowbit_eval::bench::kernels::{self, Heads, Kernels as Work, LAYERS, Plan, WeightShape};
 use lowbit_eval::bench::model::{self as model_bench, BenchModel, FORMS, Form, Test, TestKind};
 use lowbit_eval::bench::shapes;
 use lowbit_eval::meter;
 use lowbit_kernels::ops::CacheKind;
 use lowbit_kernels::{Cpu, FORMATS};
+use lowbit_model::recipe::ProductFormat;
 use lowbit_model::synthetic;
 use serde_json::json;
 use std::path::PathBuf;
@@ -223,8 +224,8 @@ impl Kernels {
 
     fn plan(&self) -> Result<Plan, Failure> {
         let kernels = if self.attention.is_empty() {
-            let named = self.format.iter().map(|name| Product::parse(name)).collect::<Result<Vec<_>, _>>()?;
-            let all = || FORMATS.iter().map(|format| Product::of(*format)).collect();
+            let named = self.format.iter().map(|name| ProductFormat::parse(name)).collect::<Result<Vec<_>, _>>()?;
+            let all = || FORMATS.iter().map(|format| ProductFormat::of(*format)).collect();
             let formats = if named.is_empty() { all() } else { named };
             Work::Products(formats, self.shape.iter().map(|text| WeightShape::parse(text)).collect::<Result<_, _>>()?)
         } else {

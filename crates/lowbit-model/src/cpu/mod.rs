@@ -12,7 +12,6 @@ use crate::window::{affine, apply_affine};
 use crate::{Error, Model};
 use arena::Arena;
 use lowbit_kernels::{Cpu, Packed, ops};
-use product::ProductInputs;
 use std::sync::Arc;
 
 mod arena;
@@ -21,6 +20,7 @@ mod product;
 mod session;
 
 pub use arena::Tensor;
+pub use product::ProductInputs;
 pub use session::{PREFILL_CHUNK, Sequences, Session};
 
 use cache::Cache;

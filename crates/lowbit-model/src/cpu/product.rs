@@ -2,14 +2,14 @@
 
 use super::Param;
 use crate::recipe::ActivationPrecision;
-use lowbit_kernels::{Activations, BLOCK_SIZES, Bf16Activations, Cpu, Int8Activations, ops};
+use lowbit_kernels::{Activations, BLOCK_SIZES, Bf16Activations, Cpu, Int8Activations, Packed, ops};
 
 /// The tensor that inputs were made from, by its stamp, and the width of its rows as the product saw them.
-pub(super) type Origin = (u64, usize);
+pub(crate) type Origin = (u64, usize);
 
 /// Inputs of products in the forms that kernels take: made once for the products that read the same tensor.
 #[derive(Default)]
-pub(super) struct ProductInputs {
+pub struct ProductInputs {
     /// In 8 bits, per token, then in blocks of each size.
     int8: [(Int8Activations, Option<Origin>); 1 + BLOCK_SIZES.len()],
     bf16: (Bf16Activations, Option<Origin>),
@@ -17,22 +17,40 @@ pub(super) struct ProductInputs {
 
 impl ProductInputs {
     /// Forgets what was made in another pass.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.int8.iter_mut().for_each(|(_, origin)| *origin = None);
         self.bf16.1 = None;
     }
 
+    /// Writes `x W^T` of `x`, `[tokens, cols]`, rounded as `activations` says, into `y`, `[tokens, rows]`.
+    pub fn matmul(&mut self, cpu: &Cpu, x: &[f32], (packed, activations): (&Packed, ActivationPrecision), y: &mut [f32]) {
+        self.product(cpu, (x, None), (packed, activations), y);
+    }
+
     /// Writes `x W^T + bias`, `x` being `[rows, cols]`; rows that no tensor holds have no origin.
-    pub fn multiply(
+    pub(super) fn multiply(
         &mut self,
         cpu: &Cpu,
-        (x, origin): (&[f32], Option<Origin>),
+        rows: (&[f32], Option<Origin>),
         (weight, bias): (&Param, Option<&Param>),
         y: &mut [f32],
     ) {
         let Param::Matrix { packed, activations, .. } = weight else { unreachable!("a product takes a matrix") };
+        self.product(cpu, rows, (packed, *activations), y);
+        if let Some(bias) = bias {
+            ops::add_bias(cpu, y, bias.vector());
+        }
+    }
+
+    fn product(
+        &mut self,
+        cpu: &Cpu,
+        (x, origin): (&[f32], Option<Origin>),
+        (packed, activations): (&Packed, ActivationPrecision),
+        y: &mut [f32],
+    ) {
         let cols = packed.cols();
-        let floats = *activations == ActivationPrecision::F32;
+        let floats = activations == ActivationPrecision::F32;
         let bf16 = floats && packed.format().takes_bf16(cpu, x.len() / cols);
         let both = floats && packed.format().takes_int8(packed);
         let block = activations.block();
@@ -56,8 +74,5 @@ impl ProductInputs {
             _ => Activations::F32(x),
         };
         packed.matmul(cpu, rows, y);
-        if let Some(bias) = bias {
-            ops::add_bias(cpu, y, bias.vector());
-        }
     }
 }

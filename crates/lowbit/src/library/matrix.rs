@@ -1,19 +1,26 @@
 //! One weight matrix in a low-bit format.
 
 use super::{Error, cpu};
-use lowbit_kernels::{Activations, Cpu, Packed, QuantizeOptions, format};
+use lowbit_kernels::{Cpu, Packed, QuantizeOptions, format};
+use lowbit_model::cpu::ProductInputs;
+use lowbit_model::recipe::{ActivationPrecision, ProductFormat};
 
-/// A weight matrix `[rows, cols]` in a low-bit format, and the CPU its products run on.
+/// A weight matrix `[rows, cols]` in a low-bit format, how its products round activations, and the CPU they run on.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     packed: Packed,
+    activations: ActivationPrecision,
     cpu: Cpu,
 }
 
 /// Stores weights `[rows, cols]`, row-major, in a format: `nf4`, `int4`, `ternary`, .. ([`FORMATS`](crate::kernels::FORMATS)).
 ///
+/// Products round activations as networks stored in the format do: to 8 bits per token or block for formats of integers, which is
+/// what makes them fast. `FORMAT+act=ACTIVATIONS` has them rounded otherwise: `f32` (not at all), `int8` (a scale per token),
+/// `int8_block`, `int8_block64`, `int8_block128` (a scale per 32, 64, 128 inputs).
+///
 /// ```
-/// let w = lowbit::quantize("int8", &[1.0, 0.5, -2.0, 0.0, 1.0, 4.0], 2, 3)?;
+/// let w = lowbit::quantize("int8+act=f32", &[1.0, 0.5, -2.0, 0.0, 1.0, 4.0], 2, 3)?;
 /// let y = w.matmul(&[1.0, 1.0, 1.0])?;
 /// assert!((y[0] - -0.5).abs() < 0.1 && (y[1] - 5.0).abs() < 0.1);
 /// # Ok::<(), lowbit::Error>(())
@@ -23,7 +30,8 @@ pub struct Matrix {
 /// [`Error::UnknownName`] with the nearest format, [`Error::Request`] when there are not `rows * cols` weights,
 /// [`Error::NotFinite`] naming row and column, [`Error::Input`] when the format cannot hold a weight.
 pub fn quantize(format: &str, weights: &[f32], rows: usize, cols: usize) -> Result<Matrix, Error> {
-    let format = format::find(format)?;
+    format::find(format.split('+').next().unwrap_or_default())?;
+    let ProductFormat { format, activations } = ProductFormat::parse(format)?;
     if rows.checked_mul(cols) != Some(weights.len()) || cols == 0 {
         let text = format!("a matrix [{rows}, {cols}] cannot be made of {} weights", weights.len());
         return Err(Error::Request(format!(
@@ -31,7 +39,7 @@ pub fn quantize(format: &str, weights: &[f32], rows: usize, cols: usize) -> Resu
         )));
     }
     let packed = format.quantize(weights, rows, cols, &QuantizeOptions::default())?;
-    Ok(Matrix { packed, cpu: cpu()? })
+    Ok(Matrix { packed, activations, cpu: cpu()? })
 }
 
 impl Matrix {
@@ -51,7 +59,7 @@ impl Matrix {
             return Err(Error::Request(format!("{text}, the columns of the matrix; give [tokens, {cols}]")));
         }
         let mut y = vec![0.0; x.len() / cols * rows]; // [tokens, rows]
-        self.packed.matmul(&self.cpu, Activations::F32(x), &mut y);
+        ProductInputs::default().matmul(&self.cpu, x, (&self.packed, self.activations), &mut y);
         Ok(y)
     }
 
@@ -68,6 +76,11 @@ impl Matrix {
     /// Name of the format.
     pub fn format(&self) -> &'static str {
         self.packed.format().name()
+    }
+
+    /// How its products round activations.
+    pub fn activations(&self) -> ActivationPrecision {
+        self.activations
     }
 
     /// Bytes it takes.

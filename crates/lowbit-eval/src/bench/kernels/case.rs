@@ -44,7 +44,7 @@ impl Limit {
 /// What a case is, and what it takes.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    /// As [`Product::name`](super::Product::name), or `attention`.
+    /// As [`ProductFormat::name`](lowbit_model::recipe::ProductFormat::name), or `attention`.
     pub format: String,
     pub shape: String,
     /// `(rows, cols)`, where it is one matrix.

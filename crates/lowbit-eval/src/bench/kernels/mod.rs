@@ -6,6 +6,7 @@ use crate::error::Error;
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
 use lowbit_kernels::limits::{self, Limits};
+use lowbit_model::recipe::ProductFormat;
 use serde::Serialize;
 use std::cell::RefCell;
 
@@ -19,7 +20,6 @@ mod table;
 pub mod ternary;
 
 pub use plot::roofline;
-pub use product::Product;
 pub use shape::{Heads, LAYERS, WeightShape};
 pub use table::lines;
 
@@ -38,7 +38,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub enum Kernels {
     /// Products of every format with every shape.
-    Products(Vec<Product>, Vec<WeightShape>),
+    Products(Vec<ProductFormat>, Vec<WeightShape>),
     /// Attention with these heads.
     Attention(Vec<Heads>),
 }
@@ -166,7 +166,7 @@ pub fn run(cpus: &[Cpu], plan: &Plan) -> Result<Speeds, Error> {
 fn products(
     cpus: &[Cpu],
     plan: &Plan,
-    formats: &[Product],
+    formats: &[ProductFormat],
     shape: &WeightShape,
     limits: &mut [Vec<Limits>],
 ) -> Result<Vec<Speed>, Error> {

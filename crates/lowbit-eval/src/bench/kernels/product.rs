@@ -4,9 +4,9 @@ use super::case::{Case, Facts, Limit};
 use super::shape::WeightShape;
 use super::values;
 use crate::error::{Error, Kind as Fault};
-use lowbit_kernels::format::{self, ActivationType};
+use lowbit_kernels::format::ActivationType;
 use lowbit_kernels::{Activations, BLOCK_SIZES, Bytes, Cpu, Format, Int8Activations, Packed, QuantizeOptions};
-use lowbit_model::recipe::ActivationPrecision;
+use lowbit_model::recipe::{ActivationPrecision, ProductFormat};
 use std::cell::RefCell;
 use std::hint::black_box;
 
@@ -20,74 +20,28 @@ const MAX_COPIES: usize = 1024;
 /// Outputs of a token that are compared with the definition of the format.
 const CHECKED_ROWS: usize = 16;
 
-/// A format, and the activations that its products are given.
-#[derive(Clone, Copy, Debug)]
-pub struct Product {
-    format: &'static dyn Format,
-    activations: ActivationPrecision,
-}
-
-impl Product {
-    /// A format with the activations of its recipe.
-    pub fn of(format: &'static dyn Format) -> Self {
-        Product { format, activations: ActivationPrecision::of(format) }
-    }
-
-    /// A format by name, or `FORMAT+act=ACTIVATIONS`, activations being `f32`, `int8`, `int8_block`, `int8_block64` or
-    /// `int8_block128`.
-    ///
-    /// # Errors
-    /// Usage, naming what is unknown, with the nearest.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let (name, rest) = text.split_once('+').unwrap_or((text, ""));
-        let product = Product::of(format::find(name)?);
-        let Some(value) = rest.strip_prefix("act=") else {
-            return match text.contains('+') {
-                false => Ok(product),
-                true => Err(Error::usage(format!("`{text}` is no format with activations, such as {name}+act=f32"))),
-            };
-        };
-        let all = ActivationPrecision::ALL;
-        match all.into_iter().find(|activations| activations.name() == value) {
-            Some(activations) => Ok(Product { activations, ..product }),
-            None => {
-                let known = lowbit_base::alternatives(value, all.map(ActivationPrecision::name));
-                Err(Error::usage(format!("`{text}`: unknown activations `{value}`{known}")))
-            }
-        }
-    }
-
-    /// As [`Product::parse`] takes it.
-    pub fn name(&self) -> String {
-        match self.activations == ActivationPrecision::of(self.format) {
-            true => self.format.name().into(),
-            false => format!("{}+act={}", self.format.name(), self.activations.name()),
-        }
-    }
-
-    /// What a product of so many tokens is held against.
-    fn limit(&self, cpu: &Cpu, tokens: usize) -> Limit {
-        match self.format.spec().activations {
-            _ if tokens == 1 => Limit::Memory,
-            _ if self.format.takes_bf16(cpu, tokens) => Limit::Bf16,
-            ActivationType::Float => Limit::F32,
-            ActivationType::Int8 if self.activations == ActivationPrecision::F32 => Limit::F32,
-            ActivationType::Int8 | ActivationType::Mixed => Limit::Int8,
-        }
+/// What a product of so many tokens is held against.
+fn limit(product: &ProductFormat, cpu: &Cpu, tokens: usize) -> Limit {
+    match product.format.spec().activations {
+        _ if tokens == 1 => Limit::Memory,
+        _ if product.format.takes_bf16(cpu, tokens) => Limit::Bf16,
+        ActivationType::Float => Limit::F32,
+        ActivationType::Int8 if product.activations == ActivationPrecision::F32 => Limit::F32,
+        ActivationType::Int8 | ActivationType::Mixed => Limit::Int8,
     }
 }
 
 /// The matrices of a shape in one format: copies of them, elsewhere in memory.
 pub(super) struct Weights {
-    product: Product,
+    product: ProductFormat,
     /// `[copy][matrix]`
     copies: Vec<Vec<Packed>>,
 }
 
 /// Bytes that a shape takes in some formats: weights, as f32 and with their copies; inputs and outputs of products.
-pub(super) fn memory(formats: &[Product], shape: &WeightShape, tokens: &[usize]) -> (u64, u64) {
+pub(super) fn memory(formats: &[ProductFormat], shape: &WeightShape, tokens: &[usize]) -> (u64, u64) {
     let master = shape.matrices.iter().map(|(rows, cols)| 4 * rows * cols).max().unwrap_or(0);
-    let packed = |product: &Product| {
+    let packed = |product: &ProductFormat| {
         let parts = shape.matrices.iter().flat_map(|(rows, cols)| product.format.parts(*rows, *cols, &[]));
         let bytes = parts.map(|part| part.bytes).sum::<usize>();
         if tokens.contains(&1) { bytes.max(budget(formats)) } else { bytes }
@@ -99,13 +53,13 @@ pub(super) fn memory(formats: &[Product], shape: &WeightShape, tokens: &[usize])
 }
 
 /// Packed bytes that the copies of a shape have in one of some formats.
-fn budget(formats: &[Product]) -> usize {
+fn budget(formats: &[ProductFormat]) -> usize {
     COPIES_BYTES.min(ALL_COPIES_BYTES / formats.len().max(1))
 }
 
 impl Weights {
     /// The shape in every format; one copy, unless the weights shall come `from_memory`.
-    pub fn all(formats: &[Product], shape: &WeightShape, from_memory: bool) -> Result<Vec<Self>, Error> {
+    pub fn all(formats: &[ProductFormat], shape: &WeightShape, from_memory: bool) -> Result<Vec<Self>, Error> {
         let mut first: Vec<Vec<Packed>> = formats.iter().map(|_| Vec::new()).collect();
         for (rows, cols) in &shape.matrices {
             let weights = values(rows * cols, 7);
@@ -114,7 +68,7 @@ impl Weights {
             }
         }
         let budget = budget(formats);
-        let grow = |(product, matrices): (&Product, Vec<Packed>)| {
+        let grow = |(product, matrices): (&ProductFormat, Vec<Packed>)| {
             let copies = (budget / bytes(&matrices).max(1)).clamp(1, MAX_COPIES);
             let more = if from_memory { copies - 1 } else { 0 };
             let mut copies: Vec<Vec<Packed>> = (0..more).map(|_| matrices.iter().map(copy).collect()).collect();
@@ -159,7 +113,7 @@ impl Operands {
     }
 
     /// What a format is given. Where it quantizes the activations itself, that is part of its product.
-    fn given(&self, product: &Product) -> Activations<'_> {
+    fn given(&self, product: &ProductFormat) -> Activations<'_> {
         match product.activations {
             ActivationPrecision::F32 => Activations::F32(&self.x),
             int8 => {
@@ -187,7 +141,7 @@ impl Input {
         Input { tokens, rows }
     }
 
-    fn of(&self, product: &Product, packed: &Packed) -> Activations<'_> {
+    fn of(&self, product: &ProductFormat, packed: &Packed) -> Activations<'_> {
         let row = self.rows.iter().find(|row| row.cols == packed.cols()).expect("made for this shape");
         row.given(product)
     }
@@ -224,7 +178,7 @@ pub(super) fn case<'a>(
         copies: copies.len(),
         bytes: bytes(&copies[0]),
         ops: 2.0 * shape.weights() as f64 * tokens as f64,
-        limit: product.limit(cpu, tokens),
+        limit: limit(product, cpu, tokens),
     };
     let mut next = 0;
     let work = move || {
@@ -288,12 +242,12 @@ mod tests {
                 format.quantize(&values(rows * cols, 7), rows, cols, &QuantizeOptions::default()).expect("finite");
             let row = Operands::new(&cpu, tokens, cols);
             let mut y = vec![f32::NAN; tokens * rows];
-            packed.matmul(&cpu, row.given(&Product::of(*format)), &mut y);
-            check(&cpu, &packed, row.given(&Product::of(*format)), &y).expect("the kernel is right");
+            packed.matmul(&cpu, row.given(&ProductFormat::of(*format)), &mut y);
+            check(&cpu, &packed, row.given(&ProductFormat::of(*format)), &y).expect("the kernel is right");
             for bad in [f32::NAN, 2.0 * y[tokens * rows - 1] + 100.0] {
                 y[tokens * rows - 1] = bad;
                 let failure =
-                    check(&cpu, &packed, row.given(&Product::of(*format)), &y).expect_err("the last output is wrong");
+                    check(&cpu, &packed, row.given(&ProductFormat::of(*format)), &y).expect_err("the last output is wrong");
                 assert_eq!(failure.kind, Fault::Check);
                 assert!(failure.message.contains(&format!("`{}`", format.name())), "{failure}");
                 assert!(failure.message.contains("row 39 of token 4"), "{failure}");
@@ -305,21 +259,21 @@ mod tests {
     fn limits_follow_the_arithmetic() {
         let (scalar, best) = (Cpu::new(Some("scalar"), Some(1)).unwrap(), Cpu::new(None, Some(1)).unwrap());
         for format in FORMATS {
-            let product = Product::of(*format);
-            assert_eq!(product.limit(&scalar, 1), Limit::Memory);
+            let product = ProductFormat::of(*format);
+            assert_eq!(limit(&product, &scalar, 1), Limit::Memory);
             let float = format.spec().activations == ActivationType::Float;
             let expected = if float { Limit::F32 } else { Limit::Int8 };
-            assert_eq!(product.limit(&scalar, 2), expected, "{}", format.name());
+            assert_eq!(limit(&product, &scalar, 2), expected, "{}", format.name());
             let pairs =
                 best.isa.name() == "avx512-bf16" && ["bf16", "bf16_scan", "nf4", "nf4_dq"].contains(&format.name());
             let expected = if pairs { Limit::Bf16 } else { expected };
-            assert_eq!(product.limit(&best, 2), expected, "{}", format.name());
+            assert_eq!(limit(&product, &best, 2), expected, "{}", format.name());
         }
     }
 
     #[test]
     fn activations_other_than_those_of_the_recipe_are_named() {
-        let name = |text: &str| Product::parse(text).map(|product| product.name());
+        let name = |text: &str| ProductFormat::parse(text).map(|product| product.name());
         for text in ["int4", "q4_k", "q4_k+act=f32", "int8_channel+act=int8_block", "int4_g64+act=int8_block128"] {
             assert_eq!(name(text).unwrap(), text);
         }
@@ -328,14 +282,14 @@ mod tests {
             let error = name(text).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
-        let (cpu, weights) = (Cpu::new(None, Some(1)).unwrap(), Product::parse("q4_k+act=f32").unwrap());
-        assert_eq!(weights.limit(&cpu, 2), Limit::F32);
+        let (cpu, weights) = (Cpu::new(None, Some(1)).unwrap(), ProductFormat::parse("q4_k+act=f32").unwrap());
+        assert_eq!(limit(&weights, &cpu, 2), Limit::F32);
     }
 
     #[test]
     fn copies_fill_the_budget_and_are_elsewhere() {
         let shape = WeightShape { name: "two".into(), matrices: vec![(256, 512), (64, 256)] };
-        let formats = [Product::parse("f32").unwrap()];
+        let formats = [ProductFormat::parse("f32").unwrap()];
         let weights = Weights::all(&formats, &shape, true).unwrap().remove(0);
         let each = bytes(&weights.copies[0]);
         assert_eq!(each, 4 * shape.weights());
