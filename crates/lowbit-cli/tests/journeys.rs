@@ -196,12 +196,20 @@ fn a_variant_learns_from_another_in_a_comparison_and_alone() {
         train = { qat = { weights = \"int8\", granularity = \"channel\" }, distill = { weight = 0.7, attention = { layer = 0 } } }\n\
         [[variant]]\nname = \"further\"\nrecipe = \"int8_channel\"\nteacher = \"f32\"\ninit = \"f32\"\n\
         train = { qat = { weights = \"int8\", granularity = \"channel\" }, distill = { hidden = 1.0 } }\n\
-        [[variant]]\nname = \"pruned\"\nrecipe = \"f32\"\ntrain = { prune = { sparsity = 0.5, end_step = 10 } }\n";
+        [[variant]]\nname = \"pruned\"\nrecipe = \"f32\"\ntrain = { prune = { sparsity = 0.5, end_step = 10 } }\n\
+        [[variant]]\nname = \"calibrated\"\nrecipe = \"int4_g64\"\nfrom = \"f32\"\nmethod = \"gptq\"\ncalibration_tokens = 500\n";
     fs::write(at.join("small.toml"), format!("{}{distilled}", &text[..head])).unwrap();
     good(at, &["compare", "small.toml", "--out", "out"]);
     good(at, &["report", "out", "--verify"]);
     let report = fs::read_to_string(at.join("out/report.md")).unwrap();
     assert!(report.contains("| pruned | 50.00 % |"), "{report}");
+    assert!(report.contains("quantized by gptq from f32"), "{report}");
+    let masters = "out/variants/f32/training";
+    let calibrate =
+        ["--recipe", "int4_g64", "--calibrate", "small.toml", "--calibration-tokens", "500", "--out", "rounded"];
+    good(at, &[&["quantize", masters], &calibrate[..]].concat());
+    let packed = |model: &str| fs::read(at.join(model).join("model.safetensors")).unwrap();
+    assert!(packed("rounded") == packed("out/variants/calibrated/model"));
     let metrics = fs::read_to_string(at.join("out/variants/distilled/training/metrics.jsonl")).unwrap();
     assert!(metrics.lines().count() == 20 && metrics.lines().all(|line| line.contains("distillation")), "{metrics}");
     let train = ["train", "small.toml", "--variant", "distilled", "--out", "alone"];

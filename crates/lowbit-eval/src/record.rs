@@ -196,6 +196,9 @@ pub struct Detail {
     /// Name of the variant whose weights were quantized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// How its weights were rounded with a calibration text; absent where they were rounded to nearest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// Name of the model whose answers the measures of faithfulness compare with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,

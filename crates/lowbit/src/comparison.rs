@@ -12,6 +12,7 @@ use lowbit_eval::bench::host;
 use lowbit_eval::faithfulness::Faithfulness;
 use lowbit_eval::read::Rows;
 use lowbit_eval::record::{Constraints, Record, Results, SCHEMA_VERSION, TaskFacts, Tool};
+use lowbit_eval::sensitivity::{self, Calibration};
 use lowbit_eval::task::{Splits, Task};
 use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
@@ -27,6 +28,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 mod group;
 mod network;
@@ -34,6 +36,8 @@ pub mod texts;
 
 pub use group::run_group;
 
+/// Time between two lines about matrices that are rounded.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Largest record of a variant that is kept, bytes.
 const MAX_KEPT: u64 = 256 << 20;
 /// The record of a variant.
@@ -350,17 +354,35 @@ impl Comparison<'_> {
     /// Stores masters under the variant's recipe and scores the result.
     fn stored(&mut self, variant: &Variant, masters: &Checkpoint) -> Result<Record, Error> {
         let recipe = variant.recipe()?;
-        let options = match recipe.keeps_outliers()? {
-            true => calibrated(masters, &self.splits.train.inputs, self.cpu)?,
-            false => Options::default(),
-        };
-        let model = self.model(&variant.name);
-        checkpoint::quantize(masters, recipe, &options, &model)?;
+        let (model, inputs) = (self.model(&variant.name), &self.splits.train.inputs);
+        match variant.method()? {
+            Some(method) => {
+                let tokens = variant.calibration_tokens.unwrap_or(sensitivity::QUANTIZE_TOKENS);
+                let batch = Calibration::of_inputs(inputs, masters, tokens)?.joined();
+                let mut last = Instant::now();
+                let mut tell = |done: usize, all: usize| {
+                    if last.elapsed() >= SILENCE {
+                        last = Instant::now();
+                        self.progress.note(&format!("  {done} of {all} matrices rounded"));
+                    }
+                };
+                let (mut quantized, _) = calibrate::quantize(masters, recipe, method, &batch, self.cpu, &mut tell)?;
+                checkpoint::save_quantized(masters, recipe, &mut quantized, &model)?;
+            }
+            None => {
+                let options = match recipe.keeps_outliers()? {
+                    true => calibrated(masters, inputs, self.cpu)?,
+                    false => Options::default(),
+                };
+                checkpoint::quantize(masters, recipe, &options, &model)?;
+            }
+        }
         let made = Checkpoint::open(&model)?;
         let (mut record, outputs) = classify::quality(&self.task, &self.splits.test, &variant.name, &made, self.cpu)?;
         let length = made.model_config().max_length;
         let activations = made.parameters().pass_bytes(length, length);
         record.measures.insert("ledger/activations".into(), training::counted(activations));
+        record.detail.method.clone_from(&variant.method);
         if !self.task.classes.is_empty() {
             let bytes: Vec<u8> = outputs.iter().flat_map(|logit| logit.to_le_bytes()).collect();
             file::replace(&self.home(&variant.name).join(LOGITS), &bytes)?;

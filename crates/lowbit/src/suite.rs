@@ -10,6 +10,7 @@ use lowbit_eval::read::{Rows, Source};
 use lowbit_eval::task::{self, Question, Splits, Task};
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::OutputKind;
+use lowbit_model::calibrate::Method;
 use lowbit_model::input::Scaling;
 use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::{Checkpoint, Column, Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe, synthetic};
@@ -86,6 +87,10 @@ pub struct Variant {
     pub teacher: Option<String>,
     /// The trained variant before it whose weights its training begins from, in place of those of the network.
     pub init: Option<String>,
+    /// How its weights are rounded with training rows of the task at hand, one of [`METHODS`](lowbit_model::calibrate::METHODS).
+    pub method: Option<String>,
+    /// Tokens of the training rows that the method reads (rows, where a network reads numbers) [default: 32768].
+    pub calibration_tokens: Option<usize>,
     /// Dimensions of the network that differ from the suite's.
     #[serde(default)]
     pub model: toml::Table,
@@ -310,6 +315,9 @@ impl Suite {
             if let Some(fault) = self.teacher_fault(variant, &trained) {
                 return Err(format!("variant `{name}`: {fault}"));
             }
+            if let Some(fault) = self.method_fault(variant) {
+                return Err(format!("variant `{name}`: {fault}"));
+            }
             trained.insert(name, variant.from.is_none());
         }
         for shape in &self.shape {
@@ -347,6 +355,24 @@ impl Suite {
             }
             () if !fits => Some(format!("`init` names `{init}`, which is no trained variant of its network before it")),
             () => None,
+        }
+    }
+
+    /// What is wrong with how the weights of a variant are rounded, if anything is.
+    fn method_fault(&self, variant: &Variant) -> Option<String> {
+        match variant.method.as_deref().map(Method::find) {
+            None if variant.calibration_tokens.is_some() => {
+                Some("`calibration_tokens` are read by a `method`: name one".into())
+            }
+            Some(_) if variant.calibration_tokens == Some(0) => {
+                Some("`calibration_tokens` is 0; give at least 1".into())
+            }
+            Some(_) if variant.from.is_none() && self.is_trained() => Some(
+                "`method` is for variants that are made from another, and this one is trained: name it by `from`"
+                    .into(),
+            ),
+            Some(Err(error)) => Some(error.message),
+            _ => None,
         }
     }
 
@@ -569,6 +595,11 @@ impl Variant {
     /// Its recipe.
     pub fn recipe(&self) -> Result<&'static Recipe, Error> {
         recipe::find(&self.recipe)
+    }
+
+    /// How its weights are rounded, where that is not to nearest.
+    pub fn method(&self) -> Result<Option<&'static Method>, Error> {
+        self.method.as_deref().map(Method::find).transpose()
     }
 }
 

@@ -74,10 +74,11 @@ fn table<'r, 'a: 'r>(
 /// How a variant came to be.
 pub(crate) fn made(row: &VariantRow) -> String {
     let detail = &row.record.detail;
+    let by = detail.method.as_ref().map_or_else(String::new, |method| format!(" by {method}"));
     match (detail.made.as_str(), &detail.parent) {
         ("baseline", _) => "baseline, no network".to_string(),
-        (made, Some(parent)) => format!("{made} from {parent}"),
-        (made, None) => made.to_string(),
+        (made, Some(parent)) => format!("{made}{by} from {parent}"),
+        (made, None) => format!("{made}{by}"),
     }
 }
 

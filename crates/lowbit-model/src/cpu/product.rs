@@ -23,7 +23,13 @@ impl ProductInputs {
     }
 
     /// Writes `x W^T` of `x`, `[tokens, cols]`, rounded as `activations` says, into `y`, `[tokens, rows]`.
-    pub fn matmul(&mut self, cpu: &Cpu, x: &[f32], (packed, activations): (&Packed, ActivationPrecision), y: &mut [f32]) {
+    pub fn matmul(
+        &mut self,
+        cpu: &Cpu,
+        x: &[f32],
+        (packed, activations): (&Packed, ActivationPrecision),
+        y: &mut [f32],
+    ) {
         self.product(cpu, (x, None), (packed, activations), y);
     }
 

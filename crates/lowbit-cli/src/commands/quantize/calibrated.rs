@@ -138,6 +138,7 @@ impl Quantize {
         let seconds = start.elapsed().as_secs_f64();
         checkpoint::save_quantized(masters, recipe, &mut quantized, self.out())?;
         let mut record = self.stored(machine, masters, recipe)?;
+        record.detail.method = Some(method.name.into());
         let error = mean_error(&rounded);
         if !machine.json {
             let (tokens, gptq) = (calibration.tokens, rounded.iter().filter(|one| one.gptq).count());

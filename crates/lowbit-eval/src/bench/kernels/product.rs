@@ -246,8 +246,8 @@ mod tests {
             check(&cpu, &packed, row.given(&ProductFormat::of(*format)), &y).expect("the kernel is right");
             for bad in [f32::NAN, 2.0 * y[tokens * rows - 1] + 100.0] {
                 y[tokens * rows - 1] = bad;
-                let failure =
-                    check(&cpu, &packed, row.given(&ProductFormat::of(*format)), &y).expect_err("the last output is wrong");
+                let failure = check(&cpu, &packed, row.given(&ProductFormat::of(*format)), &y)
+                    .expect_err("the last output is wrong");
                 assert_eq!(failure.kind, Fault::Check);
                 assert!(failure.message.contains(&format!("`{}`", format.name())), "{failure}");
                 assert!(failure.message.contains("row 39 of token 4"), "{failure}");
