@@ -197,7 +197,8 @@ fn a_variant_learns_from_another_in_a_comparison_and_alone() {
         [[variant]]\nname = \"further\"\nrecipe = \"int8_channel\"\nteacher = \"f32\"\ninit = \"f32\"\n\
         train = { qat = { weights = \"int8\", granularity = \"channel\" }, distill = { hidden = 1.0 } }\n\
         [[variant]]\nname = \"pruned\"\nrecipe = \"f32\"\ntrain = { prune = { sparsity = 0.5, end_step = 10 } }\n\
-        [[variant]]\nname = \"calibrated\"\nrecipe = \"int4_g64\"\nfrom = \"f32\"\nmethod = \"gptq\"\ncalibration_tokens = 500\n";
+        [[variant]]\nname = \"calibrated\"\nrecipe = \"int4_g64\"\nfrom = \"f32\"\nmethod = \"gptq\"\ncalibration_tokens = 500\n\
+        [[variant]]\nname = \"trained\"\nrecipe = \"int4_g64\"\nfrom = \"f32\"\nmethod = \"trained\"\ncalibration_tokens = 500\n";
     fs::write(at.join("small.toml"), format!("{}{distilled}", &text[..head])).unwrap();
     good(at, &["compare", "small.toml", "--out", "out"]);
     good(at, &["report", "out", "--verify"]);
@@ -210,6 +211,8 @@ fn a_variant_learns_from_another_in_a_comparison_and_alone() {
     good(at, &[&["quantize", masters], &calibrate[..]].concat());
     let packed = |model: &str| fs::read(at.join(model).join("model.safetensors")).unwrap();
     assert!(packed("rounded") == packed("out/variants/calibrated/model"));
+    good(at, &[&["quantize", masters, "--method", "trained"], &calibrate[..]].concat());
+    assert!(packed("rounded") == packed("out/variants/trained/model"));
     let metrics = fs::read_to_string(at.join("out/variants/distilled/training/metrics.jsonl")).unwrap();
     assert!(metrics.lines().count() == 20 && metrics.lines().all(|line| line.contains("distillation")), "{metrics}");
     let train = ["train", "small.toml", "--variant", "distilled", "--out", "alone"];

@@ -125,6 +125,11 @@ impl Tuning {
         Ok(())
     }
 
+    /// Tokens that all updates read, about.
+    pub fn reads(&self) -> usize {
+        (self.steps as usize).saturating_mul(self.tokens)
+    }
+
     fn config(&self) -> TrainConfig {
         TrainConfig {
             steps: Some(self.steps),

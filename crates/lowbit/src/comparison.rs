@@ -2,6 +2,7 @@
 //!
 //! Each variant has a directory; what is finished in it is kept, so that an interrupted comparison goes on where it was.
 
+use crate::calibrated::{Stage, Texts};
 use crate::suite::{self, Suite, Variant};
 use crate::{Progress, start, training};
 use lowbit_base::file::{self, Lock};
@@ -16,10 +17,11 @@ use lowbit_eval::sensitivity::{self, Calibration};
 use lowbit_eval::task::{Splits, Task};
 use lowbit_eval::{classify, facts, report, speed};
 use lowbit_kernels::Cpu;
+use lowbit_model::calibrate::{self, Method, Quantized};
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
-use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, calibrate, recipe};
-use lowbit_train::{Data, Job, Labelled, TrainConfig};
+use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, Recipe, recipe};
+use lowbit_train::{Data, Job, Labelled, TrainConfig, Tuning};
 use network::Network;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -358,15 +360,7 @@ impl Comparison<'_> {
         match variant.method()? {
             Some(method) => {
                 let tokens = variant.calibration_tokens.unwrap_or(sensitivity::QUANTIZE_TOKENS);
-                let batch = Calibration::of_inputs(inputs, masters, tokens)?.joined();
-                let mut last = Instant::now();
-                let mut tell = |done: usize, all: usize| {
-                    if last.elapsed() >= SILENCE {
-                        last = Instant::now();
-                        self.progress.note(&format!("  {done} of {all} matrices rounded"));
-                    }
-                };
-                let (mut quantized, _) = calibrate::quantize(masters, recipe, method, &batch, self.cpu, &mut tell)?;
+                let mut quantized = self.calibrated(masters, recipe, method, tokens)?;
                 checkpoint::save_quantized(masters, recipe, &mut quantized, &model)?;
             }
             None => {
@@ -393,6 +387,32 @@ impl Comparison<'_> {
         let weights = record.measures.get("weight_bytes").map_or(0.0, |m| m.value);
         self.progress.note(&format!("  {word} {:.2} %, {}", measured * 100.0, bytes(weights as u64)));
         Ok(record)
+    }
+
+    /// Rounds masters by a method that reads so many tokens of the training rows, and trains where the method does.
+    fn calibrated(
+        &mut self,
+        masters: &Checkpoint,
+        recipe: &'static Recipe,
+        method: &Method,
+        tokens: usize,
+    ) -> Result<Quantized, Error> {
+        let (inputs, tuning) = (&self.splits.train.inputs, Tuning::default());
+        let rounding = Calibration::of_inputs(inputs, masters, tokens)?;
+        let training = method.trains().then(|| Calibration::of_inputs(inputs, masters, tuning.reads()));
+        let training = training.transpose()?;
+        let texts = Texts { rounding: &rounding, training: training.as_ref().map(|text| (text, tuning)) };
+        let mut last = Instant::now();
+        let mut tell = |stage: Stage| {
+            if last.elapsed() >= SILENCE {
+                last = Instant::now();
+                self.progress.note(&match stage {
+                    Stage::Rounded(done, all) => format!("  {done} of {all} matrices rounded"),
+                    Stage::Trained(done, all, loss) => format!("  {done} of {all} updates, divergence {loss:.4}"),
+                });
+            }
+        };
+        Ok(crate::calibrated::quantize(masters, recipe, method, texts, self.cpu, &mut tell)?.quantized)
     }
 
     /// Baselines, speeds, report.

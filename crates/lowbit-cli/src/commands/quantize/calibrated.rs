@@ -127,8 +127,7 @@ impl Quantize {
             self.save_imatrix(masters, &calibration, file, cpu)?;
         }
         let tuning = self.rounding.tuning();
-        let tokens = (tuning.steps as usize).saturating_mul(tuning.tokens);
-        let text = method.trains().then(|| self.calibration_of(machine, masters, tokens)).transpose()?;
+        let text = method.trains().then(|| self.calibration_of(machine, masters, tuning.reads())).transpose()?;
         let texts = Texts { rounding: &calibration, training: text.as_ref().map(|text| (text, tuning)) };
         let (start, mut watch) = (Instant::now(), None);
         let Done { mut quantized, rounded, tuned } =
