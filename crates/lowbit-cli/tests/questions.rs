@@ -113,9 +113,9 @@ fn questions_that_do_not_fit_are_refused() {
     let reason = String::from_utf8(split.stderr).unwrap();
     assert!(split.status.code() == Some(2) && reason.contains("unknown split `tset`; did you mean `test`"), "{reason}");
     for command in ["compare", "train"] {
-        let args = [command, "enwik8", "--out", "out"];
+        let args = [command, "text8", "--out", "out"];
         let args = if command == "train" { &[&args[..], &["--variant", "f32"]].concat()[..] } else { &args[..] };
-        refused(at, args, 2, &["the likelihood of a text", "`lowbit eval MODEL --task enwik8`"]);
+        refused(at, args, 2, &["the likelihood of a text", "`lowbit eval MODEL --task text8`"]);
         assert!(!at.join("out").exists());
     }
     let listed = String::from_utf8(run(at, &["eval", "--list"]).stdout).unwrap();
