@@ -9,6 +9,7 @@ use lowbit::eval::record::{Constraints, Tool};
 use lowbit::eval::{report, speed};
 use lowbit::kernels::Cpu;
 use lowbit::model::{Checkpoint, Column, Inputs};
+use lowbit::suite::Group;
 use lowbit::{Error, Fault, Stop};
 use pyo3::prelude::*;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ const LINES: usize = 22;
 pub struct Asked {
     /// A suite, a group of suites or a task; with rows a model.
     name: Option<String>,
-    /// A file of rows.
+    /// A file of rows, a folder of images by class, or the directory of the data sets.
     rows: Option<PathBuf>,
     /// Columns of the text.
     text: Vec<Place>,
@@ -38,6 +39,8 @@ pub struct Asked {
     max_latency: Option<f64>,
     max_loss: Option<f64>,
     threads: Option<usize>,
+    /// Whether suites take their shorter settings.
+    quick: bool,
     /// Program and arguments of a fresh process that calls `probe`.
     probe: Vec<String>,
     /// The command that the report names.
@@ -84,9 +87,12 @@ impl Asked {
             constraints: (asked != Constraints::default()).then_some(asked),
             probe: &|checkpoint, cpu| Ok(started(&probe, checkpoint, cpu)),
         };
-        let (data, out) = (self.data.as_deref(), self.out.as_deref());
+        let is_of_rows = |rows: &&PathBuf| !rows.is_dir() || lowbit::suite::is_of_rows(None, rows);
+        let rows = self.rows.as_ref().filter(is_of_rows);
+        let data = if rows.is_some() { &self.data } else { self.rows.as_ref().map_or(&self.data, |_| &self.rows) };
+        let (data, out) = (data.as_deref(), self.out.as_deref());
         let name = self.name.as_deref();
-        let (out, results) = match &self.rows {
+        let (out, results) = match rows {
             Some(rows) => {
                 let text: Vec<Column> = self.text.into_iter().map(Column::from).collect();
                 let label = self.label.map(Column::from);
@@ -97,10 +103,18 @@ impl Asked {
             None => {
                 let name = name.unwrap_or("quickstart");
                 match (texts::find(name)?, lowbit::suite::group(name)?) {
-                    (Some(suite), _) => texts::run(&suite, data, out, &cpu, &program, told)?,
-                    (None, Some(group)) => comparison::run_group(&group, data, out, &cpu, &program, told)?,
+                    (Some(suite), _) => {
+                        let suite = if self.quick { suite.quick()? } else { suite };
+                        texts::run(&suite, data, out, &cpu, &program, told)?
+                    }
+                    (None, Some(group)) => {
+                        let group = Group { quick: self.quick, ..group };
+                        comparison::run_group(&group, data, out, &cpu, &program, told)?
+                    }
                     (None, None) => {
-                        comparison::run(&lowbit::suite::find(name, data)?, data, out, &cpu, &program, told)?
+                        let suite = lowbit::suite::find(name, data)?;
+                        let suite = if self.quick { suite.quickly()? } else { suite };
+                        comparison::run(&suite, data, out, &cpu, &program, told)?
                     }
                 }
             }

@@ -84,17 +84,18 @@ def compare(
     max_latency: float | None = None,
     max_loss: float | None = None,
     threads: int | None = None,
+    quick: bool = False,
     progress: Callable[[str], object] | None = None,
 ) -> Report:
     """Makes, scores and times every variant of a network, and writes a report.
 
     `data` is a DataFrame (pandas, polars, pyarrow, or anything with `__arrow_c_stream__`), a mapping of columns, a file of rows
-    (CSV, TSV, JSON lines, Parquet), or, with `suite`, the directory of the data sets. `text` and `label` name its columns, which
+    (CSV, TSV, JSON lines, Parquet), a folder of PNG and JPEG images with a folder per class, or the directory of the data sets. `text` and `label` name its columns, which
     are found where they are not named. `model` is a published model, which is trained further on the rows or taken as it is;
     without one small networks are trained. `suite` is a suite, a group of suites or a task, by name or TOML file [default without
     data: `quickstart`].
 
-    `max_size` (bytes), `max_latency` (seconds) and `max_loss` (fraction) limit the choice. The same call goes on where an interrupted
+    `quick` trains a suite shorter, where it says how. `max_size` (bytes), `max_latency` (seconds) and `max_loss` (fraction) limit the choice. The same call goes on where an interrupted
     one was. `progress` is called with each line of news.
     """
     rows = directory = None
@@ -102,7 +103,7 @@ def compare(
         raise RequestError("suite names its own networks: leave `model` out, or `suite`")
     if isinstance(data, (str, os.PathLike)):
         place = Path(data)
-        rows, directory = (None, place) if suite is not None or place.is_dir() else (place, None)
+        rows, directory = (None, place) if suite is not None else (place, None)
     elif data is not None:
         if suite is not None:
             raise RequestError("suite names its own data: give their directory, or leave `suite` out")
@@ -126,6 +127,7 @@ def compare(
         "max_latency": max_latency,
         "max_loss": max_loss,
         "threads": threads,
+        "quick": quick,
         "probe": [sys.executable or "python3", "-c", _PROBE, package],
         "command": ["lowbit.compare", *(os.fspath(p) for p in (suite, model, rows) if p is not None)],
     }
