@@ -91,7 +91,7 @@ fn short(value: f64) -> String {
 pub struct TensorBytes {
     /// Name of the parameter.
     pub name: String,
-    /// `embedding`, `body`, `head`, `norm` or `bias`.
+    /// `embedding`, `body`, `head`, `norm`, `bias` or `statistics`.
     pub role: String,
     /// Name of the format it is stored in.
     pub format: String,

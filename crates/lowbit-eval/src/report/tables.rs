@@ -383,7 +383,7 @@ fn zeros(c: &Comparison, row: &VariantRow) -> Cell {
 
 /// Which format each role is stored in.
 pub(crate) fn formats(c: &Comparison) -> Option<Table> {
-    let roles = ["embedding", "body", "head", "norm", "bias"];
+    let roles = ["embedding", "body", "head", "norm", "bias", "statistics"];
     let with = || c.networks().filter(|r| !r.record.detail.tensors.is_empty());
     let used = roles.into_iter().filter(|role| with().any(|r| r.record.detail.tensors.iter().any(|t| t.role == *role)));
     let mut columns: Vec<ReportColumn> =

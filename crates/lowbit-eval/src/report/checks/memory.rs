@@ -4,10 +4,13 @@ use super::super::compare::{is_low_bit, is_network};
 use super::{Case, Outcome, Tally};
 use crate::record::{How, Record, TensorBytes};
 use lowbit_kernels::format::{ActivationType, FORMATS, Spec};
+use lowbit_model::source::Role;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Roles a stored tensor may have.
-const ROLES: [&str; 5] = ["embedding", "body", "head", "norm", "bias"];
+/// Whether a stored tensor may have a role of this name.
+fn is_role(name: &str) -> bool {
+    serde_json::from_value::<Role>(name.into()).is_ok()
+}
 
 /// What a format states of itself, if it is known.
 fn spec(format: &str) -> Option<&'static Spec> {
@@ -44,7 +47,7 @@ pub(super) fn ledger(case: &Case) -> Outcome {
             tally.expect(tensor.padding < tensor.bytes(), || {
                 format!("{}: tensor {name} has more padding than bytes", record.model)
             });
-            tally.expect(ROLES.contains(&tensor.role.as_str()), || {
+            tally.expect(is_role(&tensor.role), || {
                 format!("{}: tensor {name} has the unknown role {}", record.model, tensor.role)
             });
         }
@@ -176,4 +179,17 @@ pub(super) fn levels(case: &Case) -> Outcome {
         }
     }
     tally.outcome("no tensors of few values")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_those_of_parameters() {
+        for name in ["embedding", "body", "head", "norm", "bias", "statistics"] {
+            assert!(is_role(name), "{name}");
+        }
+        assert!(!is_role("wheel") && !is_role("Body"));
+    }
 }
