@@ -147,6 +147,20 @@ impl Predictor {
         need.and("activations", checkpoint.parameters().pass_bytes(tokens, tokens))
     }
 
+    /// The same with buffers of its own, of which nothing is used yet.
+    pub fn fresh(&self) -> Self {
+        Predictor {
+            model: self.model.clone(),
+            encoder: self.encoder.clone(),
+            exec: CpuExec::new(self.exec.cpu().clone()),
+            output: self.output,
+            labels: self.labels.clone(),
+            target: self.target.clone(),
+            at_once: self.at_once,
+            image: self.image,
+        }
+    }
+
     /// What the network answers with.
     pub fn output(&self) -> OutputKind {
         self.output
@@ -181,11 +195,11 @@ impl Predictor {
         let vectors = self.outputs(inputs, order.iter().copied())?;
         let mut out = vec![0.0; vectors.len()];
         for (vector, row) in vectors.chunks_exact(width).zip(order) {
-            let length = vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-            // As in sentence-transformers, a vector of zeros stays one.
-            let factor = if normalize { 1.0 / length.max(1e-12) } else { 1.0 };
             let out = &mut out[row * width..][..width];
-            out.iter_mut().zip(vector).for_each(|(out, v)| *out = (f64::from(*v) * factor) as f32);
+            out.copy_from_slice(vector);
+            if normalize {
+                to_unit(out);
+            }
         }
         Ok(out)
     }
@@ -242,6 +256,13 @@ fn refuse_language_model(checkpoint: &Checkpoint) -> Result<(), Error> {
             Err(Error::usage(text))
         }
     }
+}
+
+/// Gives a vector the length 1, as sentence-transformers does: one of zeros stays one.
+pub fn to_unit(vector: &mut [f32]) {
+    let length = vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let factor = 1.0 / length.max(1e-12);
+    vector.iter_mut().for_each(|v| *v = (f64::from(*v) * factor) as f32);
 }
 
 /// The most likely class by its logits, `[classes]`; of equal ones the first.

@@ -364,3 +364,69 @@ fn a_bias_forces_and_bars_tokens() {
     assert!(alone(&model, &with(vec![(65, 1000.0)])).tokens.iter().all(|token| *token == 65));
     assert!(!alone(&model, &with(vec![(free.tokens[0], -1000.0)])).tokens.contains(&free.tokens[0]));
 }
+
+#[test]
+fn a_begin_that_prompts_share_is_processed_once() {
+    for recipe in ["bitnet", "int8", "bf16"] {
+        let model = model(recipe);
+        let begin: Vec<u32> = (0..300).map(|t| t * 31 % 251).collect();
+        let ask = |i: u32| Request {
+            prompt: [&begin[..], &[i, 7, i]].concat(),
+            max_tokens: 8 + i as usize,
+            sampling: Sampling { temperature: 0.9, seed: u64::from(i), ..Sampling::default() },
+            ..Request::default()
+        };
+        let settings = Settings { sequences: 4, keep: usize::MAX / 2, ..Settings::default() };
+        let mut engine = Engine::new(sequences(&model), Arc::new(Tokenizer::bytes()), settings);
+        let mut answers = Answers::default();
+        // At once, while the first reads; then after all have ended, one of which is continued.
+        let mut ids: Vec<(Id, Request)> = (0..6).map(|i| (engine.open(ask(i)).expect("fits"), ask(i))).collect();
+        while engine.requests() > 0 {
+            answers.step(&mut engine);
+        }
+        let said = answers.outcome(ids[2].0).tokens.clone();
+        let more = Request { prompt: [&ask(2).prompt[..], &said, &[1, 2, 3]].concat(), ..ask(2) };
+        for request in [ask(9), more] {
+            ids.push((engine.open(request.clone()).expect("fits"), request));
+            while engine.requests() > 0 {
+                answers.step(&mut engine);
+            }
+        }
+        for (i, (id, request)) in ids.iter().enumerate() {
+            let outcome = answers.outcome(*id);
+            same(outcome, &alone(&model, request), &format!("{recipe}, request {i}"));
+            let least = if i == 0 { 0 } else { 300 };
+            assert!(outcome.stats.cached_tokens >= least, "{recipe}, request {i}: {:?}", outcome.stats);
+        }
+        assert!(answers.outcome(ids[7].0).stats.cached_tokens >= 302 + said.len());
+    }
+}
+
+#[test]
+fn kept_sequences_stay_within_their_memory() {
+    let model = model("int8");
+    let bytes = {
+        let mut sequences = sequences(&model);
+        let slot = sequences.open();
+        sequences.pass(&[Piece { slot, tokens: &[1; 40], logits: Logits::None }], None).expect("fits");
+        sequences.bytes(slot)
+    };
+    assert!(bytes > 0);
+    let settings = Settings { sequences: 1, keep: usize::MAX / 2, keep_bytes: 3 * bytes, ..Settings::default() };
+    let mut engine = Engine::new(sequences(&model), Arc::new(Tokenizer::bytes()), settings);
+    let mut ask = |first: u32| {
+        let prompt = (0..40).map(|t| (first + t * 7) % 251).collect();
+        let id = engine.open(Request { prompt, max_tokens: 2, ..Request::default() }).expect("fits");
+        loop {
+            match engine.step().pop() {
+                Some(Event::End { id: ended, outcome }) if ended == id => {
+                    break outcome.expect("an answer").stats.cached_tokens;
+                }
+                _ => assert!(engine.kept().len() <= 3),
+            }
+        }
+    };
+    assert_eq!([ask(1), ask(2), ask(3), ask(1), ask(4)], [0, 0, 0, 39, 0]);
+    // The second was used longest ago.
+    assert_eq!([ask(1), ask(3), ask(4), ask(2)], [39, 39, 39, 0]);
+}

@@ -78,6 +78,23 @@ impl Cache {
         self.layers.iter_mut().flatten().for_each(|rows| rows.truncate(tokens));
     }
 
+    /// The first tokens in a cache of their own; none where they cannot be copied.
+    pub fn copy(&self, layout: &Layout, tokens: usize) -> Option<Cache> {
+        let mut copy = Cache::new(layout);
+        let (mut bytes, mut factors) = (Vec::new(), Vec::new());
+        for (to, from) in copy.layers.iter_mut().flatten().zip(self.layers.iter().flatten()) {
+            bytes.clear();
+            factors.clear();
+            from.write(tokens, &mut bytes);
+            from.write_factors(tokens, &mut factors);
+            if !to.read(tokens, &bytes) || !(factors.is_empty() || to.read_factors(&factors)) {
+                return None;
+            }
+        }
+        copy.extend(&self.tokens[..tokens]);
+        Some(copy)
+    }
+
     /// Bytes of the keys and values of all tokens.
     pub fn bytes(&self) -> usize {
         self.layers.iter().flatten().map(CacheRows::bytes).sum()

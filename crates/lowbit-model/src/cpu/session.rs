@@ -182,6 +182,17 @@ impl LanguageModel for Sequences {
         self.exec.caches[slot].as_mut().expect("the sequence is open").truncate(tokens);
     }
 
+    fn fork(&mut self, slot: usize, tokens: usize) -> Option<usize> {
+        let copy = self.cache(slot).copy(&self.layout, tokens)?;
+        let slot = self.open();
+        self.exec.caches[slot] = Some(copy);
+        Some(slot)
+    }
+
+    fn bytes(&self, slot: usize) -> usize {
+        self.cache(slot).allocated()
+    }
+
     fn pass(&mut self, pieces: &[Piece<'_>], largest: Option<usize>) -> Result<&[f32], Error> {
         self.logits.clear();
         self.append(pieces, largest)?;

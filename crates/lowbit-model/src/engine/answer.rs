@@ -69,6 +69,11 @@ impl Answer {
         self.next.is_some()
     }
 
+    /// The tokens to continue.
+    pub fn prompt(&self) -> &[u32] {
+        &self.request.prompt
+    }
+
     /// Whether it ended.
     pub fn is_complete(&self) -> bool {
         self.finish.is_some()

@@ -28,6 +28,8 @@ pub struct Settings {
     pub sequences: usize,
     /// Ended sequences whose keys and values are kept, so that a prompt with the same begin goes on from there.
     pub keep: usize,
+    /// Bytes that these may take; the one used longest ago goes first.
+    pub keep_bytes: usize,
     /// Tokens of prompts in a step in which answers go on: fewer let answers wait less.
     pub chunk: usize,
     /// What passes of several sequences do where a model's formats round them differently from passes of one.
@@ -47,7 +49,7 @@ pub enum Passes {
 impl Default for Settings {
     /// One request at a time, whose sequence is kept.
     fn default() -> Self {
-        Settings { sequences: 1, keep: 1, chunk: 64, passes: Passes::Exact }
+        Settings { sequences: 1, keep: 1, keep_bytes: usize::MAX, chunk: 64, passes: Passes::Exact }
     }
 }
 
@@ -85,6 +87,9 @@ pub enum Event {
     },
 }
 
+/// Fewest tokens of a begin that are worth a copy, or to wait for.
+const SHARED: usize = 32;
+
 /// A request that waits for its turn.
 struct Waiting {
     id: Id,
@@ -104,6 +109,11 @@ pub struct Engine<M = Sequences> {
     next: u64,
     /// Whether passes of several tokens give the bits of passes of one; known once it was asked.
     exact: Option<bool>,
+}
+
+/// Tokens at the begin of both.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 impl<M: LanguageModel> Engine<M> {
@@ -136,7 +146,8 @@ impl<M: LanguageModel> Engine<M> {
     /// Keeps a sequence of the model as if a request had ended with it.
     pub fn keep(&mut self, slot: usize) {
         self.kept.push(slot);
-        while self.kept.len() > self.settings.keep {
+        let bytes = |engine: &Self| engine.kept.iter().map(|slot| engine.model.bytes(*slot)).sum::<usize>();
+        while self.kept.len() > self.settings.keep || !self.kept.is_empty() && bytes(self) > self.settings.keep_bytes {
             self.model.close(self.kept.remove(0));
         }
     }
@@ -192,7 +203,8 @@ impl<M: LanguageModel> Engine<M> {
     /// Gives waiting requests a sequence, as long as there is room.
     fn admit(&mut self) {
         while self.answers.len() < self.settings.sequences.max(1) {
-            let Some(Waiting { id, request, since }) = self.waiting.pop_front() else { return };
+            let next = self.waiting.iter().position(|waiting| !self.is_coming(&waiting.request));
+            let Some(Waiting { id, request, since }) = next.and_then(|at| self.waiting.remove(at)) else { return };
             // A prompt that is scored needs the logits of all its tokens.
             let shared = if request.echo { 1 } else { request.prompt.len() };
             let place = self.place(&request.prompt[..shared]);
@@ -200,10 +212,46 @@ impl<M: LanguageModel> Engine<M> {
         }
     }
 
+    /// Whether another request is about to process much of the begin of a prompt: once it did, the begin is copied.
+    fn is_coming(&self, request: &Request) -> bool {
+        let ahead = |answer: &Answer| {
+            let shared = common(answer.prompt(), &request.prompt);
+            !answer.is_decoding() && shared >= answer.held + SHARED
+        };
+        self.shares() && !request.echo && self.answers.iter().any(ahead)
+    }
+
+    /// Whether sequences that end are kept beside as many as are under way, so that there is room for copies.
+    fn shares(&self) -> bool {
+        self.settings.keep > self.settings.sequences
+    }
+
+    /// A copy of the longest begin of a prompt that any sequence holds, if it is longer than what a kept one, of which little
+    /// would be lost, offers by itself.
+    fn copied(&mut self, prompt: &[u32]) -> Option<(usize, usize)> {
+        let slots = self.kept.iter().copied().chain(self.answers.iter().map(|answer| answer.slot));
+        let (shared, slot) = slots.map(|slot| (common(self.model.tokens(slot), prompt), slot)).max()?;
+        let shared = shared.min(prompt.len() - 1);
+        let lost = self.model.tokens(slot).len() - shared;
+        let at = self.kept.iter().position(|kept| *kept == slot);
+        if shared < SHARED || at.is_some() && lost < SHARED {
+            return None;
+        }
+        let copy = self.model.fork(slot, shared)?;
+        if let Some(at) = at {
+            let used = self.kept.remove(at);
+            self.kept.push(used);
+        }
+        Some((copy, shared))
+    }
+
     /// A slot for a prompt, and how many of its tokens are there.
     fn place(&mut self, prompt: &[u32]) -> (usize, usize) {
-        let common = |slot: usize| self.model.tokens(slot).iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let best = self.kept.iter().enumerate().map(|(i, slot)| (common(*slot), i)).max();
+        if let Some(copied) = if self.shares() { self.copied(prompt) } else { None } {
+            return copied;
+        }
+        let shared = |slot: usize| common(self.model.tokens(slot), prompt);
+        let best = self.kept.iter().enumerate().map(|(i, slot)| (shared(*slot), i)).max();
         let full = self.answers.len() + self.kept.len() >= self.settings.sequences.max(self.settings.keep);
         // Where there is room, a sequence of which most would be lost is left to a later prompt.
         let worth = |(common, i): &(usize, usize)| *common > 0 && 2 * common >= self.model.tokens(self.kept[*i]).len();

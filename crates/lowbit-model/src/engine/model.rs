@@ -16,6 +16,14 @@ pub trait LanguageModel: Send {
     fn tokens(&self, slot: usize) -> &[u32];
     /// Keeps the first `tokens` tokens of a sequence (all, when there are fewer).
     fn truncate(&mut self, slot: usize, tokens: usize);
+    /// A new sequence that begins with the first `tokens` tokens of another; none where the model cannot copy them.
+    fn fork(&mut self, _slot: usize, _tokens: usize) -> Option<usize> {
+        None
+    }
+    /// Bytes of memory that a sequence takes.
+    fn bytes(&self, _slot: usize) -> usize {
+        0
+    }
     /// Appends tokens to some sequences in one forward pass; returns the logits that were asked for, `[rows, vocabulary]`.
     /// Where there is one row, only its `largest` largest logits are wanted, if that is given: others may be minus infinity.
     ///
