@@ -2,20 +2,26 @@
 
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
-use crate::served::Served;
+use crate::rows::RowWorker;
+use crate::served::{Network, Served, unfit};
 use crate::settings::Settings;
 use crate::worker::Worker;
 use lowbit_base::{Error, mix};
-use std::sync::Arc;
+use lowbit_model::arch::OutputKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What all handlers share.
 pub(crate) struct App {
     pub settings: Settings,
     pub served: Served,
-    pub worker: Worker,
+    worker: Option<Worker>,
+    rows: Option<RowWorker>,
+    /// Places of answers that are under way or wait.
+    places: Arc<Semaphore>,
+    most: usize,
     pub metrics: Arc<Metrics>,
     /// When the server began, seconds since 1970.
     pub created: u64,
@@ -26,18 +32,30 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Starts the model's thread.
+    /// Starts the thread of the model.
     ///
     /// # Errors
     /// When the operating system starts none.
     pub fn new(settings: Settings, served: Served) -> Result<Arc<Self>, Error> {
-        let parallel = served.options.parallel;
+        let parallel = served.parallel;
         let metrics = Arc::new(Metrics::new(&served.names[0], parallel));
-        let worker = Worker::start(served.make.clone(), parallel, parallel + settings.limits.queue, metrics.clone())?;
+        let (worker, rows) = match &served.network {
+            Network::Language(language) => {
+                (Some(Worker::start(language.make.clone(), parallel, metrics.clone())?), None)
+            }
+            Network::Rows(rows) => {
+                let predictor = rows.predictor.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let predictor = predictor.ok_or_else(|| Error::usage("the model is served already"))?;
+                (None, Some(RowWorker::start(predictor, metrics.clone())?))
+            }
+        };
+        let most = parallel + settings.limits.queue;
+        let places = Arc::new(Semaphore::new(most));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let salt = mix(now.as_nanos() as u64 ^ u64::from(std::process::id()) << 40);
         let (stopping, next) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Arc::new(App { settings, served, worker, metrics, created: now.as_secs(), stopping, next, salt }))
+        let created = now.as_secs();
+        Ok(Arc::new(App { settings, served, worker, rows, places, most, metrics, created, stopping, next, salt }))
     }
 
     /// A number that no other request of this server has, and that others cannot guess from it.
@@ -55,7 +73,7 @@ impl App {
     /// # Errors
     /// When there are not as many now, or never.
     pub fn admit(&self, answers: usize, param: &str) -> Result<OwnedSemaphorePermit, Refusal> {
-        let most = self.worker.most();
+        let most = self.most;
         if answers > most {
             let text = format!("{answers} answers are asked for, and {most} may be under way or wait; ask for fewer");
             return Err(Refusal::field(param, text));
@@ -63,7 +81,37 @@ impl App {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::stopping());
         }
-        self.worker.places(answers).ok_or_else(|| Refusal::busy(most))
+        let count = u32::try_from(answers).unwrap_or(u32::MAX);
+        self.places.clone().try_acquire_many_owned(count).map_err(|_| Refusal::busy(most))
+    }
+
+    /// The thread of the language model.
+    ///
+    /// # Errors
+    /// When the model is another one.
+    pub fn worker(&self) -> Result<&Worker, Refusal> {
+        self.served.writer()?;
+        self.worker.as_ref().ok_or_else(Refusal::internal)
+    }
+
+    /// The thread of the model that answers each text.
+    ///
+    /// # Errors
+    /// When the model is a language model.
+    pub fn rows(&self) -> Result<&RowWorker, Refusal> {
+        self.rows.as_ref().ok_or_else(|| unfit(OutputKind::Tokens, "answers no rows"))
+    }
+
+    /// Ends all answers with an error.
+    pub fn abort(&self) {
+        self.worker.iter().for_each(Worker::abort);
+        self.rows.iter().for_each(RowWorker::abort);
+    }
+
+    /// Waits for the thread of the model, which takes no more requests.
+    pub fn end(&self) {
+        self.worker.iter().for_each(Worker::end);
+        self.rows.iter().for_each(RowWorker::end);
     }
 
     /// Runs work that takes its time where it holds up no other request.

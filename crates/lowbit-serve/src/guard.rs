@@ -1,5 +1,6 @@
 //! What every request passes: its number, the checks of where it comes from and of the key, and the counters.
 
+use crate::api::page;
 use crate::app::App;
 use crate::refusal::Refusal;
 use crate::seats::Seat;
@@ -22,8 +23,8 @@ use std::time::Instant;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most bytes of a client's own number.
 const LONGEST_ID: usize = 128;
-/// Routes that need no key: they tell nothing of the model, and probes and browsers bring none.
-const OPEN: &[&str] = &["/", "/health"];
+/// The route that needs no key beside the files of the page: probes bring none.
+const OPEN: &str = "/health";
 
 /// Lets a request through, or refuses it.
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -70,10 +71,12 @@ fn check(app: &App, request: &Request, route: &str) -> Result<Option<HeaderValue
     }
     let origin = origin(headers, host, &app.settings.origins)?;
     let preflight = origin.is_some() && request.method() == Method::OPTIONS;
-    if let Some(key) = app.settings.key.as_ref().filter(|_| !OPEN.contains(&route) && !preflight) {
+    if let Some(key) = app.settings.key.as_ref().filter(|_| route != OPEN && !page::is_file(route) && !preflight) {
         let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
         let (scheme, shown) = shown.split_at_checked(7).unwrap_or_default();
-        if !key.is(shown) || !scheme.eq_ignore_ascii_case(b"Bearer ") {
+        let bearer = key.is(shown) && scheme.eq_ignore_ascii_case(b"Bearer ");
+        // As Anthropic's clients show it.
+        if !bearer && !headers.get("x-api-key").is_some_and(|shown| key.is(shown.as_bytes())) {
             return Err(Refusal::key());
         }
     }
@@ -122,7 +125,7 @@ fn allow(origin: &HeaderValue, preflight: bool, headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id"));
     if preflight {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-        let taken = HeaderValue::from_static("authorization, content-type, x-request-id");
+        let taken = HeaderValue::from_static("authorization, content-type, x-api-key, x-request-id");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, taken);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }

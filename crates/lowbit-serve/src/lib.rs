@@ -11,6 +11,7 @@ mod key;
 mod metrics;
 mod parameters;
 mod refusal;
+mod rows;
 mod seats;
 mod served;
 mod server;

@@ -147,6 +147,7 @@ macro_rules! request {
 pub(crate) use request;
 
 /// Shared parameters as they came.
+#[derive(Default)]
 pub(crate) struct Asked<'a> {
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
@@ -184,7 +185,7 @@ impl Asked<'_> {
     /// # Errors
     /// When one is out of its range; names it.
     pub fn check(self, app: &App) -> Result<Drawing, Refusal> {
-        let base = &app.served.options.sampling;
+        let base = &app.served.writer()?.sampling;
         let float = |name, value: Option<f64>, range: RangeInclusive<f64>, default: f32| match value {
             None => Ok(default),
             Some(value) => within(name, value, &range).map(|value| value as f32),

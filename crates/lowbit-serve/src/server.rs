@@ -74,8 +74,8 @@ impl Server {
         let runtime: Runtime = builder.enable_all().build().map_err(failed)?;
         let app = App::new(self.settings, served)?;
         let outcome = runtime.block_on(serve(self.listener, app.clone(), stop)).map_err(failed);
-        app.worker.abort();
-        app.worker.end();
+        app.abort();
+        app.end();
         runtime.shutdown_timeout(FAREWELL);
         outcome
     }
@@ -102,7 +102,7 @@ async fn serve(listener: TcpListener, app: Arc<App>, stop: &Stop) -> std::io::Re
     let ended = timeout(app.settings.limits.drain_time, graceful.shutdown());
     if ended.await.is_err() {
         // Streams get an error as their last event.
-        app.worker.abort();
+        app.abort();
         sleep(FAREWELL).await;
     }
     seats.clear();

@@ -26,6 +26,10 @@ pub(crate) trait Events: Send + Unpin + 'static {
     fn reply(&mut self, choice: usize, reply: Reply, out: &mut Sink) -> Result<(), Refusal>;
     /// After the last choice ended.
     fn end(&mut self, out: &mut Sink);
+    /// In place of all that would follow.
+    fn fail(&mut self, refusal: &Refusal, out: &mut Sink) {
+        out.raw(&refusal.body());
+    }
 }
 
 /// The text of events.
@@ -37,6 +41,14 @@ impl Sink {
     pub fn data(&mut self, value: &impl Serialize) {
         let json = serde_json::to_string(value).unwrap_or_default();
         self.raw(&json);
+    }
+
+    /// Adds an event with a name.
+    pub fn event(&mut self, name: &str, value: &impl Serialize) {
+        self.0.push_str("event: ");
+        self.0.push_str(name);
+        self.0.push('\n');
+        self.data(value);
     }
 
     /// Adds an event of a line of text.
@@ -89,7 +101,7 @@ impl<E: Events> Stream<E> {
             Ok(()) => {}
             Err(refusal) => {
                 self.left = 0;
-                self.sink.raw(&refusal.body());
+                self.events.fail(&refusal, &mut self.sink);
             }
         }
     }

@@ -35,7 +35,7 @@ impl Served {
     pub(crate) fn token_bytes(&self, token: u32) -> &[u8] {
         match self.controls.get(&token) {
             Some(name) => name.as_bytes(),
-            None => self.tokenizer().token_bytes(token).unwrap_or_default(),
+            None => self.tokenizer.token_bytes(token).unwrap_or_default(),
         }
     }
 

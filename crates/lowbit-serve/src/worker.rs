@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What comes of a request, in this order but for pieces of text, of which there are many.
 #[derive(Debug)]
@@ -53,8 +53,6 @@ struct Open {
 /// The way to the thread.
 pub(crate) struct Worker {
     jobs: Mutex<Option<Sender<Job>>>,
-    places: Arc<Semaphore>,
-    most: usize,
     abort: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -63,11 +61,11 @@ pub(crate) struct Worker {
 pub(crate) type MakeEngine = Arc<dyn Fn() -> Engine<Sequences> + Send + Sync>;
 
 impl Worker {
-    /// Starts the thread; `most` answers are under way or wait, of which the engine takes `capacity` at a time.
+    /// Starts the thread, whose engine answers `capacity` requests at a time.
     ///
     /// # Errors
     /// When the operating system starts no thread.
-    pub fn start(make: MakeEngine, capacity: usize, most: usize, metrics: Arc<Metrics>) -> Result<Self, Error> {
+    pub fn start(make: MakeEngine, capacity: usize, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let (send, receive) = channel();
         let abort = Arc::new(AtomicBool::new(false));
         let mut thread = Thread {
@@ -82,19 +80,7 @@ impl Worker {
         let spawned = std::thread::Builder::new().name("model".into()).spawn(move || thread.run());
         let thread =
             spawned.map_err(|e| Error::new(Kind::Io, format!("the thread of the model cannot be started: {e}")))?;
-        let places = Arc::new(Semaphore::new(most));
-        Ok(Worker { jobs: Mutex::new(Some(send)), places, most, abort, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// Answers that may be under way or wait.
-    pub fn most(&self) -> usize {
-        self.most
-    }
-
-    /// Places for so many answers, if there are that many now.
-    pub fn places(&self, count: usize) -> Option<OwnedSemaphorePermit> {
-        let count = u32::try_from(count).ok()?;
-        self.places.clone().try_acquire_many_owned(count).ok()
+        Ok(Worker { jobs: Mutex::new(Some(send)), abort, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands requests over, as choices 0, 1, 2 and so on; `places` are as many. When the receiver is dropped, they end.

@@ -176,6 +176,9 @@ fn tokens_names_health_and_counters() {
         server.post("/tokenize", &json!({"prompt": "a", "add_special_tokens": false})).json()["count"],
         json!(1)
     );
+    assert_eq!(server.get("/tokenizer_info").json()["eos_token"], json!("<|end|>"));
+    let name = json!({"prompt": "<|end|>", "add_special_tokens": false});
+    assert_eq!(server.post("/tokenize", &name).json()["tokens"], json!([END]));
     let text = server.post("/detokenize", &json!({"tokens": [97, 195, 169, END]})).json();
     assert_eq!(text, json!({"content": "aé", "prompt": "aé"}));
     let models = server.get("/v1/models").json();

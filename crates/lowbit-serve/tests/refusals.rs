@@ -213,7 +213,9 @@ fn a_key_is_asked_for_everywhere_but_at_the_door() {
     }
     assert_eq!(ask("/v1/models", &format!("Authorization: Bearer {key}\r\n")).status, 200);
     assert_eq!(ask("/v1/models", &format!("authorization: bearer {key}\r\n")).status, 200);
-    assert_eq!(ask("/health", "").status, 200);
+    for path in ["/health", "/", "/page.css", "/page.js"] {
+        assert_eq!(ask(path, "").status, 200, "{path}");
+    }
 }
 
 #[test]

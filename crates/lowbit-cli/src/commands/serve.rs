@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use lowbit::shipped;
 use lowbit_base::{Error, Stop};
 use lowbit_kernels::ops::CacheKind;
+use lowbit_model::generate::Draft;
 use lowbit_serve::{EngineOptions, Key, Limits, Served, Server, Settings};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,12 @@ pub struct Serve {
     /// Tokens of prompts that are processed in a step in which answers go on: fewer let these wait less.
     #[arg(long, default_value_t = 64, env = "LOWBIT_CHUNK", value_parser = at_least_one)]
     chunk: usize,
+    /// Memory for keys and values of ended answers, MiB: a prompt that begins like an earlier one goes on from there.
+    #[arg(long, default_value_t = 256, env = "LOWBIT_PREFIX_CACHE_MIB")]
+    prefix_cache_mib: u32,
+    /// Guess tokens ahead: `ngram` looks them up in what was said. Answers stay the same.
+    #[arg(long, value_parser = ["ngram"], env = "LOWBIT_DRAFT")]
+    draft: Option<String>,
     /// How keys and values are stored.
     #[arg(long, default_value = "f16", value_parser = CacheKind::ALL.map(|(name, _)| name))]
     #[arg(aliases = ["cache-type", "cache-type-k", "cache-type-v"], action = clap::ArgAction::Append)]
@@ -136,6 +143,8 @@ impl Serve {
             parallel: self.parallel,
             cache: model::cache("--kv", &self.kv)?,
             chunk: self.chunk,
+            prefix_bytes: (self.prefix_cache_mib as usize) << 20,
+            draft: self.draft.as_ref().map(|_| Draft::Ngram),
             ..EngineOptions::default()
         };
         let server = Server::bind(self.settings()?)?;
@@ -147,7 +156,7 @@ impl Serve {
         let name = path.map_or_else(|| shipped::NAME.to_owned(), name_of);
         let served = Served::load(&checkpoint, cpu, &name, &options).map_err(flagged)?.also_as(self.alias.clone());
         machine.terminal.notes(served.notices().iter().skip(checkpoint.notices().len()));
-        if !served.has_template() {
+        if served.is_language_model() && !served.has_template() {
             machine.terminal.note("no chat template: the model continues what is said last");
         }
         let url = format!("http://{}", server.address());

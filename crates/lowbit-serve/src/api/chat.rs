@@ -1,6 +1,7 @@
 //! `POST /v1/chat/completions`
 
-use super::answer::{FINGERPRINT, Heading, Usage, begun, reason};
+use super::answer::{FINGERPRINT, Heading, Usage, reason};
+use super::talk::{Content, Talk};
 use crate::app::App;
 use crate::body;
 use crate::parameters::{TOP_LOGPROBS, request, whole};
@@ -10,8 +11,8 @@ use crate::tokens::TokenLogprob;
 use crate::worker::Reply;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use lowbit_model::chat::{AnswerOptions, Message, Role};
-use lowbit_model::generate::{self, Outcome};
+use lowbit_model::chat::{Message, Role};
+use lowbit_model::generate::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -112,26 +113,6 @@ pub(crate) struct ChatMessage {
     #[serde(default, rename = "annotations")]
     #[schema(value_type = Option<Vec<Object>>)]
     pub _annotations: Option<Value>,
-}
-
-/// What is said: a text, or parts that are joined by line breaks.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "a text, or a list of parts like {\"type\": \"text\", \"text\": \"..\"}")]
-pub(crate) enum Content {
-    /// A text.
-    Text(String),
-    /// Parts of it.
-    Parts(Vec<Part>),
-}
-
-/// A part of what is said.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-pub(crate) struct Part {
-    /// `text`.
-    pub r#type: String,
-    /// The text.
-    #[serde(default)]
-    pub text: Option<String>,
 }
 
 /// The answer to a chat.
@@ -249,15 +230,13 @@ impl ChatRequest {
     }
 }
 
-impl Part {
-    fn said(&self, place: &str) -> Result<String, Refusal> {
-        match (&*self.r#type, &self.text) {
-            ("text", Some(text)) => Ok(text.clone()),
-            ("text", None) => Err(Refusal::field(format!("{place}.text"), "a part needs its text")),
-            _ => {
-                let text = "this model reads text alone; parts must be of type `text`";
-                Err(Refusal::field(format!("{place}.type"), text))
-            }
+impl ChatRole {
+    /// The same of the library.
+    pub fn role(self) -> Role {
+        match self {
+            ChatRole::System | ChatRole::Developer => Role::System,
+            ChatRole::User => Role::User,
+            ChatRole::Assistant => Role::Assistant,
         }
     }
 }
@@ -274,20 +253,11 @@ impl ChatMessage {
         if self.audio.is_some() {
             return Err(missing("audio"));
         }
-        let role = match self.role {
-            ChatRole::System | ChatRole::Developer => Role::System,
-            ChatRole::User => Role::User,
-            ChatRole::Assistant => Role::Assistant,
-        };
-        let content = match &self.content {
-            None => return Err(Refusal::field(format!("messages[{i}].content"), "a message needs its content")),
-            Some(Content::Text(text)) => text.clone(),
-            Some(Content::Parts(parts)) => {
-                let text = |(j, part): (usize, &Part)| part.said(&format!("messages[{i}].content[{j}]"));
-                parts.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?.join("\n")
-            }
-        };
-        Ok(Message { role, content })
+        let place = format!("messages[{i}].content");
+        match &self.content {
+            None => Err(Refusal::field(place, "a message needs its content")),
+            Some(content) => Ok(Message { role: self.role.role(), content: content.text(&place)? }),
+        }
     }
 }
 
@@ -306,18 +276,13 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     let since = Instant::now();
     let asked: ChatRequest = body::json(&app, request).await?;
     app.check_model(asked.model.as_deref())?;
+    app.worker()?;
     asked.check_unsupported()?;
     let (streams, tells) = asked.streams()?;
     let (drawing, top, messages) = (asked.drawing(&app)?, asked.top()?, asked.said()?);
-    let max_tokens = asked.most(app.served.context)?;
-    let choices = drawing.choices;
-    let places = app.admit(choices, "n")?;
-    let options = AnswerOptions { max_tokens, stop: drawing.stop.clone(), draft: None, sampling: drawing.sampling(0) };
-    let prompt = app.apart(move |app| Ok(app.served.chat.request(&messages, &options, app.served.context)?)).await?;
-    let usage = Usage::of(prompt.prompt.len());
-    let of = |choice| generate::Request { sampling: drawing.sampling(choice), logprobs: top, ..prompt.clone() };
-    let mut replies = app.worker.submit((0..choices).map(of).collect(), places, since);
-    begun(&mut replies).await?;
+    let (max_tokens, choices) = (asked.most(app.served.context)?, drawing.choices);
+    let (replies, prompt) = Talk { messages, drawing, top, max_tokens }.begin(&app, since).await?;
+    let usage = Usage::of(prompt);
     let heading = Heading::new(&app, "chatcmpl");
     if streams {
         return Ok(stream::response(replies, choices, Chunks { heading, usage, tells, choices }));

@@ -138,11 +138,11 @@ impl Plan {
                 let options = AnswerOptions {
                     max_tokens: Some(max_tokens),
                     stop: self.drawing.stop.clone(),
-                    draft: None,
+                    draft: app.served.writer()?.draft,
                     sampling: self.drawing.sampling(0),
                 };
                 let message = [Message::new(Role::User, text)];
-                app.served.text.request(&message, &options, context).map_err(|error| match error {
+                app.served.writer()?.text.request(&message, &options, context).map_err(|error| match error {
                     ChatError::ContextFull { prompt, context, .. } => too_long("prompt", prompt, context),
                     ChatError::Other(error) => Refusal::from(error).of("prompt"),
                 })?
@@ -164,7 +164,8 @@ impl Plan {
                     prompt,
                     max_tokens: max_tokens.min(room),
                     stop: self.drawing.stop.clone(),
-                    stop_tokens: app.served.text.stop_tokens().to_vec(),
+                    stop_tokens: app.served.writer()?.text.stop_tokens().to_vec(),
+                    draft: app.served.writer()?.draft,
                     ..generate::Request::default()
                 }
             }
@@ -191,6 +192,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     let since = Instant::now();
     let asked: CompletionRequest = body::json(&app, request).await?;
     app.check_model(asked.model.as_deref())?;
+    let worker = app.worker()?;
     let (plan, (streams, tells)) = (asked.plan(&app)?, asked.streams()?);
     let prompts = asked.prompts()?;
     let each = plan.drawing.choices;
@@ -208,7 +210,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
         sampling: plan.drawing.sampling(choice % each),
         ..requests[choice / each].clone()
     };
-    let mut replies = app.worker.submit((0..choices).map(of).collect(), places, since);
+    let mut replies = worker.submit((0..choices).map(of).collect(), places, since);
     begun(&mut replies).await?;
     if streams {
         return Ok(stream::response(replies, choices, Chunks { texts, usage, tells }));
@@ -265,7 +267,7 @@ impl Texts {
             let bytes: Vec<u8> = request
                 .prompt
                 .iter()
-                .flat_map(|token| served.tokenizer().token_bytes(*token).unwrap_or_default())
+                .flat_map(|token| served.tokenizer.token_bytes(*token).unwrap_or_default())
                 .copied()
                 .collect();
             let text = if plan.echo { String::from_utf8_lossy(&bytes).into_owned() } else { String::new() };

@@ -3,8 +3,13 @@
 mod answer;
 mod chat;
 mod completions;
+mod messages;
 mod models;
+pub(crate) mod page;
+mod responses;
+mod rows;
 mod status;
+mod talk;
 mod tokenize;
 
 use crate::app::App;
@@ -40,8 +45,13 @@ macro_rules! routes {
 routes! {
     post "/v1/chat/completions" => chat::create, chat::create;
     post "/v1/completions" => completions::create, completions::create;
+    post "/v1/responses" => responses::create, responses::create;
+    post "/v1/messages" => messages::create, messages::create;
+    post "/v1/embeddings" => rows::embed, rows::embed;
+    post "/v1/classify" => rows::classify, rows::classify;
     get "/v1/models" => models::list, models::list;
     get "/v1/models/{*model}" => models::show, models::show;
+    get "/tokenizer_info" => tokenize::info, tokenize::info;
     post "/tokenize" => tokenize::tokenize, tokenize::tokenize;
     post "/detokenize" => tokenize::detokenize, tokenize::detokenize;
     get "/health" => status::health, status::health;
@@ -51,7 +61,8 @@ routes! {
 
 /// All routes behind what every request passes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let router = routes().into_iter().fold(Router::new(), |router, (path, handler)| router.route(path, handler));
+    let router = page::add(Router::new());
+    let router = routes().into_iter().fold(router, |router, (path, handler)| router.route(path, handler));
     router
         .fallback(|| async { Refusal::route() })
         .method_not_allowed_fallback(|| async { Refusal::method() })

@@ -25,12 +25,15 @@ pub(crate) struct ModelCard<'a> {
     owned_by: &'static str,
     /// Tokens of prompt and answer together.
     max_model_len: usize,
+    /// Whether turns of a chat reach the model as such; else the last message is continued.
+    has_chat_template: bool,
 }
 
 impl App {
     fn card<'a>(&'a self, id: &'a str) -> ModelCard<'a> {
         let (object, owned_by) = ("model", "lowbit");
-        ModelCard { id, object, created: self.created, owned_by, max_model_len: self.served.context }
+        let (max_model_len, has_chat_template) = (self.served.context, self.served.has_template());
+        ModelCard { id, object, created: self.created, owned_by, max_model_len, has_chat_template }
     }
 }
 

@@ -57,7 +57,30 @@ pub(crate) struct Text {
     prompt: String,
 }
 
-/// Encodes a text; names of control tokens in it are text.
+/// What lm-eval asks of a tokenizer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TokenizerInfo<'a> {
+    tokenizer_class: &'static str,
+    /// The token that begins every text.
+    bos_token: Option<&'a str>,
+    /// The token that ends an answer.
+    eos_token: Option<&'a str>,
+}
+
+/// Names the tokens that begin and end texts, as vLLM does.
+#[utoipa::path(
+    get, path = "/tokenizer_info", tag = "tokens", security(("key" = []), ()),
+    responses((status = 200, description = "The names", body = TokenizerInfo), (status = 401, body = ErrorBody))
+)]
+pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
+    let served = &app.served;
+    let name = |id: Option<u32>| served.controls.get(&id?).map(String::as_str);
+    let end = served.writer().ok().and_then(|language| language.chat.stop_tokens().first().copied());
+    let eos_token = name(end.or_else(|| served.tokenizer.end()));
+    super::json(&TokenizerInfo { tokenizer_class: "lowbit", bos_token: name(served.tokenizer.bos()), eos_token })
+}
+
+/// Encodes a text; names of control tokens in it are text, but a `prompt` that is nothing but such a name is that token.
 #[utoipa::path(
     post, path = "/tokenize", tag = "tokens", request_body = TokenizeRequest, security(("key" = []), ()),
     responses((status = 200, description = "The tokens", body = Tokens), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -74,8 +97,10 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
     let around = asked.add_special.or(asked.add_special_tokens).unwrap_or(default);
     let tokens = app
         .apart(move |app| {
-            let tokenizer = app.served.tokenizer();
+            let tokenizer = &app.served.tokenizer;
+            let control = app.served.controls.iter().find(|(_, name)| default && **name == text);
             Ok(match around {
+                false if control.is_some() => control.map(|(id, _)| *id).into_iter().collect(),
                 true => tokenizer.encode(&text, usize::MAX)?,
                 false => tokenizer.encode_parts(&[(&text, false)])?,
             })
@@ -99,6 +124,6 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
         let text = format!("tokens[{i}] is {token}; tokens of this model are the numbers 0 to {}", vocabulary - 1);
         return Err(Refusal::field("tokens", text));
     }
-    let content = app.apart(move |app| Ok(app.served.tokenizer().decode(&asked.tokens)?)).await?;
+    let content = app.apart(move |app| Ok(app.served.tokenizer.decode(&asked.tokens)?)).await?;
     Ok(super::json(&Text { prompt: content.clone(), content }))
 }

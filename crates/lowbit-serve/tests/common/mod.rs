@@ -3,12 +3,13 @@
 
 use lowbit_base::{Error, SplitMix64, Stop};
 use lowbit_kernels::Cpu;
-use lowbit_model::arch::{Head, decoder};
+use lowbit_model::arch::{Head, OutputKind, decoder};
 use lowbit_model::checkpoint::save_masters;
 use lowbit_model::exec::Activation;
+use lowbit_model::input::Scaling;
 use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::source::Init;
-use lowbit_model::{Checkpoint, Config, ModelConfig, Tokenizer};
+use lowbit_model::{Checkpoint, Config, Inputs, ModelConfig, Tokenizer};
 use lowbit_serve::{EngineOptions, Served, Server, Settings};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,7 +25,7 @@ pub const END: u32 = 257;
 const TEMPLATE: &str = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('the system \
                         message comes first') }}{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>";
 
-fn config() -> Config {
+fn config(head: Head) -> Config {
     Config::Decoder(decoder::Config {
         vocab_size: 258,
         hidden_size: 48,
@@ -44,17 +45,17 @@ fn config() -> Config {
         mlp_bias: false,
         sliding_window: None,
         full_attention_layers: Vec::new(),
-        causal: true,
+        causal: matches!(head, Head::Lm { .. }),
         bigram_buckets: 0,
         dropout: 0.0,
-        head: Head::Lm { tied: false },
+        head,
     })
 }
 
-/// The small model, in a directory that lasts as long as the first value.
-pub fn checkpoint() -> (tempfile::TempDir, Checkpoint) {
+/// The small model with one of its heads, in a directory that lasts as long as the first value.
+pub fn checkpoint(head: Head) -> (tempfile::TempDir, Checkpoint) {
     let directory = tempfile::tempdir().expect("a directory");
-    let (config, mut random) = (config(), SplitMix64::new(3));
+    let (config, mut random) = (config(head), SplitMix64::new(3));
     let parameters = ParameterList::new(&config).expect("a valid configuration");
     let mut values = |init: Init, n: usize| -> Vec<f32> {
         let uniform = |random: &mut SplitMix64| random.unit() as f32 * 2.0 - 1.0;
@@ -65,7 +66,13 @@ pub fn checkpoint() -> (tempfile::TempDir, Checkpoint) {
     };
     let weights: Vec<Vec<f32>> =
         parameters.params().iter().map(|spec| values(spec.init, spec.rows * spec.cols)).collect();
+    let labels = (0..config.classes().unwrap_or(0)).map(|i| format!("class {i}")).collect();
+    // Mean 3, deviation 2.
+    let values = Inputs::Features { width: 1, values: vec![1.0, 5.0] };
+    let target_scaling = (config.output() == OutputKind::Value).then(|| Scaling::of(&values));
     let model_config = ModelConfig {
+        labels,
+        target_scaling,
         chat_template: Some(TEMPLATE.into()),
         eos_token_ids: vec![END],
         ..ModelConfig::new(config, TRAINED)
@@ -88,13 +95,18 @@ pub fn settings() -> Settings {
     Settings { port: 0, ..Settings::default() }
 }
 
-/// Starts a server.
+/// Starts a server of the language model.
 pub fn start(settings: Settings, options: EngineOptions) -> Running {
+    start_with(Head::Lm { tied: false }, settings, options)
+}
+
+/// Starts a server of the model with a head.
+pub fn start_with(head: Head, settings: Settings, options: EngineOptions) -> Running {
     let server = Server::bind(settings).expect("listens");
     let (address, stop) = (server.address(), Stop::default());
     let own = stop.clone();
     let thread = std::thread::spawn(move || {
-        let (_directory, checkpoint) = checkpoint();
+        let (_directory, checkpoint) = checkpoint(head);
         let cpu = Cpu::new(None, Some(1)).expect("a CPU");
         let served = Served::load(&checkpoint, cpu, "tiny", &options).expect("loaded");
         server.run(served.also_as(["gpt-test".to_owned()]), &own)
