@@ -12,8 +12,10 @@ use lowbit_model::calibrate::Reach;
 
 /// Numbers of a group: scale and offset that are wished, their first moments, and their second.
 const NUMBERS: usize = 6;
-/// How far from a code a number begins that means it: less than a half, so that it takes a few updates to change.
-const INSIDE: f32 = 0.45;
+/// How far from its code a number begins, as a share of how far the weight before rounding is.
+const INSIDE: f32 = 0.5;
+/// The learning rate of scales and offsets over that of codes: each moves a whole group.
+const SCALES: f32 = 0.2;
 /// How far beyond the codes a number may go.
 const BEYOND: f32 = 0.49;
 /// Values per task.
@@ -43,8 +45,9 @@ pub(crate) struct Adam {
 }
 
 impl Grid {
-    /// The grid of a matrix, and its codes as real numbers, `[rows, cols]`: where the weights before rounding are, `[rows, cols]`, as far as
-    /// they mean the same codes. `None` where the format does not give its codes back.
+    /// The grid of a matrix, and its codes as real numbers, `[rows, cols]`: half way to the weights before rounding, `[rows, cols]`, where the
+    /// code is the nearest, and the code itself where another was better for the outputs. `None` where the format does not give its
+    /// codes back.
     pub fn of(packed: &Packed, weights: &[f32]) -> Option<(Grid, Vec<f32>)> {
         let grouped = packed.format().grouped()?;
         let (rows, cols, columns) = (packed.rows(), packed.cols(), grouped.columns());
@@ -59,8 +62,8 @@ impl Grid {
                 wished.extend([*scale, *offset, 0.0, 0.0, 0.0, 0.0]);
                 for (code, weight) in codes.iter().zip(weights) {
                     let code = f32::from(*code);
-                    let at = if *scale == 0.0 { code } else { (weight - offset) / scale };
-                    latents.push(at.clamp(code - INSIDE, code + INSIDE));
+                    let away = if *scale == 0.0 { 0.0 } else { (weight - offset) / scale - code };
+                    latents.push(if away.abs() <= 0.5 { code + INSIDE * away } else { code });
                 }
             }
             spans.extend(scales);
@@ -110,7 +113,7 @@ impl Grid {
     pub fn learn(&mut self, cpu: &Cpu, latents: &[f32], gradient: &mut [f32], adam: Adam) {
         let (cols, columns, most) = (self.cols, self.grouped.columns(), self.most());
         let (numbers, grain, zero) = (self.groups() * NUMBERS, self.grain(), self.grouped.zero().map(f32::from));
-        let rows = self.factors.len();
+        let (rows, adam) = (self.factors.len(), Adam { rate: adam.rate * SCALES, ..adam });
         cpu.pool.for_rows(rows, grain, [(&mut self.wished, numbers), (gradient, cols)], |range, [wished, gradient]| {
             let latents = &latents[range.start * cols..range.end * cols];
             let rows = latents.chunks_exact(cols).zip(gradient.chunks_exact_mut(cols));
@@ -123,7 +126,7 @@ impl Grid {
                     if *scale < 0.0 {
                         gradient.iter_mut().for_each(|g| *g = -*g);
                     }
-                    // A code of the middle moves about as far by the one as by the other.
+                    // The middle of the codes moves about as far by the one as by the other.
                     let by = adam.step(by_codes - zero.unwrap_or(0.0) * by_ones, m_scale, v_scale);
                     *scale -= by * size * 2.0 / most;
                     let by = adam.step(by_ones, m_offset, v_offset);
@@ -288,7 +291,7 @@ mod tests {
                 let near = |got: f32, want: f64| (f64::from(got) - want).abs() < 1e-4 * (1.0 + want.abs());
                 assert!(near(group[2] / (1.0 - ADAM.beta1), by_scale), "{name}: {at}: {} {by_scale}", group[2]);
                 // The first update of AdamW goes by the learning rate against the gradient.
-                let moved = f64::from(before[0].abs() * ADAM.rate * 2.0 / most) * by_scale.signum();
+                let moved = f64::from(before[0].abs() * SCALES * ADAM.rate * 2.0 / most) * by_scale.signum();
                 let tolerance = 1e-4 * moved.abs() + 1e-6 * f64::from(before[0].abs());
                 assert!((f64::from(before[0] - group[0]) - moved).abs() <= tolerance, "{name}: scale {at}");
                 if zero.is_none() {

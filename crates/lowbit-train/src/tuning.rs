@@ -25,11 +25,11 @@ const DROPOUT: u64 = 3;
 /// Tokens of a forward pass, about.
 const PASS: usize = 512;
 /// The learning rate of vectors over that of codes, as a share of their mean magnitude.
-const VECTORS: f32 = 0.2;
+const VECTORS: f32 = 0.05;
 /// Share of the updates over which the learning rate rises.
 const WARMUP: f64 = 0.05;
-/// Share of the updates, at the end, of which the last loss is told.
-const LAST: u64 = 10;
+/// Passes of the text, at most a tenth of all, that are not trained on.
+const HELD: usize = 8;
 
 /// How a quantized network is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,7 +48,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Tuning { steps: 300, tokens: 1024, learning_rate: 0.005, precision: Precision::Bf16, seed: 0 }
+        Tuning { steps: 300, tokens: 1024, learning_rate: 0.003, precision: Precision::Bf16, seed: 0 }
     }
 }
 
@@ -57,14 +57,23 @@ impl Default for Tuning {
 pub struct Tuned {
     /// Matrices whose codes and scales were trained; those of other formats stayed as they were rounded.
     pub matrices: usize,
-    /// Loss of the first update: the mean divergence of the answers from those in full precision, nats, or the squared distance.
-    pub first: f64,
-    /// Mean loss of the last tenth of the updates.
-    pub last: f64,
+    /// Loss before, on the end of the text, which is not trained on: the mean divergence of the answers from those in full precision,
+    /// nats, or the squared distance. A text of less than ten passes is measured as a whole.
+    pub before: f64,
+    /// The same afterwards.
+    pub after: f64,
+}
+
+impl Tuned {
+    /// Whether training was of use; what was rounded is kept otherwise.
+    pub fn is_better(&self) -> bool {
+        self.after < self.before
+    }
 }
 
 /// Trains what a network was quantized to, to answer as the network in full precision does: KL divergence of the answers to the
-/// sequences of some batches, or squared distance of values. The result depends on the arguments and not on the number of threads.
+/// sequences of some batches, or squared distance of values. Where that is not smaller afterwards, on text that was held back, the network
+/// stays as it was. The result depends on the arguments and not on the number of threads.
 /// `progress` is told updates done, all, and the loss of the last.
 ///
 /// # Errors
@@ -81,10 +90,14 @@ pub fn tune(
     tuning.validate()?;
     let config = tuning.config();
     tuning.need(teacher, batches).check()?;
-    let mut session = Session::new(teacher, quantized, tuning.precision, cpu)?;
-    let pieces: Vec<Batch> = batches.iter().flat_map(|batch| batch.pieces(PASS)).collect();
+    let mut session = Session::new(teacher, quantized.clone(), tuning.precision, cpu)?;
+    let mut pieces: Vec<Batch> = batches.iter().flat_map(|batch| batch.pieces(PASS)).collect();
+    let held = match (pieces.len() / 10).min(HELD) {
+        0 => pieces.clone(),
+        held => pieces.split_off(pieces.len() - held),
+    };
+    let before = session.evaluate(&held, cpu)?;
     let (mut order, mut position) = (Order::new(tuning.seed, pieces.len()), 0);
-    let mut losses = Vec::new();
     for step in 0..tuning.steps {
         let (mut rows, mut parts, mut tokens) = (Vec::new(), Vec::new(), 0);
         while tokens < tuning.tokens.max(1) {
@@ -101,13 +114,11 @@ pub fn tune(
             )));
         }
         session.update(&config, step, config.rate(step, tuning.steps));
-        losses.push(loss);
         progress(step + 1, tuning.steps, loss);
     }
-    let last = &losses[losses.len() - losses.len().div_ceil(LAST as usize)..];
-    let tuned =
-        Tuned { matrices: session.grids.len(), first: losses[0], last: last.iter().sum::<f64>() / last.len() as f64 };
-    Ok((session.quantized(teacher)?, tuned))
+    let tuned = Tuned { matrices: session.grids.len(), before, after: session.evaluate(&held, cpu)? };
+    let chosen = if tuned.is_better() { session.quantized(teacher)? } else { quantized };
+    Ok((chosen, tuned))
 }
 
 impl Tuning {
@@ -198,23 +209,40 @@ impl Session {
         Ok(Session { student, teacher, optimizer, output: config.output(), activations, grids })
     }
 
+    /// Rows of answers to some passes.
+    fn rows<'b>(&self, parts: impl IntoIterator<Item = &'b Batch>) -> usize {
+        let is_language = self.output == OutputKind::Tokens;
+        parts.into_iter().map(|batch| if is_language { batch.tokens.len() } else { batch.sequences() }).sum()
+    }
+
     /// Adds up the gradients of an update; returns the loss.
     fn gradients(&mut self, parts: &[&Batch], seed: u64, cpu: &Cpu) -> Result<f64, Error> {
-        let is_language = self.output == OutputKind::Tokens;
-        let rows_of = |batch: &Batch| if is_language { batch.tokens.len() } else { batch.sequences() };
-        let rows: usize = parts.iter().map(|batch| rows_of(batch)).sum();
-        let mut loss = 0.0;
+        let (rows, mut loss) = (self.rows(parts.iter().copied()), 0.0);
         for (at, batch) in parts.iter().enumerate() {
             cpu.stop.check()?;
-            let taught = self.teacher.forward(batch, Pass::Evaluate);
-            let answers = self.teacher.tape.value(&taught);
-            drop(taught);
-            let output = self.student.forward(batch, Pass::Train(hash(&[seed, at as u64])));
-            loss += self.loss(&output, &answers, 1.0 / rows as f32);
-            drop((output, answers));
+            loss += self.pass(batch, Pass::Train(hash(&[seed, at as u64])), 1.0 / rows as f32);
             self.student.backward();
         }
         Ok(loss / rows as f64)
+    }
+
+    /// The loss over some passes.
+    fn evaluate(&mut self, parts: &[Batch], cpu: &Cpu) -> Result<f64, Error> {
+        let mut loss = 0.0;
+        for batch in parts {
+            cpu.stop.check()?;
+            loss += self.pass(batch, Pass::Evaluate, 0.0);
+        }
+        Ok(loss / self.rows(parts) as f64)
+    }
+
+    /// Runs both networks, seeds the backward pass with `scale` times the gradient of the sum of losses over rows, and returns that.
+    fn pass(&mut self, batch: &Batch, pass: Pass, scale: f32) -> f64 {
+        let taught = self.teacher.forward(batch, Pass::Evaluate);
+        let answers = self.teacher.tape.value(&taught);
+        drop(taught);
+        let output = self.student.forward(batch, pass);
+        self.loss(&output, &answers, scale)
     }
 
     fn loss(&mut self, output: &Tensor, answers: &[f32], scale: f32) -> f64 {

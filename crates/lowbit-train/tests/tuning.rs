@@ -84,7 +84,7 @@ fn training_brings_answers_nearer_on_other_rows_and_is_stored_as_it_was() {
         let width = config.classes().unwrap_or(VOCABULARY as usize);
         let before = home.path().join("before");
         save_quantized(&masters, recipe, &mut rounded(&masters, recipe, &batch), &before).unwrap();
-        let many: Vec<Batch> = (1..9).map(|seed| text(seed * 10)).collect();
+        let many: Vec<Batch> = (1..13).map(|seed| text(seed * 10)).collect();
         let mut seen = 0;
         let mut progress = |done, all, loss: f64| {
             seen += 1;
@@ -92,12 +92,12 @@ fn training_brings_answers_nearer_on_other_rows_and_is_stored_as_it_was() {
         };
         let start = rounded(&masters, recipe, &batch);
         let (mut tuned, told) = tune(&masters, start, &many, &tuning(60), &cpu(2), &mut progress).unwrap();
-        assert!(told.last < 0.8 * told.first, "{name}: {told:?}");
+        assert!(told.is_better() && (config.classes().is_some() || told.after < 0.9 * told.before), "{name}: {told:?}");
         let after = home.path().join("after");
         save_quantized(&masters, recipe, &mut tuned, &after).unwrap();
         // What is stored is the network whose loss was told.
-        let stored = divergence(&after, &masters, &Batch::joined(&many), width);
-        assert!(stored < 1.2 * told.last && stored > told.last / 1.2, "{name}: {stored} stored, {told:?}");
+        let stored = divergence(&after, &masters, many.last().unwrap(), width);
+        assert!((stored - told.after).abs() < 0.3 * told.after, "{name}: {stored} stored, {told:?}");
         let [before, after] = [before, after].map(|at| divergence(&at, &masters, &other, width));
         // A hundred answers of a random network tell nothing of others.
         assert!(after < 0.9 * before || config.classes().is_some(), "{name}: {after} after {before}");
@@ -144,6 +144,19 @@ fn what_cannot_be_trained_is_refused() {
         refusal("ternary+head=nf4+embed=nf4", &tuning(2)).contains("no matrix is in a format of integers in groups")
     );
     assert!(refusal("int3_g64+rotate=hadamard", &tuning(2)).contains("rotate"));
+    // What grows worse is given up.
+    let start = rounded(&masters, recipe::find("int3_g64").unwrap(), &batch);
+    let wild = Tuning { learning_rate: 1.0, ..tuning(3) };
+    let (mut kept, told) =
+        tune(&masters, start.clone(), std::slice::from_ref(&batch), &wild, &cpu(1), &mut |_, _, _| ()).unwrap();
+    assert!(!told.is_better(), "{told:?}");
+    let (mut start, spec) = (start, &masters.parameters().params()[2]);
+    let bytes = |param: Stored| match param {
+        Stored::Vector(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Stored::Matrix { packed, .. } => packed.parts().iter().flat_map(|part| part.to_vec()).collect(),
+    };
+    let (kept, start): (Vec<u8>, Vec<u8>) = (bytes(kept.param(spec).unwrap()), bytes(start.param(spec).unwrap()));
+    assert!(kept == start);
     assert!(refusal("int3_g64", &tuning(0)).contains("`steps` is 0"));
     assert!(refusal("int3_g64", &Tuning { learning_rate: 0.0, ..tuning(2) }).contains("`learning_rate` is 0"));
 }

@@ -483,7 +483,7 @@ impl Exec for Pass<'_> {
 }
 
 /// Quantized parameters by their names.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Quantized {
     pub(super) params: BTreeMap<String, Param>,
     /// Factors of parameters before they were rounded.

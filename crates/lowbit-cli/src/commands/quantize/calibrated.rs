@@ -26,7 +26,7 @@ pub(super) struct Rounding {
     /// [default: 300].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     steps: Option<u64>,
-    /// Highest learning rate of --method trained, in units of codes [default: 0.005].
+    /// Highest learning rate of --method trained, in units of codes [default: 0.003].
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f32>,
     /// Importance matrix of llama.cpp (GGUF): scales are chosen by the mean square of each input, in place of a calibration text.
@@ -153,13 +153,15 @@ impl Quantize {
                 error * 100.0
             ));
             machine.terminal.lines(tuned.map(|tuned| {
-                let Tuned { matrices, first, last } = tuned;
-                let steps = tuning.steps;
-                format!("{steps} updates of {matrices} matrices: divergence from full precision {first:.4}, then {last:.4}")
+                let (Tuned { matrices, before, after }, steps) = (tuned, tuning.steps);
+                let text = format!(
+                    "{steps} updates of {matrices} matrices: divergence from full precision on held-out text {before:.4}, then {after:.4}"
+                );
+                if tuned.is_better() { text } else { text + "; kept as it was rounded" }
             }));
         }
         if let Some(tuned) = tuned {
-            record.measures.insert("train_loss".into(), Measure::measured(tuned.last, "nats", tuning.steps));
+            record.measures.insert("train_loss".into(), Measure::measured(tuned.before.min(tuned.after), "nats", tuning.steps));
         }
         record.measures.insert("output_error".into(), Measure::measured(error, "fraction", rounded.len() as u64));
         record.measures.insert("quantize_seconds".into(), Measure::measured(seconds, "seconds", 1));
