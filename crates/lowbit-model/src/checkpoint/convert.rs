@@ -112,6 +112,10 @@ fn exact_recipe(model: &Checkpoint) -> Result<&'static Recipe, Error> {
     if model.model_config().trained_for.as_deref() == Some(recipe.name) {
         return Ok(recipe);
     }
+    // What is stored packed is copied.
+    if model.asked.is_none() && model.reader.is_mapped() {
+        return Ok(recipe);
+    }
     for spec in model.parameters().params().iter().filter(|p| matches!(p.role, Role::Embedding | Role::Head)) {
         let values = 8 * spec.rows as u64 * spec.cols as u64;
         Footprint::new("name the recipe with --type")

@@ -29,11 +29,11 @@ fn every_suite_parses_and_its_settings_are_valid() {
             }
             let last = suite.variant.last().unwrap().recipe.clone();
             let mut deep = Suite { variant: suite.variant.clone(), ..parse(text, Path::new("again")).unwrap() };
-            deep.variant.last_mut().unwrap().recipe = format!("{last}+layers.9=f32");
+            deep.variant.last_mut().unwrap().recipe = format!("{last}+layers.99=f32");
             let last = deep.variant.last().unwrap();
             let parent = last.from.as_ref().map_or(last, |name| deep.variant(name).unwrap());
             let refused = deep.model_config(&task, &encoder, &rows, parent, None).unwrap_err().to_string();
-            assert!(refused.contains("`layers.9=f32`: the model has"), "{refused}");
+            assert!(refused.contains("`layers.99=f32`: the model has"), "{refused}");
         }
     }
 }
