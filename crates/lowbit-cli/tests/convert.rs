@@ -135,8 +135,9 @@ fn one_file_is_a_whole_model() {
     assert!(shown.contains("bitnet_bf16"), "{shown}");
     good(at, &["convert", "alone/model.safetensors", "again"]);
     let [a, b] = ["alone/model.safetensors", "again"].map(|path| Checkpoint::open(&at.join(path)).unwrap());
-    for spec in a.parameters().params() {
-        assert_eq!(a.master(spec).unwrap(), b.master(spec).unwrap(), "{}", spec.name);
+    for spec in a.parameters().params().iter().filter(|spec| !spec.role.is_vector()) {
+        let [one, other] = [&a, &b].map(|model| model.packed(spec).unwrap().dequantize());
+        assert_eq!(one, other, "{}", spec.name);
     }
     good(at, &["quantize", "model", "--recipe", "int8", "--out", "int8.safetensors"]);
     assert_eq!(Checkpoint::open(&at.join("int8.safetensors")).unwrap().recipe().name, "int8");
