@@ -137,7 +137,9 @@ impl Compare {
             machine.terminal.line("");
         }
         machine.terminal.line(format!("The report: {}", out.join("report.html").display()));
-        if let Some(name) = report::recommended(&results) {
+        // The variants of a group lie in the directories of its suites.
+        let suite = matches!(asked, Asked::Suite(_));
+        if let Some(name) = report::recommended(&results).filter(|_| suite) {
             let model = out.join("variants").join(name).join("model").display().to_string();
             machine.terminal.line(format!("Use it on new rows: lowbit predict {} FILE", quoted(&model)));
         }
@@ -205,7 +207,9 @@ impl Compare {
             return suite::find(machine, self.name(), self.data.as_deref());
         };
         if rows.is_dir() && !(self.text.is_empty() && self.label.is_none()) {
-            return Err(Failure::usage("--text and --label name columns, and a folder of images has none: leave them out"));
+            return Err(Failure::usage(
+                "--text and --label name columns, and a folder of images has none: leave them out",
+            ));
         }
         let text: Vec<Column> = self.text.iter().map(|text| suite::column(text)).collect();
         let label = self.label.as_deref().map(suite::column);

@@ -44,7 +44,9 @@ impl Report {
     /// One report of several machines.
     fn merge(&self, machine: &Machine) -> Result<(), Failure> {
         let Some(out) = &self.out else {
-            return Err(Failure::usage("several records become a report of their own: say where it goes with --out DIR"));
+            return Err(Failure::usage(
+                "several records become a report of their own: say where it goes with --out DIR",
+            ));
         };
         let results = report::merge(&self.records, tool(), machine.terminal.command())?;
         report::write(out, &results)?;

@@ -129,7 +129,8 @@ impl Train {
 
     /// Trains a variant of a suite.
     fn variant(&self, suite: &str, machine: &Machine) -> Result<(), Failure> {
-        let images = self.data.as_deref().filter(|data| data.is_dir() && lowbit::suite::is_of_rows(self.suite.as_deref(), data));
+        let images =
+            self.data.as_deref().filter(|data| data.is_dir() && lowbit::suite::is_of_rows(self.suite.as_deref(), data));
         let data = self.data.as_deref().filter(|_| images.is_none());
         let whole = match images {
             Some(folder) => suite::of_rows(machine, folder)?,
