@@ -86,7 +86,7 @@ fn comparisons_that_make_no_sense_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let at = home.path();
     described(at);
-    refused(at, &["compare", "quickstart", "--quick"], 2, &["--quick", "quickstart is none"]);
+    refused(at, &["compare", "quickstart", "--quick"], 2, &["suite quickstart has no [quick]", "--quick"]);
     let suite = fs::read_to_string(at.join("books.toml")).unwrap();
     fs::write(at.join("bad.toml"), suite.replace("baseline = \"f32\"", "baseline = \"int8\"")).unwrap();
     refused(at, &["compare", "bad.toml", "--data", "."], 3, &["bad.toml", "`baseline` is `int8`"]);
