@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 pub static LANGUAGES: &[&str] = &[
     include_str!("../suites/language/text.toml"),
     include_str!("../suites/language/reviews.toml"),
+    include_str!("../suites/language/shipped.toml"),
     include_str!("../suites/language/bitnet-bytes-tiny.toml"),
     include_str!("../suites/language/bitnet-bytes-small.toml"),
     include_str!("../suites/language/bitnet-bytes-large.toml"),
