@@ -7,7 +7,7 @@ use lowbit_kernels::ops::CacheKind;
 use lowbit_model::Predictor;
 use lowbit_model::arch::decoder;
 use lowbit_model::engine::{Engine, Event, Id, LanguageModel, Logits, Passes, Piece, Settings};
-use lowbit_model::generate::{Draft, Finish, Generator, Outcome, Request, Sampling};
+use lowbit_model::generate::{Draft, Finish, Generator, Guide, Guided, Outcome, Request, Sampling};
 use lowbit_model::{Config, Error, Model, Param, Sequences, Session, Tokenizer, recipe, synthetic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -429,4 +429,51 @@ fn kept_sequences_stay_within_their_memory() {
     assert_eq!([ask(1), ask(2), ask(3), ask(1), ask(4)], [0, 0, 0, 39, 0]);
     // The second was used longest ago.
     assert_eq!([ask(1), ask(3), ask(4), ask(2)], [39, 39, 39, 0]);
+}
+
+/// Lets tokens through that are larger than the one before, and the end when none is.
+struct Rising(u32);
+
+impl Guide for Rising {
+    fn bar(&mut self, logits: &mut [f32]) -> Result<(), Error> {
+        logits[..=self.0 as usize].fill(f32::NEG_INFINITY);
+        match self.0 {
+            250.. => Err(Error::usage("no token may come")),
+            _ => Ok(()),
+        }
+    }
+
+    fn follow(&mut self, token: u32) -> Result<(), Error> {
+        self.0 = token;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_guide_bars_tokens_whoever_else_is_answered() {
+    let model = model("int8");
+    let guided = |from: u32| Guided::by(move || Ok(Box::new(Rising(from)) as Box<dyn Guide>));
+    let ask = |i: usize| Request { guide: Some(guided(3)), ..request(i) };
+    let (mut engine, mut answers) = (engine(&model, 3, 2), Answers::default());
+    let ids = [
+        engine.open(ask(0)).expect("fits"),
+        engine.open(request(2)).expect("fits"),
+        engine.open(ask(1)).expect("fits"),
+    ];
+    while engine.requests() > 0 {
+        answers.step(&mut engine);
+    }
+    same(answers.outcome(ids[1]), &alone(&model, &request(2)), "beside guided ones");
+    for (id, i) in [(ids[0], 0), (ids[2], 1)] {
+        match &answers.ended[&id] {
+            Ok(outcome) => {
+                assert!(outcome.tokens.is_sorted_by(|a, b| a < b) && outcome.tokens[0] > 3, "{i}: {outcome:?}")
+            }
+            Err(error) => assert!(error.message.contains("no token may come"), "{error}"),
+        }
+    }
+    let none = Request { guide: Some(Guided::by(|| Err(Error::usage("no guide")))), ..request(0) };
+    engine.open(none).expect("fits");
+    let ended = engine.step();
+    assert!(matches!(&ended[..], [Event::End { outcome: Err(error), .. }] if error.message == "no guide"), "{ended:?}");
 }

@@ -1,5 +1,6 @@
 //! What all handlers share.
 
+use crate::grammar::{Form, Grammars};
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::rows::RowWorker;
@@ -8,8 +9,9 @@ use crate::settings::Settings;
 use crate::worker::Worker;
 use lowbit_base::{Error, mix};
 use lowbit_model::arch::OutputKind;
+use lowbit_model::generate::Guided;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -27,6 +29,8 @@ pub(crate) struct App {
     pub created: u64,
     /// Whether the server is to end.
     pub stopping: AtomicBool,
+    /// Makes guides; none before the first is asked for.
+    grammars: OnceLock<Result<Grammars, Refusal>>,
     next: AtomicU64,
     salt: u64,
 }
@@ -54,8 +58,21 @@ impl App {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let salt = mix(now.as_nanos() as u64 ^ u64::from(std::process::id()) << 40);
         let (stopping, next) = (AtomicBool::new(false), AtomicU64::new(0));
-        let created = now.as_secs();
-        Ok(Arc::new(App { settings, served, worker, rows, places, most, metrics, created, stopping, next, salt }))
+        let (created, grammars) = (now.as_secs(), OnceLock::new());
+        Ok(Arc::new(App {
+            settings,
+            served,
+            worker,
+            rows,
+            places,
+            most,
+            metrics,
+            created,
+            stopping,
+            grammars,
+            next,
+            salt,
+        }))
     }
 
     /// A number that no other request of this server has, and that others cannot guess from it.
@@ -100,6 +117,15 @@ impl App {
     /// When the model is a language model.
     pub fn rows(&self) -> Result<&RowWorker, Refusal> {
         self.rows.as_ref().ok_or_else(|| unfit(OutputKind::Tokens, "answers no rows"))
+    }
+
+    /// What guides answers of a form.
+    ///
+    /// # Errors
+    /// When the form is none.
+    pub fn guided(&self, form: &Form) -> Result<Guided, Refusal> {
+        let ends = self.served.writer()?.chat.stop_tokens();
+        self.grammars.get_or_init(|| Grammars::new(&self.served, ends)).as_ref().map_err(Refusal::clone)?.guided(form)
     }
 
     /// Ends all answers with an error.

@@ -6,6 +6,7 @@ mod api;
 mod app;
 mod body;
 mod connection;
+mod grammar;
 mod guard;
 mod key;
 mod metrics;

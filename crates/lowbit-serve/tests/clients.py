@@ -125,6 +125,22 @@ def test_lm_eval(url, tmp_path):
         assert sample["filtered_resps"][0] == post(url, "/v1/completions", asked)["choices"][0]["text"]
 
 
+def test_the_deployment_fits_together():
+    """Labels, ports and volumes of deploy/kubernetes.yaml name one another, and the probes ask for what is served."""
+    yaml = pytest.importorskip("yaml")
+    root = os.path.join(os.path.dirname(__file__), "..", "..", "..")
+    with open(os.path.join(root, "deploy", "kubernetes.yaml")) as file:
+        deployment, service = yaml.safe_load_all(file)
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"] == service["spec"]["selector"]
+    probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
+    assert all(probe == {"path": "/health", "port": container["ports"][0]["name"]} for probe in probes)
+    assert service["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
+    assert [mount["name"] for mount in container["volumeMounts"]] == [volume["name"] for volume in pod["spec"]["volumes"]]
+    assert pod["spec"]["terminationGracePeriodSeconds"] > 30
+
+
 def test_requests_made_from_the_document(url):
     """Requests that the OpenAPI document allows, and ones it does not, get no answer of 500 and above."""
     examples = os.environ.get("LOWBIT_FUZZ_EXAMPLES", "20")

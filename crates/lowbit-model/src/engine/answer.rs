@@ -1,7 +1,7 @@
 //! One request under way.
 
 use super::{Event, Id, Logits, Piece};
-use crate::generate::{Finish, Logprob, Lookup, Outcome, Request, Sampler, Stats, Stream};
+use crate::generate::{Finish, Guide, Logprob, Lookup, Outcome, Request, Sampler, Stats, Stream};
 use crate::{Error, Tokenizer};
 use std::slice::ChunksExact;
 use std::time::Instant;
@@ -18,6 +18,9 @@ pub(super) struct Answer {
     pub held: usize,
     request: Request,
     sampler: Sampler,
+    guide: Option<Box<dyn Guide>>,
+    /// Logits as the guide leaves them.
+    barred: Vec<f32>,
     stream: Stream,
     tokens: Vec<u32>,
     logprobs: Vec<Logprob>,
@@ -42,11 +45,15 @@ impl Answer {
     pub fn new(id: Id, request: Request, (slot, cached): (usize, usize), since: Instant) -> Self {
         let mut sampler = Sampler::new(request.sampling.clone());
         sampler.observe(&request.prompt);
+        let guide = request.guide.as_ref().map(|guided| guided.begin()).transpose();
+        let (guide, fault) = guide.map_or_else(|error| (None, Some(Err(error))), |guide| (guide, None));
         Answer {
             id,
             slot,
             held: cached,
             sampler,
+            guide,
+            barred: Vec::new(),
             stream: Stream::new(request.stop.clone()),
             tokens: Vec::new(),
             logprobs: Vec::new(),
@@ -55,7 +62,7 @@ impl Answer {
             logits: Logits::None,
             lookup: Lookup::new(),
             text: if request.draft.is_some() { request.prompt.clone() } else { Vec::new() },
-            finish: None,
+            finish: fault,
             stats: Stats { prompt_tokens: request.prompt.len(), cached_tokens: cached, ..Stats::default() },
             since,
             begun: Instant::now(),
@@ -81,12 +88,16 @@ impl Answer {
 
     /// How many of the largest logits decide, if not all.
     pub fn largest(&self) -> Option<usize> {
-        self.sampler.largest().filter(|_| self.request.logprobs.is_none() && !self.request.echo)
+        let all = self.request.logprobs.is_some() || self.request.echo || self.guide.is_some();
+        self.sampler.largest().filter(|_| !all)
     }
 
     /// Decides what the next pass feeds, of a prompt at most `room` tokens; returns how many tokens.
     pub fn plan(&mut self, room: usize) -> usize {
         self.pass.clear();
+        if self.is_complete() {
+            return 0;
+        }
         match self.next {
             Some(next) => {
                 if self.request.draft.is_some() {
@@ -158,7 +169,7 @@ impl Answer {
             events.push(Event::Prompt { id: self.id, done: self.held, of, logprobs });
         }
         let Some(row) = row else { return Ok(()) };
-        let first = self.sampler.pick(row)?;
+        let first = self.pick(row)?;
         let now = Instant::now();
         self.stats.prompt_seconds = (now - self.begun).as_secs_f64();
         self.stats.ttft_seconds = (now - self.since).as_secs_f64();
@@ -177,7 +188,7 @@ impl Answer {
         let (guesses, mut right) = (self.pass.len() - 1, 0);
         self.held += 1;
         for row in rows {
-            let next = self.sampler.pick(row)?;
+            let next = self.pick(row)?;
             let guessed = self.pass.get(1 + right) == Some(&next);
             self.held += usize::from(guessed);
             right += usize::from(guessed);
@@ -194,6 +205,17 @@ impl Answer {
         self.stats.drafted += guesses;
         self.stats.accepted += right;
         Ok(())
+    }
+
+    /// The next token by its logits, of those that the guide lets through.
+    fn pick(&mut self, row: &[f32]) -> Result<u32, Error> {
+        let Some(guide) = &mut self.guide else { return self.sampler.pick(row) };
+        self.barred.clear();
+        self.barred.extend_from_slice(row);
+        guide.bar(&mut self.barred)?;
+        let token = self.sampler.pick(&self.barred)?;
+        guide.follow(token)?;
+        Ok(token)
     }
 
     /// Takes the next token, which was picked by a row of logits; ends with it where it is the last.

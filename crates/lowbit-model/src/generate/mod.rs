@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+mod guide;
 mod logprobs;
 mod lookup;
 mod request;
@@ -15,6 +16,7 @@ mod sampler;
 mod store;
 mod stream;
 
+pub use guide::{Guide, Guided};
 pub use logprobs::Logprob;
 pub use request::{Draft, Finish, Outcome, Request, Stats};
 pub use sampler::Sampling;

@@ -1,6 +1,6 @@
 //! What is asked of a language model, and what it answers.
 
-use super::{Logprob, Sampling};
+use super::{Guided, Logprob, Sampling};
 use crate::Error;
 
 /// What is asked for.
@@ -22,6 +22,8 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Whether the same is told of each token of the prompt but its first, which is then processed from its begin.
     pub echo: bool,
+    /// What the answer must look like, if not anything will do.
+    pub guide: Option<Guided>,
 }
 
 /// How tokens are guessed ahead; several are then checked in one pass.

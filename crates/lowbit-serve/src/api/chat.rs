@@ -4,6 +4,7 @@ use super::answer::{FINGERPRINT, Heading, Usage, reason};
 use super::talk::{Content, Talk};
 use crate::app::App;
 use crate::body;
+use crate::grammar::Form;
 use crate::parameters::{TOP_LOGPROBS, request, whole};
 use crate::refusal::{ErrorBody, Refusal};
 use crate::stream::{self, Events, Sink};
@@ -40,7 +41,8 @@ request! {
         #[serde(default)]
         #[schema(minimum = 0, maximum = 20)]
         pub top_logprobs: Option<i64>,
-        /// Only `{"type": "text"}`.
+        /// What the answer must look like: `{"type": "json_schema", "json_schema": {"schema": ..}}`, `json_object`, `regex` (with
+        /// `regex`), or `text`.
         #[serde(default)]
         #[schema(value_type = Option<Object>)]
         pub response_format: Option<Value>,
@@ -193,11 +195,6 @@ impl ChatRequest {
 
     /// Refuses what this server has not.
     fn check_unsupported(&self) -> Result<(), Refusal> {
-        let format = self.response_format.as_ref();
-        if format.is_some_and(|format| format["type"] != "text") {
-            let text = "response_format is not supported but for {\"type\": \"text\"}";
-            return Err(Refusal::field("response_format", text));
-        }
         if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
             return Err(Refusal::field("tools", "tools are not supported; leave them out"));
         }
@@ -281,7 +278,8 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     let (streams, tells) = asked.streams()?;
     let (drawing, top, messages) = (asked.drawing(&app)?, asked.top()?, asked.said()?);
     let (max_tokens, choices) = (asked.most(app.served.context)?, drawing.choices);
-    let (replies, prompt) = Talk { messages, drawing, top, max_tokens }.begin(&app, since).await?;
+    let form = asked.response_format.as_ref().map(Form::of).transpose()?.flatten();
+    let (replies, prompt) = Talk { messages, drawing, top, max_tokens, form }.begin(&app, since).await?;
     let usage = Usage::of(prompt);
     let heading = Heading::new(&app, "chatcmpl");
     if streams {

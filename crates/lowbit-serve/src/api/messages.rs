@@ -155,7 +155,7 @@ impl MessagesRequest {
             Ok(Message::new(role, turn.content.text(&format!("messages[{i}].content"))?))
         });
         let messages = system.into_iter().chain(said).collect::<Result<_, Refusal>>()?;
-        Ok(Talk { messages, drawing, top: None, max_tokens: max_tokens.map(|most| most as usize) })
+        Ok(Talk { messages, drawing, top: None, max_tokens: max_tokens.map(|most| most as usize), form: None })
     }
 }
 

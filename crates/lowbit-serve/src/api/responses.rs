@@ -126,7 +126,13 @@ impl ResponsesRequest {
             return Err(Refusal::field("input", "input is empty; say something"));
         }
         let messages = instructions.chain(said).collect::<Result<_, _>>()?;
-        Ok(Talk { messages, drawing: asked.check(app)?, top: None, max_tokens: max_tokens.map(|most| most as usize) })
+        Ok(Talk {
+            messages,
+            drawing: asked.check(app)?,
+            top: None,
+            max_tokens: max_tokens.map(|most| most as usize),
+            form: None,
+        })
     }
 
     /// Refuses what this server has not.

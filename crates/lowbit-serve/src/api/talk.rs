@@ -2,6 +2,7 @@
 
 use super::answer::begun;
 use crate::app::App;
+use crate::grammar::Form;
 use crate::parameters::Drawing;
 use crate::refusal::Refusal;
 use crate::worker::Replies;
@@ -71,6 +72,8 @@ pub(crate) struct Talk {
     pub top: Option<usize>,
     /// Tokens of each answer at most.
     pub max_tokens: Option<usize>,
+    /// What the answers must look like.
+    pub form: Option<Form>,
 }
 
 impl Talk {
@@ -88,8 +91,13 @@ impl Talk {
             draft: app.served.writer()?.draft,
             sampling: drawing.sampling(0),
         };
-        let (messages, context) = (self.messages, app.served.context);
-        let prompt = app.apart(move |app| Ok(app.served.writer()?.chat.request(&messages, &options, context)?)).await?;
+        let (messages, form, context) = (self.messages, self.form, app.served.context);
+        let work = move |app: &App| {
+            let guide = form.map(|form| app.guided(&form)).transpose()?;
+            let request = app.served.writer()?.chat.request(&messages, &options, context)?;
+            Ok(Request { guide, ..request })
+        };
+        let prompt = app.apart(work).await?;
         let of = |choice| Request { sampling: drawing.sampling(choice), logprobs: top, ..prompt.clone() };
         let mut replies = worker.submit((0..choices).map(of).collect(), places, since);
         begun(&mut replies).await?;
