@@ -54,6 +54,7 @@ def main():
     pieces += list(chunks(reviews[: reviews.rindex(b"\n") + 1])) + list(chunks(stories)) * 2
     random.Random(args.seed).shuffle(pieces)
     text = b"".join(pieces)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_bytes(text + valid)
     print(f"{len(text)} bytes to train on, {len(valid)} held out")
     print(f"held_out = {len(valid) / (len(text) + len(valid)):.9f}")
