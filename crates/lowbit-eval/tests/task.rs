@@ -94,7 +94,14 @@ fn every_trained_task_loads_and_scores() {
 fn every_task_of_language_models_has_rows_and_trains_nothing() {
     let Some(dir) = data() else { return };
     for task in task::all().into_iter().filter(|task| !task.question.spec().is_trained) {
-        let (rows, notes) = task.rows(Split::Test, Some(&dir)).unwrap();
+        let (rows, notes) = match task.rows(Split::Test, Some(&dir)) {
+            // Too large for a folder of samples.
+            Err(absent) if ["enwik9", "text8"].contains(&&*task.name) => {
+                assert!(absent.kind == Kind::Io && absent.message.contains("no such file"), "{absent}");
+                continue;
+            }
+            rows => rows.unwrap(),
+        };
         println!("{}: {} rows, SHA-256 {} {notes:?}", task.id(), rows.len(), rows.sha256());
         assert!(!rows.is_empty() && rows.len() == rows.targets.len());
         let refused = task.load(Some(&dir)).unwrap_err();

@@ -15,7 +15,8 @@ use lowbit_model::Inputs;
 use std::path::PathBuf;
 
 /// What may be timed here.
-const OF_ANSWERS: &str = "--speed measures classifiers, and language models on a text; `lowbit bench MODEL` measures others";
+const OF_ANSWERS: &str =
+    "--speed measures classifiers, and language models on a text; `lowbit bench MODEL` measures others";
 
 /// Beside the flags.
 const EXAMPLES: &str = "\
@@ -120,7 +121,10 @@ impl Eval {
         }
         if self.baselines && !is_text {
             let asks = task.question.spec().asks;
-            return Err(Failure::usage(format!("--baselines compresses a text, and the task {} asks for {asks}", task.name)));
+            return Err(Failure::usage(format!(
+                "--baselines compresses a text, and the task {} asks for {asks}",
+                task.name
+            )));
         }
         let cut = subject.cut;
         if !is_text && (cut.context.is_some() || cut.stride.is_some()) {

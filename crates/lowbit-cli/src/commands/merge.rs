@@ -8,9 +8,7 @@ use std::path::PathBuf;
 /// Beside the flags.
 const EXAMPLES: &str = "\
 Examples:
-  lowbit predict models/sst2 reviews.parquet -o answers.csv --shard 1/2    # answers.csv.1-of-2
-  lowbit predict models/sst2 reviews.parquet -o answers.csv --shard 2/2
-  lowbit merge answers.csv                                                 # as one run had written it";
+  lowbit merge answers.csv      # of `lowbit predict MODEL FILE -o answers.csv --shard 1/2` and `--shard 2/2`";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

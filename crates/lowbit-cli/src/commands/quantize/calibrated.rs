@@ -161,7 +161,9 @@ impl Quantize {
             }));
         }
         if let Some(tuned) = tuned {
-            record.measures.insert("train_loss".into(), Measure::measured(tuned.before.min(tuned.after), "nats", tuning.steps));
+            record
+                .measures
+                .insert("train_loss".into(), Measure::measured(tuned.before.min(tuned.after), "nats", tuning.steps));
         }
         record.measures.insert("output_error".into(), Measure::measured(error, "fraction", rounded.len() as u64));
         record.measures.insert("quantize_seconds".into(), Measure::measured(seconds, "seconds", 1));
