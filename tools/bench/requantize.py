@@ -15,6 +15,6 @@ p.add_argument("--type", choices=TYPES, default="q4_0")
 p.add_argument("--threads", type=int, default=2)
 a = p.parse_args()
 options = llama_cpp.llama_model_quantize_default_params()
-options.ftype, options.nthread = TYPES[a.type], a.threads
+options.ftype, options.nthread, options.allow_requantize = TYPES[a.type], a.threads, True
 if llama_cpp.llama_model_quantize(a.model.encode(), a.out.encode(), ctypes.byref(options)):
     sys.exit(f"llama.cpp could not write {a.out}")
