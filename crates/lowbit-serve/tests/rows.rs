@@ -132,7 +132,7 @@ fn models_say_what_they_are_not() {
 fn clients_that_leave_end_their_work_and_the_queue_is_limited() {
     let limits = Limits { queue: 2, ..Limits::default() };
     let server = start_with(head(3), Settings { limits, ..settings() }, EngineOptions::default());
-    let much = json!({"input": vec!["many words ".repeat(150); 400]});
+    let much = json!({"input": vec!["many words ".repeat(150); 2000]});
     let mut clients: Vec<_> = (0..3)
         .map(|_| {
             let mut client = server.connect();

@@ -160,7 +160,8 @@ fn a_resumed_run_ends_with_the_same_bits() {
 fn resuming_with_other_settings_names_the_field() {
     let (model, data, settings) = (model_config(mlp(json!({}))), Majority::new(20), config(6));
     let dir = tempfile::tempdir().unwrap();
-    let mut watch = Watch { stop_after: Some(2), ..Watch::default() };
+    // Beyond the warm-up, the same for every number of updates.
+    let mut watch = Watch { stop_after: Some(4), ..Watch::default() };
     run(&model, &data, &settings, dir.path(), &cpu(1), &mut watch).unwrap();
     let check = |model: &ModelConfig, data: &dyn Data, settings: &TrainConfig, field: &str| {
         let error = run(model, data, settings, dir.path(), &cpu(1), &mut Watch::default()).unwrap_err();
@@ -176,7 +177,7 @@ fn resuming_with_other_settings_names_the_field() {
     let free = TrainConfig { save_every: 1, evaluate_every: 2, ..settings };
     let mut watch = Watch::default();
     run(&model, &data, &free, dir.path(), &cpu(1), &mut watch).unwrap();
-    assert_eq!(watch.evaluated, [4, 6]);
+    assert_eq!(watch.evaluated, [6]);
 }
 
 #[test]
