@@ -295,7 +295,7 @@ impl Language {
         Ok((trained.outcome, record, held_out.is_some()))
     }
 
-    /// Trains it as [`Language::fit`] does, and scores the held-out text as `eval` does. With a teacher its answers are learnt as the
+    /// Trains it, and scores the held-out text as `eval` does. With a teacher its answers are learnt as the
     /// settings say.
     ///
     /// # Errors

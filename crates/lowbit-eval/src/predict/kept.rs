@@ -168,5 +168,5 @@ fn stamp(checkpoint: &Checkpoint, cpu: &Cpu, source: &Source, options: &Options)
     let options = Options { shard: None, ..options.clone() };
     let (isa, version) = (cpu.isa.name(), env!("CARGO_PKG_VERSION"));
     hash.update(format!("{version} {} {isa} {:?} {options:?}", checkpoint.recipe().name, source.format()?));
-    Ok(lowbit_base::hex(&hash.finalize()))
+    Ok(lowbit_base::hex(hash.finalize()))
 }

@@ -234,7 +234,7 @@ impl Part {
     fn check(mut self) -> Result<(), Error> {
         let more = self.record()?.is_some();
         let Hashed(_, hash) = self.read.into_inner();
-        match !more && lowbit_base::hex(&hash.finalize()) == self.sha256 {
+        match !more && lowbit_base::hex(hash.finalize()) == self.sha256 {
             true => Ok(()),
             false => Err(Error::input(&self.path, "was changed after it was written; run the shard again")),
         }
