@@ -92,7 +92,7 @@ def test_wrong_arrays_are_refused_by_name():
     nan[3, 5] = np.nan
     for call, kind, words in [
         (lambda: lowbit.quantize("nf5", WEIGHTS), lowbit.UnknownNameError, "nf4"),
-        (lambda: lowbit.quantize("int4+act=int7", WEIGHTS), lowbit.RequestError, "`int7`; known: f32, int8,"),
+        (lambda: lowbit.quantize("int4+act=int7", WEIGHTS), lowbit.RequestError, r"`int7`; did you mean `int8`\? known: f32, int8,"),
         (lambda: lowbit.quantize("int8", WEIGHTS[0]), lowbit.RequestError, r"weights has 1 dimensions, \[128\]; give \[rows, cols\]"),
         (lambda: lowbit.quantize("int8", WEIGHTS * 1j), lowbit.RequestError, "weights holds complex64"),
         (lambda: lowbit.quantize("int8", [["a"]]), lowbit.RequestError, "no real numbers"),
