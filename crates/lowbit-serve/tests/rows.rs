@@ -140,7 +140,7 @@ fn clients_that_leave_end_their_work_and_the_queue_is_limited() {
             client
         })
         .collect();
-    server.wait("http_requests_in_flight", 4);
+    server.wait("lowbit_sequences_waiting", 2);
     let mut refused = server.post("/v1/classify", &json!({"input": "x"}));
     assert_eq!(refused.status, 429, "{refused:?}");
     clients.clear();
