@@ -44,7 +44,7 @@ fn machine(path: &Path) -> Result<MachineRecords, Error> {
     let is_kernels =
         value["records"].as_array().is_some_and(|all| all.iter().any(|record| record["format"].is_string()));
     let (results, records) = match is_kernels {
-        true => (with_records(&value, Vec::new()).map_err(|e| wrong(&e))?, kernels(&value).map_err(|e| wrong(&e))?),
+        true => (about(&value).map_err(|e| wrong(&e))?, kernels(&value).map_err(|e| wrong(&e))?),
         false => {
             let mut results: Results = serde_json::from_value(value).map_err(|e| wrong(&e))?;
             let records = std::mem::take(&mut results.records);
@@ -64,10 +64,13 @@ fn machine(path: &Path) -> Result<MachineRecords, Error> {
     Ok(MachineRecords { name, host: results.host, tool: results.tool, command: results.command, records })
 }
 
-/// The results of an object, with other records.
-fn with_records(value: &Value, records: Vec<Value>) -> Result<Results, serde_json::Error> {
+/// What is told of the machine beside the records of `bench kernels`, whose `machines` are instruction sets and numbers of threads.
+fn about(value: &Value) -> Result<Results, serde_json::Error> {
     let mut value = value.clone();
-    value["records"] = Value::Array(records);
+    value["records"] = Value::Array(Vec::new());
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("machines");
+    }
     serde_json::from_value(value)
 }
 
@@ -283,7 +286,7 @@ mod tests {
         ternary["samples"][0] = json!(seconds / 4.1);
         json!({"schema_version": 1, "tool": {"version": "0.1.0", "commit": "abc"}, "command": ["lowbit", "bench", "kernels"],
             "host": {"cpu": cpu, "cores": 2, "threads": 2, "isa": "avx2", "ram_bytes": 1000},
-            "records": [record("f32", seconds), ternary]})
+            "machines": [{"isa": "avx2", "threads": 2}], "records": [record("f32", seconds), ternary]})
     }
 
     #[test]
