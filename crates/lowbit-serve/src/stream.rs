@@ -8,6 +8,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame};
+use lowbit_model::generate::Outcome;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -153,4 +154,16 @@ pub(crate) async fn collect<T>(
         }
     }
     all.into_iter().map(|one| one.ok_or_else(Refusal::internal)).collect()
+}
+
+/// The outcome of the only choice.
+///
+/// # Errors
+/// When it ends with one.
+pub(crate) async fn outcome(replies: Replies) -> Result<Outcome, Refusal> {
+    let take = |_, reply| match reply {
+        Reply::End(outcome) => Ok(Some((*outcome)?)),
+        _ => Ok(None),
+    };
+    collect(replies, 1, take).await?.pop().ok_or_else(Refusal::internal)
 }

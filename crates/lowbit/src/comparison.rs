@@ -23,6 +23,7 @@ use lowbit_model::exec::Batch;
 use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, Recipe, recipe};
 use lowbit_train::{Data, Job, Labelled, TrainConfig, Tuning};
 use network::Network;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -62,11 +63,29 @@ struct Stamp {
     version: String,
 }
 
-/// A finished variant, as kept on disk.
+/// What is finished, as kept on disk, and what makes it valid.
 #[derive(Serialize, Deserialize)]
-struct Kept {
-    stamp: Stamp,
-    record: Record,
+struct Kept<S, T> {
+    stamp: S,
+    record: T,
+}
+
+/// Keeps what is finished in a file.
+fn keep(path: &Path, stamp: &impl Serialize, record: &impl Serialize) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(&Kept { stamp, record }).map_err(|e| Error::input(path, e.to_string()))?;
+    file::replace(path, &bytes)
+}
+
+/// What a file keeps, if that is still valid.
+fn kept<S: DeserializeOwned + PartialEq, T: DeserializeOwned>(path: &Path, valid: &S) -> Option<T> {
+    let Kept::<S, T> { stamp, record } = serde_json::from_slice(&file::read(path, MAX_KEPT).ok()?).ok()?;
+    (stamp == *valid).then_some(record)
+}
+
+/// Whether the weights of the model behind a record are still what they were.
+fn is_whole(model: &Path, record: &Record) -> bool {
+    let found = facts::sha256(&model.join("model.safetensors")).ok();
+    found.is_some() && found == record.detail.model_sha256
 }
 
 /// Who compares.
@@ -226,23 +245,14 @@ impl Comparison<'_> {
         record.detail.expected_to_fail = variant.expected_to_fail;
         record.detail.note = variant.note.clone();
         record.detail.about = Some(variant.recipe()?.summary.into());
-        let kept = self.home(&variant.name).join(KEPT);
-        let bytes = serde_json::to_vec(&Kept { stamp: self.stamp.clone(), record: record.clone() });
-        file::replace(&kept, &bytes.map_err(|e| Error::input(&kept, e.to_string()))?)?;
+        keep(&self.home(&variant.name).join(KEPT), &self.stamp, &record)?;
         Ok(record)
     }
 
     /// The record of a variant that was finished before.
     fn kept(&self, variant: &Variant) -> Option<Record> {
-        let bytes = file::read(&self.home(&variant.name).join(KEPT), MAX_KEPT).ok()?;
-        let Kept { stamp, record } = serde_json::from_slice(&bytes).ok()?;
-        (stamp == self.stamp && self.is_whole(&record) && self.logits(&record.model).is_ok()).then_some(record)
-    }
-
-    /// Whether the weights behind a kept record are still what they were.
-    fn is_whole(&self, record: &Record) -> bool {
-        let found = facts::sha256(&self.model(&record.model).join("model.safetensors")).ok();
-        found.is_some() && found == record.detail.model_sha256
+        let record: Record = kept(&self.home(&variant.name).join(KEPT), &self.stamp)?;
+        (is_whole(&self.model(&record.model), &record) && self.logits(&record.model).is_ok()).then_some(record)
     }
 
     /// What a variant answered to the test rows, `[rows, classes]`; nothing where no class is asked for.

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+mod fault;
 mod group;
 mod network;
 
@@ -309,13 +310,7 @@ impl Suite {
                     "variant `{name}`: `model` is for variants that are trained, and this one has `from`"
                 ));
             }
-            if let Some(fault) = self.init_fault(variant, &trained) {
-                return Err(format!("variant `{name}`: {fault}"));
-            }
-            if let Some(fault) = self.teacher_fault(variant, &trained) {
-                return Err(format!("variant `{name}`: {fault}"));
-            }
-            if let Some(fault) = self.method_fault(variant) {
+            if let Some(fault) = self.variant_fault(variant, &trained) {
                 return Err(format!("variant `{name}`: {fault}"));
             }
             trained.insert(name, variant.from.is_none());
@@ -341,55 +336,6 @@ impl Suite {
         }
         let both = self.pretrained.is_some() && self.tokenizer.is_some();
         both.then(|| "has `pretrained`, whose tokenizer is taken: leave `tokenizer` out".into())
-    }
-
-    /// What is wrong with the variant that another begins from; `trained` tells of those before it whether they are trained.
-    fn init_fault(&self, variant: &Variant, trained: &HashMap<&String, bool>) -> Option<String> {
-        let init = variant.init.as_ref()?;
-        let fits = trained.get(init) == Some(&true)
-            && self.variant.iter().any(|v| v.name == *init && v.network == variant.network);
-        match () {
-            () if !self.is_trained() => Some("`init` is for suites with [train], and this one trains nothing".into()),
-            () if variant.from.is_some() => {
-                Some("`init` is for variants that are trained, and this one has `from`".into())
-            }
-            () if !fits => Some(format!("`init` names `{init}`, which is no trained variant of its network before it")),
-            () => None,
-        }
-    }
-
-    /// What is wrong with how the weights of a variant are rounded, if anything is.
-    fn method_fault(&self, variant: &Variant) -> Option<String> {
-        match variant.method.as_deref().map(Method::find) {
-            None if variant.calibration_tokens.is_some() => {
-                Some("`calibration_tokens` are read by a `method`: name one".into())
-            }
-            Some(_) if variant.calibration_tokens == Some(0) => {
-                Some("`calibration_tokens` is 0; give at least 1".into())
-            }
-            Some(_) if variant.from.is_none() && self.is_trained() => Some(
-                "`method` is for variants that are made from another, and this one is trained: name it by `from`"
-                    .into(),
-            ),
-            Some(Err(error)) => Some(error.message),
-            _ => None,
-        }
-    }
-
-    /// What is wrong with the teacher of a variant; `trained` tells of those before it whether they are trained.
-    fn teacher_fault(&self, variant: &Variant, trained: &HashMap<&String, bool>) -> Option<String> {
-        let teacher = variant.teacher.as_ref()?;
-        match (trained.get(teacher), teacher.as_str()) {
-            _ if !self.is_trained() => Some("`teacher` is for suites with [train], and this one trains nothing".into()),
-            _ if variant.from.is_some() => {
-                Some("`teacher` is for variants that are trained, and this one has `from`".into())
-            }
-            (Some(true), _) if self.variant.iter().any(|v| v.name == *teacher && v.network == variant.network) => None,
-            (None, PRETRAINED) if self.of(variant).pretrained.is_some() => None,
-            _ => Some(format!(
-                "`teacher` names `{teacher}`, which is no trained variant of its network before it, nor `{PRETRAINED}`"
-            )),
-        }
     }
 
     /// A variant by name.

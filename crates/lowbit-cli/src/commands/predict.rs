@@ -118,12 +118,7 @@ impl Predict {
         let (start, mut progress) = (Instant::now(), Count::new(&machine.terminal, "rows"));
         let mut emit = |lines: &str, summary: &Summary| -> Result<bool, Error> {
             cpu.stop.check()?;
-            match &mut target {
-                Target::Out if machine.json => {}
-                Target::Out => machine.terminal.data(lines),
-                Target::File(file, path) => file.write_all(lines.as_bytes()).map_err(|e| Error::io(path, &e))?,
-                Target::Kept(kept) => kept.write(lines, summary)?,
-            }
+            target.write(machine, lines, summary)?;
             progress.at(summary.rows);
             Ok(self.out.is_some() || machine.terminal.is_open())
         };
@@ -131,17 +126,7 @@ impl Predict {
         let given = (&source, &options);
         let predicted = predict::predict(&mut classifier, trained_on, given, before, &mut note, &mut emit);
         progress.end();
-        let summary = match (predicted, target) {
-            (Ok(summary), target) => {
-                target.commit(&summary)?;
-                summary
-            }
-            (Err(error), Target::Kept(kept)) => {
-                kept.give_up(&error);
-                return Err(error.into());
-            }
-            (Err(error), _) => return Err(error.into()),
-        };
+        let summary = target.end(predicted)?;
         let seconds = start.elapsed().as_secs_f64();
         if machine.json {
             let name = model::name_of(checkpoint.directory());
@@ -227,12 +212,30 @@ impl Target {
         }
     }
 
-    /// Gives a file its name.
-    fn commit(self, summary: &Summary) -> Result<(), Error> {
+    /// Takes the answers of some rows; `summary` has those of all before, these included.
+    fn write(&mut self, machine: &Machine, lines: &str, summary: &Summary) -> Result<(), Error> {
         match self {
-            Target::Out => Ok(()),
-            Target::File(file, _) => file.commit(),
-            Target::Kept(kept) => kept.commit(summary).map(drop),
+            Target::Out if machine.json => Ok(()),
+            Target::Out => {
+                machine.terminal.data(lines);
+                Ok(())
+            }
+            Target::File(file, path) => file.write_all(lines.as_bytes()).map_err(|e| Error::io(path, &e)),
+            Target::Kept(kept) => kept.write(lines, summary),
+        }
+    }
+
+    /// Gives a file its name when all rows are answered; what was kept stays where the same command can go on.
+    fn end(self, predicted: Result<Summary, Error>) -> Result<Summary, Error> {
+        match (self, predicted) {
+            (Target::Out, predicted) => predicted,
+            (Target::File(file, _), Ok(summary)) => file.commit().map(|()| summary),
+            (Target::Kept(kept), Ok(summary)) => kept.commit(&summary).map(|_| summary),
+            (Target::Kept(kept), Err(error)) => {
+                kept.give_up(&error);
+                Err(error)
+            }
+            (Target::File(..), Err(error)) => Err(error),
         }
     }
 }

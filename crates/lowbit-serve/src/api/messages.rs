@@ -183,11 +183,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     if asked.stream.unwrap_or(false) {
         return Ok(stream::response(replies, 1, telling));
     }
-    let take = |_, reply| match reply {
-        Reply::End(outcome) => Ok(Some((*outcome)?)),
-        _ => Ok(None),
-    };
-    let outcome = stream::collect(replies, 1, take).await?.pop().ok_or_else(Refusal::internal)?;
+    let outcome = stream::outcome(replies).await?;
     Ok(super::json(&telling.answer(Some(&outcome))))
 }
 

@@ -186,11 +186,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     if streams {
         return Ok(stream::response(replies, 1, telling));
     }
-    let take = |_, reply| match reply {
-        Reply::End(outcome) => Ok(Some((*outcome)?)),
-        _ => Ok(None),
-    };
-    let outcome = stream::collect(replies, 1, take).await?.pop().ok_or_else(Refusal::internal)?;
+    let outcome = stream::outcome(replies).await?;
     Ok(super::json(&telling.response(Some(&outcome))))
 }
 

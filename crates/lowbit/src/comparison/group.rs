@@ -1,6 +1,6 @@
 //! Suites compared one after another, and studies measured, in one report.
 
-use super::{MAX_KEPT, Program, run, unfinished, utc};
+use super::{Program, keep, kept, run, unfinished, utc};
 use crate::suite::{self, Group};
 use crate::{Progress, training};
 use lowbit_base::{Error, Kind, file};
@@ -22,13 +22,6 @@ struct Stamp {
     threads: usize,
     quick: bool,
     version: String,
-}
-
-/// The records of a study, as kept on disk.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    stamp: Stamp,
-    records: Vec<Record>,
 }
 
 /// Compares the suites of a group one after another, each in a directory of its own, measures its studies, and writes one report of
@@ -107,16 +100,14 @@ fn measured(
     let path = out.join(kept_in(study));
     let version = env!("CARGO_PKG_VERSION").into();
     let stamp = Stamp { isa: cpu.isa.name().into(), threads: cpu.pool.threads(), quick, version };
-    let found = file::read(&path, MAX_KEPT).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
-    if let Some(kept) = found.filter(|kept| kept.stamp == stamp) {
+    if let Some(records) = kept(&path, &stamp) {
         progress.note("  kept from before");
-        return Ok(kept.records);
+        return Ok(records);
     }
     file::make(&out.join(BENCH))?;
     let (home, mut note) = (out.join(BENCH).join("networks"), |text: &str| progress.note(text));
     let records = study.run(&mut Bench { cpu, home: &home, quick, probe: program.probe, note: &mut note })?;
-    let bytes = serde_json::to_vec(&Kept { stamp, records: records.clone() });
-    file::replace(&path, &bytes.map_err(|e| Error::input(&path, e.to_string()))?)?;
+    keep(&path, &stamp, &records)?;
     Ok(records)
 }
 

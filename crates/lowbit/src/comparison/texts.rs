@@ -1,7 +1,7 @@
 //! `compare` for language models: each variant is trained on a text or made from another, scored on a task, timed, and made to write
 //! the text as a file; compressors without a network stand beside them.
 
-use super::{KEPT, Kept, MAX_KEPT, Program, Stamp, directory};
+use super::{KEPT, Program, Stamp, directory, is_whole, keep, kept};
 use crate::language::{self, Language};
 use crate::{Progress, training};
 use lowbit_base::name::check_part;
@@ -409,18 +409,14 @@ impl Comparison<'_> {
         record.detail.expected_to_fail = variant.expected_to_fail;
         record.detail.note = variant.note.clone();
         record.detail.about = Some(recipe::find(&variant.recipe)?.summary.into());
-        let kept = self.home(&variant.name).join(KEPT);
-        let bytes = serde_json::to_vec(&Kept { stamp: self.stamp.clone(), record: record.clone() });
-        file::replace(&kept, &bytes.map_err(|e| Error::input(&kept, e.to_string()))?)?;
+        keep(&self.home(&variant.name).join(KEPT), &self.stamp, &record)?;
         Ok(record)
     }
 
     /// The record of a variant that was finished before, and whose weights are what they were.
     fn kept(&self, variant: &Variant) -> Option<Record> {
-        let bytes = file::read(&self.home(&variant.name).join(KEPT), MAX_KEPT).ok()?;
-        let Kept { stamp, record } = serde_json::from_slice(&bytes).ok()?;
-        let found = facts::sha256(&self.home(&variant.name).join("model/model.safetensors")).ok();
-        (stamp == self.stamp && found.is_some() && found == record.detail.model_sha256).then_some(record)
+        let home = self.home(&variant.name);
+        kept(&home.join(KEPT), &self.stamp).filter(|record| is_whole(&home.join("model"), record))
     }
 
     fn trained(&mut self, variant: &Variant) -> Result<Record, Error> {
