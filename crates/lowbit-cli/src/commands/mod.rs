@@ -159,6 +159,7 @@ commands! {
     serve::Serve, "Serve a language model to applications over HTTP, as OpenAI does";
     inspect::Inspect, "Show what a model is made of";
     report::Report, "Render or verify a report";
+    audit::Audit, "Find what contradicts itself in a report of anyone: Markdown, HTML, CSV or text";
     bench::Bench, "Measure a language model, or kernels, against the limits of the machine";
     doctor::Doctor, "Show the machine, the instruction set chosen and why, measured limits, and what is missing";
     completions::Completions, "Print a completion script for a shell";

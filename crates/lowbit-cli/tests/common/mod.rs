@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 /// The program.
 pub fn lowbit() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lowbit"));
-    for variable in ["LOWBIT_DATA", "LOWBIT_ISA", "LOWBIT_THREADS"] {
+    for variable in ["LOWBIT_DATA", "LOWBIT_ISA", "LOWBIT_SEEDS", "LOWBIT_THREADS"] {
         command.env_remove(variable);
     }
     command

@@ -6,9 +6,7 @@ use super::document::SummaryCard;
 use super::noise::Pace;
 use super::query::What;
 use super::sentence::{ClaimKind, Finding, Sentence, Tone};
-
-/// A threshold says something only where the widest gap is at least this share of it (check 28).
-pub(crate) const VACUOUS: f64 = 0.2;
+use crate::laws;
 
 /// The headline: a fault that makes the other findings meaningless, else the first recommendation, or that there is none.
 pub(crate) fn headline(c: &Comparison) -> Vec<Finding> {
@@ -73,7 +71,7 @@ pub(crate) fn findings(c: &Comparison) -> Vec<Finding> {
 
 /// Whether "within a point" separates variants here.
 pub(crate) fn threshold_says_something(c: &Comparison) -> bool {
-    c.widest_gap().is_some_and(|gap| gap >= WITHIN * VACUOUS)
+    c.widest_gap().is_some_and(|gap| !laws::is_vacuous(WITHIN, gap))
 }
 
 /// The variant with the least of `measure` among `rows`; ties go to the more accurate.

@@ -20,13 +20,6 @@ const RECORDS_CLOSE: &str = "</script>";
 pub(crate) fn render(document: &Document, results: &Results) -> String {
     let mut page = Page { out: String::new(), glossary: &document.glossary };
     let title = escape(&document.title);
-    page.line(format_args!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta name=\"generator\" content=\"lowbit {}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>",
-        escape(&results.tool.version)
-    ));
     page.line(format_args!("<header class=\"top\">\n<p class=\"kicker\">lowbit report</p>\n<h1>{title}</h1>"));
     page.blocks(&document.lead);
     page.line(format_args!("</header>\n<nav aria-label=\"Sections\"><ul>"));
@@ -38,10 +31,23 @@ pub(crate) fn render(document: &Document, results: &Results) -> String {
     page.line(format_args!(
         "</main>\n<footer><p>Every number of this page comes from the records embedded in it. <code>lowbit report --verify</code> \
          on the directory of this file checks that all of it agrees; who made it, that cannot tell.</p></footer>\n\
-         {RECORDS_OPEN}{}{RECORDS_CLOSE}\n</body>\n</html>",
+         {RECORDS_OPEN}{}{RECORDS_CLOSE}",
         json::embedded(results)
     ));
-    page.out
+    shell(&document.title, &results.tool.version, "", &page.out)
+}
+
+/// A whole file around the body of a page: its title, the version that wrote it, and styles beside those of reports.
+pub(crate) fn shell(title: &str, version: &str, style: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <meta name=\"generator\" content=\"lowbit {}\">\n<title>{}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n\
+         {body}</body>\n</html>\n",
+        escape(version),
+        escape(title)
+    )
 }
 
 /// The records a page holds, as JSON text.

@@ -7,7 +7,7 @@
 mod assembly;
 mod bits;
 mod charts;
-mod checks;
+pub(crate) mod checks;
 mod compare;
 mod document;
 mod findings;
@@ -27,8 +27,9 @@ mod table_csv;
 mod tables;
 mod verify;
 
+pub use crate::checks::{CHECKS, Check};
 pub use charts::{Mark, Panel, Roofline};
-pub use checks::{CHECKS, Check, CheckResult, Outcome};
+pub use checks::{CheckResult, Outcome};
 pub(crate) use compare::is_low_bit;
 pub use machines::merge;
 pub use sentence::{Finding, Tone};
@@ -38,6 +39,12 @@ pub use verify::hashes;
 use crate::Error;
 use crate::record::{Results, SCHEMA_VERSION};
 use document::{Block, Document};
+
+/// What pages of other modules are made with.
+pub(crate) mod page {
+    pub(crate) use super::charts::escape;
+    pub(crate) use super::html::shell;
+}
 use lowbit_base::file::{self, Set};
 use std::path::Path;
 

@@ -6,4 +6,5 @@ mod files;
 mod fixture;
 mod forged;
 mod misleading;
+mod mutated;
 mod shapes;

@@ -9,7 +9,7 @@ use crate::record::Record;
 const ROUNDING: f64 = 1e-9;
 
 /// 41: recomputed from what each row contributes and from the answers of both; against itself a model has no divergence.
-pub(super) fn recomputed(case: &Case) -> Outcome {
+pub(crate) fn recomputed(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         let Some(name) = &record.detail.reference else {

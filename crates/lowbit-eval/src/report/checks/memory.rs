@@ -2,6 +2,7 @@
 
 use super::super::compare::{is_low_bit, is_network};
 use super::{Case, Outcome, Tally};
+use crate::laws;
 use crate::record::{How, Record, TensorBytes};
 use lowbit_kernels::format::{ActivationType, FORMATS, Spec};
 use lowbit_model::source::Role;
@@ -26,7 +27,7 @@ fn measured_bytes(record: &Record) -> Option<f64> {
 }
 
 /// 15: the parts of all tensors sum to the weight bytes; names are unique and roles known.
-pub(super) fn ledger(case: &Case) -> Outcome {
+pub(crate) fn ledger(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         let Some(m) = record.measures.get("weight_bytes") else {
@@ -56,14 +57,14 @@ pub(super) fn ledger(case: &Case) -> Outcome {
 }
 
 /// 16: no tensor below the least bits its format can have, and 8-bit labels between 8 and 9 bits plus a scale per row.
-pub(super) fn bits(case: &Case) -> Outcome {
+pub(crate) fn bits(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, tensor) in tensors(case) {
         let Some(least) = spec(&tensor.format).map(|spec| spec.bits) else {
             continue;
         };
         let weights = (tensor.rows * tensor.cols) as f64;
-        let bits = tensor.used() as f64 * 8.0 / weights;
+        let bits = laws::bits_per_weight(tensor.used() as f64, weights);
         tally.expect(bits >= least * (1.0 - 1e-12), || {
             format!(
                 "{}: {} holds {bits:.3} bits per weight, {} needs {least:.3}",
@@ -78,7 +79,7 @@ pub(super) fn bits(case: &Case) -> Outcome {
             let format = format.name;
             let of = || record.detail.tensors.iter().filter(|t| t.format == format);
             let (rows, weights) = (of().map(|t| t.rows).sum::<u64>(), of().map(|t| t.rows * t.cols).sum::<u64>());
-            let bits = of().map(TensorBytes::used).sum::<u64>() as f64 * 8.0 / weights.max(1) as f64;
+            let bits = laws::bits_per_weight(of().map(TensorBytes::used).sum::<u64>() as f64, weights.max(1) as f64);
             let most = 9.0 + 32.0 * rows as f64 / weights.max(1) as f64;
             tally.expect(weights == 0 || bits <= most, || {
                 format!(
@@ -91,8 +92,29 @@ pub(super) fn bits(case: &Case) -> Outcome {
     tally.outcome("no ledger of tensors")
 }
 
+/// Bytes of a parameter that training cannot do without: its value and its gradient in 32 bits.
+const TRAINED: f64 = 0.5 * laws::TRAINING_BYTES;
+
+/// 17: training needs more memory than answering, and at least the values and gradients of all parameters.
+pub(crate) fn training(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for record in &case.results.records {
+        let value = |name: &str| record.measures.get(name).map(|m| m.value);
+        let Some(train) = value("train_peak_rss_bytes") else { continue };
+        let least = TRAINED * record.params as f64;
+        tally.expect(train >= least, || {
+            format!("{}: training peaked at {train} bytes, values and gradients alone take {least}", record.model)
+        });
+        let Some(infer) = value("peak_rss_bytes") else { continue };
+        tally.expect(train >= infer, || {
+            format!("{}: training peaked at {train} bytes, answering at {infer}: it must need more", record.model)
+        });
+    }
+    tally.outcome("no peaks of training")
+}
+
 /// 18: sizes were read, not computed from a nominal width, and scales have bytes of their own.
-pub(super) fn real_bytes(case: &Case) -> Outcome {
+pub(crate) fn real_bytes(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, name, m) in case.measures().filter(|(_, name, _)| name.ends_with("_bytes")) {
         tally.expect(m.how != How::Estimated, || {
@@ -100,10 +122,10 @@ pub(super) fn real_bytes(case: &Case) -> Outcome {
         });
     }
     for (record, tensor) in tensors(case).filter(|(_, t)| is_low_bit(&t.format)) {
-        let bits = tensor.used() as f64 * 8.0 / (tensor.rows * tensor.cols) as f64;
+        let bits = laws::bits_per_weight(tensor.used() as f64, (tensor.rows * tensor.cols) as f64);
         // Rows shorter than a group of weights can have a round number of bits with their scales.
         let has_scales = tensor.parts.iter().any(|(part, bytes)| part != "codes" && *bytes > 0);
-        tally.expect(has_scales || ![8.0, 4.0, 2.0, 1.6, 1.58].contains(&bits), || {
+        tally.expect(has_scales || !laws::NOMINAL_BITS.contains(&bits), || {
             format!("{}: {} has exactly {bits} bits per weight, so no bytes for scales", record.model, tensor.name)
         });
     }
@@ -114,7 +136,7 @@ pub(super) fn real_bytes(case: &Case) -> Outcome {
 const BEYOND_CACHE: f64 = 1e9;
 
 /// 21: weights fit the machine, and decoding reads no more bytes per second than the memory delivers.
-pub(super) fn roofline(case: &Case) -> Outcome {
+pub(crate) fn roofline(case: &Case) -> Outcome {
     let host = &case.results.host;
     let mut tally = Tally::default();
     for record in &case.results.records {
@@ -128,7 +150,7 @@ pub(super) fn roofline(case: &Case) -> Outcome {
             continue;
         };
         if let Some(limit) = host.limits.memory_gbps.filter(|_| bytes >= BEYOND_CACHE) {
-            tally.expect(rate * bytes <= limit * 1.05e9, || {
+            tally.expect(laws::bytes_per_second(rate, bytes) <= limit * 1.05e9, || {
                 format!("{}: {rate} tokens/s times {bytes} bytes is above {limit} GB/s", record.model)
             });
         }
@@ -137,7 +159,7 @@ pub(super) fn roofline(case: &Case) -> Outcome {
 }
 
 /// 29: a variant occurs once per task, its parameters are those of its tensors, one hash has one size.
-pub(super) fn identity(case: &Case) -> Outcome {
+pub(crate) fn identity(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     let mut names = BTreeSet::new();
     let mut hashes: BTreeMap<&str, (&str, f64)> = BTreeMap::new();
@@ -160,7 +182,7 @@ pub(super) fn identity(case: &Case) -> Outcome {
 }
 
 /// 30: the stored values are as few as the name of the format says; zeros of ternary tensors are recorded.
-pub(super) fn levels(case: &Case) -> Outcome {
+pub(crate) fn levels(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, tensor) in tensors(case).filter(|(r, _)| is_network(r)) {
         let Some((spec, most)) = spec(&tensor.format).and_then(|spec| Some((spec, spec.levels?))) else {

@@ -3,6 +3,7 @@
 use super::super::number::range;
 use super::super::sentence::{ClaimKind, SentencePart};
 use super::{Case, Outcome, Tally, close};
+use crate::laws;
 use crate::metrics::{self, Confusion};
 use crate::record::{How, Measure, Record};
 use crate::stats::{Paired, percentile, wilson};
@@ -11,7 +12,7 @@ use crate::stats::{Paired, percentile, wilson};
 const ROUNDING: f64 = 1e-9;
 
 /// 2: accuracy and F1 from the answers, percentiles from the raw runs.
-pub(super) fn derived(case: &Case) -> Outcome {
+pub(crate) fn derived(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         counts(record, &mut tally);
@@ -124,7 +125,7 @@ fn recounted(record: &Record, tally: &mut Tally) -> Option<Confusion> {
 }
 
 /// 5: `compression_ratio` times bits per byte is 8; a byte model's perplexity is 2 to the bits per byte.
-pub(super) fn identities(case: &Case) -> Outcome {
+pub(crate) fn identities(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         let value = |name: &str| record.measures.get(name).map(|m| m.value);
@@ -132,7 +133,7 @@ pub(super) fn identities(case: &Case) -> Outcome {
             continue;
         };
         if let Some(ratio) = value("compression_ratio") {
-            tally.expect(close(ratio * bits, 8.0, 0.005), || {
+            tally.expect(close(ratio * bits, 8.0, laws::IDENTITY), || {
                 format!(
                     "{}: compression_ratio {ratio} times bits_per_byte {bits} is {}, not 8",
                     record.model,
@@ -141,7 +142,7 @@ pub(super) fn identities(case: &Case) -> Outcome {
             });
         }
         if let (Some(perplexity), Some(_)) = (value("perplexity"), value("next_byte_accuracy")) {
-            tally.expect(close(perplexity, bits.exp2(), 0.005), || {
+            tally.expect(close(perplexity, bits.exp2(), laws::IDENTITY), || {
                 format!("{}: perplexity {perplexity} per byte, but 2^{bits} is {}", record.model, bits.exp2())
             });
         }
@@ -153,7 +154,7 @@ pub(super) fn identities(case: &Case) -> Outcome {
 const CODED: (f64, f64) = (0.001, 64.0);
 
 /// 6: a file is no smaller than the probabilities behind it say, and hardly larger.
-pub(super) fn coded(case: &Case) -> Outcome {
+pub(crate) fn coded(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         let value = |name: &str| record.measures.get(name).map(|m| m.value);
@@ -167,14 +168,14 @@ pub(super) fn coded(case: &Case) -> Outcome {
 }
 
 /// 7: an accuracy more than three standard errors above the best possible one.
-pub(super) fn plausible(case: &Case) -> Outcome {
+pub(crate) fn plausible(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
         let Some(ceiling) = c.facts.and_then(|f| f.ceiling.as_ref()) else {
             continue;
         };
         for (row, m) in c.rows.iter().filter_map(|r| Some((r, r.record.measures.get("accuracy")?))) {
-            let error = (ceiling.value * (1.0 - ceiling.value) / m.n.max(1) as f64).sqrt();
+            let error = laws::standard_error(ceiling.value, m.n as f64);
             tally.expect(m.value <= ceiling.value + 3.0 * error, || {
                 format!(
                     "{}: accuracy {} is above the ceiling {} by more than chance",
@@ -189,15 +190,15 @@ pub(super) fn plausible(case: &Case) -> Outcome {
 }
 
 /// 9: the most probable byte is right at least as often as 2 to the minus bits per byte.
-pub(super) fn calibration(case: &Case) -> Outcome {
+pub(crate) fn calibration(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         let measures = &record.measures;
         let (Some(hit), Some(bits)) = (measures.get("next_byte_accuracy"), measures.get("bits_per_byte")) else {
             continue;
         };
-        let bound = (-bits.value).exp2();
-        let error = (bound * (1.0 - bound).max(0.0) / hit.n.max(1) as f64).sqrt();
+        let bound = laws::least_hits(bits.value);
+        let error = laws::standard_error(bound, hit.n as f64);
         tally.expect(hit.value >= bound - 3.0 * error, || {
             format!("{}: next_byte_accuracy {} is below {bound}: evaluation misaligned", record.model, hit.value)
         });
@@ -212,15 +213,17 @@ fn accuracies<'a>(case: &'a Case) -> impl Iterator<Item = (&'a Record, &'a Measu
 }
 
 /// 10: accuracy times n is a whole number; of a published accuracy, within half its last digit.
-pub(super) fn granularity(case: &Case) -> Outcome {
+pub(crate) fn granularity(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, _, m) in case.measures().filter(|(_, name, _)| *name == "accuracy") {
-        let right = m.value * m.n as f64;
-        let digit = match m.how {
-            How::Published => 0.5 * 10f64.powi(-decimals(m.value)) * m.n as f64,
-            _ => 1e-6 * right.max(1.0),
+        let n = m.n as f64;
+        let half = match m.how {
+            How::Published => 0.5 * 10f64.powi(-decimals(m.value)),
+            _ => 1e-6 * m.value.max(1.0 / n),
         };
-        tally.expect((right - right.round()).abs() <= digit * (1.0 + 1e-9), || {
+        let broken = laws::broken_count(m.value, half, n);
+        tally.expect(broken.is_none(), || {
+            let right = broken.unwrap_or_default();
             format!("{}: accuracy {} on {} rows would be {right:.3} right answers", record.model, m.value, m.n)
         });
     }
@@ -233,7 +236,7 @@ fn decimals(value: f64) -> i32 {
 }
 
 /// 11: low end, value, high end in order; fractions in 0..1; percentiles in order; macro F1 between the classes.
-pub(super) fn feasible(case: &Case) -> Outcome {
+pub(crate) fn feasible(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, name, m) in case.measures() {
         let slack = ROUNDING * m.value.abs();
@@ -261,7 +264,7 @@ pub(super) fn feasible(case: &Case) -> Outcome {
 }
 
 /// 12: the Wilson interval stands on every accuracy, and "more" or "less accurate" only where the paired interval excludes 0.
-pub(super) fn intervals(case: &Case) -> Outcome {
+pub(crate) fn intervals(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, m) in accuracies(case) {
         let (lo, hi) = wilson(((m.value * m.n as f64).round() as u64).min(m.n), m.n);
@@ -296,7 +299,7 @@ pub(super) fn intervals(case: &Case) -> Outcome {
 }
 
 /// 32: the macro F1 equals the mean over the classes that occur.
-pub(super) fn aggregation(case: &Case) -> Outcome {
+pub(crate) fn aggregation(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for record in &case.results.records {
         let f1 = |class: &String| record.measures.get(&format!("f1/{class}")).map(|m| m.value);
@@ -311,4 +314,25 @@ pub(super) fn aggregation(case: &Case) -> Outcome {
         }
     }
     tally.outcome("no F1 per class")
+}
+
+/// 24: a range has two ends, and that of a time lies within the raw runs.
+pub(crate) fn ranges(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for (record, name, m) in case.measures().filter(|(_, _, m)| m.lo.is_some() || m.hi.is_some()) {
+        let model = &record.model;
+        tally.expect(m.lo.is_some() && m.hi.is_some(), || format!("{model}: {name} has half a range: {}", range(m)));
+        let raw = name.strip_suffix("_p50").and_then(|name| record.detail.samples.get(name));
+        let Some(raw) = raw.filter(|raw| !raw.is_empty()) else { continue };
+        let (least, most) = raw.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
+        let inside = |end: Option<f64>| {
+            end.is_none_or(|end| {
+                (least..=most).contains(&end) || close(end, least, ROUNDING) || close(end, most, ROUNDING)
+            })
+        };
+        tally.expect(inside(m.lo) && inside(m.hi), || {
+            format!("{model}: {name} has the range {}, its raw runs {least} to {most}", range(m))
+        });
+    }
+    tally.outcome("no ranges")
 }

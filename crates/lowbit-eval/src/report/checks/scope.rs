@@ -7,7 +7,7 @@ use crate::record::How;
 use std::collections::BTreeMap;
 
 /// 4: a known measure has its unit, any other a known unit.
-pub(super) fn units(case: &Case) -> Outcome {
+pub(crate) fn units(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, name, m) in case.measures() {
         let allowed = known(name).map_or(UNITS, |k| k.units);
@@ -19,7 +19,7 @@ pub(super) fn units(case: &Case) -> Outcome {
 }
 
 /// 8: where networks are compared, something that is no network is measured too.
-pub(super) fn baselines(case: &Case) -> Outcome {
+pub(crate) fn baselines(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks.iter().filter(|c| c.networks().filter(|r| r.quality().is_some()).count() > 1) {
         tally.expect(c.rows.iter().any(|r| !r.network()), || format!("{}: no baseline, such as majority", c.task));
@@ -28,7 +28,7 @@ pub(super) fn baselines(case: &Case) -> Outcome {
 }
 
 /// 13: as many rows are scored as the split has; fewer are a sample, more are impossible.
-pub(super) fn coverage(case: &Case) -> Outcome {
+pub(crate) fn coverage(case: &Case) -> Outcome {
     let (mut tally, mut sample) = (Tally::default(), Tally::default());
     for c in case.tasks {
         let Some(facts) = c.facts else { continue };
@@ -49,7 +49,7 @@ pub(super) fn coverage(case: &Case) -> Outcome {
 }
 
 /// 14: training and test rows differ, tasks have different test rows; overlapping rows are said.
-pub(super) fn hygiene(case: &Case) -> Outcome {
+pub(crate) fn hygiene(case: &Case) -> Outcome {
     let (mut tally, mut overlap) = (Tally::default(), Tally::default());
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for facts in &case.results.tasks {
@@ -72,7 +72,7 @@ pub(super) fn hygiene(case: &Case) -> Outcome {
 }
 
 /// 23: variants of one task answered the same rows in the same order.
-pub(super) fn same_rows(case: &Case) -> Outcome {
+pub(crate) fn same_rows(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
         let answered = |r: &&VariantRow| !r.record.detail.truths.is_empty() || !r.record.detail.expected.is_empty();
@@ -114,7 +114,7 @@ fn kind(name: &str) -> &str {
 }
 
 /// 37: the same value with all its digits in measures of different kinds.
-pub(super) fn repeated_digits(case: &Case) -> Outcome {
+pub(crate) fn repeated_digits(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     let mut seen: BTreeMap<u64, (&str, &str)> = BTreeMap::new();
     for (record, name, m) in case.measures() {
@@ -131,7 +131,7 @@ pub(super) fn repeated_digits(case: &Case) -> Outcome {
 }
 
 /// 38: a value quoted from a publication stands beside a remark that names it; so does a quoted ceiling's task.
-pub(super) fn citations(case: &Case) -> Outcome {
+pub(crate) fn citations(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, name, m) in case.measures().filter(|(_, _, m)| m.how == How::Published) {
         let cited = record.detail.note.as_deref().is_some_and(|n| !n.trim().is_empty());
@@ -141,4 +141,36 @@ pub(super) fn citations(case: &Case) -> Outcome {
         });
     }
     tally.outcome("nothing quoted from a publication")
+}
+
+/// How many times more parameters must not make a network worse.
+const LARGER: u64 = 2;
+
+/// 31: of networks made alike, the larger is not worse beyond the intervals.
+pub(crate) fn scaling(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for c in case.tasks {
+        let trained: Vec<&VariantRow> = c.networks().filter(|r| r.record.detail.made == "trained").collect();
+        for large in &trained {
+            for small in trained.iter().filter(|s| s.record.recipe == large.record.recipe) {
+                let sizes = (small.record.params, large.record.params);
+                let (Some(a), Some(b)) = (quality(large.record), quality(small.record)) else { continue };
+                if sizes.0 == 0 || sizes.1 < LARGER * sizes.0 {
+                    continue;
+                }
+                let worse = a.hi.zip(b.lo).is_some_and(|(high, low)| high < low);
+                tally.expect(!worse, || {
+                    let times = sizes.1 as f64 / sizes.0 as f64;
+                    format!(
+                        "{}: {} with {times:.2} times the parameters of {}, which has {}: under-trained or faulty",
+                        large.name(),
+                        a.value,
+                        small.name(),
+                        b.value
+                    )
+                });
+            }
+        }
+    }
+    tally.notice("no networks of several sizes made alike")
 }

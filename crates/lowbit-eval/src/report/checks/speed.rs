@@ -2,7 +2,8 @@
 
 use super::super::noise::MIN_SAMPLES;
 use super::super::{machines, studies};
-use super::{Case, Outcome, Tally, close};
+use super::{Case, Outcome, Tally};
+use crate::laws;
 use crate::record::{How, Record};
 
 /// Records whose times are compared with each other, and the one that ratios are taken against: the variants of a task, the sides
@@ -15,7 +16,7 @@ fn compared<'a>(case: &Case<'a>) -> Vec<(Option<&'a Record>, Vec<&'a Record>)> {
 }
 
 /// 19: a measured latency has at least five raw runs, as many as the reference's, so that ratios have something behind them.
-pub(super) fn raw_runs(case: &Case) -> Outcome {
+pub(crate) fn raw_runs(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (reference, records) in compared(case) {
         let runs = |r: &Record| r.detail.samples.get("latency").map_or(0, Vec::len);
@@ -38,7 +39,7 @@ pub(super) fn raw_runs(case: &Case) -> Outcome {
 }
 
 /// 20: raw runs of two variants are not equal, nor in one constant ratio.
-pub(super) fn forensics(case: &Case) -> Outcome {
+pub(crate) fn forensics(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (_, records) in compared(case) {
         let raw: Vec<(&str, &Vec<f64>)> = records
@@ -50,10 +51,10 @@ pub(super) fn forensics(case: &Case) -> Outcome {
             let spread = mine.iter().any(|s| *s != mine[0]);
             tally.expect(spread, || format!("{name}: all {} runs took exactly {} s", mine.len(), mine[0]));
             for (other, theirs) in &raw[i + 1..] {
-                let ratio = mine[0] / theirs[0];
-                let constant = mine.len() == theirs.len()
-                    && mine.iter().zip(theirs.iter()).all(|(a, b)| close(*a, b * ratio, 1e-6));
-                tally.expect(!constant || !spread, || {
+                let pairs: Vec<(f64, f64)> = mine.iter().copied().zip(theirs.iter().copied()).collect();
+                let constant = laws::constant_ratio(&pairs, 1e-6).filter(|_| mine.len() == theirs.len());
+                tally.expect(constant.is_none() || !spread, || {
+                    let ratio = constant.unwrap_or_default();
                     format!("{name}: every run is {ratio:.4} times that of {other}: computed, not measured")
                 });
             }
@@ -62,11 +63,8 @@ pub(super) fn forensics(case: &Case) -> Outcome {
     tally.outcome("no raw runs")
 }
 
-/// Power that a machine under load can draw, watts.
-const WATTS: std::ops::RangeInclusive<f64> = 1.0..=2000.0;
-
 /// 22: energies are all measured or all estimated, and energy over latency is a possible power.
-pub(super) fn energy(case: &Case) -> Outcome {
+pub(crate) fn energy(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for c in case.tasks {
         let with = || c.rows.iter().filter_map(|r| Some((r, r.record.measures.get("energy_joules")?)));
@@ -78,7 +76,7 @@ pub(super) fn energy(case: &Case) -> Outcome {
             });
             if let Some(seconds) = row.value("latency_p50").filter(|s| *s > 0.0) {
                 let watts = m.value / seconds;
-                tally.expect(WATTS.contains(&watts), || {
+                tally.expect(laws::WATTS.contains(&watts), || {
                     format!("{}: {} J in {seconds} s would be {watts:.3} W", row.name(), m.value)
                 });
             }
@@ -88,17 +86,51 @@ pub(super) fn energy(case: &Case) -> Outcome {
 }
 
 /// 25: a throughput that is exactly a batch size over the latency was not timed.
-pub(super) fn throughput(case: &Case) -> Outcome {
+pub(crate) fn throughput(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (record, name, m) in case.measures().filter(|(_, name, _)| name.starts_with("throughput")) {
         let Some(latency) = record.measures.get("latency_p50").map(|l| l.value) else {
             continue;
         };
         let batch = name.strip_prefix("throughput/").and_then(|n| n.parse::<f64>().ok()).unwrap_or(1.0);
-        let derived = [1.0, batch].iter().any(|examples| close(m.value * latency, *examples, 1e-9));
+        let derived = [1.0, batch].iter().any(|examples| laws::is_inverse(m.value, latency, *examples, 1e-9));
         tally.expect(!derived, || {
             format!("{}: {name} {} is computed from latency_p50 {latency}", record.model, m.value)
         });
     }
     tally.outcome("no throughputs")
+}
+
+/// 33: a cost counts energy, for every record of its task or for none.
+pub(crate) fn costs(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for c in case.tasks {
+        let cost = |r: &Record| r.measures.keys().find(|name| name.starts_with("cost")).cloned();
+        let rows: Vec<(&Record, Option<String>)> =
+            c.rows.iter().filter(|r| r.network()).map(|r| (r.record, cost(r.record))).collect();
+        for (record, name) in rows.iter().filter(|_| rows.iter().any(|(_, name)| name.is_some())) {
+            let Some(name) = name else {
+                tally.expect(false, || format!("{}: no cost, others of its task have one", record.model));
+                continue;
+            };
+            tally.expect(record.measures.contains_key("energy_joules"), || {
+                format!("{}: {name} without an energy: what it costs to run is not counted", record.model)
+            });
+        }
+    }
+    tally.outcome("no costs")
+}
+
+/// 42: a prompt is not read exactly as fast as text is written.
+pub(crate) fn prefill(case: &Case) -> Outcome {
+    let mut tally = Tally::default();
+    for record in &case.results.records {
+        let value = |name: &str| record.measures.get(name).map(|m| m.value);
+        let (Some(prefill), Some(decode)) = (value("prefill_tokens_per_second"), value("decode_tokens_per_second"))
+        else {
+            continue;
+        };
+        tally.expect(prefill != decode, || format!("{}: prefill and decode are both {decode} tokens/s", record.model));
+    }
+    tally.notice("no rates of prompts")
 }

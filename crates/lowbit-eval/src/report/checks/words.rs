@@ -2,13 +2,13 @@
 
 use super::super::compare::{Comparison, WITHIN};
 use super::super::document::{Block, Cell, Document, MISSING, Table};
-use super::super::findings::VACUOUS;
 use super::super::measures::title;
 use super::super::number::numerals;
 use super::super::query::mark;
 use super::super::sentence::{ClaimKind, Sentence, SentencePart};
 use super::super::{charts::Chart, json, markdown};
 use super::{Case, Outcome, Tally};
+use crate::laws::{self, PLACEHOLDERS, negative_zero};
 use crate::record::{How, Record, Results};
 use std::collections::HashMap;
 
@@ -85,7 +85,7 @@ fn free_number(text: &str) -> Option<String> {
 }
 
 /// 1: every printed number comes from a query that gives it again, and every record says how it was made.
-pub(in crate::report) fn single_source(case: &Case) -> Outcome {
+pub(crate) fn single_source(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     let (tool, host) = (&case.results.tool, &case.results.host);
     let provenance = [
@@ -141,7 +141,7 @@ fn sourced(c: &Comparison, sentence: &Sentence, tally: &mut Tally) {
 }
 
 /// 3: the predicate of every claim is true, and no comparison is made outside a claim.
-pub(in crate::report) fn claims(case: &Case) -> Outcome {
+pub(crate) fn claims(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (c, sentence) in sentences(case) {
         for part in &sentence.parts {
@@ -165,7 +165,7 @@ pub(in crate::report) fn claims(case: &Case) -> Outcome {
 }
 
 /// 26: no recommended variant is dominated by another of its task.
-pub(in crate::report) fn recommendations(case: &Case) -> Outcome {
+pub(crate) fn recommendations(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for finding in case.document.findings() {
         let Some(name) = finding.recommends() else {
@@ -192,7 +192,7 @@ fn lines(table: &Table) -> HashMap<&str, &Vec<Cell>> {
 }
 
 /// 27: wherever a change in points is printed for a variant, its relative and its error-rate change are too.
-pub(in crate::report) fn three_changes(case: &Case) -> Outcome {
+pub(crate) fn three_changes(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     let columns = ["Change, points", "Relative change", "Error-rate change"];
     let places = |t: &Table| columns.iter().map(|c| t.head.iter().position(|h| h == c)).collect::<Option<Vec<_>>>();
@@ -212,7 +212,7 @@ pub(in crate::report) fn three_changes(case: &Case) -> Outcome {
 }
 
 /// 28: "within a point" is said only where some variant's gap is at least a fifth of it.
-pub(in crate::report) fn thresholds(case: &Case) -> Outcome {
+pub(crate) fn thresholds(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (c, sentence) in sentences(case) {
         let within = sentence.parts.iter().find_map(|p| match p {
@@ -225,14 +225,14 @@ pub(in crate::report) fn thresholds(case: &Case) -> Outcome {
         });
         if within.is_some() {
             let gap = c.widest_gap().unwrap_or(0.0);
-            tally.expect(gap >= WITHIN * VACUOUS, || format!("every variant is within {gap}: {sentence}"));
+            tally.expect(!laws::is_vacuous(WITHIN, gap), || format!("every variant is within {gap}: {sentence}"));
         }
     }
     tally.outcome("no threshold is named")
 }
 
 /// 34: estimated and published values are marked in their cells.
-pub(in crate::report) fn marks(case: &Case) -> Outcome {
+pub(crate) fn marks(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     let tables: Vec<_> = case.document.tables().map(|t| (&t.head, lines(t))).collect();
     for (record, name, m) in case.measures().filter(|(_, _, m)| m.how != How::Measured) {
@@ -250,12 +250,8 @@ pub(in crate::report) fn marks(case: &Case) -> Outcome {
     tally.outcome("every measure was measured")
 }
 
-/// Text that stands for something else.
-const PLACEHOLDERS: &[&str] =
-    &["NaN", "TODO", "FIXME", "TBD", "[Current Date]", "illustrative", "Lorem ipsum", "placeholder", "{}"];
-
 /// 35: no placeholder, no value that is no number, no negative zero, anywhere in the text.
-pub(in crate::report) fn placeholders(case: &Case) -> Outcome {
+pub(crate) fn placeholders(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for line in readable(case.document).lines() {
         let found = PLACEHOLDERS.iter().find(|p| line.contains(**p)).map(|p| p.to_string());
@@ -288,26 +284,8 @@ fn readable(document: &Document) -> String {
     out
 }
 
-fn negative_zero(line: &str) -> Option<String> {
-    let mut rest = line;
-    while let Some(i) = rest.find(['-', '\u{2212}']) {
-        let before = rest[..i].chars().next_back();
-        let sign = rest[i..].chars().next()?;
-        rest = &rest[i + sign.len_utf8()..];
-        let number: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
-        let digits = number.trim_end_matches('.');
-        let zero = digits.starts_with('0') && digits.chars().all(|c| c == '0' || c == '.');
-        let joined = before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
-        let word = rest[number.len()..].starts_with(|c: char| c.is_alphanumeric());
-        if zero && !joined && !word {
-            return Some(format!("{sign}{digits}"));
-        }
-    }
-    None
-}
-
 /// 36: in every plot with bars, length over value is one constant and all rows start at the same place.
-pub(in crate::report) fn bars(case: &Case) -> Outcome {
+pub(crate) fn bars(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for block in case.document.blocks() {
         let Block::Charts(charts) = block else {
@@ -356,7 +334,7 @@ fn proportional(chart: &Chart, svg: &str, tally: &mut Tally) {
 const POSITIVE: &[&str] = &["bytes", "seconds", "per_second", "joules"];
 
 /// 39: no empty cell, no dash, no zero in place of what is unknown.
-pub(in crate::report) fn unknowns(case: &Case) -> Outcome {
+pub(crate) fn unknowns(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for table in case.document.tables() {
         for line in &table.rows {
@@ -379,7 +357,7 @@ pub(in crate::report) fn unknowns(case: &Case) -> Outcome {
 }
 
 /// 40: the records as embedded in the page are the records.
-pub(in crate::report) fn embedded(case: &Case) -> Outcome {
+pub(crate) fn embedded(case: &Case) -> Outcome {
     let mut tally = Tally::default();
     for (what, text) in
         [("embedded records", json::embedded(case.results)), ("results.json", json::pretty(case.results))]

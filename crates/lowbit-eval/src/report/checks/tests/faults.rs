@@ -78,6 +78,13 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
     (16, "at most", |r| {
         of(r, "int8").detail.tensors.iter_mut().for_each(|t| t.parts.values_mut().for_each(|b| *b *= 2));
     }),
+    (17, "values and gradients alone", |r| {
+        put(r, "f32", "train_peak_rss_bytes", Measure::measured(1e5, "bytes", 1));
+    }),
+    (17, "it must need more", |r| {
+        let peak = measure(r, "f32", "peak_rss_bytes").value;
+        put(r, "f32", "train_peak_rss_bytes", Measure::measured(peak - 1.0, "bytes", 1));
+    }),
     (18, "is estimated", |r| measure(r, "int8", "weight_bytes").how = How::Estimated),
     (18, "no bytes for scales", |r| {
         of(r, "ternary_qat").detail.tensors[1].parts = [("codes".to_string(), 192 * 64 / 5)].into();
@@ -102,6 +109,8 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
     }),
     (23, "different rows", |r| of(r, "int8").detail.truths[3] ^= 1),
     (23, "on 1999 rows", |r| measure(r, "int8", "accuracy").n = 1999),
+    (24, "half a range", |r| measure(r, "int8", "latency_p50").lo = None),
+    (24, "its raw runs", |r| measure(r, "int8", "latency_p50").lo = Some(1e-9)),
     (25, "is computed from", |r| {
         let latency = measure(r, "int8", "latency_p50").value;
         measure(r, "int8", "throughput/8").value = 8.0 / latency;
@@ -112,6 +121,14 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
     (30, "holds 5 values", |r| of(r, "ternary_qat").detail.tensors[1].levels = Some(5)),
     (30, "not recorded", |r| of(r, "ternary_qat").detail.tensors[1].zero_fraction = None),
     (32, "f1_macro is", |r| measure(r, "int8", "f1_macro").value *= 1.01),
+    (33, "without an energy", |r| {
+        let names: Vec<String> = r.records.iter().map(|r| r.model.clone()).collect();
+        names.iter().for_each(|name| put(r, name, "cost_per_million_tokens", Measure::measured(0.0, "ratio", 1)));
+    }),
+    (33, "others of its task have one", |r| {
+        put(r, "int8", "cost_per_million_tokens", Measure::measured(0.01, "ratio", 1));
+        put(r, "int8", "energy_joules", Measure::measured(0.01, "joules", 1));
+    }),
     (35, "TODO", |r| of(r, "int8").detail.note = Some("TODO: explain".into())),
     (35, "NaN", |r| measure(r, "int8", "latency_p90").value = f64::NAN),
     (35, "is inf", |r| measure(r, "int8", "throughput/8").value = f64::INFINITY),

@@ -9,7 +9,7 @@ use crate::{faithfulness, metrics, record, stats};
 mod faults;
 #[allow(dead_code)] // the tests of whole reports use more of it
 #[path = "../../../../tests/report/fixture.rs"]
-mod fixture;
+pub(crate) mod fixture;
 
 use faults::{LANGUAGE_FAULTS, NUMBER_FAULTS, RECORD_FAULTS, REPORT_FAULTS, cell, estimated, put};
 use fixture::{clean, language, measure, numbers, record as of};
@@ -50,11 +50,33 @@ fn every_check_sees_something_somewhere() {
     let mut published = clean();
     measure(&mut published, "int8", "peak_rss_bytes").how = How::Published;
     of(&mut published, "int8").detail.note = Some("Peak memory as in the paper by A. Author.".into());
-    let all: Vec<Vec<CheckResult>> = [clean(), language(), published].iter().map(outcomes).collect();
-    for check in CHECKS {
+    put(&mut published, "f32", "train_peak_rss_bytes", Measure::measured(90e6, "bytes", 1));
+    let mut priced = language();
+    for (i, record) in priced.records.iter_mut().enumerate() {
+        let put = |name: &str, value: f64, unit: &str| (name.to_string(), Measure::measured(value, unit, 1));
+        record.measures.extend([
+            put("cost_per_million_tokens", 0.01, "ratio"),
+            put("prefill_tokens_per_second", 5000.0, "per_second"),
+        ]);
+        record.detail.made = "trained".into();
+        record.recipe = "f32".into();
+        record.params += 4_000_000 * i as u64;
+    }
+    let all: Vec<Vec<CheckResult>> = [clean(), language(), published, sized(), priced].iter().map(outcomes).collect();
+    for check in CHECKS.iter().filter(|c| c.is_of_records()) {
         let passed = all.iter().flatten().any(|r| r.id == check.id && r.outcome == Outcome::Pass);
         assert!(passed, "check {} never passes", check.id);
     }
+}
+
+/// Two networks made alike, of which the larger is better.
+fn sized() -> Results {
+    let mut results = clean();
+    let mut small = of(&mut results, "f32").clone();
+    small.model = "small".into();
+    small.params /= 4;
+    results.records.push(small);
+    results
 }
 
 #[test]
@@ -128,7 +150,16 @@ fn an_unmarked_estimate_is_found() {
 
 #[test]
 fn things_worth_a_look_are_noticed() {
-    let notices: [faults::RecordFault; 3] = [
+    let notices: [faults::RecordFault; 5] = [
+        (31, "times the parameters of small", |r| {
+            *r = sized();
+            let worse = Measure::measured(0.5, "fraction", 2000).between(0.47, 0.53);
+            put(r, "f32", "accuracy", worse);
+        }),
+        (42, "prefill and decode are both 700", |r| {
+            put(r, "f32", "prefill_tokens_per_second", Measure::measured(700.0, "per_second", 5));
+            put(r, "f32", "decode_tokens_per_second", Measure::measured(700.0, "per_second", 5));
+        }),
         (13, "a sample, 2000 of 4000", |r| r.tasks[0].test_rows = 4000),
         (14, "12 of 2000 test rows", |r| r.tasks[0].overlap_rows = 12),
         (37, "have the same digits", |r| {
@@ -149,8 +180,8 @@ fn things_worth_a_look_are_noticed() {
 
 #[test]
 fn every_check_has_a_fault_or_a_notice_here() {
-    let elsewhere = [28, 34, 37];
-    for check in CHECKS {
+    let elsewhere = [28, 31, 34, 37, 42];
+    for check in CHECKS.iter().filter(|c| c.is_of_records()) {
         let mut ids = RECORD_FAULTS.iter().chain(LANGUAGE_FAULTS).map(|f| f.0).chain(REPORT_FAULTS.iter().map(|f| f.0));
         assert!(ids.any(|id| id == check.id) || elsewhere.contains(&check.id), "check {} has no test", check.id);
     }
