@@ -9,6 +9,7 @@ use crate::{Error, Kind};
 use clock::Clock;
 use lowbit_base::memory::Footprint;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use shades::Shades;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,11 +28,13 @@ mod shades;
 mod slice;
 mod source;
 mod text;
+mod tools;
 
 pub use conversation::Conversation;
 pub use model::{AnswerOptions, ChatError, ChatModel, PromptFormat, context};
 pub use prompt::{raw_tokens, tokens};
 pub use session::ChatSession;
+pub use tools::{CallSyntax, ToolCall};
 
 /// Longest template, bytes.
 const MAX_SOURCE: usize = 64 << 10;
@@ -54,6 +57,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// A function that the model called.
+    Tool,
 }
 
 impl Role {
@@ -63,6 +68,7 @@ impl Role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
         }
     }
 }
@@ -74,12 +80,61 @@ pub struct Message {
     pub role: Role,
     /// What is said.
     pub content: String,
+    /// Functions that the model calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Of the result of a function: the name of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// Of the result of a function: the function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 impl Message {
     /// A turn.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Message { role, content: content.into() }
+        Message { role, content: content.into(), tool_calls: Vec::new(), tool_call_id: None, name: None }
+    }
+
+    /// All texts that were said.
+    fn texts<'a>(&'a self, out: &mut Vec<&'a str>) {
+        out.push(&self.content);
+        out.extend(self.tool_call_id.as_deref());
+        out.extend(self.name.as_deref());
+        for call in &self.tool_calls {
+            out.extend([call.id.as_str(), &call.name]);
+            for (key, value) in &call.arguments {
+                out.push(key);
+                tools::texts(value, out);
+            }
+        }
+    }
+}
+
+/// What a template makes a text of.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    messages: &'a [Message],
+    /// The functions that the model may call, as `{"type": "function", "function": {"name", "description", "parameters"}}`.
+    tools: &'a [Value],
+    /// Whether the text ends where the model begins to answer.
+    answer: bool,
+}
+
+impl Given<'_> {
+    /// All texts that were said.
+    fn texts(&self) -> Vec<&str> {
+        let mut out = Vec::new();
+        self.messages.iter().for_each(|message| message.texts(&mut out));
+        self.tools.iter().for_each(|tool| tools::texts(tool, &mut out));
+        out
+    }
+
+    /// Turns, functions and calls of them.
+    fn parts(&self) -> usize {
+        let calls = self.messages.iter().map(|message| message.tool_calls.len()).sum::<usize>();
+        self.messages.len() + self.tools.len() + calls
     }
 }
 
@@ -134,19 +189,33 @@ impl Template {
     /// [`Kind::Input`] with the template's own complaint (such as a role it does not take) or the limit it ran into, and
     /// the line.
     pub fn render(&self, messages: &[Message], answer: bool) -> Result<String, Error> {
-        Ok(self.parts(messages, answer)?.into_iter().map(|(text, _)| text).collect())
+        self.text(Given { messages, tools: &[], answer })
+    }
+
+    /// The same of a chat in which the model may call functions, each told as
+    /// `{"type": "function", "function": {"name", "description", "parameters"}}` (a JSON schema).
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn render_with_tools(&self, messages: &[Message], tools: &[Value], answer: bool) -> Result<String, Error> {
+        self.text(Given { messages, tools, answer })
+    }
+
+    fn text(&self, given: Given<'_>) -> Result<String, Error> {
+        Ok(self.parts(given)?.into_iter().map(|(text, _)| text).collect())
     }
 
     /// The text of a chat in parts; `true` marks those that the template wrote, all others were said.
-    pub(crate) fn parts(&self, messages: &[Message], answer: bool) -> Result<Vec<(String, bool)>, Error> {
-        let said = messages.iter().map(|m| m.content.len() as u64).sum::<u64>();
+    fn parts(&self, given: Given<'_>) -> Result<Vec<(String, bool)>, Error> {
+        let texts = given.texts();
+        let said = texts.iter().map(|text| text.len() as u64).sum::<u64>();
         if said > LONG {
             Footprint::new("say less").and("text of the chat", TAKEN * said).check()?;
         }
         let written = self.settings.tokens.values().chain([&self.source]).map(String::as_str);
-        let shades = Arc::new(Shades::of(messages.iter().map(|m| m.content.as_str()), written));
+        let shades = Arc::new(Shades::of(texts.into_iter(), written));
         let render = || {
-            let text = guard::render(&self.source, &self.settings, messages, answer, &shades, self.clock);
+            let text = guard::render(&self.source, &self.settings, given, &shades, self.clock);
             text.map_err(|e| complaint(&e, &shades))
         };
         let text = on_large_stack(render).map_err(|e| self.at(e))?;

@@ -255,6 +255,7 @@ impl Run {
                 },
                 stop: self.stop.clone(),
                 draft: self.draft.as_ref().map(|_| Draft::Ngram),
+                ..AnswerOptions::default()
             },
             cache: model::cache("--kv", &self.kv)?,
             format: match (self.no_chat, self.parse_special) {

@@ -11,7 +11,7 @@
 use super::clock::Clock;
 use super::rewrite::{self, CONCAT, EMIT, ITEM, PLAIN, REMAINDER, SLICE, TIMES, WEIGH};
 use super::shades::Shades;
-use super::{MAX_OUTPUT, Message, functions, python, slice, text};
+use super::{Given, MAX_OUTPUT, Message, ToolCall, functions, python, slice, text};
 use crate::Error;
 use crate::model_config::ChatSettings;
 use minijinja::formatting::FormatStyle;
@@ -64,14 +64,12 @@ fn compile(source: &str) -> Result<Compiled<'_>> {
 pub(super) fn render(
     source: &str,
     settings: &ChatSettings,
-    messages: &[Message],
-    answer: bool,
+    given: Given<'_>,
     shades: &Arc<Shades>,
     clock: Clock,
 ) -> Result<String> {
-    let turns = messages.len() as u64;
-    let contents: Vec<String> = messages.iter().map(|m| shades.shaded(&m.content)).collect();
-    let said: usize = contents.iter().map(String::len).sum();
+    let turns = given.parts() as u64;
+    let said: usize = given.texts().iter().map(|text| shades.bytes(text)).sum();
     let budget = Arc::new(Budget {
         work: AtomicU64::new(WORK + WORK_PER_TURN * turns + said as u64),
         output: AtomicU64::new((MAX_OUTPUT + 2 * said) as u64),
@@ -83,18 +81,34 @@ pub(super) fn render(
     functions::add(&mut env, shades, clock);
     add_guards(&mut env, &budget, shades);
     let (instructions, blocks) = compile(source)?;
-    let message = |(message, content): (&Message, String)| {
-        Value::from_pairs([("role", Value::from(message.role.name())), ("content", content.into())])
-    };
     let mut root: BTreeMap<&str, Value> = [("bos_token", "".into()), ("eos_token", "".into())].into();
     root.extend(settings.tokens.iter().map(|(name, token)| (name.as_str(), token.as_str().into())));
-    root.insert("messages", messages.iter().zip(contents).map(message).collect::<Vec<_>>().into());
-    root.insert("add_generation_prompt", answer.into());
-    root.extend([("tools", ().into()), ("documents", ().into())]);
+    root.insert("messages", given.messages.iter().map(|m| message(m, shades)).collect::<Vec<_>>().into());
+    root.insert("add_generation_prompt", given.answer.into());
+    let tools: Vec<Value> = given.tools.iter().map(|tool| shades.shaded_value(tool)).collect();
+    root.insert("tools", if tools.is_empty() { ().into() } else { tools.into() });
+    root.insert("documents", ().into());
     let mut out = String::new();
     let mut output = machinery::make_string_output(&mut out);
     machinery::eval(&env, &instructions, root.into(), &blocks, &mut output, AutoEscape::None)?;
     Ok(out)
+}
+
+/// A turn as templates read it.
+fn message(message: &Message, shades: &Shades) -> Value {
+    let text = |text: &str| Value::from(shades.shaded(text));
+    let mut pairs = vec![("role", Value::from(message.role.name())), ("content", text(&message.content))];
+    let call = |call: &ToolCall| {
+        let arguments = Value::from_pairs(call.arguments.iter().map(|(key, value)| shades.shaded_pair(key, value)));
+        let function = Value::from_pairs([("name", text(&call.name)), ("arguments", arguments)]);
+        Value::from_pairs([("id", text(&call.id)), ("type", "function".into()), ("function", function)])
+    };
+    if !message.tool_calls.is_empty() {
+        pairs.push(("tool_calls", message.tool_calls.iter().map(call).collect::<Vec<_>>().into()));
+    }
+    pairs.extend(message.tool_call_id.as_deref().map(|id| ("tool_call_id", text(id))));
+    pairs.extend(message.name.as_deref().map(|name| ("name", text(name))));
+    Value::from_pairs(pairs)
 }
 
 /// Adds the functions that the rewritten template calls.

@@ -1,14 +1,15 @@
 //! A loaded language model and how chats reach it: the choice of its template, the tokens that end its turns, its context.
 
 use super::prompt::Spelled;
-use super::{Message, Template, plain};
+use super::{CallSyntax, Message, Template, plain};
 use crate::arch::OutputKind;
 use crate::generate::{Draft, Request, Sampling};
 use crate::{Checkpoint, Error, Model, Param, Tokenizer};
 use lowbit_kernels::Cpu;
 use lowbit_kernels::ops::CacheKind;
+use serde_json::Value;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Longest context when none is asked for, tokens.
 const CONTEXT: usize = 4096;
@@ -38,12 +39,15 @@ pub struct AnswerOptions {
     pub stop: Vec<String>,
     /// How tokens are guessed ahead.
     pub draft: Option<Draft>,
+    /// The functions that the model may call, as its template is told of them ([`Template::render_with_tools`]).
+    pub tools: Vec<Value>,
 }
 
 impl Default for AnswerOptions {
     /// Drawn as [`Sampling::chat`] says, until the model ends it or the context is full.
     fn default() -> Self {
-        AnswerOptions { max_tokens: None, sampling: Sampling::chat(), stop: Vec::new(), draft: None }
+        let (stop, tools) = Default::default();
+        AnswerOptions { max_tokens: None, sampling: Sampling::chat(), stop, draft: None, tools }
     }
 }
 
@@ -102,6 +106,8 @@ pub struct ChatModel {
     network: Arc<Model<Param>>,
     tokenizer: Arc<Tokenizer>,
     template: Option<Template>,
+    /// How calls are written; known once it was asked.
+    calls: Arc<OnceLock<Option<CallSyntax>>>,
     format: PromptFormat,
     stop_tokens: Vec<u32>,
     trained: usize,
@@ -136,7 +142,8 @@ impl ChatModel {
         let source = model_config.chat_template.as_deref().filter(|_| format == PromptFormat::Chat);
         let template = source.map(|source| template(source, checkpoint, &tokenizer)).transpose()?;
         let stop_tokens = stop_tokens(checkpoint, &tokenizer);
-        Ok(ChatModel { network, tokenizer, template, format, stop_tokens, trained: model_config.max_length })
+        let (calls, trained) = (Arc::default(), model_config.max_length);
+        Ok(ChatModel { network, tokenizer, template, calls, format, stop_tokens, trained })
     }
 
     /// The network.
@@ -154,6 +161,11 @@ impl ChatModel {
         self.template.is_some()
     }
 
+    /// How the model writes calls of functions; none where its template tells it of none ([`Template::call_syntax`]).
+    pub fn call_syntax(&self) -> Option<&CallSyntax> {
+        self.calls.get_or_init(|| self.template.as_ref().and_then(Template::call_syntax)).as_ref()
+    }
+
     /// Tokens that the model was trained for.
     pub fn trained(&self) -> usize {
         self.trained
@@ -169,13 +181,13 @@ impl ChatModel {
     /// # Errors
     /// When the template refuses the chat, or the tokenizer a text.
     pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
-        self.spelled(messages)?.tokens(&self.tokenizer)
+        self.spelled(messages, &[])?.tokens(&self.tokenizer)
     }
 
-    fn spelled<'a>(&self, messages: &'a [Message]) -> Result<Spelled<'a>, Error> {
+    fn spelled<'a>(&self, messages: &'a [Message], tools: &[Value]) -> Result<Spelled<'a>, Error> {
         match self.format {
             PromptFormat::TextWithControls => Ok(Spelled::raw(plain(messages))),
-            _ => Spelled::chat(self.template.as_ref(), messages),
+            _ => Spelled::chat(self.template.as_ref(), messages, tools),
         }
     }
 
@@ -185,7 +197,7 @@ impl ChatModel {
     /// As [`ChatModel::prompt`], and when the context is full.
     pub fn request(&self, messages: &[Message], options: &AnswerOptions, context: usize) -> Result<Request, ChatError> {
         let full = |prompt| ChatError::ContextFull { prompt, context, trained: self.trained };
-        let spelled = self.spelled(messages)?;
+        let spelled = self.spelled(messages, &options.tools)?;
         let fewest = spelled.fewest_tokens(&self.tokenizer);
         if fewest >= context {
             return Err(full(fewest));

@@ -1,7 +1,8 @@
 //! From a chat to tokens: added tokens come from the template alone, never from what was said.
 
-use super::{Message, Template, plain};
+use super::{Given, Message, Template, plain};
 use crate::{Error, Tokenizer};
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// The tokens of a chat up to where the model answers. Without a template they are those of the last thing said, to be
@@ -11,7 +12,7 @@ use std::borrow::Cow;
 /// # Errors
 /// When the template refuses the chat, or the tokenizer a text.
 pub fn tokens(tokenizer: &Tokenizer, template: Option<&Template>, messages: &[Message]) -> Result<Vec<u32>, Error> {
-    Spelled::chat(template, messages)?.tokens(tokenizer)
+    Spelled::chat(template, messages, &[])?.tokens(tokenizer)
 }
 
 /// The tokens of a text to continue in which names of added tokens are these tokens, as llama.cpp reads the prompt of a
@@ -36,13 +37,13 @@ pub(super) enum Spelled<'a> {
 }
 
 impl<'a> Spelled<'a> {
-    /// A chat up to where the model answers, as in [`tokens`].
+    /// A chat up to where the model answers, as in [`tokens`]; it may call these functions.
     ///
     /// # Errors
     /// When the template refuses the chat.
-    pub fn chat(template: Option<&Template>, messages: &'a [Message]) -> Result<Self, Error> {
+    pub fn chat(template: Option<&Template>, messages: &'a [Message], tools: &[Value]) -> Result<Self, Error> {
         let Some(template) = template else { return Ok(Spelled::Text(plain(messages))) };
-        let parts = template.parts(messages, true)?;
+        let parts = template.parts(Given { messages, tools, answer: true })?;
         let parts = parts.into_iter().map(|(text, written)| (Cow::Owned(text), written)).collect();
         Ok(Spelled::Parts { parts, begins: template.settings.begins })
     }

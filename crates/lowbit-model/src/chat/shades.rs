@@ -43,6 +43,35 @@ impl Shades {
         text.chars().map(|c| self.shade(c)).collect()
     }
 
+    /// Bytes of a text of stand-ins.
+    pub fn bytes(&self, text: &str) -> usize {
+        text.chars().map(|c| self.shade(c).len_utf8()).sum()
+    }
+
+    /// A value of JSON with its texts in stand-ins; keys that are plain names stay, for templates ask for them.
+    pub fn shaded_value(&self, value: &serde_json::Value) -> Value {
+        match value {
+            serde_json::Value::Null => ().into(),
+            serde_json::Value::Bool(truth) => (*truth).into(),
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(number), _) => number.into(),
+                (None, Some(number)) => number.into(),
+                (None, None) => number.as_f64().unwrap_or_default().into(),
+            },
+            serde_json::Value::String(text) => self.shaded(text).into(),
+            serde_json::Value::Array(items) => items.iter().map(|item| self.shaded_value(item)).collect(),
+            serde_json::Value::Object(object) => {
+                Value::from_pairs(object.iter().map(|(key, value)| self.shaded_pair(key, value)))
+            }
+        }
+    }
+
+    /// A key and its value, as in [`Shades::shaded_value`].
+    pub fn shaded_pair(&self, key: &str, value: &serde_json::Value) -> (String, Value) {
+        let is_name = key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$' | '.'));
+        (if is_name { key.to_owned() } else { self.shaded(key) }, self.shaded_value(value))
+    }
+
     /// The stand-in of a character; itself for white space.
     pub fn shade(&self, c: char) -> char {
         self.stand_in.get(&c).copied().unwrap_or(c)

@@ -77,7 +77,10 @@ impl Sampling {
     }
 
     /// Refuses values without a meaning.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// Names the value.
+    pub fn check(&self) -> Result<(), Error> {
         let (presence, frequency) = (self.presence_penalty, self.frequency_penalty);
         let bias = self.bias.iter().map(|(_, bias)| *bias).find(|bias| !bias.is_finite()).unwrap_or(0.0);
         let rules = [
