@@ -119,13 +119,21 @@ impl App {
         self.rows.as_ref().ok_or_else(|| unfit(OutputKind::Tokens, "answers no rows"))
     }
 
-    /// What guides answers of a form.
+    /// A name for a call of a function: nine letters and digits, as some chat templates want it.
+    pub fn call_id(&self) -> String {
+        const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+        let number = self.number();
+        (0..9).map(|i| char::from(LETTERS[(number / 36_u64.pow(i) % 36) as usize])).collect()
+    }
+
+    /// What guides answers of a form, which the field `place` asks for.
     ///
     /// # Errors
     /// When the form is none.
-    pub fn guided(&self, form: &Form) -> Result<Guided, Refusal> {
+    pub fn guided(&self, form: &Form, place: &str) -> Result<Guided, Refusal> {
         let ends = self.served.writer()?.chat.stop_tokens();
-        self.grammars.get_or_init(|| Grammars::new(&self.served, ends)).as_ref().map_err(Refusal::clone)?.guided(form)
+        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.served, ends)).as_ref();
+        grammars.map_err(|refusal| refusal.clone().of(place))?.guided(form, place)
     }
 
     /// Ends all answers with an error.

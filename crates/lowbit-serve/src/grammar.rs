@@ -20,15 +20,17 @@ pub(crate) enum Form {
     Schema(Value),
     /// What a regular expression matches.
     Regex(String),
+    /// What a grammar in the way of Lark derives.
+    Grammar(String),
 }
 
 impl Form {
-    /// That of `response_format`; none for text.
+    /// That of a format, which is the field `place`; none for text.
     ///
     /// # Errors
     /// When it is no form, or too long.
-    pub fn of(format: &Value) -> Result<Option<Self>, Refusal> {
-        let bad = |field: &str, text: &str| Err(Refusal::field(format!("response_format{field}"), text));
+    pub fn of(format: &Value, place: &str) -> Result<Option<Self>, Refusal> {
+        let bad = |field: &str, text: &str| Err(Refusal::field(format!("{place}{field}"), text));
         let form = match format["type"].as_str() {
             Some("text") => return Ok(None),
             Some("json_object") => Form::Schema(json!({"type": "object"})),
@@ -52,7 +54,7 @@ impl Form {
         };
         let length = match &form {
             Form::Schema(schema) => schema.to_string().len(),
-            Form::Regex(regex) => regex.len(),
+            Form::Regex(text) | Form::Grammar(text) => text.len(),
         };
         match length <= LONGEST {
             true => Ok(Some(form)),
@@ -70,6 +72,7 @@ impl Form {
                 TopLevelGrammar::from_json_schema(schema)
             }
             Form::Regex(regex) => TopLevelGrammar::from_regex(regex),
+            Form::Grammar(rules) => TopLevelGrammar::from_lark(rules.clone()),
         }
     }
 }
@@ -88,7 +91,7 @@ impl Grammars {
     /// When no token ends answers.
     pub fn new(served: &Served, ends: &[u32]) -> Result<Self, Refusal> {
         let text = "no token ends the answers of this model, so that they can have no form";
-        let end = *ends.first().ok_or_else(|| Refusal::field("response_format", text))?;
+        let end = *ends.first().ok_or_else(|| Refusal::bad(text))?;
         let word = |token: u32| match served.controls.get(&token) {
             Some(name) => [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_bytes()].concat(),
             None => served.tokenizer.token_bytes(token).unwrap_or_default().to_vec(),
@@ -102,12 +105,12 @@ impl Grammars {
         Ok(Grammars { factory, ends: ends.to_vec() })
     }
 
-    /// The guides of answers of a form.
+    /// The guides of answers of a form, which the field `place` asks for.
     ///
     /// # Errors
     /// When the schema or regular expression is none, or too much for the limits.
-    pub fn guided(&self, form: &Form) -> Result<Guided, Refusal> {
-        let bad = |text: String| Refusal::field("response_format", format!("this form cannot be followed: {text}"));
+    pub fn guided(&self, form: &Form, place: &str) -> Result<Guided, Refusal> {
+        let bad = |text: String| Refusal::field(place, format!("this form cannot be followed: {text}"));
         let made = panics::caught(|| Matcher::new(self.factory.create_parser(form.grammar())));
         let matcher = made.ok_or_else(|| bad("it is too much".into()))?;
         if let Some(error) = matcher.get_error() {
@@ -171,7 +174,7 @@ mod tests {
             (json!({"type": "json_schema", "schema": schema}), Some(Form::Schema(schema.clone()))),
             (json!({"type": "regex", "regex": "[ab]+"}), Some(Form::Regex("[ab]+".into()))),
         ] {
-            assert_eq!(Form::of(&format).expect("a form"), expected, "{format}");
+            assert_eq!(Form::of(&format, "response_format").expect("a form"), expected, "{format}");
         }
         for (format, param) in [
             (json!({"type": "yaml"}), "response_format.type"),
@@ -181,7 +184,11 @@ mod tests {
             (json!({"type": "regex", "regex": 3}), "response_format.regex"),
             (json!({"type": "regex", "regex": "a".repeat(70_000)}), "response_format"),
         ] {
-            assert_eq!(Form::of(&format).expect_err("refused").detail.param.as_deref(), Some(param), "{format}");
+            assert_eq!(
+                Form::of(&format, "response_format").expect_err("refused").detail.param.as_deref(),
+                Some(param),
+                "{format}"
+            );
         }
     }
 }

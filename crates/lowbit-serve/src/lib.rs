@@ -5,6 +5,7 @@
 mod api;
 mod app;
 mod body;
+mod calls;
 mod connection;
 mod grammar;
 mod guard;

@@ -49,8 +49,8 @@ pub(crate) struct StreamOptions {
     pub _include_obfuscation: Option<bool>,
 }
 
-/// Adds the parameters that chats and completions share to a request of its own fields.
-macro_rules! request {
+/// Adds the parameters that all requests for answers share to a request of its own fields.
+macro_rules! core_request {
     ($(#[$meta:meta])* struct $name:ident { $($own:tt)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, serde::Deserialize, utoipa::ToSchema)]
@@ -68,6 +68,26 @@ macro_rules! request {
             #[serde(default)]
             #[schema(exclusive_minimum = 0, maximum = 1)]
             pub top_p: Option<f64>,
+            /// Send the answer as it comes.
+            #[serde(default)]
+            pub stream: Option<bool>,
+            /// Taken for compatibility.
+            #[serde(default, rename = "metadata")]
+            #[schema(value_type = Option<Object>)]
+            pub _metadata: Option<serde_json::Value>,
+            /// Taken for compatibility.
+            #[serde(default, rename = "service_tier")]
+            pub _service_tier: Option<String>,
+        }
+    };
+}
+pub(crate) use core_request;
+
+/// Adds the parameters that chats and completions share to a request of its own fields.
+macro_rules! request {
+    ($(#[$meta:meta])* struct $name:ident { $($own:tt)* }) => {
+        crate::parameters::core_request! { $(#[$meta])* struct $name {
+            $($own)*
             /// Draw from this many tokens; 0 or -1 from all.
             #[serde(default)]
             #[schema(minimum = -1, maximum = 1_000_000)]
@@ -101,9 +121,6 @@ macro_rules! request {
             #[serde(default)]
             #[schema(minimum = 1, maximum = 8)]
             pub n: Option<i64>,
-            /// Send the answer as it comes.
-            #[serde(default)]
-            pub stream: Option<bool>,
             /// What the stream tells beside it.
             #[serde(default)]
             pub stream_options: Option<crate::parameters::StreamOptions>,
@@ -111,7 +128,7 @@ macro_rules! request {
             #[serde(default, rename = "user")]
             #[schema(value_type = Option<String>)]
             pub _user: Option<serde_json::Value>,
-        }
+        } }
 
         impl $name {
             /// How tokens are drawn for each answer.

@@ -6,6 +6,7 @@ LOWBIT_PROGRAM names the program; .ci/serve builds it and runs this file. The mo
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import openai
 import pytest
 
 KEY = "sk-test-0123456789"
+ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "..")
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,26 @@ def url():
     yield line.split(" at ")[1].split("/v1")[0]
     server.send_signal(signal.SIGTERM)
     assert server.wait(60) == 0
+
+
+TOOLS = (
+    "{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}"
+    '{% for call in m.tool_calls %}<tool_call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>'
+    "{% endfor %}{% endfor %}<assistant>"
+)
+
+
+@pytest.fixture(scope="module")
+def calling(tmp_path_factory):
+    """A client of the same model with a template that tells of functions."""
+    home = tmp_path_factory.mktemp("models") / "calling"
+    shutil.copytree(os.path.join(ROOT, "crates/lowbit/models/default"), home)
+    config = json.loads((home / "config.json").read_text()) | {"chat_template": TOOLS}
+    (home / "config.json").write_text(json.dumps(config))
+    server = subprocess.Popen([os.environ["LOWBIT_PROGRAM"], "serve", home, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    base = server.stdout.readline().split(" at ")[1].split("/v1")[0]
+    yield openai.OpenAI(base_url=base + "/v1", api_key="none", max_retries=0)
+    server.kill()
 
 
 @pytest.fixture
@@ -125,11 +147,70 @@ def test_lm_eval(url, tmp_path):
         assert sample["filtered_resps"][0] == post(url, "/v1/completions", asked)["choices"][0]["text"]
 
 
+WEATHER = {
+    "name": "weather",
+    "description": "Tells the weather.",
+    "parameters": {
+        "type": "object", "additionalProperties": False, "required": ["city", "days"],
+        "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    },
+}
+
+
+def test_calls_of_functions(calling):
+    """A function that must be called is, whole, in pieces, and in both interfaces; its result goes back in."""
+    tool, named = {"type": "function", "function": WEATHER}, {"type": "function", "function": {"name": "weather"}}
+    turns = [{"role": "user", "content": "Weather?"}]
+    asked = dict(model="calling", messages=turns, tools=[tool], tool_choice=named, seed=3, max_tokens=120)
+    choice = calling.chat.completions.create(**asked).choices[0]
+    (call,) = choice.message.tool_calls
+    arguments = json.loads(call.function.arguments)
+    assert choice.finish_reason == "tool_calls" and call.function.name == "weather"
+    assert arguments["city"] in ("Paris", "Rome") and 1 <= arguments["days"] <= 9
+    with calling.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    assert streamed.message.tool_calls[0].function.arguments == call.function.arguments
+    turns += [choice.message.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
+    again = calling.chat.completions.create(**{**asked, "messages": turns, "tool_choice": "auto", "max_tokens": 8})
+    assert again.choices[0].finish_reason in ("stop", "length")
+    flat = {"type": "function", **WEATHER}
+    response = calling.responses.create(model="calling", input="Weather?", tools=[flat], tool_choice="required", max_output_tokens=120)
+    (item,) = [item for item in response.output if item.type == "function_call"][:1]
+    assert item.name == "weather" and json.loads(item.arguments)["city"] in ("Paris", "Rome")
+    kinds = [event.type for event in calling.responses.create(model="calling", input="a", tools=[flat], tool_choice="required", stream=True)]
+    assert "response.function_call_arguments.done" in kinds and kinds[-1] == "response.completed"
+
+
+def test_tools_without_a_template(client):
+    with pytest.raises(openai.BadRequestError, match="takes no tools"):
+        client.chat.completions.create(**ASKED, tools=[{"type": "function", "function": WEATHER}])
+
+
+@pytest.mark.parametrize("command", [
+    ["serve_load.py", "--seconds", "4", "--clients", "24", "--malformed", "60", "--slow", "300"],
+    ["serve_prefill.py", "--streams", "4", "--tokens", "64", "--rounds", "1", "--most", "20"],
+])
+def test_under_load(command):
+    """The programs of tools/bench/ that load a server, for a few seconds: no crash, no other answer, nobody held up."""
+    script, *rest = command
+    given = [sys.executable, os.path.join(ROOT, "tools/bench", script), os.environ["LOWBIT_PROGRAM"], *rest]
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_speed_of_the_server():
+    """serve_speed.py sets the server beside the engine; its figures count on a machine that does nothing else."""
+    model = os.path.join(ROOT, "crates/lowbit/models/default")
+    given = [sys.executable, os.path.join(ROOT, "tools/bench/serve_speed.py"), os.environ["LOWBIT_PROGRAM"], model]
+    given += ["--concurrent", "2", "--rounds", "1", "--seconds", "1", "--max-tokens", "16", "--share", "0"]
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 requests at a time" in done.stdout, done.stdout + done.stderr
+
+
 def test_the_deployment_fits_together():
     """Labels, ports and volumes of deploy/kubernetes.yaml name one another, and the probes ask for what is served."""
     yaml = pytest.importorskip("yaml")
-    root = os.path.join(os.path.dirname(__file__), "..", "..", "..")
-    with open(os.path.join(root, "deploy", "kubernetes.yaml")) as file:
+    with open(os.path.join(ROOT, "deploy", "kubernetes.yaml")) as file:
         deployment, service = yaml.safe_load_all(file)
     pod = deployment["spec"]["template"]
     (container,) = pod["spec"]["containers"]

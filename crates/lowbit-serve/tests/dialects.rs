@@ -117,12 +117,14 @@ fn responses_as_openai_has_them() {
     assert_eq!((deltas, text(&streamed.last().expect("events").1["response"])), (expected.clone(), expected));
     for (more, param) in [
         (json!({"input": []}), "input"),
-        (json!({"input": [{"type": "function_call_output", "role": "user", "content": "x"}]}), "input[0].type"),
+        (json!({"input": [{"type": "function_call_output", "output": "x"}]}), "input[0].call_id"),
+        (json!({"input": [{"type": "image_generation_call"}]}), "input[0].type"),
         (json!({"max_output_tokens": 0}), "max_output_tokens"),
         (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
         (json!({"background": true}), "background"),
-        (json!({"text": {"format": {"type": "json_object"}}}), "text"),
-        (json!({"tools": [{"type": "web_search"}]}), "tools"),
+        (json!({"text": {"format": {"type": "yaml"}}}), "text.format.type"),
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (json!({"tools": [{"type": "function", "name": "f"}]}), "tools"),
         (json!({"truncation": "auto"}), "truncation"),
         (json!({"n_discard": -1}), "n_discard"),
     ] {

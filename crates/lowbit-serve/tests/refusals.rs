@@ -75,7 +75,7 @@ fn wrong_values_are_named() {
         (
             json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"pattern": "(a+)+$"}}}]}),
             "tools",
-            "not supported",
+            "takes no tools",
         ),
         (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema", "needs an object"),
         (json!({"response_format": {"type": "yaml"}}), "response_format.type", "`regex`"),

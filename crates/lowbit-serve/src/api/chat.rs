@@ -1,9 +1,11 @@
 //! `POST /v1/chat/completions`
 
 use super::answer::{FINGERPRINT, Heading, Usage, reason};
-use super::talk::{Content, Talk};
+use super::talk::{self, Begun, Content, Talk};
+use super::tools::{self, CallSaid, Choice, Offered};
 use crate::app::App;
 use crate::body;
+use crate::calls::{CallParser, Piece};
 use crate::grammar::Form;
 use crate::parameters::{TOP_LOGPROBS, request, whole};
 use crate::refusal::{ErrorBody, Refusal};
@@ -46,27 +48,21 @@ request! {
         #[serde(default)]
         #[schema(value_type = Option<Object>)]
         pub response_format: Option<Value>,
-        /// Not supported; an empty list is.
+        /// Functions that the model may call, where its template takes such: `{"type": "function", "function": {"name", "description",
+        /// "parameters"}}`, the parameters being a JSON schema.
         #[serde(default)]
         #[schema(value_type = Option<Vec<Object>>)]
         pub tools: Option<Vec<Value>>,
-        /// Only `none` or `auto`.
+        /// `auto`, `none`, `required`, or a function that must be called, `{"type": "function", "function": {"name"}}`.
         #[serde(default)]
-        #[schema(value_type = Option<String>)]
-        pub tool_choice: Option<Value>,
-        /// Taken for compatibility.
-        #[serde(default, rename = "parallel_tool_calls")]
-        pub _parallel_tool_calls: Option<bool>,
-        /// Taken for compatibility.
-        #[serde(default, rename = "metadata")]
         #[schema(value_type = Option<Object>)]
-        pub _metadata: Option<Value>,
+        pub tool_choice: Option<Value>,
+        /// Whether an answer may call several functions, as it may where nothing is said.
+        #[serde(default)]
+        pub parallel_tool_calls: Option<bool>,
         /// Taken for compatibility.
         #[serde(default, rename = "store")]
         pub _store: Option<bool>,
-        /// Taken for compatibility.
-        #[serde(default, rename = "service_tier")]
-        pub _service_tier: Option<String>,
     }
 }
 
@@ -82,6 +78,8 @@ pub(crate) enum ChatRole {
     User,
     /// The model.
     Assistant,
+    /// A function that the model called.
+    Tool,
 }
 
 /// A turn of a chat.
@@ -93,16 +91,18 @@ pub(crate) struct ChatMessage {
     /// What is said.
     #[serde(default)]
     pub content: Option<Content>,
-    /// Taken for compatibility.
-    #[serde(default, rename = "name")]
-    pub _name: Option<String>,
+    /// Of a turn of `tool` the function; else taken for compatibility.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Of a turn of `tool` the call that it answers.
+    #[serde(default)]
+    pub tool_call_id: Option<String>,
     /// As in answers; taken for compatibility.
     #[serde(default, rename = "refusal")]
     pub _refusal: Option<String>,
-    /// Not supported; null or an empty list is.
+    /// The functions that the model called.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<Object>>)]
-    pub tool_calls: Option<Vec<Value>>,
+    pub tool_calls: Option<Vec<EarlierCall>>,
     /// Not supported; null is.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -115,6 +115,26 @@ pub(crate) struct ChatMessage {
     #[serde(default, rename = "annotations")]
     #[schema(value_type = Option<Vec<Object>>)]
     pub _annotations: Option<Value>,
+}
+
+/// A function that the model called in an earlier turn.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+pub(crate) struct EarlierCall {
+    /// Its name, which the turn with its result repeats.
+    #[serde(default)]
+    pub id: String,
+    /// The function.
+    pub function: EarlierFunction,
+}
+
+/// The function of a call.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+pub(crate) struct EarlierFunction {
+    /// Its name.
+    pub name: String,
+    /// JSON.
+    #[serde(default)]
+    pub arguments: String,
 }
 
 /// The answer to a chat.
@@ -142,8 +162,11 @@ pub(crate) struct ChatChoice {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Said {
     role: &'static str,
-    content: String,
+    /// Null where the answer is calls alone.
+    content: Option<String>,
     refusal: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallSaid>,
 }
 
 /// What the model gave to the tokens of an answer.
@@ -182,6 +205,8 @@ pub(crate) struct Delta {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallSaid>,
 }
 
 impl ChatRequest {
@@ -190,20 +215,14 @@ impl ChatRequest {
         if self.messages.is_empty() {
             return Err(Refusal::field("messages", "messages is empty; say something"));
         }
-        self.messages.iter().enumerate().map(|(i, message)| message.said(i)).collect()
+        let said = self.messages.iter().enumerate().map(|(i, message)| message.said(i));
+        Ok(talk::named(said.collect::<Result<_, _>>()?))
     }
 
-    /// Refuses what this server has not.
-    fn check_unsupported(&self) -> Result<(), Refusal> {
-        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            return Err(Refusal::field("tools", "tools are not supported; leave them out"));
-        }
-        match &self.tool_choice {
-            Some(choice) if choice != "none" && choice != "auto" => {
-                Err(Refusal::field("tool_choice", "tool_choice must be `none` or `auto`: there are no tools"))
-            }
-            _ => Ok(()),
-        }
+    /// The functions that are offered.
+    fn offered(&self) -> Result<Option<Offered>, Refusal> {
+        let choice = Choice::openai(self.tool_choice.as_ref())?;
+        Offered::chats(self.tools.as_deref(), choice, self.parallel_tool_calls == Some(false))
     }
 
     /// Tokens of the answer at most.
@@ -234,6 +253,7 @@ impl ChatRole {
             ChatRole::System | ChatRole::Developer => Role::System,
             ChatRole::User => Role::User,
             ChatRole::Assistant => Role::Assistant,
+            ChatRole::Tool => Role::Tool,
         }
     }
 }
@@ -241,20 +261,34 @@ impl ChatRole {
 impl ChatMessage {
     fn said(&self, i: usize) -> Result<Message, Refusal> {
         let missing = |name: &str| Refusal::field(format!("messages[{i}].{name}"), format!("{name} is not supported"));
-        if self.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty()) {
-            return Err(missing("tool_calls"));
-        }
         if self.function_call.is_some() {
             return Err(missing("function_call"));
         }
         if self.audio.is_some() {
             return Err(missing("audio"));
         }
-        let place = format!("messages[{i}].content");
-        match &self.content {
-            None => Err(Refusal::field(place, "a message needs its content")),
-            Some(content) => Ok(Message { role: self.role.role(), content: content.text(&place)? }),
+        let calls = self.tool_calls.as_deref().unwrap_or_default();
+        let (is_model, is_result) = (matches!(self.role, ChatRole::Assistant), matches!(self.role, ChatRole::Tool));
+        if !calls.is_empty() && !is_model {
+            return Err(Refusal::field(
+                format!("messages[{i}].tool_calls"),
+                "only turns of `assistant` have tool_calls",
+            ));
         }
+        let place = format!("messages[{i}].content");
+        let content = match &self.content {
+            None if calls.is_empty() => return Err(Refusal::field(place, "a message needs its content")),
+            None => String::new(),
+            Some(content) => content.text(&place)?,
+        };
+        let called = |(k, call): (usize, &EarlierCall)| {
+            let place = format!("messages[{i}].tool_calls[{k}].function.arguments");
+            tools::earlier(&place, &call.id, &call.function.name, &call.function.arguments)
+        };
+        let tool_calls = calls.iter().enumerate().map(called).collect::<Result<_, _>>()?;
+        let of_result = |value: &Option<String>| value.clone().filter(|_| is_result);
+        let (tool_call_id, name) = (of_result(&self.tool_call_id), of_result(&self.name));
+        Ok(Message { tool_calls, tool_call_id, name, ..Message::new(self.role.role(), content) })
     }
 }
 
@@ -274,37 +308,39 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     let asked: ChatRequest = body::json(&app, request).await?;
     app.check_model(asked.model.as_deref())?;
     app.worker()?;
-    asked.check_unsupported()?;
     let (streams, tells) = asked.streams()?;
     let (drawing, top, messages) = (asked.drawing(&app)?, asked.top()?, asked.said()?);
     let (max_tokens, choices) = (asked.most(app.served.context)?, drawing.choices);
-    let form = asked.response_format.as_ref().map(Form::of).transpose()?.flatten();
-    let (replies, prompt) = Talk { messages, drawing, top, max_tokens, form }.begin(&app, since).await?;
-    let usage = Usage::of(prompt);
+    let form = asked.response_format.as_ref().map(|format| Form::of(format, "response_format")).transpose()?.flatten();
+    let (form, tools) = (form.map(|form| (form, "response_format")), asked.offered()?);
+    let begun = Talk { messages, drawing, top, max_tokens, form, tools }.begin(&app, since).await?;
+    let usage = Usage::of(begun.prompt);
     let heading = Heading::new(&app, "chatcmpl");
     if streams {
-        return Ok(stream::response(replies, choices, Chunks { heading, usage, tells, choices }));
+        let parsers = begun.parsers(choices);
+        let chunks = Chunks { heading, usage, tells, parsers, pending: vec![Vec::new(); choices] };
+        return Ok(stream::response(begun.replies, choices, chunks));
     }
-    whole_answer(heading, usage, choices, replies).await
+    whole_answer(heading, usage, choices, begun).await
 }
 
 /// The answer in one piece.
-async fn whole_answer(
-    heading: Heading,
-    mut usage: Usage,
-    choices: usize,
-    replies: crate::worker::Replies,
-) -> Result<Response, Refusal> {
+async fn whole_answer(heading: Heading, mut usage: Usage, choices: usize, begun: Begun) -> Result<Response, Refusal> {
     let served = &heading.app.served;
     let take = |index, reply| {
         let Reply::End(outcome) = reply else { return Ok(None) };
         let Outcome { text, logprobs, finish, .. } = (*outcome).inspect(|outcome| usage.add(outcome))?;
         let content: Vec<TokenLogprob> = logprobs.iter().map(|logprob| served.told(logprob)).collect();
         let logprobs = (!content.is_empty()).then_some(ChatLogprobs { content, refusal: None });
-        let message = Said { role: "assistant", content: text, refusal: None };
-        Ok(Some(ChatChoice { index, message, logprobs, finish_reason: reason(finish) }))
+        let (text, called) = talk::split(begun.calls.as_ref(), text);
+        let finish_reason = if called.is_empty() { reason(finish) } else { "tool_calls" };
+        let content = Some(text).filter(|text| called.is_empty() || !text.is_empty());
+        let whole = |(name, arguments)| CallSaid::whole(heading.app.call_id(), name, &arguments);
+        let tool_calls = called.into_iter().map(whole).collect();
+        let message = Said { role: "assistant", content, refusal: None, tool_calls };
+        Ok(Some(ChatChoice { index, message, logprobs, finish_reason }))
     };
-    let choices = stream::collect(replies, choices, take).await?;
+    let choices = stream::collect(begun.replies, choices, take).await?;
     Ok(super::json(&ChatCompletion {
         id: &heading.id,
         object: "chat.completion",
@@ -322,7 +358,10 @@ struct Chunks {
     usage: Usage,
     /// Whether the last piece tells the tokens.
     tells: bool,
-    choices: usize,
+    /// What finds calls of functions, for each choice.
+    parsers: Option<Vec<CallParser>>,
+    /// What the model gave to tokens of each choice that are not told yet.
+    pending: Vec<Vec<TokenLogprob>>,
 }
 
 impl Chunks {
@@ -340,11 +379,40 @@ impl Chunks {
     }
 }
 
+impl Chunks {
+    /// A piece of a choice, with what the model gave to the tokens up to here.
+    fn piece(&mut self, index: usize, delta: Delta, finish_reason: Option<&'static str>, out: &mut Sink) {
+        let content = std::mem::take(&mut self.pending[index]);
+        let logprobs = (!content.is_empty()).then_some(ChatLogprobs { content, refusal: None });
+        self.chunk(vec![ChunkChoice { index, delta, logprobs, finish_reason }], None, out);
+    }
+
+    /// What an answer holds.
+    fn pieces(&mut self, index: usize, pieces: Vec<Piece>, out: &mut Sink) {
+        let called = |piece: &Piece| matches!(piece, Piece::Call(..));
+        let found = self.parsers.as_ref().map_or(0, |parsers| parsers[index].found());
+        let first = found - pieces.iter().filter(|piece| called(piece)).count();
+        let mut number = first..;
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => self.piece(index, Delta { content: Some(text), ..Delta::default() }, None, out),
+                Piece::Call(name, arguments) => {
+                    let call = CallSaid::whole(self.heading.app.call_id(), name, &arguments);
+                    for call in call.pieces(number.next().unwrap_or(0)) {
+                        self.piece(index, Delta { tool_calls: vec![call], ..Delta::default() }, None, out);
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Events for Chunks {
     fn begin(&mut self, out: &mut Sink) {
-        for index in 0..self.choices {
-            let delta = Delta { role: Some("assistant"), content: Some(String::new()) };
-            self.chunk(vec![ChunkChoice { index, delta, logprobs: None, finish_reason: None }], None, out);
+        for index in 0..self.pending.len() {
+            // Where calls may follow, the content may be none.
+            let content = self.parsers.is_none().then(String::new);
+            self.piece(index, Delta { role: Some("assistant"), content, ..Delta::default() }, None, out);
         }
     }
 
@@ -353,17 +421,20 @@ impl Events for Chunks {
             Reply::Begun | Reply::Prompt(_) => {}
             Reply::Text(text, None) if text.is_empty() => {}
             Reply::Text(text, logprob) => {
-                let content = logprob.map(|logprob| vec![self.heading.app.served.told(&logprob)]);
-                let logprobs = content.map(|content| ChatLogprobs { content, refusal: None });
-                let delta = Delta { role: None, content: Some(text) };
-                self.chunk(vec![ChunkChoice { index, delta, logprobs, finish_reason: None }], None, out);
+                self.pending[index].extend(logprob.map(|logprob| self.heading.app.served.told(&logprob)));
+                match self.parsers.as_mut().map(|parsers| parsers[index].push(&text)) {
+                    None => self.piece(index, Delta { content: Some(text), ..Delta::default() }, None, out),
+                    Some(pieces) => self.pieces(index, pieces, out),
+                }
             }
             Reply::End(outcome) => {
                 let outcome = (*outcome)?;
                 self.usage.add(&outcome);
-                let finish_reason = Some(reason(outcome.finish));
-                let last = ChunkChoice { index, delta: Delta::default(), logprobs: None, finish_reason };
-                self.chunk(vec![last], None, out);
+                let rest = self.parsers.as_mut().map(|parsers| parsers[index].finish());
+                self.pieces(index, rest.unwrap_or_default(), out);
+                let called = self.parsers.as_ref().is_some_and(|parsers| parsers[index].found() > 0);
+                let finish_reason = if called { "tool_calls" } else { reason(outcome.finish) };
+                self.piece(index, Delta::default(), Some(finish_reason), out);
             }
         }
         Ok(())

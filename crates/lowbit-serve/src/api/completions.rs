@@ -3,6 +3,7 @@
 use super::answer::{FINGERPRINT, Heading, Usage, begun, reason};
 use crate::app::App;
 use crate::body;
+use crate::grammar::Form;
 use crate::parameters::{Drawing, TOP_LOGPROBS, request, whole};
 use crate::refusal::{ErrorBody, Refusal, too_long};
 use crate::stream::{self, Events, Sink};
@@ -30,6 +31,18 @@ request! {
         #[serde(default)]
         #[schema(minimum = 0)]
         pub max_tokens: Option<i64>,
+        /// The same under its newer name.
+        #[serde(default)]
+        #[schema(minimum = 0)]
+        pub max_completion_tokens: Option<i64>,
+        /// What the answers must look like: `{"type": "json_schema", "json_schema": {"schema": ..}}`, `json_object`, `regex` (with
+        /// `regex`), or `text`.
+        #[serde(default)]
+        #[schema(value_type = Option<Object>)]
+        pub response_format: Option<Value>,
+        /// Go on where the model would end an answer, up to `max_tokens`, as benchmarks want it.
+        #[serde(default)]
+        pub ignore_eos: Option<bool>,
         /// Tell the log-probability of each token, and so many of the most likely ones.
         #[serde(default)]
         #[schema(minimum = 0, maximum = 20)]
@@ -97,6 +110,9 @@ struct Plan {
     max_tokens: usize,
     top: Option<usize>,
     echo: bool,
+    form: Option<Form>,
+    /// Whether nothing but its length and its stops ends an answer.
+    endless: bool,
 }
 
 impl CompletionRequest {
@@ -104,7 +120,15 @@ impl CompletionRequest {
         let drawing = self.drawing(app)?;
         let echo = self.echo.unwrap_or(false);
         let least = if echo { 0 } else { 1 };
-        let max_tokens = whole("max_tokens", self.max_tokens, least..=app.served.context as i64)?;
+        let range = least..=app.served.context as i64;
+        let new = whole("max_completion_tokens", self.max_completion_tokens, range.clone())?;
+        let max_tokens = new.or(whole("max_tokens", self.max_tokens, range)?);
+        let format = self.response_format.as_ref();
+        let form = format.map(|format| Form::of(format, "response_format")).transpose()?.flatten();
+        let endless = self.ignore_eos.unwrap_or(false);
+        if endless && form.is_some() {
+            return Err(Refusal::field("ignore_eos", "an answer of a form ends with it; leave ignore_eos out"));
+        }
         let top = whole("logprobs", self.logprobs, 0..=TOP_LOGPROBS)?.map(|top| top as usize);
         if self.best_of.is_some_and(|best| best != drawing.choices as i64) {
             return Err(Refusal::field("best_of", "best_of must be as many as `n`"));
@@ -112,7 +136,8 @@ impl CompletionRequest {
         if self.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
             return Err(Refusal::field("suffix", "suffix is not supported; leave it out"));
         }
-        Ok(Plan { drawing, max_tokens: max_tokens.map_or(TOKENS, |most| most as usize), top, echo })
+        let max_tokens = max_tokens.map_or(TOKENS, |most| most as usize);
+        Ok(Plan { drawing, max_tokens, top, echo, form, endless })
     }
 
     fn prompts(self) -> Result<Vec<One>, Refusal> {
@@ -140,6 +165,7 @@ impl Plan {
                     stop: self.drawing.stop.clone(),
                     draft: app.served.writer()?.draft,
                     sampling: self.drawing.sampling(0),
+                    ..AnswerOptions::default()
                 };
                 let message = [Message::new(Role::User, text)];
                 app.served.writer()?.text.request(&message, &options, context).map_err(|error| match error {
@@ -173,7 +199,18 @@ impl Plan {
         if request.prompt.is_empty() {
             return Err(Refusal::field("prompt", "prompt is empty; give a text"));
         }
-        Ok(generate::Request { logprobs: self.top, echo: self.echo && self.top.is_some(), ..request })
+        let mut request = generate::Request { logprobs: self.top, echo: self.echo && self.top.is_some(), ..request };
+        if self.endless {
+            request.stop_tokens.clear();
+        }
+        Ok(request)
+    }
+
+    /// What the engine is asked for prompts.
+    fn requests(&self, app: &App, prompts: Vec<One>) -> Result<Vec<generate::Request>, Refusal> {
+        let guide = self.form.as_ref().map(|form| app.guided(form, "response_format")).transpose()?;
+        let of = |prompt| Ok(generate::Request { guide: guide.clone(), ..self.request(app, prompt)? });
+        prompts.into_iter().map(of).collect()
     }
 }
 
@@ -198,12 +235,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     let each = plan.drawing.choices;
     let choices = prompts.len().saturating_mul(each);
     let places = app.admit(choices, "prompt")?;
-    let (plan, requests) = app
-        .apart(move |app| {
-            let requests = prompts.into_iter().map(|prompt| plan.request(app, prompt)).collect::<Result<Vec<_>, _>>();
-            requests.map(|requests| (plan, requests))
-        })
-        .await?;
+    let (plan, requests) = app.apart(move |app| plan.requests(app, prompts).map(|requests| (plan, requests))).await?;
     let usage = Usage::of(requests.iter().map(|request| request.prompt.len()).sum());
     let texts = Texts::new(Heading::new(&app, "cmpl"), &plan, &requests);
     let of = |choice: usize| generate::Request {

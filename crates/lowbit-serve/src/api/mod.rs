@@ -11,6 +11,7 @@ mod rows;
 mod status;
 mod talk;
 mod tokenize;
+mod tools;
 
 use crate::app::App;
 use crate::guard;

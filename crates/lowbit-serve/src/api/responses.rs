@@ -2,10 +2,13 @@
 
 use super::answer::Heading;
 use super::chat::ChatRole;
-use super::talk::{Content, Talk};
+use super::talk::{self, Content, Talk};
+use super::tools::{self, Choice, Offered};
 use crate::app::App;
 use crate::body;
-use crate::parameters::{Asked, whole};
+use crate::calls::{CallParser, Called, Calls, Piece};
+use crate::grammar::Form;
+use crate::parameters::{Asked, core_request, whole};
 use crate::refusal::{ErrorBody, Refusal};
 use crate::stream::{self, Events, Sink};
 use crate::worker::Reply;
@@ -19,75 +22,58 @@ use std::sync::Arc;
 use std::time::Instant;
 use utoipa::ToSchema;
 
-/// A chat to answer.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ResponsesRequest {
-    /// What is said.
-    pub input: Input,
-    /// The model's name; there is one model, so that it may be left out.
-    #[serde(default)]
-    pub model: Option<String>,
-    /// Instructions to the model, before what is said.
-    #[serde(default)]
-    pub instructions: Option<String>,
-    /// Tokens of the answer at most; all that the context has room for by default.
-    #[serde(default)]
-    #[schema(minimum = 1)]
-    pub max_output_tokens: Option<i64>,
-    /// Randomness of the answer.
-    #[serde(default)]
-    #[schema(minimum = 0, maximum = 2)]
-    pub temperature: Option<f64>,
-    /// Draw from the fewest tokens that have this much probability together.
-    #[serde(default)]
-    #[schema(exclusive_minimum = 0, maximum = 1)]
-    pub top_p: Option<f64>,
-    /// Send the answer as it comes.
-    #[serde(default)]
-    pub stream: Option<bool>,
-    /// Only `{"format": {"type": "text"}}`.
-    #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    pub text: Option<Value>,
-    /// Not supported; an empty list is.
-    #[serde(default)]
-    #[schema(value_type = Option<Vec<Object>>)]
-    pub tools: Option<Vec<Value>>,
-    /// Not supported: nothing is stored. Null is.
-    #[serde(default)]
-    pub previous_response_id: Option<String>,
-    /// Only `disabled`.
-    #[serde(default)]
-    pub truncation: Option<String>,
-    /// Only false.
-    #[serde(default)]
-    pub background: Option<bool>,
-    /// Taken for compatibility: nothing is stored.
-    #[serde(default, rename = "store")]
-    pub _store: Option<bool>,
-    /// Taken for compatibility.
-    #[serde(default, rename = "tool_choice")]
-    #[schema(value_type = Option<Object>)]
-    pub _tool_choice: Option<Value>,
-    /// Taken for compatibility.
-    #[serde(default, rename = "parallel_tool_calls")]
-    pub _parallel_tool_calls: Option<bool>,
-    /// Taken for compatibility.
-    #[serde(default, rename = "metadata")]
-    #[schema(value_type = Option<Object>)]
-    pub _metadata: Option<Value>,
-    /// Taken for compatibility.
-    #[serde(default, rename = "reasoning")]
-    #[schema(value_type = Option<Object>)]
-    pub _reasoning: Option<Value>,
-    /// Taken for compatibility.
-    #[serde(default, rename = "include")]
-    #[schema(value_type = Option<Vec<String>>)]
-    pub _include: Option<Value>,
-    /// Taken for compatibility.
-    #[serde(default, rename = "user")]
-    pub _user: Option<String>,
+core_request! {
+    /// A chat to answer.
+    struct ResponsesRequest {
+        /// What is said.
+        pub input: Input,
+        /// Instructions to the model, before what is said.
+        #[serde(default)]
+        pub instructions: Option<String>,
+        /// Tokens of the answer at most; all that the context has room for by default.
+        #[serde(default)]
+        #[schema(minimum = 1)]
+        pub max_output_tokens: Option<i64>,
+        /// What the answer must look like: `{"format": {"type": "json_schema", "schema": ..}}`, `json_object`, `regex` (with `regex`), or
+        /// `text`.
+        #[serde(default)]
+        #[schema(value_type = Option<Object>)]
+        pub text: Option<Value>,
+        /// Functions that the model may call, where its template takes such: `{"type": "function", "name", "description", "parameters"}`.
+        #[serde(default)]
+        #[schema(value_type = Option<Vec<Object>>)]
+        pub tools: Option<Vec<Value>>,
+        /// `auto`, `none`, `required`, or a function that must be called, `{"type": "function", "name": ..}`.
+        #[serde(default)]
+        #[schema(value_type = Option<Object>)]
+        pub tool_choice: Option<Value>,
+        /// Whether an answer may call several functions, as it may where nothing is said.
+        #[serde(default)]
+        pub parallel_tool_calls: Option<bool>,
+        /// Not supported: nothing is stored. Null is.
+        #[serde(default)]
+        pub previous_response_id: Option<String>,
+        /// Only `disabled`.
+        #[serde(default)]
+        pub truncation: Option<String>,
+        /// Only false.
+        #[serde(default)]
+        pub background: Option<bool>,
+        /// Taken for compatibility: nothing is stored.
+        #[serde(default, rename = "store")]
+        pub _store: Option<bool>,
+        /// Taken for compatibility.
+        #[serde(default, rename = "reasoning")]
+        #[schema(value_type = Option<Object>)]
+        pub _reasoning: Option<Value>,
+        /// Taken for compatibility.
+        #[serde(default, rename = "include")]
+        #[schema(value_type = Option<Vec<String>>)]
+        pub _include: Option<Value>,
+        /// Taken for compatibility.
+        #[serde(default, rename = "user")]
+        pub _user: Option<String>,
+    }
 }
 
 /// What is said: a text, or turns.
@@ -100,16 +86,30 @@ pub(crate) enum Input {
     Items(Vec<Item>),
 }
 
-/// A turn.
+/// A turn, a call of a function, or its result.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(crate) struct Item {
-    /// `message`, or left out.
+    /// `message`, or left out; `function_call`; `function_call_output`.
     #[serde(default)]
     pub r#type: Option<String>,
-    /// Who speaks.
-    pub role: ChatRole,
-    /// What is said.
-    pub content: Content,
+    /// Of a message who speaks.
+    #[serde(default)]
+    pub role: Option<ChatRole>,
+    /// Of a message what is said.
+    #[serde(default)]
+    pub content: Option<Content>,
+    /// Of a call its name, which the result repeats.
+    #[serde(default)]
+    pub call_id: Option<String>,
+    /// Of a call the function.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Of a call what it was called with, the text of a JSON object.
+    #[serde(default)]
+    pub arguments: Option<String>,
+    /// Of a result the result.
+    #[serde(default)]
+    pub output: Option<Content>,
 }
 
 impl ResponsesRequest {
@@ -117,30 +117,33 @@ impl ResponsesRequest {
         self.check_unsupported()?;
         let max_tokens = whole("max_output_tokens", self.max_output_tokens, 1..=app.served.context as i64)?;
         let asked = Asked { temperature: self.temperature, top_p: self.top_p, ..Asked::default() };
-        let instructions = self.instructions.iter().map(|text| Ok(Message::new(Role::System, text)));
-        let said: Vec<Result<Message, Refusal>> = match &self.input {
-            Input::Text(text) => vec![Ok(Message::new(Role::User, text))],
-            Input::Items(items) => items.iter().enumerate().map(|(i, item)| item.said(i)).collect(),
-        };
-        if said.is_empty() {
-            return Err(Refusal::field("input", "input is empty; say something"));
+        let mut messages: Vec<Message> =
+            self.instructions.iter().map(|text| Message::new(Role::System, text)).collect();
+        match &self.input {
+            Input::Text(text) => messages.push(Message::new(Role::User, text)),
+            Input::Items(items) if items.is_empty() => {
+                return Err(Refusal::field("input", "input is empty; say something"));
+            }
+            Input::Items(items) => {
+                items.iter().enumerate().try_for_each(|(i, item)| item.add(&format!("input[{i}]"), &mut messages))?;
+            }
         }
-        let messages = instructions.chain(said).collect::<Result<_, _>>()?;
+        let format = self.text.as_ref().and_then(|text| text.get("format"));
+        let form = format.map(|format| Form::of(format, "text.format")).transpose()?.flatten();
+        let choice = Choice::openai(self.tool_choice.as_ref())?;
         Ok(Talk {
-            messages,
+            messages: talk::named(messages),
             drawing: asked.check(app)?,
             top: None,
             max_tokens: max_tokens.map(|most| most as usize),
-            form: None,
+            form: form.map(|form| (form, "text.format")),
+            tools: Offered::responses(self.tools.as_deref(), choice, self.parallel_tool_calls == Some(false))?,
         })
     }
 
     /// Refuses what this server has not.
     fn check_unsupported(&self) -> Result<(), Refusal> {
-        let format = self.text.as_ref().and_then(|text| text.get("format"));
         let rules = [
-            ("text", format.is_some_and(|format| format["type"] != "text"), "only the format {\"type\": \"text\"} is"),
-            ("tools", self.tools.as_ref().is_some_and(|tools| !tools.is_empty()), "tools are not"),
             ("previous_response_id", self.previous_response_id.is_some(), "nothing is stored here: it is not"),
             ("truncation", self.truncation.as_ref().is_some_and(|how| how != "disabled"), "only `disabled` is"),
             ("background", self.background == Some(true), "answers in the background are not"),
@@ -153,12 +156,43 @@ impl ResponsesRequest {
 }
 
 impl Item {
-    fn said(&self, i: usize) -> Result<Message, Refusal> {
-        if self.r#type.as_ref().is_some_and(|kind| kind != "message") {
-            return Err(Refusal::field(format!("input[{i}].type"), "only items of type `message` are supported"));
+    /// Adds what it is to the messages; `place` is its field.
+    fn add(&self, place: &str, messages: &mut Vec<Message>) -> Result<(), Refusal> {
+        let missing =
+            |name: &str| Refusal::field(format!("{place}.{name}"), format!("an item of its type needs its {name}"));
+        match self.r#type.as_deref().unwrap_or("message") {
+            "message" => {
+                let role = self.role.filter(|role| !matches!(role, ChatRole::Tool)).ok_or_else(|| missing("role"))?;
+                let content = self.content.as_ref().ok_or_else(|| missing("content"))?;
+                messages.push(Message::new(role.role(), content.text(&format!("{place}.content"))?));
+            }
+            "function_call" => {
+                let id = self.call_id.as_deref().ok_or_else(|| missing("call_id"))?;
+                let name = self.name.as_deref().ok_or_else(|| missing("name"))?;
+                let arguments = self.arguments.as_deref().unwrap_or_default();
+                let call = tools::earlier(&format!("{place}.arguments"), id, name, arguments)?;
+                // Calls belong to what the model said before them.
+                match messages.last_mut().filter(|last| last.role == Role::Assistant) {
+                    Some(last) => last.tool_calls.push(call),
+                    None => {
+                        messages.push(Message { tool_calls: vec![call], ..Message::new(Role::Assistant, "") });
+                    }
+                }
+            }
+            "function_call_output" => {
+                let id = self.call_id.clone().ok_or_else(|| missing("call_id"))?;
+                let output = self.output.as_ref().ok_or_else(|| missing("output"))?;
+                let output = output.text(&format!("{place}.output"))?;
+                messages.push(Message { tool_call_id: Some(id), ..Message::new(Role::Tool, output) });
+            }
+            // What a model thought is no part of what it is asked.
+            "reasoning" => {}
+            _ => {
+                let text = "items are of the type `message`, `function_call` or `function_call_output`";
+                return Err(Refusal::field(format!("{place}.type"), text));
+            }
         }
-        let role = self.role.role();
-        Ok(Message::new(role, self.content.text(&format!("input[{i}].content"))?))
+        Ok(())
     }
 }
 
@@ -179,15 +213,28 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     app.check_model(asked.model.as_deref())?;
     app.worker()?;
     let talk = asked.talk(&app)?;
-    let (replies, prompt) = talk.begin(&app, since).await?;
+    let begun = talk.begin(&app, since).await?;
     let (heading, item) = (Heading::new(&app, "resp"), app.id("msg"));
     let streams = asked.stream.unwrap_or(false);
-    let telling = Telling { heading, item, asked, prompt, number: 0, text: String::new(), outcome: None };
+    let parser = begun.parsers(1).and_then(|mut parsers| parsers.pop());
+    let (prompt, calls) = (begun.prompt, begun.calls);
+    let telling = Telling {
+        heading,
+        item,
+        asked,
+        prompt,
+        calls,
+        number: 0,
+        text: None,
+        parser,
+        items: Vec::new(),
+        outcome: None,
+    };
     if streams {
-        return Ok(stream::response(replies, 1, telling));
+        return Ok(stream::response(begun.replies, 1, telling));
     }
-    let outcome = stream::outcome(replies).await?;
-    Ok(super::json(&telling.response(Some(&outcome))))
+    let outcome = stream::outcome(begun.replies).await?;
+    Ok(super::json(&telling.whole(&outcome)))
 }
 
 /// What is told of an answer.
@@ -198,9 +245,15 @@ struct Telling {
     asked: ResponsesRequest,
     /// Tokens of the prompt.
     prompt: usize,
+    /// How calls of functions are found, and what finds them in pieces.
+    calls: Option<Arc<Calls>>,
+    parser: Option<CallParser>,
     /// Number of the next event.
     number: usize,
-    text: String,
+    /// The text of a message that goes on.
+    text: Option<String>,
+    /// Messages and calls that are complete.
+    items: Vec<Value>,
     outcome: Option<Outcome>,
 }
 
@@ -217,10 +270,31 @@ impl Telling {
         json!({"type": "message", "id": self.item, "status": status, "role": "assistant", "content": content})
     }
 
+    /// A call; one that only begins has no arguments.
+    fn call(&self, (id, call_id): (&str, &str), name: &str, arguments: Option<&str>) -> Value {
+        let status = if arguments.is_some() { "completed" } else { "in_progress" };
+        json!({
+            "type": "function_call", "id": id, "call_id": call_id, "name": name, "arguments": arguments.unwrap_or_default(),
+            "status": status,
+        })
+    }
+
+    /// The response to an answer in one piece.
+    fn whole(&self, outcome: &Outcome) -> Value {
+        let (text, called) = talk::split(self.calls.as_ref(), outcome.text.clone());
+        let has_text = called.is_empty() || !text.is_empty();
+        let message = has_text.then(|| self.message(Self::status(outcome), &[Self::part(&text)]));
+        let app = &self.heading.app;
+        let call = |(name, arguments): Called| {
+            let arguments = json!(arguments).to_string();
+            self.call((&app.id("fc"), &app.call_id()), &name, Some(&arguments))
+        };
+        let items: Vec<Value> = message.into_iter().chain(called.into_iter().map(call)).collect();
+        self.response(Some(outcome), &items)
+    }
+
     /// The response, or how it begins.
-    fn response(&self, outcome: Option<&Outcome>) -> Value {
-        let output: Vec<Value> =
-            outcome.iter().map(|o| self.message(Self::status(o), &[Self::part(&o.text)])).collect();
+    fn response(&self, outcome: Option<&Outcome>, output: &[Value]) -> Value {
         let cut = outcome.is_some_and(|outcome| outcome.finish == Finish::Length);
         let usage = outcome.map(|outcome| {
             let (input, output) = (self.prompt, outcome.tokens.len());
@@ -229,14 +303,17 @@ impl Telling {
                 "output_tokens": output, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": input + output,
             })
         });
+        let asked = &self.asked;
+        let text = asked.text.clone().unwrap_or_else(|| json!({"format": {"type": "text"}}));
         json!({
             "id": self.heading.id, "object": "response", "created_at": self.heading.created,
             "status": outcome.map_or("in_progress", Self::status), "error": null,
             "incomplete_details": cut.then(|| json!({"reason": "max_output_tokens"})),
-            "instructions": self.asked.instructions, "max_output_tokens": self.asked.max_output_tokens,
-            "model": self.heading.model(), "output": output, "parallel_tool_calls": true, "previous_response_id": null,
-            "reasoning": {"effort": null, "summary": null}, "store": false, "temperature": self.asked.temperature,
-            "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": self.asked.top_p,
+            "instructions": asked.instructions, "max_output_tokens": asked.max_output_tokens,
+            "model": self.heading.model(), "output": output, "parallel_tool_calls": asked.parallel_tool_calls.unwrap_or(true),
+            "previous_response_id": null, "reasoning": {"effort": null, "summary": null}, "store": false,
+            "temperature": asked.temperature, "text": text, "tool_choice": asked.tool_choice.clone().unwrap_or_else(|| "auto".into()),
+            "tools": asked.tools.clone().unwrap_or_default(), "top_p": asked.top_p,
             "truncation": "disabled", "usage": usage, "user": null, "metadata": {},
         })
     }
@@ -248,30 +325,78 @@ impl Telling {
         out.event(name, &fields);
     }
 
-    /// An event about the text.
+    /// An event about the text of the message.
     fn about(&mut self, name: &str, key: &str, value: Value, out: &mut Sink) {
-        let mut fields = json!({"item_id": self.item, "output_index": 0, "content_index": 0, "logprobs": []});
+        let place = self.items.len();
+        let mut fields = json!({"item_id": self.item, "output_index": place, "content_index": 0, "logprobs": []});
         fields[key] = value;
         self.event(name, fields, out);
+    }
+
+    /// Begins a message, if none goes on.
+    fn open(&mut self, out: &mut Sink) {
+        if self.text.is_none() {
+            if !self.items.is_empty() {
+                self.item = self.heading.app.id("msg");
+            }
+            let item = self.message("in_progress", &[]);
+            self.event("response.output_item.added", json!({"output_index": self.items.len(), "item": item}), out);
+            self.about("response.content_part.added", "part", Self::part(""), out);
+            self.text = Some(String::new());
+        }
+    }
+
+    /// Ends the message that goes on.
+    fn close(&mut self, status: &str, out: &mut Sink) {
+        let Some(text) = self.text.take() else { return };
+        self.about("response.output_text.done", "text", json!(text), out);
+        self.about("response.content_part.done", "part", Self::part(&text), out);
+        let item = self.message(status, &[Self::part(&text)]);
+        self.event("response.output_item.done", json!({"output_index": self.items.len(), "item": item}), out);
+        self.items.push(item);
+    }
+
+    fn piece(&mut self, piece: Piece, out: &mut Sink) {
+        match piece {
+            Piece::Text(text) => {
+                self.open(out);
+                self.text.get_or_insert_default().push_str(&text);
+                self.about("response.output_text.delta", "delta", json!(text), out);
+            }
+            Piece::Call(name, arguments) => {
+                self.close("completed", out);
+                let (id, call_id) = (self.heading.app.id("fc"), self.heading.app.call_id());
+                let (place, arguments) = (self.items.len(), json!(arguments).to_string());
+                let begun = self.call((&id, &call_id), &name, None);
+                self.event("response.output_item.added", json!({"output_index": place, "item": begun}), out);
+                let delta = json!({"item_id": id, "output_index": place, "delta": arguments});
+                self.event("response.function_call_arguments.delta", delta, out);
+                let done = json!({"item_id": id, "output_index": place, "name": name, "arguments": arguments});
+                self.event("response.function_call_arguments.done", done, out);
+                let item = self.call((&id, &call_id), &name, Some(&arguments));
+                self.event("response.output_item.done", json!({"output_index": place, "item": item}), out);
+                self.items.push(item);
+            }
+        }
     }
 }
 
 impl Events for Telling {
     fn begin(&mut self, out: &mut Sink) {
-        let response = self.response(None);
+        let response = self.response(None, &[]);
         self.event("response.created", json!({"response": response}), out);
         self.event("response.in_progress", json!({"response": response}), out);
-        let item = self.message("in_progress", &[]);
-        self.event("response.output_item.added", json!({"output_index": 0, "item": item}), out);
-        self.about("response.content_part.added", "part", Self::part(""), out);
+        if self.parser.is_none() {
+            self.open(out);
+        }
     }
 
     fn reply(&mut self, _: usize, reply: Reply, out: &mut Sink) -> Result<(), Refusal> {
         match reply {
-            Reply::Text(text, _) if !text.is_empty() => {
-                self.text.push_str(&text);
-                self.about("response.output_text.delta", "delta", json!(text), out);
-            }
+            Reply::Text(text, _) if !text.is_empty() => match self.parser.as_mut().map(|parser| parser.push(&text)) {
+                None => self.piece(Piece::Text(text), out),
+                Some(pieces) => pieces.into_iter().for_each(|piece| self.piece(piece, out)),
+            },
             Reply::End(outcome) => self.outcome = Some((*outcome)?),
             _ => {}
         }
@@ -280,17 +405,19 @@ impl Events for Telling {
 
     fn end(&mut self, out: &mut Sink) {
         let Some(outcome) = self.outcome.take() else { return };
-        let (status, text) = (Self::status(&outcome), std::mem::take(&mut self.text));
-        self.about("response.output_text.done", "text", json!(text), out);
-        self.about("response.content_part.done", "part", Self::part(&text), out);
-        let item = self.message(status, &[Self::part(&text)]);
-        self.event("response.output_item.done", json!({"output_index": 0, "item": item}), out);
-        let (name, response) = (format!("response.{status}"), self.response(Some(&outcome)));
+        let rest = self.parser.as_mut().map(CallParser::finish).unwrap_or_default();
+        rest.into_iter().for_each(|piece| self.piece(piece, out));
+        if self.items.is_empty() {
+            self.open(out);
+        }
+        let status = Self::status(&outcome);
+        self.close(status, out);
+        let (name, response) = (format!("response.{status}"), self.response(Some(&outcome), &self.items));
         self.event(&name, json!({"response": response}), out);
     }
 
     fn fail(&mut self, refusal: &Refusal, out: &mut Sink) {
-        let mut response = self.response(None);
+        let mut response = self.response(None, &[]);
         response["status"] = json!("failed");
         response["error"] = json!({"code": "server_error", "message": refusal.detail.message});
         self.event("response.failed", json!({"response": response}), out);

@@ -52,8 +52,19 @@ fn config(head: Head) -> Config {
     })
 }
 
+/// A template that tells of functions and writes calls as Qwen's and Hermes' do.
+pub const TOOLS: &str = r#"{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>{% endif %}
+{%- for m in messages %}<{{ m.role }}>{{ m.content }}{% for call in m.tool_calls %}
+{{- '\n<tool_call>\n{"name": "' ~ call.function.name ~ '", "arguments": ' ~ (call.function.arguments | tojson) ~ '}\n</tool_call>' }}
+{%- endfor %}{% endfor %}<assistant>"#;
+
 /// The small model with one of its heads, in a directory that lasts as long as the first value.
 pub fn checkpoint(head: Head) -> (tempfile::TempDir, Checkpoint) {
+    checkpoint_with(head, TEMPLATE)
+}
+
+/// The same with another template.
+pub fn checkpoint_with(head: Head, template: &str) -> (tempfile::TempDir, Checkpoint) {
     let directory = tempfile::tempdir().expect("a directory");
     let (config, mut random) = (config(head), SplitMix64::new(3));
     let parameters = ParameterList::new(&config).expect("a valid configuration");
@@ -73,7 +84,7 @@ pub fn checkpoint(head: Head) -> (tempfile::TempDir, Checkpoint) {
     let model_config = ModelConfig {
         labels,
         target_scaling,
-        chat_template: Some(TEMPLATE.into()),
+        chat_template: Some(template.into()),
         eos_token_ids: vec![END],
         ..ModelConfig::new(config, TRAINED)
     };
@@ -102,11 +113,20 @@ pub fn start(settings: Settings, options: EngineOptions) -> Running {
 
 /// Starts a server of the model with a head.
 pub fn start_with(head: Head, settings: Settings, options: EngineOptions) -> Running {
+    start_as(head, TEMPLATE, settings, options)
+}
+
+/// Starts a server of the language model with a template that tells of functions.
+pub fn with_tools() -> Running {
+    start_as(Head::Lm { tied: false }, TOOLS, settings(), EngineOptions::default())
+}
+
+fn start_as(head: Head, template: &'static str, settings: Settings, options: EngineOptions) -> Running {
     let server = Server::bind(settings).expect("listens");
     let (address, stop) = (server.address(), Stop::default());
     let own = stop.clone();
     let thread = std::thread::spawn(move || {
-        let (_directory, checkpoint) = checkpoint(head);
+        let (_directory, checkpoint) = checkpoint_with(head, template);
         let cpu = Cpu::new(None, Some(1)).expect("a CPU");
         let served = Served::load(&checkpoint, cpu, "tiny", &options).expect("loaded");
         server.run(served.also_as(["gpt-test".to_owned()]), &own)
