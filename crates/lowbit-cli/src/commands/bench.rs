@@ -1,5 +1,7 @@
 //! `lowbit bench`
 
+mod serve;
+
 use super::Machine;
 use super::model::{self, ModelPath, ModelRecipe};
 use crate::failure::Failure;
@@ -13,6 +15,7 @@ use lowbit_kernels::{Cpu, FORMATS};
 use lowbit_model::recipe::ProductFormat;
 use lowbit_model::synthetic;
 use serde_json::json;
+use serve::ServeBench;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -25,6 +28,7 @@ Examples:
   lowbit bench model.gguf -p 512 -n 128 -r 5 --threads 1,2
   lowbit bench --synthetic bitnet-2b --recipe bitnet_head4 -p 512 -n 64
   lowbit bench --synthetic mlp-10m -p 8,32,128
+  lowbit bench --serve http://127.0.0.1:8080 --rates 1,2,4,all --requests 200 --prompt-tokens 256 --max-tokens 64 --goodput ttft:500,tpot:50
   lowbit bench kernels --format ternary,int8_channel --shape 2560x6912 --tokens 1,128";
 
 /// Beside the flags of `bench kernels`.
@@ -71,7 +75,7 @@ struct ModelBench {
     /// Tokens that are in each sequence before a test, which is then named like `tg128 @ d1024`.
     #[arg(short = 'd', long, value_delimiter = ',', default_value = "0", value_parser = clap::value_parser!(u32).range(0..=131_072))]
     n_depth: Vec<u32>,
-    /// Also measure so many sequences that get their answers together, in one pass per token.
+    /// Also measure so many sequences that get their answers together, in one pass per token. With --serve: requests under way at most.
     #[arg(long, value_name = "SEQUENCES", value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: Option<u16>,
     /// Only so many of the likeliest next tokens are wanted of each answered token, 1 as in greedy decoding; 0 for the logits
@@ -88,6 +92,8 @@ struct ModelBench {
     /// How results are printed.
     #[arg(short, long, default_value = "md", value_parser = FORMS.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
     output: String,
+    #[command(flatten)]
+    server: ServeBench,
 }
 
 fn synthetic_help() -> String {
@@ -148,6 +154,9 @@ impl Bench {
 
 impl ModelBench {
     fn run(self, machine: &Machine) -> Result<(), Failure> {
+        if let Some(url) = &self.server.serve {
+            return self.server.run(machine, url, self.parallel);
+        }
         let tests = self.tests();
         let cache = model::cache("--cache-type", &self.cache_type)?;
         let largest = Some(self.top_k).filter(|k| *k > 0);
@@ -192,7 +201,8 @@ impl ModelBench {
                 BenchModel::load(model::name_of(path), || model::open(machine, path, recipe, &cpus[0]), plan, cpus)
             }
             _ => {
-                let text = "nothing to measure: give a MODEL, `--synthetic SHAPE`, or the subcommand `kernels`";
+                let text =
+                    "nothing to measure: give a MODEL, `--synthetic SHAPE`, `--serve URL`, or the subcommand `kernels`";
                 Err(Failure::usage(text))
             }
         }

@@ -152,6 +152,22 @@ pub(crate) const MEASURES: &[Known] = measures! {
         "Energy drawn by the CPU packages while it trained; absent where there is no readable counter, or training was resumed.";
     "energy_joules" "Energy per example" ["joules"] Style::Joules, "Energy drawn per example.";
     "ttft_seconds" "Time to first token" ["seconds"] Style::Seconds, "From the prompt to the first token.";
+    "ttft_p90_seconds" "p90 time to first token" ["seconds"] Style::Seconds, "The time that 90 % of the requests to a server wait for their first token at most.";
+    "ttft_p99_seconds" "p99 time to first token" ["seconds"] Style::Seconds, "The same of 99 %.";
+    "tpot_seconds" "Time per token" ["seconds"] Style::Seconds,
+        "Median over the requests to a server of the time from the first token to the last, divided by the tokens after the first.";
+    "tpot_p90_seconds" "p90 time per token" ["seconds"] Style::Seconds, "The time per token that 90 % of the requests keep.";
+    "tpot_p99_seconds" "p99 time per token" ["seconds"] Style::Seconds, "The same of 99 %.";
+    "itl_seconds" "Inter-token latency" ["seconds"] Style::Seconds, "Median time between two pieces of an answer of a server.";
+    "itl_p90_seconds" "p90 inter-token latency" ["seconds"] Style::Seconds, "The time between two pieces that 90 % keep.";
+    "itl_p99_seconds" "p99 inter-token latency" ["seconds"] Style::Seconds, "The same of 99 %.";
+    "e2el_seconds" "Request latency" ["seconds"] Style::Seconds, "Median time from a request to a server to the last token.";
+    "e2el_p90_seconds" "p90 request latency" ["seconds"] Style::Seconds, "The time that 90 % of the requests keep.";
+    "e2el_p99_seconds" "p99 request latency" ["seconds"] Style::Seconds, "The same of 99 %.";
+    "request_throughput" "Requests" ["per_second"] Style::Rate, "Requests that a server answers per second.";
+    "total_tokens_per_second" "Tokens, prompts too" ["per_second"] Style::Rate, "Tokens of prompts and answers per second.";
+    "goodput" "Goodput" ["per_second"] Style::Rate, "Requests per second that a server answers within the stated times.";
+    "failed_requests" "Failed requests" ["count"] Style::Plain, "Requests that a server did not answer.";
     "decode_tokens_per_second" "Decode" ["per_second"] Style::Rate, "Tokens generated per second.";
     "prefill_tokens_per_second" "Prefill" ["per_second"] Style::Rate, "Prompt tokens read per second.";
 };

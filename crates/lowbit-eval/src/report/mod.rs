@@ -15,7 +15,7 @@ mod html;
 mod json;
 mod machines;
 mod markdown;
-mod measures;
+pub(crate) mod measures;
 mod noise;
 mod notes;
 mod number;
