@@ -1,19 +1,22 @@
 //! `lowbit predict`
 
 mod emit;
+mod generation;
 
 use super::Machine;
 use super::model::{self, ModelRecipe};
 use crate::failure::Failure;
 use crate::progress::Count;
+use generation::GenerationFlags;
 use lowbit_base::file::Replacement;
 use lowbit_base::text::duration;
 use lowbit_eval::Error;
 use lowbit_eval::bench::host;
-use lowbit_eval::predict::{self, Kept, OUTPUTS, Options, Shard, Summary};
+use lowbit_eval::predict::{self, Answerer, Kept, OUTPUTS, Options, Shard, Summary};
 use lowbit_eval::read::{Column, Format, Source, TABLES};
 use lowbit_kernels::Cpu;
-use lowbit_model::{Checkpoint, Predictor};
+use lowbit_model::Checkpoint;
+use lowbit_model::arch::OutputKind;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -28,17 +31,19 @@ Examples:
   lowbit predict models/ag_news news.parquet --top 2
   lowbit predict models/digits photos/                         # the class of each image, with the path of its file
   lowbit predict sentence-transformers/all-MiniLM-L6-v2 lines.txt --format jsonl   # the vector of each text
+  lowbit predict models/chat questions.csv --text question --keep --max-tokens 64 --system 'Answer in one sentence.' -o answers.csv --resume
   lowbit predict models/sst2 reviews.parquet -o answers.csv --resume               # again after a crash: it goes on
   lowbit predict models/sst2 reviews.parquet -o answers.csv --shards 16 --emit slurm > job.sh
 
 Columns written: those of the input with --keep, `prediction`, `probability`, `probability/CLASS` for every class (of an embedding model
-`embedding`, an array, in their place), and `remark`, which is `empty` for a row without text or numbers and `truncated` where the text has more tokens than the model sees.";
+`embedding`, an array, in their place; of a language model `generation` and `finish`, which is `stop` or `length`), and `remark`, which is `empty` for a row without
+text or numbers, `truncated` where the text has more tokens than the model sees, and `too long` where a prompt leaves no room for an answer.";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Predict {
-    /// The classifier or embedding model, and the rows: CSV, TSV, JSON lines, Parquet or plain text (.txt), also compressed; `-` for standard
+    /// The classifier, embedding or language model, and the rows: CSV, TSV, JSON lines, Parquet or plain text (.txt), also compressed; `-` for standard
     /// input; or a PNG or JPEG image, or a folder of such.
     #[arg(value_names = ["MODEL", "FILE"], num_args = 1..=2, required = true)]
     paths: Vec<PathBuf>,
@@ -75,7 +80,7 @@ pub struct Predict {
     /// Keep what is answered beside OUT while the run is not complete (`OUT.partial`), and go on from there when the same command runs again.
     #[arg(long, requires = "out")]
     resume: bool,
-    /// Answer one share of the rows, blocks of 1,024 in turn, into `OUT.I-of-N`, as with --resume; `lowbit merge OUT` puts them together.
+    /// Answer one share of the rows, blocks of 1,024 in turn (of 16 where a language model writes), into `OUT.I-of-N`, as with --resume; `lowbit merge OUT` puts them together.
     #[arg(long, value_name = "I/N", requires = "out")]
     shard: Option<Shard>,
     /// Shards that the script of --emit has.
@@ -85,6 +90,8 @@ pub struct Predict {
     /// Print a script that answers all shards as jobs, and answer nothing.
     #[arg(long, value_name = "SCHEDULER", requires = "out", conflicts_with = "shard")]
     emit: Option<emit::Scheduler>,
+    #[command(flatten)]
+    generation: GenerationFlags,
 }
 
 impl Predict {
@@ -97,10 +104,13 @@ impl Predict {
         }
         let (recipe, cpu) = (self.recipe.get()?, machine.cpu()?);
         let (path, input) = self.paths()?;
-        let (source, options) = (self.source(input), self.options());
+        let (source, options) = (self.source(input), self.options()?);
         let format = source.format()?;
         let checkpoint = model::open_verified(machine, path, recipe, &cpu)?;
-        let mut classifier = Predictor::of(&checkpoint, cpu.clone())?;
+        let mut answerer = Answerer::of(&checkpoint, cpu.clone(), &options.generation)?;
+        if options.top.is_some() && answerer.labels().is_empty() && answerer.output() == OutputKind::Tokens {
+            return Err(Failure::usage("--top names classes, and a language model has none"));
+        }
         let trained_on = checkpoint.model_config().input.as_ref().filter(|_| format != Format::Text);
         machine.signals.defer();
         let Some(mut target) = self.target(&checkpoint, &cpu, (&source, &options))? else {
@@ -124,17 +134,18 @@ impl Predict {
         };
         let (mut note, answered) = (|remark: String| machine.terminal.note(remark), before.rows);
         let given = (&source, &options);
-        let predicted = predict::predict(&mut classifier, trained_on, given, before, &mut note, &mut emit);
+        let predicted = predict::predict(&mut answerer, trained_on, given, before, &mut note, &mut emit);
         progress.end();
         let summary = target.end(predicted)?;
         let seconds = start.elapsed().as_secs_f64();
         if machine.json {
             let name = model::name_of(checkpoint.directory());
-            let record = summary.record(name, seconds, &checkpoint, classifier.labels())?;
+            let record = summary.record(name, seconds, &checkpoint, &answerer)?;
             return machine.terminal.records(host::facts(&cpu), vec![record]);
         }
         if self.out.is_some() || machine.terminal.is_open() {
-            self.print(machine, (&summary, answered), seconds, &summary.notices(checkpoint.model_config().max_length));
+            let notices = summary.notices(answerer.longest(&checkpoint), answerer.output());
+            self.print(machine, (&summary, answered), seconds, &notices);
         }
         Ok(())
     }
@@ -172,16 +183,17 @@ impl Predict {
         Source { format: format.or(piped), path, ..Source::default() }
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> Result<Options, Failure> {
         let column = |text: &String| text.parse().map_or_else(|_| Column::Name(text.clone()), Column::Index);
-        Options {
+        Ok(Options {
             text: self.text.iter().map(column).collect(),
             header: (self.header || self.no_header).then_some(self.header),
             keep: self.keep,
             top: self.top.map(|top| top as usize),
             output: named(OUTPUTS, &self.format).unwrap_or_default(),
             shard: self.shard,
-        }
+            generation: self.generation.get()?,
+        })
     }
 
     /// Says what was done; `before` rows were answered by an earlier run.

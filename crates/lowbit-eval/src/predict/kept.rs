@@ -1,6 +1,6 @@
 //! Answers that are kept while they are made, so that a run that was killed goes on where it was.
 
-use super::shard::{Mark, Shard};
+use super::shard::{self, Mark, Shard};
 use super::{Options, Output, Summary};
 use crate::read::Source;
 use crate::{Error, facts};
@@ -38,6 +38,8 @@ pub struct Kept {
     bytes: u64,
     stamp: String,
     shard: Option<Shard>,
+    /// Rows that follow one another in a shard.
+    block: u64,
     output: Output,
     last: Instant,
     /// What was answered before.
@@ -80,8 +82,9 @@ impl Kept {
         let note = note.filter(|note| note.stamp == stamp && note.bytes <= length);
         let (bytes, before) = note.map_or((0, Summary::default()), |note| (note.bytes, note.summary));
         file.set_len(bytes).map_err(|e| Error::io(&partial, &e))?;
-        let output = options.output;
-        Ok(Some(Kept { path, file, bytes, stamp, shard: options.shard, output, last: Instant::now(), before }))
+        let (shard, output) = (options.shard, options.output);
+        let block = shard::block(checkpoint.model_config().config.output());
+        Ok(Some(Kept { path, file, bytes, stamp, shard, block, output, last: Instant::now(), before }))
     }
 
     /// Adds the answers of some rows; `summary` has those of all before, these included.
@@ -123,6 +126,7 @@ impl Kept {
                 output: self.output,
                 seen: summary.seen,
                 rows: summary.rows,
+                block: self.block,
                 sha256: facts::sha256(&partial)?,
             }),
         };

@@ -1,10 +1,14 @@
 //! Predictions for rows of a table, in batches of bounded memory.
 
+mod answerer;
 mod columns;
+mod generate;
 mod kept;
 mod output;
 mod shard;
 
+pub use answerer::Answerer;
+pub use generate::{Generation, Generator};
 pub use kept::Kept;
 pub use output::{OUTPUTS, Output};
 pub use shard::{Merged, Shard, merge};
@@ -15,7 +19,7 @@ use crate::record::{Detail, Measure, Record};
 use crate::{Error, facts};
 use columns::{Choice, TableColumns};
 use lowbit_model::arch::OutputKind;
-use lowbit_model::{Checkpoint, Encoder, InputColumns, Inputs, Predictor};
+use lowbit_model::{Checkpoint, InputColumns, Inputs};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -43,6 +47,8 @@ pub struct Options {
     pub output: Output,
     /// The share of the rows that is answered; all of them when absent.
     pub shard: Option<Shard>,
+    /// How a language model writes its answers.
+    pub generation: Generation,
 }
 
 /// What was predicted so far.
@@ -58,19 +64,35 @@ pub struct Summary {
     pub truncated: u64,
     /// Rows of each predicted class.
     pub classes: Vec<u64>,
+    /// Tokens that were written.
+    #[serde(default)]
+    pub tokens: u64,
+    /// Answers that were cut at their longest.
+    #[serde(default)]
+    pub cut: u64,
 }
 
 impl Summary {
-    /// What a reader of the predictions must know; `max_length` is the number of tokens the model sees.
-    pub fn notices(&self, max_length: usize) -> Vec<String> {
-        let (rows, cut, empty) = (self.rows, self.truncated, self.empty);
-        let cut_text =
-            format!("{cut} of {rows} texts are longer than the {max_length} tokens the model sees, and were cut");
-        let empty_text = format!("{empty} of {rows} rows have no text");
-        [(cut, cut_text), (empty, empty_text)].into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect()
+    /// What a reader of the predictions must know; `longest` is the number of tokens the model sees.
+    pub fn notices(&self, longest: usize, output: OutputKind) -> Vec<String> {
+        let (rows, long) = (self.rows, self.truncated);
+        let long_text = match output {
+            OutputKind::Tokens => {
+                format!(
+                    "{long} of {rows} prompts leave no room for an answer in the context of {longest} tokens, and have none"
+                )
+            }
+            _ => format!("{long} of {rows} texts are longer than the {longest} tokens the model sees, and were cut"),
+        };
+        let all = [
+            (long, long_text),
+            (self.empty, format!("{} of {rows} rows have no text", self.empty)),
+            (self.cut, format!("{} of {rows} answers were cut at their longest", self.cut)),
+        ];
+        all.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect()
     }
 
-    /// The record: the share of each class, and rows per second.
+    /// The record: the share of each class, and rows and written tokens per second.
     ///
     /// # Errors
     /// When the model's file cannot be read.
@@ -79,10 +101,11 @@ impl Summary {
         model: String,
         seconds: f64,
         checkpoint: &Checkpoint,
-        labels: &[String],
+        answerer: &Answerer,
     ) -> Result<Record, Error> {
         let share = |count: &u64| Measure::measured(*count as f64 / self.rows.max(1) as f64, "fraction", self.rows);
-        let notices = self.notices(checkpoint.model_config().max_length);
+        let (labels, longest) = (answerer.labels(), answerer.longest(checkpoint));
+        let notices = self.notices(longest, answerer.output());
         let mut record = Record {
             task: String::new(),
             model,
@@ -94,6 +117,10 @@ impl Summary {
         facts::describe(&mut record, checkpoint)?;
         let rate = Measure::measured(self.rows as f64 / seconds.max(1e-9), "per_second", self.rows);
         record.measures.insert("throughput".into(), rate);
+        if self.tokens > 0 {
+            let rate = Measure::measured(self.tokens as f64 / seconds.max(1e-9), "per_second", self.tokens);
+            record.measures.insert("decode_tokens_per_second".into(), rate);
+        }
         Ok(record)
     }
 }
@@ -101,37 +128,32 @@ impl Summary {
 /// Takes the lines for a batch of rows, and says whether to go on.
 pub type Emit<'a> = &'a mut dyn FnMut(&str, &Summary) -> Result<bool, Error>;
 
-/// Predicts a class or a value for each row of a source, or gives the vector of its text, from where an earlier run stopped (`before`);
-/// `notice` takes remarks about what was chosen. The predictions are those of [`crate::classify::quality`], whatever the batch.
+/// Predicts a class or a value for each row of a source, gives the vector of its text or continues it, from where an earlier run stopped
+/// (`before`); `notice` takes remarks about what was chosen. The predictions are those of [`crate::classify::quality`], whatever the batch.
 ///
 /// # Errors
 /// Names file, line (row in Parquet) and column of what is wrong; those of `emit`.
 pub fn predict(
-    predictor: &mut Predictor,
+    answerer: &mut Answerer,
     trained_on: Option<&InputColumns>,
     (source, options): (&Source, &Options),
     before: Summary,
     notice: &mut dyn FnMut(String),
     emit: Emit<'_>,
 ) -> Result<Summary, Error> {
-    let encoder = predictor.encoder().clone();
-    let numbers = match &encoder {
-        Encoder::Features(scaling) => Some(scaling.width()),
-        Encoder::Text { .. } => None,
-    };
     let image = match source.format()? {
-        Format::Images => Some(image_of(predictor, source)?),
+        Format::Images => Some(answerer.image(source)?),
         _ => None,
     };
     // An answer tells nothing without the name of its file.
     let options = &Options { keep: options.keep || image.is_some(), ..options.clone() };
-    let numbers = numbers.filter(|_| image.is_none());
+    let numbers = answerer.numbers().filter(|_| image.is_none());
     let mut summary = before;
-    summary.classes.resize(predictor.labels().len(), 0);
+    summary.classes.resize(answerer.labels().len(), 0);
     let choice = Choice { trained_on, options, numbers };
     let mut rows = PendingRows {
-        predictor,
-        encoder,
+        most: answerer.rows(),
+        answerer,
         choice,
         image,
         source,
@@ -164,8 +186,9 @@ struct PendingRow {
 
 /// The rows of a source on their way.
 struct PendingRows<'a> {
-    predictor: &'a mut Predictor,
-    encoder: Encoder,
+    answerer: &'a mut Answerer,
+    /// Rows of a batch at most.
+    most: usize,
     choice: Choice<'a>,
     /// What images are scaled to, where the rows are files of such.
     image: Option<ImageSize>,
@@ -194,7 +217,7 @@ impl Visitor for PendingRows<'_> {
         self.bytes += values.iter().map(|value| value.as_str().map_or(8, str::len)).sum::<usize>();
         self.pending.push(PendingRow { line, values });
         let undecided = self.table.as_ref().is_some_and(|table| table.text.is_empty());
-        let most = if undecided { SAMPLE } else { ROWS };
+        let most = if undecided { self.most.min(SAMPLE) } else { self.most };
         if self.pending.len() >= most || self.bytes >= BYTES { self.flush() } else { Ok(()) }
     }
 
@@ -204,18 +227,15 @@ impl Visitor for PendingRows<'_> {
 }
 
 impl PendingRows<'_> {
-    /// Predicts and emits what waits.
+    /// Answers and emits what waits.
     fn flush(&mut self) -> Result<(), Error> {
-        let Some(table) = self.table.as_mut().filter(|_| !self.pending.is_empty()) else { return Ok(()) };
-        if self.at == 0 {
-            let labels = self.predictor.labels();
-            let values = self.pending.iter().map(|row| row.values.as_slice());
-            table.choose(values, labels, self.source)?;
-            (self.notice)(format!("{}: {}", self.source.name().display(), table.remark(self.choice.trained_on)));
+        if self.pending.is_empty() {
+            return Ok(());
         }
-        let (options, begins) = (self.choice.options, self.summary.rows == 0);
-        let (answered, first) = (self.summary.seen, self.at);
-        let ours = |row: u64| row >= answered && options.shard.is_none_or(|shard| shard.has(row));
+        self.choose()?;
+        let (begins, answered, first) = (self.summary.rows == 0, self.summary.seen, self.at);
+        let (shard, block) = (self.choice.options.shard, shard::block(self.answerer.output()));
+        let ours = |row: u64| row >= answered && shard.is_none_or(|shard| shard.has(row, block));
         let all = std::mem::take(&mut self.pending);
         self.bytes = 0;
         self.at += all.len() as u64;
@@ -225,6 +245,26 @@ impl PendingRows<'_> {
         if rows.is_empty() {
             return Ok(());
         }
+        let lines = self.lines(&rows, &numbers, begins)?;
+        if !(self.emit)(&lines, &self.summary)? {
+            self.ended = true;
+            return Err(Error::usage("nobody reads on"));
+        }
+        Ok(())
+    }
+
+    /// Chooses the columns before the first rows are answered.
+    fn choose(&mut self) -> Result<(), Error> {
+        let Some(table) = self.table.as_mut().filter(|_| self.at == 0) else { return Ok(()) };
+        let values = self.pending.iter().map(|row| row.values.as_slice());
+        table.choose(values, self.answerer.labels(), self.source)?;
+        (self.notice)(format!("{}: {}", self.source.name().display(), table.remark(self.choice.trained_on)));
+        Ok(())
+    }
+
+    /// The lines of rows, which have these numbers in the table.
+    fn lines(&mut self, rows: &[PendingRow], numbers: &[u64], begins: bool) -> Result<String, Error> {
+        let Some(table) = &self.table else { return Ok(String::new()) };
         let fail = |at: usize, message: String| {
             let line = rows[at].line;
             let place = if line.is_none() { format!("row {}: ", numbers[at]) } else { String::new() };
@@ -235,51 +275,19 @@ impl PendingRows<'_> {
                 let files = rows.iter().filter_map(|row| row.values.first()?.as_str().map(Path::new));
                 Inputs::Features { width: size.numbers(), values: images::numbers(files, size)? }
             }
-            None => inputs(table, &rows, self.choice.numbers, &fail)?,
+            None => inputs(table, rows, self.choice.numbers, &fail)?,
         };
-        let kind = self.predictor.output();
-        let outputs = match kind {
-            OutputKind::Embedding { .. } => self.predictor.embeddings(&inputs)?,
-            _ => self.predictor.outputs(&inputs, 0..rows.len())?,
-        };
-        let width = outputs.len() / rows.len();
-        if let Some(bad) = outputs.iter().position(|v| !v.is_finite()) {
-            let message = format!("row {}: the outputs are not finite", numbers[bad / width]);
-            return Err(Error::numeric(message).in_file(self.source.name()));
-        }
-        let values = if kind == OutputKind::Value { self.predictor.values(&outputs) } else { Vec::new() };
-        let mut writer = output::Writer::new(options, table, (kind, self.predictor.labels()), begins)?;
+        let answers = self.answerer.answers(&inputs, numbers);
+        let answers =
+            answers.map_err(|error| Error { path: error.path.or_else(|| Some(self.source.name().into())), ..error })?;
+        let answerer = &*self.answerer;
+        let kind = (answerer.output(), answerer.labels());
+        let mut writer = output::Writer::new(self.choice.options, table, kind, begins)?;
         for (at, row) in rows.iter().enumerate() {
-            let (empty, truncated) = match &inputs {
-                Inputs::Texts(texts) | Inputs::Pairs { texts, .. } => {
-                    (texts[at].trim().is_empty(), self.encoder.truncates(&inputs, at)?)
-                }
-                features => (features.features(at).iter().all(|v| v.is_nan()), false),
-            };
-            let (answer, remarks) = (&outputs[at * width..][..width], (empty, truncated));
-            match kind {
-                OutputKind::Value => writer.value(&row.values, values[at], remarks),
-                OutputKind::Embedding { .. } => writer.vector(&row.values, answer, remarks),
-                _ => self.summary.classes[writer.row(&row.values, answer, remarks)] += 1,
-            }
-            self.summary.empty += u64::from(empty);
-            self.summary.truncated += u64::from(truncated);
+            answers.write(at, &row.values, answerer.remarks(&inputs, at)?, &mut writer, &mut self.summary);
         }
-        self.summary.rows += rows.len() as u64;
-        if !(self.emit)(&writer.finish(), &self.summary)? {
-            self.ended = true;
-            return Err(Error::usage("nobody reads on"));
-        }
-        Ok(())
+        Ok(writer.finish())
     }
-}
-
-/// What the images of a source are scaled to: what the network reads.
-fn image_of(predictor: &Predictor, source: &Source) -> Result<ImageSize, Error> {
-    let refused = |text: &str| Error::usage(format!("{}: holds images, and {text}", source.name().display()));
-    let [height, width, colours] = predictor.image().ok_or_else(|| refused("the model reads no images"))?;
-    let size = ImageSize { height, width, colours };
-    size.fault().map_or(Ok(size), |fault| Err(refused(&format!("of the model's {fault}"))))
 }
 
 /// What the model is asked about some rows; `fail` tells the place of one.

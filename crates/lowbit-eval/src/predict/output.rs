@@ -1,7 +1,9 @@
 //! What is written for each row, as CSV or JSON lines.
 
 use super::Options;
+use super::answerer::Remarks;
 use super::columns::TableColumns;
+use super::generate::Written;
 use crate::Error;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::predict::{best, softmax};
@@ -28,12 +30,16 @@ const PREDICTION: &str = "prediction";
 const PROBABILITY: &str = "probability";
 /// Column of the vector of a text.
 const EMBEDDING: &str = "embedding";
+/// Column of what a language model wrote, and of why it ended.
+const GENERATION: &str = "generation";
+const FINISH: &str = "finish";
 /// Column of what is particular about a row.
 const REMARK: &str = "remark";
 
 /// The lines of one batch.
 pub(super) struct Writer<'a> {
     options: &'a Options,
+    kind: OutputKind,
     /// Column of the answer.
     answer: &'static str,
     labels: &'a [String],
@@ -53,10 +59,14 @@ impl<'a> Writer<'a> {
         (kind, labels): (OutputKind, &'a [String]),
         begins: bool,
     ) -> Result<Self, Error> {
-        let answer = if matches!(kind, OutputKind::Embedding { .. }) { EMBEDDING } else { PREDICTION };
+        let answer = match kind {
+            OutputKind::Embedding { .. } => EMBEDDING,
+            OutputKind::Tokens => GENERATION,
+            OutputKind::Classes(_) | OutputKind::Value => PREDICTION,
+        };
         let kept: Vec<&str> = table.kept().collect();
         let csv = csv::WriterBuilder::new().from_writer(Vec::new());
-        let mut writer = Writer { options, answer, labels, kept, csv, json: String::new() };
+        let mut writer = Writer { options, kind, answer, labels, kept, csv, json: String::new() };
         if begins {
             writer.check()?;
             if options.output == Output::Csv {
@@ -76,6 +86,9 @@ impl<'a> Writer<'a> {
 
     /// Names of the columns that are written beside those of the input.
     fn names(&self) -> Vec<String> {
+        if self.kind == OutputKind::Tokens {
+            return vec![self.answer.into(), FINISH.into(), REMARK.into()];
+        }
         if self.labels.is_empty() {
             return vec![self.answer.into(), REMARK.into()];
         }
@@ -93,7 +106,9 @@ impl<'a> Writer<'a> {
     fn check(&self) -> Result<(), Error> {
         let own: HashSet<String> = match self.options.output {
             Output::Csv => self.names().into_iter().collect(),
-            Output::Jsonl => [self.answer, PROBABILITY, "probabilities", "top", REMARK].map(String::from).into(),
+            Output::Jsonl => {
+                [self.answer, FINISH, PROBABILITY, "probabilities", "top", REMARK].map(String::from).into()
+            }
         };
         match self.kept.iter().find(|name| own.contains(**name)) {
             None => Ok(()),
@@ -105,8 +120,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Adds a row by its values and logits, and whether it is empty or truncated; returns the class.
-    pub(super) fn row(&mut self, values: &[Value], logits: &[f32], (empty, truncated): (bool, bool)) -> usize {
+    /// Whether answers are vectors.
+    pub(super) fn is_vector(&self) -> bool {
+        matches!(self.kind, OutputKind::Embedding { .. })
+    }
+
+    /// Adds a row by its values and logits; returns the class.
+    pub(super) fn row(&mut self, values: &[Value], logits: &[f32], remarks: Remarks) -> usize {
         let probabilities: Vec<f32> = softmax(logits).into_iter().map(|p| p as f32).collect();
         let class = best(logits);
         let mut order: Vec<usize> = (0..logits.len()).collect();
@@ -114,7 +134,7 @@ impl<'a> Writer<'a> {
             // As `best` has it: of equal ones the first.
             order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
         }
-        let remark = remark(empty, truncated);
+        let remark = remarks.word("truncated");
         match self.options.output {
             Output::Csv => self.csv_row(values, class, (&order, &probabilities), remark),
             Output::Jsonl => self.json_row(values, class, (&order, &probabilities), remark),
@@ -122,15 +142,33 @@ impl<'a> Writer<'a> {
         class
     }
 
-    /// Adds a row by its values and the value predicted, and whether it is empty (all of its numbers are unknown) or truncated.
-    pub(super) fn value(&mut self, values: &[Value], predicted: f64, (empty, truncated): (bool, bool)) {
-        self.single(values, predicted.to_string(), json!(predicted), remark(empty, truncated));
+    /// Adds a row by its values and the value predicted; it is empty where all of its numbers are unknown.
+    pub(super) fn value(&mut self, values: &[Value], predicted: f64, remarks: Remarks) {
+        self.single(values, predicted.to_string(), json!(predicted), remarks.word("truncated"));
     }
 
-    /// Adds a row by its values and the vector of its text, and whether it is empty or truncated; in CSV the vector is a JSON array.
-    pub(super) fn vector(&mut self, values: &[Value], vector: &[f32], (empty, truncated): (bool, bool)) {
+    /// Adds a row by its values and the vector of its text; in CSV the vector is a JSON array.
+    pub(super) fn vector(&mut self, values: &[Value], vector: &[f32], remarks: Remarks) {
         let vector: Value = vector.iter().copied().map(number).collect();
-        self.single(values, vector.to_string(), vector, remark(empty, truncated));
+        self.single(values, vector.to_string(), vector, remarks.word("truncated"));
+    }
+
+    /// Adds a row by its values and what was written of it.
+    pub(super) fn text(&mut self, values: &[Value], written: &Written, remarks: Remarks) {
+        let remark = remarks.word("too long");
+        match self.options.output {
+            Output::Csv => {
+                let mut fields = self.copied(values);
+                fields.extend([written.text.clone(), written.finish.into(), remark.into()]);
+                let _ = self.csv.write_record(&fields);
+            }
+            Output::Jsonl => {
+                let mut object = self.object(values);
+                object.insert(self.answer.into(), json!(written.text));
+                object.insert(FINISH.into(), json!(written.finish));
+                self.line(object, remark);
+            }
+        }
     }
 
     /// Adds a row with one answer, as CSV and JSON have it.
@@ -215,12 +253,14 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// What is particular about a row.
-fn remark(empty: bool, truncated: bool) -> &'static str {
-    match (empty, truncated) {
-        (true, _) => "empty",
-        (_, true) => "truncated",
-        _ => "",
+impl Remarks {
+    /// The word for it; `long` is that of a text that is longer than what the model sees.
+    fn word(self, long: &'static str) -> &'static str {
+        match (self.empty, self.truncated) {
+            (true, _) => "empty",
+            (_, true) => long,
+            _ => "",
+        }
     }
 }
 

@@ -3,14 +3,16 @@
 use super::Output;
 use crate::Error;
 use lowbit_base::file::{self, Replacement};
+use lowbit_model::arch::OutputKind;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Rows that follow one another and belong to the same shard.
+/// Rows that follow one another and belong to the same shard; of those that a language model answers, which take long each.
 const BLOCK: u64 = 1024;
+const WRITTEN: u64 = 16;
 /// Shards at most.
 const MOST: u32 = 100_000;
 /// Largest mark, bytes.
@@ -40,17 +42,27 @@ impl FromStr for Shard {
     }
 }
 
+/// Rows that follow one another and belong to the same shard, of a model with such answers.
+pub(super) fn block(output: OutputKind) -> u64 {
+    if output == OutputKind::Tokens { WRITTEN } else { BLOCK }
+}
+
+/// The block of marks that tell none.
+fn of_old() -> u64 {
+    BLOCK
+}
+
 impl Shard {
     /// Whether a row of the table, counted from 0, belongs to it.
-    pub fn has(self, row: u64) -> bool {
-        row / BLOCK % u64::from(self.of) == u64::from(self.index - 1)
+    pub fn has(self, row: u64, block: u64) -> bool {
+        row / block % u64::from(self.of) == u64::from(self.index - 1)
     }
 
     /// Rows of a table of so many that belong to it.
-    fn rows(self, all: u64) -> u64 {
-        let (blocks, of, index) = (all / BLOCK, u64::from(self.of), u64::from(self.index - 1));
-        let whole = (blocks + of - 1 - index) / of * BLOCK;
-        if blocks % of == index { whole + all % BLOCK } else { whole }
+    fn rows(self, all: u64, block: u64) -> u64 {
+        let (blocks, of, index) = (all / block, u64::from(self.of), u64::from(self.index - 1));
+        let whole = (blocks + of - 1 - index) / of * block;
+        if blocks % of == index { whole + all % block } else { whole }
     }
 
     /// The file with its answers, of a run whose answers go to `out`.
@@ -73,6 +85,9 @@ pub(super) struct Mark {
     pub seen: u64,
     /// Rows of the shard.
     pub rows: u64,
+    /// Rows that follow one another in it.
+    #[serde(default = "of_old")]
+    pub block: u64,
     /// SHA-256 of the file.
     pub sha256: String,
 }
@@ -128,15 +143,15 @@ pub fn merge(out: &Path) -> Result<Merged, Error> {
     let mut parts: Vec<Part> =
         marks.iter().map(|mark| Part::open(mark.shard.file(out), mark)).collect::<Result<_, _>>()?;
     let mut target = Replacement::create(out)?;
-    let (seen, of) = (marks[0].seen, u64::from(marks[0].shard.of));
+    let (seen, of, block_rows) = (marks[0].seen, u64::from(marks[0].shard.of), marks[0].block);
     let mut write = |bytes: &[u8]| target.write_all(bytes).map_err(|e| Error::io(out, &e));
     if marks[0].output == Output::Csv {
         let headers: Vec<Option<Vec<u8>>> = parts.iter_mut().map(Part::record).collect::<Result<_, _>>()?;
         headers.into_iter().flatten().next().map_or(Ok(()), |header| write(&header))?;
     }
-    for block in 0..seen.div_ceil(BLOCK) {
+    for block in 0..seen.div_ceil(block_rows) {
         let part = &mut parts[(block % of) as usize];
-        for _ in block * BLOCK..((block + 1) * BLOCK).min(seen) {
+        for _ in block * block_rows..((block + 1) * block_rows).min(seen) {
             let Some(record) = part.record()? else {
                 return Err(Error::input(&part.path, "has fewer rows than its mark tells; run the shard again"));
             };
@@ -176,13 +191,14 @@ fn marks(out: &Path) -> Result<Vec<Mark>, Error> {
             return Err(Error::input(&file, format!("is not complete: run the shard, `--shard {}/{of}`", shard.index)));
         };
         let first = marks.first().unwrap_or(&mark);
-        if mark.shard != shard || (&mark.stamp, mark.output, mark.seen) != (&first.stamp, first.output, first.seen) {
+        let same = |mark: &Mark| (mark.stamp.clone(), mark.output, mark.seen, mark.block);
+        if mark.shard != shard || same(&mark) != same(first) || mark.block == 0 {
             return Err(Error::input(
                 &file,
                 "is of another table, model or command than the first shard: run it again",
             ));
         }
-        if mark.rows != shard.rows(mark.seen) {
+        if mark.rows != shard.rows(mark.seen, mark.block) {
             return Err(Error::input(&Mark::path(&file), format!("tells {} rows, which no shard has", mark.rows)));
         }
         marks.push(mark);
@@ -249,15 +265,14 @@ mod tests {
     fn shards_share_all_rows_once() {
         for (of, all) in [(1, 0), (1, 5), (3, 1024), (3, 5 * 1024 + 7), (4, 4 * 1024), (5, 17)] {
             let shards: Vec<Shard> = (1..=of).map(|index| Shard { index, of }).collect();
-            for row in 0..all {
-                assert_eq!(shards.iter().filter(|shard| shard.has(row)).count(), 1);
-            }
-            for shard in shards {
-                assert_eq!(
-                    shard.rows(all),
-                    (0..all).filter(|row| shard.has(*row)).count() as u64,
-                    "{shard:?} of {all}"
-                );
+            for block in [BLOCK, WRITTEN] {
+                for row in 0..all {
+                    assert_eq!(shards.iter().filter(|shard| shard.has(row, block)).count(), 1);
+                }
+                for shard in &shards {
+                    let rows = (0..all).filter(|row| shard.has(*row, block)).count() as u64;
+                    assert_eq!(shard.rows(all, block), rows, "{shard:?} of {all}");
+                }
             }
         }
         for wrong in ["0/2", "3/2", "1", "1/0", "-1/2", "1/1000000", "a/b"] {
