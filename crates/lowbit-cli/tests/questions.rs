@@ -62,7 +62,7 @@ fn a_language_model_answers_each_question() {
     let beside: Value = serde_json::from_str(&beside).unwrap();
     let records = beside["records"].as_array().unwrap();
     let names: Vec<&str> = records.iter().map(|record| record["model"].as_str().unwrap()).collect();
-    assert_eq!(names, ["model", "order-0", "order-2", "gzip -9", "zstd -19", "xz -9"]);
+    assert_eq!(names, ["model", "order-0", "order-2", "gzip -9", "zstd -19", "brotli -11", "xz -9", "ppmd -o8"]);
     for record in records {
         assert!(record["measures"]["throughput"]["value"].as_f64().unwrap() > 0.0, "{record}");
         assert_eq!(

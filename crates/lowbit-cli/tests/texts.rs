@@ -61,7 +61,7 @@ fn language_models_are_compared_beside_compressors() {
     assert_eq!(String::from_utf8_lossy(&again.stderr).matches("kept from before").count(), 5);
     let records = records(&String::from_utf8(again.stdout).unwrap());
     let names: Vec<&str> = records.iter().map(|record| record["model"].as_str().unwrap()).collect();
-    let compressors = ["order-0", "order-2", "gzip -9", "zstd -19", "xz -9"];
+    let compressors = ["order-0", "order-2", "gzip -9", "zstd -19", "brotli -11", "xz -9", "ppmd -o8"];
     assert_eq!(names, [&["f32", "int8", "nf4", "ternary", "ternary_again"][..], &compressors].concat());
     for record in &records {
         let measures = record["measures"].as_object().unwrap();

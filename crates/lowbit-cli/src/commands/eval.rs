@@ -69,7 +69,7 @@ pub struct Eval {
     #[arg(long)]
     speed: bool,
     /// Also let the model write the text as a file, and compress it without a network: byte counts of order 0 and 2, gzip -9, zstd -19,
-    /// xz -9; each with size and bytes per second.
+    /// brotli -11, xz -9, PPMd; each with size and bytes per second.
     #[arg(long)]
     baselines: bool,
 }

@@ -3,6 +3,7 @@
 use super::{Text, takes_bytes};
 use crate::compress::table::{BYTES, Table};
 use crate::record::{Detail, Measure, Record};
+use brotli::enc::BrotliEncoderParams;
 use constriction::stream::Encode;
 use constriction::stream::queue::DefaultRangeEncoder;
 use flate2::Compression;
@@ -11,6 +12,7 @@ use flate2::write::GzEncoder;
 use liblzma::read::{XzDecoder, XzEncoder};
 use lowbit_base::{Error, Stop};
 use lowbit_model::Tokenizer;
+use ppmd_rust::{Ppmd7Decoder, Ppmd7Encoder};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
@@ -18,6 +20,11 @@ use std::time::Instant;
 
 /// One direction of a compressor.
 type Way = fn(&[u8]) -> io::Result<Vec<u8>>;
+
+/// Longest context of PPMd, bytes; its name says it.
+const PPMD_ORDER: u32 = 8;
+/// Memory of its model, bytes.
+const PPMD_MEMORY: u32 = 64 << 20;
 
 /// A compressor.
 pub struct Coder {
@@ -51,10 +58,22 @@ pub static CODERS: &[Coder] = &[
         restore: Some(|code| zstd::decode_all(code)),
     },
     Coder {
+        name: "brotli -11",
+        about: "Brotli with its largest window",
+        compress: brotli,
+        restore: Some(|code| all(brotli::Decompressor::new(code, 1 << 16))),
+    },
+    Coder {
         name: "xz -9",
         about: "LZMA",
         compress: |content| all(XzEncoder::new(content, 9)),
         restore: Some(|code| all(XzDecoder::new(code))),
+    },
+    Coder {
+        name: "ppmd -o8",
+        about: "PPMd, variant H, by Shkarin: prediction by partial matching",
+        compress: ppmd,
+        restore: Some(|code| all(Ppmd7Decoder::new(code, PPMD_ORDER, PPMD_MEMORY).map_err(io::Error::other)?)),
     },
 ];
 
@@ -62,6 +81,19 @@ fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(content)?;
     encoder.finish()
+}
+
+fn brotli(mut content: &[u8]) -> io::Result<Vec<u8>> {
+    let params = BrotliEncoderParams { quality: 11, lgwin: 24, size_hint: content.len(), ..Default::default() };
+    let mut code = Vec::new();
+    brotli::BrotliCompress(&mut content, &mut code, &params)?;
+    Ok(code)
+}
+
+fn ppmd(content: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = Ppmd7Encoder::new(Vec::new(), PPMD_ORDER, PPMD_MEMORY).map_err(io::Error::other)?;
+    encoder.write_all(content)?;
+    encoder.finish(true)
 }
 
 fn all(mut reader: impl Read) -> io::Result<Vec<u8>> {

@@ -21,7 +21,7 @@ pub(super) fn decompress(codec: Compression, stored: &[u8], size: usize, left: u
         Compression::SNAPPY => snappy(stored, size),
         Compression::GZIP(_) => first(most, flate2::bufread::MultiGzDecoder::new(stored)),
         Compression::ZSTD(_) => first(most, zstd::stream::read::Decoder::with_buffer(stored)?),
-        Compression::BROTLI(_) => first(most, brotli_decompressor::Decompressor::new(stored, BUFFER)),
+        Compression::BROTLI(_) => first(most, brotli::Decompressor::new(stored, BUFFER)),
         Compression::LZ4_RAW => lz4(stored, size),
         Compression::LZ4 => hadoop(stored, size)
             .or_else(|_| first(most, lz4_flex::frame::FrameDecoder::new(stored)))
