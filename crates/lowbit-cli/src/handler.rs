@@ -19,14 +19,14 @@ pub fn listen(terminal: &Terminal) -> Result<Signals, Failure> {
     #[cfg(target_os = "linux")]
     fatal::on_lost_pages(Code::Io as i32).map_err(failed)?;
     let signals = Signals::default();
+    signals.end_with(end);
     let own = signals.clone();
     let (send, receive) = std::sync::mpsc::channel::<Incoming>();
     let answer = move || {
         for signal in receive.recv().iter_mut().flat_map(Incoming::forever) {
             let signal = if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate };
             if own.ends(signal) {
-                file::abandon();
-                std::process::exit(Code::Interrupted as i32);
+                end(Code::Interrupted);
             }
         }
     };
@@ -42,4 +42,10 @@ pub fn listen(terminal: &Terminal) -> Result<Signals, Failure> {
         }
     }
     Ok(signals)
+}
+
+/// Ends the process without what is being written.
+fn end(code: Code) {
+    file::abandon();
+    std::process::exit(code as i32);
 }

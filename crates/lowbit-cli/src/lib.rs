@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod arguments;
+mod cluster;
 pub mod commands;
 pub mod failure;
 mod progress;

@@ -1,8 +1,10 @@
 //! What SIGINT and SIGTERM are to do; the program alone handles them.
 
+use crate::failure::Code;
 use lowbit_base::Stop;
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// One of the signals that ask for an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,17 @@ pub struct Signals {
     interrupt: Arc<AtomicBool>,
     terminate: Arc<AtomicBool>,
     stop: Stop,
+    end: End,
+}
+
+/// What ends the process, once the program has said so.
+#[derive(Clone, Default)]
+struct End(Arc<OnceLock<fn(Code)>>);
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("End").field(&self.0.get().is_some()).finish()
+    }
 }
 
 impl Signals {
@@ -34,6 +47,16 @@ impl Signals {
             self.stop.set();
         }
         ends
+    }
+
+    /// Says what ends the process; the first one counts.
+    pub fn end_with(&self, end: fn(Code)) {
+        _ = self.end.0.set(end);
+    }
+
+    /// Ends the process from a thread beside one that cannot be woken.
+    pub fn end(&self, code: Code) {
+        self.end.0.get().inspect(|end| end(code));
     }
 
     /// Set by the first deferred signal.

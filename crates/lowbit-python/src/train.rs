@@ -3,7 +3,8 @@
 use crate::compare::cpu;
 use crate::progress::Told;
 use crate::work::{self, json};
-use lowbit::train::TrainConfig;
+use lowbit::language::Given;
+use lowbit::train::{Alone, TrainConfig};
 use lowbit::training::OfSuite;
 use lowbit::{Error, Fault, Stop, language, suite};
 use pyo3::prelude::*;
@@ -45,13 +46,14 @@ impl Asked {
                 language.texts = self.text.iter().map(whole).collect::<Result<_, _>>()?;
             }
             let config = changed(&language.train_config()?, &self.settings)?;
-            return json(&language.train(&config, (data, None), &self.out, &cpu, told)?.1);
+            return json(&language.train(&config, Given::data(data), &self.out, &cpu, told)?.1);
         }
         let whole = suite::find(&self.name, data)?.resolved(data)?;
         let variant = whole.trained(&self.variant)?;
         let config = changed(&whole.of(variant).train_config(variant)?, &self.settings)?;
         let (teacher, init) = (self.teacher.as_deref(), self.init.as_deref());
-        let job = OfSuite { suite: &whole, variant, config: &config, data, teacher, init, strict: false };
+        let job =
+            OfSuite { suite: &whole, variant, config: &config, data, teacher, init, strict: false, ranks: &Alone };
         json(&job.train(&self.out, &cpu, told)?.0)
     }
 }

@@ -6,6 +6,7 @@ use crate::data::{BatchTargets, Data, Order};
 use crate::random::{hash, uniform};
 use lowbit_base::SplitMix64;
 use lowbit_model::exec::Batch;
+use std::ops::Range;
 
 /// Sets the seeds of token dropout apart from other seeds of the run.
 const TOKENS: u64 = 2;
@@ -39,14 +40,21 @@ pub(crate) struct Feed<'a> {
     limits: Limits,
     order: Order,
     rows: Vec<usize>,
+    /// The place of the first batch among those of an update.
+    first: usize,
     parts: Vec<Part>,
     /// An image before it is changed.
     before: Vec<f32>,
 }
 
 impl<'a> Feed<'a> {
-    /// Batches for a network.
-    pub(crate) fn new(data: &'a dyn Data, config: &'a TrainConfig, limits: Limits) -> Result<Self, Error> {
+    /// Some of the batches of each update, for a network.
+    pub(crate) fn new(
+        data: &'a dyn Data,
+        config: &'a TrainConfig,
+        limits: Limits,
+        share: Range<usize>,
+    ) -> Result<Self, Error> {
         if data.is_empty() {
             return Err(Error::data("the training data are empty"));
         }
@@ -56,15 +64,15 @@ impl<'a> Feed<'a> {
             ));
         }
         config.augment.as_ref().map_or(Ok(()), |augment| augment.check(limits.image))?;
-        let parts = (0..config.accumulation).map(|_| Part::default()).collect();
+        let (first, parts) = (share.start, share.map(|_| Part::default()).collect());
         let order = Order::new(config.seed, data.len());
-        Ok(Feed { data, config, limits, order, rows: Vec::new(), parts, before: Vec::new() })
+        Ok(Feed { data, config, limits, order, rows: Vec::new(), first, parts, before: Vec::new() })
     }
 
     /// The parts of a step that begins at a position of the order.
     pub(crate) fn step(&mut self, position: u64) -> Result<&[Part], Error> {
         for (i, part) in self.parts.iter_mut().enumerate() {
-            let start = position as usize + i * self.config.batch_size;
+            let start = position as usize + (self.first + i) * self.config.batch_size;
             self.order.rows(start, self.config.batch_size, &mut self.rows);
             self.data.fill(&self.rows, &mut part.batch, &mut part.targets);
             check(&self.rows, part, self.limits)?;

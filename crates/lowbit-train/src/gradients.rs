@@ -54,6 +54,11 @@ impl Gradients {
         self.list.iter().filter(|gradient| gradient.touched).map(|gradient| &gradient.sum[..])
     }
 
+    /// The same, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.list.iter_mut().filter(|gradient| gradient.touched).map(|gradient| &mut gradient.sum[..])
+    }
+
     /// Forgets all: an update was made of them.
     pub(crate) fn clear(&mut self) {
         self.list.iter_mut().for_each(|gradient| gradient.touched = false);

@@ -3,21 +3,22 @@
 use crate::config::{FREE_FIELDS, TrainConfig};
 use crate::data::{BatchTargets, Data};
 use crate::divergence::Divergence;
-use crate::feed::{Feed, Limits};
+use crate::feed::{Feed, Limits, Part};
 use crate::metrics::{Metrics, StepMetrics};
 use crate::network::Network;
 use crate::optim::{self, OptimizerState};
 use crate::random::hash;
+use crate::ranks::{Alone, Ranks};
 use crate::state::{Identity, Plan, Progress, States};
 use crate::tape::Pass;
 use crate::teacher::{Counts, Teacher};
 use crate::validation::Validation;
-use crate::{Error, Params, begin, prune};
-use lowbit_base::memory::Footprint;
+use crate::{Error, Params, begin, need, prune, together};
 use lowbit_kernels::{Cpu, ops};
 use lowbit_model::parameter_list::ParameterList;
 use lowbit_model::source::Role;
 use lowbit_model::{Checkpoint, ModelConfig, Tokenizer, checkpoint};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -118,66 +119,39 @@ pub struct Outcome {
 /// holds another run. Io: reading or writing failed, or another process trains there. Numeric: loss or gradient became
 /// NaN or infinite; the last checkpoint is kept.
 pub fn train(job: &Job, directory: &Path, cpu: &Cpu, observer: &mut dyn Observer) -> Result<Outcome, Error> {
-    Session::open(job, directory, cpu, observer)?.run(observer)
+    train_together(job, directory, cpu, observer, &Alone)
 }
 
-/// What a run takes in memory, part by part, bytes: weights, gradients, moments, the rounded copies of quantization-aware training,
-/// and the activations of a pass that the backward pass reads. That of a teacher is left out.
+/// The same on several processes, each of which calls this for the same job: the `accumulation` batches of an update are divided among
+/// them, their gradients are summed, and each makes the same update. The weights are those of one process up to the rounding of sums, and
+/// have the same bits each time for as many ranks. A run goes on with as many ranks, or with others.
+///
+/// Rank 0 alone reads and writes the directory. Evaluations and looks at validation examples are made by all. A stop of any observer
+/// is one of all.
 ///
 /// # Errors
-/// When the configuration contradicts itself.
-pub fn ledger(job: &Job) -> Result<[(&'static str, u64); 5], Error> {
-    let (config, parameters) = (job.config, ParameterList::new(&job.model_config.config)?);
-    let quantized = if config.qat.is_some() { parameters.count_of(|role| role == Role::Body) } else { 0 };
-    let trained = begin::trained(config, &parameters);
-    let floats = |count: u64| count.saturating_mul(4);
-    let (tokens, rows) = pass(job);
-    Ok([
-        ("weights", floats(parameters.count())),
-        ("gradients", floats(trained)),
-        ("moments", floats(trained.saturating_mul(config.optimizer.moments()))),
-        ("rounded weights", floats(quantized)),
-        ("activations", parameters.recorded_bytes(tokens, rows, config.gradient_checkpointing)),
-    ])
+/// As [`train`]. Usage: the ranks were given other jobs, or `accumulation` cannot be divided. Of [`Ranks`], when one is lost. Where one rank
+/// fails, the others wait until they are ended.
+pub fn train_together(
+    job: &Job,
+    directory: &Path,
+    cpu: &Cpu,
+    observer: &mut dyn Observer,
+    ranks: &dyn Ranks,
+) -> Result<Outcome, Error> {
+    Session::open(job, directory, cpu, observer, ranks)?.run(observer)
 }
 
-/// Tokens of a pass, and rows of its logits.
-fn pass(job: &Job) -> (usize, usize) {
-    let mean = job.data.tokens().map_or(1, |tokens| tokens.div_ceil(job.data.len().max(1) as u64));
-    let tokens = (job.config.batch_size as u64).saturating_mul(mean) as usize;
-    let classes = job.model_config.config.classes().is_some();
-    (tokens, if classes { job.config.batch_size } else { tokens })
-}
-
-/// Memory that a run takes: masters, gradients, moments and quantized weights, and the activations of a pass that the
-/// backward pass reads.
-///
-/// # Errors
-/// When the configuration contradicts itself.
-pub fn need(job: &Job) -> Result<Footprint, Error> {
-    let (config, parameters) = (job.config, ParameterList::new(&job.model_config.config)?);
-    let (tokens, rows) = pass(job);
-    let [stored @ .., (_, activations)] = ledger(job)?;
-    let need = Footprint::new(match config.gradient_checkpointing {
-        true => "take a smaller network, `batch_size` or window, and more `accumulation`",
-        false => {
-            "set `gradient_checkpointing`, or take a smaller network, `batch_size` or window, and more `accumulation`"
-        }
-    });
-    let weights = stored.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
-    let need = need.and("weights, gradients and moments", weights);
-    let need = match (&config.distill, job.teacher) {
-        (None, _) => need,
-        (Some(_), Some(teacher)) => taught(need, teacher.parameters(), tokens, rows),
-        // A teacher that is not there yet is taken to be as large as the network.
-        (Some(_), None) => taught(need, &parameters, tokens, rows),
-    };
-    Ok(need.and("activations", activations))
-}
-
-/// The same need with that of a teacher.
-fn taught(need: Footprint, teacher: &ParameterList, tokens: usize, rows: usize) -> Footprint {
-    need.and("the teacher", teacher.count().saturating_mul(4).saturating_add(teacher.pass_bytes(tokens, rows)))
+/// What the passes of an update showed.
+struct Seen {
+    /// Mean over all targets, nats.
+    loss: f64,
+    /// What the teacher adds.
+    taught: f64,
+    /// The loss of guessing.
+    guessing: f64,
+    /// Of all batches.
+    tokens: usize,
 }
 
 /// A run in progress.
@@ -185,9 +159,14 @@ struct Session<'a> {
     job: Job<'a>,
     directory: &'a Path,
     cpu: Cpu,
-    states: States,
+    ranks: &'a dyn Ranks,
+    /// The batches of an update that are passed here.
+    share: Range<usize>,
+    /// Of the first rank.
+    states: Option<States>,
     identity: Identity,
-    metrics: Metrics,
+    /// Of the first rank.
+    metrics: Option<Metrics>,
     feed: Feed<'a>,
     network: Network,
     teacher: Option<Teacher>,
@@ -201,47 +180,52 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(job: &Job<'a>, directory: &'a Path, cpu: &Cpu, observer: &mut dyn Observer) -> Result<Self, Error> {
+    fn open(
+        job: &Job<'a>,
+        directory: &'a Path,
+        cpu: &Cpu,
+        observer: &mut dyn Observer,
+        ranks: &'a dyn Ranks,
+    ) -> Result<Self, Error> {
         let config = job.config;
         config.validate(job.data.len())?;
-        need(job)?.check()?;
-        let mut network = Network::new(cpu, &job.model_config.config, config.seed, config.qat)?;
-        network.set_checkpointing(config.gradient_checkpointing);
-        network.set_precision(config.precision);
+        let share = together::share(config, ranks)?;
+        need::need(job)?.check()?;
+        let mut network = network(job, cpu)?;
         let teacher = Teacher::of(job, &mut network, cpu)?;
-        let positions = ParameterList::new(&job.model_config.config)?.positions();
-        let taught = teacher.as_ref().and_then(|teacher| teacher.positions);
-        let limits = Limits {
-            vocabulary: vocabulary(network.params()),
-            features: job.model_config.config.features(),
-            positions: positions.into_iter().chain(taught).min(),
-            image: job.model_config.config.image(),
-        };
-        let feed = Feed::new(job.data, config, limits)?;
+        let limits = limits(job, network.params(), teacher.as_ref())?;
+        let feed = Feed::new(job.data, config, limits, share.clone())?;
         let from = begin::begin(job, &mut network.tape.params, cpu)?;
         let taught = teacher.as_ref().map_or(String::new(), |teacher| teacher.hash.clone());
         let identity = identity(job, from, taught);
-        let states = States::open(directory)?;
+        together::same_job(ranks, &identity, config, cpu)?;
+        let states = (ranks.rank() == 0).then(|| States::open(directory)).transpose()?;
         let steps = config.total_steps(job.data.len());
         let plan = Plan { steps, sequences: config.sequences_per_step() as u64, data: job.data.len() };
         let mut optimizer = OptimizerState::new(network.params());
-        let learnt = (&mut network.tape.params, &mut optimizer);
-        let restored = states.load(learnt, &identity, plan, &mut |text| observer.warn(text))?;
+        let found = states.as_ref().map_or(Ok(None), |states| {
+            let learnt = (&mut network.tape.params, &mut optimizer);
+            states.load(learnt, &identity, plan, &mut |text| observer.warn(text))
+        })?;
+        let restored = together::spread(ranks, (&mut network.tape.params, &mut optimizer), found)?;
         let resumed_from = restored.as_ref().map(|progress| progress.step);
         let progress = restored.unwrap_or(Progress { step: 0, position: 0, seconds: 0.0, first_loss: None });
-        if resumed_from.is_none() {
+        if let Some(states) = states.as_ref().filter(|_| resumed_from.is_none()) {
             // Finds out now, not after hours, whether the directory can hold a state.
             states.save((network.params(), &optimizer), &progress, &identity)?;
         }
-        let metrics = Metrics::open(directory, progress.step)?;
-        let divergence = Divergence::new(steps, progress.first_loss);
+        let metrics = states.as_ref().map(|_| Metrics::open(directory, progress.step)).transpose()?;
+        let best = states.as_ref().map_or(Ok(None), |states| states.best(network.params(), (&identity, plan)))?;
         // A look of a later step than the state's is made again.
-        let best = states.best(network.params(), (&identity, plan))?.filter(|(step, _)| *step <= progress.step);
+        let best = best.filter(|(step, _)| *step <= progress.step);
+        let divergence = Divergence::new(steps, progress.first_loss);
         let (saved, cpu) = (progress.step, cpu.clone());
         Ok(Session {
             job: *job,
             directory,
             cpu,
+            ranks,
+            share,
             states,
             identity,
             metrics,
@@ -259,13 +243,25 @@ impl<'a> Session<'a> {
     }
 
     fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+        let (status, loss) = self.updates(observer)?;
+        if status == Status::Finished && self.states.is_some() {
+            self.write()?;
+        }
+        // All is written before any rank leaves.
+        self.ranks.any(false)?;
+        self.ranks.close();
+        Ok(self.outcome(status, loss))
+    }
+
+    /// All updates that are left, or those until the observer stops the run; the loss of the last one.
+    fn updates(&mut self, observer: &mut dyn Observer) -> Result<(Status, Option<f64>), Error> {
         let config = self.job.config;
         let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
         let mut loss = None;
         while self.progress.step < self.steps {
             let metrics = self.step()?;
             loss = Some(metrics.loss);
-            self.metrics.append(&metrics)?;
+            self.metrics.as_mut().map_or(Ok(()), |file| file.append(&metrics))?;
             if due(config.evaluate_every, metrics.step) {
                 observer.evaluate(metrics.step, &mut self.network)?;
             }
@@ -275,26 +271,30 @@ impl<'a> Session<'a> {
                 self.validate(data, observer)?;
             }
             let stop = observer.step(&metrics, self.steps) == Control::Stop && metrics.step < self.steps;
+            let stop = self.ranks.any(stop)?;
             let periodic = due(config.save_every, metrics.step) && !self.divergence.is_suspected();
             if stop || periodic || metrics.step == self.steps {
                 self.save()?;
             }
             if stop {
-                return Ok(self.outcome(Status::Interrupted, loss));
+                return Ok((Status::Interrupted, loss));
             }
         }
-        // The model is written without what only updates need.
+        Ok((Status::Finished, loss))
+    }
+
+    /// Writes the model, without what only updates need.
+    fn write(&mut self) -> Result<(), Error> {
         self.optimizer = OptimizerState::new(self.network.params());
-        if self.job.validation.is_some() {
-            let data = self.job.data.len();
-            let plan = Plan { steps: self.steps, sequences: config.sequences_per_step() as u64, data };
-            self.states.load_best(&mut self.network.tape.params, &self.identity, plan)?;
+        if let Some(states) = self.states.as_ref().filter(|_| self.job.validation.is_some()) {
+            let (data, sequences) = (self.job.data.len(), self.job.config.sequences_per_step() as u64);
+            let plan = Plan { steps: self.steps, sequences, data };
+            states.load_best(&mut self.network.tape.params, &self.identity, plan)?;
         }
         let all = self.network.params();
         let params: Vec<_> = all.network().map(|p| (&p.spec, all.merged(&self.cpu, p))).collect();
         let params = params.iter().map(|(spec, values)| (*spec, &values[..]));
-        checkpoint::save_masters(self.directory, self.job.model_config, self.job.tokenizer, params)?;
-        Ok(self.outcome(Status::Finished, loss))
+        checkpoint::save_masters(self.directory, self.job.model_config, self.job.tokenizer, params)
     }
 
     /// Updates between looks at the validation examples: those of an evaluation, else of a pass over the data.
@@ -308,7 +308,9 @@ impl<'a> Session<'a> {
         let found = Validation::of(&mut self.network, data, self.job.config.batch_size)?;
         observer.validated(self.progress.step, &found);
         if self.best.as_ref().is_none_or(|(_, best)| found.beats(best)) {
-            self.states.save_best(self.network.params(), &self.progress, &found, &self.identity)?;
+            if let Some(states) = &self.states {
+                states.save_best(self.network.params(), &self.progress, &found, &self.identity)?;
+            }
             self.best = Some((self.progress.step, found));
         }
         Ok(())
@@ -319,34 +321,10 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let (config, step) = (self.job.config, self.progress.step);
         let rate = config.rate(step, self.steps);
-        let network = &mut self.network;
-        network.tape.qat = config.qat_of(step, self.steps);
-        config.prune.as_ref().map_or(Ok(()), |prune| prune.before(&mut network.tape, step))?;
-        let parts = self.feed.step(self.progress.position)?;
-        let targets: usize = parts.iter().map(|p| p.targets.counted()).sum();
-        if targets == 0 {
-            return Err(Error::data(format!("step {}: no example of the batch has a target", step + 1)));
-        }
-        let tokens = parts.iter().map(|part| part.batch.tokens.len()).sum();
-        let own = self.teacher.as_ref().map_or(1.0, |teacher| 1.0 - teacher.weight());
-        let (mut loss, mut taught, mut guessing) = (0.0, None, 0.0);
-        for (i, part) in parts.iter().enumerate() {
-            let seed = hash(&[config.seed, DROPOUT, step, i as u64]);
-            let logits = network.forward(&part.batch, Pass::Train(seed));
-            guessing = check_targets(&part.targets, logits.rows(), logits.width())?;
-            let scale = own / targets as f32;
-            loss += network.tape.loss(&logits, &part.targets, config.label_smoothing, scale);
-            if let Some(teacher) = &mut self.teacher {
-                let counts = Counts { targets, tokens };
-                *taught.get_or_insert(0.0) += teacher.teach(network, &logits, part, counts)?;
-            }
-            drop(logits);
-            network.backward();
-        }
+        let Seen { loss, taught, guessing, tokens } = self.passes(step)?;
         if config.prune.is_some() {
             prune::hold(&mut self.network.tape, &mut self.optimizer);
         }
-        let loss = loss / targets as f64;
         let norm = optim::gradient_norm(&self.network.tape);
         if !(loss.is_finite() && norm.is_finite()) {
             return Err(self.not_finite(loss));
@@ -366,12 +344,48 @@ impl<'a> Session<'a> {
         Ok(StepMetrics {
             step: self.progress.step,
             loss,
-            distillation: taught,
+            distillation: self.teacher.is_some().then_some(taught),
             lr: rate,
             grad_norm: norm,
             tokens_per_second: tokens as f64 / seconds,
             seconds: self.progress.seconds,
         })
+    }
+
+    /// The passes of an update, from which all ranks have the same gradients.
+    fn passes(&mut self, step: u64) -> Result<Seen, Error> {
+        let (config, ranks) = (self.job.config, self.ranks);
+        let network = &mut self.network;
+        network.tape.qat = config.qat_of(step, self.steps);
+        config.prune.as_ref().map_or(Ok(()), |prune| prune.before(&mut network.tape, step))?;
+        let parts = self.feed.step(self.progress.position)?;
+        let count = |of: fn(&Part) -> usize| parts.iter().map(of).sum::<usize>() as f64;
+        let mut counts = [count(|part| part.targets.counted()), count(|part| part.batch.tokens.len())];
+        ranks.sums(&mut counts)?;
+        let [targets, tokens] = counts.map(|count| count as usize);
+        if targets == 0 {
+            return Err(Error::data(format!("step {}: no example of the batch has a target", step + 1)));
+        }
+        let own = self.teacher.as_ref().map_or(1.0, |teacher| 1.0 - teacher.weight());
+        let (mut loss, mut taught, mut guessing) = (0.0, 0.0, 0.0);
+        for (i, part) in self.share.clone().zip(parts) {
+            let seed = hash(&[config.seed, DROPOUT, step, i as u64]);
+            let logits = network.forward(&part.batch, Pass::Train(seed));
+            guessing = check_targets(&part.targets, logits.rows(), logits.width())?;
+            let scale = own / targets as f32;
+            loss += network.tape.loss(&logits, &part.targets, config.label_smoothing, scale);
+            if let Some(teacher) = &mut self.teacher {
+                let counts = Counts { targets, tokens };
+                taught += teacher.teach(network, &logits, part, counts)?;
+            }
+            drop(logits);
+            network.backward();
+        }
+        let mut losses = [loss, taught];
+        ranks.sums(&mut losses)?;
+        together::join(ranks, &mut self.network.tape)?;
+        let [loss, taught] = losses;
+        Ok(Seen { loss: loss / targets as f64, taught, guessing, tokens })
     }
 
     /// Names the first tensor that is to blame for a step that was not applied.
@@ -412,7 +426,10 @@ impl<'a> Session<'a> {
     }
 
     fn save(&mut self) -> Result<(), Error> {
-        self.states.save((self.network.params(), &self.optimizer), &self.progress, &self.identity)?;
+        together::same_weights(self.ranks, self.network.params(), self.progress.step)?;
+        if let Some(states) = &self.states {
+            states.save((self.network.params(), &self.optimizer), &self.progress, &self.identity)?;
+        }
         self.saved = self.progress.step;
         Ok(())
     }
@@ -429,6 +446,26 @@ impl<'a> Session<'a> {
             parameters: self.network.params().count(),
         }
     }
+}
+
+/// The network of a job with drawn parameters.
+fn network(job: &Job, cpu: &Cpu) -> Result<Network, Error> {
+    let config = job.config;
+    let mut network = Network::new(cpu, &job.model_config.config, config.seed, config.qat)?;
+    network.set_checkpointing(config.gradient_checkpointing);
+    network.set_precision(config.precision);
+    Ok(network)
+}
+
+/// What the network of a job, and its teacher, can read.
+fn limits(job: &Job, params: &Params, teacher: Option<&Teacher>) -> Result<Limits, Error> {
+    let positions = ParameterList::new(&job.model_config.config)?.positions();
+    Ok(Limits {
+        vocabulary: vocabulary(params),
+        features: job.model_config.config.features(),
+        positions: positions.into_iter().chain(teacher.and_then(|teacher| teacher.positions)).min(),
+        image: job.model_config.config.image(),
+    })
 }
 
 /// Entries of the token table: the first table the architecture asks for.

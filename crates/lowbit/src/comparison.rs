@@ -21,7 +21,7 @@ use lowbit_model::calibrate::{self, Method, Quantized};
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::exec::Batch;
 use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, Recipe, recipe};
-use lowbit_train::{Data, Job, Labelled, TrainConfig, Tuning};
+use lowbit_train::{Alone, Data, Job, Labelled, TrainConfig, Tuning};
 use network::Network;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -302,6 +302,7 @@ impl Comparison<'_> {
             validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
             config: &config,
+            ranks: &Alone,
         };
         let trained = training::run(&job, &run, self.cpu, self.progress)?;
         let masters = Checkpoint::open(&run)?.on(self.cpu);

@@ -13,7 +13,7 @@ use lowbit_eval::task;
 use lowbit_kernels::Cpu;
 use lowbit_model::arch::OutputKind;
 use lowbit_model::{Checkpoint, Config, ModelConfig, Tokenizer, recipe};
-use lowbit_train::{Outcome, TrainConfig, Windows};
+use lowbit_train::{Alone, Outcome, Ranks, TrainConfig, Windows};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -83,6 +83,24 @@ pub struct Language {
     pub model: toml::Table,
     /// Training settings.
     pub train: toml::Table,
+}
+
+/// What a language model is trained with, beside its description and settings.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    /// Directory of the data sets, as in [`task::data_dir`]; not needed for absolute paths.
+    pub data: Option<&'a Path>,
+    /// The network that is learnt from.
+    pub teacher: Option<&'a Checkpoint>,
+    /// The processes that train it together, this one among them.
+    pub ranks: &'a dyn Ranks,
+}
+
+impl<'a> Given<'a> {
+    /// Texts of this directory, no teacher, and this process alone.
+    pub fn data(data: Option<&'a Path>) -> Self {
+        Given { data, teacher: None, ranks: &Alone }
+    }
 }
 
 /// Tokens of the texts of a language model.
@@ -261,18 +279,20 @@ impl Language {
         Language { name: name.into(), recipe: recipe.into(), context, model, train, ..self.clone() }
     }
 
-    /// Trains it into a directory, or resumes, and keeps the description beside the model; its record says whether there is text held out.
+    /// Trains it into a directory, or resumes, and keeps the description beside the model; with its record, which the first rank alone makes,
+    /// whether there is text held out.
     ///
     /// # Errors
     /// Of its texts and of [`training::run`].
     pub(crate) fn fit(
         &self,
         config: &TrainConfig,
-        (data, teacher): (Option<&Path>, Option<&Checkpoint>),
+        given: Given,
         directory: &Path,
         cpu: &Cpu,
         progress: &mut dyn Progress,
-    ) -> Result<(Outcome, Record, bool), Error> {
+    ) -> Result<(Outcome, Option<(Record, bool)>), Error> {
+        let Given { data, teacher, ranks } = given;
         let tokenizer = Tokenizer::bytes();
         let model_config = self.model_config(&tokenizer)?;
         let windows = self.texts(data, &tokenizer)?.windows(self.context);
@@ -288,29 +308,34 @@ impl Language {
             validation: None,
             held_out: held_out.as_ref(),
             config,
+            ranks,
         };
         let trained = training::run(&work, directory, cpu, progress)?;
+        if ranks.rank() > 0 {
+            return Ok((trained.outcome, None));
+        }
         self.save(&directory.join(FILE))?;
         let record = training::record(&self.name, &work, &trained, directory)?;
-        Ok((trained.outcome, record, held_out.is_some()))
+        Ok((trained.outcome, Some((record, held_out.is_some()))))
     }
 
     /// Trains it, and scores the held-out text as `eval` does. With a teacher its answers are learnt as the
-    /// settings say.
+    /// settings say. The first rank alone makes the record, and scores.
     ///
     /// # Errors
     /// Of its texts, of a teacher with other tokens and of [`training::run`]; a stop after training leaves a whole model.
     pub fn train(
         &self,
         config: &TrainConfig,
-        (data, teacher): (Option<&Path>, Option<&Checkpoint>),
+        given: Given,
         directory: &Path,
         cpu: &Cpu,
         progress: &mut dyn Progress,
-    ) -> Result<(Outcome, Record), Error> {
-        let (outcome, mut record, holds_out) = self.fit(config, (data, teacher), directory, cpu, progress)?;
+    ) -> Result<(Outcome, Option<Record>), Error> {
+        let (outcome, made) = self.fit(config, given, directory, cpu, progress)?;
+        let Some((mut record, holds_out)) = made else { return Ok((outcome, None)) };
         if holds_out {
-            let scored = self.score(data, directory, cpu, progress).map_err(|error| match error.kind {
+            let scored = self.score(given.data, directory, cpu, progress).map_err(|error| match error.kind {
                 Kind::Interrupted => {
                     let place = directory.display();
                     Error::new(error.kind, format!("interrupted; the model in {place} is whole, but was not scored"))
@@ -320,7 +345,7 @@ impl Language {
             record.measures.extend(scored.measures);
             record.detail.note = scored.detail.note;
         }
-        Ok((outcome, record))
+        Ok((outcome, Some(record)))
     }
 
     /// What `eval --task` says of the held-out text.

@@ -13,7 +13,7 @@ use lowbit_model::exec::Batch;
 use lowbit_model::source::Role;
 use lowbit_model::{Encoder, ModelConfig, Tokenizer};
 use lowbit_train::{
-    BatchTargets, Control, Data, Job, Labelled, Network, Observer, Outcome, Status, StepMetrics, TrainConfig,
+    BatchTargets, Control, Data, Job, Labelled, Network, Observer, Outcome, Ranks, Status, StepMetrics, TrainConfig,
     Validation, Windows,
 };
 use std::collections::BTreeMap;
@@ -183,6 +183,8 @@ pub struct Work<'a> {
     pub held_out: Option<&'a Windows>,
     /// How.
     pub config: &'a TrainConfig,
+    /// The processes that train it together, this one among them.
+    pub ranks: &'a dyn Ranks,
 }
 
 /// Trains into a directory, or resumes.
@@ -208,7 +210,7 @@ pub fn run(work: &Work, directory: &Path, cpu: &Cpu, progress: &mut dyn Progress
     let energy = Rapl::open(&Rapl::root()).as_ref().and_then(EnergyMeter::start);
     let mut watch = Watch { name: work.name, stop: &cpu.stop, held_out: work.held_out, energy, progress };
     let is_peak_new = meter::reset_peak_rss();
-    let outcome = lowbit_train::train(&job, directory, cpu, &mut watch);
+    let outcome = lowbit_train::train_together(&job, directory, cpu, &mut watch, work.ranks);
     watch.progress.trained();
     let outcome = outcome?;
     if outcome.status == Status::Interrupted {
@@ -274,14 +276,21 @@ pub struct OfSuite<'a> {
     pub init: Option<&'a Path>,
     /// Whether a task some of whose test rows are among its training rows is refused.
     pub strict: bool,
+    /// The processes that train it together, this one among them.
+    pub ranks: &'a dyn Ranks,
 }
 
 impl OfSuite<'_> {
-    /// Trains the variant into a directory, or resumes; its record, and what the run did.
+    /// Trains the variant into a directory, or resumes; its record, which the first rank alone makes, and what the run did.
     ///
     /// # Errors
     /// Wrong data, a teacher that is missing or has no use; as [`run`].
-    pub fn train(&self, out: &Path, cpu: &Cpu, progress: &mut dyn Progress) -> Result<(Record, Outcome), Error> {
+    pub fn train(
+        &self,
+        out: &Path,
+        cpu: &Cpu,
+        progress: &mut dyn Progress,
+    ) -> Result<(Option<Record>, Outcome), Error> {
         let (variant, suite) = (self.variant, self.suite.of(self.variant));
         let (task, splits) = suite::load(&suite, self.data)?;
         splits.notes.iter().for_each(|note| progress.note(note));
@@ -310,9 +319,11 @@ impl OfSuite<'_> {
             validation: held.as_ref().map(|held| held as &dyn Data),
             held_out: None,
             config: self.config,
+            ranks: self.ranks,
         };
         let trained = run(&work, out, cpu, progress)?;
-        Ok((record(&task.id(), &work, &trained, out)?, trained.outcome))
+        let record = (self.ranks.rank() == 0).then(|| record(&task.id(), &work, &trained, out)).transpose()?;
+        Ok((record, trained.outcome))
     }
 
     /// The trained network that a field of the variant names; none where it names none, or the model that training begins from.

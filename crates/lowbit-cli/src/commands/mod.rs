@@ -17,7 +17,7 @@ pub struct Cli {
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Machine {
     /// Threads to use; `bench` takes several numbers; -1 for the default [default: the physical cores this process may use].
     #[arg(short, long, global = true, env = "LOWBIT_THREADS", value_delimiter = ',', allow_negative_numbers = true)]
@@ -69,6 +69,11 @@ impl Machine {
             [_, _, ..] => Err(Failure::usage("--isa takes one name here; only `bench kernels` takes several")),
             _ => self.machines(),
         }
+    }
+
+    /// The same, and nobody reads what it prints.
+    pub fn silent(&self) -> Self {
+        Machine { terminal: Terminal::default(), ..self.clone() }
     }
 
     /// The number of threads asked for.

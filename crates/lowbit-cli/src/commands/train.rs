@@ -2,9 +2,10 @@
 
 use super::list::{self, List};
 use super::{Machine, model, suite};
+use crate::cluster;
 use crate::failure::Failure;
 use crate::progress::Bar;
-use lowbit::language::{self, Language};
+use lowbit::language::{self, Given, Language};
 use lowbit::plan::TrainingPlan;
 use lowbit::start::quoted;
 use lowbit::training::OfSuite;
@@ -13,7 +14,7 @@ use lowbit_eval::bench::host;
 use lowbit_eval::record::Record;
 use lowbit_kernels::Cpu;
 use lowbit_model::recipe;
-use lowbit_train::{Error, Outcome, TrainConfig};
+use lowbit_train::{Error, Outcome, Ranks, TrainConfig};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,8 @@ Examples:
   lowbit train bitnet-bytes-tiny --plan 3                    # what fits three hours on this machine
   lowbit train bitnet-bytes-tiny-f32 --out models/twin       # the same network in full precision
   lowbit train bitnet-bytes-tiny --distill models/twin --out models/student
-  lowbit train my-model.toml --data ../shared/data --out models/mine";
+  lowbit train my-model.toml --data ../shared/data --out models/mine
+  mpirun -n 2 lowbit train bitnet-bytes-small --out models/small   # built with MPI: docs/cluster.md";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -97,6 +99,10 @@ pub struct Train {
     /// Seed of initialisation, order and dropout.
     #[arg(short, long)]
     seed: Option<u64>,
+    /// Seconds that a process of an MPI job waits for the others, in each exchange, before it ends with exit code 1. Each process has a
+    /// batch of its own, so that an update sees as many times the sequences as there are processes.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    step_timeout: u64,
 }
 
 impl Train {
@@ -112,12 +118,16 @@ impl Train {
             ))),
             Some(language) => match self.plan {
                 Some(hours) => self.plan(&language, hours, machine),
-                None => self.language(language, machine),
+                None => cluster::together(machine, self.step_timeout, |machine, ranks| {
+                    self.language(language, machine, ranks)
+                }),
             },
             None if self.plan.is_some() => Err(Failure::usage(format!(
                 "`{name}` is no language model: --plan has no use there; `lowbit train --list` names them"
             ))),
-            None if self.text.is_empty() => self.variant(name, machine),
+            None if self.text.is_empty() => {
+                cluster::together(machine, self.step_timeout, |machine, ranks| self.variant(name, machine, ranks))
+            }
             None => Err(Failure::usage(format!("`{name}` is no language model: --text has no use there"))),
         }
     }
@@ -128,7 +138,7 @@ impl Train {
     }
 
     /// Trains a variant of a suite.
-    fn variant(&self, suite: &str, machine: &Machine) -> Result<(), Failure> {
+    fn variant(&self, suite: &str, machine: &Machine, ranks: &dyn Ranks) -> Result<(), Failure> {
         let images =
             self.data.as_deref().filter(|data| data.is_dir() && lowbit::suite::is_of_rows(self.suite.as_deref(), data));
         let data = self.data.as_deref().filter(|_| images.is_none());
@@ -141,7 +151,7 @@ impl Train {
         let suite = whole.of(variant);
         let cpu = machine.cpu()?;
         machine.signals.defer();
-        let config = self.settings(suite.train_config(variant)?)?;
+        let config = on(ranks, self.settings(suite.train_config(variant)?)?);
         let job = OfSuite {
             suite: &whole,
             variant,
@@ -150,8 +160,11 @@ impl Train {
             teacher: self.teacher.as_deref(),
             init: self.init.as_deref(),
             strict: self.strict,
+            ranks,
         };
-        let (record, outcome) = job.train(self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
+        let (Some(record), outcome) = job.train(self.out(), &cpu, &mut Bar::new(&machine.terminal))? else {
+            return Ok(());
+        };
         let folder = images.map(|folder| folder.display().to_string());
         let next = match &folder {
             Some(folder) => self.next(&[&["predict", OUT, folder]], &record),
@@ -174,20 +187,21 @@ impl Train {
     }
 
     /// Trains a language model.
-    fn language(&self, mut language: Language, machine: &Machine) -> Result<(), Failure> {
+    fn language(&self, mut language: Language, machine: &Machine, ranks: &dyn Ranks) -> Result<(), Failure> {
         if !self.text.is_empty() {
             let whole = |path: &PathBuf| std::path::absolute(path).map_err(|e| Error::io(path, &e));
             language.texts = self.text.iter().map(whole).collect::<Result<_, _>>()?;
         }
         let cpu = machine.cpu()?;
         machine.signals.defer();
-        let mut config = self.settings(language.train_config()?)?;
+        let mut config = on(ranks, self.settings(language.train_config()?)?);
         let teacher = self.teacher.as_ref().map(|path| model::open_verified(machine, path, None, &cpu)).transpose()?;
         if teacher.is_some() {
             config.distill.get_or_insert_default();
         }
-        let (data, mut progress) = ((self.data.as_deref(), teacher.as_ref()), Bar::new(&machine.terminal));
-        let (outcome, record) = language.train(&config, data, self.out(), &cpu, &mut progress)?;
+        let given = Given { data: self.data.as_deref(), teacher: teacher.as_ref(), ranks };
+        let trained = language.train(&config, given, self.out(), &cpu, &mut Bar::new(&machine.terminal))?;
+        let (outcome, Some(record)) = trained else { return Ok(()) };
         let description = self.out().join(language::FILE);
         let task = description.display().to_string();
         let next = self.next(&[&["eval", OUT, "--task", &task], &["run", OUT, "-p", "The "]], &record);
@@ -256,4 +270,9 @@ impl Train {
         next.iter().for_each(|command| machine.terminal.line(format!("  {command}")));
         Ok(())
     }
+}
+
+/// The settings of all processes together, each of which has those of the command line: an update takes the batches of all.
+fn on(ranks: &dyn Ranks, config: TrainConfig) -> TrainConfig {
+    TrainConfig { accumulation: config.accumulation.saturating_mul(ranks.size()), ..config }
 }

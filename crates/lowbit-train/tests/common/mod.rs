@@ -1,6 +1,8 @@
 //! Small networks and data for the tests.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod ranks;
+
 use lowbit_kernels::Cpu;
 use lowbit_model::exec::{Batch, Pooling};
 use lowbit_model::{Config, ModelConfig, arch::Head};

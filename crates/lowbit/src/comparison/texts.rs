@@ -2,7 +2,7 @@
 //! the text as a file; compressors without a network stand beside them.
 
 use super::{KEPT, Program, Stamp, directory, is_whole, keep, kept};
-use crate::language::{self, Language};
+use crate::language::{self, Given, Language};
 use crate::{Progress, training};
 use lowbit_base::name::check_part;
 use lowbit_base::{Error, Kind, file};
@@ -422,12 +422,14 @@ impl Comparison<'_> {
     fn trained(&mut self, variant: &Variant) -> Result<Record, Error> {
         let (language, config) = self.suite.of(variant)?;
         let run = self.home(&variant.name).join("training");
-        let trained = language.fit(&config, (self.data, None), &run, self.cpu, self.progress)?.1;
+        let (_, trained) = language.fit(&config, Given::data(self.data), &run, self.cpu, self.progress)?;
         let mut record = self.stored(variant, &Checkpoint::open(&run)?.on(self.cpu))?;
-        record.measures.extend(trained.measures);
+        if let Some((trained, _)) = trained {
+            record.measures.extend(trained.measures);
+            record.detail.seed = trained.detail.seed;
+            record.detail.curve = trained.detail.curve;
+        }
         record.detail.made = "trained".into();
-        record.detail.seed = trained.detail.seed;
-        record.detail.curve = trained.detail.curve;
         Ok(record)
     }
 

@@ -11,7 +11,7 @@ use lowbit_model::arch::sequential::{self, Conv2d, Elementwise, Layer, Linear, M
 use lowbit_model::exec::Activation;
 use lowbit_model::input::Scaling;
 use lowbit_model::{Config, Encoder, Inputs, ModelConfig};
-use lowbit_train::{Qat, TrainConfig};
+use lowbit_train::{Alone, Qat, TrainConfig};
 
 /// A network as a list of layers, and how it is trained.
 ///
@@ -254,6 +254,7 @@ impl Sequential {
             validation: None,
             held_out: None,
             config: &config,
+            ranks: &Alone,
         };
         Fitted::of(|directory| Ok(training::run(&work, directory, cpu, progress)?), cpu)
     }
