@@ -71,6 +71,7 @@ fn language_models_are_compared_beside_compressors() {
         let name = record["model"].as_str().unwrap();
         assert_eq!(measures.contains_key("file_ratio"), name != "nf4", "{name}");
         if record["params"] != 0 {
+            assert!(value("peak_rss_bytes") > value("weight_bytes") && value("load_seconds") > 0.0, "{name}");
             assert!(value("latency_p50") > 0.0 && measures.contains_key("continuation_accuracy/16"), "{name}");
         }
         assert_eq!(measures.contains_key("int8_limit_share"), record["params"] != 0 && name != "nf4", "{name}");

@@ -24,6 +24,7 @@ mod bytes;
 pub mod coders;
 mod pace;
 
+pub(crate) use pace::continued;
 pub use pace::latencies;
 
 /// Names of the measures of a text; those from the sixth on are of models whose tokens are bytes.

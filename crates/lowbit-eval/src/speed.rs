@@ -2,9 +2,10 @@
 
 use crate::read::Rows;
 use crate::record::{Measure, Record, TokenLengths};
-use crate::{meter, stats};
+use crate::{language, meter, stats};
 use lowbit_base::{Error, Kind, Stop};
 use lowbit_kernels::Cpu;
+use lowbit_model::arch::OutputKind;
 use lowbit_model::{Checkpoint, Inputs, Predictor};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -73,10 +74,17 @@ pub fn speeds(test: &Rows, variants: &mut [TimedVariant], cpu: &Cpu) -> Result<(
     }
     drop(classifiers);
     let rows: Vec<usize> = (0..test.len().min(PROBE_ROWS)).collect();
-    let inputs = test.inputs.select(&rows);
+    fresh(variants, &test.inputs.select(&rows), cpu)
+}
+
+/// Load time and peak memory of several models in fresh processes, in alternating order; fills their records.
+///
+/// # Errors
+/// When a fresh process fails.
+pub fn fresh(variants: &mut [TimedVariant], inputs: &Inputs, cpu: &Cpu) -> Result<(), Error> {
     for _ in 0..PROBES {
         for TimedVariant { record, probe, .. } in variants.iter_mut() {
-            let (probe, _) = fresh_process(probe, &inputs, &cpu.stop)?;
+            let (probe, _) = fresh_process(probe, inputs, &cpu.stop)?;
             let mut keep = |name: &str, value: Option<f64>| {
                 if let Some(value) = value {
                     record.detail.samples.entry(name.into()).or_default().push(value);
@@ -135,7 +143,7 @@ pub struct Probe {
     pub peak_rss_bytes: Option<u64>,
 }
 
-/// Opens a model and answers rows one by one, in this process.
+/// Opens a model and answers rows one by one, in this process; a language model continues them by some tokens.
 ///
 /// # Errors
 /// When the model cannot be opened.
@@ -145,11 +153,18 @@ pub fn probe(
     cpu: &Cpu,
 ) -> Result<Probe, Error> {
     let start = std::time::Instant::now();
-    let mut classifier = Predictor::of(&open()?, cpu.clone())?;
+    let checkpoint = open()?;
     let mut load_seconds = None;
-    for row in 0..inputs.len() {
-        classifier.outputs(inputs, [row])?;
-        load_seconds.get_or_insert_with(|| start.elapsed().as_secs_f64());
+    let mut answered = || _ = load_seconds.get_or_insert_with(|| start.elapsed().as_secs_f64());
+    match checkpoint.model_config().config.output() {
+        OutputKind::Tokens => language::continued(&checkpoint, inputs.texts(), cpu, &mut answered)?,
+        _ => {
+            let mut predictor = Predictor::of(&checkpoint, cpu.clone())?;
+            for row in 0..inputs.len() {
+                predictor.outputs(inputs, [row])?;
+                answered();
+            }
+        }
     }
     let load_seconds = load_seconds.unwrap_or_else(|| start.elapsed().as_secs_f64());
     Ok(Probe { load_seconds, peak_rss_bytes: meter::peak_rss_bytes() })

@@ -490,14 +490,27 @@ pub fn speeds<'a>(
     test: &Rows,
     models: impl IntoIterator<Item = (&'a Checkpoint, &'a mut Record)>,
     cpu: &Cpu,
-    probe: &dyn Fn(&Checkpoint, &Cpu) -> io::Result<Command>,
+    probe: Probing,
+) -> Result<(), Error> {
+    timed(models, cpu, probe, |variants| speed::speeds(test, variants, cpu))
+}
+
+/// Starts a process that prints what [`speed::probe`] says of a model.
+type Probing<'a> = &'a dyn Fn(&Checkpoint, &Cpu) -> io::Result<Command>;
+
+/// Models with their records and fresh processes of them, for a measurement.
+fn timed<'a>(
+    models: impl IntoIterator<Item = (&'a Checkpoint, &'a mut Record)>,
+    cpu: &Cpu,
+    probe: Probing,
+    measure: impl FnOnce(&mut [speed::TimedVariant]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (models, records): (Vec<_>, Vec<_>) = models.into_iter().unzip();
     let mut probes: Vec<_> = models.iter().map(|checkpoint| || probe(checkpoint, cpu)).collect();
     let parts = models.iter().zip(records).zip(&mut probes);
     let mut variants: Vec<_> =
         parts.map(|((checkpoint, record), probe)| speed::TimedVariant { checkpoint, record, probe }).collect();
-    speed::speeds(test, &mut variants, cpu)
+    measure(&mut variants)
 }
 
 /// Which input features hold outliers, from the first training rows.

@@ -38,6 +38,28 @@ pub fn latencies(text: &Text, models: &[&Checkpoint], records: &mut [Record], cp
     Ok(())
 }
 
+/// Writes some tokens behind each of some texts, and says so after each token.
+///
+/// # Errors
+/// When a model cannot continue a text, or memory is short.
+pub(crate) fn continued(
+    checkpoint: &Checkpoint,
+    texts: &[String],
+    cpu: &Cpu,
+    written: &mut dyn FnMut(),
+) -> Result<(), Error> {
+    let tokenizer = checkpoint.tokenizer()?;
+    for text in texts {
+        let mut writer = Writer::new(checkpoint, &tokenizer.encode(text, MAX_WINDOW)?, cpu)?;
+        written();
+        for _ in 0..WARM_ROUNDS {
+            writer.write()?;
+            written();
+        }
+    }
+    Ok(())
+}
+
 /// Writes one token after the other behind a text.
 struct Writer {
     model: Sequences,

@@ -1,7 +1,7 @@
 //! `compare` for language models: each variant is trained on a text or made from another, scored on a task, timed, and made to write
 //! the text as a file; compressors without a network stand beside them.
 
-use super::{KEPT, Program, Stamp, directory, is_whole, keep, kept};
+use super::{KEPT, Program, Stamp, directory, is_whole, keep, kept, timed};
 use crate::language::{self, Given, Language};
 use crate::{Progress, training};
 use lowbit_base::name::check_part;
@@ -13,7 +13,7 @@ use lowbit_eval::question::{self, Question, Subject};
 use lowbit_eval::read::Rows;
 use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, TaskFacts};
 use lowbit_eval::task::{self, Split, Task};
-use lowbit_eval::{facts, report};
+use lowbit_eval::{facts, report, speed};
 use lowbit_kernels::Cpu;
 use lowbit_model::checkpoint::{self, Options};
 use lowbit_model::{Checkpoint, Inputs, Tokenizer, recipe};
@@ -27,6 +27,8 @@ pub static SUITES: &[&str] = &[include_str!("../../suites/texts/enwik8.toml")];
 
 /// Bytes of a block by which texts that are the same are found.
 const BLOCK: usize = 64;
+/// Bytes that fresh processes continue, whose memory is measured.
+const BEGINNING: usize = 1024;
 
 /// What a description says it is of: texts.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -364,6 +366,9 @@ impl Comparison<'_> {
         let subject = Subject { limit: suite.limit, ..Subject::new(&suite.name, first, self.cpu) };
         let text = text_of(&self.task, &self.rows, &subject)?;
         latencies(&text, &models.iter().collect::<Vec<_>>(), &mut records, self.cpu)?;
+        let beginning = self.content.iter().take(BEGINNING).map(|byte| char::from(byte & 0x7f)).collect();
+        let inputs = Inputs::Texts(vec![beginning]);
+        timed(models.iter().zip(&mut records), self.cpu, program.probe, |all| speed::fresh(all, &inputs, self.cpu))?;
         records.extend(coders::records(&self.task.id(), &self.content, &self.cpu.stop)?);
         let host = host::describe(self.cpu)?;
         if let Some(peak) = host.limits.int8_gops {
