@@ -27,6 +27,7 @@ def arguments():
     p.add_argument("--kv-heads", type=int, help="default: --heads")
     p.add_argument("--ffn", type=int, default=1024)
     p.add_argument("--vocab", type=int, default=256)
+    p.add_argument("--act", default="silu", choices=["relu", "relu2", "silu", "gelu"], help="function of the feed-forward")
     p.add_argument("--sub-norm", action="store_true", help="norms before the output and down projections")
     p.add_argument("--tied", action="store_true", help="the embedding is the output matrix")
     p.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a step")
@@ -47,7 +48,7 @@ def configuration(a):
     return dict(
         architecture="decoder", vocab_size=a.vocab, hidden_size=a.hidden, num_hidden_layers=a.layers,
         num_attention_heads=a.heads, num_key_value_heads=a.kv_heads or a.heads, head_dim=a.hidden // a.heads,
-        intermediate_size=a.ffn, hidden_act="silu", rope_theta=10000.0, rms_norm_eps=1e-5, sub_norm=a.sub_norm,
+        intermediate_size=a.ffn, hidden_act=a.act, rope_theta=10000.0, rms_norm_eps=1e-5, sub_norm=a.sub_norm,
         causal=not a.classes, bigram_buckets=a.bigrams, dropout=0.0, head=head,
     )
 

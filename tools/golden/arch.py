@@ -76,7 +76,8 @@ class Network(nn.Module):
         super().__init__()
         self.config, self.quantizer = config, quantizer or Quantizer()
         self.names, self.roles = [], {}
-        forward = {"bitnet": (self._bitnet_params, self._bitnet), "mlp": (self._mlp_params, self._mlp)}
+        decoder = (self._bitnet_params, self._bitnet)
+        forward = {"decoder": decoder, "bitnet": decoder, "mlp": (self._mlp_params, self._mlp)}
         params, self._forward = forward[config["architecture"]]
         for name, shape, role, std in params():
             self.names.append(name)
@@ -153,7 +154,9 @@ class Network(nn.Module):
             qs, ks, vs = self._rope(cut(q, heads)), self._rope(cut(k, kv_heads)), cut(v, kv_heads)
             if kv_heads != heads:
                 ks, vs = (x.repeat_interleave(heads // kv_heads, 1) for x in (ks, vs))
-            y = F.scaled_dot_product_attention(qs, ks, vs, attn_mask=self._mask(length))
+            plain = c["causal"] and not c.get("sliding_window")
+            seen = dict(is_causal=True) if plain else dict(attn_mask=self._mask(length))
+            y = F.scaled_dot_product_attention(qs, ks, vs, **seen)
             out.append(y.transpose(1, 2).reshape(count * length, heads * dim))
         return out[0] if equal else torch.cat(out)
 

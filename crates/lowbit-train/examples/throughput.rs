@@ -1,7 +1,7 @@
 //! Speed and memory of training: updates of a byte-level transformer on random bytes.
 //!
 //! `cargo run --release -p lowbit-train --example throughput -- [--qat] [--bf16] [--steps 20] [--threads 2] [--layers 6]
-//! [--width 384] [--heads 6] [--ffn 1024] [--context 256] [--tokens 2048] [--sub-norm]`
+//! [--width 384] [--heads 6] [--ffn 1024] [--context 256] [--tokens 2048] [--vocab 256] [--act silu] [--sub-norm]`
 //!
 //! The default is a decoder of 10,818,432 weights (6 layers, width 384, 6 heads, gated feed-forward of 1,024, untied
 //! head, no sub-norms) and 8 sequences of 256 bytes a step.
@@ -72,6 +72,10 @@ fn flag(name: &str, default: usize) -> usize {
         .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} needs a number, not `{value}`")))
 }
 
+fn word(name: &str, default: &str) -> String {
+    std::env::args().skip_while(|a| a != name).nth(1).unwrap_or_else(|| default.into())
+}
+
 fn has(name: &str) -> bool {
     std::env::args().any(|a| a == name)
 }
@@ -94,9 +98,9 @@ fn peak_mib() -> Option<f64> {
 fn main() {
     let (width, heads, context) = (flag("--width", 384), flag("--heads", 6), flag("--context", 256));
     let config: Config = serde_json::from_value(json!({
-        "architecture": "decoder", "vocab_size": 256, "hidden_size": width, "num_hidden_layers": flag("--layers", 6),
+        "architecture": "decoder", "vocab_size": flag("--vocab", 256), "hidden_size": width, "num_hidden_layers": flag("--layers", 6),
         "num_attention_heads": heads, "num_key_value_heads": heads, "head_dim": width / heads,
-        "intermediate_size": flag("--ffn", 1024), "hidden_act": "silu", "rope_theta": 10000.0, "rms_norm_eps": 1e-5,
+        "intermediate_size": flag("--ffn", 1024), "hidden_act": word("--act", "silu"), "rope_theta": 10000.0, "rms_norm_eps": 1e-5,
         "sub_norm": has("--sub-norm"), "causal": true, "head": {"lm": {"tied": false}},
     }))
     .expect("a valid configuration");
