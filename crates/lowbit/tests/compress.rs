@@ -2,6 +2,7 @@
 
 use lowbit::base::SplitMix64;
 use lowbit::eval::compress::Compressor;
+use lowbit::eval::read::Limits;
 use lowbit::kernels::{Cpu, Isa};
 use lowbit::shipped;
 
@@ -46,6 +47,25 @@ fn what_is_restored_is_what_was_compressed() {
         let (scored, written) = (compressed.bits / 8.0, compressed.bytes.len() as f64);
         assert!(written >= scored && written <= scored * 1.001 + 64.0, "{written} bytes, {scored} promised");
         assert!(compressor.decompress(&compressed.bytes, &mut |_| Ok(())).unwrap() == content);
+    }
+}
+
+/// With `LOWBIT_WHOLE=1` a megabyte each, and all of the text that is there: minutes. Else so much that lanes and windows follow one another.
+#[test]
+fn long_files_are_restored() {
+    let is_whole = std::env::var("LOWBIT_WHOLE").is_ok_and(|value| value == "1");
+    let bytes = if is_whole { 1 << 20 } else { 18 << 10 };
+    let mut contents = vec![("random", random(bytes)), ("zeros", vec![0; bytes])];
+    if let Some(path) = lowbit::base::testing::data("enwik8_prefix/enwik8.prefix.zst").filter(|_| is_whole) {
+        contents.push(("enwik8", lowbit::eval::read::bytes(&path, &Limits::default()).unwrap()));
+    }
+    let mut compressor = compressor(&Cpu::new(None, Some(2)).unwrap());
+    for (name, content) in contents {
+        let file = compressor.compress(&content, &mut |_| Ok(())).unwrap().bytes;
+        assert!(compressor.decompress(&file, &mut |_| Ok(())).unwrap() == content, "{name}");
+        let ratio = content.len() as f64 / file.len() as f64;
+        eprintln!("{name}: {} bytes of {}, {ratio:.2} to 1", file.len(), content.len());
+        assert!(name == "random" || ratio > 2.0, "{name}: {ratio}");
     }
 }
 
