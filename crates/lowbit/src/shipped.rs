@@ -1,4 +1,4 @@
-//! The model that the crate brings along: it continues film reviews. It runs from memory: nothing is unpacked.
+//! The model that the crate brings along: it continues articles and film reviews. It runs from memory: nothing is unpacked.
 
 use lowbit_model::{Checkpoint, Error};
 
