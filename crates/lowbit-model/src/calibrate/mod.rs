@@ -116,9 +116,9 @@ pub fn quantize(
     recipe.check(parameters.params())?;
     let mut largest = 0;
     for spec in parameters.params() {
-        // Its values twice, errors, codes and gradient, its Hessian, the factor and the drift.
+        // Its values, codes and scales, or its values twice; its Hessian, the factor and the drift. Rows have errors a task at a time.
         let (values, factor) = (spec.rows as u64 * spec.cols as u64, spec.cols as u64 * spec.cols as u64);
-        largest = largest.max(bytes_of(spec, recipe)? + 21 * values + 20 * factor);
+        largest = largest.max(bytes_of(spec, recipe)? + 10 * values + 20 * factor);
     }
     Footprint::new("take fewer --calibration-tokens")
         .and("quantized weights", parameters.bytes(recipe)?)
