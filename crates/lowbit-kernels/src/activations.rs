@@ -4,7 +4,7 @@ use crate::format::SMALLEST;
 use crate::pool::SharedMut;
 use crate::scratch::Line;
 use crate::simd::{LANES, Simd};
-use crate::{Cpu, Op, Products, scratch};
+use crate::{Cpu, Op, Products, Windows, scratch};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -30,6 +30,8 @@ pub enum Activations<'a> {
     Int8(&'a Int8Activations),
     /// Rounded to bf16.
     Bf16(&'a Bf16Activations),
+    /// f32, the windows of images.
+    Windows(Windows<'a>),
     /// f32, and beside it int8 per token.
     Both(&'a [f32], &'a Int8Activations),
 }
@@ -43,6 +45,7 @@ impl<'a> Activations<'a> {
             Activations::Both(x, q) => (x.len(), cols, q.tokens),
             Activations::Int8(q) => return Some(q.tokens),
             Activations::Bf16(x) => return (x.cols == cols).then_some(x.x.tokens()),
+            Activations::Windows(windows) => return (windows.columns() == cols).then_some(windows.len()),
         };
         (tokens.checked_mul(width) == Some(values)).then_some(tokens)
     }
@@ -53,6 +56,7 @@ impl<'a> Activations<'a> {
             Activations::F32(x) | Activations::Both(x, _) => Cow::Borrowed(x),
             Activations::Int8(q) => Cow::Owned(q.dequantize()),
             Activations::Bf16(x) => Cow::Owned(x.widen()),
+            Activations::Windows(windows) => Cow::Owned(windows.gather()),
         }
     }
 }
@@ -224,15 +228,29 @@ impl Int8Activations {
         });
     }
 
+    /// Quantizes windows of images, a token each, with a scale per token or per `block` columns, reusing the buffers of `self`.
+    ///
+    /// # Panics
+    /// When blocks are none of [`BLOCK_SIZES`].
+    pub fn quantize_windows(&mut self, cpu: &Cpu, windows: &Windows, block: Option<usize>) {
+        assert!(
+            block.is_none_or(|block| BLOCK_SIZES.contains(&block)),
+            "blocks of {BLOCK_SIZES:?} columns, not of {block:?}"
+        );
+        let columns = windows.columns();
+        self.quantize_filled(cpu, windows.len(), columns, block, &|row, out| windows.copy(row, 0..columns, out));
+    }
+
     /// Quantizes rows that `fill` writes, given token and row, reusing the buffers of `self`.
     pub(crate) fn quantize_filled(
         &mut self,
         cpu: &Cpu,
         tokens: usize,
         cols: usize,
+        block: Option<usize>,
         fill: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) {
-        self.resize(tokens, cols, None);
+        self.resize(tokens, cols, block);
         let to = &self.writer();
         cpu.pool.run(to.tasks(cols), &|task| {
             let mut row = scratch::take(cols * 4);

@@ -8,7 +8,7 @@
 use crate::format::ways::{self, Capability};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd, TileOp, Tiling, tile_panels};
-use crate::{Cpu, Op, Products, scratch};
+use crate::{Cpu, Op, Products, Windows, scratch};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -53,6 +53,41 @@ impl<'a> Mat<'a> {
     }
 }
 
+/// An operand of a product: stored, or the windows of images.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand<'a> {
+    /// A matrix in memory.
+    Matrix(Mat<'a>),
+    /// Windows of images, a row each, which are copied as they are packed.
+    Windows(Windows<'a>),
+}
+
+impl<'a> From<Mat<'a>> for Operand<'a> {
+    fn from(matrix: Mat<'a>) -> Self {
+        Operand::Matrix(matrix)
+    }
+}
+
+impl<'a> From<Windows<'a>> for Operand<'a> {
+    fn from(windows: Windows<'a>) -> Self {
+        match windows.stored() {
+            Some(values) => Operand::Matrix(Mat::new(values, windows.columns())),
+            None => Operand::Windows(windows),
+        }
+    }
+}
+
+impl Operand<'_> {
+    fn check(&self, rows: usize, cols: usize, name: &str) {
+        match self {
+            Operand::Matrix(matrix) => matrix.check(rows, cols, name),
+            Operand::Windows(windows) => {
+                assert_eq!((windows.len(), windows.columns()), (rows, cols), "{name} is [windows, columns]");
+            }
+        }
+    }
+}
+
 /// What the operands of a product are rounded to; sums are f32 always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
@@ -69,7 +104,16 @@ pub enum Precision {
 /// # Panics
 /// When a view is shorter than its shape, or `c.len() != m * n`.
 #[allow(clippy::too_many_arguments)] // the arguments of BLAS
-pub fn gemm(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: Mat, accumulate: bool, c: &mut [f32]) {
+pub fn gemm<'a, 'b>(
+    cpu: &Cpu,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: impl Into<Operand<'a>>,
+    b: impl Into<Operand<'b>>,
+    accumulate: bool,
+    c: &mut [f32],
+) {
     gemm_in(cpu, Precision::F32, m, n, k, a, b, accumulate, c);
 }
 
@@ -81,17 +125,18 @@ pub fn gemm(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: Mat, accumulate:
 /// # Panics
 /// As [`gemm`].
 #[allow(clippy::too_many_arguments)] // the arguments of BLAS
-pub fn gemm_in(
+pub fn gemm_in<'a, 'b>(
     cpu: &Cpu,
     precision: Precision,
     m: usize,
     n: usize,
     k: usize,
-    a: Mat,
-    b: Mat,
+    a: impl Into<Operand<'a>>,
+    b: impl Into<Operand<'b>>,
     accumulate: bool,
     c: &mut [f32],
 ) {
+    let (a, b) = (a.into(), b.into());
     assert_eq!(Some(c.len()), m.checked_mul(n), "C is [m, n]");
     a.check(m, k, "A");
     b.check(k, n, "B");
@@ -110,7 +155,16 @@ fn multiplies_pairs(cpu: &Cpu, m: usize) -> bool {
 }
 
 #[allow(clippy::too_many_arguments)] // the arguments of BLAS
-fn product<E: Element>(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: Mat, accumulate: bool, c: &mut [f32]) {
+fn product<E: Element>(
+    cpu: &Cpu,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Operand,
+    b: Operand,
+    accumulate: bool,
+    c: &mut [f32],
+) {
     if c.is_empty() {
         return;
     }
@@ -128,7 +182,7 @@ fn product<E: Element>(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: Mat, 
 }
 
 /// Packs `B`, `[k, n]`, into panels `[n / 16][count(k)][16]`, missing columns 0.
-fn pack_panels<E: Element>(cpu: &Cpu, k: usize, n: usize, b: Mat, packed: &mut [f32]) {
+fn pack_panels<E: Element>(cpu: &Cpu, k: usize, n: usize, b: Operand, packed: &mut [f32]) {
     let (panels, depth) = (n.div_ceil(LANES), E::count(k));
     let grain = (1 << 15) / (k * LANES) + 1;
     cpu.pool.for_rows(panels, grain, [(&mut packed[..panels * depth * LANES], depth * LANES)], |range, [part]| {
@@ -142,7 +196,7 @@ fn pack_panels<E: Element>(cpu: &Cpu, k: usize, n: usize, b: Mat, packed: &mut [
 struct PackPanel<'a, E> {
     k: usize,
     n: usize,
-    b: Mat<'a>,
+    b: Operand<'a>,
     /// Its first column.
     first: usize,
     out: &'a mut [f32],
@@ -157,6 +211,10 @@ impl<E: Element> Op for PackPanel<'_, E> {
     fn eval<S: Simd>(self, _: S) {
         let PackPanel { k, n, b, first, out, .. } = self;
         let width = LANES.min(n - first);
+        let b = match b {
+            Operand::Matrix(b) => b,
+            Operand::Windows(windows) => return pack_windows::<E>(windows, first..first + width, out),
+        };
         let rows = out.chunks_exact_mut(LANES).enumerate().map(|(l, out)| (l * E::VALUES, out));
         if b.col_stride == 1 && width == LANES {
             let row = |l: usize| if l < k { &b.data[l * b.row_stride + first..][..LANES] } else { &[] };
@@ -178,9 +236,46 @@ impl<E: Element> Op for PackPanel<'_, E> {
     }
 }
 
+/// Packs at most 16 columns of windows as a panel, missing columns 0.
+#[inline(always)]
+fn pack_windows<E: Element>(windows: Windows, columns: Range<usize>, out: &mut [f32]) {
+    let mut rows = [[0.0f32; LANES]; 2];
+    let mut put = |row: usize, values: &[f32]| {
+        let to = &mut rows[row % E::VALUES];
+        match <&[f32; LANES]>::try_from(values) {
+            Ok(values) => *to = *values,
+            Err(_) => {
+                *to = [0.0; LANES];
+                to[..values.len()].copy_from_slice(values);
+            }
+        }
+        if row % E::VALUES + 1 == E::VALUES || row + 1 == windows.len() {
+            let second: &[f32] = if row % E::VALUES == 0 { &[] } else { &rows[1] };
+            E::pack_across(&rows[0], second, &mut out[row / E::VALUES * LANES..][..LANES]);
+        }
+    };
+    if windows.is_one_pixel(&columns) {
+        return windows.for_columns(columns, put);
+    }
+    let mut values = [0.0; LANES];
+    for row in 0..windows.len() {
+        windows.copy(row, columns.clone(), &mut values[..columns.len()]);
+        put(row, &values);
+    }
+}
+
 /// `C = A * B` with `B` in panels `[ceil(n / 16)][k][16]`.
 #[allow(clippy::too_many_arguments)] // as those of gemm
-pub(crate) fn multiply(cpu: &Cpu, m: usize, n: usize, k: usize, a: Mat, b: &[f32], accumulate: bool, c: &mut [f32]) {
+pub(crate) fn multiply(
+    cpu: &Cpu,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Operand,
+    b: &[f32],
+    accumulate: bool,
+    c: &mut [f32],
+) {
     multiply_packed::<Single>(cpu, m, n, k, a, b, accumulate, c);
 }
 
@@ -191,7 +286,7 @@ fn multiply_packed<E: Element>(
     m: usize,
     n: usize,
     k: usize,
-    a: Mat,
+    a: Operand,
     b: &[f32],
     accumulate: bool,
     c: &mut [f32],
@@ -229,7 +324,7 @@ pub(crate) fn panels(
     panels: Range<usize>,
     c: &SharedMut<f32>,
 ) {
-    let m = c.len() / n;
+    let (m, a) = (c.len() / n, Operand::from(a));
     let tiling = tiling(cpu, m);
     let all = tiling.large + tiling.small;
     for first in (0..all).step_by(2 * TILES) {
@@ -261,7 +356,7 @@ struct Block<'a, E> {
     m: usize,
     n: usize,
     k: usize,
-    a: Mat<'a>,
+    a: Operand<'a>,
     /// Panels from `first_panel` on, `[k][16]` each.
     b: &'a [f32],
     first_panel: usize,
@@ -284,7 +379,7 @@ impl<E: Element> Op for Block<'_, E> {
         // The transposed layout stores 16 at a time: room for the last store.
         let mut packed = scratch::take((self.tiles.len() * tile * TILE_STRIDE + LANES) * 4);
         let packed = packed.floats();
-        let transposed = self.a.row_stride == 1 && self.a.col_stride != 1;
+        let transposed = matches!(self.a, Operand::Matrix(Mat { row_stride: 1, col_stride, .. }) if col_stride != 1);
         let mut start = 0;
         while start < E::count(self.k) {
             let chunk = start..(start + CHUNK).min(E::count(self.k));
@@ -317,7 +412,10 @@ impl<E: Element> Block<'_, E> {
     #[inline(always)]
     fn pack_tile(&self, i: usize, chunk: Range<usize>, transposed: bool, out: &mut [f32]) {
         let (rows, tile) = (self.tile_rows(i), self.tiling.tile(i).len());
-        let a = &self.a;
+        let a = match &self.a {
+            Operand::Matrix(a) => a,
+            Operand::Windows(windows) => return self.pack_windows(windows, rows, chunk, out),
+        };
         if transposed {
             let column = |l: usize| match l < self.k {
                 true => &a.data[l * a.col_stride + rows.start..][..rows.len()],
@@ -344,6 +442,27 @@ impl<E: Element> Block<'_, E> {
                 for (o, l) in out.iter_mut().zip(values.clone().step_by(E::VALUES)) {
                     *o = E::pack([at(l), if E::VALUES == 1 { 0.0 } else { at(l + 1) }]);
                 }
+            }
+        }
+    }
+}
+
+impl<E: Element> Block<'_, E> {
+    /// Packs a chunk of elements of some windows: `[tile][TILE_STRIDE]`.
+    #[inline(always)]
+    fn pack_windows(&self, windows: &Windows, rows: Range<usize>, chunk: Range<usize>, out: &mut [f32]) {
+        let columns = chunk.start * E::VALUES..(chunk.end * E::VALUES).min(self.k);
+        let mut values = [0.0; CHUNK * 2];
+        for (r, out) in out.chunks_exact_mut(TILE_STRIDE).enumerate() {
+            let out = &mut out[..chunk.len()];
+            if r >= rows.len() {
+                out.fill(0.0);
+            } else if E::AS_THEY_ARE {
+                windows.copy(rows.start + r, columns.clone(), out);
+            } else {
+                let values = &mut values[..columns.len()];
+                windows.copy(rows.start + r, columns.clone(), values);
+                E::pack_row(values, out);
             }
         }
     }

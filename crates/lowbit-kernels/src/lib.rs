@@ -25,6 +25,7 @@ mod pool;
 mod scratch;
 pub mod simd;
 mod threads;
+mod window;
 
 pub use activations::{Activations, BLOCK, BLOCK_SIZES, Bf16Activations, GROUP, Int8Activations};
 pub use bytes::Bytes;
@@ -32,8 +33,9 @@ pub use cpu::Cpu;
 pub use error::Error;
 pub use format::ways::{Way, Ways};
 pub use format::{FORMATS, Format, Packed, QuantizeOptions, Spec, StoredPart};
-pub use gemm::{Mat, Precision, gemm, gemm_in};
+pub use gemm::{Mat, Operand, Precision, gemm, gemm_in};
 pub use isa::{Isa, Op, Products};
 pub use pool::Pool;
 pub use simd::Simd;
 pub use threads::Threads;
+pub use window::{Window, Windows};

@@ -6,7 +6,8 @@
 //! a format, a batch, a cache or a position: the interpreter knows the tokens of the pass and what came before them.
 
 use crate::rope::Rope;
-pub use crate::window::{BatchNorm, Window, WindowPooling};
+pub use crate::window::{BatchNorm, WindowPooling};
+pub use lowbit_kernels::Window;
 use lowbit_kernels::ops::{AttentionShape, Function};
 use serde::{Deserialize, Serialize};
 

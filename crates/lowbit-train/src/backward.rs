@@ -217,33 +217,26 @@ impl Tape {
         if let Some(bias) = bias {
             self.reverse_bias(bias, dy);
         }
-        let (mut dx, holds) = self.open(x, input.len());
         let param = self.params.get(weight);
         let (rows, cols) = (param.spec.rows, param.spec.cols);
-        let tokens = dy.len() / rows;
+        let (tokens, precision) = (dy.len() / rows, self.precision);
         let (is_trained, adapter) = (param.trained().is_some(), param.adapter);
-        let effective = self.params.effective(&self.cpu, weight, self.qat);
-        let precision = self.precision;
-        gemm_in(
-            &self.cpu,
-            precision,
-            tokens,
-            cols,
-            rows,
-            Mat::new(dy, rows),
-            Mat::new(&effective, cols),
-            holds,
-            &mut dx,
-        );
+        let left = Mat::new(dy, rows);
+        if self.is_read(x) {
+            let (mut dx, holds) = self.open(x, input.len());
+            let effective = self.params.effective(&self.cpu, weight, self.qat);
+            let right = Mat::new(&effective, cols);
+            gemm_in(&self.cpu, precision, tokens, cols, rows, left, right, holds, &mut dx);
+            drop(effective);
+            self.close(x, dx);
+        }
         if is_trained {
             let (dw, holds) = self.gradients_of_params.slot(weight, rows * cols);
-            gemm_in(&self.cpu, precision, rows, cols, tokens, Mat::new(dy, rows).t(), Mat::new(input, cols), holds, dw);
+            gemm_in(&self.cpu, precision, rows, cols, tokens, left.t(), Mat::new(input, cols), holds, dw);
         }
-        drop(effective);
         if let Some(adapter) = adapter {
             self.reverse_adapter(adapter, input, dy, [tokens, rows, cols]);
         }
-        self.close(x, dx);
     }
 
     /// `dB = scale * dy^T (x A^T)`, `dA = scale * (dy B)^T x`: what the gradient `dy^T x` of the sum means for the factors.
@@ -352,8 +345,13 @@ impl Tape {
         self.gradients[slot] = Some(sum);
     }
 
+    /// Whether an operation that is still to be reversed made what lies in a slot: the gradient of inputs is read by none.
+    pub(crate) fn is_read(&self, slot: usize) -> bool {
+        self.records.iter().any(|record| record.output() == slot)
+    }
+
     /// The gradient of a slot, to be written, and whether it holds a sum to add to.
-    fn open(&mut self, slot: usize, len: usize) -> (Buffer, bool) {
+    pub(crate) fn open(&mut self, slot: usize, len: usize) -> (Buffer, bool) {
         match self.gradients.get_mut(slot).and_then(Option::take) {
             Some(held) => (self.own(held), true),
             None => (self.arena.take(len), false),

@@ -5,14 +5,14 @@ use crate::backward::Record;
 use crate::params::ParamId;
 use crate::tape::{Pass, Tape, Tensor};
 use lowbit_kernels::ops;
-use lowbit_kernels::{Mat, Pool, gemm_in};
+use lowbit_kernels::{Cpu, Mat, Operand, Windows, gemm_in};
 use lowbit_model::exec::{BatchNorm, Window, WindowPooling};
-use lowbit_model::window::{affine, apply_affine};
+use lowbit_model::window::affine;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// Values that one task sums up, about.
-const TASK: usize = 1 << 14;
+/// How many times as many windows a product packs at a time as are gathered: sums of gradients are read and written each time.
+const PACKED: usize = 8;
 
 /// What the backward pass of a convolution needs: the images, whose windows are gathered anew.
 pub(crate) struct Conv {
@@ -30,8 +30,10 @@ pub(crate) struct Normalized {
     value: Rc<Buffer>,
     weight: ParamId,
     bias: ParamId,
-    /// Mean of each column and one by its standard deviation.
-    statistics: Vec<[f64; 2]>,
+    /// Mean of each column.
+    mean: Vec<f32>,
+    /// One by the standard deviation of each.
+    scale: Vec<f64>,
     /// Whether they are those of the batch, and depend on it.
     of_batch: bool,
     x: usize,
@@ -45,50 +47,34 @@ pub(crate) struct Pooled {
     x: usize,
 }
 
-/// Windows as a convolution multiplies them.
-struct Windows {
-    gathered: Buffer,
-    quantized: Option<Buffer>,
-}
+/// Windows as a convolution multiplies them: those that are quantized are stored some at a time.
+struct Rounded(Option<[Buffer; 2]>);
 
-impl Windows {
+impl Rounded {
     fn new(tape: &Tape, window: &Window, all: usize, int8: bool) -> Self {
         let len = window.at_once().min(all) * window.columns();
-        Windows { gathered: tape.arena.take(len), quantized: int8.then(|| tape.arena.take(len)) }
+        Rounded(int8.then(|| [tape.arena.take(len), tape.arena.take(len)]))
+    }
+
+    /// Ranges of windows that are read at a time, at most so many where none are stored.
+    fn ranges(&self, window: &Window, all: usize, most: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        ranges(all, if self.0.is_some() { window.at_once() } else { most.max(1) })
     }
 
     /// Some windows of images, `[windows, columns]`.
-    fn read(&mut self, tape: &Tape, window: &Window, images: &[f32], range: Range<usize>) -> &[f32] {
-        let len = range.len() * window.columns();
-        let gathered = &mut self.gathered[..len];
-        window.gather(&tape.cpu.pool, images, range, gathered);
-        match &mut self.quantized {
-            Some(quantized) => {
-                ops::fake_quantize_rows(&tape.cpu, gathered, window.columns(), &mut quantized[..len]);
-                &quantized[..len]
-            }
-            None => gathered,
-        }
+    fn read<'a>(&'a mut self, cpu: &Cpu, windows: Windows<'a>) -> Operand<'a> {
+        let Some([gathered, quantized]) = &mut self.0 else { return windows.into() };
+        let columns = windows.columns();
+        let len = windows.len() * columns;
+        windows.gather_into(&cpu.pool, &mut gathered[..len]);
+        ops::fake_quantize_rows(cpu, &gathered[..len], columns, &mut quantized[..len]);
+        Mat::new(&quantized[..len], columns).into()
     }
 }
 
 /// Ranges of at most so many of all.
 fn ranges(all: usize, at_once: usize) -> impl Iterator<Item = Range<usize>> {
     (0..all).step_by(at_once).map(move |first| first..(first + at_once).min(all))
-}
-
-/// Sums over rows of what `add` adds of some rows to `[columns]`, in an order that does not depend on the threads.
-fn sums(pool: &Pool, rows: usize, columns: usize, add: impl Fn(Range<usize>, &mut [[f64; 2]]) + Sync) -> Vec<[f64; 2]> {
-    let grain = TASK / columns + 1;
-    let mut parts = vec![[0.0; 2]; rows.div_ceil(grain) * columns];
-    pool.for_rows(rows.div_ceil(grain), 1, [(&mut parts, columns)], |range, [part]| {
-        add(range.start * grain..(range.end * grain).min(rows), part);
-    });
-    let mut all = vec![[0.0; 2]; columns];
-    for part in parts.chunks_exact(columns) {
-        all.iter_mut().zip(part).for_each(|(all, part)| (0..2).for_each(|i| all[i] += part[i]));
-    }
-    all
 }
 
 impl Tape {
@@ -98,17 +84,18 @@ impl Tape {
         let spec = &self.params.get(weight).spec;
         let (out, columns) = (spec.rows, spec.cols);
         assert_eq!(window.columns(), columns, "values of a window of `{}`", spec.name);
-        let all = window.images(images.len()) * window.pixels();
+        let windows = Windows::new(*window, &images);
+        let all = windows.len();
         let mut y = self.arena.take(all * out);
-        let mut windows = Windows::new(self, window, all, int8);
-        let precision = self.precision_of(quantized);
-        let effective = self.params.effective(&self.cpu, weight, self.qat).into_owned();
-        for range in ranges(all, window.at_once()) {
+        let (precision, mut rounded) = (self.precision_of(quantized), Rounded::new(self, window, all, int8));
+        let effective = self.params.effective(&self.cpu, weight, self.qat);
+        for range in rounded.ranges(window, all, all) {
             let y = &mut y[range.start * out..range.end * out];
-            let (rows, read) = (range.len(), windows.read(self, window, &images, range));
+            let (rows, read) = (range.len(), rounded.read(&self.cpu, windows.range(range)));
             let w = Mat::new(&effective, columns).t();
-            gemm_in(&self.cpu, precision, rows, out, columns, Mat::new(read, columns), w, false, y);
+            gemm_in(&self.cpu, precision, rows, out, columns, read, w, false, y);
         }
+        drop(effective);
         if let Some(bias) = bias {
             ops::add_bias(&self.cpu, &mut y, &self.params.get(bias).values());
         }
@@ -126,25 +113,60 @@ impl Tape {
         }
         let param = self.params.get(*weight);
         let (out, columns, is_trained) = (param.spec.rows, param.spec.cols, param.trained().is_some());
-        let all = dy.len() / out;
-        let mut dx = self.open_sum(*x, images.len());
-        let mut windows = Windows::new(self, window, all, *int8);
-        let mut dwindows = self.arena.take(window.at_once().min(all) * columns);
-        let effective = self.params.effective(&self.cpu, *weight, self.qat).into_owned();
-        let precision = self.precision;
-        for range in ranges(all, window.at_once()) {
-            let (rows, dy) = (range.len(), &dy[range.start * out..range.end * out]);
-            if is_trained {
-                let read = windows.read(self, window, images, range.clone());
+        let (all, precision) = (dy.len() / out, self.precision);
+        if is_trained {
+            let mut rounded = Rounded::new(self, window, all, *int8);
+            for range in rounded.ranges(window, all, PACKED * window.at_once()) {
+                let dy = Mat::new(&dy[range.start * out..range.end * out], out).t();
+                let (rows, read) = (range.len(), rounded.read(&self.cpu, Windows::new(*window, images).range(range)));
                 let (dw, holds) = self.gradients_of_params.slot(*weight, out * columns);
-                let (dy, read) = (Mat::new(dy, out).t(), Mat::new(read, columns));
                 gemm_in(&self.cpu, precision, out, columns, rows, dy, read, holds, dw);
             }
-            let (dy, w, into) = (Mat::new(dy, out), Mat::new(&effective, columns), &mut dwindows[..rows * columns]);
-            gemm_in(&self.cpu, precision, rows, columns, out, dy, w, false, into);
+        }
+        if self.is_read(*x) {
+            match window.reversed(out) {
+                Some(reversed) => self.reverse_windows(&reversed, *weight, dy, *x),
+                None => self.scatter_windows(window, *weight, dy, (*x, images.len())),
+            }
+        }
+    }
+
+    /// The gradient of images by that of the products of their windows: products of windows over it.
+    fn reverse_windows(&mut self, reversed: &Window, weight: ParamId, dy: &[f32], x: usize) {
+        let (out, positions) = (reversed.channels, reversed.positions());
+        let weights = self.params.effective(&self.cpu, weight, self.qat);
+        let channels = weights.len() / out / positions;
+        // [out, positions, channels] as [positions backwards, out, channels].
+        let mut turned = self.arena.take(weights.len());
+        for (at, turned) in turned.chunks_exact_mut(channels).enumerate() {
+            let (position, out) = (positions - 1 - at / out, at % out);
+            turned.copy_from_slice(&weights[(out * positions + position) * channels..][..channels]);
+        }
+        drop(weights);
+        let windows = Windows::new(*reversed, dy);
+        let (pixels, columns) = (windows.len(), windows.columns());
+        let (mut dx, holds) = self.open(x, pixels * channels);
+        let turned = Mat::new(&turned, channels);
+        gemm_in(&self.cpu, self.precision, pixels, channels, columns, windows, turned, holds, &mut dx);
+        self.close(x, dx);
+    }
+
+    /// The same of windows that pass over pixels: the gradient of each value of each window, added to its pixel.
+    fn scatter_windows(&mut self, window: &Window, weight: ParamId, dy: &[f32], (x, len): (usize, usize)) {
+        let mut dx = self.open_sum(x, len);
+        let weights = self.params.effective(&self.cpu, weight, self.qat);
+        let columns = window.columns();
+        let out = weights.len() / columns;
+        let all = dy.len() / out;
+        let mut dwindows = self.arena.take(window.at_once().min(all) * columns);
+        for range in ranges(all, window.at_once()) {
+            let (rows, dy) = (range.len(), Mat::new(&dy[range.start * out..range.end * out], out));
+            let into = &mut dwindows[..rows * columns];
+            gemm_in(&self.cpu, self.precision, rows, columns, out, dy, Mat::new(&weights, columns), false, into);
             window.scatter(&self.cpu.pool, into, range, &mut dx);
         }
-        self.close(*x, dx);
+        drop(weights);
+        self.close(x, dx);
     }
 
     pub(crate) fn normalize_batch(&mut self, x: &Tensor, norm: &BatchNorm<ParamId>) -> Tensor {
@@ -152,43 +174,22 @@ impl Tape {
         let (rows, width) = (x.rows(), x.width());
         let of_batch = self.pass() != Pass::Evaluate && self.params.get(norm.mean).trained().is_some();
         let [mean, variance] = match of_batch {
-            true => self.batch_statistics(&value, rows, width),
+            true => ops::column_moments(&self.cpu, &value, width),
             false => [norm.mean, norm.variance].map(|id| self.params.get(id).values().into_owned()),
         };
         if of_batch && !self.replaying {
             self.move_statistics(norm, &mean, &variance, rows);
         }
         let [weight, bias] = [norm.weight, norm.bias].map(|id| self.params.get(id).values());
-        let factors = affine([&weight, &bias, &mean, &variance], norm.eps);
+        let [factor, summand] = affine([&weight, &bias, &mean, &variance], norm.eps);
         let mut y = self.arena.take(value.len());
-        apply_affine(&self.cpu.pool, &factors, &value, &mut y);
+        ops::scale_columns(&self.cpu, &value, [&factor, &summand], &mut y);
         let output = self.tensor(rows, width, y);
-        let one = |(mean, variance): (&f32, &f32)| {
-            [f64::from(*mean), 1.0 / (f64::from(*variance) + f64::from(norm.eps)).sqrt()]
-        };
-        let statistics = mean.iter().zip(&variance).map(one).collect();
+        let scale = variance.iter().map(|variance| 1.0 / (f64::from(*variance) + f64::from(norm.eps)).sqrt()).collect();
         let BatchNorm { weight, bias, .. } = *norm;
-        let of = Normalized { value, weight, bias, statistics, of_batch, x: x.slot() };
+        let of = Normalized { value, weight, bias, mean, scale, of_batch, x: x.slot() };
         self.record(|| Record::BatchNorm { of, y: output.slot() });
         output
-    }
-
-    /// Mean and variance of each column.
-    fn batch_statistics(&self, x: &[f32], rows: usize, width: usize) -> [Vec<f32>; 2] {
-        let row = |range: Range<usize>| x[range.start * width..range.end * width].chunks_exact(width);
-        let count = rows.max(1) as f64;
-        let mean = sums(&self.cpu.pool, rows, width, |range, sums| {
-            row(range).for_each(|x| sums.iter_mut().zip(x).for_each(|(sum, x)| sum[0] += f64::from(*x)));
-        });
-        let squares = sums(&self.cpu.pool, rows, width, |range, sums| {
-            for x in row(range) {
-                for ((sum, x), [total, _]) in sums.iter_mut().zip(x).zip(&mean) {
-                    let apart = f64::from(*x) - total / count;
-                    sum[0] += apart * apart;
-                }
-            }
-        });
-        [mean, squares].map(|all| all.iter().map(|[sum, _]| (sum / count) as f32).collect())
     }
 
     /// Moves the running mean and variance towards those of a batch; the variance is that of the values a batch is drawn from, as in torch.
@@ -205,45 +206,30 @@ impl Tape {
     /// `dx = weight / deviation * (dy - mean(dy) - normalized * mean(dy * normalized))`, without the means where the statistics are
     /// not those of the batch.
     pub(crate) fn reverse_batch_norm(&mut self, of: &Normalized, dy: &[f32]) {
-        let Normalized { value, weight, bias, statistics, of_batch, x } = of;
-        let (value, width): (&[f32], _) = (value, statistics.len());
-        let rows = dy.len() / width;
-        let sums = sums(&self.cpu.pool, rows, width, |range, sums| {
-            let values = range.start * width..range.end * width;
-            for (x, dy) in value[values.clone()].chunks_exact(width).zip(dy[values].chunks_exact(width)) {
-                for (((sum, x), dy), [mean, scale]) in sums.iter_mut().zip(x).zip(dy).zip(statistics) {
-                    sum[0] += f64::from(*dy);
-                    sum[1] += f64::from(*dy) * (f64::from(*x) - mean) * scale;
-                }
-            }
-        });
-        for (id, part) in [(*bias, 0), (*weight, 1)] {
-            if self.params.get(id).trained().is_some() {
-                let gradient = self.gradients_of_params.sum(id, width);
-                gradient.iter_mut().zip(&sums).for_each(|(gradient, sum)| *gradient += sum[part] as f32);
-            }
+        let Normalized { value, weight, bias, mean, scale, of_batch, x } = of;
+        let width = mean.len();
+        let [sums, along] = ops::column_gradients(&self.cpu, value, mean, dy);
+        let along: Vec<f64> = along.iter().zip(scale).map(|(along, scale)| f64::from(*along) * scale).collect();
+        if self.params.get(*bias).trained().is_some() {
+            let gradient = self.gradients_of_params.sum(*bias, width);
+            gradient.iter_mut().zip(&sums).for_each(|(gradient, sum)| *gradient += sum);
         }
-        // dx = a dy + b x + c, column by column.
+        if self.params.get(*weight).trained().is_some() {
+            let gradient = self.gradients_of_params.sum(*weight, width);
+            gradient.iter_mut().zip(&along).for_each(|(gradient, along)| *gradient += *along as f32);
+        }
         let weights = self.params.get(*weight).values();
-        let count = if *of_batch { rows as f64 } else { f64::INFINITY };
-        let factors: Vec<[f32; 3]> = (weights.iter().zip(statistics).zip(&sums))
-            .map(|((weight, [mean, scale]), [dy, along])| {
-                let a = f64::from(*weight) * scale;
-                let b = -a * scale * along / count;
-                [a as f32, b as f32, (-a * dy / count - b * mean) as f32]
-            })
-            .collect();
+        let count = if *of_batch { (dy.len() / width) as f64 } else { f64::INFINITY };
+        let mut factors = [0; 3].map(|_| Vec::with_capacity(width));
+        for ((weight, scale), (sum, along)) in weights.iter().zip(scale).zip(sums.iter().zip(&along)) {
+            let a = f64::from(*weight) * scale;
+            let all = [a, -a * scale * along / count, f64::from(*sum) / count];
+            factors.iter_mut().zip(all).for_each(|(factors, one)| factors.push(one as f32));
+        }
         drop(weights);
+        let [a, b, c] = &factors;
         let mut dx = self.open_sum(*x, dy.len());
-        self.cpu.pool.for_rows(rows, TASK / width + 1, [(&mut dx[..], width)], |range, [dx]| {
-            let values = range.start * width..range.end * width;
-            let all = value[values.clone()].chunks_exact(width).zip(dy[values].chunks_exact(width));
-            for ((x, dy), dx) in all.zip(dx.chunks_exact_mut(width)) {
-                for (((dx, x), dy), [a, b, c]) in dx.iter_mut().zip(x).zip(dy).zip(&factors) {
-                    *dx += a * dy + (b * x + c);
-                }
-            }
-        });
+        ops::mix_columns(&self.cpu, value, dy, [a, b, c, mean], &mut dx);
         self.close(*x, dx);
     }
 
@@ -251,7 +237,7 @@ impl Tape {
         let value = self.value(x);
         let rows = window.images(value.len()) * window.pixels();
         let mut y = self.arena.take(rows * window.channels);
-        window.pool(&self.cpu.pool, how, &value, &mut y);
+        how.pool(&self.cpu.pool, window, &value, &mut y);
         let output = self.tensor(rows, window.channels, y);
         let of = Pooled { how, window: *window, value, x: x.slot() };
         self.record(|| Record::PoolWindows { of, y: output.slot() });
@@ -261,7 +247,7 @@ impl Tape {
     pub(crate) fn reverse_pool_windows(&mut self, of: &Pooled, dy: &[f32]) {
         let Pooled { how, window, value, x } = of;
         let mut dx = self.open_sum(*x, value.len());
-        window.pool_backward(&self.cpu.pool, *how, value, dy, &mut dx);
+        how.backward(&self.cpu.pool, window, value, dy, &mut dx);
         self.close(*x, dx);
     }
 }

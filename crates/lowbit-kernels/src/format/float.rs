@@ -7,7 +7,7 @@ use super::spec::Spec;
 use super::tiles::{self, Epilogue, FloatPanels, Layout, OperandKind, Quads};
 use super::ways::{self, Capability, Entry, Job, Way};
 use super::{AHEAD, Format, Packed, QuantizeOptions, StoredPart, check_finite, first, floats, size};
-use crate::gemm::{self, Mat};
+use crate::gemm::{self, Mat, Operand};
 use crate::pool::SharedMut;
 use crate::simd::{LANES, Simd};
 use crate::{Activations, Bf16Activations, Bytes, Cpu, Error, Isa, Op, Products};
@@ -67,9 +67,17 @@ impl Format for F32 {
         vec![Way::many("f32_gemm", "f32", 1, Capability::Any, "weights as they are stored")]
     }
 
+    fn takes_windows(&self) -> bool {
+        true
+    }
+
     fn matmul(&self, cpu: &Cpu, p: &Packed, x: Activations, y: &mut [f32]) {
-        let x = x.floats();
-        gemm::multiply(cpu, x.len() / p.cols, p.rows, p.cols, Mat::new(&x, p.cols), &as_floats(&p.parts[0]), false, y);
+        let weights = as_floats(&p.parts[0]);
+        let mut product = |x: Operand| gemm::multiply(cpu, y.len() / p.rows, p.rows, p.cols, x, &weights, false, y);
+        match x {
+            Activations::Windows(windows) => product(windows.into()),
+            _ => product(Mat::new(&x.floats(), p.cols).into()),
+        }
     }
 
     fn validate(&self, p: &Packed) -> Result<(), Error> {

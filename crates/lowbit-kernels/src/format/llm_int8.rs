@@ -120,7 +120,7 @@ impl Buffers {
         let (tokens, n, cols) = (x.len() / p.cols, features.len(), p.cols);
         outliers.resize(tokens * n, 0.0);
         let (features, out) = (&features[..], SharedMut::new(outliers));
-        q.quantize_filled(cpu, tokens, cols, &|token, rest| {
+        q.quantize_filled(cpu, tokens, cols, None, &|token, rest| {
             rest.copy_from_slice(&x[token * cols..][..cols]);
             // SAFETY: each token is filled by one task.
             let (first, more) = unsafe { out.slice(token * n..(token + 1) * n) }.split_at_mut(known);

@@ -175,6 +175,10 @@ pub trait Format: Debug + Send + Sync {
     fn takes_bf16(&self, _cpu: &Cpu, _tokens: usize) -> bool {
         false
     }
+    /// Whether a product copies the values of [`Activations::Windows`] as it multiplies them; others gather them all first.
+    fn takes_windows(&self) -> bool {
+        false
+    }
     /// Whether a product of f32 activations begins by quantizing all of them to 8 bits; callers may then give
     /// [`Activations::Both`], quantized once for several products.
     fn takes_int8(&self, _packed: &Packed) -> bool {

@@ -7,6 +7,8 @@ use crate::simd::{LANES, Simd};
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// Consecutive values of k in one element.
     const VALUES: usize;
+    /// Whether an element is a value, unchanged.
+    const AS_THEY_ARE: bool = false;
     /// The products of narrow numbers that [`Element::fma`] uses.
     const PRODUCTS: Products = Products::None;
     /// An element of [`Element::VALUES`] values; those beyond the end are 0.
@@ -49,6 +51,7 @@ pub(crate) struct Single;
 
 impl Element for Single {
     const VALUES: usize = 1;
+    const AS_THEY_ARE: bool = true;
     #[inline(always)]
     fn pack([x, _]: [f32; 2]) -> f32 {
         x

@@ -8,6 +8,7 @@
 //! Functions panic when lengths do not fit together. Buffers that start at a multiple of 64 bytes are the fastest.
 
 mod attention;
+mod columns;
 mod elementwise;
 mod embed;
 mod loss;
@@ -21,6 +22,7 @@ pub use attention::{
     AttentionShape, CacheKind, CacheRows, Cached, Frequencies, attention, attention_backward, attention_cached,
     attention_caches, base_frequencies, rope,
 };
+pub use columns::{column_gradients, column_moments, mix_columns, scale_columns};
 pub use elementwise::{
     Function, activate, activate_backward, add, add_assign, add_bias, gate, gate_backward, mul, mul_backward,
 };

@@ -3,6 +3,7 @@
 
 mod attention;
 mod cache;
+mod columns;
 mod elementwise;
 mod embed;
 mod loss;

@@ -8,10 +8,10 @@ use crate::exec::{
 use crate::recipe::ActivationPrecision;
 use crate::rotation;
 use crate::source::Role;
-use crate::window::{affine, apply_affine};
+use crate::window::affine;
 use crate::{Error, Model};
 use arena::Arena;
-use lowbit_kernels::{Cpu, Packed, ops};
+use lowbit_kernels::{Cpu, Packed, Windows, ops};
 use std::sync::Arc;
 
 mod arena;
@@ -80,7 +80,7 @@ pub struct CpuExec {
     /// Inputs of the last products.
     inputs: ProductInputs,
     /// Windows that are gathered for a product.
-    windows: Vec<f32>,
+    gathered: Vec<f32>,
     /// Rotated inputs of the last product that takes such, and the stamp of the tensor they were made from.
     rotated: Option<(u64, Tensor)>,
     logsumexp: Vec<f32>,
@@ -111,7 +111,7 @@ impl CpuExec {
             rows: Vec::new(),
             attentions: 0,
             inputs: ProductInputs::default(),
-            windows: Vec::new(),
+            gathered: Vec::new(),
             rotated: None,
             logsumexp: Vec::new(),
             caches: Vec::new(),
@@ -249,7 +249,7 @@ impl CpuExec {
         let step = all.div_ceil(most.max(1)).max(1);
         self.arena.make(all.div_ceil(step), columns, |y| {
             for (i, y) in y.chunks_exact_mut(columns).enumerate() {
-                window.gather(&self.cpu.pool, x.values(), i * step..i * step + 1, y);
+                Windows::new(*window, x.values()).range(i * step..i * step + 1).gather_into(&self.cpu.pool, y);
             }
         })
     }
@@ -361,43 +361,46 @@ impl Exec for CpuExec {
         if self.stops() {
             return self.blank(all, out);
         }
-        let CpuExec { cpu, inputs, windows, observed, arena, fault, .. } = self;
+        let CpuExec { cpu, inputs, gathered, observed, arena, fault, .. } = self;
         arena.make(all, out, |y| {
-            if window.is_plain() && !rotated {
-                if let Some(observed) = observed {
-                    observed.record(name, columns, x.values());
+            let windows = Windows::new(*window, x.values());
+            if observed.is_none() && !rotated {
+                match windows.stored() {
+                    Some(values) => inputs.multiply(cpu, (values, Some((x.stamp(), columns))), (weight, bias), y),
+                    None => inputs.convolve(cpu, windows, (weight, bias), y),
                 }
-                return inputs.multiply(cpu, (x.values(), Some((x.stamp(), columns))), (weight, bias), y);
+            } else {
+                for (i, y) in y.chunks_mut(window.at_once() * out).enumerate() {
+                    let some = windows.range(i * window.at_once()..i * window.at_once() + y.len() / out);
+                    gathered.resize(some.len() * columns, 0.0);
+                    some.gather_into(&cpu.pool, gathered);
+                    if let Some(observed) = observed {
+                        observed.record(name, columns, gathered);
+                    }
+                    if *rotated {
+                        rotation::hadamard(cpu.isa, gathered, columns);
+                    }
+                    inputs.multiply(cpu, (gathered, None), (weight, bias), y);
+                }
             }
-            for (i, y) in y.chunks_mut(window.at_once() * out).enumerate() {
-                if let Err(e) = cpu.stop.check() {
-                    fault.get_or_insert(e);
-                    return y.fill(0.0);
-                }
-                let first = i * window.at_once();
-                windows.resize(y.len() / out * columns, 0.0);
-                window.gather(&cpu.pool, x.values(), first..first + y.len() / out, windows);
-                if let Some(observed) = observed {
-                    observed.record(name, columns, windows);
-                }
-                if *rotated {
-                    rotation::hadamard(cpu.isa, windows, columns);
-                }
-                inputs.multiply(cpu, (windows, None), (weight, bias), y);
+            if let Err(e) = cpu.stop.check() {
+                fault.get_or_insert(e);
             }
         })
     }
 
     fn batch_norm(&mut self, x: &Tensor, norm: &BatchNorm<Param>) -> Tensor {
         let x = self.force(x);
-        let affine = affine(norm.params().map(Param::vector), norm.eps);
-        self.arena.make(x.rows(), x.width(), |y| apply_affine(&self.cpu.pool, &affine, x.values(), y))
+        let [factor, summand] = affine(norm.params().map(Param::vector), norm.eps);
+        self.arena.make(x.rows(), x.width(), |y| {
+            ops::scale_columns(&self.cpu, x.values(), [&factor, &summand], y);
+        })
     }
 
     fn pool_windows(&mut self, x: &Tensor, how: WindowPooling, window: &Window) -> Tensor {
         let x = self.force(x);
         let rows = window.images(x.values().len()) * window.pixels();
-        self.arena.make(rows, window.channels, |y| window.pool(&self.cpu.pool, how, x.values(), y))
+        self.arena.make(rows, window.channels, |y| how.pool(&self.cpu.pool, window, x.values(), y))
     }
 
     fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Tensor {
