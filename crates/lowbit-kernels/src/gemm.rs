@@ -22,6 +22,8 @@ const CHUNK: usize = 256;
 const TILE_STRIDE: usize = CHUNK + 16;
 /// Tiles of `A` per task at most.
 const TILES: usize = 12;
+/// Panels of windows of which a task packs a chunk at a time: they fit the second-level cache beside the tiles.
+const PACKED: usize = 32;
 
 /// A matrix view: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -174,6 +176,10 @@ fn product<E: Element>(
         }
         return;
     }
+    let b = match b {
+        Operand::Matrix(b) => b,
+        Operand::Windows(windows) => return multiply_windows::<E>(cpu, m, n, k, a, windows, accumulate, c),
+    };
     // B may be shorter than its shape says: strides can be 0.
     let bytes = E::count(k).checked_mul(n.next_multiple_of(LANES)).and_then(|values| values.checked_mul(4));
     let mut packed = scratch::take(bytes.expect("B fits into memory"));
@@ -181,8 +187,36 @@ fn product<E: Element>(
     multiply_packed::<E>(cpu, m, n, k, a, packed.floats(), accumulate, c);
 }
 
+/// `C = A * B` with windows as the rows of `B`: each task packs a chunk of its panels and multiplies with it while it is in the cache.
+#[allow(clippy::too_many_arguments)] // as those of gemm
+fn multiply_windows<E: Element>(
+    cpu: &Cpu,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Operand,
+    windows: Windows,
+    accumulate: bool,
+    c: &mut [f32],
+) {
+    let (panels, tiling) = (n.div_ceil(LANES), tiling(cpu, m));
+    let tiles = tiling.large + tiling.small;
+    let blocks = tiles.div_ceil(4 * TILES);
+    let per_block = tiles.div_ceil(blocks);
+    let groups = panels.div_ceil(PACKED).next_multiple_of(cpu.pool.threads().div_ceil(blocks));
+    let group = panels.div_ceil(groups);
+    let out = SharedMut::new(c);
+    cpu.pool.run(blocks * groups, &|task| {
+        let (block, group_index) = (task / groups, task % groups);
+        let panels = (group_index * group).min(panels)..((group_index + 1) * group).min(panels);
+        let tiles = block * per_block..((block + 1) * per_block).min(tiles);
+        let (b, first_panel, element) = (Source::Windows(windows), panels.start, PhantomData::<E>);
+        cpu.isa.run(Block { m, n, k, a, b, first_panel, accumulate, tiling, tiles, panels, c: &out, element });
+    });
+}
+
 /// Packs `B`, `[k, n]`, into panels `[n / 16][count(k)][16]`, missing columns 0.
-fn pack_panels<E: Element>(cpu: &Cpu, k: usize, n: usize, b: Operand, packed: &mut [f32]) {
+fn pack_panels<E: Element>(cpu: &Cpu, k: usize, n: usize, b: Mat, packed: &mut [f32]) {
     let (panels, depth) = (n.div_ceil(LANES), E::count(k));
     let grain = (1 << 15) / (k * LANES) + 1;
     cpu.pool.for_rows(panels, grain, [(&mut packed[..panels * depth * LANES], depth * LANES)], |range, [part]| {
@@ -196,7 +230,7 @@ fn pack_panels<E: Element>(cpu: &Cpu, k: usize, n: usize, b: Operand, packed: &m
 struct PackPanel<'a, E> {
     k: usize,
     n: usize,
-    b: Operand<'a>,
+    b: Mat<'a>,
     /// Its first column.
     first: usize,
     out: &'a mut [f32],
@@ -211,10 +245,6 @@ impl<E: Element> Op for PackPanel<'_, E> {
     fn eval<S: Simd>(self, _: S) {
         let PackPanel { k, n, b, first, out, .. } = self;
         let width = LANES.min(n - first);
-        let b = match b {
-            Operand::Matrix(b) => b,
-            Operand::Windows(windows) => return pack_windows::<E>(windows, first..first + width, out),
-        };
         let rows = out.chunks_exact_mut(LANES).enumerate().map(|(l, out)| (l * E::VALUES, out));
         if b.col_stride == 1 && width == LANES {
             let row = |l: usize| if l < k { &b.data[l * b.row_stride + first..][..LANES] } else { &[] };
@@ -238,29 +268,21 @@ impl<E: Element> Op for PackPanel<'_, E> {
 
 /// Packs at most 16 columns of windows as a panel, missing columns 0.
 #[inline(always)]
-fn pack_windows<E: Element>(windows: Windows, columns: Range<usize>, out: &mut [f32]) {
-    let mut rows = [[0.0f32; LANES]; 2];
-    let mut put = |row: usize, values: &[f32]| {
-        let to = &mut rows[row % E::VALUES];
-        match <&[f32; LANES]>::try_from(values) {
-            Ok(values) => *to = *values,
-            Err(_) => {
-                *to = [0.0; LANES];
-                to[..values.len()].copy_from_slice(values);
-            }
-        }
-        if row % E::VALUES + 1 == E::VALUES || row + 1 == windows.len() {
-            let second: &[f32] = if row % E::VALUES == 0 { &[] } else { &rows[1] };
-            E::pack_across(&rows[0], second, &mut out[row / E::VALUES * LANES..][..LANES]);
-        }
-    };
-    if windows.is_one_pixel(&columns) {
-        return windows.for_columns(columns, put);
+fn pack_columns<E: Element>(windows: Windows, columns: Range<usize>, out: &mut [f32]) {
+    if windows.is_one_pixel(&columns) && E::VALUES == 1 && columns.len() == LANES {
+        let out = out.as_chunks_mut::<LANES>().0;
+        return windows.for_columns(columns, |row, values| match <&[f32; LANES]>::try_from(values) {
+            Ok(values) => E::pack_across(values, &[], &mut out[row]),
+            Err(_) => out[row] = [0.0; LANES],
+        });
     }
-    let mut values = [0.0; LANES];
-    for row in 0..windows.len() {
-        windows.copy(row, columns.clone(), &mut values[..columns.len()]);
-        put(row, &values);
+    let mut values = [[0.0; LANES]; 2];
+    for (row, out) in (0..windows.len()).step_by(E::VALUES).zip(out.as_chunks_mut::<LANES>().0) {
+        let rows = row..(row + E::VALUES).min(windows.len());
+        for (row, values) in rows.clone().zip(&mut values) {
+            windows.copy(row, columns.clone(), &mut values[..columns.len()]);
+        }
+        E::pack_across(&values[0], if rows.len() == 2 { &values[1] } else { &[] }, out);
     }
 }
 
@@ -307,7 +329,7 @@ fn multiply_packed<E: Element>(
         let (group_index, block) = (task / blocks, task % blocks);
         let columns = group_index * group..((group_index + 1) * group).min(panels);
         let tiles = block * per_block..((block + 1) * per_block).min(tiles);
-        let (panels, element) = (columns, PhantomData::<E>);
+        let (panels, b, element) = (columns, Source::Packed(b), PhantomData::<E>);
         cpu.isa.run(Block { m, n, k, a, b, first_panel: 0, accumulate, tiling, tiles, panels, c: &out, element });
     });
 }
@@ -330,6 +352,7 @@ pub(crate) fn panels(
     for first in (0..all).step_by(2 * TILES) {
         let tiles = first..(first + 2 * TILES).min(all);
         let (first_panel, panels, element) = (panels.start, panels.clone(), PhantomData::<Single>);
+        let b = Source::Packed(b);
         cpu.isa.run(Block { m, n, k, a, b, first_panel, accumulate, tiling, tiles, panels, c, element });
     }
 }
@@ -351,14 +374,31 @@ pub(crate) fn tiling(cpu: &Cpu, m: usize) -> Tiling {
     cpu.isa.run(Tiles(m.max(1)))
 }
 
+/// Where the panels of `B` from the first of a block on are.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// `[count(k)][16]` each.
+    Packed(&'a [f32]),
+    /// Chunks of them are packed by the task.
+    Windows(Windows<'a>),
+}
+
+/// A chunk of k of panels.
+#[derive(Clone, Copy)]
+struct Panels<'a> {
+    values: &'a [f32],
+    /// Elements between panels, and where the chunk begins in one.
+    depth: usize,
+    start: usize,
+}
+
 /// One task: some tiles of rows times a range of panels.
 struct Block<'a, E> {
     m: usize,
     n: usize,
     k: usize,
     a: Operand<'a>,
-    /// Panels from `first_panel` on, `[k][16]` each.
-    b: &'a [f32],
+    b: Source<'a>,
     first_panel: usize,
     accumulate: bool,
     tiling: Tiling,
@@ -379,19 +419,29 @@ impl<E: Element> Op for Block<'_, E> {
         // The transposed layout stores 16 at a time: room for the last store.
         let mut packed = scratch::take((self.tiles.len() * tile * TILE_STRIDE + LANES) * 4);
         let packed = packed.floats();
+        let mut panels = match self.b {
+            Source::Windows(_) => Some(scratch::take(self.panels.len() * CHUNK * LANES * 4)),
+            Source::Packed(_) => None,
+        };
         let transposed = matches!(self.a, Operand::Matrix(Mat { row_stride: 1, col_stride, .. }) if col_stride != 1);
+        let step = self.chunk();
         let mut start = 0;
         while start < E::count(self.k) {
-            let chunk = start..(start + CHUNK).min(E::count(self.k));
+            let chunk = start..(start + step).min(E::count(self.k));
             for (i, packed) in self.tiles.clone().zip(packed.chunks_mut(tile * TILE_STRIDE)) {
                 self.pack_tile(i, chunk.clone(), transposed, packed);
             }
+            let b = match (self.b, &mut panels) {
+                (Source::Windows(windows), Some(packed)) => self.pack_chunk(windows, chunk.clone(), packed.floats()),
+                (Source::Packed(values), _) => Panels { values, depth: E::count(self.k), start },
+                (Source::Windows(_), None) => unreachable!("windows are packed by the task"),
+            };
             let mut panel = self.panels.start;
             while panel < self.panels.end {
                 let width = if self.panels.end - panel >= wide { wide } else { 1 };
                 for (i, a) in self.tiles.clone().zip(packed.chunks(tile * TILE_STRIDE)) {
                     let rows = self.tiling.tile(i).len();
-                    s.tile(rows, width, Tile { block: &self, i, a, transposed, chunk: chunk.clone(), panel });
+                    s.tile(rows, width, Tile { block: &self, i, a, b, transposed, chunk: chunk.clone(), panel });
                 }
                 panel += width;
             }
@@ -416,6 +466,17 @@ impl<E: Element> Block<'_, E> {
             Operand::Matrix(a) => a,
             Operand::Windows(windows) => return self.pack_windows(windows, rows, chunk, out),
         };
+        if transposed && E::AS_THEY_ARE {
+            // 16 at a time: the next overwrites those that are not of the tile.
+            for l in chunk.clone() {
+                let (from, at) = (&a.data[l * a.col_stride + rows.start..], (l - chunk.start) * tile);
+                match (from.first_chunk::<LANES>(), out[at..].first_chunk_mut::<LANES>()) {
+                    (Some(from), Some(out)) => *out = *from,
+                    _ => out[at..at + rows.len()].copy_from_slice(&from[..rows.len()]),
+                }
+            }
+            return;
+        }
         if transposed {
             let column = |l: usize| match l < self.k {
                 true => &a.data[l * a.col_stride + rows.start..][..rows.len()],
@@ -448,22 +509,45 @@ impl<E: Element> Block<'_, E> {
 }
 
 impl<E: Element> Block<'_, E> {
+    /// Elements of a chunk: of windows, a part of a row of one, so that a copy is of one stretch.
+    #[inline(always)]
+    fn chunk(&self) -> usize {
+        match self.a {
+            Operand::Windows(windows) => {
+                let line = E::count(windows.line());
+                line.div_ceil(line.div_ceil(CHUNK)).max(CHUNK / 4)
+            }
+            // Beside the panels that are packed, those of the next tiles and a tile fit the first-level cache.
+            Operand::Matrix(_) if matches!(self.b, Source::Windows(_)) => CHUNK / 2,
+            Operand::Matrix(_) => CHUNK,
+        }
+    }
+
+    /// Packs a chunk of k of all panels.
+    #[inline(always)]
+    fn pack_chunk<'p>(&self, windows: Windows, chunk: Range<usize>, packed: &'p mut [f32]) -> Panels<'p> {
+        let rows = windows.range(chunk.start * E::VALUES..(chunk.end * E::VALUES).min(self.k));
+        for (panel, out) in self.panels.clone().zip(packed.chunks_exact_mut(CHUNK * LANES)) {
+            let columns = panel * LANES..((panel + 1) * LANES).min(self.n);
+            pack_columns::<E>(rows, columns, &mut out[..chunk.len() * LANES]);
+        }
+        Panels { values: packed, depth: CHUNK, start: 0 }
+    }
+
     /// Packs a chunk of elements of some windows: `[tile][TILE_STRIDE]`.
     #[inline(always)]
     fn pack_windows(&self, windows: &Windows, rows: Range<usize>, chunk: Range<usize>, out: &mut [f32]) {
         let columns = chunk.start * E::VALUES..(chunk.end * E::VALUES).min(self.k);
+        let missing = out.chunks_exact_mut(TILE_STRIDE).skip(rows.len());
+        missing.for_each(|out| out[..chunk.len()].fill(0.0));
+        if E::AS_THEY_ARE {
+            return windows.copy_rows(rows, columns, TILE_STRIDE, out);
+        }
         let mut values = [0.0; CHUNK * 2];
-        for (r, out) in out.chunks_exact_mut(TILE_STRIDE).enumerate() {
-            let out = &mut out[..chunk.len()];
-            if r >= rows.len() {
-                out.fill(0.0);
-            } else if E::AS_THEY_ARE {
-                windows.copy(rows.start + r, columns.clone(), out);
-            } else {
-                let values = &mut values[..columns.len()];
-                windows.copy(rows.start + r, columns.clone(), values);
-                E::pack_row(values, out);
-            }
+        for (row, out) in rows.zip(out.chunks_exact_mut(TILE_STRIDE)) {
+            let values = &mut values[..columns.len()];
+            windows.copy(row, columns.clone(), values);
+            E::pack_row(values, &mut out[..chunk.len()]);
         }
     }
 }
@@ -473,6 +557,7 @@ struct Tile<'a, E> {
     block: &'a Block<'a, E>,
     i: usize,
     a: &'a [f32],
+    b: Panels<'a>,
     transposed: bool,
     chunk: Range<usize>,
     panel: usize,
@@ -512,12 +597,12 @@ impl<E: Element> Tile<'_, E> {
     /// `c` points to `T` rows of `P` panels, `stride` apart, which nobody else accesses meanwhile.
     #[inline(always)]
     unsafe fn run<S: Simd, const T: usize, const P: usize>(&self, s: S, c: *mut f32, stride: usize, load: bool) {
-        let (block, length, depth) = (self.block, self.chunk.len(), E::count(self.block.k));
+        let (block, length, Panels { values, depth, start }) = (self.block, self.chunk.len(), self.b);
         let step = if self.transposed { T } else { 1 };
         let across = if self.transposed { 1 } else { TILE_STRIDE };
         assert!(self.a.len() > (T - 1) * across + (length - 1) * step);
-        let first = (self.panel - block.first_panel) * depth + self.chunk.start;
-        let b = block.b[first * LANES..][..((P - 1) * depth + length) * LANES].as_ptr();
+        let first = (self.panel - block.first_panel) * depth + start;
+        let b = values[first * LANES..][..((P - 1) * depth + length) * LANES].as_ptr();
         let a = self.a.as_ptr();
         let mut acc = [[s.splat(0.0); P]; T];
         // SAFETY: l < length: inside the tile and every panel, as just checked; C by the contract.
@@ -543,15 +628,15 @@ impl<E: Element> Tile<'_, E> {
 
     /// What the next panels have in this chunk of k, in lines: each tile asks for its share, so that it is there when they are multiplied.
     #[inline(always)]
-    fn ahead<const P: usize>(&self, depth: usize) -> (*const f32, usize) {
-        let (block, count) = (self.block, self.block.tiles.len());
+    fn ahead<const P: usize>(&self) -> (*const f32, usize) {
+        let (block, count, Panels { values, depth, start }) = (self.block, self.block.tiles.len(), self.b);
         let (tiles, at) = (count.div_ceil(P), self.i - block.tiles.start);
         let (panel, lines) = (self.panel + P + at / tiles, self.chunk.len().div_ceil(tiles));
         if panel >= block.panels.end {
-            return (block.b.as_ptr(), 0);
+            return (values.as_ptr(), 0);
         }
-        let first = (panel - block.first_panel) * depth + self.chunk.start + at % tiles * lines;
-        (block.b.as_ptr().wrapping_add(first * LANES), lines)
+        let first = (panel - block.first_panel) * depth + start + at % tiles * lines;
+        (values.as_ptr().wrapping_add(first * LANES), lines)
     }
 
     /// The chunk of k.
@@ -566,8 +651,8 @@ impl<E: Element> Tile<'_, E> {
         b: *const f32,
         mut acc: [[S::F; P]; T],
     ) -> [[S::F; P]; T] {
-        let (depth, length) = (E::count(self.block.k), self.chunk.len());
-        let (ahead, lines) = self.ahead::<P>(depth);
+        let (depth, length) = (self.b.depth, self.chunk.len());
+        let (ahead, lines) = self.ahead::<P>();
         let each = (length / lines.max(1)).max(1);
         let (mut l, mut line) = (0, 0);
         while l < length {

@@ -4,6 +4,7 @@
 //! takes windows as the rows of a matrix that is never stored (implicit im2col): each task copies those it multiplies.
 
 use crate::Pool;
+use crate::simd::LANES;
 use std::ops::Range;
 
 /// Values that one task copies, about.
@@ -108,6 +109,7 @@ impl Window {
 
     /// The part of a row of a window inside of its image, by the number of the window in a row of windows: where its values begin in
     /// the row of the window and in that of the image, and how many there are.
+    #[inline(always)]
     fn stretch(&self, across: usize) -> (usize, usize, usize) {
         let Window { input: [_, width], channels, kernel, padding, .. } = *self;
         let left = across * self.stride[1];
@@ -234,37 +236,66 @@ impl<'a> Windows<'a> {
         rows.zip(out.chunks_exact_mut(columns)).for_each(|(row, out)| self.copy(row, 0..columns, out));
     }
 
+    /// Values of a row of a window.
+    pub(crate) fn line(&self) -> usize {
+        self.window.kernel[1] * self.window.channels
+    }
+
     /// Copies some columns of a window.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn copy(&self, row: usize, columns: Range<usize>, out: &mut [f32]) {
-        let Window { input: [height, width], channels, kernel, stride, padding } = self.window;
-        let (pixels, across) = (self.window.pixels(), self.window.output()[1]);
-        let (image, pixel) = ((self.first + row) / pixels, (self.first + row) % pixels);
-        let (top, (to, from, len)) = (pixel / across * stride[0], self.window.stretch(pixel % across));
-        let (line, images) = (kernel[1] * channels, &self.images[image * height * width * channels..]);
-        let mut start = columns.start;
-        while start < columns.end {
-            let place = start / line;
-            let (begin, end) = (place * line, columns.end.min((place + 1) * line));
-            let out = &mut out[start - columns.start..end - columns.start];
-            // The columns inside of the image.
-            let inside = start.max(begin + to).min(end)..end.min(begin + to + len).max(start);
-            let y = (top + place).checked_sub(padding[0]).filter(|y| *y < height && inside.start < inside.end);
-            match y {
-                None => out.fill(0.0),
-                Some(y) => {
-                    let at = y * width * channels + from + (inside.start - begin - to);
-                    out[..inside.start - start].fill(0.0);
-                    out[inside.end - start..].fill(0.0);
-                    let out = &mut out[inside.start - start..inside.end - start];
-                    out.copy_from_slice(&images[at..at + inside.len()]);
-                }
+        self.copy_rows(row..row + 1, columns, out.len().max(1), out);
+    }
+
+    /// Copies some columns of some windows, `stride` numbers apart.
+    #[inline(always)]
+    pub(crate) fn copy_rows(&self, rows: Range<usize>, columns: Range<usize>, stride: usize, out: &mut [f32]) {
+        let ([down, across], line) = (self.window.output(), self.line());
+        let first = self.first + rows.start;
+        let (mut image, mut y, mut x) = (first / (down * across), first / across % down, first % across);
+        let place = columns.start / line;
+        for out in out.chunks_mut(stride).take(rows.len()) {
+            let values = &self.images[image * self.window.values()..][..self.window.values()];
+            let (mut start, mut place) = (columns.start, place);
+            let mut out = &mut out[..columns.len()];
+            while start < columns.end {
+                let end = columns.end.min((place + 1) * line);
+                let (part, rest) = out.split_at_mut(end - start);
+                self.copy_line(values, [y, x], place, start - place * line, part);
+                (out, start, place) = (rest, end, place + 1);
             }
-            start = end;
+            x += 1;
+            if x == across {
+                (x, y) = (0, y + 1);
+            }
+            if y == down {
+                (y, image) = (0, image + 1);
+            }
         }
     }
 
+    /// Copies values of a row of a window from `start` on.
+    #[inline(always)]
+    fn copy_line(&self, image: &[f32], [y, x]: [usize; 2], place: usize, start: usize, out: &mut [f32]) {
+        let Window { input: [height, width], channels, stride, padding, .. } = self.window;
+        let y = (y * stride[0] + place).wrapping_sub(padding[0]);
+        let (to, from, len) = self.window.stretch(x);
+        // The values inside of the image.
+        let (begin, end) = (to.max(start), (to + len).min(start + out.len()));
+        if y >= height || begin >= end {
+            return out.fill(0.0);
+        }
+        let values = &image[y * width * channels + from + begin - to..][..end - begin];
+        out[..begin - start].fill(0.0);
+        out[end - start..].fill(0.0);
+        let (vectors, rest) = out[begin - start..end - start].as_chunks_mut::<LANES>();
+        let (from, last) = values.as_chunks::<LANES>();
+        vectors.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        rest.copy_from_slice(last);
+    }
+
     /// Whether some columns are channels of one pixel of a window.
+    #[inline(always)]
     pub(crate) fn is_one_pixel(&self, columns: &Range<usize>) -> bool {
         columns.start % self.window.channels + columns.len() <= self.window.channels
     }
@@ -273,32 +304,33 @@ impl<'a> Windows<'a> {
     ///
     /// # Panics
     /// When the columns are not channels of one pixel of a window.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn for_columns(&self, columns: Range<usize>, mut each: impl FnMut(usize, &'a [f32])) {
         let Window { input: [height, width], channels, kernel, stride, padding } = self.window;
         let [down, across] = self.window.output();
         assert!(self.is_one_pixel(&columns), "columns {columns:?} of one pixel of {channels} channels");
         let (place, channel) = (columns.start / channels, columns.start % channels);
+        let (below, beside) = (place / kernel[1], place % kernel[1]);
+        // Windows of a row of them that have the pixel inside of the image.
+        let begin = padding[1].saturating_sub(beside).div_ceil(stride[1]).min(across);
+        let end = (width + padding[1]).saturating_sub(beside).div_ceil(stride[1]).min(across).max(begin);
         let mut row = 0;
         while row < self.count {
             let (line, left) = ((self.first + row) / across, (self.first + row) % across);
-            let y = (line % down * stride[0] + place / kernel[1]).checked_sub(padding[0]).filter(|y| *y < height);
-            let run = (across - left).min(self.count - row);
-            for i in 0..run {
-                let x = ((left + i) * stride[1] + place % kernel[1]).checked_sub(padding[1]);
-                let inside = y.zip(x.filter(|x| *x < width));
-                each(
-                    row + i,
-                    match inside {
-                        Some((y, x)) => {
-                            let at = ((line / down * height + y) * width + x) * channels + channel;
-                            &self.images[at..at + columns.len()]
-                        }
-                        None => &[],
-                    },
-                );
+            let y = (line % down * stride[0] + below).checked_sub(padding[0]).filter(|y| *y < height);
+            let right = across.min(left + self.count - row);
+            let inside = if y.is_some() { begin.clamp(left, right)..end.clamp(left, right) } else { left..left };
+            let at = |x: usize| ((line / down * height + y.unwrap_or(0)) * width + x) * channels + channel;
+            (left..inside.start).for_each(|i| each(row + i - left, &[]));
+            if !inside.is_empty() {
+                let first = at(inside.start * stride[1] + beside - padding[1]);
+                let values = self.images[first..].chunks(stride[1] * channels);
+                for (i, values) in inside.clone().zip(values) {
+                    each(row + i - left, &values[..columns.len()]);
+                }
             }
-            row += run;
+            (inside.end..right).for_each(|i| each(row + i - left, &[]));
+            row += right - left;
         }
     }
 }

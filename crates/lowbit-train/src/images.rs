@@ -11,9 +11,6 @@ use lowbit_model::window::affine;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// How many times as many windows a product packs at a time as are gathered: sums of gradients are read and written each time.
-const PACKED: usize = 8;
-
 /// What the backward pass of a convolution needs: the images, whose windows are gathered anew.
 pub(crate) struct Conv {
     images: Rc<Buffer>,
@@ -56,9 +53,9 @@ impl Rounded {
         Rounded(int8.then(|| [tape.arena.take(len), tape.arena.take(len)]))
     }
 
-    /// Ranges of windows that are read at a time, at most so many where none are stored.
-    fn ranges(&self, window: &Window, all: usize, most: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        ranges(all, if self.0.is_some() { window.at_once() } else { most.max(1) })
+    /// Ranges of windows that are read at a time: all where none are stored.
+    fn ranges(&self, window: &Window, all: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        ranges(all, if self.0.is_some() { window.at_once() } else { all.max(1) })
     }
 
     /// Some windows of images, `[windows, columns]`.
@@ -89,7 +86,7 @@ impl Tape {
         let mut y = self.arena.take(all * out);
         let (precision, mut rounded) = (self.precision_of(quantized), Rounded::new(self, window, all, int8));
         let effective = self.params.effective(&self.cpu, weight, self.qat);
-        for range in rounded.ranges(window, all, all) {
+        for range in rounded.ranges(window, all) {
             let y = &mut y[range.start * out..range.end * out];
             let (rows, read) = (range.len(), rounded.read(&self.cpu, windows.range(range)));
             let w = Mat::new(&effective, columns).t();
@@ -116,7 +113,7 @@ impl Tape {
         let (all, precision) = (dy.len() / out, self.precision);
         if is_trained {
             let mut rounded = Rounded::new(self, window, all, *int8);
-            for range in rounded.ranges(window, all, PACKED * window.at_once()) {
+            for range in rounded.ranges(window, all) {
                 let dy = Mat::new(&dy[range.start * out..range.end * out], out).t();
                 let (rows, read) = (range.len(), rounded.read(&self.cpu, Windows::new(*window, images).range(range)));
                 let (dw, holds) = self.gradients_of_params.slot(*weight, out * columns);
