@@ -258,7 +258,8 @@ def main():
     given = arguments()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4 * given.slow + 1024), hard), hard))
-    command = [given.program, "serve", *([given.model] if given.model else []), "--port", "0"]
+    # Kept beginnings of prompts fill their share of memory at once, so that what grows afterwards is a leak.
+    command = [given.program, "serve", *([given.model] if given.model else []), "--port", "0", "--prefix-cache-mib", "8"]
     command += ["--threads", str(given.threads)] if given.threads else []
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -31,7 +31,7 @@ def url():
 
 
 TOOLS = (
-    "{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}"
+    "{% for tool in tools or [] %}<{{ tool.function.name }}>{% endfor %}{% for m in messages %}<{{ m.role }}>{{ m.content }}"
     '{% for call in m.tool_calls %}<tool_call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>'
     "{% endfor %}{% endfor %}<assistant>"
 )
