@@ -48,7 +48,8 @@ fn absent(files: &[&File], file: &File) -> Vec<String> {
     let code = only(Kind::Code, &file.text);
     let elsewhere = |name: &str| {
         let at = code.find(&format!("mod {name};")).unwrap_or(0);
-        let before = code[..at].trim_end().rsplit_once('\n');
+        let before = code[..at].trim_end();
+        let before = before.strip_suffix("pub(crate)").unwrap_or(before).trim_end().rsplit_once('\n');
         before.is_some_and(|(_, line)| line.trim_start().starts_with("#[path"))
     };
     let exists = |name: &str| {
@@ -76,7 +77,10 @@ mod tests {
     #[test]
     fn modules_and_files_agree() {
         let fine = [
-            ("c/src/lib.rs", "mod a;\npub mod b;\n#[path = \"../t/x.rs\"]\nmod x;"),
+            (
+                "c/src/lib.rs",
+                "mod a;\npub mod b;\n#[path = \"../t/x.rs\"]\nmod x;\n#[path = \"../t/y.rs\"]\npub(crate) mod y;",
+            ),
             ("c/src/a.rs", "each! { inner::Inner; }"),
             ("c/src/a/inner.rs", ""),
             ("c/src/b/mod.rs", "mod leaf;\nmod tests { }"),

@@ -1,7 +1,7 @@
 //! Reports of others: what contradicts itself in them, with the arithmetic.
 //!
 //! `reading` makes tables, blocks and sentences of a file, `figure` its numbers, `quantity` what they measure; `facts` is what the text does
-//! not say. The checks are those of [`CHECKS`](crate::checks::CHECKS) that can be asked of printed text; `page` shows the report with
+//! not say. The checks are those of [`CHECKS`] that can be asked of printed text; `page` shows the report with
 //! the findings in the margin.
 
 pub(crate) mod checks;
@@ -26,7 +26,7 @@ const MOST: u64 = 64 << 20;
 /// Something that is wrong, or worth a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Number of the check in [`CHECKS`](crate::checks::CHECKS).
+    /// Number of the check in [`CHECKS`].
     pub check: u32,
     /// What the check demands.
     pub name: &'static str,

@@ -25,7 +25,42 @@ fn rows_of(reading: &Reading, table: &Table, row: &Row, column: usize) -> Option
     };
     let known = reading.facts.tests.iter().find(|t| fits(&t.place) && meant(&t.columns));
     let exact = title.split('(').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("accuracy"));
-    known.map(|t| t.n).or_else(|| stated_rows(reading).filter(|_| exact))
+    let scored = table.columns[column].quantity == Some(Quantity::Accuracy);
+    let beside = || counted(table, row, column).filter(|_| scored);
+    known.map(|t| t.n).or_else(beside).or_else(|| stated_rows(reading).filter(|_| exact))
+}
+
+/// Titles of columns that count the rows of a test set.
+const COUNTS: &[&str] =
+    &["n", "rows", "samples", "examples", "items", "total", "test samples", "test rows", "test examples"];
+
+/// Rows that the cell tells (`n = 872`, `801/872`), the headings above, or a column beside it.
+fn counted(table: &Table, row: &Row, column: usize) -> Option<f64> {
+    let cell = row.cell(column)?;
+    let inside = fraction(&cell.text).map(|(_, n)| n).or_else(|| after_n(&cell.text)).or_else(|| after_n(&table.title));
+    let title = |c: &usize| COUNTS.contains(&table.columns[*c].title.trim().to_lowercase().as_str());
+    let beside = (0..table.columns.len()).find(title).and_then(|c| row.figure(c));
+    let whole = beside.filter(|f| f.dimension == Dimension::Plain && f.decimals == 0 && !f.is_range());
+    inside.or(whole.map(|f| f.lo)).filter(|n| *n >= 1.0)
+}
+
+/// The number behind `n =`.
+fn after_n(text: &str) -> Option<f64> {
+    figures(text).into_iter().find_map(|f| {
+        let before = text[..f.start].trim_end().strip_suffix(['=', ':'])?.trim_end().strip_suffix(['n', 'N'])?;
+        let whole = f.dimension == Dimension::Plain && f.decimals == 0;
+        (whole && !before.ends_with(char::is_alphanumeric)).then_some(f.lo)
+    })
+}
+
+/// `801/872`: right answers, and all.
+fn fraction(text: &str) -> Option<(f64, f64)> {
+    let score = figures(text).into_iter().find(|f| f.dimension == Dimension::Score)?;
+    let (right, n) = score.text.split_once('/')?;
+    let number = |text: &str| text.replace(',', "").parse::<f64>().ok();
+    number(right)
+        .zip(number(n))
+        .filter(|(right, n)| right.fract() == 0.0 && n.fract() == 0.0 && right <= n && *n >= 2.0)
 }
 
 /// The one number of test rows that a report states.
@@ -36,10 +71,11 @@ fn stated_rows(reading: &Reading) -> Option<f64> {
         let lower = line.to_lowercase();
         for f in figures(line).iter().filter(|f| f.dimension == Dimension::Plain && f.decimals == 0 && f.lo >= 20.0) {
             let (before, after) = (lower.get(..f.start).unwrap_or_default(), lower.get(f.end..).unwrap_or_default());
-            let named = ROWS.iter().any(|word| {
-                before.trim_end_matches([':', ' ', '=']).ends_with(&format!("test {word}"))
-                    || after.trim_start().starts_with(&format!("test {word}"))
-            });
+            let named = after_n(&line[..f.end]) == Some(f.lo)
+                || ROWS.iter().any(|word| {
+                    before.trim_end_matches([':', ' ', '=']).ends_with(&format!("test {word}"))
+                        || after.trim_start().starts_with(&format!("test {word}"))
+                });
             if named && !all.contains(&f.lo) {
                 all.push(f.lo);
             }
@@ -68,6 +104,14 @@ pub(crate) fn counts(reading: &Reading, out: &mut Findings) {
             for row in &table.rows {
                 let Some(n) = rows_of(reading, table, row, column) else { continue };
                 let Some((value, half)) = row.figure(column).and_then(share) else { continue };
+                let told = row.cell(column).and_then(|c| fraction(&c.text));
+                if let Some((right, all)) = told.filter(|(right, all)| (right / all - value).abs() > half + 1e-12) {
+                    let printed = row.figure(column).map(|f| f.text.clone()).unwrap_or_default();
+                    let text =
+                        format!("{}: {printed} is printed, {right}/{all} is {:.4} %", row.name, 100.0 * right / all);
+                    out.error([row.line_of(column)], text);
+                    continue;
+                }
                 let Some(right) = laws::broken_count(value, half, n) else { continue };
                 let printed = &row.figure(column).map(|f| f.text.clone()).unwrap_or_default();
                 let (low, high) = (right.floor(), right.ceil());
@@ -94,6 +138,7 @@ pub(crate) fn feasible(reading: &Reading, out: &mut Findings) {
             }
         }
         in_order(table, out);
+        means(table, out);
         average_drop(reading, table, out);
     }
 }
@@ -126,6 +171,62 @@ fn in_order(table: &Table, out: &mut Findings) {
                 );
                 out.error([row.line], text);
             }
+        }
+    }
+}
+
+/// Words that title a mean.
+const MEANS: &[&str] = &["avg", "avg.", "average", "mean", "macro avg", "macro average"];
+
+/// A mean of the rows above it, or of the columns beside it, lies between them.
+fn means(table: &Table, out: &mut Findings) {
+    let is_mean = |text: &str| MEANS.contains(&text.trim().to_lowercase().as_str());
+    let beyond = |mean: &Figure, all: &[&Figure]| {
+        let low = all.iter().map(|f| f.interval().0).fold(f64::MAX, f64::min);
+        let high = all.iter().map(|f| f.interval().1).fold(f64::MIN, f64::max);
+        let outside = mean.interval().1 < low || mean.interval().0 > high;
+        (all.len() >= 2 && outside && !mean.is_range()).then_some((low, high))
+    };
+    // A row called "mean" may be a baseline that always answers it.
+    let is_row = |r: &Row| is_mean(&r.name) && !r.name.trim().eq_ignore_ascii_case("mean");
+    for (i, row) in table.rows.iter().enumerate().filter(|(_, r)| is_row(r)) {
+        for column in 1..table.columns.len() {
+            let Some(mean) = row.figure(column) else { continue };
+            let above: Vec<&Figure> = table.rows[..i]
+                .iter()
+                .filter_map(|r| r.figure(column))
+                .filter(|f| f.dimension == mean.dimension)
+                .collect();
+            if let Some(bounds) = beyond(mean, &above) {
+                let text = format!(
+                    "{} {} is not between the rows above, {}",
+                    table.columns[column].title,
+                    mean.text,
+                    span(bounds)
+                );
+                out.error([row.line_of(column)], text);
+            }
+        }
+    }
+    let Some(mean) = table.columns.iter().position(|c| is_mean(&c.title)) else { return };
+    for row in &table.rows {
+        let Some(f) = row.figure(mean) else { continue };
+        // All columns of scores, or none: a count or a size beside them is of another kind.
+        let others = (1..table.columns.len()).filter(|c| *c != mean).map(|c| (c, row.figure(c)));
+        let others: Vec<(usize, Option<&Figure>)> = others.collect();
+        let alike = |c: usize, f: &Figure, g: &Figure| {
+            let quantity = table.columns[c].quantity;
+            g.dimension == f.dimension && g.decimals == f.decimals && quantity.is_none_or(Quantity::is_quality)
+        };
+        let scores: Vec<&Figure> = others.iter().filter_map(|(c, g)| g.filter(|g| alike(*c, f, g))).collect();
+        if scores.len() < others.len() {
+            continue;
+        }
+        if let Some(bounds) = beyond(f, &scores) {
+            out.error(
+                [row.line_of(mean)],
+                format!("{}: mean {} is not between its parts, {}", row.name, f.text, span(bounds)),
+            );
         }
     }
 }

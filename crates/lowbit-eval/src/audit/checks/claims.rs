@@ -299,7 +299,7 @@ fn matches(reading: &Reading, s: &Sentence, out: &mut Findings) {
     for v in values(reading, other, Quantity::Throughput) {
         let title = v.table.columns[v.column].title.to_lowercase();
         // The words that tell the variant of the other apart: "4-bit".
-        let variant = title.split(['(', ')', ' ']).find(|w| w.contains("-bit") || w.contains("int8"));
+        let variant = title.split(['(', ')', ' ']).find(|w| w.contains("-bit"));
         let meant = variant.is_some_and(|w| s.lower.contains(w));
         if meant && !super::meet(super::ends(own.figure), super::ends(v.figure)) {
             let times = super::quotient(super::ends(v.figure), super::ends(own.figure)).map(span).unwrap_or_default();

@@ -285,6 +285,33 @@ fn proportional(table: &Table, out: &mut Findings) {
     }
 }
 
+/// Throughputs in a table by batch size: whether there is such a column.
+fn by_batch(table: &Table, rate: usize, time: usize, out: &mut Findings) -> bool {
+    let is_batch = |title: &str| ["batch", "batch size"].contains(&title.trim().to_lowercase().as_str());
+    let Some(batch) = table.columns.iter().position(|c| is_batch(&c.title)) else { return false };
+    let of = |row: &'_ Row| {
+        let (r, t, b) = (row.figure(rate)?.clone(), row.figure(time)?.clone(), row.figure(batch)?.lo);
+        let rounding = r.half / r.value() + t.half / t.value();
+        let equal = laws::is_inverse(r.value(), t.value(), b, INVERSE + rounding);
+        (r.value() > 0.0 && t.value() > 0.0).then(|| (equal, b, r, t, row.line_of(rate)))
+    };
+    let rows: Vec<_> = table.rows.iter().filter_map(of).collect();
+    let equal = rows.iter().filter(|r| r.0).count();
+    if rows.len() >= 2 && equal == rows.len() {
+        let text = format!("throughput is the batch over the latency in all {equal} rows: not a second measurement");
+        out.error(rows.iter().map(|r| r.4), text);
+    } else if equal >= 2 && 2 * equal > rows.len() {
+        for (_, b, r, t, line) in rows.iter().filter(|r| !r.0) {
+            let right = short(b / t.value());
+            out.error(
+                [*line],
+                format!("{} is printed, a batch of {b} in {} gives {right}; {equal} other rows follow", r.text, t.text),
+            );
+        }
+    }
+    true
+}
+
 /// Relative distance at which a product of throughput and latency counts as the number of examples.
 const INVERSE: f64 = 0.002;
 
@@ -292,6 +319,9 @@ const INVERSE: f64 = 0.002;
 pub(crate) fn throughput(reading: &Reading, out: &mut Findings) {
     for table in &reading.tables {
         let ([rate], [time]) = (&table.of(Quantity::Throughput)[..], &table.of(Quantity::Time)[..]) else { continue };
+        if by_batch(table, *rate, *time, out) {
+            continue;
+        }
         let of = |row: &Row| Some((row.figure(*rate)?.value(), row.figure(*time)?.value(), row.line_of(*rate)));
         let rows: Vec<_> = table.rows.iter().filter_map(of).filter(|(r, t, _)| *r > 0.0 && *t > 0.0).collect();
         let product = rows.first().map(|(r, t, _)| (r * t).round()).filter(|n| *n >= 1.0).unwrap_or(1.0);

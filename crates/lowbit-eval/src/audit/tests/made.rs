@@ -6,6 +6,28 @@ use super::*;
 type Fault = (u32, &'static str, &'static str, &'static str);
 
 const FAULTS: &[Fault] = &[
+    (10, "# T\n\n| Model | Accuracy | n |\n|---|---|---|\n| a | 91.87% | 872 |\n", "", "of 872 would be"),
+    (10, "# T\n\n| Model | Accuracy |\n|---|---|\n| a | 91.87% (n = 872) |\n", "", "of 872 would be"),
+    (10, "# T\n\n| Model | Accuracy |\n|---|---|\n| a | 91.96% (801/872) |\n", "", "801/872 is 91.8578 %"),
+    (11, "# T\n\n| Task | Score |\n|---|---|\n| a | 90.1 |\n| b | 80.1 |\n| Average | 91.5 |\n", "", "rows above"),
+    (
+        11,
+        "# T\n\n| Model | MNLI | QNLI | Avg |\n|---|---|---|---|\n| a | 88.0 | 93.7 | 94.2 |\n",
+        "",
+        "between its parts",
+    ),
+    (
+        25,
+        "# T\n\n| Batch | Latency (ms) | Throughput (samples/s) |\n|---|---|---|\n| 1 | 8.00 | 125.0 |\n| 8 | 40.0 | 200.0 |\n",
+        "",
+        "batch over the latency",
+    ),
+    (
+        25,
+        "# T\n\n| Batch | Latency (ms) | Throughput (samples/s) |\n|---|---|---|\n| 1 | 8.00 | 125.0 |\n| 8 | 40.0 | 200.0 |\n| 32 | 100.0 | 420.0 |\n",
+        "",
+        "gives 320",
+    ),
     (1, "# T\n\n- 71.9% energy reduction vs others\n", "", "no value of it anywhere"),
     (
         1,

@@ -1,4 +1,4 @@
-//! The checks a report runs on itself: those of [`CHECKS`](crate::checks::CHECKS) that read records.
+//! The checks a report runs on itself: those of [`CHECKS`] that read records.
 
 pub(crate) mod faithfulness;
 pub(crate) mod memory;
