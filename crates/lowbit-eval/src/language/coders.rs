@@ -59,7 +59,7 @@ pub static CODERS: &[Coder] = &[
     },
     Coder {
         name: "brotli -11",
-        about: "Brotli with its largest window",
+        about: "Brotli",
         compress: brotli,
         restore: Some(|code| all(brotli::Decompressor::new(code, 1 << 16))),
     },
