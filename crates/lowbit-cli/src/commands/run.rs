@@ -26,7 +26,7 @@ const CHAT: Sampling = Sampling::chat();
 /// Beside the flags.
 const EXAMPLES: &str = "\
 Examples:
-  lowbit run                                              # a chat with a model that continues film reviews
+  lowbit run                                              # the model inside the program, which continues articles and film reviews
   lowbit run MODEL                                        # a chat; /help lists its commands
   lowbit run -m model.gguf -p 'Why is the sky blue?'      # one answer
   git diff | lowbit run MODEL -p 'Write a commit message for this:' -f -
@@ -146,7 +146,7 @@ impl Run {
         if self.model.get().is_none() {
             machine
                 .terminal
-                .note("the model inside this program only continues film reviews; name another: lowbit run MODEL");
+                .note("the model inside this program only continues articles and film reviews; name another: lowbit run MODEL");
         }
         let system = match &self.system_file {
             Some(file) => Some(run::prompt::read(file)?),
