@@ -270,25 +270,42 @@ pub(crate) fn figures(line: &str) -> Vec<Figure> {
     out
 }
 
+/// The signs before a number.
+struct Marks {
+    /// Where they begin.
+    from: usize,
+    sign: f64,
+    open_above: bool,
+    open_below: bool,
+    signed: bool,
+    dollars: bool,
+}
+
+impl Marks {
+    fn before(text: &Text, start: usize) -> Self {
+        let mut marks =
+            Marks { from: start, sign: 1.0, open_above: false, open_below: false, signed: false, dollars: false };
+        while let Some(c) = text.before(marks.from) {
+            match c {
+                '-' | '\u{2212}' => (marks.sign, marks.signed) = (-1.0, true),
+                '+' => marks.signed = true,
+                '<' | '\u{2264}' => marks.open_below = true,
+                '>' | '\u{2265}' => marks.open_above = true,
+                '~' | '\u{2248}' => {}
+                '$' => marks.dollars = true,
+                _ => break,
+            }
+            marks.from -= 1;
+        }
+        marks
+    }
+}
+
 /// The figure that starts with this digit, and the index after it.
 fn figure(text: &Text, start: usize) -> Option<(Figure, usize)> {
     let first = text.numeral(start)?;
     let mut at = first.next;
-    let mut from = start;
-    let mut sign = 1.0;
-    let (mut open_above, mut open_below, mut signed, mut dollars) = (false, false, false, false);
-    while let Some(c) = text.before(from) {
-        match c {
-            '-' | '\u{2212}' => (sign, signed) = (-1.0, true),
-            '+' => signed = true,
-            '<' | '\u{2264}' => open_below = true,
-            '>' | '\u{2265}' => open_above = true,
-            '~' | '\u{2248}' => {}
-            '$' => dollars = true,
-            _ => break,
-        }
-        from -= 1;
-    }
+    let Marks { from, mut sign, mut open_above, open_below, signed, dollars } = Marks::before(text, start);
     let (mut lo, mut hi, mut decimals, mut digits) = (first.value, first.value, first.decimals, first.digits);
     let mut dimension = None;
     let shape = matches!(text.at(at), Some('\u{d7}' | 'x')) && text.digit(at + 1);
