@@ -65,8 +65,8 @@ fn long_files_are_restored() {
         assert!(compressor.decompress(&file, &mut |_| Ok(())).unwrap() == content, "{name}");
         let ratio = content.len() as f64 / file.len() as f64;
         eprintln!("{name}: {} bytes of {}, {ratio:.2} to 1", file.len(), content.len());
-        // What the model never saw becomes longer, by 24 bits a byte at most.
-        assert!(ratio > if name == "enwik8" { 2.0 } else { 0.33 }, "{name}: {ratio}");
+        // What the model never saw is stored.
+        assert!(if name == "enwik8" { ratio > 2.0 } else { file.len() <= content.len() + 64 }, "{name}: {ratio}");
     }
 }
 

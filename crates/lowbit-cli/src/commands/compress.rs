@@ -85,11 +85,14 @@ impl Compress {
         let (from, to) = (content.len(), compressed.bytes.len());
         let rate = bytes((from as f64 / seconds.max(1e-9)) as u64);
         let share = |bits: f64| bits / from.max(1) as f64;
+        let given = match compressed.is_stored {
+            true => "stored: this model makes them longer".into(),
+            false => format!("{:.4} by the model's probabilities", share(compressed.bits)),
+        };
         machine.terminal.line(format!(
-            "{}: {to} bytes of {from}, {:.4} bits per byte ({:.4} by the model's probabilities), ratio {:.3}; {}, {rate}/s",
+            "{}: {to} bytes of {from}, {:.4} bits per byte ({given}), ratio {:.3}; {}, {rate}/s",
             out.display(),
             share(8.0 * to as f64),
-            share(compressed.bits),
             from as f64 / to as f64,
             duration(seconds)
         ));

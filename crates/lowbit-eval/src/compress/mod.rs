@@ -26,7 +26,9 @@ use std::time::Instant;
 use table::{BYTES, Interval, Table};
 
 /// What a compressed file begins with; the last byte is the version of its layout.
-const MAGIC: [u8; 5] = *b"LBAC\x02";
+const MAGIC: [u8; 5] = *b"LBAC\x03";
+/// The number of lanes of a file whose bytes are stored: the model would have made them longer.
+const STORED: u8 = 0;
 /// Bytes of a lane for which another one is opened: lanes cost a beginning without context each, and save time.
 const LANE_BYTES: usize = 16 << 10;
 /// Lanes at most.
@@ -67,8 +69,10 @@ pub struct Compressed {
     pub bytes: Vec<u8>,
     /// Bytes of the content.
     pub content: u64,
-    /// Minus the sum of the binary logarithms of the probabilities of all bytes.
+    /// Minus the sum of the binary logarithms of the probabilities of all bytes; eight of each byte where they are stored.
     pub bits: f64,
+    /// Whether the bytes are stored as they are, which the model would have made longer.
+    pub is_stored: bool,
 }
 
 impl Compressed {
@@ -219,15 +223,20 @@ impl Compressor {
         slots.into_iter().for_each(|slot| self.model.close(slot));
         done?;
         let words = coder.into_compressed().unwrap_or_else(|never| match never {});
+        let is_stored = 4 * words.len() > content.len();
         let mut bytes = MAGIC.to_vec();
-        bytes.push(lanes.count as u8);
+        bytes.push(if is_stored { STORED } else { lanes.count as u8 });
         bytes.extend((content.len() as u64).to_le_bytes());
         bytes.extend(self.hash);
         bytes.extend(short(content));
-        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        match is_stored {
+            true => bytes.extend(content),
+            false => bytes.extend(words.iter().flat_map(|word| word.to_le_bytes())),
+        }
         let seal = short(&bytes);
         bytes.extend(seal);
-        Ok(Compressed { bytes, content: content.len() as u64, bits })
+        let bits = if is_stored { 8.0 * content.len() as f64 } else { bits };
+        Ok(Compressed { bytes, content: content.len() as u64, bits, is_stored })
     }
 
     /// Restores what was compressed.
@@ -236,7 +245,17 @@ impl Compressor {
     /// Of kind input when the file is damaged, cut, none of ours, or was written with another network or recipe.
     pub fn decompress(&mut self, file: &[u8], listener: &mut Listener) -> Result<Vec<u8>, Error> {
         let Header { lanes, length, content, code } = self.header(file)?;
-        let lanes = Lanes::of(length, lanes, self.window);
+        let restored = match lanes {
+            lanes if lanes == usize::from(STORED) => code.to_vec(),
+            lanes => self.restore(Lanes::of(length, lanes, self.window), length, code, listener)?,
+        };
+        match short(&restored) == content {
+            true => Ok(restored),
+            false => Err(Error::data("what was restored is not what was compressed: the file is damaged")),
+        }
+    }
+
+    fn restore(&mut self, lanes: Lanes, length: usize, code: &[u8], listener: &mut Listener) -> Result<Vec<u8>, Error> {
         self.check_memory(length, lanes.count)?;
         let words: Vec<u32> =
             code.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().expect("4 bytes"))).collect();
@@ -246,10 +265,7 @@ impl Compressor {
         let done = self.decode(&lanes, &slots, &mut restored, &mut coder, listener);
         slots.into_iter().for_each(|slot| self.model.close(slot));
         done?;
-        match short(&restored) == content {
-            true => Ok(restored),
-            false => Err(Error::data("what was restored is not what was compressed: the file is damaged")),
-        }
+        Ok(restored)
     }
 
     fn open(&mut self, lanes: &Lanes) -> Vec<usize> {
@@ -409,7 +425,9 @@ impl Compressor {
         }
         let length = u64::from_le_bytes(header[6..].try_into().expect("8 bytes"));
         let lanes = usize::from(header[5]);
-        let fits = (1..=MAX_LANES).contains(&lanes) && code.len().is_multiple_of(4) && length < 1 << 48;
+        let whole =
+            if lanes == usize::from(STORED) { code.len() as u64 == length } else { code.len().is_multiple_of(4) };
+        let fits = lanes <= MAX_LANES && whole && length < 1 << 48;
         match fits {
             true => Ok(Header { lanes, length: length as usize, content: content.try_into().expect("8 bytes"), code }),
             false => Err(Error::data(format!("is damaged: {lanes} lanes of {length} bytes"))),
@@ -430,6 +448,7 @@ fn pass<'m>(model: &'m mut Sequences, tokens: &[(usize, Vec<u32>)], logits: Logi
 
 /// What a compressed file says of itself.
 struct Header<'f> {
+    /// [`STORED`] where there is no code.
     lanes: usize,
     length: usize,
     content: [u8; HASH_BYTES],
