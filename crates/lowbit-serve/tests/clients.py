@@ -178,7 +178,8 @@ def test_calls_of_functions(calling):
     (item,) = [item for item in response.output if item.type == "function_call"][:1]
     assert item.name == "weather" and json.loads(item.arguments)["city"] in ("Paris", "Rome")
     kinds = [event.type for event in calling.responses.create(model="calling", input="a", tools=[flat], tool_choice="required", stream=True)]
-    assert "response.function_call_arguments.done" in kinds and kinds[-1] == "response.completed"
+    # A network of random weights may go on to call until its context is full.
+    assert "response.function_call_arguments.done" in kinds and kinds[-1] in ("response.completed", "response.incomplete")
 
 
 def test_tools_without_a_template(client):
