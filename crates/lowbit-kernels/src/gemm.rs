@@ -13,8 +13,12 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 mod element;
+mod operand;
+mod pack;
 
 use element::{Element, Pairs, Rounded, Single};
+pub use operand::{Mat, Operand};
+use pack::{pack_columns, pack_panels};
 
 /// Elements of a chunk of k: two panels of it and a tile of `A` fit the first-level cache.
 const CHUNK: usize = 256;
@@ -24,71 +28,6 @@ const TILE_STRIDE: usize = CHUNK + 16;
 const TILES: usize = 12;
 /// Panels of windows of which a task packs a chunk at a time: they fit the second-level cache beside the tiles.
 const PACKED: usize = 32;
-
-/// A matrix view: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Mat<'a> {
-    /// The elements.
-    pub data: &'a [f32],
-    /// Distance of consecutive rows.
-    pub row_stride: usize,
-    /// Distance of consecutive columns.
-    pub col_stride: usize,
-}
-
-impl<'a> Mat<'a> {
-    /// Row-major `[rows, cols]`.
-    pub fn new(data: &'a [f32], cols: usize) -> Self {
-        Mat { data, row_stride: cols, col_stride: 1 }
-    }
-
-    /// The transposed view.
-    pub fn t(self) -> Self {
-        Mat { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
-    }
-
-    fn check(&self, rows: usize, cols: usize, name: &str) {
-        let end = |count: usize, stride: usize| count.saturating_sub(1).checked_mul(stride);
-        let last = end(rows, self.row_stride).zip(end(cols, self.col_stride)).and_then(|(r, c)| r.checked_add(c));
-        let inside = last.is_some_and(|last| last < self.data.len());
-        assert!(rows == 0 || cols == 0 || inside, "{name} is shorter than [{rows}, {cols}]");
-    }
-}
-
-/// An operand of a product: stored, or the windows of images.
-#[derive(Clone, Copy, Debug)]
-pub enum Operand<'a> {
-    /// A matrix in memory.
-    Matrix(Mat<'a>),
-    /// Windows of images, a row each, which are copied as they are packed.
-    Windows(Windows<'a>),
-}
-
-impl<'a> From<Mat<'a>> for Operand<'a> {
-    fn from(matrix: Mat<'a>) -> Self {
-        Operand::Matrix(matrix)
-    }
-}
-
-impl<'a> From<Windows<'a>> for Operand<'a> {
-    fn from(windows: Windows<'a>) -> Self {
-        match windows.stored() {
-            Some(values) => Operand::Matrix(Mat::new(values, windows.columns())),
-            None => Operand::Windows(windows),
-        }
-    }
-}
-
-impl Operand<'_> {
-    fn check(&self, rows: usize, cols: usize, name: &str) {
-        match self {
-            Operand::Matrix(matrix) => matrix.check(rows, cols, name),
-            Operand::Windows(windows) => {
-                assert_eq!((windows.len(), windows.columns()), (rows, cols), "{name} is [windows, columns]");
-            }
-        }
-    }
-}
 
 /// What the operands of a product are rounded to; sums are f32 always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -213,77 +152,6 @@ fn multiply_windows<E: Element>(
         let (b, first_panel, element) = (Source::Windows(windows), panels.start, PhantomData::<E>);
         cpu.isa.run(Block { m, n, k, a, b, first_panel, accumulate, tiling, tiles, panels, c: &out, element });
     });
-}
-
-/// Packs `B`, `[k, n]`, into panels `[n / 16][count(k)][16]`, missing columns 0.
-fn pack_panels<E: Element>(cpu: &Cpu, k: usize, n: usize, b: Mat, packed: &mut [f32]) {
-    let (panels, depth) = (n.div_ceil(LANES), E::count(k));
-    let grain = (1 << 15) / (k * LANES) + 1;
-    cpu.pool.for_rows(panels, grain, [(&mut packed[..panels * depth * LANES], depth * LANES)], |range, [part]| {
-        for (panel, out) in range.zip(part.chunks_exact_mut(depth * LANES)) {
-            cpu.isa.run(PackPanel::<E> { k, n, b, first: panel * LANES, out, element: PhantomData });
-        }
-    });
-}
-
-/// Packs one panel of `B`.
-struct PackPanel<'a, E> {
-    k: usize,
-    n: usize,
-    b: Mat<'a>,
-    /// Its first column.
-    first: usize,
-    out: &'a mut [f32],
-    element: PhantomData<E>,
-}
-
-impl<E: Element> Op for PackPanel<'_, E> {
-    type Out = ();
-    const PRODUCTS: Products = Products::None;
-
-    #[inline(always)]
-    fn eval<S: Simd>(self, _: S) {
-        let PackPanel { k, n, b, first, out, .. } = self;
-        let width = LANES.min(n - first);
-        let rows = out.chunks_exact_mut(LANES).enumerate().map(|(l, out)| (l * E::VALUES, out));
-        if b.col_stride == 1 && width == LANES {
-            let row = |l: usize| if l < k { &b.data[l * b.row_stride + first..][..LANES] } else { &[] };
-            for (l, out) in rows {
-                E::pack_across(row(l), if E::VALUES == 1 { &[] } else { row(l + 1) }, out);
-            }
-        } else if b.row_stride == 1 && width == LANES {
-            element::transpose::<E>(std::array::from_fn(|j| &b.data[(first + j) * b.col_stride..][..k]), out);
-        } else {
-            let at =
-                |l: usize, j: usize| if l < k { b.data[l * b.row_stride + (first + j) * b.col_stride] } else { 0.0 };
-            for (l, out) in rows {
-                out.fill(0.0);
-                for (j, out) in out[..width].iter_mut().enumerate() {
-                    *out = E::pack([at(l, j), if E::VALUES == 1 { 0.0 } else { at(l + 1, j) }]);
-                }
-            }
-        }
-    }
-}
-
-/// Packs at most 16 columns of windows as a panel, missing columns 0.
-#[inline(always)]
-fn pack_columns<E: Element>(windows: Windows, columns: Range<usize>, out: &mut [f32]) {
-    if windows.is_one_pixel(&columns) && E::VALUES == 1 && columns.len() == LANES {
-        let out = out.as_chunks_mut::<LANES>().0;
-        return windows.for_columns(columns, |row, values| match <&[f32; LANES]>::try_from(values) {
-            Ok(values) => E::pack_across(values, &[], &mut out[row]),
-            Err(_) => out[row] = [0.0; LANES],
-        });
-    }
-    let mut values = [[0.0; LANES]; 2];
-    for (row, out) in (0..windows.len()).step_by(E::VALUES).zip(out.as_chunks_mut::<LANES>().0) {
-        let rows = row..(row + E::VALUES).min(windows.len());
-        for (row, values) in rows.clone().zip(&mut values) {
-            windows.copy(row, columns.clone(), &mut values[..columns.len()]);
-        }
-        E::pack_across(&values[0], if rows.len() == 2 { &values[1] } else { &[] }, out);
-    }
 }
 
 /// `C = A * B` with `B` in panels `[ceil(n / 16)][k][16]`.
@@ -419,10 +287,8 @@ impl<E: Element> Op for Block<'_, E> {
         // The transposed layout stores 16 at a time: room for the last store.
         let mut packed = scratch::take((self.tiles.len() * tile * TILE_STRIDE + LANES) * 4);
         let packed = packed.floats();
-        let mut panels = match self.b {
-            Source::Windows(_) => Some(scratch::take(self.panels.len() * CHUNK * LANES * 4)),
-            Source::Packed(_) => None,
-        };
+        let own = if matches!(self.b, Source::Windows(_)) { self.panels.len() * CHUNK * LANES * 4 } else { 0 };
+        let mut panels = scratch::take(own);
         let transposed = matches!(self.a, Operand::Matrix(Mat { row_stride: 1, col_stride, .. }) if col_stride != 1);
         let step = self.chunk();
         let mut start = 0;
@@ -431,10 +297,9 @@ impl<E: Element> Op for Block<'_, E> {
             for (i, packed) in self.tiles.clone().zip(packed.chunks_mut(tile * TILE_STRIDE)) {
                 self.pack_tile(i, chunk.clone(), transposed, packed);
             }
-            let b = match (self.b, &mut panels) {
-                (Source::Windows(windows), Some(packed)) => self.pack_chunk(windows, chunk.clone(), packed.floats()),
-                (Source::Packed(values), _) => Panels { values, depth: E::count(self.k), start },
-                (Source::Windows(_), None) => unreachable!("windows are packed by the task"),
+            let b = match self.b {
+                Source::Windows(windows) => self.pack_chunk(windows, chunk.clone(), panels.floats()),
+                Source::Packed(values) => Panels { values, depth: E::count(self.k), start },
             };
             let mut panel = self.panels.start;
             while panel < self.panels.end {
@@ -506,9 +371,7 @@ impl<E: Element> Block<'_, E> {
             }
         }
     }
-}
 
-impl<E: Element> Block<'_, E> {
     /// Elements of a chunk: of windows, a part of a row of one, so that a copy is of one stretch.
     #[inline(always)]
     fn chunk(&self) -> usize {
