@@ -2,7 +2,7 @@
 //! A table of expected values, an array of tuples, may name the members, and then has to name all.
 
 use crate::formats;
-use crate::lists::{List, members};
+use crate::lists::{List, Named, members};
 use crate::source::{File, Kind, Tree, before_tests, line_of, only};
 
 /// A copy names at least so many members ..
@@ -39,13 +39,14 @@ pub fn check(tree: &Tree, lists: &[List]) -> Result<String, Vec<String>> {
     Ok(format!("none of {seen} arrays in tests copies one of {} lists", known.len()))
 }
 
-/// The members of every list by their stems, and the names of all formats.
+/// The members of every list of code and data by their stems, and the names of all formats.
 fn known(tree: &Tree, lists: &[List]) -> Vec<Names> {
     let of_list = |list: &List| Names {
         list: list.list.into(),
         names: members(tree, list).map(|file| plain(file.stem())).collect(),
     };
-    let mut known: Vec<Names> = lists.iter().map(of_list).collect();
+    let lists = lists.iter().filter(|list| !matches!(list.named, Named::Linked));
+    let mut known: Vec<Names> = lists.map(of_list).collect();
     let names = formats::names(tree).iter().map(|name| plain(name)).collect();
     known.push(Names { list: "formats".into(), names });
     known.retain(|known| known.names.len() >= FEWEST);

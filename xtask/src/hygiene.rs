@@ -1,4 +1,4 @@
-//! Text that must not be there, and links that lead nowhere.
+//! Text that must not be there.
 
 use crate::source::{File, Kind, Tree, line_of, only};
 
@@ -20,7 +20,6 @@ const PLACES: &[&str] = &["/home/", "/root/", "/tmp/", "/Users/", "/mnt/", "/wor
 pub fn check(tree: &Tree) -> Result<String, Vec<String>> {
     let mut wrong: Vec<String> = tree.all("rs").flat_map(banned).collect();
     wrong.extend(tree.all("md").flat_map(places));
-    wrong.extend(tree.all("md").flat_map(|f| dead_links(tree, f)));
     if !wrong.is_empty() {
         return Err(wrong);
     }
@@ -53,36 +52,6 @@ fn places(file: &File) -> Vec<String> {
         .collect()
 }
 
-/// Links to Markdown, Rust and TOML files that are not there.
-fn dead_links(tree: &Tree, file: &File) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (at, _) in file.text.match_indices("](") {
-        let target = file.text[at + 2..].split([')', '\n']).next().unwrap_or("");
-        let target = target.split('#').next().unwrap_or("");
-        let known = [".md", ".rs", ".toml"].iter().any(|e| target.ends_with(e));
-        if known && !target.contains("://") && tree.get(&resolve(file.folder(), target)).is_none() {
-            let line = line_of(&file.text, at);
-            wrong.push(format!("{}:{line}: the link to {target} leads nowhere", file.path));
-        }
-    }
-    wrong
-}
-
-/// A link's target as a path of the workspace.
-fn resolve(folder: &str, target: &str) -> String {
-    let mut parts: Vec<&str> = folder.split('/').filter(|p| !p.is_empty()).collect();
-    for part in target.split('/') {
-        match part {
-            "." => {}
-            ".." => {
-                parts.pop();
-            }
-            _ => parts.push(part),
-        }
-    }
-    parts.join("/")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,14 +82,5 @@ mod tests {
             assert!(found[0].starts_with("a.md:2: "), "{found:?}");
             assert!(complaints("a.md", &format!("see some{place}x")).is_empty());
         }
-    }
-
-    #[test]
-    fn links_lead_somewhere() {
-        let page = ("docs/a.md", "[up](../README.md#top), [beside](b.md), [out](https://x.org/c.md)");
-        let all = [page, ("README.md", "[down](docs/a.md)"), ("docs/b.md", "")];
-        assert!(check(&Tree::of(&all)).is_ok());
-        let wrong = check(&Tree::of(&all[..2])).unwrap_err();
-        assert_eq!(wrong, ["docs/a.md:1: the link to b.md leads nowhere"]);
     }
 }

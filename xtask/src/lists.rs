@@ -39,7 +39,9 @@ pub static LISTS: &[List] = &[
     list("crates/lowbit/suites/texts", "toml", "crates/lowbit/src/comparison/texts.rs", Named::Included),
     list("crates/lowbit/suites/language", "toml", "crates/lowbit/src/language.rs", Named::Included),
     list("crates/lowbit-cli/src/commands", "rs", "crates/lowbit-cli/src/commands/mod.rs", Named::Module),
-    list("docs", "md", "ARCHITECTURE.md", Named::Linked),
+    list("docs", "md", "docs/SUMMARY.md", Named::Linked),
+    list("docs/formats", "md", "docs/SUMMARY.md", Named::Linked),
+    list("docs/studies", "md", "docs/SUMMARY.md", Named::Linked),
 ];
 
 const fn list(folder: &'static str, extension: &'static str, list: &'static str, named: Named) -> List {

@@ -6,6 +6,7 @@ mod floors;
 mod formats;
 mod guards;
 mod hygiene;
+mod links;
 mod lists;
 mod metadata;
 mod modules;
@@ -49,6 +50,7 @@ static CHECKS: &[Check] = &[
     Check { name: "publish", slow: false, run: |house| publish::check(&house.tree, &house.workspace.packages) },
     Check { name: "formats", slow: false, run: |house| formats::check(&house.tree) },
     Check { name: "text", slow: false, run: |house| hygiene::check(&house.tree) },
+    Check { name: "links", slow: false, run: linked },
     Check { name: "titles", slow: false, run: |house| titles::check(Path::new(&house.workspace.root)) },
     Check { name: "supply", slow: false, run: |house| supply::check(Path::new(&house.workspace.root)) },
     Check { name: "format", slow: false, run: formatted },
@@ -148,6 +150,16 @@ fn cargo_output(folder: &Path, arguments: &str) -> Result<String, String> {
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(format!("{}: {}", what(), String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+/// Whether links between pages lead to files and headings.
+fn linked(house: &House) -> Result<String, Vec<String>> {
+    let root = Path::new(&house.workspace.root);
+    let wrong = links::dead(&house.tree, &|path| root.join(path).exists());
+    match wrong.is_empty() {
+        true => Ok(format!("those of {} pages lead to files and headings", house.tree.all("md").count())),
+        false => Err(wrong),
     }
 }
 
