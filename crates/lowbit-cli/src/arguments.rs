@@ -134,6 +134,9 @@ fn spelled(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
 mod tests {
     use super::*;
     use clap::Arg;
+    use clap::error::ErrorKind;
+    use std::fs;
+    use std::path::{Path, PathBuf};
 
     fn words(text: &str) -> Vec<OsString> {
         text.split(' ').map(OsString::from).collect()
@@ -239,6 +242,82 @@ mod tests {
         let mut seen = 0;
         walk(&Cli::command(), &mut seen);
         assert!(seen > 30, "{seen}");
+    }
+
+    /// All Markdown files below a folder.
+    fn pages(folder: &Path, out: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            match entry.extension() {
+                None if entry.is_dir() => pages(&entry, out),
+                Some(extension) if extension == "md" => out.push(entry),
+                _ => {}
+            }
+        }
+    }
+
+    /// The commands of a page, and whether each stands whole, in a block, or may be a fragment, in a sentence.
+    fn commands(page: &str) -> Vec<(String, bool)> {
+        let (mut found, mut text, mut block) = (Vec::new(), String::new(), false);
+        for line in page.replace("\\\n", " ").lines() {
+            if line.trim_start().starts_with("```") {
+                (block, text) = (!block, text + "\n");
+                continue;
+            }
+            if !block {
+                text += &format!("{line}\n");
+                continue;
+            }
+            let line = line.rsplit("| ").next().unwrap_or_default().trim().trim_start_matches("$ ");
+            let line = line.replace("cargo run --release -- ", "lowbit ");
+            let line = match line.strip_prefix("mpirun -n ").and_then(|rest| rest.split_once(' ')) {
+                Some((_, command)) => command.to_owned(),
+                None => line,
+            };
+            let (program, rest) = line.split_once(' ').unwrap_or_default();
+            if program.rsplit('/').next() == Some("lowbit") {
+                found.push((format!("lowbit {rest}"), true));
+            }
+        }
+        for paragraph in text.split("\n\n") {
+            let spans = paragraph.split('`').skip(1).step_by(2).map(|span| span.replace('\n', " "));
+            found.extend(spans.filter(|span| span.starts_with("lowbit ")).map(|span| (span, false)));
+        }
+        found
+    }
+
+    #[test]
+    fn every_command_on_a_page_parses() {
+        let page = "$ mpirun -n 2 bin/lowbit train x\n```\nmpirun -n 2 bin/lowbit train \\\nx\ncat a | lowbit run\nlowbit 4\n```\nsee `lowbit\neval`";
+        let want = [("lowbit train  x", true), ("lowbit run", true), ("lowbit 4", true), ("lowbit eval", false)];
+        assert_eq!(commands(page), want.map(|(command, whole)| (command.to_owned(), whole)));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut files: Vec<PathBuf> =
+            ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root.join(name)).into();
+        ["docs", "crates", "tools"].iter().for_each(|folder| pages(&root.join(folder), &mut files));
+        let (mut wrong, mut seen) = (Vec::new(), 0);
+        for file in &files {
+            for (command, whole) in commands(&fs::read_to_string(file).expect("a page")) {
+                let mut words = shell_words(&command.replace(['[', ']'], ""));
+                // What is left out, and what runs in the background.
+                words.retain(|word| !["..", "&"].iter().any(|mark| word == mark));
+                if words.get(1).and_then(|word| word.to_str()).is_some_and(|word| word == word.to_uppercase()) {
+                    continue;
+                }
+                seen += 1;
+                let error = match spelled(words) {
+                    Ok(arguments) => parsed(arguments, |_| false).err().filter(|error| !is_fine(error.kind(), whole)),
+                    Err(hint) => panic!("{}: {command}: {hint}", file.display()),
+                };
+                wrong.extend(error.map(|error| format!("{}: `{command}`: {error}", file.display())));
+            }
+        }
+        assert!(seen > 150 && wrong.is_empty(), "{seen} commands\n{}", wrong.join("\n"));
+    }
+
+    /// Whether a page may hold a command that is refused so: help, and of fragments what is left out or stands for something.
+    fn is_fine(kind: ErrorKind, whole: bool) -> bool {
+        let open = [ErrorKind::MissingRequiredArgument, ErrorKind::InvalidValue, ErrorKind::ValueValidation];
+        kind == ErrorKind::DisplayHelp || !whole && open.contains(&kind)
     }
 
     #[test]
