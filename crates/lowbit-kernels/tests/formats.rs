@@ -122,7 +122,7 @@ fn stated() -> Vec<[String; 4]> {
 #[test]
 fn stored_sizes_are_what_the_pages_of_the_formats_say() {
     // Whole panels, blocks of panels, groups and super-blocks of every format.
-    let side = 2560;
+    let side = 5120;
     let rows = stated();
     assert_eq!(rows.len(), FORMATS.len(), "a row for each format");
     // The end of `(16 + 16) / 64 = 0.5`; nothing is 0.
