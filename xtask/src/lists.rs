@@ -37,6 +37,7 @@ pub static LISTS: &[List] = &[
     list("crates/lowbit-eval/src/audit/checks", "rs", "crates/lowbit-eval/src/checks.rs", Named::In("checks")),
     list("crates/lowbit/suites", "toml", "crates/lowbit/src/suite.rs", Named::Included),
     list("crates/lowbit/suites/texts", "toml", "crates/lowbit/src/comparison/texts.rs", Named::Included),
+    list("crates/lowbit/suites/published", "toml", "crates/lowbit/src/published.rs", Named::Included),
     list("crates/lowbit/suites/language", "toml", "crates/lowbit/src/language.rs", Named::Included),
     list("crates/lowbit-cli/src/commands", "rs", "crates/lowbit-cli/src/commands/mod.rs", Named::Module),
     list("docs", "md", "docs/SUMMARY.md", Named::Linked),

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{good, lowbit, refused, run, small_suite};
+use lowbit_base::file::Lock;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -80,6 +81,52 @@ fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
 
     small_suite(at, 201, 20);
     refused(at, &["compare", "small.toml", "--out", "out"], 3, &["out", "another suite"]);
+}
+
+#[test]
+fn shards_of_a_comparison_make_what_one_run_makes() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    small_suite(at, 12, 6);
+    fn compare<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["compare", "small.toml", "--out", out], more].concat()
+    }
+    let mut killed = lowbit().current_dir(at).args(compare("out", &[])).stderr(Stdio::null()).spawn().unwrap();
+    let lock = at.join("out/variants/.lowbit.lock");
+    (0..2000).take_while(|_| !lock.exists()).for_each(|_| std::thread::sleep(Duration::from_millis(2)));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+
+    // A run that was killed keeps nobody out; one that is under way does, and so does the same shard.
+    for held in ["out/variants", "out/shards/1-of-2", "g/bench"] {
+        fs::create_dir_all(at.join(held)).unwrap();
+    }
+    let held = Lock::acquire(&at.join("out/variants")).unwrap();
+    refused(at, &compare("out", &[]), 5, &["out", "locked by pid"]);
+    drop(held);
+    let held = [Lock::acquire(&at.join("out/shards/1-of-2")).unwrap(), Lock::acquire(&at.join("g/bench")).unwrap()];
+    refused(at, &compare("out", &["--shard", "1/2"]), 5, &["1-of-2", "locked by pid"]);
+    refused(at, &["compare", "bitnet-laptop", "--quick", "--out", "g"], 5, &["g", "locked by pid"]);
+    drop(held);
+
+    let printed = good(at, &compare("out", &["--shard", "1/2"]));
+    assert!(printed.contains("shard 1/2 is done: f32, int8, llm_int8, nf4, ternary_ptq\n"), "{printed}");
+    let printed = good(at, &compare("other", &["--shard", "2/2"]));
+    assert!(printed.contains("shard 2/2 is done: ternary_qat\n"), "{printed}");
+    assert!(!at.join("out/results.json").exists());
+    assert!(good(at, &["merge", "other", "--out", "out"]).contains("out: 1 variants"));
+    refused(at, &["merge", "other", "out"], 2, &["--out"]);
+    let output = run(at, &compare("out", &["--json"]));
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && printed.matches("kept from before").count() == 6, "{printed}");
+    good(at, &["report", "out", "--verify"]);
+
+    for (scheduler, words) in [("slurm", "#SBATCH --array=1-3"), ("hyperqueue", "--array 1-3"), ("sh", "seq 3")] {
+        let script = good(at, &compare("x y", &["--shards", "3", "--emit", scheduler]));
+        let last = "lowbit compare small.toml --out 'x y'\n";
+        let ends = script.contains(&format!("all are done: {last}")) || script.contains(&format!("|| {last}"));
+        assert!(script.contains(words) && script.contains("--shard") && ends, "{script}");
+    }
 }
 
 #[test]

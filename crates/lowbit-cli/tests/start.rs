@@ -161,6 +161,15 @@ fn lists_are_those_the_program_goes_by() {
     assert_eq!(names(&json["recipes"]), RECIPES.iter().map(|recipe| recipe.name).collect::<Vec<_>>());
     let suites = lowbit::suite::SUITES.len() + lowbit::comparison::texts::SUITES.len();
     assert_eq!(names(&json["suites"]).len(), suites + lowbit::suite::groups().unwrap().len());
+    let empty = tempfile::tempdir().unwrap();
+    let printed = good(at, &["compare", "--list", "--data", empty.path().to_str().unwrap()]);
+    for name in lowbit::suite::STUDIES {
+        let entry = json["suites"].as_array().unwrap().iter().find(|entry| entry["name"] == *name).unwrap();
+        let quick = entry["minutes"]["quick"].as_f64().unwrap();
+        assert!(quick <= 10.0 && entry["minutes"]["full"].as_f64().unwrap() >= quick, "{entry}");
+        let line = printed.lines().find(|line| line.trim_start().starts_with(&format!("{name} "))).unwrap();
+        assert_eq!(line.contains(", needs "), *name != "bitnet-laptop", "{line}");
+    }
     let bits =
         |name: &str| json["recipes"].as_array().unwrap().iter().find(|e| e["name"] == name).unwrap()["bits"].as_f64();
     assert_eq!(

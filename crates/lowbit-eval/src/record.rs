@@ -32,7 +32,7 @@ pub enum How {
 pub struct Measure {
     /// The value, in `unit`.
     pub value: f64,
-    /// `seconds`, `bytes`, `joules`, `fraction`, `per_second`, `bits`, `nats`, `count`.
+    /// `seconds`, `bytes`, `joules`, `watts`, `fraction`, `per_second`, `bits`, `nats`, `count`.
     pub unit: String,
     /// Number of observations behind the value.
     pub n: u64,
@@ -184,6 +184,37 @@ pub struct Place {
     pub side: String,
 }
 
+/// Where what was measured of a quoted figure stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counterpart {
+    /// The task, with or without its version.
+    pub task: String,
+    /// The variant.
+    pub model: String,
+    /// The variant that it is held against, where the figure is of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+    /// What the figure is of the measure.
+    #[serde(default)]
+    pub form: Form,
+}
+
+/// What a quoted figure is of a measure of one or two records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// The measure.
+    #[default]
+    Value,
+    /// The share by which it is below that of the other record.
+    Saved,
+    /// That of the other record divided by it.
+    Times,
+    /// It minus that of the other record, a fraction.
+    Points,
+}
+
 /// What a record holds beyond its measures: the raw material of tables, plots and checks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
@@ -193,6 +224,15 @@ pub struct Detail {
     /// Its place in the table of a study, where it belongs to no task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// What is needed to have a measure that is absent, by its name; by no name for all that are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs: BTreeMap<String, String>,
+    /// What a kilowatt-hour costs, as somebody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tariff: Option<f64>,
+    /// What was measured here of a figure that is quoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counterpart: Option<Counterpart>,
     /// Name of the variant whose weights were quantized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
@@ -369,6 +409,12 @@ pub struct Results {
     pub command: Vec<String>,
     /// Machine.
     pub host: Host,
+    /// What the report is of, where that is no task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What is reduced in a quick run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// Facts about the task that hold for all records.
     #[serde(default)]
     pub tasks: Vec<TaskFacts>,

@@ -368,6 +368,22 @@ impl Task {
         Ok(all)
     }
 
+    /// What of its rows is not there, in words; nothing where all is, or no file is needed.
+    pub fn missing(&self, data_dir: Option<&Path>) -> Option<String> {
+        if self.generator.is_some() {
+            return None;
+        }
+        let parts = self.parts.iter().map(|part| self.test.iter().map(|layout| layout.of_part(part)).collect());
+        let test = if self.parts.is_empty() { vec![self.test.clone()] } else { parts.collect() };
+        let needed: Vec<Vec<Layout>> = std::iter::once(self.train.clone()).chain(test).collect();
+        needed.iter().filter(|layouts| !layouts.is_empty()).find_map(|layouts| {
+            let dir = self.directory(data_dir, layouts);
+            let is_there = dir.is_ok_and(|dir| present(&dir, layouts).is_some());
+            let first = candidates(layouts).next().map_or(String::new(), |(_, path)| path.display().to_string());
+            (!is_there).then(|| format!("{first} in the directory of the data sets (--data DIR)"))
+        })
+    }
+
     fn read(&self, data_dir: Option<&Path>, layouts: &[Layout], notes: &mut Vec<String>) -> Result<Rows, Error> {
         let dir = &self.directory(data_dir, layouts)?;
         let Some((layout, path)) = present(dir, layouts) else {

@@ -4,14 +4,14 @@ use crate::error::exception;
 use crate::progress::Told;
 use crate::work::{self, json};
 use lowbit::base::Kind;
-use lowbit::comparison::{self, Program, texts};
+use lowbit::comparison::{self, Program, Share, TARIFF};
 use lowbit::eval::record::{Constraints, Tool};
 use lowbit::eval::{report, speed};
 use lowbit::kernels::Cpu;
 use lowbit::model::{Checkpoint, Column, Inputs};
-use lowbit::suite::Group;
 use lowbit::{Error, Fault, Stop};
 use pyo3::prelude::*;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -85,7 +85,10 @@ impl Asked {
             tool: Tool { version: env!("CARGO_PKG_VERSION").into(), commit: "unknown".into() },
             command: self.command,
             constraints: (asked != Constraints::default()).then_some(asked),
+            tariff: TARIFF,
+            share: Share::default(),
             probe: &|checkpoint, cpu| Ok(started(&probe, checkpoint, cpu)),
+            bench: &|_, _| Err(io::Error::other("needs the program: run `lowbit compare`")),
         };
         let is_of_rows = |rows: &&PathBuf| !rows.is_dir() || lowbit::suite::is_of_rows(None, rows);
         let rows = self.rows.as_ref().filter(is_of_rows);
@@ -101,22 +104,9 @@ impl Asked {
                 comparison::run(&suite, None, out, &cpu, &program, told)?
             }
             None => {
-                let name = name.unwrap_or("quickstart");
-                match (texts::find(name)?, lowbit::suite::group(name)?) {
-                    (Some(suite), _) => {
-                        let suite = if self.quick { suite.quick()? } else { suite };
-                        texts::run(&suite, data, out, &cpu, &program, told)?
-                    }
-                    (None, Some(group)) => {
-                        let group = Group { quick: self.quick, ..group };
-                        comparison::run_group(&group, data, out, &cpu, &program, told)?
-                    }
-                    (None, None) => {
-                        let suite = lowbit::suite::find(name, data)?;
-                        let suite = if self.quick { suite.quickly()? } else { suite };
-                        comparison::run(&suite, data, out, &cpu, &program, told)?
-                    }
-                }
+                let asked = comparison::Asked::find(name.unwrap_or("quickstart"), self.quick, data)?;
+                asked.notice().into_iter().for_each(|notice| lowbit::Progress::note(told, notice));
+                asked.run(data, out, &cpu, &program, told)?
             }
         };
         Ok((out, report::summary(&results, LINES), report::recommended(&results)))

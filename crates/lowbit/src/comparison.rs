@@ -4,7 +4,7 @@
 
 use crate::calibrated::{Stage, Texts};
 use crate::suite::{self, Suite, Variant};
-use crate::{Progress, start, training};
+use crate::{Progress, published, start, training};
 use lowbit_base::file::{self, Lock};
 use lowbit_base::memory::{Footprint, bytes};
 use lowbit_base::{Error, Kind};
@@ -33,16 +33,24 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+mod all;
+mod asked;
 mod group;
 mod network;
+mod share;
 pub mod texts;
 
+pub use all::{ALL, Chapter, Missing, run_all};
+pub use asked::Asked;
 pub use group::run_group;
+pub use share::{Parts, Share, merge};
 
 /// Time between two lines about matrices that are rounded.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Largest record of a variant that is kept, bytes.
 const MAX_KEPT: u64 = 256 << 20;
+/// The description of what is compared.
+const SUITE: &str = "suite.toml";
 /// The record of a variant.
 const KEPT: &str = "record.json";
 /// The logits of a variant on the test rows, `[rows, classes]`, f32 little-endian.
@@ -96,8 +104,25 @@ pub struct Program<'a> {
     pub command: Vec<String>,
     /// What a variant must keep to be chosen, if somebody said so.
     pub constraints: Option<Constraints>,
+    /// What a kilowatt-hour costs, for the cost of electricity where energy is measured.
+    pub tariff: f64,
+    /// Which units of work are this run's.
+    pub share: Share,
     /// Starts a process that prints what [`speed::probe`] says of a model, whose load time and memory are then measured.
     pub probe: &'a dyn Fn(&Checkpoint, &Cpu) -> io::Result<Command>,
+    /// Starts a process that prints what `lowbit bench --json` does with these arguments.
+    pub bench: &'a dyn Fn(&[&str], &Cpu) -> io::Result<Command>,
+}
+
+/// What a kilowatt-hour costs where nobody says so.
+pub const TARIFF: f64 = 0.30;
+
+impl Program<'_> {
+    /// Results that hold some records, and nothing of the machine.
+    fn part(&self, records: Vec<Record>) -> Results {
+        let (tool, command) = (self.tool.clone(), self.command.clone());
+        Results { schema_version: SCHEMA_VERSION, tool, command, records, ..Results::default() }
+    }
 }
 
 /// A comparison on its way.
@@ -133,7 +158,7 @@ pub fn run(
     let (task, splits) = suite::load(suite, data)?;
     splits.notes.iter().for_each(|note| progress.note(note));
     cpu.stop.check()?;
-    let (out, _lock) = directory((&suite.name, &suite.text), suite.task_text.as_deref(), out)?;
+    let (out, _lock) = directory((&suite.name, &suite.text), suite.task_text.as_deref(), out, &program.share)?;
     progress.note(&format!("{}: {}", suite.name, task.about));
     suite.networks().iter().for_each(|network| progress.note(network));
     let mut networks: BTreeMap<Option<String>, Rc<Network>> = BTreeMap::new();
@@ -172,20 +197,23 @@ fn unfinished(name: &str, same: impl Fn(&Path) -> bool) -> Option<PathBuf> {
 }
 
 /// Where the comparison lives, locked: the directory asked for, an unfinished one of the same suite, or a new one.
-fn directory((name, text): (&str, &str), task: Option<&str>, asked: Option<&Path>) -> Result<(PathBuf, Lock), Error> {
-    let written = |dir: &Path| file::read_text(&dir.join("suite.toml"), file::DESCRIPTION);
+fn directory(
+    (name, text): (&str, &str),
+    task: Option<&str>,
+    asked: Option<&Path>,
+    share: &Share,
+) -> Result<(PathBuf, Lock), Error> {
+    let written = |dir: &Path| file::read_text(&dir.join(SUITE), file::DESCRIPTION);
     let same = |dir: &Path| written(dir).is_ok_and(|found| found == text);
     let out = match asked {
         Some(dir) => dir.to_path_buf(),
         None => unfinished(name, same).unwrap_or_else(|| Path::new("runs").join(format!("{name}-{}", utc()))),
     };
-    if out.join("suite.toml").exists() && !same(&out) {
+    if out.join(SUITE).exists() && !same(&out) {
         return Err(Error::input(&out, "holds the comparison of another suite; name another directory with --out"));
     }
-    let variants = out.join("variants");
-    file::make(&variants)?;
-    let lock = Lock::acquire(&variants)?;
-    file::replace(&out.join("suite.toml"), text.as_bytes())?;
+    let lock = share.lock(&out, "variants")?;
+    file::replace(&out.join(SUITE), text.as_bytes())?;
     if let Some(task) = task {
         file::replace(&out.join(start::TASK), task.as_bytes())?;
     }
@@ -212,11 +240,16 @@ impl Comparison<'_> {
     /// Every variant, then the report.
     fn all(&mut self) -> Result<Results, Error> {
         let (suite, mut records) = (self.suite, Vec::new());
-        for (i, variant) in suite.variant.iter().enumerate() {
+        let units = share::units(suite.variant.iter().map(|v| (v.name.as_str(), share::needs(suite, v))));
+        let ours = self.program.share.of(&units);
+        for (i, variant) in suite.variant.iter().enumerate().filter(|(i, _)| ours[*i]) {
             self.progress.note(&format!("[{}/{}] {}", i + 1, suite.variant.len(), variant.name));
             records.push(self.variant(variant)?);
         }
-        self.finish(records)
+        match self.program.share.shard() {
+            None => self.finish(records),
+            Some(_) => Ok(self.program.part(records)),
+        }
     }
 
     fn home(&self, name: &str) -> PathBuf {
@@ -238,6 +271,7 @@ impl Comparison<'_> {
             self.progress.note("  kept from before");
             return Ok(record);
         }
+        let _lock = share::lock(&self.home(&variant.name), &variant.name)?;
         let mut record = match &variant.from {
             None if self.network(variant).suite.is_trained() => self.trained(variant)?,
             from => self.quantized(variant, from.as_deref())?,
@@ -440,15 +474,13 @@ impl Comparison<'_> {
             record.detail.note = Some((*about).into());
             records.push(record);
         }
+        records.extend(published::records(&self.suite.name)?);
         let results = Results {
-            schema_version: SCHEMA_VERSION,
-            tool: self.program.tool.clone(),
-            command: self.program.command.clone(),
             host: host::describe(self.cpu)?,
+            scope: self.suite.scope(),
             tasks: vec![self.facts()?],
-            records,
-            machines: Vec::new(),
             files: report::hashes(&self.out, &self.files())?,
+            ..self.program.part(records)
         };
         report::write(&self.out, &results)?;
         Ok(results)
@@ -470,7 +502,7 @@ impl Comparison<'_> {
 
     /// What the hashes of a report cover: all that is kept of every variant but states of training.
     fn files(&self) -> Vec<String> {
-        let mut files = vec!["suite.toml".to_string()];
+        let mut files = vec![SUITE.to_string()];
         for variant in &self.suite.variant {
             let home = format!("variants/{}", variant.name);
             files.extend([format!("{home}/{KEPT}"), format!("{home}/model")]);

@@ -231,6 +231,15 @@ impl Language {
         Ok(texts)
     }
 
+    /// The first of its texts that is not there, in words.
+    pub fn missing(&self, data: Option<&Path>) -> Option<String> {
+        let is_there = |path: &PathBuf| {
+            path.is_absolute() && path.exists() || task::data_dir(data).is_ok_and(|dir| dir.join(path).exists())
+        };
+        let absent = self.texts.iter().find(|path| !is_there(path));
+        absent.map(|path| format!("{} in the directory of the data sets (--data DIR)", path.display()))
+    }
+
     /// Writes the description.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub mod language;
 mod library;
 pub mod plan;
 mod progress;
+mod published;
 pub mod shipped;
 pub mod start;
 pub mod suite;

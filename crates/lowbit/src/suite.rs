@@ -1,11 +1,10 @@
 //! A suite: a task, a network, and variants that are trained or made from one another.
 
-use crate::start::{self, Network, Start};
+use crate::start;
 use lowbit_base::name::check_part;
 use lowbit_base::{Error, file};
 use lowbit_eval::baseline::BASELINES;
 use lowbit_eval::bench::shapes::ShapeRecipes;
-use lowbit_eval::read::images::Folder;
 use lowbit_eval::read::{Rows, Source};
 use lowbit_eval::task::{self, Question, Splits, Task};
 use lowbit_kernels::Cpu;
@@ -13,16 +12,18 @@ use lowbit_model::arch::OutputKind;
 use lowbit_model::calibrate::Method;
 use lowbit_model::input::Scaling;
 use lowbit_model::parameter_list::ParameterList;
-use lowbit_model::{Checkpoint, Column, Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe, synthetic};
+use lowbit_model::{Checkpoint, Config, Encoder, Inputs, ModelConfig, Recipe, Tokenizer, recipe, synthetic};
 use lowbit_train::TrainConfig;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+mod chosen;
 mod fault;
 mod group;
 mod network;
 
+pub use chosen::{is_of_rows, of_rows};
 pub use group::{Group, group, groups};
 pub use network::NetworkSpec;
 
@@ -47,7 +48,24 @@ pub static SUITES: &[&str] = &[
 ];
 
 /// The built-in groups of suites.
-static GROUPS: &[&str] = &[include_str!("../suites/bitlab.toml"), include_str!("../suites/sst2-xnli.toml")];
+static GROUPS: &[&str] = &[
+    include_str!("../suites/bitlab.toml"),
+    include_str!("../suites/bitnet-laptop.toml"),
+    include_str!("../suites/sst2-xnli.toml"),
+];
+
+/// The suites and groups that redo a published study, in the order in which `compare all` runs them.
+pub static STUDIES: &[&str] = &["bitnet-laptop", "gpt2-agnews", "sst2-xnli", "enwik8", "bitlab"];
+
+/// Minutes that a comparison takes on two cores with AVX-512, about.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Minutes {
+    /// Of the whole comparison.
+    pub full: f64,
+    /// Of a quick one.
+    pub quick: Option<f64>,
+}
 
 /// Names the model that training begins from as a teacher.
 pub const PRETRAINED: &str = "pretrained";
@@ -132,9 +150,13 @@ pub struct Suite {
     /// Training settings.
     #[serde(default)]
     pub train: toml::Table,
+    /// Minutes that it takes.
+    pub minutes: Option<Minutes>,
     /// Training settings of a quick run, over those of the suite and of its variants.
     #[serde(default)]
     pub quick: toml::Table,
+    /// Test rows of a quick run; all of them if absent.
+    pub quick_rows: Option<usize>,
     /// Whether this is one.
     #[serde(default)]
     pub is_quick: bool,
@@ -169,6 +191,15 @@ pub fn all() -> Result<Vec<Suite>, Error> {
     SUITES.iter().map(|text| parse(text, Path::new("built-in suite"))).collect()
 }
 
+/// The built-in suite of a name.
+///
+/// # Errors
+/// When there is none.
+pub fn named(name: &str) -> Result<Suite, Error> {
+    let found = all()?.into_iter().find(|suite| suite.name == name);
+    found.ok_or_else(|| Error::usage(format!("unknown suite `{name}`")))
+}
+
 /// The built-in suite of a name, or the one a TOML file describes; for a task a suite of default networks, sized by its rows
 /// in the directory of the data sets.
 ///
@@ -192,7 +223,7 @@ pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Error> {
         }
     } else if !task::all().iter().any(|task| task.name == name_or_path) {
         if path.is_file() && (Source { path: Some(path.into()), ..Source::default() }).format().is_ok() {
-            return Err(undescribed(path));
+            return Err(chosen::undescribed(path));
         }
         names.extend(
             task::all().into_iter().map(|task| task.name).filter(|task| !names.contains(task)).collect::<Vec<_>>(),
@@ -200,66 +231,7 @@ pub fn find(name_or_path: &str, data: Option<&Path>) -> Result<Suite, Error> {
         let known = lowbit_base::alternatives(name_or_path, &names);
         return Err(Error::usage(format!("unknown suite or task `{name_or_path}`{known}; or name a .toml file")));
     }
-    default(&task::find(name_or_path)?, name_or_path, data)
-}
-
-/// A suite for a file of rows, or for a folder of images by class: of a published model, or of default networks where none is named.
-///
-/// # Errors
-/// When the file does not tell its columns, or the model cannot be opened.
-pub fn of_rows(model: Option<&Path>, data: &Path, text: &[Column], label: Option<&Column>) -> Result<Suite, Error> {
-    let (suite, task, said) = match data.is_dir() {
-        true => start::of_images(model, data)?,
-        false => Start::with_model(model, data, text, label)?,
-    };
-    let suite = parse(&suite, Path::new("default suite"))?;
-    Ok(Suite { notice: Some(said.join("\n")), task_text: Some(task), ..suite })
-}
-
-/// Whether a path is of rows of one's own: a file, or, unless a suite or a task is named, a folder of images by class.
-pub fn is_of_rows(name: Option<&str>, data: &Path) -> bool {
-    let known = |name: &str| {
-        let suites = all().into_iter().flatten().map(|suite| suite.name);
-        let groups = groups().into_iter().flatten().map(|group| group.name);
-        suites.chain(groups).chain(task::all().into_iter().map(|task| task.name)).any(|known| known == name)
-    };
-    data.is_file() || !name.is_some_and(|name| known(name) || name.ends_with(".toml")) && Folder::is(data)
-}
-
-/// A suite of default networks for a task, with a notice.
-fn default(task: &Task, spelled: &str, data: Option<&Path>) -> Result<Suite, Error> {
-    task.check_trained()?;
-    let train = task.load(data)?.train;
-    let rows = train.len();
-    let network = match (&train.inputs, task.question) {
-        (Inputs::Texts(_) | Inputs::Pairs { .. }, Question::Classify) => Network::Texts,
-        (Inputs::Features { .. }, Question::Classify) => Network::Classes,
-        (Inputs::Features { .. }, Question::Regress) => Network::Values,
-        _ => {
-            let text = "the default suites are for classes of texts, and for classes or values of rows of numbers";
-            return Err(Error::usage(format!("task {}: {text}; write a suite of your own", task.name)));
-        }
-    };
-    let suite = parse(&start::suite(&task.name, spelled, network, rows), Path::new("default suite"))?;
-    let steps = suite.train.get("steps").map_or(String::new(), |steps| format!(", {steps} updates each"));
-    let trained: Vec<&str> = suite.variant.iter().filter(|v| v.from.is_none()).map(|v| v.name.as_str()).collect();
-    let notice = format!(
-        "a default suite for the task {}: {} trained on {rows} rows{steps}, {} variants in all; suite.toml in the directory of the comparison has it",
-        task.name,
-        trained.join(" and "),
-        suite.variant.len()
-    );
-    Ok(Suite { notice: Some(notice), ..suite })
-}
-
-/// What to do with a file of rows.
-fn undescribed(path: &Path) -> Error {
-    let shown = start::quoted(&path.display().to_string());
-    let begin = format!("{}: holds rows, and is no suite: run `lowbit init --data {shown}`", path.display());
-    match Start::of(path, Path::new("."), &[], None) {
-        Ok(start) => Error::usage(format!("{begin}, which finds {}, then `lowbit compare ./suite.toml`", start.about)),
-        Err(failure) => Error::usage(format!("{begin}; without more it says: {failure}")),
-    }
+    chosen::default(&task::find(name_or_path)?, name_or_path, data)
 }
 
 fn parse(text: &str, path: &Path) -> Result<Suite, Error> {
@@ -279,6 +251,14 @@ impl Suite {
             return Err(Error::usage(format!("suite {} has no [quick] settings: leave --quick out", self.name)));
         }
         Ok(Suite { text: format!("is_quick = true\n{}", self.text), is_quick: true, ..self })
+    }
+
+    /// What a quick run reduces, in words.
+    pub(crate) fn scope(&self) -> Option<String> {
+        let settings: Vec<String> = self.quick.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let rows = self.quick_rows.map(|rows| format!("{rows} test rows"));
+        let parts: Vec<String> = settings.into_iter().chain(rows).collect();
+        self.is_quick.then(|| parts.join(", "))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -556,6 +536,9 @@ impl Variant {
 pub fn load(suite: &Suite, data: Option<&Path>) -> Result<(Task, Splits), Error> {
     let task = suite.task()?;
     let mut splits = task.load(data)?;
+    if let Some(rows) = suite.quick_rows.filter(|_| suite.is_quick) {
+        splits.test.truncate(rows);
+    }
     splits.facts.baseline = suite.baseline.clone();
     Ok((task, splits))
 }

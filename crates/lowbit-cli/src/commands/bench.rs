@@ -250,10 +250,18 @@ impl Kernels {
 /// # Errors
 /// When the path of this program is not known.
 pub fn start(shape: &str, recipe: &str, cpu: &Cpu) -> std::io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
     let (tokens, together) = (shapes::TOKENS.to_string(), shapes::TOGETHER.to_string());
-    command.args(["--json", "bench", "--synthetic", shape, "--recipe", recipe, "-p", &tokens]);
-    command.args(["-n", "1", "--parallel", &together, "-r", "5"]);
+    let sizes = ["-p", &tokens, "-n", "1", "--parallel", &together, "-r", "5"];
+    with(&[&["--synthetic", shape, "--recipe", recipe], &sizes[..]].concat(), cpu)
+}
+
+/// A fresh process of this program that measures what some arguments of `bench` ask for, and prints it as JSON.
+///
+/// # Errors
+/// When the path of this program is not known.
+pub fn with(arguments: &[&str], cpu: &Cpu) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--json", "bench"]).args(arguments);
     command.args(["--isa", cpu.isa.name(), "--threads", &cpu.pool.threads().to_string()]);
     Ok(command)
 }

@@ -1,21 +1,22 @@
 //! `lowbit compare`
 
 use super::list::{self, List};
-use super::{Machine, bench, probe, suite};
+use super::{Machine, bench, emit, probe, suite};
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::terminal::tool;
 use lowbit::Progress;
-use lowbit::comparison::texts::{self, TextSuite};
-use lowbit::comparison::{self, Program};
+use lowbit::comparison::{self, ALL, Asked, Missing, Program, Share, TARIFF};
 use lowbit::start::quoted;
-use lowbit::suite::{Group, Suite};
+use lowbit::suite::Suite;
 use lowbit_base::file;
 use lowbit_eval::bench::host;
 use lowbit_eval::bench::shapes::{self, ShapeRecipes};
+use lowbit_eval::predict::Shard;
 use lowbit_eval::quantity::{points, size, time};
-use lowbit_eval::record::Constraints;
+use lowbit_eval::record::{Constraints, Results};
 use lowbit_eval::report;
+use lowbit_kernels::Cpu;
 use lowbit_model::Column;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -33,14 +34,18 @@ Examples:
   lowbit compare enwik8 --quick                    # language models of bytes, in full precision and ternary
   lowbit compare gpt2-agnews --random-weights      # speed and memory of the published shapes
   lowbit compare bitlab --quick                    # ternary layers, perceptrons and image networks: five tasks, ten benches
-  lowbit compare --list
+  lowbit compare bitnet-laptop --quick             # BitNet, Bonsai, Llama and Qwen3 shapes on this machine: speed, memory, energy
+  lowbit compare all --quick                       # the five studies one after another, and a page that leads to their reports
+  lowbit compare --list                            # with the time and the data that each takes
+  lowbit compare bitlab --out runs/b --shards 8 --emit slurm > job.sh   # on a cluster; also --shard 1/8 by hand
   lowbit compare my-suite.toml --out runs/mine     # a suite of your own; the same command resumes it";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Compare {
-    /// Name of a suite or a task, or path of the TOML file of one; a task alone is compared by a suite of default networks.
+    /// Name of a suite or a task, or path of the TOML file of one; a task alone is compared by a suite of default networks; `all` for
+    /// the suites that redo a study.
     /// With a file of rows a model: a directory, a file, or an `org/name` in the Hub's cache [default: quickstart].
     suite: Option<String>,
     /// Directory of the data sets [default: ../shared/data], a file of rows (CSV, TSV, JSON lines or Parquet), or a folder of PNG and
@@ -66,11 +71,25 @@ pub struct Compare {
     #[arg(long, value_name = "POINTS", value_parser = points)]
     max_loss: Option<f64>,
     /// Measure speed and memory of the published shapes that the suite names, with random weights; nothing about quality.
-    #[arg(long, conflicts_with_all = ["text", "label", "out", "max_size", "max_latency", "max_loss", "full"])]
+    #[arg(long, conflicts_with_all = ["text", "label", "out", "max_size", "max_latency", "max_loss", "full", "shard", "emit"])]
     random_weights: bool,
     /// Train shorter and measure less, as `[quick]` of the suite says: minutes, and figures of a try.
     #[arg(long, conflicts_with = "random_weights")]
     quick: bool,
+    /// What a kilowatt-hour costs, in any currency, for the cost of electricity where energy can be measured.
+    #[arg(long, value_name = "PRICE", default_value_t = TARIFF, value_parser = price)]
+    tariff: f64,
+    /// Make one share of the variants and studies, those that need one another together, and write no report. Runs may share --out; of
+    /// others `lowbit merge` puts the directories together. The same command without --shard then writes the report.
+    #[arg(long, value_name = "I/N", requires = "out", conflicts_with = "full")]
+    shard: Option<Shard>,
+    /// Shards that the script of --emit has.
+    #[arg(long, value_name = "N", requires = "emit", conflicts_with = "shard")]
+    #[arg(default_value_if("emit", clap::builder::ArgPredicate::IsPresent, "8"), value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    shards: Option<u32>,
+    /// Print a script that makes all shards as jobs, and compare nothing.
+    #[arg(long, value_name = "SCHEDULER", requires = "out", conflicts_with = "shard")]
+    emit: Option<emit::Scheduler>,
     /// List suites, tasks and recipes, and end.
     #[arg(long)]
     list: bool,
@@ -84,50 +103,49 @@ const MOST: u64 = 1 << 30;
 /// Lines of the summary.
 const LINES: usize = 25;
 
-/// What is compared.
-enum Asked {
-    Suite(Box<Suite>),
-    Group(Group),
-    Texts(Box<TextSuite>),
-}
-
 impl Compare {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         if self.list {
-            return list::print(machine, &[List::Suites, List::Tasks, List::Recipes]);
+            return list::print(machine, &[List::Suites, List::Tasks, List::Recipes], self.data.as_deref());
         }
         if self.random_weights {
             return self.random_weights(machine);
         }
-        let is_of_rows = self.rows().is_some();
-        let group = if is_of_rows { None } else { lowbit::suite::group(self.name())? };
-        let of_texts = if is_of_rows { None } else { texts::find(self.name())? };
-        let asked = match (of_texts, group) {
-            (Some(suite), _) if self.quick => Asked::Texts(Box::new(suite.quick()?)),
-            (Some(suite), _) => Asked::Texts(Box::new(suite)),
-            (None, Some(group)) => Asked::Group(Group { quick: self.quick, ..group }),
-            (None, None) if self.quick => Asked::Suite(Box::new(self.suite(machine)?.quickly()?)),
-            (None, None) => Asked::Suite(Box::new(self.suite(machine)?)),
-        };
+        if let Some(scheduler) = self.emit {
+            let last = emit::without(std::env::args().skip(1), &["--emit", "--shards"]);
+            machine.terminal.data(&emit::script(scheduler, self.shards.unwrap_or(1), &last, &last)?);
+            return Ok(());
+        }
         let cpu = machine.cpu()?;
-        machine.signals.defer();
         let program = Program {
             tool: tool(),
             command: machine.terminal.command(),
             probe: &probe::start,
+            bench: &bench::with,
             constraints: self.constraints(),
+            tariff: self.tariff,
+            share: Share::new(self.shard),
         };
-        let out = self.out.as_deref();
         let mut bar = Bar::new(&machine.terminal);
+        if self.name() == ALL {
+            return self.all(machine, &cpu, &program, &mut bar);
+        }
+        let is_of_rows = self.rows().is_some();
         let data = self.data.as_deref().filter(|_| !is_of_rows);
-        let (out, results) = match &asked {
-            Asked::Suite(suite) => comparison::run(suite, data, out, &cpu, &program, &mut bar)?,
-            Asked::Group(group) => comparison::run_group(group, data, out, &cpu, &program, &mut bar)?,
-            Asked::Texts(suite) => texts::run(suite, data, out, &cpu, &program, &mut bar)?,
+        let asked = match is_of_rows {
+            true => Asked::of(self.suite()?, self.quick)?,
+            false => Asked::find(self.named()?, self.quick, data)?,
         };
+        machine.terminal.notes(&asked.notice().cloned());
+        machine.signals.defer();
+        let (out, results) = asked.run(data, self.out.as_deref(), &cpu, &program, &mut bar)?;
         if machine.json {
             return machine.terminal.json(&results);
+        }
+        if let Some(shard) = self.shard {
+            shared(machine, shard, &results);
+            return Ok(());
         }
         if self.full {
             let whole = out.join("report.md");
@@ -144,6 +162,43 @@ impl Compare {
             machine.terminal.line(format!("Use it on new rows: lowbit predict {} FILE", quoted(&model)));
         }
         Ok(())
+    }
+
+    /// Every suite that redoes a study.
+    fn all(&self, machine: &Machine, cpu: &Cpu, program: &Program, bar: &mut Bar) -> Result<(), Failure> {
+        machine.signals.defer();
+        let (data, out) = (self.data.as_deref(), self.out.as_deref());
+        let (out, chapters) = comparison::run_all(self.quick, data, out, cpu, program, bar)?;
+        let mut failed = None;
+        let mut told = Vec::new();
+        for chapter in chapters {
+            let name = chapter.name;
+            let (text, object) = match chapter.outcome {
+                Ok(results) => {
+                    (format!("{} records", results.records.len()), json!({"suite": name, "results": results}))
+                }
+                Err(Missing::Needs(needs)) => {
+                    (format!("not measured: needs {needs}"), json!({"suite": name, "needs": needs}))
+                }
+                Err(Missing::Failed(error)) => {
+                    let text = error.to_string();
+                    failed.get_or_insert(error);
+                    (format!("failed: {text}"), json!({"suite": name, "failed": text}))
+                }
+            };
+            told.push(object);
+            if !machine.json {
+                machine.terminal.line(format!("{name:14} {text}"));
+            }
+        }
+        if machine.json {
+            machine.terminal.json_object(json!({"directory": out, "suites": told}))?;
+        } else if let Some(shard) = self.shard {
+            shared(machine, shard, &Results::default());
+        } else {
+            machine.terminal.line(format!("The reports: {}", out.join("index.html").display()));
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Measures the shapes of a suite, or of those of a group.
@@ -196,16 +251,17 @@ impl Compare {
         self.suite.as_deref().unwrap_or("quickstart")
     }
 
-    /// The suite.
-    fn suite(&self, machine: &Machine) -> Result<Suite, Failure> {
-        let Some(rows) = self.rows() else {
-            if !self.text.is_empty() || self.label.is_some() {
-                return Err(Failure::usage(
-                    "--text and --label name columns of a file of rows: give it with --data FILE",
-                ));
-            }
-            return suite::find(machine, self.name(), self.data.as_deref());
-        };
+    /// The name, where it is not of rows of one's own.
+    fn named(&self) -> Result<&str, Failure> {
+        if !self.text.is_empty() || self.label.is_some() {
+            return Err(Failure::usage("--text and --label name columns of a file of rows: give it with --data FILE"));
+        }
+        Ok(self.name())
+    }
+
+    /// The suite of rows of one's own.
+    fn suite(&self) -> Result<Suite, Failure> {
+        let rows = self.rows().unwrap_or(Path::new(""));
         if rows.is_dir() && !(self.text.is_empty() && self.label.is_none()) {
             return Err(Failure::usage(
                 "--text and --label name columns, and a folder of images has none: leave them out",
@@ -213,8 +269,20 @@ impl Compare {
         }
         let text: Vec<Column> = self.text.iter().map(|text| suite::column(text)).collect();
         let label = self.label.as_deref().map(suite::column);
-        let suite = lowbit::suite::of_rows(self.suite.as_deref().map(Path::new), rows, &text, label.as_ref())?;
-        machine.terminal.notes(&suite.notice);
-        Ok(suite)
+        Ok(lowbit::suite::of_rows(self.suite.as_deref().map(Path::new), rows, &text, label.as_ref())?)
     }
+}
+
+/// Says what a shard made, and what comes next.
+fn shared(machine: &Machine, shard: Shard, results: &Results) {
+    let made: Vec<&str> = results.records.iter().map(|record| record.model.as_str()).collect();
+    let made = if made.is_empty() { String::new() } else { format!(": {}", made.join(", ")) };
+    machine.terminal.line(format!("shard {}/{} is done{made}", shard.index, shard.of));
+    machine.terminal.line("When all are done, the same command without --shard writes the report.");
+}
+
+/// What a kilowatt-hour costs.
+fn price(text: &str) -> Result<f64, String> {
+    let found = text.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0);
+    found.ok_or_else(|| "a price of a kilowatt-hour is needed, 0 or more, like 0.30".into())
 }

@@ -78,7 +78,7 @@ impl Eval {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         if self.list {
-            return list::print(machine, &[List::Tasks, List::Recipes]);
+            return list::print(machine, &[List::Tasks, List::Recipes], None);
         }
         let (path, recipe) = (self.model.path()?, self.recipe.get()?);
         let (name, cpu) = (model::name_of(path), machine.cpu()?);

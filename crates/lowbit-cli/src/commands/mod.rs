@@ -143,6 +143,7 @@ macro_rules! commands {
     };
 }
 
+mod emit;
 mod list;
 mod model;
 mod probe;
@@ -156,7 +157,7 @@ commands! {
     convert::Convert, "Convert a model between safetensors, Hub directories and GGUF";
     eval::Eval, "Score a model on a task";
     predict::Predict, "Answer the rows of a file with classes or values";
-    merge::Merge, "Put the files of `predict --shard` together";
+    merge::Merge, "Put together what runs with --shard of `predict` or `compare` made";
     compress::Compress, "Compress a file with a byte-level language model";
     decompress::Decompress, "Restore a file that `compress` wrote";
     pull::Pull, "Fetch a model of the Hub into the cache of its own client";

@@ -1,10 +1,9 @@
 //! `lowbit predict`
 
-mod emit;
 mod generation;
 
-use super::Machine;
 use super::model::{self, ModelRecipe};
+use super::{Machine, emit};
 use crate::failure::Failure;
 use crate::progress::Count;
 use generation::GenerationFlags;
@@ -99,7 +98,8 @@ impl Predict {
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         if let (Some(scheduler), Some(out)) = (self.emit, &self.out) {
             let arguments = emit::without(std::env::args().skip(1), &["--emit", "--shards"]);
-            machine.terminal.data(&emit::script(scheduler, self.shards.unwrap_or(1), &arguments, out)?);
+            let last = ["merge".to_string(), out.to_string_lossy().into_owned()];
+            machine.terminal.data(&emit::script(scheduler, self.shards.unwrap_or(1), &arguments, &last)?);
             return Ok(());
         }
         let (recipe, cpu) = (self.recipe.get()?, machine.cpu()?);

@@ -110,7 +110,7 @@ impl Quantize {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         if self.list {
-            return list::print(machine, &[List::Recipes]);
+            return list::print(machine, &[List::Recipes], None);
         }
         let recipe = self.recipe.as_deref().map(recipe::find).transpose()?;
         let (path, cpu) = (self.model.path()?, machine.cpu()?);

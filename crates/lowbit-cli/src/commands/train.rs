@@ -109,7 +109,7 @@ impl Train {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
         if self.list {
-            return list::print(machine, &[List::Suites, List::LanguageModels, List::Recipes]);
+            return list::print(machine, &[List::Suites, List::LanguageModels, List::Recipes], self.data.as_deref());
         }
         let name = self.suite.as_deref().unwrap_or(if self.text.is_empty() { "quickstart" } else { "text" });
         match language::find(name)? {

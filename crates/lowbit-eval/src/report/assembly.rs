@@ -3,7 +3,7 @@
 use super::compare::{Comparison, comparisons};
 use super::document::{Block, Document, Section, Table};
 use super::sentence::{Finding, Tone};
-use super::{charts, checks, findings, machines, notes, studies, tables};
+use super::{charts, checks, findings, machines, notes, published, studies, tables};
 use crate::record::Results;
 
 impl Document {
@@ -22,6 +22,7 @@ impl Document {
             sections.extend(task_sections(c, &place));
         }
         sections.extend(studies::section(results));
+        sections.extend(published::section(results));
         sections.extend(machines::sections(results));
         let mut setup: Vec<Block> = tasks.iter().map(|c| Block::Facts(notes::task(c))).collect();
         setup.push(Block::Facts(notes::machine(results)));

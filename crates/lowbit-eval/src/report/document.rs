@@ -39,6 +39,11 @@ impl Cell {
         Cell { text: text.unwrap_or_else(|| MISSING.into()), missing, number: true, ..Cell::default() }
     }
 
+    /// [`MISSING`], and what is needed to have it.
+    pub(crate) fn needs(what: &str) -> Self {
+        Cell { text: format!("{MISSING}: needs {what}"), ..Cell::number(None) }
+    }
+
     /// Words in the place of a number that does not apply.
     pub(crate) fn instead(text: impl Into<String>) -> Self {
         Cell { quiet: true, number: true, ..Cell::words(text) }

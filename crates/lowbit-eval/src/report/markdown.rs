@@ -64,7 +64,7 @@ fn blocks(list: &[Block], out: &mut String) {
 }
 
 /// Text in which no character has a meaning for Markdown.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     let mut inside = false;

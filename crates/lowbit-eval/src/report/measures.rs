@@ -130,6 +130,14 @@ pub(crate) const MEASURES: &[Known] = measures! {
         "Examples per second at the batch size named, timed on its own and not derived from latency.";
     "weight_bytes" "Weights" ["bytes"] Style::Bytes,
         "Bytes of all stored tensors: codes, scales, biases, embeddings. 1 kB is a thousand bytes, 1 MB a million.";
+    "loaded_bytes" "Weights in memory" ["bytes"] Style::Bytes,
+        "Bytes of all parameters as they lie in memory: codes, scales, tables, norms.";
+    "limit_share" "Share of the limit" ["fraction"] Style::Percent,
+        "Tokens decoded per second, as a share of what the memory bandwidth measured between the runs would allow.";
+    "decode_energy_joules" "Energy per token" ["joules"] Style::Joules,
+        "Energy of the CPU packages divided by the tokens decoded meanwhile, idle power included, by their own counters (RAPL).";
+    "decode_watts" "Power, W" ["watts"] Style::Plain,
+        "That energy divided by the seconds of the same runs.";
     "sparsity" "Sparsity" ["fraction"] Style::Percent, "Share of the weights of body matrices that are 0 after magnitude pruning.";
     "bytes_per_token" "Bytes per token" ["bytes"] Style::Bytes, "Weight bytes read to produce one token.";
     "peak_rss_bytes" "Peak memory" ["bytes"] Style::Bytes,
@@ -183,6 +191,7 @@ pub(crate) const UNITS: &[&str] = &[
     "nats",
     "count",
     "ratio",
+    "watts",
     "target",
     "squared_target",
 ];

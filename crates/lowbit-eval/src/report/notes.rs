@@ -11,6 +11,15 @@ use crate::record::{Results, TaskFacts};
 
 /// Title of the report.
 pub(crate) fn title(results: &Results, tasks: &[Comparison]) -> String {
+    let whole = results.title.clone().unwrap_or_else(|| of_tasks(results, tasks));
+    match &results.scope {
+        Some(scope) => format!("{whole} (quick run: {scope})"),
+        None => whole,
+    }
+}
+
+/// The title by the tasks, where there are any.
+fn of_tasks(results: &Results, tasks: &[Comparison]) -> String {
     if tasks.is_empty() {
         let (machines, cpus) =
             (results.machines.len(), results.machines.iter().map(|machine| machine.host.cpu.as_str()));

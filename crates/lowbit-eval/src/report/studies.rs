@@ -1,17 +1,18 @@
 //! Tables of studies: layers, networks and kernels with random weights, side by side.
 
 use super::compare::{is_low_bit, scales};
-use super::document::{Block, Cell, Section, Table};
-use super::measures::{Scales, style_of, title};
+use super::document::{Block, Cell, MISSING, Section, Table};
+use super::measures::{Scales, style_of, title as measure_title};
 use super::noise::{Evidence, Pace};
 use super::number;
 use super::query::mark;
 use super::sentence::Tone;
 use crate::record::{Record, Results, TensorBytes};
 use crate::stats;
+use crate::study::language::{ALL, ENERGY, READING, WORDS_PER_TOKEN};
 use crate::study::{Column, STUDIES, Study};
 
-/// What they have in common.
+/// What those with several sides have in common.
 const MEANING: &str = "Random weights: the figures are of memory and speed, and nothing about quality. The sides of a row took turns; \
                        ranges are 95 % intervals of the median, of a ratio those of both its medians.";
 
@@ -43,31 +44,54 @@ fn rows_of<'a>(results: &'a Results, task: &str) -> Vec<Row<'a>> {
 /// How many tables there are, in words.
 pub(crate) fn summary(results: &Results) -> Option<String> {
     let tables: Vec<&str> = rows(results).iter().map(|(study, _)| study.title).collect();
-    (!tables.is_empty())
-        .then(|| format!("Layers and networks with random weights, in the report: {}.", tables.join(", ")))
+    (!tables.is_empty()).then(|| format!("Tables of layers and networks, in the report: {}.", tables.join(", ")))
 }
 
 /// The section of all studies.
 pub(crate) fn section(results: &Results) -> Option<Section> {
-    let tables = rows(results);
-    let blocks = tables.iter().map(|(study, rows)| Block::Table(table(study, rows)));
-    let blocks: Vec<Block> = std::iter::once(Block::Paragraph(MEANING.into())).chain(blocks).collect();
-    (blocks.len() > 1).then(|| Section { id: "bench".into(), title: "Layers and networks".into(), blocks })
+    let all = rows(results);
+    let compared = all.iter().any(|(_, rows)| rows.iter().any(|row| row.sides.len() > 1));
+    let tables = all.iter().flat_map(|(study, rows)| tables(study, rows).into_iter().map(Block::Table));
+    let blocks: Vec<Block> = compared.then(|| Block::Paragraph(MEANING.into())).into_iter().chain(tables).collect();
+    let title = if compared { "Layers and networks" } else { "Networks" };
+    (!all.is_empty()).then(|| Section { id: "bench".into(), title: title.into(), blocks })
 }
 
-fn table(study: &Study, rows: &[Row]) -> Table {
+/// The tables of a study.
+fn tables(study: &Study, rows: &[Row]) -> Vec<Table> {
+    let first = (study.title, study.about, study.columns);
+    let further = study.further.iter().map(|further| (further.title, further.about, further.columns));
+    std::iter::once(first).chain(further).map(|part| table(study.head, part, rows)).collect()
+}
+
+/// The first table with its first columns, for a terminal.
+pub(crate) fn brief(results: &Results, columns: usize) -> Option<Table> {
+    let all = rows(results);
+    let (study, rows) = all.first().filter(|(_, rows)| rows.iter().all(|row| row.sides.len() == 1))?;
+    let columns = &study.columns[..columns.min(study.columns.len())];
+    Some(table(study.head, (study.title, study.about, columns), rows))
+}
+
+fn table(head: &str, (title, about, columns): (&str, &str, &[Column]), rows: &[Row]) -> Table {
     let sides: Vec<&str> = rows[0].sides.iter().map(|record| side(record)).collect();
     let columns: Vec<(Column, usize)> =
-        study.columns.iter().flat_map(|column| of_sides(*column, sides.len()).map(|side| (*column, side))).collect();
+        columns.iter().flat_map(|column| of_sides(*column, sides.len()).map(|side| (*column, side))).collect();
     let named = |(column, at): &(Column, usize)| match column {
         Column::Parameters => "Parameters".to_string(),
-        Column::Once(name) => title(name),
-        Column::Each(name) => format!("{}: {}", title(name), sides[*at]),
+        Column::Once(name) => measure_title(name),
+        Column::Each(name) => format!("{}: {}", measure_title(name), sides[*at]),
         Column::Reduction => format!("Saved: {}", sides[*at]),
         Column::MatrixReduction => format!("Saved without bias: {}", sides[*at]),
         Column::Bits => format!("Bits per weight: {}", sides[*at]),
         Column::Faster => format!("Times faster: {}", sides[*at]),
         Column::Share => format!("{} as a share of {}", capital(sides[0]), sides.get(1).unwrap_or(&"")),
+        Column::Words => "Words per minute".into(),
+        Column::Reading => "Times the rate of a reader".into(),
+        Column::TokensPerJoule => "Tokens per joule".into(),
+        Column::Electricity => match rows.iter().find_map(|row| row.sides[0].detail.tariff) {
+            Some(tariff) => format!("Electricity of a million tokens, at {} a kWh", number::plain(tariff)),
+            None => "Electricity of a million tokens".into(),
+        },
     };
     let line = |row: &Row| {
         let scales = scales(&row.sides);
@@ -75,10 +99,10 @@ fn table(study: &Study, rows: &[Row]) -> Table {
         std::iter::once(Cell::words(row.name)).chain(cells).collect()
     };
     Table {
-        caption: study.title.into(),
-        head: std::iter::once(study.head.to_string()).chain(columns.iter().map(named)).collect(),
+        caption: title.into(),
+        head: std::iter::once(head.to_string()).chain(columns.iter().map(named)).collect(),
         rows: rows.iter().map(line).collect(),
-        foot: study.about.into(),
+        foot: about.into(),
     }
 }
 
@@ -95,6 +119,7 @@ fn capital(text: &str) -> String {
 fn of_sides(column: Column, sides: usize) -> std::ops::Range<usize> {
     match column {
         Column::Parameters | Column::Once(_) | Column::Share => 0..1,
+        Column::Words | Column::Reading | Column::TokensPerJoule | Column::Electricity => 0..1,
         Column::Each(_) => 0..sides,
         Column::Reduction | Column::MatrixReduction | Column::Bits | Column::Faster => 1..sides,
     }
@@ -102,15 +127,8 @@ fn of_sides(column: Column, sides: usize) -> std::ops::Range<usize> {
 
 fn cell(column: Column, sides: &[&Record], at: usize, scales: &Scales) -> Cell {
     let Some(record) = sides.get(at) else { return Cell::number(None) };
-    // Padding is counted against the side that is looked at, and not for it.
-    let saved = |tensors: &dyn Fn(&TensorBytes) -> bool| {
-        let of = |record: &Record, bytes: &dyn Fn(&TensorBytes) -> u64| {
-            let sum: u64 = record.detail.tensors.iter().filter(|tensor| tensors(tensor)).map(bytes).sum();
-            (sum > 0).then_some(sum as f64)
-        };
-        let (first, own) = (of(sides[0], &TensorBytes::used), of(record, &TensorBytes::bytes));
-        Cell::number(first.zip(own).map(|(first, own)| number::percent(1.0 - own / first)))
-    };
+    let saved =
+        |tensors: &dyn Fn(&TensorBytes) -> bool| Cell::number(saved(sides[0], record, tensors).map(number::percent));
     match column {
         Column::Parameters => Cell::number(Some(number::count(record.params as f64)).filter(|_| record.params > 0)),
         Column::Each(name) | Column::Once(name) => measure(record, name, scales),
@@ -119,11 +137,47 @@ fn cell(column: Column, sides: &[&Record], at: usize, scales: &Scales) -> Cell {
         Column::Bits => Cell::number(matrices(record).map(|(bytes, weights)| number::fixed(8.0 * bytes / weights, 2))),
         Column::Faster => faster(sides[0], record),
         Column::Share => share(sides),
+        Column::Words => derived(record, DECODE, |rate| number::count((words(rate) / 10.0).round() * 10.0)),
+        Column::Reading => derived(record, DECODE, |rate| number::fixed(words(rate) / READING, 1)),
+        Column::TokensPerJoule => derived(record, ENERGY, |joules| number::plain(1.0 / joules)),
+        Column::Electricity => derived(record, ENERGY, |joules| {
+            let price = |tariff: f64| number::fixed(1e6 * joules / JOULES_OF_KWH * tariff, 2);
+            record.detail.tariff.map_or_else(|| MISSING.into(), price)
+        }),
     }
 }
 
+/// The share of the bytes of another record's tensors that a record saves; padding is counted against it, and not for the other.
+pub(crate) fn saved(other: &Record, record: &Record, tensors: &dyn Fn(&TensorBytes) -> bool) -> Option<f64> {
+    let of = |record: &Record, bytes: &dyn Fn(&TensorBytes) -> u64| {
+        let sum: u64 = record.detail.tensors.iter().filter(|tensor| tensors(tensor)).map(bytes).sum();
+        (sum > 0).then_some(sum as f64)
+    };
+    Some(1.0 - of(record, &TensorBytes::bytes)? / of(other, &TensorBytes::used)?)
+}
+
+/// The rate that is compared with a reader's.
+const DECODE: &str = "decode_tokens_per_second";
+const JOULES_OF_KWH: f64 = 3.6e6;
+
+/// Words of a minute at so many tokens a second.
+fn words(rate: f64) -> f64 {
+    60.0 * rate * WORDS_PER_TOKEN
+}
+
+/// What follows from a measure.
+fn derived(record: &Record, name: &str, text: impl Fn(f64) -> String) -> Cell {
+    record.measures.get(name).map_or_else(|| missing(record, name), |m| Cell::number(Some(text(m.value))))
+}
+
+/// What is needed to have a measure, where that is known.
+pub(crate) fn missing(record: &Record, name: &str) -> Cell {
+    let needs = record.detail.needs.get(name).or_else(|| record.detail.needs.get(ALL));
+    needs.map_or_else(|| Cell::number(None), |needs| Cell::needs(needs))
+}
+
 fn measure(record: &Record, name: &str, scales: &Scales) -> Cell {
-    let Some(m) = record.measures.get(name) else { return Cell::number(None) };
+    let Some(m) = record.measures.get(name) else { return missing(record, name) };
     let text = scales.text(name, style_of(name, &m.unit), m.value);
     Cell::number(Some(text)).with_note(mark(m.how).unwrap_or_default())
 }
@@ -196,6 +250,10 @@ mod tests {
         record
     }
 
+    fn first((study, rows): &(&'static Study, Vec<Row>)) -> Table {
+        tables(study, rows).remove(0)
+    }
+
     fn texts(table: &Table, row: usize) -> Vec<&str> {
         table.rows[row].iter().map(|cell| cell.text.as_str()).collect()
     }
@@ -213,11 +271,11 @@ mod tests {
         let results = Results { records, ..Results::default() };
         let tables = rows(&results);
         assert_eq!(tables.iter().map(|(study, _)| study.name).collect::<Vec<_>>(), ["layer_memory", "batch_size"]);
-        let memory = table(tables[0].0, &tables[0].1);
+        let memory = first(&tables[0]);
         // 1 - 2800/40400, 1 - 2400/40000, 8 * 2400/10000.
         assert_eq!(texts(&memory, 0), ["100 x 100", "10,100", "40.40 kB", "2.80 kB", "93.07 %", "94.00 %", "1.92"]);
         assert_eq!(memory.head[4..], ["Saved: ternary", "Saved without bias: ternary", "Bits per weight: ternary"]);
-        let batches = table(tables[1].0, &tables[1].1);
+        let batches = first(&tables[1]);
         assert_eq!(texts(&batches, 0), ["1", "4.10 ms", "1.00 ms", "4.10\u{d7}"]);
         assert!(batches.rows[0][3].note.contains(" to "), "{:?}", batches.rows[0][3]);
         assert!(section(&results).is_some() && section(&Results::default()).is_none());
@@ -228,7 +286,7 @@ mod tests {
         let lone = record("mlp", "mlp-1m", "f32", &[0.1; 7], 40_000);
         let results = Results { records: vec![lone], ..Results::default() };
         let tables = rows(&results);
-        let table = table(tables[0].0, &tables[0].1);
+        let table = first(&tables[0]);
         assert!(table.rows[0].iter().any(|cell| cell.missing), "{:?}", table.rows[0]);
     }
 }

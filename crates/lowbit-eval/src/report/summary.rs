@@ -7,6 +7,8 @@ use crate::record::Results;
 
 /// Lines of the widest summary, if no more are asked for.
 const SHORTEST: usize = 8;
+/// Columns of a table of networks.
+const COLUMNS: usize = 6;
 
 /// Headline, warnings and table of every task, in at most `lines` lines where a task has no more variants than fit; others
 /// are counted in the last line.
@@ -14,7 +16,9 @@ pub fn summary(results: &Results, lines: usize) -> Vec<String> {
     let tasks = comparisons(results);
     let each = (lines / tasks.len().max(1)).max(SHORTEST);
     let of_tasks = tasks.iter().flat_map(|c| of_task(c, tasks.len() > 1, each));
-    of_tasks.chain(studies::summary(results)).collect()
+    let networks = studies::brief(results, COLUMNS).filter(|_| tasks.is_empty());
+    let networks = networks.iter().flat_map(|table| std::iter::once(table.caption.clone()).chain(aligned(table)));
+    of_tasks.chain(networks).chain(studies::summary(results)).collect()
 }
 
 /// The variant that the first line recommends, of the first task whose first line does.

@@ -24,6 +24,7 @@ pub(super) static PORTABLE: Study = Study {
             step, for 32 examples. Prepare: rounding activations to 8 bits for 32 examples.",
     head: "Operation",
     columns: &[Column::Each("latency_p50"), Column::Faster],
+    further: &[],
     run: portable,
 };
 
@@ -34,6 +35,7 @@ pub(super) static DISPATCH: Study = Study {
             1,000 x 1,000, one example each.",
     head: "Format",
     columns: &[Column::Each("latency_p50"), Column::Share],
+    further: &[],
     run: dispatch,
 };
 

@@ -26,6 +26,7 @@ pub(super) static MEMORY: Study = Study {
         Column::MatrixReduction,
         Column::Bits,
     ],
+    further: &[],
     run: |study, bench| {
         let mut records = Vec::new();
         for width in [100, 500, 1000, 2000] {
@@ -42,6 +43,7 @@ pub(super) static BATCHES: Study = Study {
     about: "A pass of a linear layer of 1,000 inputs and 1,000 outputs with bias, quantization of its activations included.",
     head: "Batch",
     columns: &[Column::Each("latency_p50"), Column::Faster],
+    further: &[],
     run: |study, bench| {
         let mut layers = Layers::new(study, bench, "", WIDTH, TERNARY)?;
         let mut records = Vec::new();
@@ -58,6 +60,7 @@ pub(super) static SIZES: Study = Study {
     about: "A pass of a linear layer with bias, quantization of its activations included.",
     head: "Layer",
     columns: &[Column::Each("latency_p50"), Column::Faster],
+    further: &[],
     run: |study, bench| {
         let mut records = Vec::new();
         for width in [100, 200, 500, 1000, 1500, 2000] {
@@ -77,6 +80,7 @@ pub(super) static GRANULARITY: Study = Study {
             are trained.",
     head: "Batch",
     columns: &[Column::Each("latency_p50"), Column::Faster, Column::Reduction],
+    further: &[],
     run: |study, bench| {
         let sides = [
             Side { name: "f32", recipe: "f32" },
@@ -95,6 +99,7 @@ pub(super) static ACTIVATIONS: Study = Study {
             trained.",
     head: "Batch",
     columns: &[Column::Each("latency_p50"), Column::Faster, Column::Reduction],
+    further: &[],
     run: |study, bench| {
         let sides = [
             Side { name: "f32, f32 activations", recipe: "f32" },

@@ -2,6 +2,7 @@
 //! beside tasks. A study is one file and one line of [`STUDIES`]; what is compared in it takes turns.
 
 mod kernels;
+pub mod language;
 mod layers;
 mod networks;
 mod turns;
@@ -35,8 +36,20 @@ pub struct Study {
     pub head: &'static str,
     /// The columns beside it.
     pub columns: &'static [Column],
+    /// More tables of the same records.
+    pub further: &'static [Further],
     /// Measures it.
     run: fn(&Study, &mut Bench) -> Result<Vec<Record>, Error>,
+}
+
+/// Another table of the records of a study.
+pub struct Further {
+    /// Title of the table.
+    pub title: &'static str,
+    /// What its columns are, below the table.
+    pub about: &'static str,
+    /// The columns beside the first.
+    pub columns: &'static [Column],
 }
 
 /// A column of a study, or one per side.
@@ -58,6 +71,14 @@ pub enum Column {
     Faster,
     /// Median latency of the first side as a share of that of the second.
     Share,
+    /// Words that the decoded tokens of a minute make, about.
+    Words,
+    /// How many times as fast as a person reads.
+    Reading,
+    /// Decoded tokens per joule.
+    TokensPerJoule,
+    /// What the electricity of a million decoded tokens costs, at the tariff of the record.
+    Electricity,
 }
 
 /// Every study.
@@ -72,6 +93,8 @@ pub static STUDIES: &[&Study] = &[
     &kernels::PORTABLE,
     &kernels::DISPATCH,
     &networks::EDGE,
+    &language::SPEED,
+    &language::QUALITY,
 ];
 
 /// The study of a name.
@@ -93,8 +116,12 @@ pub struct Bench<'a> {
     pub home: &'a Path,
     /// Fewer samples, and no passes that take long.
     pub quick: bool,
+    /// Where the data sets are, if somebody said so.
+    pub data: Option<&'a Path>,
     /// Starts a process that prints what [`probe`](crate::speed::probe) says of a model.
     pub probe: &'a dyn Fn(&Checkpoint, &Cpu) -> io::Result<Command>,
+    /// Starts a process that prints what `lowbit bench --json` does with these arguments.
+    pub bench: &'a dyn Fn(&[&str], &Cpu) -> io::Result<Command>,
     /// Is told what is measured next.
     pub note: &'a mut dyn FnMut(&str),
 }

@@ -23,6 +23,7 @@ pub(super) static PERCEPTRONS: Study = Study {
     about: "Inputs of 784 numbers, ten classes. Peak memory, load time and cold start are of fresh processes; the head has 8 bits.",
     head: "Network",
     columns: NETWORK,
+    further: &[],
     run: |study, bench| all(study, bench, &["mlp-100k", "mlp-1m", "mlp-10m", "mlp-100m"]),
 };
 
@@ -32,6 +33,7 @@ pub(super) static IMAGES: Study = Study {
     about: "One image in a pass, and 32 where a pass does not take too long. The first convolution and the head have 8 bits.",
     head: "Network",
     columns: NETWORK,
+    further: &[],
     run: |study, bench| all(study, bench, &["resnet18-cifar", "resnet18", "resnet50", "vgg16"]),
 };
 
@@ -48,6 +50,7 @@ pub(super) static EDGE: Study = Study {
         Column::Each("load_seconds"),
         Column::Each("peak_rss_bytes"),
     ],
+    further: &[],
     run: |study, bench| {
         let mut records = Vec::new();
         for shape in ["mlp-1m", "mlp-10m"] {

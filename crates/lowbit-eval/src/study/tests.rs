@@ -13,7 +13,9 @@ fn measured(name: &str) -> Vec<Record> {
     let mut notes = Vec::new();
     let mut note = |text: &str| notes.push(text.to_string());
     let networks = home.path().join("networks");
-    let mut bench = Bench { cpu: &cpu, home: &networks, quick: true, probe: &probe, note: &mut note };
+    let refused = |_: &[&str], _: &Cpu| Err(std::io::Error::other("asked for"));
+    let mut bench =
+        Bench { cpu: &cpu, home: &networks, quick: true, data: None, probe: &probe, bench: &refused, note: &mut note };
     let records = find(name).unwrap().run(&mut bench).unwrap();
     assert!(!networks.exists() && !notes.is_empty());
     records

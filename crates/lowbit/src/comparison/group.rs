@@ -1,23 +1,26 @@
 //! Suites compared one after another, and studies measured, in one report.
 
-use super::{Program, keep, kept, run, unfinished, utc};
+use super::{Program, keep, kept, run, share, unfinished, utc};
 use crate::suite::{self, Group};
-use crate::{Progress, training};
-use lowbit_base::{Error, Kind, file};
+use crate::{Progress, published, training};
+use lowbit_base::{Error, Kind};
 use lowbit_eval::bench::host;
-use lowbit_eval::record::{Record, Results, SCHEMA_VERSION};
-use lowbit_eval::report;
-use lowbit_eval::study::{self, Bench, Study};
+use lowbit_eval::record::{Record, Results};
+use lowbit_eval::study::{self, Bench, Study, language};
+use lowbit_eval::{meter, report};
 use lowbit_kernels::Cpu;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The directory of the records of studies.
-const BENCH: &str = "bench";
+pub(super) const BENCH: &str = "bench";
 
 /// What makes the kept records of a study valid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Stamp {
+    /// Times of one CPU say nothing about another.
+    #[serde(default)]
+    cpu: String,
     isa: String,
     threads: usize,
     quick: bool,
@@ -42,12 +45,8 @@ pub fn run_group(
     let studies = group.benches.iter().map(|name| study::find(name)).collect::<Result<Vec<_>, _>>()?;
     let new = || Path::new("runs").join(format!("{name}-{}", utc()));
     let out = out.map_or_else(|| unfinished(&name, |_| true).unwrap_or_else(new), PathBuf::from);
-    let mut all = Results {
-        schema_version: SCHEMA_VERSION,
-        tool: program.tool.clone(),
-        command: program.command.clone(),
-        ..Results::default()
-    };
+    let _lock = program.share.lock(&out, BENCH)?;
+    let mut all = Results { title: group.title.clone(), scope: group.scope(), ..program.part(Vec::new()) };
     for name in &group.suites {
         let (suite, home) = (suite::find(name, data)?, out.join(name));
         let suite = if group.quick && !suite.quick.is_empty() { suite.quickly()? } else { suite };
@@ -60,14 +59,22 @@ pub fn run_group(
     }
     let mut kept = Vec::new();
     for (i, study) in studies.iter().enumerate() {
+        if !program.share.takes() {
+            continue;
+        }
         progress.note(&format!("[{}/{}] bench: {}", i + 1, studies.len(), study.name));
-        match measured(study, &out, group.quick, cpu, program, progress) {
+        match measured(study, &out, (group.quick, data), cpu, program, progress) {
             Ok(records) => all.records.extend(records),
             Err(error) if error.kind == Kind::Interrupted => return Err(training::interrupted(&out)),
             Err(error) => return Err(error),
         }
         kept.push(kept_in(study));
     }
+    if program.share.shard().is_some() {
+        return Ok((out, all));
+    }
+    language::priced(&mut all.records, program.tariff);
+    all.records.extend(published::records(&group.name)?);
     all.host = host::describe(cpu)?;
     all.files.extend(report::hashes(&out, &kept)?);
     report::write(&out, &all)?;
@@ -92,21 +99,27 @@ fn kept_in(study: &Study) -> String {
 fn measured(
     study: &Study,
     out: &Path,
-    quick: bool,
+    (quick, data): (bool, Option<&Path>),
     cpu: &Cpu,
     program: &Program,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Record>, Error> {
     let path = out.join(kept_in(study));
     let version = env!("CARGO_PKG_VERSION").into();
-    let stamp = Stamp { isa: cpu.isa.name().into(), threads: cpu.pool.threads(), quick, version };
+    let (name, isa) = (meter::cpu_name(), cpu.isa.name().into());
+    let stamp = Stamp { cpu: name, isa, threads: cpu.pool.threads(), quick, version };
     if let Some(records) = kept(&path, &stamp) {
         progress.note("  kept from before");
         return Ok(records);
     }
-    file::make(&out.join(BENCH))?;
-    let (home, mut note) = (out.join(BENCH).join("networks"), |text: &str| progress.note(text));
-    let records = study.run(&mut Bench { cpu, home: &home, quick, probe: program.probe, note: &mut note })?;
+    let place = out.join(BENCH).join(study.name);
+    let lock = share::lock(&place, study.name)?;
+    let (home, mut note) = (place.join("networks"), |text: &str| progress.note(text));
+    let (probe, bench) = (program.probe, program.bench);
+    let records = study.run(&mut Bench { cpu, home: &home, quick, data, probe, bench, note: &mut note })?;
+    drop(lock);
+    // Left in the way where another run took it over.
+    let _ = std::fs::remove_dir(&place);
     keep(&path, &stamp, &records)?;
     Ok(records)
 }

@@ -1,9 +1,10 @@
 //! `compare` for language models: each variant is trained on a text or made from another, scored on a task, timed, and made to write
 //! the text as a file; compressors without a network stand beside them.
 
-use super::{KEPT, Program, Stamp, directory, is_whole, keep, kept, timed};
+use super::{KEPT, Program, SUITE, Stamp, directory, is_whole, keep, kept, share, timed};
 use crate::language::{self, Given, Language};
-use crate::{Progress, training};
+use crate::suite::Minutes;
+use crate::{Progress, published, training};
 use lowbit_base::name::check_part;
 use lowbit_base::{Error, Kind, file};
 use lowbit_eval::bench::host;
@@ -11,7 +12,7 @@ use lowbit_eval::compress;
 use lowbit_eval::language::{coders, latencies, text_of};
 use lowbit_eval::question::{self, Question, Subject};
 use lowbit_eval::read::Rows;
-use lowbit_eval::record::{Record, Results, SCHEMA_VERSION, TaskFacts};
+use lowbit_eval::record::{Record, Results, TaskFacts};
 use lowbit_eval::task::{self, Split, Task};
 use lowbit_eval::{facts, report, speed};
 use lowbit_kernels::Cpu;
@@ -99,6 +100,8 @@ pub struct TextSuite {
     pub model: toml::Table,
     /// Training settings.
     pub train: toml::Table,
+    /// Minutes that it takes on two cores with AVX-512, about, and those of a quick run.
+    pub minutes: Option<Minutes>,
     /// What `--quick` changes.
     pub quick: Option<Quick>,
     /// The variants, in the order of the report.
@@ -207,6 +210,13 @@ impl TextSuite {
         })
     }
 
+    /// What a quick comparison reduces, in words.
+    fn scope(&self) -> Option<String> {
+        let (limit, context) = (self.limit?, self.context);
+        let steps = self.train.get("steps").map_or(String::new(), |steps| format!(", {steps} updates"));
+        Some(format!("smaller networks, windows of {context} tokens{steps}, {limit} bytes scored"))
+    }
+
     /// The task.
     ///
     /// # Errors
@@ -302,7 +312,7 @@ pub fn run(
         isa: cpu.isa.name().into(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let (out, _lock) = directory((&suite.name, &suite.text), None, out)?;
+    let (out, _lock) = directory((&suite.name, &suite.text), None, out, &program.share)?;
     let known = TaskFacts {
         task: task.id(),
         about: task.about.clone(),
@@ -355,9 +365,15 @@ impl Comparison<'_> {
     /// Every variant, compressors, times, then the report.
     fn all(&mut self, known: TaskFacts, program: &Program) -> Result<Results, Error> {
         let (suite, mut records) = (self.suite, Vec::new());
-        for (i, variant) in suite.variant.iter().enumerate() {
+        let units =
+            share::units(suite.variant.iter().map(|v| (v.name.as_str(), v.from.as_deref().into_iter().collect())));
+        let ours = program.share.of(&units);
+        for (i, variant) in suite.variant.iter().enumerate().filter(|(i, _)| ours[*i]) {
             self.progress.note(&format!("[{}/{}] {}", i + 1, suite.variant.len(), variant.name));
             records.push(self.variant(variant)?);
+        }
+        if program.share.shard().is_some() {
+            return Ok(program.part(records));
         }
         self.progress.note("timing all variants in alternating order");
         let models: Vec<Checkpoint> =
@@ -379,16 +395,14 @@ impl Comparison<'_> {
             let training = variant.from.is_none().then(|| format!("{home}/training"));
             [format!("{home}/{KEPT}"), format!("{home}/model")].into_iter().chain(training)
         });
-        let files: Vec<String> = std::iter::once("suite.toml".into()).chain(kept).collect();
+        let files: Vec<String> = std::iter::once(SUITE.into()).chain(kept).collect();
+        records.extend(published::records(&suite.name)?);
         let results = Results {
-            schema_version: SCHEMA_VERSION,
-            tool: program.tool.clone(),
-            command: program.command.clone(),
             host,
-            machines: Vec::new(),
+            scope: suite.scope(),
             tasks: vec![known],
-            records,
             files: report::hashes(&self.out, &files)?,
+            ..program.part(records)
         };
         report::write(&self.out, &results)?;
         Ok(results)
@@ -401,6 +415,7 @@ impl Comparison<'_> {
             self.progress.note("  kept from before");
             return Ok(record);
         }
+        let _lock = share::lock(&self.home(&variant.name), &variant.name)?;
         let mut record = match &variant.from {
             None => self.trained(variant)?,
             Some(parent) => {

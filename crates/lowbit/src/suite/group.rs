@@ -1,6 +1,6 @@
 //! Groups of suites and studies.
 
-use super::GROUPS;
+use super::{GROUPS, Minutes};
 use lowbit_base::Error;
 use lowbit_eval::task;
 use serde::Deserialize;
@@ -14,6 +14,12 @@ pub struct Group {
     pub name: String,
     /// One sentence for the reader.
     pub about: String,
+    /// Title of its report, where it is of no task.
+    pub title: Option<String>,
+    /// Minutes that it takes.
+    pub minutes: Option<Minutes>,
+    /// What a quick run reduces, a few words.
+    pub reduced: String,
     /// Names of built-in suites.
     pub suites: Vec<String>,
     /// Names of studies ([`STUDIES`](lowbit_eval::study::STUDIES)).
@@ -22,6 +28,13 @@ pub struct Group {
     /// Whether suites take the settings of their `[quick]`, and studies fewer samples.
     #[serde(skip)]
     pub quick: bool,
+}
+
+impl Group {
+    /// What a quick run reduces, in words.
+    pub(crate) fn scope(&self) -> Option<String> {
+        self.quick.then(|| self.reduced.clone())
+    }
 }
 
 /// The built-in groups, parsed.

@@ -1,7 +1,6 @@
-//! Scripts that answer the shards of a table, one job each.
+//! Scripts that run the shards of a command, one job each.
 
 use crate::failure::Failure;
-use std::path::Path;
 
 /// Who runs the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -14,36 +13,40 @@ pub enum Scheduler {
     Sh,
 }
 
-/// The script: `arguments` are those of the program without the flags that ask for a script, `out` is where the answers go in the end.
+/// The script: `arguments` are those of the program without the flags that ask for a script, `last` those of the command that is run when
+/// all shards are done.
 ///
 /// # Errors
 /// When the directory of the process is gone.
-pub fn script(scheduler: Scheduler, shards: u32, arguments: &[String], out: &Path) -> Result<String, Failure> {
+pub fn script(scheduler: Scheduler, shards: u32, arguments: &[String], last: &[String]) -> Result<String, Failure> {
     let here = std::env::current_dir().map_err(|e| Failure::usage(format!("the working directory: {e}")))?;
     let here = quoted(&here.to_string_lossy());
-    let command = std::iter::once("lowbit").chain(arguments.iter().map(String::as_str)).map(quoted);
-    let command = command.collect::<Vec<_>>().join(" ");
-    let merge = format!("lowbit merge {}", quoted(&out.to_string_lossy()));
+    let line = |arguments: &[String]| {
+        let words = std::iter::once("lowbit").chain(arguments.iter().map(String::as_str)).map(quoted);
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let (command, last) = (line(arguments), line(last));
+    let name = if arguments.iter().any(|word| word == "compare") { "lowbit-compare" } else { "lowbit-predict" };
     let own_threads = |flag: &str| arguments.iter().any(|arg| arg == flag || arg.starts_with(&format!("{flag}=")));
     let has_threads = own_threads("--threads") || own_threads("-t");
     let threads =
         |variable: &str| if has_threads { String::new() } else { format!(" --threads \"${{{variable}:--1}}\"") };
     Ok(match scheduler {
         Scheduler::Slurm => format!(
-            "#!/bin/sh\n# sbatch THIS; a shard that failed is sent again and goes on. When all are done: {merge}\n\
-            #SBATCH --job-name=lowbit-predict\n#SBATCH --array=1-{shards}\n#SBATCH --cpus-per-task=4\n#SBATCH --requeue\n\
+            "#!/bin/sh\n# sbatch THIS; a shard that failed is sent again and goes on. When all are done: {last}\n\
+            #SBATCH --job-name={name}\n#SBATCH --array=1-{shards}\n#SBATCH --cpus-per-task=4\n#SBATCH --requeue\n\
             cd {here} || exit 5\nexec {command} --shard \"$SLURM_ARRAY_TASK_ID/{shards}\"{}\n",
             threads("SLURM_CPUS_PER_TASK")
         ),
         Scheduler::Hyperqueue => format!(
-            "#!/bin/sh\n# sh THIS; then, when all are done: {merge}\ncd {here} || exit 5\n\
-            exec hq submit --name lowbit-predict --array 1-{shards} --cpus 4 --crash-limit 5 -- sh -c {}\n",
+            "#!/bin/sh\n# sh THIS; then, when all are done: {last}\ncd {here} || exit 5\n\
+            exec hq submit --name {name} --array 1-{shards} --cpus 4 --crash-limit 5 -- sh -c {}\n",
             quoted(&format!("exec {command} --shard \"$HQ_TASK_ID/{shards}\"{}", threads("HQ_NUM_CPUS")))
         ),
         Scheduler::Sh => format!(
-            "#!/bin/sh\n# sh THIS [SHARD..]: the shards named, on a machine each, or all of them one after another, and the merge\n\
+            "#!/bin/sh\n# sh THIS [SHARD..]: the shards named, on a machine each, or all of them one after another, and the end\n\
             set -e\ncd {here}\nfor shard in ${{@:-$(seq {shards})}}; do\n  {command} --shard \"$shard/{shards}\"\ndone\n\
-            [ $# -gt 0 ] || {merge}\n"
+            [ $# -gt 0 ] || {last}\n"
         ),
     })
 }
