@@ -15,6 +15,8 @@ pub struct Count {
     terminal: Terminal,
     what: &'static str,
     bar: Option<ProgressBar>,
+    /// What was done before it began.
+    before: u64,
     start: Instant,
     /// Seconds at the last line.
     last: f64,
@@ -25,13 +27,20 @@ impl Count {
     pub fn new(terminal: &Terminal, what: &'static str) -> Self {
         let style = ProgressStyle::with_template("  {human_pos} {msg}").expect("a valid template");
         let bar = terminal.shows_bars().then(|| ProgressBar::no_length().with_style(style));
-        Count { terminal: terminal.clone(), what, bar, start: Instant::now(), last: 0.0 }
+        Count { terminal: terminal.clone(), what, bar, before: 0, start: Instant::now(), last: 0.0 }
+    }
+
+    /// The same of work of which so many were done by an earlier run.
+    pub fn after(mut self, before: u64) -> Self {
+        self.before = before;
+        self
     }
 
     /// So many are done.
     pub fn at(&mut self, done: u64) {
         let now = self.start.elapsed().as_secs_f64();
-        let rate = format!("{}, {:.0} {}/s", self.what, done as f64 / now.max(1e-9), self.what);
+        let rate = done.saturating_sub(self.before) as f64 / now.max(1e-9);
+        let rate = format!("{}, {rate:.0} {}/s", self.what, self.what);
         match &self.bar {
             Some(bar) => {
                 bar.set_message(rate);

@@ -52,7 +52,9 @@ fn rates_are_swept_and_every_time_is_told() {
         "2",
     ];
     let sweep = [&asked[..], &["--rates", "50,all", "--goodput", "ttft:60000,tpot:60000"]].concat();
-    let text = good(home.path(), &sweep);
+    let swept = run(home.path(), &sweep);
+    let (text, said) = (String::from_utf8_lossy(&swept.stdout), String::from_utf8_lossy(&swept.stderr));
+    assert!(swept.status.success() && said.contains("rate all: 6 requests"), "{said}");
     assert_eq!(text.matches("Serving Benchmark Result").count(), 2, "{text}");
     for line in [
         "Successful requests:                     6",

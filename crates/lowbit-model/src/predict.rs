@@ -3,13 +3,15 @@
 use crate::arch::OutputKind;
 use crate::exec::Batch;
 use crate::input::Scaling;
-use crate::{Checkpoint, CpuExec, Error, Inputs, Model, ModelConfig, Param, Tokenizer, text};
+use crate::{Checkpoint, CpuExec, Error, Inputs, Model, ModelConfig, PairTokens, Param, Tokenizer, text};
 use lowbit_base::memory::Footprint;
-use lowbit_kernels::Cpu;
-use std::sync::Arc;
+use lowbit_kernels::{Cpu, Pool};
+use std::sync::{Arc, OnceLock};
 
 /// Tokens of one forward pass, about: bounds the memory for activations.
 const BATCH_TOKENS: usize = 4096;
+/// Rows of text that all threads encode together.
+const ENCODED: usize = 256;
 /// Bytes of the activations of a pass over images, about.
 const BATCH_BYTES: u64 = 64 << 20;
 
@@ -70,13 +72,8 @@ impl Encoder {
     /// When the row is of another kind or width, or the tokenizer cannot encode it; names its index.
     pub fn push(&self, inputs: &Inputs, row: usize, batch: &mut Batch) -> Result<(), Error> {
         match (self, inputs) {
-            (Encoder::Text { tokenizer, max_length }, Inputs::Texts(texts) | Inputs::Pairs { texts, .. }) => {
-                let named = |e: Error| Error { message: format!("text {row}: {}", e.message), ..e };
-                let pair = inputs.pair(row).map(|pair| tokenizer.encode_pair(pair, *max_length));
-                match pair.transpose().map_err(named)?.flatten() {
-                    Some(pair) => batch.push_types(&pair.ids, &pair.types),
-                    None => batch.push(&text::tokens(tokenizer, &texts[row], *max_length).map_err(named)?),
-                }
+            (Encoder::Text { .. }, Inputs::Texts(_) | Inputs::Pairs { .. }) => {
+                add(&self.tokens(inputs, row)?, batch);
                 Ok(())
             }
             (Encoder::Features(scaling), Inputs::Features { width, .. }) if *width == scaling.width() => {
@@ -94,6 +91,36 @@ impl Encoder {
             }
             (Encoder::Features(_), _) => Err(Error::usage("texts, and the model reads rows of numbers")),
         }
+    }
+
+    /// The tokens of a row of text, without segments where it is no pair.
+    fn tokens(&self, inputs: &Inputs, row: usize) -> Result<PairTokens, Error> {
+        let Encoder::Text { tokenizer, max_length } = self else { return Ok(PairTokens::default()) };
+        let named = |e: Error| Error { message: format!("text {row}: {}", e.message), ..e };
+        let pair = inputs.pair(row).map(|pair| tokenizer.encode_pair(pair, *max_length));
+        match pair.transpose().map_err(named)?.flatten() {
+            Some(pair) => Ok(pair),
+            None => {
+                let ids = text::tokens(tokenizer, &inputs.texts()[row], *max_length).map_err(named)?;
+                Ok(PairTokens { ids, types: Vec::new() })
+            }
+        }
+    }
+
+    /// The tokens of rows of text, by all threads; nothing where numbers are read.
+    fn tokens_of(&self, inputs: &Inputs, rows: &[usize], pool: &Pool) -> Vec<Result<PairTokens, Error>> {
+        let (Encoder::Text { .. }, Inputs::Texts(_) | Inputs::Pairs { .. }) = (self, inputs) else { return Vec::new() };
+        let found: Vec<OnceLock<_>> = rows.iter().map(|_| OnceLock::new()).collect();
+        pool.run(rows.len(), &|at| drop(found[at].set(self.tokens(inputs, rows[at]))));
+        found.into_iter().filter_map(OnceLock::into_inner).collect()
+    }
+}
+
+/// Adds the tokens of a row to a batch.
+fn add(row: &PairTokens, batch: &mut Batch) {
+    match row.types.is_empty() {
+        true => batch.push(&row.ids),
+        false => batch.push_types(&row.ids, &row.types),
     }
 }
 
@@ -186,22 +213,31 @@ impl Predictor {
     /// # Errors
     /// As [`Encoder::push`], and when the model answers with something else.
     pub fn embeddings(&mut self, inputs: &Inputs) -> Result<Vec<f32>, Error> {
+        self.embeddings_and_tokens(inputs).map(|(vectors, _)| vectors)
+    }
+
+    /// The same, and how many tokens of each row the network saw, `[rows]`.
+    ///
+    /// # Errors
+    /// As [`Predictor::embeddings`].
+    pub fn embeddings_and_tokens(&mut self, inputs: &Inputs) -> Result<(Vec<f32>, Vec<usize>), Error> {
         let OutputKind::Embedding { width, normalize } = self.output else {
             let text = format!("the model is {}; vectors are given by an embedding model", self.output.noun());
             return Err(Error::usage(text));
         };
         let mut order: Vec<usize> = (0..inputs.len()).collect();
         order.sort_by_key(|row| inputs.texts().get(*row).map_or(0, String::len));
-        let vectors = self.outputs(inputs, order.iter().copied())?;
-        let mut out = vec![0.0; vectors.len()];
-        for (vector, row) in vectors.chunks_exact(width).zip(order) {
+        let (vectors, seen) = self.outputs_and_tokens(inputs, order.iter().copied())?;
+        let (mut out, mut tokens) = (vec![0.0; vectors.len()], vec![0; seen.len()]);
+        for ((vector, seen), row) in vectors.chunks_exact(width).zip(seen).zip(order) {
             let out = &mut out[row * width..][..width];
             out.copy_from_slice(vector);
             if normalize {
                 to_unit(out);
             }
+            tokens[row] = seen;
         }
-        Ok(out)
+        Ok((out, tokens))
     }
 
     /// What the network answers to rows: logits `[rows, classes]`, scaled values `[rows, 1]`, or vectors `[rows, width]` as
@@ -210,18 +246,43 @@ impl Predictor {
     /// # Errors
     /// As [`Encoder::push`].
     pub fn outputs(&mut self, inputs: &Inputs, rows: impl IntoIterator<Item = usize>) -> Result<Vec<f32>, Error> {
-        let (mut outputs, mut batch) = (Vec::new(), Batch::default());
-        for row in rows {
-            self.encoder.push(inputs, row, &mut batch)?;
-            if batch.tokens.len() >= self.at_once {
-                self.exec.forward(&self.model, &batch)?.append_to(&mut outputs);
-                batch.refill([]);
+        self.outputs_and_tokens(inputs, rows).map(|(outputs, _)| outputs)
+    }
+
+    /// The same, and how many tokens of each row the network saw, `[rows]`: 0 where it reads numbers.
+    ///
+    /// # Errors
+    /// As [`Encoder::push`].
+    pub fn outputs_and_tokens(
+        &mut self,
+        inputs: &Inputs,
+        rows: impl IntoIterator<Item = usize>,
+    ) -> Result<(Vec<f32>, Vec<usize>), Error> {
+        let rows: Vec<usize> = rows.into_iter().collect();
+        let (mut outputs, mut seen, mut batch) = (Vec::new(), Vec::with_capacity(rows.len()), Batch::default());
+        for some in rows.chunks(ENCODED) {
+            let mut encoded = self.encoder.tokens_of(inputs, some, &self.exec.cpu().pool).into_iter();
+            for row in some {
+                match encoded.next().transpose()? {
+                    Some(tokens) => {
+                        add(&tokens, &mut batch);
+                        seen.push(tokens.ids.len());
+                    }
+                    None => {
+                        self.encoder.push(inputs, *row, &mut batch)?;
+                        seen.push(0);
+                    }
+                }
+                if batch.tokens.len() >= self.at_once {
+                    self.exec.forward(&self.model, &batch)?.append_to(&mut outputs);
+                    batch.refill([]);
+                }
             }
         }
         if batch.sequences() > 0 {
             self.exec.forward(&self.model, &batch)?.append_to(&mut outputs);
         }
-        Ok(outputs)
+        Ok((outputs, seen))
     }
 
     /// The values that scaled ones of [`Predictor::outputs`] stand for, in units of the data.

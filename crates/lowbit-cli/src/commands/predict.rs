@@ -125,27 +125,27 @@ impl Predict {
         if before.seen > 0 {
             machine.terminal.note(format!("goes on after {} rows", before.seen));
         }
-        let (start, mut progress) = (Instant::now(), Count::new(&machine.terminal, "rows"));
+        let (start, mut progress) = (Instant::now(), Count::new(&machine.terminal, "rows").after(before.rows));
         let mut emit = |lines: &str, summary: &Summary| -> Result<bool, Error> {
             cpu.stop.check()?;
             target.write(machine, lines, summary)?;
             progress.at(summary.rows);
             Ok(self.out.is_some() || machine.terminal.is_open())
         };
-        let (mut note, answered) = (|remark: String| machine.terminal.note(remark), before.rows);
+        let mut note = |remark: String| machine.terminal.note(remark);
         let given = (&source, &options);
-        let predicted = predict::predict(&mut answerer, trained_on, given, before, &mut note, &mut emit);
+        let predicted = predict::predict(&mut answerer, trained_on, given, before.clone(), &mut note, &mut emit);
         progress.end();
         let summary = target.end(predicted)?;
         let seconds = start.elapsed().as_secs_f64();
         if machine.json {
             let name = model::name_of(checkpoint.directory());
-            let record = summary.record(name, seconds, &checkpoint, &answerer)?;
+            let record = summary.record(name, (&before, seconds), &checkpoint, &answerer)?;
             return machine.terminal.records(host::facts(&cpu), vec![record]);
         }
         if self.out.is_some() || machine.terminal.is_open() {
             let notices = summary.notices(answerer.longest(&checkpoint), answerer.output());
-            self.print(machine, (&summary, answered), seconds, &notices);
+            self.print(machine, (&summary, before.rows), seconds, &notices);
         }
         Ok(())
     }

@@ -109,41 +109,47 @@ impl Answerer {
         }
     }
 
-    /// The answers to rows of these numbers in their table.
+    /// The answers to rows of these numbers in their table, and how many tokens of each a network saw.
     ///
     /// # Errors
     /// When a row cannot be answered.
-    pub(super) fn answers(&mut self, inputs: &Inputs, rows: &[u64]) -> Result<Answers, Error> {
+    pub(super) fn answers(&mut self, inputs: &Inputs, rows: &[u64]) -> Result<(Answers, Vec<usize>), Error> {
         let predictor = match self {
-            Answerer::Generator(generator) => return generator.answers(inputs.texts(), rows).map(Answers::Texts),
+            Answerer::Generator(generator) => {
+                return Ok((Answers::Texts(generator.answers(inputs.texts(), rows)?), vec![0; rows.len()]));
+            }
             Answerer::Network(predictor) => predictor,
         };
         let kind = predictor.output();
-        let outputs = match kind {
-            OutputKind::Embedding { .. } => predictor.embeddings(inputs)?,
-            _ => predictor.outputs(inputs, 0..rows.len())?,
+        let (outputs, seen) = match kind {
+            OutputKind::Embedding { .. } => predictor.embeddings_and_tokens(inputs)?,
+            _ => predictor.outputs_and_tokens(inputs, 0..rows.len())?,
         };
         let width = outputs.len() / rows.len();
         if let Some(bad) = outputs.iter().position(|v| !v.is_finite()) {
             return Err(Error::numeric(format!("row {}: the outputs are not finite", rows[bad / width])));
         }
-        Ok(match kind {
+        let answers = match kind {
             OutputKind::Value => Answers::Values(predictor.values(&outputs)),
             _ => Answers::Numbers(outputs, width),
-        })
+        };
+        Ok((answers, seen))
     }
 
-    /// What is particular about a row.
+    /// What is particular about a row, of which a network saw so many tokens.
     ///
     /// # Errors
     /// When its text cannot be encoded.
-    pub(super) fn remarks(&self, inputs: &Inputs, at: usize) -> Result<Remarks, Error> {
+    pub(super) fn remarks(&self, inputs: &Inputs, at: usize, seen: usize) -> Result<Remarks, Error> {
         let empty = match inputs {
             Inputs::Texts(texts) | Inputs::Pairs { texts, .. } => texts[at].trim().is_empty(),
             features => features.features(at).iter().all(|v| v.is_nan()),
         };
         let truncated = match self {
-            Answerer::Network(predictor) => predictor.encoder().truncates(inputs, at)?,
+            Answerer::Network(predictor) => match predictor.encoder() {
+                Encoder::Text { max_length, .. } if seen < *max_length => false,
+                encoder => encoder.truncates(inputs, at)?,
+            },
             Answerer::Generator(_) => false,
         };
         Ok(Remarks { empty, truncated })

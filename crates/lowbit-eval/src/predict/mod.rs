@@ -92,14 +92,15 @@ impl Summary {
         all.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect()
     }
 
-    /// The record: the share of each class, and rows and written tokens per second.
+    /// The record: the share of each class, and rows and written tokens per second of a run that went on after `before` and took so
+    /// many seconds.
     ///
     /// # Errors
     /// When the model's file cannot be read.
     pub fn record(
         &self,
         model: String,
-        seconds: f64,
+        (before, seconds): (&Summary, f64),
         checkpoint: &Checkpoint,
         answerer: &Answerer,
     ) -> Result<Record, Error> {
@@ -115,11 +116,11 @@ impl Summary {
             detail: Detail { classes: labels.to_vec(), notices, ..Detail::default() },
         };
         facts::describe(&mut record, checkpoint)?;
-        let rate = Measure::measured(self.rows as f64 / seconds.max(1e-9), "per_second", self.rows);
-        record.measures.insert("throughput".into(), rate);
-        if self.tokens > 0 {
-            let rate = Measure::measured(self.tokens as f64 / seconds.max(1e-9), "per_second", self.tokens);
-            record.measures.insert("decode_tokens_per_second".into(), rate);
+        let rates =
+            [("throughput", self.rows - before.rows), ("decode_tokens_per_second", self.tokens - before.tokens)];
+        for (name, count) in rates.into_iter().filter(|(_, count)| *count > 0) {
+            let rate = Measure::measured(count as f64 / seconds.max(1e-9), "per_second", count);
+            record.measures.insert(name.into(), rate);
         }
         Ok(record)
     }
@@ -278,13 +279,14 @@ impl PendingRows<'_> {
             None => inputs(table, rows, self.choice.numbers, &fail)?,
         };
         let answers = self.answerer.answers(&inputs, numbers);
-        let answers =
+        let (answers, seen) =
             answers.map_err(|error| Error { path: error.path.or_else(|| Some(self.source.name().into())), ..error })?;
         let answerer = &*self.answerer;
         let kind = (answerer.output(), answerer.labels());
         let mut writer = output::Writer::new(self.choice.options, table, kind, begins)?;
         for (at, row) in rows.iter().enumerate() {
-            answers.write(at, &row.values, answerer.remarks(&inputs, at)?, &mut writer, &mut self.summary);
+            let remarks = answerer.remarks(&inputs, at, seen[at])?;
+            answers.write(at, &row.values, remarks, &mut writer, &mut self.summary);
         }
         Ok(writer.finish())
     }

@@ -291,11 +291,12 @@ pub fn run(client: &Client, plan: &Plan, stop: &Stop, mut note: impl FnMut(Strin
     asking.prompt_tokens = plan.prompt_tokens;
     let mut runs = Vec::new();
     for (i, rate) in plan.rates.iter().enumerate() {
-        note(format!("rate {rate}: {} requests", plan.requests));
+        let named = table::rate(*rate);
+        note(format!("rate {named}: {} requests", plan.requests));
         let run = one(&asking, plan, *rate, plan.seed.wrapping_add(i as u64), stop)?;
         if run.samples.is_empty() {
             let why = run.failures.first().map_or("nothing came", String::as_str);
-            return Err(fail(&format!("no request was answered at rate {rate}: {why}")));
+            return Err(fail(&format!("no request was answered at rate {named}: {why}")));
         }
         runs.push(run);
     }

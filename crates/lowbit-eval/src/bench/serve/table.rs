@@ -41,8 +41,8 @@ fn head(title: &str, fill: char) -> String {
     }
 }
 
-/// A rate in words.
-fn rate(rate: f64) -> String {
+/// A rate in words; `all` where all requests come at once.
+pub(super) fn rate(rate: f64) -> String {
     if rate.is_finite() { format!("{rate:.2}") } else { "all".into() }
 }
 
