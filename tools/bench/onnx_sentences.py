@@ -50,12 +50,11 @@ class Vectors(torch.nn.Module):
         return torch.nn.functional.normalize(mean, dim=-1)
 
 
-def export(home):
-    """Paths of the f32 and the 8-bit model."""
-    path, ids = home / "minilm.onnx", torch.randint(1000, 20000, (4, 24))
+def export(module, path):
+    """Writes a network of ids and mask, both [rows, length], to a file and its 8-bit form beside it; the paths of both."""
+    ids = torch.randint(1000, 20000, (4, 24))
     shapes = {name: {0: torch.export.Dim("rows"), 1: torch.export.Dim("length", max=512)} for name in ("ids", "mask")}
-    model = Vectors(BertModel.from_pretrained(home, attn_implementation="eager", dtype=torch.float32).eval())
-    torch.onnx.export(model, (ids, torch.ones_like(ids)), str(path), input_names=["ids", "mask"], opset_version=18, dynamo=True,
+    torch.onnx.export(module, (ids, torch.ones_like(ids)), str(path), input_names=["ids", "mask"], opset_version=18, dynamo=True,
                       dynamic_shapes=shapes, verbose=False)
     model = onnx.load(str(path))
     del model.graph.value_info[:]
@@ -63,6 +62,13 @@ def export(home):
     quantized = path.with_suffix(".int8.onnx")
     quantize_dynamic(str(path), str(quantized), weight_type=QuantType.QInt8, per_channel=True)
     return {"f32": path, "int8": quantized}
+
+
+def unpack(data, home):
+    """Puts the weights of MiniLM, unpacked, into a directory."""
+    for source in (data / "weights/minilm-l6-v2").iterdir():
+        target = home / source.name.removesuffix(".zst")
+        subprocess.run(["zstd", "-dqf", source, "-o", target] if source.suffix == ".zst" else ["cp", source, target], check=True)
 
 
 def session(path, threads):
@@ -106,15 +112,14 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         home = Path(home)
-        for source in (args.data / "weights/minilm-l6-v2").iterdir():
-            target = home / source.name.removesuffix(".zst")
-            subprocess.run(["zstd", "-dqf", source, "-o", target] if source.suffix == ".zst" else ["cp", source, target], check=True)
+        unpack(args.data, home)
         lines = texts(args.data)
         (home / "lines.txt").write_text("\n".join(lines) + "\n")
         tokenizer = Tokenizer.from_file(str(home / "tokenizer.json"))
         tokenizer.no_padding()
         tokenizer.enable_truncation(LONGEST)
-        peers = {kind: session(path, args.threads) for kind, path in export(home).items()}
+        model = Vectors(BertModel.from_pretrained(home, attn_implementation="eager", dtype=torch.float32).eval())
+        peers = {kind: session(path, args.threads) for kind, path in export(model, home / "minilm.onnx").items()}
         seconds, vectors = {}, {}
         for _ in range(args.rounds):
             for kind, run in peers.items():

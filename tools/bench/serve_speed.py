@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Tokens per second of a server with several requests at a time, beside llama.cpp's server and beside the engine alone.
+"""Tokens per second of a server with several requests at a time, beside llama.cpp's servers and beside the engine alone.
 
-    tools/bench/serve_speed.py target/release/lowbit MODEL [--peer PYTHON --gguf FILE] [--concurrent 8,32] [--rounds 3] [--seconds 30]
+    tools/bench/serve_speed.py target/release/lowbit MODEL [--llama-server PROGRAM] [--peer PYTHON] [--gguf FILE] [--concurrent 8,32]
+    tools/bench/serve_speed.py target/release/lowbit --bitnet-2b target/bitnet-2b.gguf --llama-server PROGRAM --gguf-python PYTHON
 
-Starts `lowbit serve MODEL` and, where a Python with llama-cpp-python and a GGUF file are given, `python -m llama_cpp.server`. In alternating
-rounds `lowbit bench --serve` sends so many requests at a time to each, as many as fit about --seconds; a server that is not measured is
-idle. Then `lowbit bench MODEL --parallel N` measures as many sequences without a server. Prints tokens per second and the ratios; exits with
-1 where the server has less than --share of the engine, or less than --times of the peer.
+Starts `lowbit serve MODEL` and, where they are given, llama.cpp's `llama-server` with as many slots, and `python -m llama_cpp.server` of a Python
+with llama-cpp-python, which answers one request after another; both with --gguf, or with MODEL where that is a GGUF file. With --bitnet-2b all
+of them serve this file of random weights in the shape of BitNet-b1.58-2B-4T (TQ2_0, head in Q6_K), which random_gguf.py writes where it is not
+there, and lowbit serves it under --recipe, `bitnet_head4` unless told otherwise. In alternating rounds `lowbit bench --serve` sends so many
+requests at a time to each, as many as fit about --seconds; a server that is not measured is idle. Then `lowbit bench MODEL --parallel N` measures
+as many sequences without a server. Prints tokens per second and the ratios; exits with 1 where the server has less than --share of the engine,
+or less than --times of a peer.
 """
 
 import argparse
@@ -18,13 +22,17 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?")
     parser.add_argument("--recipe", help="recipe of the model")
+    parser.add_argument("--bitnet-2b", metavar="FILE", type=Path, help="random weights in the shape of BitNet-2B, written where they are not there")
+    parser.add_argument("--gguf-python", default=sys.executable, help="a Python with gguf and numpy, to write them")
+    parser.add_argument("--llama-server", metavar="PROGRAM", help="llama.cpp's server")
     parser.add_argument("--peer", help="a Python with llama-cpp-python and its server")
     parser.add_argument("--gguf", help="the same model for llama.cpp")
     parser.add_argument("--concurrent", default="8,32")
@@ -33,7 +41,17 @@ def arguments():
         ("share", float, 0.7), ("times", float, 2.0),
     ):
         parser.add_argument("--" + name, type=kind, default=default)
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.bitnet_2b:
+        if not given.bitnet_2b.exists():
+            subprocess.run([given.gguf_python, Path(__file__).with_name("random_gguf.py"), given.bitnet_2b], check=True)
+        given.model, given.recipe = str(given.bitnet_2b), given.recipe or "bitnet_head4"
+    if not given.model:
+        parser.error("name a model, or --bitnet-2b FILE")
+    given.gguf = given.gguf or (given.model if given.model.endswith(".gguf") else None)
+    if (given.peer or given.llama_server) and not given.gguf:
+        parser.error("llama.cpp needs --gguf FILE")
+    return given
 
 
 def free_port():
@@ -81,19 +99,28 @@ def engine(given, concurrent):
     return record["measures"]["decode_tokens_per_second"]["value"]
 
 
+def commands(given, most):
+    """How each server is started, by its name, and where it listens."""
+    ports, context = [free_port() for _ in range(3)], 2 * (given.prompt_tokens + given.max_tokens) + 64
+    recipe, threads = ["--recipe", given.recipe] if given.recipe else [], str(given.threads)
+    own = [given.program, "serve", given.model, "--port", str(ports[0]), "--parallel", str(most), "--threads", threads, "-c", str(context), *recipe]
+    all_of = {"lowbit": (own, ports[0])}
+    if given.llama_server:
+        command = [given.llama_server, "-m", given.gguf, "--host", "127.0.0.1", "--port", str(ports[1]), "-t", threads, "-tb", threads]
+        all_of["llama-server"] = (command + ["-np", str(most), "-c", str(context * most)], ports[1])
+    if given.peer:
+        command = [given.peer, "-m", "llama_cpp.server", "--model", given.gguf, "--port", str(ports[2]), "--n_threads", threads]
+        all_of["llama_cpp.server"] = (command + ["--n_ctx", str(context), "--interrupt_requests", "False"], ports[2])
+    return all_of
+
+
 def main():
     given = arguments()
     counts = [int(n) for n in given.concurrent.split(",")]
-    port, peer_port = free_port(), free_port()
-    recipe = ["--recipe", given.recipe] if given.recipe else []
-    context = 2 * (given.prompt_tokens + given.max_tokens) + 64
-    own = [given.program, "serve", given.model, "--port", str(port), "--parallel", str(max(counts)), "--threads", str(given.threads), "-c", str(context)]
-    servers = {"lowbit": (subprocess.Popen(own + recipe, stdout=subprocess.DEVNULL), f"http://127.0.0.1:{port}")}
-    if given.peer and given.gguf:
-        peer = [given.peer, "-m", "llama_cpp.server", "--model", given.gguf, "--port", str(peer_port), "--n_threads", str(given.threads)]
-        peer += ["--n_ctx", str(context), "--interrupt_requests", "False"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        servers["llama.cpp"] = (subprocess.Popen(peer, **quiet), f"http://127.0.0.1:{peer_port}")
+    servers = {}
+    for name, (command, port) in commands(given, max(counts)).items():
+        errors = None if name == "lowbit" else subprocess.DEVNULL
+        servers[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors), f"http://127.0.0.1:{port}"
     missed = False
     try:
         for process, url in servers.values():
@@ -115,9 +142,9 @@ def main():
             share = middle["lowbit"] / alone
             line = f"{concurrent} requests at a time: {middle['lowbit']:.1f} tokens/s, {100 * share:.0f} % of the engine's {alone:.1f}"
             missed |= share < given.share
-            if "llama.cpp" in middle:
-                times = middle["lowbit"] / middle["llama.cpp"]
-                line += f"; llama.cpp's server {middle['llama.cpp']:.1f}, ratio {times:.2f}"
+            for name in [name for name in middle if name != "lowbit"]:
+                times = middle["lowbit"] / middle[name]
+                line += f"; {name} {middle[name]:.1f}, ratio {times:.2f}"
                 missed |= times < given.times
             samples = "; ".join(f"{name} {', '.join(f'{v:.1f}' for v in values)}" for name, values in rates.items())
             print(f"{line} ({samples})", flush=True)
