@@ -30,6 +30,7 @@ const SMALL: &[&str] = &[
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "additional_chat_templates/tool_use.jinja",
     "1_Pooling/config.json",
 ];
 

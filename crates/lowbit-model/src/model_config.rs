@@ -46,6 +46,8 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
     /// Template that makes one text of the turns of a chat.
     pub chat_template: Option<String>,
+    /// The one for chats with functions, where it is another.
+    pub tool_template: Option<String>,
     /// What the template needs beside its source.
     pub chat: ChatSettings,
 }
@@ -83,6 +85,7 @@ impl ModelConfig {
             bos_token_id: None,
             eos_token_ids: Vec::new(),
             chat_template: None,
+            tool_template: None,
             chat: ChatSettings::default(),
         }
     }
@@ -142,8 +145,8 @@ impl ModelConfig {
         if !self.eos_token_ids.is_empty() {
             map.insert("eos_token_ids".into(), json!(self.eos_token_ids));
         }
-        if let Some(template) = &self.chat_template {
-            map.insert("chat_template".into(), json!(template));
+        for (key, template) in [("chat_template", &self.chat_template), ("tool_template", &self.tool_template)] {
+            map.extend(template.as_ref().map(|template| (key.to_owned(), json!(template))));
         }
         if self.chat.begins || !self.chat.tokens.is_empty() {
             map.insert("chat".into(), json!(self.chat));
@@ -162,6 +165,7 @@ impl ModelConfig {
         let bos_token_id = take(&mut map, "bos_token_id")?;
         let eos_token_ids = take(&mut map, "eos_token_ids")?.unwrap_or_default();
         let chat_template = take(&mut map, "chat_template")?;
+        let tool_template = take(&mut map, "tool_template")?;
         let chat = take(&mut map, "chat")?.unwrap_or_default();
         if max_length == 0 {
             return Err(Error::config("max_length", "is 0; it must be at least 1"));
@@ -210,6 +214,7 @@ impl ModelConfig {
             bos_token_id,
             eos_token_ids,
             chat_template,
+            tool_template,
             chat,
         })
     }

@@ -206,11 +206,21 @@ fn chat_templates_and_ends_are_found() {
     assert_eq!(model_config().eos_token_ids, [2, 3, 9]);
     write("tokenizer_config.json", r#"{"chat_template": "one"}"#);
     assert_eq!(model_config().chat_template.as_deref(), Some("one"));
-    let several = r#"{"chat_template": [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]}"#;
+    // As transformers chooses of several: the one named `tool_use` where there are functions, else the one named `default`.
+    let both = || (model_config().chat_template, model_config().tool_template);
+    let expected = |plain: &str, tool_use: Option<&str>| (Some(plain.to_owned()), tool_use.map(String::from));
+    let several = r#"{"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]}"#;
     write("tokenizer_config.json", several);
-    assert_eq!(model_config().chat_template.as_deref(), Some("d"));
+    assert_eq!(both(), expected("d", Some("t")));
+    // Files count in place of the list.
     write("chat_template.jinja", "of its own");
-    assert_eq!(model_config().chat_template.as_deref(), Some("of its own"));
+    assert_eq!(both(), expected("of its own", None));
+    std::fs::create_dir(home.path().join("additional_chat_templates")).unwrap();
+    write("additional_chat_templates/tool_use.jinja", "of tools");
+    assert_eq!(both(), expected("of its own", Some("of tools")));
+    std::fs::remove_file(home.path().join("chat_template.jinja")).unwrap();
+    write("tokenizer_config.json", r#"{"chat_template": [{"name": "a", "template": "first"}]}"#);
+    assert_eq!(both(), expected("first", Some("of tools")));
 }
 
 fn copy(case: &str) -> tempfile::TempDir {

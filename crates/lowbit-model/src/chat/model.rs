@@ -106,6 +106,8 @@ pub struct ChatModel {
     network: Arc<Model<Param>>,
     tokenizer: Arc<Tokenizer>,
     template: Option<Template>,
+    /// That of chats with functions, where it is another.
+    tool_template: Option<Template>,
     /// How calls are written; known once it was asked.
     calls: Arc<OnceLock<Option<CallSyntax>>>,
     format: PromptFormat,
@@ -139,11 +141,14 @@ impl ChatModel {
         format: PromptFormat,
     ) -> Result<Self, Error> {
         let model_config = checkpoint.model_config();
-        let source = model_config.chat_template.as_deref().filter(|_| format == PromptFormat::Chat);
-        let template = source.map(|source| template(source, checkpoint, &tokenizer)).transpose()?;
+        let made = |source: &Option<String>| {
+            let source = source.as_deref().filter(|_| format == PromptFormat::Chat);
+            source.map(|source| template(source, checkpoint, &tokenizer)).transpose()
+        };
+        let (template, tool_template) = (made(&model_config.chat_template)?, made(&model_config.tool_template)?);
         let stop_tokens = stop_tokens(checkpoint, &tokenizer);
         let (calls, trained) = (Arc::default(), model_config.max_length);
-        Ok(ChatModel { network, tokenizer, template, calls, format, stop_tokens, trained })
+        Ok(ChatModel { network, tokenizer, template, tool_template, calls, format, stop_tokens, trained })
     }
 
     /// The network.
@@ -163,7 +168,7 @@ impl ChatModel {
 
     /// How the model writes calls of functions; none where its template tells it of none ([`Template::call_syntax`]).
     pub fn call_syntax(&self) -> Option<&CallSyntax> {
-        self.calls.get_or_init(|| self.template.as_ref().and_then(Template::call_syntax)).as_ref()
+        self.calls.get_or_init(|| self.template_of(true).and_then(Template::call_syntax)).as_ref()
     }
 
     /// Tokens that the model was trained for.
@@ -184,10 +189,15 @@ impl ChatModel {
         self.spelled(messages, &[])?.tokens(&self.tokenizer)
     }
 
+    /// The template of a chat with functions, or of one without.
+    fn template_of(&self, tools: bool) -> Option<&Template> {
+        self.tool_template.as_ref().filter(|_| tools).or(self.template.as_ref())
+    }
+
     fn spelled<'a>(&self, messages: &'a [Message], tools: &[Value]) -> Result<Spelled<'a>, Error> {
         match self.format {
             PromptFormat::TextWithControls => Ok(Spelled::raw(plain(messages))),
-            _ => Spelled::chat(self.template.as_ref(), messages, tools),
+            _ => Spelled::chat(self.template_of(!tools.is_empty()), messages, tools),
         }
     }
 

@@ -328,8 +328,10 @@ fn vocabulary(checkpoint: &Checkpoint) -> Result<Vec<(String, Field)>, Error> {
         fields.retain(|(other, _)| *other != key);
         fields.push((key, field));
     }
-    if let Some(template) = &model_config.chat_template {
-        fields.push(("tokenizer.chat_template".into(), Field::Text(template.clone())));
+    let templates = [("", &model_config.chat_template), (".tool_use", &model_config.tool_template)];
+    for (name, template) in templates {
+        let field = template.as_ref().map(|template| Field::Text(template.clone()));
+        fields.extend(field.map(|field| (format!("tokenizer.chat_template{name}"), field)));
     }
     Ok(fields)
 }

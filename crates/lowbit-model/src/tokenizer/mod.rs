@@ -36,7 +36,7 @@ mod spm;
 mod tiktoken;
 
 pub(crate) use gguf::{variable_fields, variables as variables_of_gguf};
-pub(crate) use settings::{CONFIG as SETTINGS_FILE, Settings};
+pub(crate) use settings::{CONFIG as SETTINGS_FILE, Settings, Templates};
 
 /// Most entries of a vocabulary.
 const MAX_VOCABULARY: usize = 1 << 20;

@@ -138,13 +138,22 @@ impl Added {
     }
 }
 
+/// Chat templates by what they are for, as transformers chooses them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Templates {
+    /// That of any chat.
+    pub plain: Option<String>,
+    /// That of chats with functions, where it is another one.
+    pub tool_use: Option<String>,
+}
+
 /// The settings of a directory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     /// Tokens by what they are for, as a chat template calls them: `eos_token` and its like.
     pub variables: BTreeMap<String, String>,
-    /// The chat template of `tokenizer_config.json`.
-    pub template: Option<String>,
+    /// The chat templates of `tokenizer_config.json`.
+    pub templates: Templates,
     /// One line for each key that is unknown.
     pub notices: Vec<String>,
     /// Whether the directory has any of the files.
@@ -219,7 +228,7 @@ impl Settings {
             self.bert.extend(keys.get(key).filter(|value| value.is_boolean()).map(|value| (name, value.clone())));
         }
         self.class = keys.get("tokenizer_class").and_then(Value::as_str).map(String::from);
-        self.template = template(keys.get("chat_template"));
+        self.templates = Templates::of(&keys.get("chat_template").cloned().unwrap_or_default());
         self.take_named(keys);
         self.take_defaults(keys);
         self.take_lists(keys);
@@ -455,15 +464,21 @@ pub(super) fn post_processor(
     serde_json::from_value(value)
 }
 
-/// The template of a plain chat: the only one, or the one named `default`.
-fn template(value: Option<&Value>) -> Option<String> {
-    match value? {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(list) => {
-            let default = list.iter().find(|entry| entry["name"] == "default").or(list.first())?;
-            default["template"].as_str().map(String::from)
+impl Templates {
+    /// Of a text, or of a list of named ones: where none is named `default`, the first one is that of a plain chat.
+    pub fn of(value: &Value) -> Self {
+        let text = |entry: &Value| entry["template"].as_str().map(String::from);
+        match value {
+            Value::String(text) => Templates { plain: Some(text.clone()), tool_use: None },
+            Value::Array(list) => {
+                let named = |name: &str| list.iter().find(|entry| entry["name"] == name);
+                Templates {
+                    plain: named("default").or(list.first()).and_then(text),
+                    tool_use: named("tool_use").and_then(text),
+                }
+            }
+            _ => Templates::default(),
         }
-        _ => None,
     }
 }
 

@@ -66,6 +66,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn CheckpointReader>, Error> {
         notices.extend(special.notices);
     }
     model_config.chat_template = file.text("tokenizer.chat_template")?.map(String::from);
+    model_config.tool_template = file.text("tokenizer.chat_template.tool_use")?.map(String::from);
     let mut reader = File { file, arch, model_config, recipe: recipe::find("f32")?, notices };
     reader.choose()?;
     Ok(Box::new(reader))
