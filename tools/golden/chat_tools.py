@@ -4,7 +4,8 @@
 
 Each group is a template and its cases: the turns, whether functions are offered, and the text that `apply_chat_template(tools=..)` makes of them
 (null where it refuses them). The templates are those that models came with: Qwen2.5 and Qwen3 (Apache 2.0), as the package `trl` holds them;
-beside them two short ones in the way of Llama 3 and of Mistral. With `--all` the cases of all templates given go to stdout.
+beside them short ones in the way of Llama 3 and of Mistral, and of others that write calls in forms of their own. With `--all` the cases of all
+templates given go to stdout.
 """
 
 import datetime
@@ -72,6 +73,45 @@ MISTRAL = """{{- bos_token }}
 {%- endfor %}
 """
 
+def in_the_way_of(call, before="", behind="", between=""):
+    """A template whose turns are marked, and whose calls are written so; `f` is a function, `v` the value of its argument `k`."""
+    return (
+        "{%- macro plain(v) %}{{ v if v is string else v | tojson }}{% endmacro -%}\n"
+        "{%- if tools %}<tools>{% for t in tools %}{{ t | tojson }}{% endfor %}</tools>{% endif -%}\n"
+        "{%- for m in messages %}<|{{ m.role }}|>{{ m.content or '' }}{% if m.tool_calls %}" + before + "{% for c in m.tool_calls %}"
+        "{% set f = c.function %}" + call + "{% if not loop.last %}" + between + "{% endif %}{% endfor %}" + behind + "{% endif %}<|end|>{% endfor -%}\n"
+        "{%- if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+
+
+def each(text, between=""):
+    return "{% for k, v in f.arguments.items() %}" + text + "{% if not loop.last %}" + between + "{% endif %}{% endfor %}"
+
+
+# By the models that write calls so.
+FORMS = {
+    "qwen3_coder": in_the_way_of(
+        "<tool_call>\n<function={{ f.name }}>\n" + each("<parameter={{ k }}>\n{{ plain(v) }}\n</parameter>\n") + "</function>\n</tool_call>",
+        before="\n", between="\n"),
+    "glm": in_the_way_of(
+        "\n<tool_call>{{ f.name }}\n" + each("<arg_key>{{ k }}</arg_key>\n<arg_value>{{ plain(v) }}</arg_value>\n") + "</tool_call>"),
+    "minimax": in_the_way_of(
+        '<invoke name="{{ f.name }}">\n' + each('<parameter name="{{ k }}">{{ plain(v) }}</parameter>\n') + "</invoke>\n",
+        before="<minimax:tool_call>\n", behind="</minimax:tool_call>"),
+    "mistral_args": in_the_way_of("[TOOL_CALLS]{{ f.name }}[CALL_ID]{{ c.id }}[ARGS]{{ f.arguments | tojson }}"),
+    "deepseek": in_the_way_of(
+        "<call_begin>{{ f.name }}<call_sep>{{ f.arguments | tojson }}<call_end>", before="<calls_begin>", behind="<calls_end>"),
+    "deepseek_r1": in_the_way_of(
+        "<call_begin>function<call_sep>{{ f.name }}\n```json\n{{ f.arguments | tojson }}\n```<call_end>",
+        before="<calls_begin>", behind="<calls_end>", between="\n"),
+    "kimi": in_the_way_of(
+        "<|call_begin|>functions.{{ f.name }}:{{ loop.index0 }}<|argument_begin|>{{ f.arguments | tojson }}<|call_end|>",
+        before="<|section_begin|>", behind="<|section_end|>"),
+    "functionary": in_the_way_of("<function={{ f.name }}>{{ f.arguments | tojson }}</function>"),
+    "lfm2": in_the_way_of(
+        "{{ f.name }}(" + each("{{ k }}={{ v | tojson }}", between=", ") + ")", before="<|calls_start|>[", behind="]<|calls_end|>", between=", "),
+}
+
 TOOLS = [
     {"type": "function", "function": {
         "name": "get_weather", "description": "The weather of a place: <|im_end|> is no mark, \u00fc is \"\u00fc\".",
@@ -101,6 +141,11 @@ CHATS = [
     [turn("user", "Paris, and the time?"), turn("assistant", "I look.", tool_calls=[PARIS, NOW]),
      turn("tool", "21", tool_call_id="call00001", name="get_weather"), turn("tool", "noon", tool_call_id="call00002", name="now"),
      turn("assistant", "21 degrees, noon."), turn("user", "Thanks")],
+]
+SIMPLE = [
+    turn("user", "Paris, and the time?"),
+    turn("assistant", "I look.", tool_calls=[call("get_weather", 1, place='Paris "<b>"', days=[0, 1.5, -2], deep={"a b": None, "t": True}), NOW]),
+    turn("tool", "21", tool_call_id="call00001", name="get_weather"),
 ]
 
 
@@ -132,11 +177,16 @@ def groups(templates):
     ]} for name, template in templates.items()]
 
 
+def short(templates):
+    """The same with the chat that has two calls alone."""
+    return [{"name": name, "template": template, "cases": [case(name, template, SIMPLE, True, False)]} for name, template in templates.items()]
+
+
 given = {Path(path).stem: Path(path).read_text() for path in sys.argv[1:] if path != "--all"}
 if "--all" in sys.argv:
     json.dump({"tools": TOOLS, "groups": groups(given)}, sys.stdout, ensure_ascii=False, indent=1)
 else:
     kept = {name: given[name] for name in KEPT} | {"llama": LLAMA, "mistral": MISTRAL}
     with open(Path(__file__).parents[2] / "crates/lowbit-model/tests/golden/chat_tools.json", "w") as out:
-        json.dump({"tools": TOOLS, "groups": groups(kept)}, out, ensure_ascii=False, indent=1)
+        json.dump({"tools": TOOLS, "groups": groups(kept) + short(FORMS)}, out, ensure_ascii=False, indent=1)
         out.write("\n")

@@ -27,6 +27,7 @@ mod session;
 mod shades;
 mod slice;
 mod source;
+mod syntax;
 mod text;
 mod tools;
 
@@ -34,7 +35,8 @@ pub use conversation::Conversation;
 pub use model::{AnswerOptions, ChatError, ChatModel, PromptFormat, context};
 pub use prompt::{raw_tokens, tokens};
 pub use session::ChatSession;
-pub use tools::{CallSyntax, ToolCall};
+pub use syntax::{CallForm, CallSyntax, Marks};
+pub use tools::ToolCall;
 
 /// Longest template, bytes.
 const MAX_SOURCE: usize = 64 << 10;

@@ -1,7 +1,7 @@
 //! Functions in chat templates: told as transformers tells them, and calls found as templates write them.
 
 use lowbit_base::testing::{Need, skipped};
-use lowbit_model::chat::{CallSyntax, Message, Role, Template, ToolCall};
+use lowbit_model::chat::{CallForm, CallSyntax, Marks, Message, Role, Template, ToolCall};
 use lowbit_model::model_config::ChatSettings;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ fn golden() -> Golden {
 #[test]
 fn functions_are_told_as_transformers_tells_them() {
     let (count, wrong) = differences(&golden(), true);
-    assert_eq!(count, 64);
+    assert_eq!(count, 73);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -86,24 +86,66 @@ fn other_templates() {
     assert!(wrong.is_empty(), "{} of {count} differ: {wrong:#?}", wrong.len());
 }
 
+/// What stands around calls: before all, before each, behind each, between two, behind all.
+fn around([open, begin, end, between, close]: [&str; 5], form: CallForm) -> CallSyntax {
+    let [open, begin, end, between, close] = [open, begin, end, between, close].map(String::from);
+    CallSyntax { open, begin, form, end, between: Some(between), close }
+}
+
+fn object(begin: &str, end: &str, arguments: &str) -> CallSyntax {
+    let between = (!begin.is_empty()).then(|| "\n".to_owned());
+    CallSyntax { between, ..around(["", begin, end, "", ""], CallForm::Object(arguments.into())) }
+}
+
+fn marks(texts: [&str; 4]) -> CallForm {
+    let [head, key, value, end] = texts.map(String::from);
+    CallForm::Marked(Marks { head, key, value, end })
+}
+
 #[test]
 fn calls_are_written_as_templates_write_them() {
-    let syntax = |begin: &str, end: &str, arguments: &str, is_list| {
-        Some(CallSyntax { begin: begin.into(), end: end.into(), arguments: arguments.into(), is_list })
-    };
-    let hermes = syntax("<tool_call>\n", "\n</tool_call>", "arguments", false);
+    let named = |middle: &str| CallForm::Named(middle.into());
+    let hermes = object("<tool_call>\n", "\n</tool_call>", "arguments");
+    let coder = marks([">\n", "<parameter=", ">\n", "\n</parameter>\n"]);
+    let glm = marks(["\n", "<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n"]);
+    let minimax = marks(["\">\n", "<parameter name=\"", "\">", "</parameter>\n"]);
+    let list = CallForm::Object("arguments".into());
     let expected = [
         ("qwen2_5", hermes.clone()),
-        ("qwen3", hermes),
-        ("llama", syntax("", "", "parameters", false)),
-        ("mistral", syntax("[TOOL_CALLS] ", "", "arguments", true)),
+        ("qwen3", hermes.clone()),
+        ("llama", object("", "", "parameters")),
+        ("mistral", around(["[TOOL_CALLS] [", "", "", ", ", "]"], list)),
+        ("qwen3_coder", around(["", "<tool_call>\n<function=", "</function>\n</tool_call>", "", ""], coder)),
+        ("glm", around(["", "<tool_call>", "</tool_call>", "", ""], glm)),
+        (
+            "minimax",
+            around(["<minimax:tool_call>\n", "<invoke name=\"", "</invoke>\n", "", "</minimax:tool_call>"], minimax),
+        ),
+        ("mistral_args", around(["", "[TOOL_CALLS]", "", "", ""], named("[CALL_ID]probe0001[ARGS]"))),
+        ("deepseek", around(["<calls_begin>", "<call_begin>", "<call_end>", "", "<calls_end>"], named("<call_sep>"))),
+        (
+            "deepseek_r1",
+            around(
+                ["<calls_begin>", "<call_begin>function<call_sep>", "\n```<call_end>", "", "<calls_end>"],
+                named("\n```json\n"),
+            ),
+        ),
+        (
+            "kimi",
+            around(
+                ["<|section_begin|>", "<|call_begin|>functions.", "<|call_end|>", "", "<|section_end|>"],
+                named(":0<|argument_begin|>"),
+            ),
+        ),
+        ("functionary", around(["", "<function=", "</function>", "", ""], named(">"))),
+        ("lfm2", around(["<|calls_start|>[", "", "", ", ", "]<|calls_end|>"], CallForm::Python)),
     ];
     let golden = golden();
     assert_eq!(golden.groups.len(), expected.len());
     for (group, (name, syntax)) in golden.groups.iter().zip(expected) {
-        assert_eq!((group.name.as_str(), template(&group.template).call_syntax()), (name, syntax));
+        assert_eq!((group.name.as_str(), template(&group.template).call_syntax()), (name, Some(syntax)));
     }
-    // Templates that tell nothing of functions, that write calls as no JSON, and that write no calls at all.
+    // Templates that tell nothing of functions, that write no arguments of calls, and that write no calls at all.
     let told = "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}";
     let turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
     for (source, expected) in [
@@ -114,11 +156,8 @@ fn calls_are_written_as_templates_write_them() {
             ),
             None,
         ),
-        (format!("{told}{turns}"), syntax("", "", "arguments", false)),
-        (
-            format!("{told} in <tool_call></tool_call>{turns}"),
-            syntax("<tool_call>\n", "\n</tool_call>", "arguments", false),
-        ),
+        (format!("{told}{turns}"), Some(object("", "", "arguments"))),
+        (format!("{told} in <tool_call></tool_call>{turns}"), Some(hermes)),
     ] {
         assert_eq!(template(&source).call_syntax(), expected, "{source}");
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Running, chat, plain, with, with_tools};
+use common::{Running, chat, plain, with, with_template, with_tools};
 use serde_json::{Value, json};
 
 fn weather() -> Value {
@@ -73,6 +73,51 @@ fn a_function_that_must_be_called_is() {
         assert_eq!(json!(arguments), call["function"]["arguments"]);
         assert!(events.iter().all(|event| event["choices"][0]["delta"].get("content").is_none()), "{events:?}");
         assert_eq!(events.last().expect("events")["choices"][0]["finish_reason"], json!("tool_calls"));
+    }
+}
+
+/// Calls of templates that write no JSON objects are forced and found in the way of these.
+#[test]
+fn calls_are_forced_as_the_template_writes_them() {
+    let each = |text: &str, between: &str| {
+        format!(
+            "{{% for k, v in f.arguments.items() %}}{text}{{% if not loop.last %}}{between}{{% endif %}}{{% endfor %}}"
+        )
+    };
+    let marked = each("<p={{ k }}>{{ v if v is string else v | tojson }}</p>", "");
+    let python = each("{{ k }}={{ v | tojson }}", ", ");
+    for written in [
+        "<calls><call>{{ f.name }}<sep>{{ f.arguments | tojson }}</call></calls>".to_owned(),
+        format!("<call={{{{ f.name }}}}>{marked}</call>"),
+        format!("<calls>[{{{{ f.name }}}}({python})]</calls>"),
+    ] {
+        let server = with_template(&format!(
+            "{{{{ tools | tojson if tools }}}}{{% for m in messages %}}<{{{{ m.role }}}}>{{{{ m.content }}}}{{% for c in m.tool_calls %}}{{% set f = c.function %}}{written}{{% endfor %}}{{% endfor %}}<assistant>"
+        ));
+        let named = json!({"type": "function", "function": {"name": "get_weather"}});
+        for seed in 0..2 {
+            let answer = server.post("/v1/chat/completions", &calling(named.clone(), seed)).json();
+            let choice = &answer["choices"][0];
+            assert_eq!(choice["finish_reason"], json!("tool_calls"), "{written}: {answer}");
+            assert_eq!(choice["message"]["content"], Value::Null, "{written}: {answer}");
+            checked(&choice["message"]["tool_calls"][0]["function"]["arguments"]);
+            // Arguments that are not required come or not.
+            let unit = json!({
+                "type": "object", "additionalProperties": false,
+                "properties": {"unit": {"enum": ["C", "F"]}, "exact": {"type": "boolean"}},
+            });
+            let tool = json!({"type": "function", "function": {"name": "unit", "parameters": unit}});
+            let asked = with(calling(json!("required"), seed), json!({"tools": [tool], "parallel_tool_calls": false}));
+            let answer = server.post("/v1/chat/completions", &asked).json();
+            let arguments = answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"].as_str();
+            let arguments: Value =
+                serde_json::from_str(arguments.unwrap_or_else(|| panic!("{written}: {answer}"))).expect("JSON");
+            let fits = |(key, value): (&String, &Value)| match key.as_str() {
+                "unit" => value == "C" || value == "F",
+                _ => key == "exact" && value.is_boolean(),
+            };
+            assert!(arguments.as_object().expect("an object").iter().all(fits), "{answer}");
+        }
     }
 }
 

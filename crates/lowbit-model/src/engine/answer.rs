@@ -228,7 +228,9 @@ impl Answer {
         self.sampler.count(token);
         let logprob = self.request.logprobs.map(|top| Logprob::of(row, token, top));
         self.logprobs.extend(logprob.clone());
-        let (text, stopped) = self.stream.push(tokenizer.token_bytes(token).unwrap_or_default());
+        let shown = self.request.shown.iter().find(|(shown, _)| *shown == token);
+        let bytes = shown.map_or_else(|| tokenizer.token_bytes(token).unwrap_or_default(), |(_, name)| name.as_bytes());
+        let (text, stopped) = self.stream.push(bytes);
         events.push(Event::Text { id: self.id, text: text.into(), tokens: self.tokens.len(), logprob });
         if stopped {
             self.finish = Some(Ok(Finish::Stop));

@@ -24,6 +24,8 @@ pub struct Request {
     pub echo: bool,
     /// What the answer must look like, if not anything will do.
     pub guide: Option<Guided>,
+    /// Control tokens that add their names to the text; all others add nothing.
+    pub shown: Vec<(u32, String)>,
 }
 
 /// How tokens are guessed ahead; several are then checked in one pass.

@@ -147,9 +147,15 @@ impl Talk {
         let (messages, form, tools, context) = (self.messages, self.form, self.tools, app.served.context);
         let work = move |app: &App| {
             let form = form.map(|(form, place)| app.guided(&form, place)).transpose()?;
-            let (calls, forced) = tools.map(|tools| tools.offer(app)).transpose()?.unzip();
-            let request = app.served.writer()?.chat.request(&messages, &options, context)?;
-            Ok((Request { guide: form.or(forced.flatten()), ..request }, calls))
+            let offer = tools.map(|tools| tools.offer(app)).transpose()?;
+            let mut request = app.served.writer()?.chat.request(&messages, &options, context)?;
+            request.guide = form;
+            let calls = offer.map(|offer| {
+                request.guide = request.guide.take().or(offer.guide);
+                request.shown = offer.shown;
+                offer.calls
+            });
+            Ok((request, calls))
         };
         let (prompt, calls) = app.apart(work).await?;
         let of = |choice| Request { sampling: drawing.sampling(choice), logprobs: top, ..prompt.clone() };

@@ -1,7 +1,7 @@
 //! Functions that a request offers, however it was asked: what they are, and whether they must be called.
 
 use crate::app::App;
-use crate::calls::{Calls, Function, grammar};
+use crate::calls::{Calls, Function, grammar, shown};
 use crate::grammar::Form;
 use crate::refusal::Refusal;
 use lowbit_model::chat::ToolCall;
@@ -41,8 +41,14 @@ pub(crate) enum Choice {
     Named(String),
 }
 
-/// How calls are found, and what the answer must look like.
-pub(crate) type Offer = (Arc<Calls>, Option<Guided>);
+/// How calls are found in an answer that may hold some.
+pub(crate) struct Offer {
+    pub calls: Arc<Calls>,
+    /// What the answer must look like, where it must be calls.
+    pub guide: Option<Guided>,
+    /// Control tokens that stand around calls.
+    pub shown: Vec<(u32, String)>,
+}
 
 impl Choice {
     /// As OpenAI's interfaces say it; the older one has the name in `function`.
@@ -149,7 +155,7 @@ impl Offered {
     /// # Errors
     /// When the template of the model takes no functions, or a schema cannot be followed.
     pub fn offer(&self, app: &App) -> Result<Offer, Refusal> {
-        let text = "the chat template of this model takes no tools, or writes calls in a form that is not JSON; leave tools out";
+        let text = "the chat template of this model takes no tools, or writes calls in a form that is not known; leave tools out";
         let syntax = app.served.writer()?.chat.call_syntax().ok_or_else(|| Refusal::field("tools", text))?;
         let controls = &app.served.controls;
         let called: Vec<&Function> = match &self.choice {
@@ -160,7 +166,8 @@ impl Offered {
         // Schemas that cannot be followed are refused, also where nothing must be called.
         let guide = app.guided(&Form::Grammar(grammar(syntax, &called, several, controls)), "tools")?;
         let guide = Some(guide).filter(|_| self.choice != Choice::Auto);
-        Ok((Arc::new(Calls::new(syntax, &self.functions, self.single, controls)), guide))
+        let calls = Arc::new(Calls::new(syntax, self.functions.clone(), self.single));
+        Ok(Offer { calls, guide, shown: shown(syntax, controls) })
     }
 }
 

@@ -118,15 +118,20 @@ pub fn start_with(head: Head, settings: Settings, options: EngineOptions) -> Run
 
 /// Starts a server of the language model with a template that tells of functions.
 pub fn with_tools() -> Running {
-    start_as(Head::Lm { tied: false }, TOOLS, settings(), EngineOptions::default())
+    with_template(TOOLS)
 }
 
-fn start_as(head: Head, template: &'static str, settings: Settings, options: EngineOptions) -> Running {
+/// Starts a server of the language model with this template.
+pub fn with_template(template: &str) -> Running {
+    start_as(Head::Lm { tied: false }, template, settings(), EngineOptions::default())
+}
+
+fn start_as(head: Head, template: &str, settings: Settings, options: EngineOptions) -> Running {
     let server = Server::bind(settings).expect("listens");
     let (address, stop) = (server.address(), Stop::default());
-    let own = stop.clone();
+    let (own, template) = (stop.clone(), template.to_owned());
     let thread = std::thread::spawn(move || {
-        let (_directory, checkpoint) = checkpoint_with(head, template);
+        let (_directory, checkpoint) = checkpoint_with(head, &template);
         let cpu = Cpu::new(None, Some(1)).expect("a CPU");
         let served = Served::load(&checkpoint, cpu, "tiny", &options).expect("loaded");
         server.run(served.also_as(["gpt-test".to_owned()]), &own)
