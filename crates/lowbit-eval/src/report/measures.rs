@@ -132,7 +132,7 @@ pub(crate) const MEASURES: &[Known] = measures! {
         "Bytes of all stored tensors: codes, scales, biases, embeddings. 1 kB is a thousand bytes, 1 MB a million.";
     "loaded_bytes" "Weights in memory" ["bytes"] Style::Bytes,
         "Bytes of all parameters as they lie in memory: codes, scales, tables, norms.";
-    "limit_share" "Share of the limit" ["fraction"] Style::Percent,
+    "limit_share" "Share of the limit" ["ratio"] Style::Percent,
         "Tokens decoded per second, as a share of what the memory bandwidth measured between the runs would allow.";
     "decode_energy_joules" "Energy per token" ["joules"] Style::Joules,
         "Energy of the CPU packages divided by the tokens decoded meanwhile, idle power included, by their own counters (RAPL).";
@@ -176,8 +176,8 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "total_tokens_per_second" "Tokens, prompts too" ["per_second"] Style::Rate, "Tokens of prompts and answers per second.";
     "goodput" "Goodput" ["per_second"] Style::Rate, "Requests per second that a server answers within the stated times.";
     "failed_requests" "Failed requests" ["count"] Style::Plain, "Requests that a server did not answer.";
-    "decode_tokens_per_second" "Decode" ["per_second"] Style::Rate, "Tokens generated per second.";
-    "prefill_tokens_per_second" "Prefill" ["per_second"] Style::Rate, "Prompt tokens read per second.";
+    "decode_tokens_per_second" "Decode, tokens/s" ["per_second"] Style::Rate, "Tokens generated per second.";
+    "prefill_tokens_per_second" "Prefill, tokens/s" ["per_second"] Style::Rate, "Prompt tokens read per second.";
 };
 
 /// Unit words of the record contract; a measure outside [`MEASURES`] must use one of them.

@@ -17,10 +17,17 @@ const MEANING: &str = "Random weights: the figures are of memory and speed, and 
                        ranges are 95 % intervals of the median, of a ratio those of both its medians.";
 
 /// The records of a row, in the order of its sides; the first is what the others are compared with.
+#[derive(Clone)]
 pub(crate) struct Row<'a> {
     name: &'a str,
     /// Its records.
     pub(crate) sides: Vec<&'a Record>,
+}
+
+impl Row<'_> {
+    fn is_measured(&self) -> bool {
+        self.sides.iter().any(|record| !record.detail.needs.contains_key(ALL))
+    }
 }
 
 /// The rows of every study that has records.
@@ -61,15 +68,19 @@ pub(crate) fn section(results: &Results) -> Option<Section> {
 fn tables(study: &Study, rows: &[Row]) -> Vec<Table> {
     let first = (study.title, study.about, study.columns);
     let further = study.further.iter().map(|further| (further.title, further.about, further.columns));
-    std::iter::once(first).chain(further).map(|part| table(study.head, part, rows)).collect()
+    // What was not measured at all stands in the first table alone.
+    let measured: Vec<Row> = rows.iter().filter(|row| row.is_measured()).cloned().collect();
+    let further = further.filter(|_| !measured.is_empty()).map(|part| table(study.head, part, &measured));
+    std::iter::once(table(study.head, first, rows)).chain(further).collect()
 }
 
-/// The first table with its first columns, for a terminal.
+/// The first table with its first columns, without what was not measured, for a terminal.
 pub(crate) fn brief(results: &Results, columns: usize) -> Option<Table> {
     let all = rows(results);
     let (study, rows) = all.first().filter(|(_, rows)| rows.iter().all(|row| row.sides.len() == 1))?;
     let columns = &study.columns[..columns.min(study.columns.len())];
-    Some(table(study.head, (study.title, study.about, columns), rows))
+    let measured: Vec<Row> = rows.iter().filter(|row| row.is_measured()).cloned().collect();
+    (!measured.is_empty()).then(|| table(study.head, (study.title, study.about, columns), &measured))
 }
 
 fn table(head: &str, (title, about, columns): (&str, &str, &[Column]), rows: &[Row]) -> Table {

@@ -18,7 +18,8 @@ pub fn summary(results: &Results, lines: usize) -> Vec<String> {
     let of_tasks = tasks.iter().flat_map(|c| of_task(c, tasks.len() > 1, each));
     let networks = studies::brief(results, COLUMNS).filter(|_| tasks.is_empty());
     let networks = networks.iter().flat_map(|table| std::iter::once(table.caption.clone()).chain(aligned(table)));
-    of_tasks.chain(networks).chain(studies::summary(results)).collect()
+    let scope = results.scope.iter().map(|scope| format!("A quick run: {scope}."));
+    scope.chain(of_tasks).chain(networks).chain(studies::summary(results)).collect()
 }
 
 /// The variant that the first line recommends, of the first task whose first line does.
