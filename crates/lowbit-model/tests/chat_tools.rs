@@ -156,6 +156,19 @@ fn calls_are_written_as_templates_write_them() {
             ),
             None,
         ),
+        (
+            format!(
+                "{told}{{% for m in messages %}}{{% for c in m.tool_calls %}}<f={{{{ c.function.name }}}}>{{% for k, v in c.function.arguments.items() %}}<{{{{ k }}}}>{{{{ v }}}}</{{{{ k }}}}>{{% endfor %}}</f>{{% endfor %}}{{% endfor %}}"
+            ),
+            None,
+        ),
+        (
+            // The marks of a call and of an answer begin and end alike.
+            format!(
+                "{told}{{% for m in messages %}}{{% for c in m.tool_calls %}}<|START_CALL|>{{{{ c.function.name }}}} {{{{ c.function.arguments | tojson }}}}<|call_end|>{{% else %}}<|START_TEXT|>{{{{ m.content }}}}<|text_end|>{{% endfor %}}{{% endfor %}}"
+            ),
+            Some(around(["", "<|START_CALL|>", "", "<|call_end|>", ""], CallForm::Named(" ".into()))),
+        ),
         (format!("{told}{turns}"), Some(object("", "", "arguments"))),
         (format!("{told} in <tool_call></tool_call>{turns}"), Some(hermes)),
     ] {

@@ -57,6 +57,20 @@ pub struct Marks {
     pub end: String,
 }
 
+impl CallSyntax {
+    /// Whether nothing of the calls that were made up stands around calls: marks with names of arguments in them are of one call alone.
+    fn is_general(&self) -> bool {
+        let mut texts = vec![&self.open, &self.begin, &self.end, &self.close];
+        texts.extend(&self.between);
+        match &self.form {
+            CallForm::Object(_) | CallForm::Python => {}
+            CallForm::Named(middle) => texts.push(middle),
+            CallForm::Marked(Marks { head, key, value, end }) => texts.extend([head, key, value, end]),
+        }
+        !texts.iter().any(|text| [FUNCTION, ARGUMENT, TEXT, SECOND].iter().any(|probe| text.contains(probe)))
+    }
+}
+
 impl CallForm {
     /// Stands for nine letters or digits of each call's own.
     pub const ID: &str = CALL;
@@ -112,7 +126,7 @@ impl Template {
             let part = |text: &str| differing(text, &said).to_owned();
             let twice = called(vec![call(None), call(None)]).map(|text| part(&text));
             let probed = Probed { one: part(&one), pair: part(&pair), twice };
-            return FORMS.iter().find_map(|form| form(&probed));
+            return FORMS.iter().find_map(|form| form(&probed)).filter(CallSyntax::is_general);
         }
         // A template that writes no calls of earlier turns tells in words how they look.
         let form = CallForm::Object(
@@ -123,9 +137,11 @@ impl Template {
     }
 }
 
-/// The part of a text that another has not: all but what both begin and end with.
+/// The part of a text that another has not: all but what both begin and end with, in whole marks.
 fn differing<'a>(text: &'a str, other: &str) -> &'a str {
     let same = text.char_indices().zip(other.chars()).find(|((_, a), b)| a != b).map_or(0, |((at, _), _)| at);
+    // A mark that begins as another does is part of it, and one that only ends so is none.
+    let same = opened(&text[..same]);
     let (text, other) = (&text[same..], other.get(same..).unwrap_or_default());
     let ends = text
         .chars()
@@ -134,7 +150,13 @@ fn differing<'a>(text: &'a str, other: &str) -> &'a str {
         .take_while(|(a, b)| a == b)
         .map(|(c, _)| c.len_utf8())
         .sum::<usize>();
-    &text[..text.len() - ends]
+    let part = &text[..text.len() - ends];
+    &part[..opened(part)]
+}
+
+/// Where a mark begins that a text does not end, else its end.
+fn opened(text: &str) -> usize {
+    text.rfind('<').filter(|at| !text[*at..].contains(['>', ' ', '\n'])).unwrap_or(text.len())
 }
 
 /// Calls each of which stands between marks; several follow one another by lines.
