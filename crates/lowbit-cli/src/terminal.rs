@@ -21,17 +21,20 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct Sink {
     write: Box<dyn Write + Send>,
     is_terminal: bool,
+    /// Characters of a line, where it is a terminal that tells.
+    width: fn() -> Option<usize>,
 }
 
 impl Sink {
     /// A stream of this process.
     pub fn new(to: impl Write + IsTerminal + Send + 'static) -> Self {
-        Sink { is_terminal: to.is_terminal(), write: Box::new(to) }
+        let width = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        Sink { is_terminal: to.is_terminal(), write: Box::new(to), width }
     }
 
     /// Anything else that takes bytes, which is no terminal.
     pub fn to(write: impl Write + Send + 'static) -> Self {
-        Sink { is_terminal: false, write: Box::new(write) }
+        Sink { is_terminal: false, write: Box::new(write), width: || None }
     }
 }
 
@@ -161,6 +164,12 @@ impl Terminal {
             true => self.text(&shown(lines)),
             false => self.text(lines),
         }
+    }
+
+    /// Characters of a line of the terminal that results go to; none where they go elsewhere.
+    pub fn width(&self) -> Option<usize> {
+        let sink = self.0.results.sink();
+        (sink.width)().filter(|_| sink.is_terminal)
     }
 
     /// Whether what is printed is still read: long work may end when it is not.
@@ -316,7 +325,7 @@ mod tests {
             }
         }
         let stream = Stream::new("standard output", Sink::to(Vec::new()));
-        let to = |write: Box<dyn Write + Send>| *stream.sink() = Sink { write, is_terminal: false };
+        let to = |write: Box<dyn Write + Send>| *stream.sink() = Sink::to(write);
         stream.write("x");
         assert!(stream.is_open() && stream.check().is_ok());
         to(Box::new(Broken(ErrorKind::BrokenPipe)));

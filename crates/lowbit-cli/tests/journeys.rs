@@ -59,6 +59,8 @@ fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
     assert!(printed.contains("not who made them"), "{printed}");
     let printed = good(at, &["compare", "small.toml", "--out", "out"]);
     assert!(printed.lines().count() <= 25 && printed.contains("The report: out/report.html"), "{printed}");
+    assert!(printed.contains("Choose for") && printed.contains("fastest"), "{printed}");
+    another_seed(at);
     let page = fs::read_to_string(at.join("out/report.html")).unwrap();
     assert!(
         page.contains("<svg") && !page.contains("http://") || page.contains("http://www.w3.org"),
@@ -81,6 +83,27 @@ fn a_comparison_is_resumed_after_a_signal_and_its_report_holds() {
 
     small_suite(at, 201, 20);
     refused(at, &["compare", "small.toml", "--out", "out"], 3, &["out", "another suite"]);
+}
+
+/// A comparison that is finished gains a training of every network from the seed that follows.
+fn another_seed(at: &Path) {
+    let output = run(at, &["compare", "small.toml", "--out", "out", "--seeds", "2", "--json"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.matches("kept from before").count() == 6, "{told}");
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for record in results["records"].as_array().unwrap().iter().filter(|record| record["params"] != 0) {
+        let (again, own) = (&record["detail"]["seeds"], &record["detail"]["model_sha256"]);
+        assert_eq!((again.as_array().map(Vec::len), again[0]["seed"].as_u64()), (Some(1), Some(8)), "{record}");
+        assert!(again[0]["measures"]["accuracy"]["n"] == record["measures"]["accuracy"]["n"], "{record}");
+        assert_ne!(again[0]["model_sha256"], *own);
+    }
+    assert!(at.join("out/seeds/2/int8/record.json").exists());
+    let printed = good(at, &["report", "out", "--full"]);
+    assert!(printed.contains("Over seeds") && printed.contains("Student's t"), "{printed}");
+    good(at, &["report", "out", "--verify"]);
+    let limited = good(at, &["report", "out", "--max-size", "1GB", "--max-loss", "100"]);
+    assert!(limited.contains("within ") && limited.lines().count() <= 25, "{limited}");
+    refused(at, &["report", "out", "--verify", "--max-size", "1MB"], 2, &["--max-size"]);
 }
 
 #[test]

@@ -51,9 +51,10 @@ fn language_models_are_compared_beside_compressors() {
     let output = run(at, &compare);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{told} {}", String::from_utf8_lossy(&output.stderr));
-    assert!(told.contains("needs the fewest bits per byte") && told.contains("without a network, needs"), "{told}");
+    assert!(told.contains("without a network, needs"), "{told}");
+    assert!(!told.contains("fewest bits"), "two blocks of text show no difference: {told}");
     let report = fs::read_to_string(at.join("out/report.md")).unwrap();
-    assert!(report.contains("Bytes") && !report.contains("Do not rely"), "{report}");
+    assert!(report.contains("Bytes"), "{report}");
     good(at, &["report", "out", "--verify"]);
 
     // What is finished is kept.

@@ -4,7 +4,7 @@ use crate::faithfulness::Faithfulness;
 use crate::metrics;
 use crate::question::{Reference, Subject};
 use crate::read::{self, Limits, Rows};
-use crate::record::{How, Measure, Record};
+use crate::record::{Detail, How, Measure, Record};
 use crate::task::Task;
 use crate::{Error, error::Kind};
 use crate::{facts, meter, stats};
@@ -345,7 +345,7 @@ pub fn score(text: &Text, subject: &Subject) -> Result<Record, Error> {
         recipe: checkpoint.recipe().name.into(),
         params: 0,
         measures: measures(text, &predictions, &tokenizer),
-        detail: Default::default(),
+        detail: if is_of_bytes { raw(text, &predictions) } else { Detail::default() },
     };
     if is_of_bytes {
         let counts = text.texts.iter().map(|tokens| tokens.len() - 1);
@@ -432,6 +432,23 @@ fn measures(text: &Text, predictions: &[Prediction], tokenizer: &Tokenizer) -> B
         all.insert("target_probability", Measure::measured(probability, "fraction", text.bytes));
     }
     all.into_iter().map(|(name, measure)| (name.to_string(), measure)).collect()
+}
+
+/// The bits of stretches of a text whose every byte is predicted.
+fn raw(text: &Text, predictions: &[Prediction]) -> Detail {
+    let whole = predictions.len() as u64 == text.bytes;
+    let samples = whole.then(|| ("bits_per_byte".to_string(), stretches(predictions)));
+    Detail { samples: samples.into_iter().collect(), ..Detail::default() }
+}
+
+/// Stretches of a text at most whose bits are kept, by which two models are compared.
+const STRETCHES: usize = 1000;
+
+/// Mean bits of stretches of about one length, of a block at least, that lie end to end; to a millionth.
+fn stretches(predictions: &[Prediction]) -> Vec<f64> {
+    let (n, count) = (predictions.len(), predictions.len().div_ceil(BLOCK).min(STRETCHES));
+    let stretch = |i: usize| block_bits(&predictions[i * n / count..(i + 1) * n / count]);
+    (0..count).map(|i| (stretch(i) * 1e6).round() / 1e6).collect()
 }
 
 /// Mean bits of a block of predictions.

@@ -67,6 +67,18 @@ impl Confusion {
         self.total += n;
     }
 
+    /// Takes other counts for the pairs that occur, in order.
+    fn recount(&mut self, counts: &[u64]) {
+        self.support.fill(0);
+        self.answered.fill(0);
+        for ((pair, cell), n) in self.cells.iter_mut().zip(counts) {
+            *cell = *n;
+            self.support[usize::from(pair.0)] += n;
+            self.answered[usize::from(pair.1)] += n;
+        }
+        self.total = counts.iter().sum();
+    }
+
     /// The square matrix `[truth][answer]`.
     pub fn matrix(&self) -> Vec<Vec<u64>> {
         let mut counts = vec![vec![0; self.classes()]; self.classes()]; // [truth, answer]
@@ -134,12 +146,26 @@ impl Confusion {
         ratio(2 * self.right(class), self.support(class) + self.answered(class))
     }
 
+    /// Interval, 95 %, of a quantity of these counts by the bootstrap; `None` without rows.
+    pub fn interval(&self, of: impl Fn(&Self) -> f64) -> Option<(f64, f64)> {
+        let counts: Vec<u64> = self.cells.values().copied().collect();
+        let mut counted = self.clone();
+        let drawn = |draw: &[u64]| {
+            counted.recount(draw);
+            of(&counted)
+        };
+        stats::bootstrap_counts(&counts, drawn, RESAMPLES.0, RESAMPLES.1)
+    }
+
     /// Plain mean of a per-class quantity over the classes that occur, which is scikit-learn's default.
     pub fn macro_mean(&self, of: impl Fn(&Self, usize) -> f64) -> f64 {
         let classes: Vec<usize> = (0..self.classes()).filter(|class| self.occurs(*class)).collect();
         classes.iter().map(|class| of(self, *class)).sum::<f64>() / classes.len().max(1) as f64
     }
 }
+
+/// Resamples of the interval of a macro mean, and their seed.
+const RESAMPLES: (usize, u64) = (1000, 1);
 
 fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
@@ -155,7 +181,7 @@ pub static CLASS_METRICS: &[(&str, OfClasses)] = &[
         let (lo, hi) = wilson(confusion.correct(), confusion.total());
         vec![("accuracy".into(), fraction(confusion, confusion.accuracy()).between(lo, hi))]
     }),
-    ("f1_macro", |confusion, _| vec![("f1_macro".into(), fraction(confusion, confusion.macro_mean(Confusion::f1)))]),
+    ("f1_macro", |confusion, _| vec![("f1_macro".into(), macro_measure(confusion, Confusion::f1))]),
     ("precision_macro", |confusion, _| {
         vec![("precision_macro".into(), fraction(confusion, confusion.macro_mean(Confusion::precision)))]
     }),
@@ -167,6 +193,17 @@ pub static CLASS_METRICS: &[(&str, OfClasses)] = &[
         each.map(|(class, name)| (format!("f1/{name}"), fraction(confusion, confusion.f1(class)))).collect()
     }),
 ];
+
+/// A macro mean with its interval.
+fn macro_measure(confusion: &Confusion, of: fn(&Confusion, usize) -> f64) -> Measure {
+    let measure = fraction(confusion, confusion.macro_mean(of));
+    let value = measure.value;
+    match confusion.interval(|drawn| drawn.macro_mean(of)) {
+        // A draw may miss a class, which lifts the mean of the others: the range holds the value in any case.
+        Some((lo, hi)) => measure.between(lo.min(value), hi.max(value)),
+        None => measure,
+    }
+}
 
 fn fraction(confusion: &Confusion, value: f64) -> Measure {
     Measure::measured(value, "fraction", confusion.total())

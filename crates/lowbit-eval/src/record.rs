@@ -175,6 +175,30 @@ pub struct CurvePoint {
     pub held_out_accuracy: Option<f64>,
 }
 
+/// A variant made again from a training with another seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeedRun {
+    /// Seed of the training.
+    pub seed: u64,
+    /// Measures of quality, on the same test rows.
+    pub measures: BTreeMap<String, Measure>,
+    /// SHA-256 of the model file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_sha256: Option<String>,
+}
+
+/// Measures that are kept of a variant made again.
+const OF_SEEDS: [&str; 6] = ["accuracy", "f1_macro", "r2", "mse", "mae", "bits_per_byte"];
+
+impl SeedRun {
+    /// What is kept of a record.
+    pub fn of(seed: u64, record: Record) -> Self {
+        let kept = |name: &String| OF_SEEDS.contains(&name.as_str());
+        let measures = record.measures.into_iter().filter(|(name, _)| kept(name)).collect();
+        SeedRun { seed, measures, model_sha256: record.detail.model_sha256 }
+    }
+}
+
 /// Where a record of a study stands in its table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -284,6 +308,9 @@ pub struct Detail {
     /// Seed of the training or of the generated data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// The same variant made again from trainings with other seeds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<SeedRun>,
     /// How activations enter the matrix products of the body: `f32`, `int8`, or `f32, int8` where its layers differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<String>,

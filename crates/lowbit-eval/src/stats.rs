@@ -1,6 +1,10 @@
 //! Intervals, paired tests and order statistics.
 
-use lowbit_base::SplitMix64;
+mod resample;
+mod student;
+
+pub use resample::{bootstrap, bootstrap_counts, paired_bootstrap};
+pub use student::t_interval;
 
 /// 97.5 % quantile of the standard normal distribution: the half width of a 95 % interval in standard errors.
 pub const Z95: f64 = 1.959963984540054;
@@ -89,6 +93,19 @@ pub fn mcnemar(b: u64, c: u64) -> f64 {
     }
     let excess = b.abs_diff(c).saturating_sub(1) as f64;
     erfc((excess * excess / n as f64 / 2.0).sqrt())
+}
+
+/// p-values of several tests, each corrected for there being so many (Holm 1979, step-down): the k-th smallest of m times m - k + 1,
+/// at least as large as those before it, at most 1. In the order given.
+pub fn holm(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
+    let (mut out, mut least) = (vec![1.0; p.len()], 0.0f64);
+    for (k, &i) in order.iter().enumerate() {
+        least = least.max((p.len() - k) as f64 * p[i]).min(1.0);
+        out[i] = least;
+    }
+    out
 }
 
 /// Two-sided p-value of a standard normal score.
@@ -194,32 +211,20 @@ fn of_sorted(sorted: &[f64], q: f64) -> Option<f64> {
     Some(sorted[below] + (position - below as f64) * (sorted[above] - sorted[below]))
 }
 
-/// Percentile bootstrap, 95 %: `statistic` over `resamples` draws with replacement, from the sequence of `seed`.
-/// `None` without samples or resamples.
-pub fn bootstrap(
-    samples: &[f64],
-    statistic: impl Fn(&[f64]) -> f64,
-    resamples: usize,
-    seed: u64,
-) -> Option<(f64, f64)> {
-    if samples.is_empty() {
-        return None;
-    }
-    let mut rng = SplitMix64::new(seed);
-    let mut draw = vec![0.0; samples.len()];
-    let mut values: Vec<f64> = (0..resamples)
-        .map(|_| {
-            draw.fill_with(|| samples[rng.below(samples.len() as u64) as usize]);
-            statistic(&draw)
-        })
-        .collect();
-    values.sort_by(f64::total_cmp);
-    Some((of_sorted(&values, 2.5)?, of_sorted(&values, 97.5)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lowbit_base::SplitMix64;
+
+    /// Cases of `tools/golden/noise.py`.
+    pub(super) fn golden(name: &str) -> Vec<serde_json::Value> {
+        let all: serde_json::Value = serde_json::from_str(include_str!("../tests/golden/noise.json")).unwrap();
+        all[name].as_array().unwrap().clone()
+    }
+
+    pub(super) fn numbers(list: &serde_json::Value) -> Vec<f64> {
+        list.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+    }
 
     fn close(a: f64, b: f64) {
         assert!((a - b).abs() <= 1e-12 * a.abs().max(b.abs()), "{a} and {b}");
@@ -270,6 +275,17 @@ mod tests {
         }
         assert_eq!(mcnemar(0, 0), 1.0);
         assert_eq!(mcnemar(50, 50), 1.0);
+    }
+
+    #[test]
+    fn holm_as_statsmodels() {
+        for case in golden("holm") {
+            let found = holm(&numbers(&case["p"]));
+            let expected = numbers(&case["corrected"]);
+            assert!(found.len() == expected.len() && !found.is_empty());
+            found.iter().zip(expected).for_each(|(a, b)| close(*a, b));
+        }
+        assert!(holm(&[]).is_empty());
     }
 
     #[test]
@@ -355,21 +371,5 @@ mod tests {
         assert_eq!(median_interval(&up_to(10)), Some((2.0, 9.0)));
         assert_eq!(median_interval(&up_to(100)), Some((40.0, 61.0)));
         assert_eq!((median_interval(&[3.0]), median_interval(&[])), (Some((3.0, 3.0)), None));
-    }
-
-    #[test]
-    fn bootstrap_agrees_with_the_normal_interval() {
-        let mut rng = SplitMix64::new(3);
-        let samples: Vec<f64> = (0..400).map(|_| rng.below(1000) as f64).collect();
-        let (lo, hi) = bootstrap(&samples, |x| mean(x).unwrap(), 2000, 5).unwrap();
-        let (_, low, high) = mean_interval(&samples).unwrap();
-        let width = high - low;
-        assert!((lo - low).abs() < 0.1 * width && (hi - high).abs() < 0.1 * width, "{lo}..{hi} {low}..{high}");
-        assert_eq!(
-            bootstrap(&samples, |x| mean(x).unwrap(), 100, 5),
-            bootstrap(&samples, |x| mean(x).unwrap(), 100, 5)
-        );
-        assert_eq!(bootstrap(&[], |_| 0.0, 10, 1), None);
-        assert_eq!(bootstrap(&samples, |_| 0.0, 0, 1), None);
     }
 }

@@ -15,8 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Lines of the summary of a report.
-const LINES: usize = 22;
+/// Lines of the summary of a report, and characters of a line.
+const SUMMARY: (usize, usize) = (22, 120);
 
 /// What is compared, and where.
 #[derive(FromPyObject)]
@@ -41,6 +41,8 @@ pub struct Asked {
     threads: Option<usize>,
     /// Whether suites take their shorter settings.
     quick: bool,
+    /// Trainings of every network, each from another seed.
+    seeds: u64,
     /// Program and arguments of a fresh process that calls `probe`.
     probe: Vec<String>,
     /// The command that the report names.
@@ -87,6 +89,7 @@ impl Asked {
             constraints: (asked != Constraints::default()).then_some(asked),
             tariff: TARIFF,
             share: Share::default(),
+            seeds: self.seeds.max(1),
             probe: &|checkpoint, cpu| Ok(started(&probe, checkpoint, cpu)),
             bench: &|_, _| Err(io::Error::other("needs the program: run `lowbit compare`")),
         };
@@ -109,7 +112,7 @@ impl Asked {
                 asked.run(data, out, &cpu, &program, told)?
             }
         };
-        Ok((out, report::summary(&results, LINES), report::recommended(&results)))
+        Ok((out, report::summary(&results, SUMMARY.0, SUMMARY.1), report::recommended(&results)))
     }
 }
 

@@ -107,4 +107,5 @@ def main():
     assert server.wait(60) == 0
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,7 @@ use lowbit_model::exec::Batch;
 use lowbit_model::{Checkpoint, Encoder, Inputs, ModelConfig, Recipe, recipe};
 use lowbit_train::{Alone, Data, Job, Labelled, TrainConfig, Tuning};
 use network::Network;
+use seeds::home;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ mod all;
 mod asked;
 mod group;
 mod network;
+mod seeds;
 mod share;
 pub mod texts;
 
@@ -108,6 +110,8 @@ pub struct Program<'a> {
     pub tariff: f64,
     /// Which units of work are this run's.
     pub share: Share,
+    /// Trainings of every network that is trained, each from another seed; at least 1.
+    pub seeds: u64,
     /// Starts a process that prints what [`speed::probe`] says of a model, whose load time and memory are then measured.
     pub probe: &'a dyn Fn(&Checkpoint, &Cpu) -> io::Result<Command>,
     /// Starts a process that prints what `lowbit bench --json` does with these arguments.
@@ -134,6 +138,8 @@ struct Comparison<'a> {
     networks: BTreeMap<Option<String>, Rc<Network>>,
     stamp: Stamp,
     out: PathBuf,
+    /// Which of several trainings is made, from 0; its seeds are so much higher.
+    round: u64,
     cpu: &'a Cpu,
     program: &'a Program<'a>,
     progress: &'a mut dyn Progress,
@@ -178,7 +184,8 @@ pub fn run(
         isa: cpu.isa.name().into(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let mut comparison = Comparison { suite, task, splits, networks, stamp, out, cpu, program, progress, _lock };
+    let mut comparison =
+        Comparison { suite, task, splits, networks, stamp, out, round: 0, cpu, program, progress, _lock };
     let done = comparison.all();
     let out = comparison.out;
     match done {
@@ -246,14 +253,19 @@ impl Comparison<'_> {
             self.progress.note(&format!("[{}/{}] {}", i + 1, suite.variant.len(), variant.name));
             records.push(self.variant(variant)?);
         }
-        match self.program.share.shard() {
-            None => self.finish(records),
-            Some(_) => Ok(self.program.part(records)),
+        if self.program.share.shard().is_some() {
+            return Ok(self.program.part(records));
         }
+        for round in 1..self.program.seeds {
+            self.round = round;
+            self.again(&mut records)?;
+        }
+        self.round = 0;
+        self.finish(records)
     }
 
     fn home(&self, name: &str) -> PathBuf {
-        self.out.join("variants").join(name)
+        self.out.join(home(self.round, name))
     }
 
     fn network(&self, variant: &Variant) -> Rc<Network> {
@@ -322,7 +334,8 @@ impl Comparison<'_> {
     fn trained(&mut self, variant: &Variant) -> Result<Record, Error> {
         let run = self.home(&variant.name).join("training");
         let network = self.network(variant);
-        let (model_config, config) = network.settings(&self.task, &self.splits, variant)?;
+        let (model_config, mut config) = network.settings(&self.task, &self.splits, variant)?;
+        config.seed += self.round;
         let (rows, held) = network.rows(&self.splits.train, &model_config)?;
         self.check_memory(&network, rows)?;
         let [init, teacher] = [self.masters_of(&variant.init)?, self.teacher(variant)?];
@@ -503,10 +516,13 @@ impl Comparison<'_> {
     /// What the hashes of a report cover: all that is kept of every variant but states of training.
     fn files(&self) -> Vec<String> {
         let mut files = vec![SUITE.to_string()];
-        for variant in &self.suite.variant {
-            let home = format!("variants/{}", variant.name);
+        for (round, variant) in (0..self.program.seeds).flat_map(|r| self.suite.variant.iter().map(move |v| (r, v))) {
+            let (home, is_trained) = (home(round, &variant.name), self.network(variant).suite.is_trained());
+            if round > 0 && !is_trained {
+                continue;
+            }
             files.extend([format!("{home}/{KEPT}"), format!("{home}/model")]);
-            let is_trained = variant.from.is_none() && self.network(variant).suite.is_trained();
+            let is_trained = is_trained && variant.from.is_none();
             files.extend(is_trained.then(|| format!("{home}/training")));
             files.extend((!self.task.classes.is_empty()).then(|| format!("{home}/{LOGITS}")));
         }

@@ -9,7 +9,6 @@ use lowbit::Progress;
 use lowbit::comparison::{self, ALL, Asked, Missing, Program, Share, TARIFF};
 use lowbit::start::quoted;
 use lowbit::suite::Suite;
-use lowbit_base::file;
 use lowbit_eval::bench::host;
 use lowbit_eval::bench::shapes::{self, ShapeRecipes};
 use lowbit_eval::predict::Shard;
@@ -31,6 +30,7 @@ Examples:
   lowbit compare --data reviews.csv                # the same with small networks, trained here
   lowbit compare --data photos/                    # a folder per class of PNG and JPEG images, networks trained here
   lowbit compare ag_news --max-size 2MB --max-loss 0.5   # what to choose under these limits
+  lowbit compare quickstart --seeds 3              # three trainings of every network: mean and interval over them
   lowbit compare enwik8 --quick                    # language models of bytes, in full precision and ternary
   lowbit compare gpt2-agnews --random-weights      # speed and memory of the published shapes
   lowbit compare bitlab --quick                    # ternary layers, perceptrons and image networks: five tasks, ten benches
@@ -61,15 +61,8 @@ pub struct Compare {
     /// Directory of the comparison [default: runs/<suite>-<UTC time>, or an unfinished one].
     #[arg(short, long)]
     out: Option<PathBuf>,
-    /// Choose under a limit: weights at most so large, as in 100MB.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_size: Option<f64>,
-    /// Choose under a limit: a median latency of at most so much, as in 10ms.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    max_latency: Option<f64>,
-    /// Choose under a limit: a measured loss of at most so many points.
-    #[arg(long, value_name = "POINTS", value_parser = points)]
-    max_loss: Option<f64>,
+    #[command(flatten)]
+    limits: Limits,
     /// Measure speed and memory of the published shapes that the suite names, with random weights; nothing about quality.
     #[arg(long, conflicts_with_all = ["text", "label", "out", "max_size", "max_latency", "max_loss", "full", "shard", "emit"])]
     random_weights: bool,
@@ -90,6 +83,10 @@ pub struct Compare {
     /// Print a script that makes all shards as jobs, and compare nothing.
     #[arg(long, value_name = "SCHEDULER", requires = "out", conflicts_with = "shard")]
     emit: Option<emit::Scheduler>,
+    /// Train every network so many times, each from another seed, and report the mean over them with its interval.
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(conflicts_with_all = ["random_weights", "shard", "emit"])]
+    seeds: u64,
     /// List suites, tasks and recipes, and end.
     #[arg(long)]
     list: bool,
@@ -98,10 +95,46 @@ pub struct Compare {
     full: bool,
 }
 
-/// Bytes of a report in Markdown at most.
-const MOST: u64 = 1 << 30;
-/// Lines of the summary.
-const LINES: usize = 25;
+/// What the variant to choose must keep.
+#[derive(Debug, clap::Args)]
+pub(super) struct Limits {
+    /// Choose under a limit: weights at most so large, as in 100MB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<f64>,
+    /// Choose under a limit: a median latency of at most so much, as in 10ms.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    max_latency: Option<f64>,
+    /// Choose under a limit: a measured loss of at most so many points.
+    #[arg(long, value_name = "POINTS", value_parser = points)]
+    max_loss: Option<f64>,
+}
+
+impl Limits {
+    /// What was asked, if anything was.
+    pub(super) fn constraints(&self) -> Option<Constraints> {
+        let asked = Constraints {
+            weight_bytes: self.max_size,
+            latency_p50: self.max_latency,
+            loss: self.max_loss.map(|p| p / 100.0),
+        };
+        (asked != Constraints::default()).then_some(asked)
+    }
+}
+
+/// Lines of the summary, without those about where the report is.
+pub(super) const LINES: usize = 22;
+/// Characters of a line where nothing tells how wide the terminal is.
+const WIDTH: usize = 120;
+
+/// Prints a comparison in so many lines, or the whole report.
+pub(super) fn show(machine: &Machine, results: &Results, is_full: bool, lines: usize) {
+    let width = machine.terminal.width().unwrap_or(WIDTH);
+    match is_full {
+        true => machine.terminal.lines(report::text(results, width)),
+        false => machine.terminal.lines(report::summary(results, lines, width)),
+    }
+    machine.terminal.line("");
+}
 
 impl Compare {
     /// Runs the command.
@@ -123,7 +156,8 @@ impl Compare {
             command: machine.terminal.command(),
             probe: &probe::start,
             bench: &bench::with,
-            constraints: self.constraints(),
+            constraints: self.limits.constraints(),
+            seeds: self.seeds,
             tariff: self.tariff,
             share: Share::new(self.shard),
         };
@@ -137,6 +171,13 @@ impl Compare {
             true => Asked::of(self.suite()?, self.quick)?,
             false => Asked::find(self.named()?, self.quick, data)?,
         };
+        if let Asked::Suite(suite) = &asked
+            && self.seeds > 1
+            && !suite.is_trained()
+        {
+            let text = format!("suite {} trains nothing, and --seeds is for trainings: leave it out", suite.name);
+            return Err(Failure::usage(text));
+        }
         machine.terminal.notes(&asked.notice().cloned());
         machine.signals.defer();
         let (out, results) = asked.run(data, self.out.as_deref(), &cpu, &program, &mut bar)?;
@@ -147,13 +188,7 @@ impl Compare {
             shared(machine, shard, &results);
             return Ok(());
         }
-        if self.full {
-            let whole = out.join("report.md");
-            machine.terminal.line(file::read_text(&whole, MOST)?);
-        } else {
-            machine.terminal.lines(report::summary(&results, LINES - 3));
-            machine.terminal.line("");
-        }
+        show(machine, &results, self.full, LINES);
         machine.terminal.line(format!("The report: {}", out.join("report.html").display()));
         // The variants of a group lie in the directories of its suites.
         let suite = matches!(asked, Asked::Suite(_));
@@ -234,16 +269,6 @@ impl Compare {
     /// Rows of the user's own: a file, or a folder of images.
     fn rows(&self) -> Option<&Path> {
         self.data.as_deref().filter(|data| lowbit::suite::is_of_rows(self.suite.as_deref(), data))
-    }
-
-    /// What was asked of the variant to choose.
-    fn constraints(&self) -> Option<Constraints> {
-        let asked = Constraints {
-            weight_bytes: self.max_size,
-            latency_p50: self.max_latency,
-            loss: self.max_loss.map(|p| p / 100.0),
-        };
-        (asked != Constraints::default()).then_some(asked)
     }
 
     /// The name that was given of a suite, a group or a task.

@@ -1,6 +1,7 @@
 //! `lowbit report`
 
 use super::Machine;
+use super::compare::{LINES, Limits, show};
 use crate::failure::{Code, Failure};
 use crate::terminal::tool;
 use lowbit_eval::report;
@@ -11,6 +12,8 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   lowbit report runs/quickstart-20260101T000000Z
+  lowbit report runs/quickstart-20260101T000000Z --full | less   # all tables, set for the terminal
+  lowbit report runs/quickstart-20260101T000000Z --max-size 1MB --max-loss 0.5   # what to choose under these limits
   lowbit report runs/quickstart-20260101T000000Z --verify
   lowbit report laptop/results.json server/results.json --out runs/machines   # one table by machine";
 
@@ -28,11 +31,21 @@ pub struct Report {
     /// Where a rendered report goes [default: the directory].
     #[arg(short, long)]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    limits: Limits,
+    /// Print the whole report, set for the terminal, instead of what to choose.
+    #[arg(long, conflicts_with = "verify")]
+    full: bool,
 }
 
 impl Report {
     /// Runs the command.
     pub fn run(self, machine: &Machine) -> Result<(), Failure> {
+        if self.limits.constraints().is_some() && (self.verify || self.records.len() > 1) {
+            return Err(Failure::usage(
+                "limits are for rendering one comparison: leave --max-size, --max-latency and --max-loss out",
+            ));
+        }
         match (self.records.len(), self.verify) {
             (1, true) => self.verify(machine),
             (1, false) => self.render(machine),
@@ -53,6 +66,9 @@ impl Report {
         match machine.json {
             true => machine.terminal.json(&results),
             false => {
+                if self.full {
+                    show(machine, &results, true, LINES);
+                }
                 let page = out.join("report.html");
                 machine.terminal.line(format!("{} machines: {}", results.machines.len(), page.display()));
                 Ok(())
@@ -63,11 +79,14 @@ impl Report {
     fn render(self, machine: &Machine) -> Result<(), Failure> {
         let directory = &self.records[0];
         let mut results = report::read(directory)?;
+        if let Some(asked) = self.limits.constraints() {
+            results.tasks.iter_mut().for_each(|task| task.constraints = Some(asked));
+        }
         let home = match directory.is_dir() {
             true => directory.clone(),
             false => directory.parent().map(PathBuf::from).unwrap_or_default(),
         };
-        let out = self.out.unwrap_or_else(|| home.clone());
+        let out = self.out.clone().unwrap_or_else(|| home.clone());
         if std::fs::canonicalize(&out).ok() != std::fs::canonicalize(&home).ok() {
             // The files are beside the other results.json.
             results.files.clear();
@@ -76,6 +95,7 @@ impl Report {
         match machine.json {
             true => machine.terminal.json(&results),
             false => {
+                show(machine, &results, self.full, LINES);
                 machine.terminal.line(format!("The report: {}", out.join("report.html").display()));
                 Ok(())
             }

@@ -3,24 +3,16 @@
 use super::compare::{Comparison, comparisons};
 use super::document::{Block, Document, Section, Table};
 use super::sentence::{Finding, Tone};
-use super::{charts, checks, findings, machines, notes, published, studies, tables};
+use super::{charts, checks, choices, findings, machines, notes, published, studies, tables};
 use crate::record::Results;
 
 impl Document {
     /// Everything but the outcomes of the checks.
     pub(crate) fn body(results: &Results, tasks: &[Comparison]) -> Self {
-        let mut lead: Vec<Block> = Vec::new();
-        let mut sections = Vec::new();
-        for (i, c) in tasks.iter().enumerate() {
-            let place = Place { index: i, of: tasks.len(), task: c.task };
-            lead.extend(notes::networks(c).map(Block::Paragraph));
-            lead.extend(notes::about(c, place.of > 1));
-            let headline = findings::headline(c);
-            lead.extend((!headline.is_empty()).then_some(Block::Headline(headline)));
-            lead.extend(notes::warnings(c).into_iter().map(|w| Block::Callout(Tone::Warn, w)));
-            lead.push(Block::Cards(findings::cards(c)));
-            sections.extend(task_sections(c, &place));
-        }
+        let lead = lead(tasks);
+        let place =
+            |(index, c): (usize, &Comparison)| task_sections(c, &Place { index, of: tasks.len(), task: c.task });
+        let mut sections: Vec<Section> = tasks.iter().enumerate().flat_map(place).collect();
         sections.extend(studies::section(results));
         sections.extend(published::section(results));
         sections.extend(machines::sections(results));
@@ -37,13 +29,45 @@ impl Document {
         let tasks = comparisons(results);
         let mut document = Document::body(results, &tasks);
         let outcomes = checks::run_all(&checks::Case { results, tasks: &tasks, document: &document });
-        document.lead.splice(..0, checks::banner(&outcomes));
         document.sections.push(Section {
             id: "checks".into(),
             title: "Checks".into(),
             blocks: vec![Block::Paragraph(checks::summary(&outcomes)), Block::Checks(outcomes)],
         });
         document
+    }
+}
+
+/// What a reader sees first: the answer, what to choose, and what to keep in mind. Of several tasks the table comes first, and what each
+/// is about is folded away.
+fn lead(tasks: &[Comparison]) -> Vec<Block> {
+    let choices = choices::table(tasks).map(Block::Choices);
+    let warned =
+        |c: &Comparison| notes::warnings(c).into_iter().map(|w| Block::Callout(Tone::Warn, w)).collect::<Vec<_>>();
+    let headline = |c: &Comparison, bad: bool| {
+        let found = findings::headline(c).into_iter().filter(|finding| bad || finding.tone != Tone::Bad);
+        Some(found.collect::<Vec<_>>()).filter(|found| !found.is_empty()).map(Block::Headline)
+    };
+    match tasks {
+        [c] => {
+            let mut lead: Vec<Block> = notes::networks(c).map(Block::Paragraph).into_iter().collect();
+            lead.extend(notes::about(c, false));
+            lead.extend(headline(c, true));
+            lead.extend(choices);
+            lead.extend(warned(c));
+            lead
+        }
+        several => {
+            let told = |c: &Comparison| {
+                let about = notes::networks(c).map(Block::Paragraph).into_iter().chain(notes::about(c, true));
+                about.chain(headline(c, false)).chain(warned(c)).collect::<Vec<_>>()
+            };
+            let told: Vec<Block> = several.iter().flat_map(told).collect();
+            let bad: Vec<Finding> = several.iter().flat_map(findings::faults).collect();
+            let bad = (!bad.is_empty()).then_some(Block::Headline(bad));
+            let folded = (!told.is_empty()).then(|| Block::Details("Task by task".into(), told));
+            bad.into_iter().chain(choices).chain(folded).collect()
+        }
     }
 }
 
@@ -85,7 +109,7 @@ fn task_sections(c: &Comparison, place: &Place) -> Vec<Section> {
             "Quality",
             blocks(
                 [
-                    vec![tables::quality(c), tables::parts(c), tables::lengths(c)],
+                    vec![tables::quality(c), tables::over_seeds(c), tables::parts(c), tables::lengths(c)],
                     tables::faithfulness(c),
                     vec![tables::classes(c)],
                 ]

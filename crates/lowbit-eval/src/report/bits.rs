@@ -1,6 +1,7 @@
 //! Findings about language models: who needs the fewest bits at equal bytes, and what compressors without a network need.
 
 use super::compare::{Comparison, VariantRow};
+use super::noise;
 use super::query::What;
 use super::sentence::{ClaimKind, Finding, Sentence, Tone};
 
@@ -30,28 +31,41 @@ pub(crate) fn findings(c: &Comparison) -> Vec<Finding> {
     ternary.chain(compressors(c)).collect()
 }
 
+/// Whether a network needs fewer bits than every other with the bytes of one, beyond noise after correction for their number.
+pub(crate) fn is_least(c: &Comparison, row: &VariantRow, as_this: &VariantRow) -> bool {
+    let group = as_large(c, as_this);
+    let others = group.iter().filter(|other| other.name() != row.name());
+    let changes: Option<Vec<_>> = others.map(|other| c.bits_between(other.name(), row.name())).collect();
+    let Some(mut changes) = changes.filter(|changes| changes.len() + 1 == group.len()) else { return false };
+    noise::correct(changes.iter_mut().map(|change| (change.p, &mut change.corrected)).collect());
+    changes.iter().all(|change| change.bits < 0.0 && change.distinguishable())
+}
+
 fn at_equal_bytes(c: &Comparison, ternary: &VariantRow) -> Option<Finding> {
     let bits = |row: &VariantRow| row.value(BITS).unwrap_or(f64::INFINITY);
     let rows = as_large(c, ternary);
     let best = rows.iter().min_by(|a, b| bits(a).total_cmp(&bits(b))).filter(|_| rows.len() > 1)?;
     let other = rows.iter().filter(|row| row.name() != best.name()).min_by(|a, b| bits(a).total_cmp(&bits(b)))?;
     let against = if best.name() == ternary.name() { other.name() } else { ternary.name() };
-    let tone = if best.name() == ternary.name() { Tone::Good } else { Tone::Warn };
-    let sentence = Sentence::default()
-        .text("Of the networks with the bytes of ")
-        .name(ternary.name())
-        .text(", ")
-        .name(best.name())
-        .text(" needs ")
-        .claim_against(ClaimKind::FewestBits, best.name(), ternary.name())
-        .text(": ")
-        .asked(c, best.name(), What::Measure(BITS.into()))?
-        .text(" against ")
-        .asked(c, against, What::Measure(BITS.into()))?
-        .text(" of ")
-        .name(against)
-        .text(".");
-    Some(Finding { task: c.task.into(), tone, sentence, recommends: None })
+    let start = Sentence::default().text("Of the networks with the bytes of ").name(ternary.name()).text(", ");
+    let start = start.name(best.name()).text(" needs ");
+    let figures = |start: Sentence| {
+        let sentence = start.asked(c, best.name(), What::Measure(BITS.into()))?.text(" against ");
+        Some(sentence.asked(c, against, What::Measure(BITS.into()))?.text(" of ").name(against))
+    };
+    let (tone, sentence) = match is_least(c, best, ternary) {
+        true => {
+            let tone = if best.name() == ternary.name() { Tone::Good } else { Tone::Warn };
+            let start = start.claim_against(ClaimKind::FewestBits, best.name(), ternary.name()).text(": ");
+            (tone, figures(start)?)
+        }
+        false => {
+            c.bits_between(against, best.name()).filter(|change| !change.distinguishable())?;
+            let start = figures(start)?.text(" bits per byte: ");
+            (Tone::Neutral, start.claim_against(ClaimKind::OpenBits, best.name(), against))
+        }
+    };
+    Some(Finding { task: c.task.into(), tone, sentence: sentence.text("."), recommends: None })
 }
 
 fn compressors(c: &Comparison) -> Option<Finding> {

@@ -1,7 +1,7 @@
 //! What follows from the records of one task: paired changes, ledgers, speed ratios, verdicts, dominance.
 
 use super::measures::Scales;
-use super::noise::{self, Change, Evidence, Pace};
+use super::noise::{self, BitsChange, Change, Evidence, Pace};
 use super::number::Scale;
 use crate::record::{How, Measure, Record, Results, TaskFacts};
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub(crate) struct Ledger {
     pub(crate) zeros: Option<f64>,
 }
 
-/// What the accuracy says about a variant.
+/// What the accuracy, or the bits per byte, say about a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The variant all others are compared with.
@@ -37,7 +37,7 @@ pub(crate) enum Verdict {
     Baseline,
     /// The interval of the difference holds zero, and no loss of more than [`HIDDEN`].
     Same,
-    /// Interval and test disagree, or the interval holds a loss of more than [`HIDDEN`].
+    /// Interval and corrected test disagree, or the interval holds a loss of more than [`HIDDEN`].
     Undecided,
     /// Shown to be more accurate.
     Higher,
@@ -69,6 +69,8 @@ pub(crate) struct VariantRow<'a> {
     pub(crate) record: &'a Record,
     /// Accuracy change against the reference.
     pub(crate) change: Option<Change>,
+    /// Change of bits per byte against the reference.
+    pub(crate) bits: Option<BitsChange>,
     /// Sums over its tensors.
     pub(crate) ledger: Option<Ledger>,
     /// Reference's median latency divided by this one's.
@@ -156,7 +158,9 @@ impl<'a> Comparison<'a> {
             standing,
         });
         let mut rows: Vec<VariantRow> =
-            records.iter().zip(&evidence).map(|(record, mine)| row(record, mine, reference.as_ref(), chance)).collect();
+            records.iter().zip(&evidence).map(|(record, mine)| row(record, mine, reference.as_ref())).collect();
+        correct(&mut rows);
+        rows.iter_mut().for_each(|row| row.verdict = verdict(row, reference.as_ref(), chance));
         for (row, by) in rows.iter_mut().zip(noise::dominators(&evidence)) {
             row.dominated_by = by.map(|j| records[j].model.as_str());
         }
@@ -206,10 +210,27 @@ impl<'a> Comparison<'a> {
         place(other).zip(place(name)).is_some_and(|(other, mine)| other.dominates(mine, timed))
     }
 
-    /// Networks shown to be at most [`WITHIN`] below the reference: the whole interval is. The reference is left out.
+    /// Networks shown to be at most [`WITHIN`] below the reference, or to need at most such a share more bits: the whole interval
+    /// does. The reference is left out.
     pub(crate) fn close(&self) -> Vec<&VariantRow<'a>> {
-        let shown = |r: &&VariantRow| r.change.as_ref().is_some_and(|change| change.lo >= -WITHIN);
-        self.compared().filter(shown).filter(|r| quality(r.record).is_some_and(|m| m.how == How::Measured)).collect()
+        let measured = |r: &VariantRow| quality(r.record).is_none_or(|m| m.how == How::Measured);
+        let shown = |r: &&VariantRow| match (&r.change, &r.bits) {
+            (Some(change), _) => change.lo >= -WITHIN && measured(r),
+            (None, bits) => bits.is_some_and(|bits| bits.most <= WITHIN),
+        };
+        self.compared().filter(shown).collect()
+    }
+
+    /// Whether one variant is shown to answer faster than another; nothing where one has no raw runs.
+    pub(crate) fn is_faster(&self, name: &str, other: &str) -> Option<bool> {
+        let place = |name: &str| self.index.get(name).map(|i| &self.evidence[*i]);
+        Some(place(name)?.pace(place(other)?)?.1 == Pace::Faster)
+    }
+
+    /// The change of bits per byte from one variant to another.
+    pub(crate) fn bits_between(&self, base: &str, name: &str) -> Option<BitsChange> {
+        let place = |name: &str| self.index.get(name).map(|i| &self.evidence[*i]);
+        place(name)?.bits(place(base)?)
     }
 
     /// Networks whose accuracy was not shown to be below the reference's, and cannot be so by more than [`HIDDEN`].
@@ -226,13 +247,23 @@ impl<'a> Comparison<'a> {
         let keeps = |r: &&VariantRow| {
             let loss = match r.verdict {
                 Verdict::Reference => Some(0.0),
-                _ => r.change.as_ref().map(|change| -change.points),
+                _ => match &r.change {
+                    Some(change) => Some(-change.points),
+                    // Of bits per byte, as a share of those of the reference.
+                    None => self.more_bits(r),
+                },
             };
             at_most(limits.weight_bytes, measured(r.record, "weight_bytes"))
                 && at_most(limits.latency_p50, measured(r.record, "latency_p50"))
                 && at_most(limits.loss, loss)
         };
         self.networks().filter(|r| !matches!(r.verdict, Verdict::Fails | Verdict::Void)).filter(keeps).collect()
+    }
+
+    /// Bits per byte beyond those of the reference, as a share of them.
+    fn more_bits(&self, row: &VariantRow) -> Option<f64> {
+        let base = self.reference()?.value(super::bits::BITS)?;
+        Some(row.bits?.bits / base)
     }
 
     /// Networks that can be compared with the reference: neither the reference itself, nor failed, nor void.
@@ -257,9 +288,14 @@ impl<'a> Comparison<'a> {
         gaps.into_iter().filter(|g| *g <= far).reduce(f64::max).map(|gap| base - gap)
     }
 
-    /// Largest accuracy gap of any other network to the reference, a fraction.
+    /// Largest accuracy gap of any other network to the reference, a fraction; of bits per byte as a share of those of the reference.
     pub(crate) fn widest_gap(&self) -> Option<f64> {
-        let base = self.reference()?.quality()?;
+        let reference = self.reference()?;
+        let Some(base) = reference.quality() else {
+            let base = reference.value(super::bits::BITS)?;
+            let gaps = self.networks().filter_map(|r| r.bits.as_ref()).map(|bits| bits.bits.abs() / base);
+            return gaps.reduce(f64::max);
+        };
         self.networks()
             .filter(|r| r.verdict != Verdict::Reference)
             .filter_map(|r| Some((r.quality()? - base).abs()))
@@ -285,12 +321,23 @@ struct Reference<'a> {
     standing: Option<Standing>,
 }
 
-fn row<'a>(record: &'a Record, mine: &Evidence, base: Option<&Reference>, chance: Option<f64>) -> VariantRow<'a> {
+fn row<'a>(record: &'a Record, mine: &Evidence, base: Option<&Reference>) -> VariantRow<'a> {
     let other = base.filter(|b| b.name != record.model);
     let change = other.and_then(|b| mine.change(b.evidence));
+    let bits = other.filter(|_| change.is_none()).and_then(|b| mine.bits(b.evidence));
     let speed = other.and_then(|b| mine.pace(b.evidence));
-    let verdict = verdict(record, base, change.as_ref(), chance);
-    VariantRow { record, change, ledger: ledger(record), speed, verdict, dominated_by: None }
+    let (ledger, verdict) = (ledger(record), Verdict::Unknown);
+    VariantRow { record, change, bits, ledger, speed, verdict, dominated_by: None }
+}
+
+/// Corrects the tests of all networks against the reference for there being several.
+fn correct(rows: &mut [VariantRow]) {
+    let tests = rows.iter_mut().filter(|row| row.network()).filter_map(|row| match (&mut row.change, &mut row.bits) {
+        (Some(change), _) => Some((change.p, &mut change.corrected)),
+        (None, Some(bits)) => Some((bits.p, &mut bits.corrected)),
+        (None, None) => None,
+    });
+    noise::correct(tests.collect());
 }
 
 /// Accuracy of the majority class, but at least one over the classes: the test rows may lack the majority of training. Of
@@ -360,18 +407,18 @@ pub(crate) fn is_low_bit(format: &str) -> bool {
     lowbit_kernels::format::find(format).map_or(true, |format| format.spec().is_low_bit())
 }
 
-fn verdict(record: &Record, base: Option<&Reference>, change: Option<&Change>, chance: Option<f64>) -> Verdict {
-    if !is_network(record) {
+fn verdict(row: &VariantRow, base: Option<&Reference>, chance: Option<f64>) -> Verdict {
+    if !row.network() {
         return Verdict::Baseline;
     }
-    if base.is_some_and(|b| b.name == record.model) {
+    if base.is_some_and(|b| b.name == row.record.model) {
         return Verdict::Reference;
     }
-    let (Some(change), Some(base)) = (change, base) else {
-        return Verdict::Unknown;
+    let (Some(change), Some(base)) = (&row.change, base) else {
+        return row.bits.map_or(Verdict::Unknown, |bits| of_bits(&bits));
     };
     let fails = || {
-        let (mine, theirs, chance) = (quality(record)?.value, base.accuracy?, chance?);
+        let (mine, theirs, chance) = (row.quality()?, base.accuracy?, chance?);
         Some(theirs > chance && mine - chance < 0.5 * (theirs - chance))
     };
     match change.distinguishable() {
@@ -380,6 +427,16 @@ fn verdict(record: &Record, base: Option<&Reference>, change: Option<&Change>, c
         true if change.points < 0.0 => Verdict::Lower,
         true => Verdict::Higher,
         false if change.lo < -HIDDEN || change.lo > 0.0 || change.hi < 0.0 => Verdict::Undecided,
+        false => Verdict::Same,
+    }
+}
+
+/// More bits per byte are a loss.
+fn of_bits(change: &BitsChange) -> Verdict {
+    match change.distinguishable() {
+        true if change.bits > 0.0 => Verdict::Lower,
+        true => Verdict::Higher,
+        false if change.most > HIDDEN || change.lo > 0.0 || change.hi < 0.0 => Verdict::Undecided,
         false => Verdict::Same,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::charts::Chart;
 use super::checks;
+use super::query::Figure;
 use super::sentence::{Finding, Sentence, Tone};
 use std::collections::BTreeMap;
 
@@ -25,6 +26,17 @@ pub(crate) struct Cell {
     pub(crate) number: bool,
     /// 0..1 for the shade of a heat map.
     pub(crate) heat: Option<f64>,
+    /// The query it answers.
+    pub(crate) source: Option<Source>,
+}
+
+/// Where a printed number comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Source {
+    /// Task of the record.
+    pub(crate) task: String,
+    /// What was asked of it.
+    pub(crate) figure: Figure,
 }
 
 impl Cell {
@@ -69,17 +81,13 @@ pub(crate) struct Table {
     pub(crate) foot: String,
 }
 
-/// A box with a few figures at the top of the report.
+/// What to choose: the table, and the sentences of its lines with their tasks.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct SummaryCard {
-    /// What makes this variant worth a card.
-    pub(crate) title: Sentence,
-    /// Name of the variant.
-    pub(crate) name: String,
-    /// Colour.
-    pub(crate) tone: Tone,
-    /// Its figures.
-    pub(crate) lines: Vec<Sentence>,
+pub(crate) struct Choices {
+    /// What the records must bear out.
+    pub(crate) sentences: Vec<(String, Sentence)>,
+    /// As printed.
+    pub(crate) table: Table,
 }
 
 /// A label and its value.
@@ -111,8 +119,8 @@ pub(crate) enum Block {
     Callout(Tone, String),
     /// What a reader must know first.
     Headline(Vec<Finding>),
-    /// Boxes.
-    Cards(Vec<SummaryCard>),
+    /// What to choose.
+    Choices(Choices),
     /// Sentences.
     Findings(Vec<Finding>),
     /// A table.
@@ -177,6 +185,10 @@ impl Document {
 
     /// Every table.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
-        self.blocks().into_iter().filter_map(|b| if let Block::Table(t) = b { Some(t) } else { None })
+        let of = |block| match block {
+            &Block::Table(ref table) | &Block::Choices(Choices { ref table, .. }) => Some(table),
+            _ => None,
+        };
+        self.blocks().into_iter().filter_map(of)
     }
 }

@@ -2,11 +2,15 @@
 
 use super::bits;
 use super::compare::{Comparison, Standing, VariantRow, Verdict, WITHIN, measured};
-use super::document::SummaryCard;
 use super::noise::Pace;
 use super::query::What;
 use super::sentence::{ClaimKind, Finding, Sentence, Tone};
 use crate::laws;
+
+/// The faults among the headline, which make the other findings meaningless.
+pub(crate) fn faults(c: &Comparison) -> Vec<Finding> {
+    headline(c).into_iter().filter(|finding| finding.tone == Tone::Bad).collect()
+}
 
 /// The headline: a fault that makes the other findings meaningless, else the first recommendation, or that there is none.
 pub(crate) fn headline(c: &Comparison) -> Vec<Finding> {
@@ -28,7 +32,11 @@ fn limited(c: &Comparison) -> Option<Finding> {
         bounds.extend(c.fact(what).map(|figure| Sentence::default().figure(figure)));
     }
     if let Some(figure) = c.fact(What::LimitLoss) {
-        bounds.push(Sentence::default().figure(figure).text(" points of measured loss against ").name(reference));
+        let unit = match c.quality() {
+            Some(_) => " points of measured loss against ",
+            None => " % more bits per byte than ",
+        };
+        bounds.push(Sentence::default().figure(figure).text(unit).name(reference));
     }
     let last = bounds.len().checked_sub(1)?;
     let list = |start: Sentence| {
@@ -75,7 +83,7 @@ pub(crate) fn threshold_says_something(c: &Comparison) -> bool {
 }
 
 /// The variant with the least of `measure` among `rows`; ties go to the more accurate.
-fn least<'a, 'b>(rows: Vec<&'b VariantRow<'a>>, measure: &str) -> Option<&'b VariantRow<'a>> {
+pub(crate) fn least<'a, 'b>(rows: Vec<&'b VariantRow<'a>>, measure: &str) -> Option<&'b VariantRow<'a>> {
     let key = |r: &VariantRow| {
         let merit = |name: &str| measured(r.record, name).unwrap_or(f64::INFINITY);
         let quality = r.quality().unwrap_or(f64::NEG_INFINITY);
@@ -184,13 +192,18 @@ fn holds(c: &Comparison, kind: ClaimKind, subject: &str) -> bool {
     super::sentence::Claim { kind, subject: subject.into(), other: None }.holds(c)
 }
 
+/// What the threshold counts.
+fn threshold_unit(c: &Comparison) -> &'static str {
+    if c.quality().is_some() { " point of " } else { " % of the bits per byte of " }
+}
+
 /// "Smallest variant within a point of f32:".
-fn pick_title(c: &Comparison, kind: ClaimKind, row: &VariantRow) -> Option<Sentence> {
+pub(crate) fn pick_title(c: &Comparison, kind: ClaimKind, row: &VariantRow) -> Option<Sentence> {
     let start = Sentence::default().claim(kind, row.name());
     Some(match kind {
         ClaimKind::SmallestWithin | ClaimKind::FastestWithin | ClaimKind::LeastWithin => {
             let start = start.text(" of those shown within ").figure(c.fact(What::Threshold)?);
-            start.text(" point of ").name(c.reference()?.name())
+            start.text(threshold_unit(c)).name(c.reference()?.name())
         }
         ClaimKind::SmallestEqual => {
             start.text(" with ").claim(ClaimKind::NoLoss, row.name()).text(" against ").name(c.reference()?.name())
@@ -214,14 +227,14 @@ fn recommendations(c: &Comparison) -> Vec<Finding> {
     }
     let sound = c.standing != Some(Standing::NothingLearnt) && c.too_few_rows().is_none();
     if let Some(reference) = c.reference().filter(|r| sound && holds(c, ClaimKind::NoneClose, r.name())) {
-        let others = c.networks().filter(|r| r.verdict != Verdict::Reference && r.change.is_some()).count();
+        let others = c.networks().filter(|r| r.change.is_some() || r.bits.is_some()).count();
         let threshold = c.fact(What::Threshold).filter(|_| others > 0);
         if let Some(threshold) = threshold {
             let sentence = Sentence::default()
                 .claim(ClaimKind::NoneClose, reference.name())
                 .text(" is shown to stay within ")
                 .figure(threshold)
-                .text(" point of ")
+                .text(threshold_unit(c))
                 .name(reference.name())
                 .text(".");
             out.push(finding(c, Tone::Warn, sentence, None));
@@ -232,7 +245,7 @@ fn recommendations(c: &Comparison) -> Vec<Finding> {
 
 /// Said only where the threshold separates nothing.
 fn spread(c: &Comparison) -> Option<Finding> {
-    if threshold_says_something(c) {
+    if threshold_says_something(c) || c.quality().is_none() {
         return None;
     }
     let sentence = Sentence::default()
@@ -323,12 +336,24 @@ fn tone(row: &VariantRow) -> Tone {
 
 /// "+0.13 points, not distinguishable".
 fn short_change(c: &Comparison, row: &VariantRow) -> Option<Sentence> {
-    let sentence = Sentence::default().asked(c, row.name(), What::Points)?.text(" points, ");
-    Some(sentence.claim(accuracy_claim(row)?, row.name()))
+    let start = Sentence::default();
+    let sentence = match &row.change {
+        Some(_) => start.asked(c, row.name(), What::Points)?.text(" points, "),
+        None => start.asked(c, row.name(), What::Bits)?.text(" bits per byte, "),
+    };
+    Some(sentence.claim(quality_claim(row)?, row.name()))
 }
 
-fn accuracy_claim(row: &VariantRow) -> Option<ClaimKind> {
-    let change = row.change.as_ref()?;
+/// What is shown of the quality.
+fn quality_claim(row: &VariantRow) -> Option<ClaimKind> {
+    let Some(change) = row.change.as_ref() else {
+        let bits = row.bits.as_ref()?;
+        return Some(match bits.distinguishable() {
+            false => ClaimKind::NotDistinguishable,
+            true if bits.bits > 0.0 => ClaimKind::MoreBits,
+            true => ClaimKind::FewerBits,
+        });
+    };
     Some(match change.distinguishable() {
         false => ClaimKind::NotDistinguishable,
         true if change.points > 0.0 => ClaimKind::Higher,
@@ -339,12 +364,15 @@ fn accuracy_claim(row: &VariantRow) -> Option<ClaimKind> {
 /// Accuracy with absolute, relative and error-rate change, interval and test; else the task's own measure.
 fn quality(c: &Comparison, row: &VariantRow) -> Option<Sentence> {
     let (name, start) = (row.name(), Sentence::default());
-    let Some(claim) = accuracy_claim(row) else {
+    let Some(claim) = quality_claim(row).filter(|_| row.change.is_some()) else {
         let measure = primary(c)?;
         let reference = c.reference()?.name();
         let sentence = start.asked(c, name, What::Measure(measure.into()))?.text(" against ");
-        let sentence = sentence.asked(c, reference, What::Measure(measure.into()))?;
-        return Some(sentence.text(" of ").name(reference).text("."));
+        let sentence = sentence.asked(c, reference, What::Measure(measure.into()))?.text(" of ").name(reference);
+        return Some(match quality_claim(row) {
+            None => sentence.text("."),
+            Some(claim) => sentence.text("; ").then(shown(c, row, [What::BitsLow, What::BitsHigh], claim)?).text("."),
+        });
     };
     let mut sentence = start
         .text(c.noun())
@@ -356,19 +384,22 @@ fn quality(c: &Comparison, row: &VariantRow) -> Option<Sentence> {
     if let (Some(relative), Some(errors)) = (c.ask(name, What::Relative), c.ask(name, What::ErrorRate)) {
         sentence = sentence.text(" (relative ").figure(relative).text(", error rate ").figure(errors).text(")");
     }
-    let sentence = sentence
-        .text("; ")
-        .figure(c.fact(What::Level)?)
-        .text(" % interval ")
-        .asked(c, name, What::PointsLow)?
-        .text(" to ")
-        .asked(c, name, What::PointsHigh)?
-        .text(if c.quality() == Some("r2") { ", paired errors " } else { ", McNemar " })
-        .asked(c, name, What::P)?
-        .text(": ")
-        .claim(claim, name);
+    let sentence = sentence.text("; ").then(shown(c, row, [What::PointsLow, What::PointsHigh], claim)?);
     let link = if claim == ClaimKind::NotDistinguishable { " from " } else { " than " };
     Some(sentence.text(link).name(c.reference()?.name()).text("."))
+}
+
+/// "95 % interval -0.58 to +0.18, McNemar p = 0.424, after Holm p = 1.000: not distinguishable".
+fn shown(c: &Comparison, row: &VariantRow, [low, high]: [What; 2], claim: ClaimKind) -> Option<Sentence> {
+    let name = row.name();
+    let test = match (c.quality(), &row.change) {
+        (_, None) => ", paired bootstrap ",
+        (Some("r2"), _) => ", paired errors ",
+        _ => ", McNemar ",
+    };
+    let sentence = Sentence::default().figure(c.fact(What::Level)?).text(" % interval ").asked(c, name, low)?;
+    let sentence = sentence.text(" to ").asked(c, name, high)?.text(test).asked(c, name, What::P)?;
+    Some(sentence.text(", after Holm ").asked(c, name, What::Corrected)?.text(": ").claim(claim, name))
 }
 
 /// The measure of quality of a task without accuracies.
@@ -397,60 +428,4 @@ fn size_and_speed(c: &Comparison, row: &VariantRow) -> Sentence {
 
 fn finding(c: &Comparison, tone: Tone, sentence: Sentence, recommends: Option<&str>) -> Finding {
     Finding { task: c.task.into(), tone, sentence, recommends: recommends.map(String::from) }
-}
-
-/// The cards at the top: the reference, the recommendations, the first failure.
-pub(crate) fn cards(c: &Comparison) -> Vec<SummaryCard> {
-    let mut out = Vec::new();
-    if let Some(reference) = c.reference() {
-        let (title, tone) = match c.standing {
-            Some(Standing::NothingLearnt) => {
-                let words = Sentence::default().text("Reference, which ");
-                (words.claim(ClaimKind::NothingLearnt, reference.name()), Tone::Bad)
-            }
-            _ => (Sentence::default().text("Reference"), Tone::Neutral),
-        };
-        out.push(SummaryCard { title, name: reference.name().into(), tone, lines: reference_lines(c, reference) });
-    }
-    for (kind, row) in picks(c) {
-        let Some(title) = pick_title(c, kind, row) else {
-            continue;
-        };
-        out.push(SummaryCard { title, name: row.name().into(), tone: Tone::Good, lines: gain_lines(c, row) });
-    }
-    if let Some(row) = c.networks().find(|r| r.verdict == Verdict::Fails) {
-        let title = Sentence::default().claim(ClaimKind::Fails, row.name());
-        out.push(SummaryCard { title, name: row.name().into(), tone: Tone::Bad, lines: gain_lines(c, row) });
-    }
-    out
-}
-
-fn reference_lines(c: &Comparison, row: &VariantRow) -> Vec<Sentence> {
-    let line = |measure: &str, words: &'static str| {
-        Some(Sentence::default().asked(c, row.name(), What::Measure(measure.into()))?.text(words))
-    };
-    let quality = c.quality().and_then(|name| line(name, if name == "r2" { " explained" } else { " accuracy" }));
-    let quality = quality.or_else(|| line("bits_per_byte", " bits per byte"));
-    [quality, line("weight_bytes", " weights"), line("latency_p50", " per example")].into_iter().flatten().collect()
-}
-
-fn gain_lines(c: &Comparison, row: &VariantRow) -> Vec<Sentence> {
-    let name = row.name();
-    let quality = if row.verdict == Verdict::Fails {
-        Sentence::default().asked(c, name, quality_of(c)).map(|s| s.text(" ").text(c.noun()))
-    } else {
-        Sentence::default().asked(c, name, What::Points).map(|s| s.text(" points"))
-    };
-    let size = Sentence::default().asked(c, name, What::Smaller).filter(|_| holds(c, ClaimKind::Smaller, name));
-    let speed = match row.speed.map(|s| s.1) {
-        Some(Pace::Faster) => {
-            Sentence::default().asked(c, name, What::Faster).map(|s| s.text(" ").claim(ClaimKind::Faster, name))
-        }
-        Some(Pace::Slower) => {
-            Sentence::default().asked(c, name, What::Slower).map(|s| s.text(" ").claim(ClaimKind::Slower, name))
-        }
-        Some(Pace::Same) => Some(Sentence::default().claim(ClaimKind::SameSpeed, name)),
-        None => None,
-    };
-    [quality, size.map(|s| s.text(" ").claim(ClaimKind::Smaller, name)), speed].into_iter().flatten().collect()
 }

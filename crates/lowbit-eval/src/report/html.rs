@@ -1,16 +1,20 @@
-//! The report as one HTML file: no script, no font, no image, nothing fetched.
+//! The report as one HTML file: no font, no image, nothing fetched. Without its script it says the same; the script sorts tables and
+//! tells where a number comes from.
 
 use super::charts::{Chart, escape};
 use super::checks::{CheckResult, Outcome};
-use super::document::{Block, Cell, Document, Fact, Section, SummaryCard, Table};
+use super::document::{Block, Cell, Document, Fact, Section, Table};
 use super::json;
+use super::query::{Figure, What};
 use super::sentence::{Sentence, SentencePart, Tone};
 use crate::record::Results;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write};
 
 /// Style of the page.
 const STYLE: &str = include_str!("style.css");
+/// Script of the page.
+const SCRIPT: &str = include_str!("page.js");
 /// Before the embedded records.
 const RECORDS_OPEN: &str = "<script type=\"application/json\" id=\"records\">";
 /// After them.
@@ -18,7 +22,11 @@ const RECORDS_CLOSE: &str = "</script>";
 
 /// The whole file.
 pub(crate) fn render(document: &Document, results: &Results) -> String {
-    let mut page = Page { out: String::new(), glossary: &document.glossary };
+    let mut records = HashMap::new();
+    for (i, record) in results.records.iter().enumerate() {
+        records.entry((record.task.as_str(), record.model.as_str())).or_insert(i);
+    }
+    let mut page = Page { out: String::new(), glossary: &document.glossary, records };
     let title = escape(&document.title);
     page.line(format_args!("<header class=\"top\">\n<p class=\"kicker\">lowbit report</p>\n<h1>{title}</h1>"));
     page.blocks(&document.lead);
@@ -31,7 +39,7 @@ pub(crate) fn render(document: &Document, results: &Results) -> String {
     page.line(format_args!(
         "</main>\n<footer><p>Every number of this page comes from the records embedded in it. <code>lowbit report --verify</code> \
          on the directory of this file checks that all of it agrees; who made it, that cannot tell.</p></footer>\n\
-         {RECORDS_OPEN}{}{RECORDS_CLOSE}",
+         {RECORDS_OPEN}{}{RECORDS_CLOSE}\n<script>\n{SCRIPT}</script>",
         json::embedded(results)
     ));
     shell(&document.title, &results.tool.version, "", &page.out)
@@ -43,6 +51,7 @@ pub(crate) fn shell(title: &str, version: &str, style: &str, body: &str) -> Stri
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n\
          <meta name=\"generator\" content=\"lowbit {}\">\n<title>{}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n\
          {body}</body>\n</html>\n",
         escape(version),
@@ -61,6 +70,8 @@ struct Page<'a> {
     out: String,
     /// What the names of variants stand for.
     glossary: &'a BTreeMap<String, String>,
+    /// Places of the records, by task and variant.
+    records: HashMap<(&'a str, &'a str), usize>,
 }
 
 impl Page<'_> {
@@ -102,19 +113,15 @@ impl Page<'_> {
             }
             Block::Headline(findings) => {
                 for finding in findings {
-                    let (class, text) = (class(finding.tone), self.sentence(&finding.sentence));
+                    let (class, text) = (class(finding.tone), self.sentence(&finding.task, &finding.sentence));
                     self.line(format_args!("<p class=\"headline {class}\" role=\"note\">{text}</p>"));
                 }
             }
-            Block::Cards(cards) => {
-                self.line(format_args!("<div class=\"cards\">"));
-                cards.iter().for_each(|c| self.card(c));
-                self.line(format_args!("</div>"));
-            }
+            Block::Choices(choices) => self.table(&choices.table),
             Block::Findings(findings) => {
                 self.line(format_args!("<ul class=\"findings\">"));
                 for finding in findings {
-                    let (class, text) = (class(finding.tone), self.sentence(&finding.sentence));
+                    let (class, text) = (class(finding.tone), self.sentence(&finding.task, &finding.sentence));
                     self.line(format_args!("<li class=\"{class}\">{text}</li>"));
                 }
                 self.line(format_args!("</ul>"));
@@ -153,8 +160,20 @@ impl Page<'_> {
         self.glossary.get(name).map_or(String::new(), |about| format!(" title=\"{}\"", escape(about)))
     }
 
+    /// ` title=".." data-r=".." data-m=".."`: where a figure comes from, in words, the place of its record, and its measure.
+    fn origin(&self, task: &str, figure: &Figure) -> String {
+        let mark = figure.mark.map(|m| format!(", {m}")).unwrap_or_default();
+        let title = format!(" title=\"{}{mark}\"", escape(&figure.origin()));
+        let Some(record) = self.records.get(&(task, figure.subject.as_str())) else { return title };
+        let measure = match &figure.what {
+            What::Measure(name) => format!(" data-m=\"{}\"", escape(name)),
+            _ => String::new(),
+        };
+        format!("{title} data-r=\"{record}\"{measure}")
+    }
+
     /// Figures carry their origin as a tooltip, names what they stand for.
-    fn sentence(&self, sentence: &Sentence) -> String {
+    fn sentence(&self, task: &str, sentence: &Sentence) -> String {
         let mut out = String::new();
         for part in &sentence.parts {
             let text = escape(&part.to_string());
@@ -162,26 +181,12 @@ impl Page<'_> {
                 SentencePart::Text(_) => write!(out, "{text}"),
                 SentencePart::Name(name) => write!(out, "<code{}>{text}</code>", self.meaning(name)),
                 SentencePart::Figure(figure) => {
-                    let mark = figure.mark.map(|m| format!(", {m}")).unwrap_or_default();
-                    write!(out, "<span class=\"fig\" title=\"{}{mark}\">{text}</span>", escape(&figure.origin()))
+                    write!(out, "<span class=\"fig\"{}>{text}</span>", self.origin(task, figure))
                 }
                 SentencePart::Claim(_) => write!(out, "<b>{text}</b>"),
             };
         }
         out
-    }
-
-    fn card(&mut self, card: &SummaryCard) {
-        self.line(format_args!("<article class=\"card {}\">", class(card.tone)));
-        let title = self.sentence(&card.title);
-        self.line(format_args!("<p class=\"card-title\">{title}</p>"));
-        let meaning = self.meaning(&card.name);
-        self.line(format_args!("<h3{meaning}>{}</h3>\n<ul>", escape(&card.name)));
-        for line in &card.lines {
-            let line = self.sentence(line);
-            self.line(format_args!("<li>{line}</li>"));
-        }
-        self.line(format_args!("</ul>\n</article>"));
     }
 
     fn table(&mut self, table: &Table) {
@@ -226,6 +231,9 @@ impl Page<'_> {
         }
         let class_text = if classes.is_empty() { String::new() } else { format!(" class=\"{}\"", classes.join(" ")) };
         let heat = cell.heat.map(|h| format!(" style=\"--heat:{h:.2}\"")).unwrap_or_default();
+        let origin = cell.source.as_ref().map_or(String::new(), |source| {
+            format!(" data-v=\"{}\"{}", source.figure.value, self.origin(&source.task, &source.figure))
+        });
         let text = escape(&cell.text);
         let text = match cell.tone {
             Some(tone) => format!("<span class=\"tag {}\">{text}</span>", class(tone)),
@@ -237,7 +245,7 @@ impl Page<'_> {
         };
         let _ = match heading {
             true => write!(self.out, "<th scope=\"row\"{}>{text}{note}</th>", self.meaning(&cell.text)),
-            false => write!(self.out, "<td{class_text}{heat}>{text}{note}</td>"),
+            false => write!(self.out, "<td{class_text}{heat}{origin}>{text}{note}</td>"),
         };
     }
 

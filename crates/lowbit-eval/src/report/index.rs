@@ -31,7 +31,7 @@ struct Told {
 fn told(entry: &Entry) -> Told {
     match &entry.outcome {
         Ok(results) => {
-            let lines = summary::summary(results, 0).into_iter().take_while(|line| !line.is_empty()).take(LINES);
+            let lines = summary::headlines(results).into_iter().take(LINES);
             let title = notes::title(results, &super::compare::comparisons(results));
             Told { title, lines: lines.collect(), has_report: true }
         }

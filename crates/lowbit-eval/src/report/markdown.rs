@@ -40,8 +40,7 @@ fn blocks(list: &[Block], out: &mut String) {
                     let _ = write!(out, "{}\n\n", sentence(&finding.sentence));
                 }
             }
-            // The findings say the same.
-            Block::Cards(_) => {}
+            Block::Choices(choices) => table(&choices.table, out),
             Block::Findings(findings) => {
                 for finding in findings {
                     let _ = writeln!(out, "- {}", sentence(&finding.sentence));

@@ -61,7 +61,8 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "exact_match" "Exact match" ["fraction"] Style::Percent,
         "Share of rows whose generated text is the right one after the normalization of the task, with the Wilson 95 % interval.";
     "f1_macro" "Macro F1" ["fraction"] Style::Percent,
-        "Plain mean of the F1 score, each the harmonic mean of precision and recall, over the classes that occur.";
+        "Plain mean of the F1 score, each the harmonic mean of precision and recall, over the classes that occur, with its 95 % \
+         interval by a bootstrap of the rows.";
     "precision_macro" "Macro precision" ["fraction"] Style::Percent, "Plain mean of precision over the classes that occur.";
     "recall_macro" "Macro recall" ["fraction"] Style::Percent, "Plain mean of recall over the classes that occur.";
     "f1/" "F1" ["fraction"] Style::Percent, "F1 score of one class against all others.";
@@ -79,7 +80,7 @@ pub(crate) const MEASURES: &[Known] = measures! {
     "rms_top_probability_difference" "RMS difference, top answer" ["fraction"] Style::Percent,
         "The same of the answer that the reference finds most probable.";
     "bits_per_byte" "Bits per byte" ["bits"] Style::Fixed(4),
-        "Negative log2 probability of the text divided by its bytes.";
+        "Negative log2 probability of the text divided by its bytes, with its normal 95 % interval over blocks.";
     "nats_per_token" "Nats per token" ["nats"] Style::Fixed(4),
         "Mean loss of a predicted token, minus the natural logarithm of its probability.";
     "text_bytes_per_token" "Text bytes per token" ["ratio"] Style::Plain,

@@ -8,6 +8,7 @@ mod assembly;
 mod bits;
 mod charts;
 pub(crate) mod checks;
+mod choices;
 mod compare;
 mod document;
 mod findings;
@@ -22,11 +23,13 @@ mod notes;
 mod number;
 mod published;
 mod query;
+mod seeds;
 mod sentence;
 mod studies;
 mod summary;
 mod table_csv;
 mod tables;
+mod terminal;
 mod verify;
 
 pub use crate::checks::{CHECKS, Check};
@@ -55,8 +58,8 @@ use std::path::Path;
 pub const RESULTS: &str = "results.json";
 /// Largest such file, bytes.
 const MAX_BYTES: u64 = 1 << 30;
-/// Check whose failure keeps the report from being written at all.
-const REFUSED_BY: u32 = 35;
+/// Problems that a refusal tells; `verify` tells all.
+const TOLD: usize = 6;
 
 /// One file of a report: its name and how its content follows from the records.
 struct Output {
@@ -74,39 +77,37 @@ static OUTPUTS: &[Output] = &[
 /// Writes `results.json`, `report.html`, `report.md` and `results.csv` into `dir` (made if missing), all together. Returns the
 /// findings.
 ///
-/// A failed check is an error of kind [`Check`](crate::error::Kind::Check) naming the checks; the files are written nevertheless, with the
-/// failures at their top, unless the text holds a placeholder or a value that is no number: then only the records are.
+/// # Errors
+/// Of kind [`Check`](crate::error::Kind::Check) where a check fails, naming check, variant, quantity and arithmetic: then the records
+/// alone are written, and the other files stay as they were.
 pub fn write(dir: &Path, results: &Results) -> Result<Vec<Finding>, Error> {
     let mut set = Set::open(dir)?;
     set.write(RESULTS, json::pretty(results).as_bytes())?;
     let document = Document::new(results);
     let failed: Vec<&CheckResult> = outcomes(&document).iter().filter(|r| r.failed()).collect();
-    let refused = failed.iter().any(|r| r.id == REFUSED_BY);
-    for output in OUTPUTS.iter().filter(|_| !refused) {
+    for output in OUTPUTS.iter().filter(|_| failed.is_empty()) {
         set.write(output.name, (output.render)(&document, results).as_bytes())?;
     }
     set.commit()?;
-    if failed.is_empty() {
-        return Ok(document.findings().cloned().collect());
+    match failed.is_empty() {
+        true => Ok(document.findings().cloned().collect()),
+        false => Err(Error::check(refusal(&failed)).in_file(dir)),
     }
-    let written = if refused { "no report is written" } else { "see the end of report.md" };
-    Err(Error::check(format!("{}; {written}", in_words(&failed))).in_file(dir))
 }
 
-/// The first problem of the first failed check, and how many more there are.
-fn in_words(failed: &[&CheckResult]) -> String {
-    let lines = failed.iter().flat_map(|r| match &r.outcome {
-        Outcome::Fail(lines) => lines.iter().map(|l| (r.id, r.name, l)).collect(),
+/// Why no report is written: the first problems of the failed checks, and how many there are.
+fn refusal(failed: &[&CheckResult]) -> String {
+    let of = |r: &&CheckResult| match &r.outcome {
+        Outcome::Fail(lines) => lines.iter().map(|line| format!("check {} ({}): {line}", r.id, r.name)).collect(),
         _ => Vec::new(),
-    });
-    let lines: Vec<(u32, &str, &String)> = lines.collect();
-    match lines.as_slice() {
-        [] => "no check failed".into(),
-        [(id, name, line)] => format!("check {id} ({name}): {line}"),
-        [(id, name, line), more @ ..] => {
-            format!("check {id} ({name}): {line}; {} more problems", more.len())
-        }
-    }
+    };
+    let lines: Vec<String> = failed.iter().flat_map(of).collect();
+    let told = lines.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
+    let more = match lines.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        n => format!("; {n} more problems"),
+    };
+    format!("no report is written, the records are in {RESULTS}: {told}{more}; `lowbit report --verify` tells all")
 }
 
 /// Reads the records of a report from its directory or from the file itself.
@@ -125,6 +126,11 @@ pub fn read(path: &Path) -> Result<Results, Error> {
         return Err(Error::input(&path, message));
     }
     Ok(results)
+}
+
+/// The whole report for a terminal, in lines of about `width` characters; tables that are wider stand in parts, plots are left out.
+pub fn text(results: &Results, width: usize) -> Vec<String> {
+    terminal::render(&Document::new(results), width)
 }
 
 /// Runs every check on records.

@@ -1,5 +1,6 @@
 //! Differences between two records, and whether they are beyond noise.
 
+use super::bits::BITS;
 use super::compare::{is_network, measured, quality};
 use crate::record::{How, Record};
 use crate::stats::{self, Paired, median_interval};
@@ -24,6 +25,8 @@ pub(crate) struct Change {
     pub(crate) hi: f64,
     /// p-value of McNemar's test, or of the normal test of paired squared errors.
     pub(crate) p: f64,
+    /// The same after Holm's correction over the networks of a task; of two records alone it is `p`.
+    pub(crate) corrected: f64,
     /// Rows that became right, and rows that became wrong, where rows are right or wrong.
     pub(crate) rows: Option<(u64, u64)>,
     /// Change relative to what the other answers right or explains.
@@ -33,10 +36,45 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// The interval excludes zero and the test agrees.
+    /// The interval excludes zero and the corrected test agrees.
     pub(crate) fn distinguishable(&self) -> bool {
-        (self.lo > 0.0 || self.hi < 0.0) && self.p < 0.05
+        (self.lo > 0.0 || self.hi < 0.0) && self.corrected < LEVEL
     }
+}
+
+/// A difference is shown where p is below this.
+const LEVEL: f64 = 0.05;
+/// Resamples behind an interval of bits, and their seed.
+const RESAMPLES: (usize, u64) = (2000, 1);
+
+/// Change of bits per byte against another record on the same text, by the bootstrap over its blocks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct BitsChange {
+    /// Bits per byte of this record minus those of the other.
+    pub(crate) bits: f64,
+    /// Lower end of its 95 % interval.
+    pub(crate) lo: f64,
+    /// Upper end.
+    pub(crate) hi: f64,
+    /// p-value of the paired bootstrap.
+    pub(crate) p: f64,
+    /// The same after Holm's correction over the networks of a task.
+    pub(crate) corrected: f64,
+    /// Upper end as a share of the bits of the other.
+    pub(crate) most: f64,
+}
+
+impl BitsChange {
+    /// The interval excludes zero and the corrected test agrees.
+    pub(crate) fn distinguishable(&self) -> bool {
+        (self.lo > 0.0 || self.hi < 0.0) && self.corrected < LEVEL
+    }
+}
+
+/// Corrects the tests of a family for there being several (Holm).
+pub(crate) fn correct(tests: Vec<(f64, &mut f64)>) {
+    let corrected = stats::holm(&tests.iter().map(|(p, _)| *p).collect::<Vec<_>>());
+    tests.into_iter().zip(corrected).for_each(|((_, slot), p)| *slot = p);
 }
 
 /// How a median latency compares with another.
@@ -60,6 +98,8 @@ pub(crate) struct Evidence {
     /// Interval of the median of at least [`MIN_SAMPLES`] raw latencies, seconds.
     median: Option<(f64, f64)>,
     answers: Option<Answers>,
+    /// Bits per byte of the blocks of a text.
+    blocks: Vec<f64>,
 }
 
 /// Answers to the test rows, in a form that two of them are compared by.
@@ -95,7 +135,19 @@ impl Evidence {
             latency: measured(record, "latency_p50"),
             median: samples.and_then(|samples| median_interval(samples)),
             answers: answers(record, truths),
+            blocks: record.detail.samples.get(BITS).cloned().unwrap_or_default(),
         }
+    }
+
+    /// The change of bits per byte from `base` to this record; both must have the same blocks.
+    pub(crate) fn bits(&self, base: &Evidence) -> Option<BitsChange> {
+        if self.blocks.len() < MIN_SAMPLES || self.blocks.len() != base.blocks.len() {
+            return None;
+        }
+        let differences: Vec<f64> = self.blocks.iter().zip(&base.blocks).map(|(mine, base)| mine - base).collect();
+        let (bits, lo, hi, p) = stats::paired_bootstrap(&differences, RESAMPLES.0, RESAMPLES.1)?;
+        let whole = stats::mean(&base.blocks).filter(|whole| *whole > 0.0)?;
+        Some(BitsChange { bits, lo, hi, p, corrected: p, most: hi / whole })
     }
 
     /// The change of quality from `base` to this record; both must have answered the same rows.
@@ -153,6 +205,7 @@ fn of_answers(mine: &[u64], base: &[u64], n: u64) -> Change {
         lo,
         hi,
         p: paired.p_value(),
+        corrected: paired.p_value(),
         rows: Some((paired.only_first, paired.only_second)),
         relative: share(right),
         error_rate: share(n - right).map(|x| -x),
@@ -175,6 +228,7 @@ fn of_errors(mine: &[f64], base: &[f64], distances: &[f64]) -> Option<Change> {
         lo: points - half,
         hi: points + half,
         p,
+        corrected: p,
         rows: None,
         relative: share(1.0 - unexplained),
         error_rate: share(unexplained).map(|x| -x),
@@ -244,7 +298,15 @@ mod tests {
         let median = Some((latency * 0.99, latency * 1.01));
         let accuracy = Some(right as f64 / 4096.0);
         let answers = Some(Answers { rows: 0, n: 4096, given });
-        Evidence { network: true, accuracy, bytes: Some(bytes), latency: Some(latency), median, answers }
+        Evidence {
+            network: true,
+            accuracy,
+            bytes: Some(bytes),
+            latency: Some(latency),
+            median,
+            answers,
+            blocks: Vec::new(),
+        }
     }
 
     #[test]

@@ -197,61 +197,83 @@ pub(crate) fn method(results: &Results, tasks: &[Comparison]) -> Vec<Block> {
     out
 }
 
+/// How differences are shown, and how they are tested.
+const TESTS: &[(&str, &str)] = &[
+    (
+        "Points",
+        "Difference of two accuracies, in percentage points, on the same rows; 95 % interval of paired proportions after \
+         Agresti and Min (2005).",
+    ),
+    (
+        "McNemar",
+        "Test on the rows that only one of the two answered right. Of other tasks: a normal test of paired squared errors, or the \
+         bootstrap of paired blocks.",
+    ),
+    (
+        "After Holm",
+        "Every network is tested against the reference, and of many tests some come out by chance: p is corrected for their number \
+         (Holm 1979), over all networks of the task. A word such as higher, lower or fewer stands only where the corrected p is \
+         below 0.05 and the interval excludes zero.",
+    ),
+    (
+        "Bits per byte against the reference",
+        "Difference on the same blocks of the text, with the 95 % interval of a bootstrap over blocks.",
+    ),
+    ("Shown within a point", "The lower end of the interval of the change is above minus one point."),
+    ("Higher, lower", "The interval excludes zero, and p after Holm is below 0.05."),
+    ("Fails", "Shown to be less accurate, and more than half of what the reference has above chance is lost."),
+    (
+        "Learnt nothing that shows",
+        "The interval of the accuracy reaches down to chance, or a baseline without a network is shown to be more accurate and has \
+         more than twice as much above chance.",
+    ),
+    ("Times smaller", "Weight bytes of the reference divided by those of the variant."),
+    (
+        "Bits per weight",
+        "Bytes of quantized tensors, scales included, times 8, divided by their weights; padding of rows and columns to the units \
+         of the kernels is left out and stands in a column of its own.",
+    ),
+    (
+        "Chance",
+        "Accuracy of always answering the most frequent class where that was run, and at least one over the classes.",
+    ),
+    ("Macro", "Plain mean over the classes that occur among truths or answers, as scikit-learn has it by default."),
+];
+
 fn derived() -> Table {
-    let speed = format!(
-        "Median of the reference divided by the median of the variant, from at least {MIN_SAMPLES} raw runs of each. Called \
-         faster or slower only if the 95 % intervals of the two medians (order statistics) are apart and the medians differ \
-         by more than a factor of {SAME_SPEED}."
-    );
     let most = plain(HIDDEN * 100.0);
-    let hidden = format!("The interval of the change holds zero, and no loss of more than {most} points.");
-    let undecided = format!(
-        "The interval of the change holds a loss of more than {most} points beside no loss at all, or interval and test \
-         disagree: there are too few test rows."
-    );
-    let dominated = format!(
-        "Another network is at least as accurate, as small and as fast by the measured values, and beyond noise in one of the \
-         three: sizes apart by a factor of {SAME_SIZE}, medians called faster, or accuracies shown to differ."
-    );
-    let rows: [(&str, &str); 14] = [
+    let bounds = [
+        ("No loss shown", format!("The interval of the change holds zero, and no loss of more than {most} points.")),
         (
-            "Points",
-            "Difference of two accuracies, in percentage points, on the same rows; 95 % interval of paired proportions after \
-             Agresti and Min (2005).",
+            "Undecided",
+            format!(
+                "The interval of the change holds a loss of more than {most} points beside no loss at all, or interval and test \
+                 disagree: there are too few test rows."
+            ),
         ),
         (
-            "McNemar",
-            "Test on the rows that only one of the two answered right; p is not corrected for the number of variants.",
+            "Times faster",
+            format!(
+                "Median of the reference divided by the median of the variant, from at least {MIN_SAMPLES} raw runs of each. \
+                 Called faster or slower only if the 95 % intervals of the two medians (order statistics) are apart and the \
+                 medians differ by more than a factor of {SAME_SPEED}."
+            ),
         ),
-        ("Shown within a point", "The lower end of the interval of the change is above minus one point."),
-        ("No loss shown", &hidden),
-        ("Undecided", &undecided),
-        ("Higher, lower", "The interval excludes zero, and p is below 0.05."),
-        ("Fails", "Shown to be less accurate, and more than half of what the reference has above chance is lost."),
         (
-            "Learnt nothing that shows",
-            "The interval of the accuracy reaches down to chance, or a baseline without a network is shown to be more accurate \
-             and has more than twice as much above chance.",
+            "Dominated",
+            format!(
+                "Another network is at least as accurate, as small and as fast by the measured values, and beyond noise in one of \
+                 the three: sizes apart by a factor of {SAME_SIZE}, medians called faster, or accuracies shown to differ by a test \
+                 of the two alone."
+            ),
         ),
-        ("Times smaller", "Weight bytes of the reference divided by those of the variant."),
-        ("Times faster", &speed),
-        (
-            "Bits per weight",
-            "Bytes of quantized tensors, scales included, times 8, divided by their weights; padding of rows and columns to the \
-             units of the kernels is left out and stands in a column of its own.",
-        ),
-        ("Dominated", &dominated),
-        (
-            "Chance",
-            "Accuracy of always answering the most frequent class where that was run, and at least one over the classes.",
-        ),
-        ("Macro", "Plain mean over the classes that occur among truths or answers, as scikit-learn has it by default."),
     ];
-    let rows = rows.map(|(name, words)| vec![Cell::words(name), Cell::words(words)]);
+    let tests = TESTS.iter().map(|(name, words)| (*name, words.to_string()));
+    let rows = tests.chain(bounds).map(|(name, words)| vec![Cell::words(name), Cell::words(words)]);
     Table {
         caption: "Derived here".into(),
         head: vec!["Word".into(), "Meaning".into()],
-        rows: rows.into(),
+        rows: rows.collect(),
         foot: String::new(),
     }
 }

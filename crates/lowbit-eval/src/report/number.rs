@@ -144,6 +144,11 @@ impl Scale {
         format!("{} {}", self.number(value), self.unit)
     }
 
+    /// A round value in this unit, with the symbol.
+    pub(crate) fn whole(&self, value: f64) -> String {
+        format!("{} {}", plain(value / self.factor), self.unit)
+    }
+
     /// The value in this unit, without the symbol.
     pub(crate) fn number(&self, value: f64) -> String {
         let scaled = value / self.factor;

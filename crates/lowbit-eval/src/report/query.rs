@@ -3,6 +3,7 @@
 use super::compare::{Comparison, VariantRow};
 use super::measures::{Style, known, style_of};
 use super::number;
+use super::seeds::{self, OverSeeds};
 use crate::record::How;
 use crate::stats::coefficient_of_variation;
 
@@ -21,8 +22,18 @@ pub(crate) enum What {
     PointsLow,
     /// Upper end of its interval, in points.
     PointsHigh,
-    /// McNemar p-value.
+    /// p-value of the paired test.
     P,
+    /// The same after Holm's correction.
+    Corrected,
+    /// A quantity over trainings from several seeds.
+    Seeds(OverSeeds),
+    /// Change of bits per byte.
+    Bits,
+    /// Lower end of its interval.
+    BitsLow,
+    /// Upper end of its interval.
+    BitsHigh,
     /// Rows that became right.
     Gained,
     /// Rows that became wrong.
@@ -69,6 +80,8 @@ pub(crate) enum What {
     TestRows,
     /// The least loss that the interval of an undecided network leaves open, in points.
     OpenLoss,
+    /// A round number of bytes.
+    Size(u64),
     /// Weight bytes that a chosen variant has at most.
     LimitBytes,
     /// Median latency that it has at most.
@@ -124,7 +137,7 @@ impl Comparison<'_> {
     }
 
     fn value_of(&self, row: &VariantRow, what: &What) -> Option<f64> {
-        let (change, ledger) = (row.change.as_ref(), row.ledger.as_ref());
+        let (change, bits, ledger) = (row.change.as_ref(), row.bits.as_ref(), row.ledger.as_ref());
         let end = |name: &str, high: bool| row.record.measures.get(name).and_then(|m| if high { m.hi } else { m.lo });
         match what {
             What::Measure(name) => row.value(name),
@@ -133,7 +146,12 @@ impl Comparison<'_> {
             What::Points => Some(change?.points),
             What::PointsLow => Some(change?.lo),
             What::PointsHigh => Some(change?.hi),
-            What::P => Some(change?.p),
+            What::P => change.map(|change| change.p).or(bits.map(|bits| bits.p)),
+            What::Corrected => change.map(|change| change.corrected).or(bits.map(|bits| bits.corrected)),
+            What::Seeds(what) => seeds::value(self, row, *what),
+            What::Bits => Some(bits?.bits),
+            What::BitsLow => Some(bits?.lo),
+            What::BitsHigh => Some(bits?.hi),
             What::Gained => Some(change?.rows?.0 as f64),
             What::Lost => Some(change?.rows?.1 as f64),
             What::Relative => change?.relative,
@@ -165,6 +183,7 @@ impl Comparison<'_> {
             What::Level => Some(0.95),
             What::TestRows => Some(super::compare::quality(self.reference()?.record)?.n as f64),
             What::OpenLoss => self.too_few_rows(),
+            What::Size(bytes) => Some(*bytes as f64),
             What::LimitBytes => self.facts?.constraints?.weight_bytes,
             What::LimitLatency => self.facts?.constraints?.latency_p50,
             What::LimitLoss => self.facts?.constraints?.loss,
@@ -184,7 +203,17 @@ impl Comparison<'_> {
                 _ => measure(name).split(' ').next().unwrap_or_default().to_string(),
             },
             What::Points | What::PointsLow | What::PointsHigh => number::points(value),
-            What::P => number::p_value(value),
+            What::Seeds(OverSeeds::Count) => number::count(value),
+            What::Seeds(OverSeeds::Change | OverSeeds::ChangeLow | OverSeeds::ChangeHigh) => match self.quality() {
+                Some(_) => number::points(value),
+                None => number::signed(value, 4),
+            },
+            What::Seeds(_) => match self.quality() {
+                Some(_) => number::fixed(value * 100.0, 2),
+                None => number::fixed(value, 4),
+            },
+            What::P | What::Corrected => number::p_value(value),
+            What::Bits | What::BitsLow | What::BitsHigh => number::signed(value, 4),
             What::Relative | What::ErrorRate => number::signed_percent(value),
             What::Smaller | What::Larger | What::Faster | What::Slower => number::times(value),
             What::BitsQuantized | What::BitsAll => number::fixed(value, 2),
@@ -194,6 +223,7 @@ impl Comparison<'_> {
             What::Chance | What::Ceiling => number::percent(value),
             What::Threshold | What::Level => number::plain(value * 100.0),
             What::WidestGap | What::OpenLoss => number::fixed(value * 100.0, 2),
+            What::Size(_) => number::Scale::bytes([value]).whole(value),
             What::LimitBytes => measure("weight_bytes"),
             What::LimitLatency => measure("latency_p50"),
             What::LimitLoss => number::fixed(value * 100.0, 2),
@@ -211,6 +241,8 @@ impl Figure {
             What::Measure(name) => name.clone(),
             What::Low(name) => format!("{name}, lower end"),
             What::High(name) => format!("{name}, upper end"),
+            What::Seeds(what) => format!("over seeds, {}", spaced(&format!("{what:?}"))),
+            What::Size(_) => "a round size".into(),
             other => spaced(&format!("{other:?}")),
         };
         if self.subject.is_empty() { what } else { format!("{}: {what}", self.subject) }

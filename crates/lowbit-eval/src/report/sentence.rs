@@ -1,5 +1,6 @@
 //! Prose made of parts: fixed words, names, figures from queries, and claims that carry their own predicate.
 
+use super::choices;
 use super::compare::{Comparison, Standing, VariantRow, Verdict, measured};
 use super::noise::Pace;
 use super::query::{Figure, What};
@@ -60,8 +61,20 @@ pub(crate) enum ClaimKind {
     Chosen,
     /// No network keeps every limit asked for.
     NoneWithin,
-    /// Fewest bits per byte among the networks with as many bytes as another.
+    /// Fewest bits per byte among the networks with as many bytes as another, each difference beyond noise.
     FewestBits,
+    /// As many bytes as another network, and no difference of bits per byte shown.
+    OpenBits,
+    /// No network that works is shown to be faster.
+    Quickest,
+    /// The highest measured quality among the networks that work, are dominated by none and have so many bytes at most.
+    HighestWithin(u64),
+    /// No such network.
+    NoneOfSize(u64),
+    /// More bits per byte than the reference.
+    MoreBits,
+    /// Fewer.
+    FewerBits,
 }
 
 /// A claim about a variant.
@@ -103,6 +116,11 @@ impl ClaimKind {
             ClaimKind::Chosen => "Smallest",
             ClaimKind::NoneWithin => "No variant",
             ClaimKind::FewestBits => "the fewest bits per byte",
+            ClaimKind::OpenBits => "no difference shown",
+            ClaimKind::Quickest => "Fastest",
+            ClaimKind::HighestWithin(_) | ClaimKind::NoneOfSize(_) => "At most",
+            ClaimKind::MoreBits => "more bits per byte",
+            ClaimKind::FewerBits => "fewer bits per byte",
         }
     }
 }
@@ -128,7 +146,12 @@ impl Claim {
         match self.kind {
             ClaimKind::Higher => Some(change?.distinguishable() && change?.points > 0.0),
             ClaimKind::Lower => Some(change?.distinguishable() && change?.points < 0.0),
-            ClaimKind::NotDistinguishable => Some(!change?.distinguishable()),
+            ClaimKind::NotDistinguishable => match change {
+                Some(change) => Some(!change.distinguishable()),
+                None => Some(!row.bits?.distinguishable()),
+            },
+            ClaimKind::MoreBits => Some(row.bits?.distinguishable() && row.bits?.bits > 0.0),
+            ClaimKind::FewerBits => Some(row.bits?.distinguishable() && row.bits?.bits < 0.0),
             ClaimKind::NoLoss => Some(matches!(row.verdict, Verdict::Same | Verdict::Higher)),
             ClaimKind::Smaller => Some(bytes_ratio()? < 1.0),
             ClaimKind::Larger => Some(bytes_ratio()? > 1.0),
@@ -160,7 +183,11 @@ impl Claim {
             }
             ClaimKind::Chosen => least(c.within(), "weight_bytes"),
             ClaimKind::NoneWithin => Some(c.facts?.constraints.is_some() && c.within().is_empty()),
-            ClaimKind::FewestBits => least(super::bits::as_large(c, c.row(self.other.as_deref()?)?), super::bits::BITS),
+            ClaimKind::Quickest => Some(choices::is_quickest(c, row)),
+            ClaimKind::HighestWithin(most) => Some(choices::highest(c, most)?.name() == row.name()),
+            ClaimKind::NoneOfSize(most) => Some(choices::highest(c, most).is_none()),
+            ClaimKind::FewestBits => Some(super::bits::is_least(c, row, c.row(self.other.as_deref()?)?)),
+            ClaimKind::OpenBits => Some(!c.bits_between(self.other.as_deref()?, row.name())?.distinguishable()),
             ClaimKind::TooFewRows => Some(is_reference(c, row) && c.too_few_rows().is_some()),
         }
     }

@@ -1,11 +1,11 @@
 //! Tables of studies: layers, networks and kernels with random weights, side by side.
 
 use super::compare::{is_low_bit, scales};
-use super::document::{Block, Cell, MISSING, Section, Table};
+use super::document::{Block, Cell, MISSING, Section, Source, Table};
 use super::measures::{Scales, style_of, title as measure_title};
 use super::noise::{Evidence, Pace};
 use super::number;
-use super::query::mark;
+use super::query::{Figure, What, mark};
 use super::sentence::Tone;
 use crate::record::{Record, Results, TensorBytes};
 use crate::stats;
@@ -121,7 +121,8 @@ fn side(record: &Record) -> &str {
     record.detail.place.as_ref().map_or("", |place| &place.side)
 }
 
-fn capital(text: &str) -> String {
+/// Text that begins with a capital letter.
+pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
@@ -190,7 +191,10 @@ pub(crate) fn missing(record: &Record, name: &str) -> Cell {
 fn measure(record: &Record, name: &str, scales: &Scales) -> Cell {
     let Some(m) = record.measures.get(name) else { return missing(record, name) };
     let text = scales.text(name, style_of(name, &m.unit), m.value);
-    Cell::number(Some(text)).with_note(mark(m.how).unwrap_or_default())
+    let (what, mark) = (What::Measure(name.into()), mark(m.how));
+    let figure = Figure { what, subject: record.model.clone(), value: m.value, text: text.clone(), mark };
+    let source = Some(Source { task: record.task.clone(), figure });
+    Cell { source, ..Cell::number(Some(text)).with_note(mark.unwrap_or_default()) }
 }
 
 /// Bytes and weights of the matrices.

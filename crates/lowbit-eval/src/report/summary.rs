@@ -1,25 +1,55 @@
-//! The answer in a few lines for a terminal: headline, one line per variant.
+//! The answer in a few lines for a terminal: what to choose, and a line per variant, or per task where there are several.
 
 use super::compare::{Comparison, VariantRow, comparisons};
-use super::document::{Cell, Table};
-use super::{findings, notes, studies, tables};
+use super::{choices, findings, notes, studies, tables, terminal};
 use crate::record::Results;
 
-/// Lines of the widest summary, if no more are asked for.
-const SHORTEST: usize = 8;
+/// Columns of the table of variants that a narrow terminal does without, the first one first.
+const SPARED: &[&str] = &["Smaller", "Faster", "Verdict", "Latency", "Points (95 %)", "Change (95 %)"];
+/// The same of the table of tasks.
+const SPARED_NEEDS: &[&str] = &["Within 1 point", "Within 1 %", "At most 1 MB"];
+/// Warnings that are told.
+const WARNINGS: usize = 2;
 /// Columns of a table of networks.
 const COLUMNS: usize = 6;
 
-/// Headline, warnings and table of every task, in at most `lines` lines where a task has no more variants than fit; others
-/// are counted in the last line.
-pub fn summary(results: &Results, lines: usize) -> Vec<String> {
+/// What to choose, warnings and the table of variants, in at most `lines` lines of `width` characters; what does not fit is counted
+/// in the last line.
+pub fn summary(results: &Results, lines: usize, width: usize) -> Vec<String> {
     let tasks = comparisons(results);
-    let each = (lines / tasks.len().max(1)).max(SHORTEST);
-    let of_tasks = tasks.iter().flat_map(|c| of_task(c, tasks.len() > 1, each));
-    let networks = studies::brief(results, COLUMNS).filter(|_| tasks.is_empty());
-    let networks = networks.iter().flat_map(|table| std::iter::once(table.caption.clone()).chain(aligned(table)));
-    let scope = results.scope.iter().map(|scope| format!("A quick run: {scope}."));
-    scope.chain(of_tasks).chain(networks).chain(studies::summary(results)).collect()
+    let studies: Vec<String> =
+        studies::summary(results).iter().flat_map(|text| terminal::wrapped(text, width)).collect();
+    let mut out: Vec<String> = scope(results).iter().flat_map(|text| terminal::wrapped(text, width)).collect();
+    let most = lines.saturating_sub(studies.len());
+    let room = most.saturating_sub(out.len());
+    out.extend(match tasks.as_slice() {
+        [] => networks(results, width),
+        [c] => of_task(c, room, width),
+        several => of_tasks(several, room, width),
+    });
+    out.truncate(most);
+    out.extend(studies);
+    out.truncate(lines);
+    out
+}
+
+/// What a quick run leaves out.
+fn scope(results: &Results) -> Option<String> {
+    results.scope.as_ref().map(|scope| format!("A quick run: {scope}."))
+}
+
+/// The first sentences of every task, then what studies there are.
+pub(super) fn headlines(results: &Results) -> Vec<String> {
+    let tasks = comparisons(results);
+    let named = |c: &Comparison, text: String| if tasks.len() > 1 { format!("{}: {text}", c.task) } else { text };
+    let of = |c: &Comparison| findings::headline(c).iter().map(|f| named(c, f.to_string())).collect::<Vec<_>>();
+    scope(results).into_iter().chain(tasks.iter().flat_map(of)).chain(studies::summary(results)).collect()
+}
+
+/// The table of networks of a study, where no task is compared.
+fn networks(results: &Results, width: usize) -> Vec<String> {
+    let Some(table) = studies::brief(results, COLUMNS) else { return Vec::new() };
+    std::iter::once(table.caption.clone()).chain(terminal::aligned(&table, width, &[])).collect()
 }
 
 /// The variant that the first line recommends, of the first task whose first line does.
@@ -28,46 +58,62 @@ pub fn recommended(results: &Results) -> Option<String> {
     comparisons(results).iter().find_map(first)
 }
 
-fn of_task(c: &Comparison, several: bool, most: usize) -> Vec<String> {
-    let mut out = Vec::new();
-    if several {
-        out.push(format!("{}:", c.task));
-    }
-    out.extend(notes::networks(c));
-    out.extend(findings::headline(c).iter().map(ToString::to_string));
+/// Headline and warnings of a task.
+fn told(c: &Comparison, width: usize) -> Vec<String> {
+    let mut texts: Vec<String> = notes::networks(c).into_iter().collect();
+    texts.extend(findings::headline(c).iter().map(ToString::to_string));
     let warnings = notes::warnings(c);
-    let shown = if warnings.len() > 3 { 2 } else { warnings.len() };
-    out.extend(warnings[..shown].iter().map(|w| format!("Note: {w}")));
+    let shown = if warnings.len() > WARNINGS + 1 { WARNINGS } else { warnings.len() };
+    texts.extend(warnings[..shown].iter().map(|w| format!("Note: {w}")));
     if shown < warnings.len() {
-        out.push(format!("Note: {} more in the report.", warnings.len() - shown));
+        texts.push(format!("Note: {} more in the report.", warnings.len() - shown));
+    }
+    texts.iter().flat_map(|text| terminal::wrapped(text, width)).collect()
+}
+
+fn of_task(c: &Comparison, most: usize, width: usize) -> Vec<String> {
+    let chosen = choices::of(c);
+    let mut out = told(c, width);
+    // Half of the lines are for the table.
+    if out.len() + 2 > most / 2 && out.len() + c.rows.len() + 2 > most {
+        out.truncate((most / 2).saturating_sub(2));
     }
     out.push(String::new());
-    let room = most.saturating_sub(out.len() + 2);
-    let rows: Vec<&VariantRow> = c.rows.iter().take(if c.rows.len() > room { room.max(2) - 1 } else { room }).collect();
-    out.extend(aligned(&tables::brief(c, &rows)));
+    let room = most.saturating_sub(out.len() + 1);
+    let mut rows: Vec<&VariantRow> = c.rows.iter().collect();
+    if rows.len() > room {
+        // Those to choose, and the one they are compared with, before others.
+        let comes_first = |row: &VariantRow| {
+            chosen.iter().any(|(name, _)| *name == row.name()) || c.reference().is_some_and(|r| r.name() == row.name())
+        };
+        let (first, others): (Vec<&VariantRow>, Vec<&VariantRow>) = rows.into_iter().partition(|row| comes_first(row));
+        rows = first.into_iter().chain(others).take(room.saturating_sub(1)).collect();
+    }
+    let table = tables::brief(c, &rows, &chosen);
+    out.extend(terminal::aligned(&table, width, SPARED));
     if rows.len() < c.rows.len() {
         out.push(format!("and {} more variants in the report", c.rows.len() - rows.len()));
     }
     out
 }
 
-/// A table in columns of equal width, numbers flush right.
-fn aligned(table: &Table) -> Vec<String> {
-    let text = |cell: &Cell| match cell.note.is_empty() {
-        true => cell.text.clone(),
-        false => format!("{} ({})", cell.text, cell.note),
-    };
-    let head: Vec<String> = table.head.clone();
-    let body: Vec<Vec<String>> = table.rows.iter().map(|row| row.iter().map(text).collect()).collect();
-    let number = |i: usize| table.rows.iter().any(|row| row[i].number);
-    let width = |i: usize| body.iter().chain([&head]).map(|row| row[i].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().enumerate().map(|(i, text)| match number(i) {
-            true => format!("{text:>width$}", width = widths[i]),
-            false => format!("{text:width$}", width = widths[i]),
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
-    };
-    [&head].into_iter().chain(&body).map(line).collect()
+fn of_tasks(tasks: &[Comparison], most: usize, width: usize) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let Some(choices) = choices::table(tasks) else { return out };
+    let bad = tasks.iter().flat_map(findings::faults).map(|finding| format!("{}: {finding}", finding.task));
+    out.extend(bad.flat_map(|text| terminal::wrapped(&text, width)).take(most / 3));
+    let mut table = choices.table;
+    let room = most.saturating_sub(out.len() + 2);
+    let left = table.rows.len().saturating_sub(room);
+    table.rows.truncate(room);
+    let mut lines = terminal::stacked(&table);
+    if lines.len() > room + 1 || lines.iter().any(|line| line.chars().count() > width) {
+        table.rows.iter_mut().flatten().for_each(|cell| cell.note.clear());
+        lines = terminal::aligned(&table, width, SPARED_NEEDS);
+    }
+    out.extend(lines);
+    if left > 0 {
+        out.push(format!("and {left} more tasks in the report"));
+    }
+    out
 }

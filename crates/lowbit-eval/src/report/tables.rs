@@ -1,15 +1,22 @@
 //! The tables of one task. Every number is asked of [`super::query`].
 
 use super::compare::{Comparison, Standing, VariantRow, Verdict, is_low_bit};
-use super::document::{Block, Cell, MISSING, Table};
-use super::measures::{MEASURES, title};
+use super::document::{Block, Cell, MISSING, Source, Table};
+use super::measures::title;
 use super::noise::{Pace, UNSTEADY};
 use super::number;
 use super::query::What;
+use super::seeds::{self, OverSeeds};
 use super::sentence::Tone;
 use crate::faithfulness::METRICS;
 use crate::metrics::{Confusion, DROP};
 use std::collections::BTreeMap;
+
+mod cost;
+mod overview;
+
+pub(crate) use cost::{cost, ledger, others};
+pub(crate) use overview::{brief, in_short, of_choice, overview};
 
 /// Classes up to which a confusion matrix is printed whole.
 const MATRIX_CLASSES: usize = 20;
@@ -43,7 +50,8 @@ impl<'c> ReportColumn<'c> {
 fn ask(c: &Comparison, row: &VariantRow, what: What) -> Cell {
     let figure = c.ask(row.name(), what);
     let mark = figure.as_ref().and_then(|f| f.mark).unwrap_or_default();
-    Cell::number(figure.map(|f| f.text)).with_note(mark)
+    let cell = Cell::number(figure.as_ref().map(|f| f.text.clone())).with_note(mark);
+    Cell { source: figure.map(|figure| Source { task: c.task.into(), figure }), ..cell }
 }
 
 impl Cell {
@@ -82,73 +90,16 @@ pub(crate) fn made(row: &VariantRow) -> String {
     }
 }
 
-/// The table that answers the question: quality, size and speed of every variant.
-pub(crate) fn overview(c: &Comparison) -> Table {
-    let reference = c.reference().map_or("the reference", |r| r.name());
-    let mut columns = Vec::new();
-    if let Some(name) = c.quality() {
-        columns.push(ReportColumn { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r)) });
-        columns.push(ReportColumn::ranged(c, &title(name), name));
-        let cell = |r: &VariantRow| change_cell(c, r);
-        columns.push(ReportColumn { title: format!("Points against {reference}"), cell: Box::new(cell) });
-    } else if let Some(name) = super::findings::primary(c) {
-        columns.push(ReportColumn::asks(c, title(name), measure(name)));
-    }
-    columns.push(ReportColumn::asks(c, "Weights", measure("weight_bytes")));
-    columns.push(ReportColumn { title: "Times smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
-    let cell = |r: &VariantRow| {
-        let unsteady = if is_unsteady(c, r) { "unsteady" } else { "" };
-        ask(c, r, measure("latency_p50")).with_note(unsteady)
-    };
-    columns.push(ReportColumn { title: "Median latency, batch 1".into(), cell: Box::new(cell) });
-    columns.push(ReportColumn { title: "Times faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
-    let foot = match c.quality() {
-        Some("r2") => {
-            "Range under a share and under points: 95 % interval, that of the points of the paired difference."
-        }
-        Some(_) => {
-            "Range under an accuracy: Wilson 95 % interval. Range under points: 95 % interval of the paired difference."
-        }
-        None => "",
-    };
-    let mut out = table("", c.rows.iter(), columns, foot).unwrap_or_default();
-    for (line, row) in out.rows.iter_mut().zip(&c.rows) {
-        line[0].note = made(row);
-    }
-    out
-}
-
-/// The overview for a terminal: one line per variant, in few words.
-pub(crate) fn brief(c: &Comparison, rows: &[&VariantRow]) -> Table {
-    let mut columns = Vec::new();
-    let quality = super::findings::primary(c);
-    columns.extend(quality.map(|name| ReportColumn::asks(c, title(name), measure(name))));
-    if c.quality().is_some() {
-        columns.push(ReportColumn { title: "Points (95 %)".into(), cell: Box::new(|r| change_cell(c, r)) });
-    }
-    columns.push(ReportColumn::asks(c, "Weights", measure("weight_bytes")));
-    columns.push(ReportColumn { title: "Smaller".into(), cell: Box::new(|r| ratio_cell(c, r, What::Smaller)) });
-    columns.push(ReportColumn::asks(c, "Latency", measure("latency_p50")));
-    columns.push(ReportColumn { title: "Faster".into(), cell: Box::new(|r| ratio_cell(c, r, What::Faster)) });
-    if c.quality().is_some() {
-        columns.push(ReportColumn { title: "Verdict".into(), cell: Box::new(|r| verdict_cell(c, r).with_note("")) });
-    }
-    let mut out = table("", rows.iter().copied(), columns, "").unwrap_or_default();
-    let blank = |cell: &mut Cell| {
-        if cell.missing || cell.text == "reference" && cell.number {
-            cell.text = "-".into();
-        }
-    };
-    out.rows.iter_mut().flatten().for_each(blank);
-    out
-}
-
 fn change_cell(c: &Comparison, row: &VariantRow) -> Cell {
     if row.verdict == Verdict::Reference {
         return Cell::instead("reference");
     }
-    let mut cell = ask(c, row, What::Points);
-    if let (Some(lo), Some(hi)) = (c.ask(row.name(), What::PointsLow), c.ask(row.name(), What::PointsHigh)) {
+    let [what, lo, hi] = match row.bits {
+        Some(_) => [What::Bits, What::BitsLow, What::BitsHigh],
+        None => [What::Points, What::PointsLow, What::PointsHigh],
+    };
+    let mut cell = ask(c, row, what);
+    if let (Some(lo), Some(hi)) = (c.ask(row.name(), lo), c.ask(row.name(), hi)) {
         cell.note = format!("{} to {}", lo.text, hi.text);
     }
     cell
@@ -166,6 +117,8 @@ fn verdict_cell(c: &Comparison, row: &VariantRow) -> Cell {
         Verdict::Same => ("no loss shown", Tone::Good),
         Verdict::Undecided => ("undecided", Tone::Neutral),
         Verdict::Void => ("says nothing", Tone::Neutral),
+        Verdict::Higher if row.bits.is_some() => ("fewer bits", Tone::Good),
+        Verdict::Lower if row.bits.is_some() => ("more bits", Tone::Warn),
         Verdict::Higher => ("higher", Tone::Good),
         Verdict::Lower => ("lower", Tone::Warn),
         Verdict::Fails => ("fails", Tone::Bad),
@@ -194,6 +147,7 @@ pub(crate) fn quality(c: &Comparison) -> Option<Table> {
         column("Relative change", What::Relative),
         column("Error-rate change", What::ErrorRate),
         column(if name == "r2" { "Paired test" } else { "McNemar" }, What::P),
+        column("After Holm", What::Corrected),
     ];
     if name == "accuracy" {
         columns.push(ReportColumn { title: "Rows won / lost".into(), cell: Box::new(|r| won_lost(c, r)) });
@@ -201,14 +155,43 @@ pub(crate) fn quality(c: &Comparison) -> Option<Table> {
     for name in ["mse", "mae"].into_iter().filter(|name| c.has(name)) {
         columns.push(ReportColumn::ranged(c, &title(name), name));
     }
-    for name in ["f1_macro", "precision_macro", "recall_macro"] {
-        if c.has(name) {
-            columns.push(ReportColumn::asks(c, title(name), measure(name)));
-        }
+    for name in ["f1_macro", "precision_macro", "recall_macro"].into_iter().filter(|name| c.has(name)) {
+        columns.push(ReportColumn::ranged(c, &title(name), name));
     }
     let foot = "Changes are against the reference on the same rows. Points are differences of percentages; the relative \
                 change divides them by what the reference gets right, the error-rate change by what it gets wrong.";
     table("Quality and change", c.rows.iter(), columns, foot)
+}
+
+/// What other trainings give, where there were several.
+pub(crate) fn over_seeds(c: &Comparison) -> Option<Table> {
+    let reference = c.reference().filter(|_| seeds::any(c))?.name();
+    let between = |r: &VariantRow, what: OverSeeds, [low, high]: [OverSeeds; 2]| {
+        let end = |what| c.ask(r.name(), What::Seeds(what)).map(|figure| figure.text);
+        let range = end(low).zip(end(high)).map(|(low, high)| format!("{low} to {high}"));
+        ask(c, r, What::Seeds(what)).with_note(range.unwrap_or_default())
+    };
+    let unit = if c.quality().is_some() { ", percent" } else { "" };
+    let mean = move |r: &VariantRow| between(r, OverSeeds::Mean, [OverSeeds::MeanLow, OverSeeds::MeanHigh]);
+    let change = move |r: &VariantRow| match r.verdict {
+        Verdict::Reference => Cell::instead("reference"),
+        _ => between(r, OverSeeds::Change, [OverSeeds::ChangeLow, OverSeeds::ChangeHigh]),
+    };
+    let against = match c.quality() {
+        Some(_) => format!("Points against {reference}, mean"),
+        None => "Change of bits per byte, mean".into(),
+    };
+    let columns = vec![
+        ReportColumn::asks(c, "Trainings", What::Seeds(OverSeeds::Count)),
+        ReportColumn { title: format!("{}, mean{unit}", title(seeds::measure(c))), cell: Box::new(mean) },
+        ReportColumn::asks(c, format!("Least{unit}"), What::Seeds(OverSeeds::Least)),
+        ReportColumn::asks(c, format!("Most{unit}"), What::Seeds(OverSeeds::Most)),
+        ReportColumn { title: against, cell: Box::new(change) },
+    ];
+    let foot = "Each network was trained from several seeds, and every variant made of each; differences are between networks of one \
+                seed. Ranges: 95 % intervals by Student's t over seeds, for what another training would give on these test rows. \
+                The intervals of all other tables are about the networks of the first seed, and for other test rows.";
+    table("Over seeds", c.networks(), columns, foot)
 }
 
 /// Accuracy of every part of the test rows, and what is lost beyond the part that is trained on.
@@ -464,103 +447,4 @@ fn pace_cell(c: &Comparison, row: &VariantRow) -> Cell {
         Some(Pace::Slower) => Cell { tone: Some(Tone::Warn), ..cell.with_note("slower") },
         _ => cell,
     }
-}
-
-/// Memory, load, training, energy.
-pub(crate) fn cost(c: &Comparison) -> Option<Table> {
-    let always = ["peak_rss_bytes", "load_seconds", "train_seconds", "energy_joules"];
-    let measured = TRAINING.iter().copied().filter(|name| c.has(name) && !always.contains(name));
-    let column =
-        |name| ReportColumn { title: title(name), cell: Box::new(move |r: &VariantRow| cost_cell(c, r, name)) };
-    let columns = always.into_iter().chain(measured).map(column).collect();
-    table("Memory, load, training, energy", c.networks(), columns, "")
-}
-
-/// Where memory goes: the weights as stored and what answering adds, then the parts of a training.
-pub(crate) fn ledger(c: &Comparison) -> Option<Table> {
-    let mut names: Vec<String> = Vec::new();
-    for name in
-        c.rows.iter().flat_map(|r| r.record.measures.keys()).filter(|name| LEDGERS.iter().any(|l| name.starts_with(l)))
-    {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    if names.is_empty() {
-        return None;
-    }
-    let (training, inference): (Vec<String>, Vec<String>) =
-        names.into_iter().partition(|name| name.starts_with(LEDGERS[1]));
-    let of = |name: &str| name.to_string();
-    let order =
-        [vec![of("weight_bytes")], inference, vec![of("peak_rss_bytes")], training, vec![of("train_peak_rss_bytes")]];
-    let column = |name: String| ReportColumn {
-        title: title(&name),
-        cell: Box::new(move |r: &VariantRow| cost_cell(c, r, &name)),
-    };
-    let columns = order.concat().into_iter().filter(|name| c.has(name)).map(column).collect();
-    let foot = "Peaks are those of whole processes: the program, its threads, its buffers and, in training, all rows are in them.";
-    table("Where memory goes", c.networks(), columns, foot)
-}
-
-/// What a training took.
-const TRAINING: &[&str] = &["train_seconds", "train_peak_rss_bytes", "train_energy_joules"];
-
-/// Parts of the memory of answering, and of training.
-const LEDGERS: [&str; 2] = ["ledger/", "train_ledger/"];
-
-/// A quantized variant has no training of its own.
-fn cost_cell(c: &Comparison, row: &VariantRow, name: &str) -> Cell {
-    let cell = ask(c, row, measure(name));
-    match (&row.record.detail.parent, name) {
-        (Some(parent), name)
-            if (TRAINING.contains(&name) || name.starts_with(LEDGERS[1]))
-                && cell.missing
-                && row.record.detail.made == "quantized" =>
-        {
-            Cell::instead(format!("that of {parent}"))
-        }
-        _ => cell,
-    }
-}
-
-/// Measures that no other table shows.
-pub(crate) fn others(c: &Comparison) -> Option<Table> {
-    const SHOWN: &[&str] = &[
-        "accuracy",
-        "r2",
-        "mse",
-        "mae",
-        "f1_macro",
-        "precision_macro",
-        "recall_macro",
-        "weight_bytes",
-        "latency_p50",
-        "latency_p90",
-        "latency_p99",
-        "peak_rss_bytes",
-        "load_seconds",
-        "energy_joules",
-    ];
-    let mut names: Vec<&str> = Vec::new();
-    for name in c.rows.iter().flat_map(|r| r.record.measures.keys()) {
-        let of_part = name == DROP || name.starts_with("accuracy/");
-        let shown = of_part
-            || SHOWN.iter().chain(METRICS).chain(TRAINING).any(|shown| shown == name)
-            || ["f1/", "accuracy_tokens/", "latency_tokens/"]
-                .iter()
-                .chain(&LEDGERS)
-                .any(|family| name.starts_with(family))
-            || name.starts_with("throughput/");
-        if !shown && !names.contains(&name.as_str()) {
-            names.push(name);
-        }
-    }
-    let place = |n: &&str| MEASURES.iter().position(|k| k.name == *n).unwrap_or(usize::MAX);
-    names.sort_by_key(|n| (place(n), n.to_string()));
-    let columns: Vec<ReportColumn> = names.iter().map(|n| ReportColumn::asks(c, title(n), measure(n))).collect();
-    if columns.is_empty() {
-        return None;
-    }
-    table("Other measures", c.rows.iter().filter(|r| names.iter().any(|n| r.value(n).is_some())), columns, "")
 }

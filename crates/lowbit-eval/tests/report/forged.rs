@@ -71,7 +71,7 @@ fn forged_records_are_reported_or_refused() {
             continue;
         };
         read += 1;
-        let _ = report::summary(&results, 25);
+        let _ = report::summary(&results, 25, 80);
         match report::write(dir.path(), &results) {
             Ok(_) => {}
             Err(error) => {

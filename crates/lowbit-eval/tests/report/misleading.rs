@@ -35,7 +35,7 @@ fn a_reference_that_learnt_nothing_is_the_headline() {
     assert!(findings.iter().all(|f| f.tone != Tone::Good), "{findings:?}");
     assert!(!text.contains("no loss shown |") && text.contains("says nothing"), "{text}");
     assert!(text.find("learnt nothing").unwrap() < 200, "before everything else");
-    let first = &report::summary(&results, 23)[0];
+    let first = &report::summary(&results, 23, 1000)[0];
     assert!(first.starts_with("f32 learnt nothing that shows"), "{first}");
 }
 

@@ -5,41 +5,78 @@ use super::record::{Constraints, Measure, Record, Results, SCHEMA_VERSION};
 use lowbit_eval::report;
 use std::fs;
 
-/// The report as Markdown and HTML, whatever its checks say.
+/// The report as Markdown and HTML.
 fn text(results: &Results) -> (String, String) {
     let dir = tempfile::tempdir().unwrap();
-    let _ = report::write(dir.path(), results);
+    report::write(dir.path(), results).unwrap();
     let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
     let all = report::verify(dir.path()).unwrap();
     assert!(all.iter().filter(|r| r.id == 40).all(|r| !r.failed()), "{all:?}");
     (read("report.md"), read("report.html"))
 }
 
+/// Elements that have no end.
+const VOID: [&str; 4] = ["meta", "br", "hr", "link"];
+
+/// The elements of a page in order: a name, its attributes, and whether it is an end. What stands in `style` and `script` is skipped.
+fn elements(page: &str) -> Vec<(&str, &str, bool)> {
+    let (mut out, mut rest) = (Vec::new(), page);
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at + 1..];
+        let (tag, after) = rest.split_once('>').expect("a tag ends");
+        rest = after;
+        let (name, attributes) = tag.split_once(' ').unwrap_or((tag, ""));
+        if !name.starts_with('!') {
+            let is_end = name.starts_with('/');
+            out.push((name.trim_start_matches('/'), attributes.trim_end_matches('/'), is_end || tag.ends_with('/')));
+        }
+        if ["style", "script"].contains(&name) {
+            rest = &rest[rest.find(&format!("</{name}")).expect("an end")..];
+        }
+    }
+    out
+}
+
+/// Every element ends in the one it began in, ids stand once, plots and regions have names; nothing comes from elsewhere.
 #[test]
-fn the_page_stands_alone_and_its_tags_close() {
+fn the_page_stands_alone_and_is_well_formed() {
     let (_, page) = text(&fixture::clean());
+    // What the check in a browser looks at.
+    let home = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("report");
+    report::write(&home, &fixture::clean()).unwrap();
+    assert!(page.len() < 1_500_000, "{} bytes", page.len());
     for foreign in ["http:", "https:", "src=", "<link", "@import", "url(", "<iframe", "onclick"] {
         assert!(!page.contains(foreign), "{foreign}");
     }
     assert!(page.contains("name=\"viewport\"") && page.contains("prefers-color-scheme: dark"));
-    for tag in
-        ["section", "table", "figure", "details", "ul", "ol", "dl", "svg", "div", "span", "article", "tr", "td", "p"]
-    {
-        let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
-        let opened = page.match_indices(&open).filter(|(i, _)| page[i + open.len()..].starts_with(['>', ' '])).count();
-        assert_eq!(opened, page.matches(&close).count(), "{tag}");
+    let (mut open, mut ids): (Vec<&str>, std::collections::HashSet<&str>) = Default::default();
+    for (name, attributes, is_end) in elements(&page) {
+        let attribute = |name: &str| attributes.split(&format!("{name}=\"")).nth(1)?.split('"').next();
+        if let Some(id) = attribute(" id").or_else(|| attributes.strip_prefix("id=\"")?.split('"').next()) {
+            assert!(ids.insert(id), "two elements are called {id}");
+        }
+        assert!(name != "svg" || is_end || attribute("aria-label").is_some(), "a plot without a name");
+        match is_end {
+            _ if VOID.contains(&name) => {}
+            false => open.push(name),
+            true if ["line", "circle", "rect", "polyline", "path"].contains(&name) => {}
+            true => assert_eq!(open.pop(), Some(name)),
+        }
     }
+    assert!(open.is_empty(), "{open:?}");
     for anchor in page.split("href=\"#").skip(1).filter_map(|s| s.split('"').next()) {
-        assert!(page.contains(&format!("<section id=\"{anchor}\"")), "{anchor}");
+        assert!(ids.contains(anchor), "{anchor}");
     }
 }
 
 #[test]
 fn no_records() {
-    let results = Results { schema_version: SCHEMA_VERSION, ..Results::default() };
+    let nobody = Results { schema_version: SCHEMA_VERSION, ..Results::default() };
+    assert!(report::check(&nobody).iter().any(|r| r.id == 1 && r.failed()));
+    let results = Results { records: Vec::new(), tasks: Vec::new(), ..fixture::clean() };
     let (markdown, _) = text(&results);
-    assert!(markdown.contains("0 of 0 cores"), "{markdown}");
-    assert!(report::check(&results).iter().any(|r| r.id == 1 && r.failed()));
+    assert!(markdown.contains("2 of 2 cores"), "{markdown}");
+    assert!(report::summary(&results, 22, 80).is_empty());
 }
 
 #[test]
@@ -67,6 +104,7 @@ fn missing_measures_are_said() {
     let mut results = fixture::clean();
     for record in &mut results.records {
         record.measures.retain(|name, _| name == "accuracy");
+        record.detail.reference = None;
         record.detail.samples.clear();
         record.detail.tensors.clear();
         record.detail.curve.clear();
@@ -77,11 +115,13 @@ fn missing_measures_are_said() {
 }
 
 #[test]
-fn too_few_runs_give_no_ratio() {
+fn without_runs_there_is_no_ratio() {
     let mut results = fixture::clean();
     for record in results.records.iter_mut().filter(|r| r.model == "int8") {
         record.detail.samples.clear();
     }
+    assert!(report::check(&results).iter().any(|r| r.id == 19 && r.failed()), "a latency has its raw runs");
+    fixture::record(&mut results, "int8").measures.retain(|name, _| !name.starts_with("latency"));
     let (markdown, _) = text(&results);
     let line = markdown.lines().find(|l| l.starts_with("| int8 (")).unwrap();
     assert!(line.ends_with("| not measured |"), "{line}");
@@ -266,7 +306,7 @@ fn a_variant_is_chosen_under_the_constraints_asked_for() {
             Some(words) => assert!(findings[0].to_string().contains(words), "{}", findings[0]),
             None => assert!(findings[0].to_string().starts_with("No variant keeps within "), "{}", findings[0]),
         }
-        assert_eq!(report::summary(&results, 20)[0], findings[0].to_string());
+        assert_eq!(report::summary(&results, 20, 1000)[0], findings[0].to_string());
         assert_eq!(report::recommended(&results).as_deref(), findings[0].recommends());
         report::verify(dir.path()).unwrap();
     }
@@ -290,10 +330,44 @@ fn bits_are_drawn_against_divergence_where_it_was_measured() {
     let first = int8.detail.tensors.iter_mut().find(|t| t.role == "body").unwrap();
     first.format = "f32".into();
     first.parts = [("codes".to_string(), 4 * first.rows * first.cols)].into();
+    let bytes: u64 = int8.detail.tensors.iter().map(|t| t.bytes()).sum();
+    int8.measures.insert("weight_bytes".into(), Measure::measured(bytes as f64, "bytes", 1));
     let (_, page) = text(&results);
     assert!(page.contains("Rings: layers in several formats"), "a mix is marked");
     for record in &mut results.records {
         record.measures.remove("kl_divergence");
     }
     assert!(!text(&results).1.contains(title));
+}
+
+/// What a terminal shows of a comparison of any size has so many lines, and no line is wider than it.
+#[test]
+fn a_summary_fits_its_lines() {
+    let many = |tasks: usize, variants: usize| {
+        let mut all = Results { tasks: Vec::new(), records: Vec::new(), ..fixture::clean() };
+        for task in 0..tasks {
+            let mut results = fixture::clean();
+            let name = format!("a_task_of_a_long_name_{task}@1");
+            results.tasks[0].task = name.clone();
+            results.tasks[0].overlap_rows = 5;
+            let int4 = fixture::record(&mut results, "int4").clone();
+            for i in 0..variants {
+                results.records.push(Record { model: format!("a_variant_of_a_long_name_{i}"), ..int4.clone() });
+            }
+            results.records.iter_mut().for_each(|record| record.task = name.clone());
+            all.tasks.extend(results.tasks);
+            all.records.extend(results.records);
+        }
+        all
+    };
+    for (tasks, variants) in [(1, 0), (1, 60), (5, 0), (12, 3), (40, 0)] {
+        let results = many(tasks, variants);
+        for (lines, width) in [(22, 80), (22, 110), (12, 60)] {
+            let summary = report::summary(&results, lines, width);
+            assert!(summary.len() <= lines, "{tasks} tasks, {variants} variants: {} lines", summary.len());
+            let widest = summary.iter().map(|line| line.chars().count()).max().unwrap();
+            assert!(tasks > 1 && width < 110 || widest <= width, "{widest} of {width}: {summary:#?}");
+            assert!(summary.iter().any(|line| line.contains("int4")), "what to choose is there: {summary:#?}");
+        }
+    }
 }

@@ -85,6 +85,7 @@ def compare(
     max_loss: float | None = None,
     threads: int | None = None,
     quick: bool = False,
+    seeds: int = 1,
     progress: Callable[[str], object] | None = None,
 ) -> Report:
     """Makes, scores and times every variant of a network, and writes a report.
@@ -95,7 +96,8 @@ def compare(
     without one small networks are trained. `suite` is a suite, a group of suites or a task, by name or TOML file [default without
     data: `quickstart`].
 
-    `quick` trains a suite shorter, where it says how. `max_size` (bytes), `max_latency` (seconds) and `max_loss` (fraction) limit the choice. The same call goes on where an interrupted
+    `quick` trains a suite shorter, where it says how. `seeds` trains every network so many times, each from another seed, and the report has
+    the mean and its interval over them. `max_size` (bytes), `max_latency` (seconds) and `max_loss` (fraction) limit the choice. The same call goes on where an interrupted
     one was. `progress` is called with each line of news.
     """
     rows = directory = None
@@ -128,6 +130,7 @@ def compare(
         "max_loss": max_loss,
         "threads": threads,
         "quick": quick,
+        "seeds": max(seeds, 1),
         "probe": [sys.executable or "python3", "-c", _PROBE, package],
         "command": ["lowbit.compare", *(os.fspath(p) for p in (suite, model, rows) if p is not None)],
     }

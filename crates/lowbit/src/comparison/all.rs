@@ -130,6 +130,7 @@ mod tests {
             tool: Tool::default(),
             command: Vec::new(),
             constraints: None,
+            seeds: 1,
             tariff: TARIFF,
             share: Share::default(),
             probe: &|_, _| Err(std::io::Error::other("not asked for")),

@@ -1,7 +1,7 @@
 //! `compare` for language models: each variant is trained on a text or made from another, scored on a task, timed, and made to write
 //! the text as a file; compressors without a network stand beside them.
 
-use super::{KEPT, Program, SUITE, Stamp, directory, is_whole, keep, kept, share, timed};
+use super::{KEPT, Program, SUITE, Stamp, directory, home, is_whole, keep, kept, share, timed};
 use crate::language::{self, Given, Language};
 use crate::suite::Minutes;
 use crate::{Progress, published, training};
@@ -12,7 +12,7 @@ use lowbit_eval::compress;
 use lowbit_eval::language::{coders, latencies, text_of};
 use lowbit_eval::question::{self, Question, Subject};
 use lowbit_eval::read::Rows;
-use lowbit_eval::record::{Record, Results, TaskFacts};
+use lowbit_eval::record::{Record, Results, SeedRun, TaskFacts};
 use lowbit_eval::task::{self, Split, Task};
 use lowbit_eval::{facts, report, speed};
 use lowbit_kernels::Cpu;
@@ -266,6 +266,8 @@ struct Comparison<'a> {
     content: Vec<u8>,
     stamp: Stamp,
     out: PathBuf,
+    /// Which of several trainings is made, from 0; its seeds are so much higher.
+    round: u64,
     data: Option<&'a Path>,
     cpu: &'a Cpu,
     progress: &'a mut dyn Progress,
@@ -325,7 +327,8 @@ pub fn run(
         constraints: program.constraints,
         ..TaskFacts::default()
     };
-    let mut comparison = Comparison { suite, task, rows, content, stamp, out: out.clone(), data, cpu, progress };
+    let mut comparison =
+        Comparison { suite, task, rows, content, stamp, out: out.clone(), round: 0, data, cpu, progress };
     let results = comparison.all(known, program).map_err(|error| match error.kind {
         Kind::Interrupted => training::interrupted(&out),
         _ => error,
@@ -355,7 +358,7 @@ fn shared(other: &[u8], text: &[u8]) -> f64 {
 
 impl Comparison<'_> {
     fn home(&self, name: &str) -> PathBuf {
-        self.out.join("variants").join(name)
+        self.out.join(home(self.round, name))
     }
 
     fn open(&self, name: &str) -> Result<Checkpoint, Error> {
@@ -375,6 +378,16 @@ impl Comparison<'_> {
         if program.share.shard().is_some() {
             return Ok(program.part(records));
         }
+        for round in 1..program.seeds {
+            self.round = round;
+            for (variant, record) in suite.variant.iter().zip(&mut records) {
+                self.progress.note(&format!("{}, training {}", variant.name, round + 1));
+                let trained = variant.from.as_ref().and_then(|name| suite.variant.iter().find(|v| v.name == *name));
+                let seed = suite.of(trained.unwrap_or(variant))?.1.seed + round;
+                record.detail.seeds.push(SeedRun::of(seed, self.variant(variant)?));
+            }
+        }
+        self.round = 0;
         self.progress.note("timing all variants in alternating order");
         let models: Vec<Checkpoint> =
             suite.variant.iter().map(|variant| self.open(&variant.name)).collect::<Result<_, _>>()?;
@@ -390,8 +403,9 @@ impl Comparison<'_> {
         if let Some(peak) = host.limits.int8_gops {
             models.iter().zip(&mut records).for_each(|(model, record)| compress::with_limit(record, model, peak));
         }
-        let kept = suite.variant.iter().flat_map(|variant| {
-            let home = format!("variants/{}", variant.name);
+        let all = (0..program.seeds).flat_map(|round| suite.variant.iter().map(move |variant| (round, variant)));
+        let kept = all.flat_map(|(round, variant)| {
+            let home = home(round, &variant.name);
             let training = variant.from.is_none().then(|| format!("{home}/training"));
             [format!("{home}/{KEPT}"), format!("{home}/model")].into_iter().chain(training)
         });
@@ -440,7 +454,8 @@ impl Comparison<'_> {
     }
 
     fn trained(&mut self, variant: &Variant) -> Result<Record, Error> {
-        let (language, config) = self.suite.of(variant)?;
+        let (language, mut config) = self.suite.of(variant)?;
+        config.seed += self.round;
         let run = self.home(&variant.name).join("training");
         let (_, trained) = language.fit(&config, Given::data(self.data), &run, self.cpu, self.progress)?;
         let mut record = self.stored(variant, &Checkpoint::open(&run)?.on(self.cpu))?;

@@ -1,6 +1,7 @@
 //! Bars that start at zero: median latency with its range, and the bytes of every variant by role.
 
 use super::super::compare::{Comparison, Verdict};
+use super::super::number::{self, Scale};
 use super::super::query::What;
 use super::{Axis, Chart, Name, Svg, networks, sides, text_width};
 use crate::record::TensorBytes;
@@ -46,6 +47,9 @@ fn draw_latency(bars: &[Bar], longest: f64, width: f64) -> String {
     for (i, bar) in bars.iter().enumerate() {
         let y = 3.0 + (i as f64 + 0.5) * ROW;
         svg.name("name", "end", (left - 10.0, y + 4.5), &bar.name, &bar.name.short);
+        let scale = Scale::seconds([bar.ends.0, bar.value]);
+        let ends = format!("runs of {} to {}", scale.number(bar.ends.0), scale.text(bar.ends.1));
+        svg.begin(&format!("{}: {}, {ends}", bar.name.whole, bar.label));
         let size = (axis.at(bar.value) - left, BAR);
         svg.bar(bar.class, (left, y - BAR / 2.0), size, bar.value);
         let (from, to) = (axis.at(bar.ends.0), axis.at(bar.ends.1));
@@ -57,6 +61,7 @@ fn draw_latency(bars: &[Bar], longest: f64, width: f64) -> String {
             let tip = [(right - 5.0, y - 4.0), (right, y), (right - 5.0, y + 4.0)];
             svg.path("whisker", &tip);
         }
+        svg.end();
         svg.text("value", "end", (width - 1.0, y + 4.5), &bar.label);
     }
     svg.finish()
@@ -126,7 +131,9 @@ fn draw_ledger(stacks: &[Stack], most: f64, width: f64) -> String {
         for &k in used.iter().filter(|k| stack.bytes[**k] > 0) {
             let value = stack.bytes[k] as f64;
             let length = axis.at(value) - left;
+            svg.begin(&format!("{}, {}: {} bytes", stack.name.whole, KINDS[k].1, number::count(value)));
             svg.bar(KINDS[k].0, (from, y - BAR / 2.0), (length, BAR), value);
+            svg.end();
             from += length;
         }
         svg.text("value", "end", (width - 1.0, y + 4.5), &stack.label);

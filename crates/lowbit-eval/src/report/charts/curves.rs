@@ -8,6 +8,8 @@ use crate::record::CurvePoint;
 const HEIGHT: f64 = 280.0;
 /// Points drawn per curve: longer curves are averaged over equal stretches.
 const POINTS: usize = 160;
+/// Points of a curve that tell their value under a pointer.
+const HITS: usize = 24;
 /// Curves with a colour of their own.
 const COLOURS: usize = 6;
 
@@ -82,6 +84,13 @@ fn plot(curves: &[Curve], scale: f64, width: f64, label: &str) -> String {
         let class = format!("c{}", i + 1);
         let points: Vec<(f64, f64)> = curve.points.iter().map(|p| (x_axis.at(p.0), y_axis.at(p.1))).collect();
         svg.path(&format!("curve {class}"), &points);
+        let every = points.len().div_ceil(HITS).max(1);
+        for (point, (step, value)) in points.iter().zip(&curve.points).step_by(every) {
+            let value = number::plain(value * scale);
+            svg.begin(&format!("{}, step {}: {value}", curve.name.whole, number::count(*step)));
+            svg.dot("hit", *point, 6.0);
+            svg.end();
+        }
         svg.line(&format!("curve {class}"), (x, 10.0), (x + 16.0, 10.0));
         svg.name("note", "start", (x + 21.0, 14.0), &curve.name, &curve.name.short);
         x += text_width(&curve.name.short, 11.0) + 38.0;

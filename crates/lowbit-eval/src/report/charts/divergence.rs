@@ -1,6 +1,7 @@
 //! Bits per weight of the body against the divergence from the reference, both of which are better when smaller.
 
 use super::super::compare::{Comparison, VariantRow};
+use super::super::number;
 use super::scatter::{Box4, around, label_place};
 use super::{Axis, Chart, Name, Svg, dots, networks, text_width};
 use std::collections::BTreeSet;
@@ -77,7 +78,10 @@ fn plot(points: &[Point], width: f64) -> String {
     let mut taken: Vec<Box4> = points.iter().map(|p| around(at(p), 7.0, 7.0)).collect();
     for point in points {
         let ring = if point.mixed { "dot beaten" } else { "dot" };
+        let (bits, nats) = (number::fixed(point.bits, 2), number::plain(point.nats));
+        svg.begin(&format!("{}: {bits} bits, {nats} nats", point.name.whole));
         svg.dot(&format!("{ring} {}", point.class), at(point), 5.0);
+        svg.end();
         let label = &point.name.short;
         let (anchor, place, covered) = label_place(at(point), text_width(label, 12.0), &taken, area);
         taken.push(covered);

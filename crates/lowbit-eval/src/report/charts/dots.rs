@@ -126,6 +126,8 @@ fn plot(dots: &[Dot], marks: &[Mark], range: (f64, f64), width: f64, label: &str
 
 /// The dot with its interval, or an arrow at the edge behind which it lies.
 fn draw_dot(svg: &mut Svg, dot: &Dot, axis: &Axis, (left, right): (f64, f64), y: f64) {
+    let end = |value: f64| number::fixed(value * 100.0, 2);
+    svg.begin(&format!("{}: {}, {} to {}", dot.name.whole, dot.label, end(dot.ends.0), end(dot.ends.1)));
     let clip = |v: f64| axis.at(v).clamp(left, right);
     let x = axis.at(dot.value);
     if x < left - 0.5 || x > right + 0.5 {
@@ -137,4 +139,5 @@ fn draw_dot(svg: &mut Svg, dot: &Dot, axis: &Axis, (left, right): (f64, f64), y:
         svg.line(&format!("span {}", dot.class), (clip(dot.ends.0), y), (clip(dot.ends.1), y));
         svg.dot(&format!("dot {}", dot.class), (x, y), 4.5);
     }
+    svg.end();
 }

@@ -77,13 +77,15 @@ pub(crate) fn all(c: &Comparison) -> Vec<Chart> {
 pub(super) struct Name {
     /// What is drawn: the name, cut to [`NAME`] characters.
     pub(super) short: String,
+    /// The name.
+    pub(super) whole: String,
     /// Text shown while a pointer rests on the mark: the whole name of the variant and its meaning.
     pub(super) title: String,
 }
 
 impl Name {
     pub(super) fn of(row: &VariantRow) -> Self {
-        Name { short: short(row.name()), title: format!("{}: {}", row.name(), explain(row)) }
+        Name { short: short(row.name()), whole: row.name().into(), title: format!("{}: {}", row.name(), explain(row)) }
     }
 }
 

@@ -82,6 +82,8 @@ fn plot(points: &[Point], ceiling: Option<f64>, range: (f64, f64), width: f64) -
     for point in points {
         let (x, y) = at(point);
         let mut label = point.name.short.clone();
+        let (size, quality) = (Scale::bytes([point.bytes]).text(point.bytes), number::percent(point.accuracy));
+        svg.begin(&format!("{}: {size}, {quality}", point.name.whole));
         if below(point) {
             let tip = [(x - 5.0, y - 2.0), (x, y + 6.0), (x + 5.0, y - 2.0)];
             svg.path(&format!("arrow {}", point.class), &tip);
@@ -93,6 +95,7 @@ fn plot(points: &[Point], ceiling: Option<f64>, range: (f64, f64), width: f64) -
             let hollow = if point.front { "dot" } else { "dot beaten" };
             svg.dot(&format!("{hollow} {}", point.class), (x, y), 5.0);
         }
+        svg.end();
         let (anchor, place, covered) = label_place((x, y), text_width(&label, 12.0), &taken, area);
         taken.push(covered);
         svg.name("name small", anchor, place, &point.name, &label);

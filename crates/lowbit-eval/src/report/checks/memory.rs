@@ -167,6 +167,7 @@ pub(crate) fn identity(case: &Case) -> Outcome {
         tally.expect(names.insert((&record.task, &record.model)), || {
             format!("{}: two records of this name for {}", record.model, record.task)
         });
+        seeds(record, &mut tally);
         let sum: u64 = record.detail.tensors.iter().map(|t| t.rows * t.cols).sum();
         tally.expect(record.detail.tensors.is_empty() || sum == record.params, || {
             format!("{}: {} parameters stated, the tensors hold {sum}", record.model, record.params)
@@ -179,6 +180,25 @@ pub(crate) fn identity(case: &Case) -> Outcome {
         }
     }
     tally.outcome("no records")
+}
+
+/// Trainings from several seeds are several networks, scored on the same rows.
+fn seeds(record: &Record, tally: &mut Tally) {
+    let (model, detail) = (&record.model, &record.detail);
+    let mut known: BTreeSet<u64> = detail.seed.into_iter().collect();
+    let mut hashes: BTreeSet<&str> = detail.model_sha256.as_deref().into_iter().collect();
+    for run in &detail.seeds {
+        let seed = run.seed;
+        tally.expect(known.insert(seed), || format!("{model}: two trainings from seed {seed}"));
+        let is_new = run.model_sha256.as_deref().is_none_or(|hash| hashes.insert(hash));
+        tally.expect(is_new, || format!("{model}: seed {seed} gave the weights of another seed"));
+        for (name, m) in &run.measures {
+            let same = record.measures.get(name).is_some_and(|own| own.n == m.n);
+            tally.expect(same && m.value.is_finite(), || {
+                format!("{model}: {name} of seed {seed} is {} on {} rows, unlike that of the first seed", m.value, m.n)
+            });
+        }
+    }
 }
 
 /// 30: the stored values are as few as the name of the format says; zeros of ternary tensors are recorded.

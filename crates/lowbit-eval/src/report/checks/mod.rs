@@ -10,11 +10,10 @@ pub(crate) mod tests;
 pub(crate) mod words;
 
 use super::compare::Comparison;
-use super::document::{Block, Document};
+use super::document::Document;
 use super::number::count;
-use super::sentence::Tone;
 pub(crate) use crate::checks::EMBEDDED;
-use crate::checks::{CHECKS, Check};
+use crate::checks::{CHECKS, Check, Severity};
 use crate::laws::close;
 use crate::record::{Measure, Record, Results};
 use std::fmt;
@@ -96,9 +95,15 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Runs every check.
+/// Runs every check; what one that is no error finds is a notice.
 pub(crate) fn run_all(case: &Case) -> Vec<CheckResult> {
-    let run = |c: &Check| Some(CheckResult { id: c.id, name: c.name, outcome: c.records?(case) });
+    let run = |c: &Check| {
+        let outcome = match c.records?(case) {
+            Outcome::Fail(lines) if c.severity() < Severity::Error => Outcome::Notice(lines),
+            outcome => outcome,
+        };
+        Some(CheckResult { id: c.id, name: c.name, outcome })
+    };
     CHECKS.iter().filter_map(run).collect()
 }
 
@@ -114,14 +119,6 @@ pub(crate) fn summary(results: &[CheckResult]) -> String {
         of(|o| matches!(o, Outcome::Notice(_))),
         of(|o| matches!(o, Outcome::NotApplicable(_))),
     )
-}
-
-/// A warning for the top of the report when a check failed.
-pub(crate) fn banner(results: &[CheckResult]) -> Option<Block> {
-    let failed: Vec<String> = results.iter().filter(|r| r.failed()).map(|r| format!("{} ({})", r.id, r.name)).collect();
-    (!failed.is_empty()).then(|| {
-        Block::Callout(Tone::Bad, format!("Do not rely on this report. Failed checks: {}.", failed.join(", ")))
-    })
 }
 
 /// Collects what a check saw and what was wrong with it.

@@ -6,10 +6,13 @@ use super::{Case, Outcome, Tally, close};
 use crate::laws;
 use crate::metrics::{self, Confusion};
 use crate::record::{How, Measure, Record};
-use crate::stats::{Paired, percentile, wilson};
+use crate::stats::{Paired, mean, percentile, wilson};
 
 /// Relative error that separate orders of summation may leave.
 const ROUNDING: f64 = 1e-9;
+
+/// Relative error that blocks of unequal lengths may leave.
+const BLOCKS: f64 = 1e-3;
 
 /// 2: accuracy and F1 from the answers, percentiles from the raw runs.
 pub(crate) fn derived(case: &Case) -> Outcome {
@@ -17,6 +20,7 @@ pub(crate) fn derived(case: &Case) -> Outcome {
     for record in &case.results.records {
         counts(record, &mut tally);
         values(record, &mut tally);
+        blocks(record, &mut tally);
         for (share, q) in [("p50", 50.0), ("p90", 90.0), ("p99", 99.0)] {
             for (name, samples) in &record.detail.samples {
                 let Some(m) = record.measures.get(&format!("{name}_{share}")) else {
@@ -99,6 +103,15 @@ fn values(record: &Record, tally: &mut Tally) {
             }
         }
     }
+}
+
+/// Bits per byte from those of the blocks, which are of nearly one length.
+fn blocks(record: &Record, tally: &mut Tally) {
+    let Some(found) = record.detail.samples.get("bits_per_byte").and_then(|blocks| mean(blocks)) else { return };
+    let stored = record.measures.get("bits_per_byte").map_or(f64::NAN, |m| m.value);
+    tally.expect(close(stored, found, BLOCKS), || {
+        format!("{}: bits_per_byte is {stored}, its blocks give {found}", record.model)
+    });
 }
 
 /// Counts from the answers, or the stored ones where no answers are recorded.

@@ -127,7 +127,7 @@ pub(crate) fn repeated_digits(case: &Case) -> Outcome {
             format!("{model} {other} and {} {name} have the same digits: {}", record.model, m.value)
         });
     }
-    tally.notice("no values of four digits")
+    tally.outcome("no values of four digits")
 }
 
 /// 38: a value quoted from a publication stands beside a remark that names it; so does a quoted ceiling's task.
@@ -172,5 +172,5 @@ pub(crate) fn scaling(case: &Case) -> Outcome {
             }
         }
     }
-    tally.notice("no networks of several sizes made alike")
+    tally.outcome("no networks of several sizes made alike")
 }

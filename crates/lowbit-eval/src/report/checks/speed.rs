@@ -132,5 +132,5 @@ pub(crate) fn prefill(case: &Case) -> Outcome {
         };
         tally.expect(prefill != decode, || format!("{}: prefill and decode are both {decode} tokens/s", record.model));
     }
-    tally.notice("no rates of prompts")
+    tally.outcome("no rates of prompts")
 }

@@ -42,16 +42,15 @@ const CLAIM_UNITS: &[&str] = &["%", "\u{d7}", "x", "times", "points", "percent",
 /// Every sentence with the task it is about.
 fn sentences<'a>(case: &'a Case) -> Vec<(&'a Comparison<'a>, &'a Sentence)> {
     let mut out = Vec::new();
-    let mut cards = case.tasks.iter();
     let tasks: HashMap<&str, &Comparison> = case.tasks.iter().map(|c| (c.task, c)).collect();
     for block in case.document.blocks() {
         match block {
             Block::Findings(list) | Block::Headline(list) => {
                 out.extend(list.iter().filter_map(|f| Some((*tasks.get(f.task.as_str())?, &f.sentence))));
             }
-            Block::Cards(list) => {
-                let Some(c) = cards.next() else { continue };
-                out.extend(list.iter().flat_map(|card| card.lines.iter().chain([&card.title])).map(|s| (c, s)));
+            Block::Choices(choices) => {
+                let of = |(task, sentence): &'a (String, Sentence)| Some((*tasks.get(task.as_str())?, sentence));
+                out.extend(choices.sentences.iter().filter_map(of));
             }
             _ => {}
         }

@@ -4,7 +4,7 @@ use super::super::super::charts::Chart;
 use super::super::super::document::{Block, Cell, Document};
 use super::super::super::sentence::{ClaimKind, Finding, SentencePart};
 use super::fixture::{measure, record as of};
-use crate::record::{How, Measure, PartRows, Results, TaskFacts, TokenLengths};
+use crate::record::{How, Measure, PartRows, Results, SeedRun, TaskFacts, TokenLengths};
 
 /// A fault in the records: the check that must find it, what its line must say, and the fault.
 pub(super) type RecordFault = (u32, &'static str, fn(&mut Results));
@@ -14,6 +14,11 @@ pub(super) type ReportFault = (u32, &'static str, fn(&mut Document));
 
 pub(super) fn estimated(value: f64, unit: &str) -> Measure {
     Measure { how: How::Estimated, ..Measure::measured(value, unit, 1) }
+}
+
+fn again(seed: u64, rows: u64) -> SeedRun {
+    let measures = [("accuracy".to_string(), Measure::measured(0.9, "fraction", rows))].into();
+    SeedRun { seed, measures, model_sha256: Some("ab".repeat(32)) }
 }
 
 pub(super) fn put(results: &mut Results, model: &str, name: &str, m: Measure) {
@@ -118,6 +123,9 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
     (29, "two records", |r| r.records.push(r.records[2].clone())),
     (29, "parameters stated", |r| of(r, "int8").params = 66_000_000),
     (29, "one file hash", |r| of(r, "int8").detail.model_sha256 = of(r, "int4").detail.model_sha256.clone()),
+    (29, "two trainings from seed 11", |r| of(r, "f32").detail.seeds = vec![again(11, 2000)]),
+    (29, "seed 13 gave the weights", |r| of(r, "f32").detail.seeds = vec![again(12, 2000), again(13, 2000)]),
+    (29, "of seed 12 is 0.9 on 7 rows", |r| of(r, "f32").detail.seeds = vec![again(12, 7)]),
     (30, "holds 5 values", |r| of(r, "ternary_qat").detail.tensors[1].levels = Some(5)),
     (30, "not recorded", |r| of(r, "ternary_qat").detail.tensors[1].zero_fraction = None),
     (32, "f1_macro is", |r| measure(r, "int8", "f1_macro").value *= 1.01),
@@ -147,6 +155,7 @@ pub(super) const RECORD_FAULTS: &[RecordFault] = &[
 ];
 
 pub(super) const LANGUAGE_FAULTS: &[RecordFault] = &[
+    (2, "its blocks give", |r| of(r, "int8").detail.samples.get_mut("bits_per_byte").unwrap()[7] += 2.0),
     (5, "not 8", |r| measure(r, "int8", "compression_ratio").value *= 8.0),
     (5, "per byte, but", |r| measure(r, "int8", "perplexity").value = 13.36),
     (6, "the probabilities say 1000.0", |r| {
