@@ -345,8 +345,11 @@ impl Task {
         present(&self.directory(data_dir, &self.train).ok()?, &self.train)?.0.input_columns()
     }
 
-    /// Where the files are: in the directory of the data sets, or beside the description.
+    /// Where the files are: in the directory of the data sets, or beside the description; whole paths need neither.
     fn directory(&self, data_dir: Option<&Path>, layouts: &[Layout]) -> Result<PathBuf, Error> {
+        if candidates(layouts).all(|(_, path)| path.is_absolute()) {
+            return Ok(PathBuf::from("."));
+        }
         let beside = self.home.clone().filter(|home| present(home, layouts).is_some());
         match (directory::data_dir(data_dir), beside) {
             (Ok(dir), Some(home)) if present(&dir, layouts).is_none() => Ok(home),
