@@ -156,6 +156,12 @@ pub(super) fn of(c: &Comparison) -> Vec<(String, String)> {
 const FOOT: &str = "Only variants that work and that no other dominates. Fastest: none is shown to be faster; among those, and \
                     under a size, the one with the highest measured quality.";
 
+/// A title inside a line: with a small first letter.
+fn inner(title: &str) -> String {
+    let mut chars = title.chars();
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+}
+
 /// The table of one task: a line per variant to choose, and one for needs that none meets.
 fn of_task(c: &Comparison) -> Option<Choices> {
     let all = choices(c);
@@ -170,7 +176,7 @@ fn of_task(c: &Comparison) -> Option<Choices> {
     }
     let line = |pick: &Option<&VariantRow>| {
         let met = all.iter().filter(|choice| choice.pick.map(|row| row.name()) == pick.map(|row| row.name()));
-        let needs: Vec<String> = met.map(|choice| choice.title.to_string()).collect();
+        let needs: Vec<String> = met.map(|choice| inner(&choice.title.to_string())).collect();
         let needs = Cell::words(capital(&needs.join("; ")));
         let Some(row) = pick else {
             let empty = columns.iter().map(|_| Cell::default());

@@ -142,6 +142,7 @@ fn factor(reading: &Reading, s: &Sentence, subject: Option<usize>, object: Optio
                 let fits = s.lower.contains("train") == of_training(&a) || !timed;
                 if !one && against.iter().any(|(_, _, t, _)| t.is_some_and(|t| std::ptr::eq(t, a.table)))
                     || !fits
+                    || !alike(a.figure, b)
                     || (table.is_some() && *training != of_training(&a))
                 {
                     continue;
@@ -156,6 +157,11 @@ fn factor(reading: &Reading, s: &Sentence, subject: Option<usize>, object: Optio
         }
     }
     out
+}
+
+/// Whether one figure may be so many times another: bits are no multiple of seconds.
+fn alike(a: &Figure, b: &Figure) -> bool {
+    a.dimension == b.dimension || [a, b].iter().any(|f| f.dimension == Dimension::Plain)
 }
 
 /// A thing that is no name: "than reading speed" against the key "Human reading speed".
