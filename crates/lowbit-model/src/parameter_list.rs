@@ -128,6 +128,13 @@ impl ParameterList {
         bytes_of_floats([(tokens, width), (logits, 2 * widths.classes)])
     }
 
+    /// Bytes of the f32 activations of so many tokens that go from one block to the next, those that come out of a block included, and of
+    /// what attention gives.
+    pub(crate) fn held_bytes(&self, tokens: usize) -> u64 {
+        let widths = self.widths();
+        bytes_of_floats([(tokens, 2 * widths.sums), (tokens, widths.attended)])
+    }
+
     fn widths(&self) -> Widths {
         let (mut widths, mut width, mut block, mut before) = (Widths::default(), 0, 0, true);
         trace(&self.model, |op| {
@@ -144,6 +151,11 @@ impl ParameterList {
                 Op::Block(_) => (block, widths.kept, before) = (0, widths.kept + width, false),
                 Op::Logits { weight, .. } => widths.classes = weight.rows as u64,
                 _ => (block, widths.all) = (block + width, widths.all + width),
+            }
+            match op {
+                Op::Add => widths.sums = widths.sums.max(width),
+                Op::Attend(_) => widths.attended = widths.attended.max(width),
+                _ => {}
             }
             if before {
                 widths.kept = widths.all;
@@ -169,6 +181,10 @@ struct Widths {
     all: u64,
     /// Of those before the first block, and the inputs of the blocks.
     kept: u64,
+    /// Of the widest sum.
+    sums: u64,
+    /// Of the widest result of attention.
+    attended: u64,
     /// Of the logits.
     classes: u64,
 }

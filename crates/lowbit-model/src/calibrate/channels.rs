@@ -5,9 +5,9 @@
 //! the outputs on some calibration tokens.
 
 use super::graph::{Before, Group, groups};
-use super::hessian::{evened, weighted};
+use super::hessian::{evened, norms, weighted};
 use super::levels;
-use super::masters::{Fold, Masters};
+use super::masters::{Fold, Masters, Rows};
 use super::observe::{InputStats, Observed};
 use crate::checkpoint::Options;
 use crate::exec::Batch;
@@ -47,7 +47,8 @@ pub(super) fn scales(
         let name = &group.matrices[0].name;
         let cols = group.matrices[0].cols;
         let sample = observed.sample(name).expect("its inputs were asked for");
-        let sample = weighted(sample, cols, &evened(sample, cols));
+        let factors = evened(&norms(sample, cols).collect::<Vec<_>>());
+        let sample: Vec<f32> = weighted(sample, cols, &factors).collect();
         let mut stats = InputStats::new(cols);
         stats.record(&sample);
         let scales =
@@ -111,7 +112,7 @@ impl Search<'_> {
         for spec in &self.group.matrices {
             let mut values = self.masters.checkpoint.master(spec)?;
             if let Some(fold) = self.folds.get(&spec.name) {
-                fold.apply(&mut values, spec.cols);
+                fold.apply(&mut values, spec.cols, 0);
             }
             weights.push(values);
         }
@@ -156,7 +157,8 @@ impl Search<'_> {
         let squares = self.stats.mean_squares();
         let importance = squares.iter().zip(&of_input).map(|(square, scale)| square / (scale * scale)).collect();
         let options = QuantizeOptions { importance: Some(importance), ..Default::default() };
-        let packed = self.masters.pack(spec, &scaled, format, &options, &self.cpu.pool)?;
+        let packed =
+            self.masters.pack(spec, &Rows::Whole((&scaled).into(), spec.cols), format, &options, &self.cpu.pool)?;
         let mut errors = packed.dequantize();
         each(&mut errors, |w, scale| w / scale);
         errors.iter_mut().zip(weights).for_each(|(rounded, w)| *rounded -= w);
@@ -260,7 +262,8 @@ mod tests {
                     let (values, full) = (self.0.read(spec)?, recipe::find("f32")?);
                     let Some(format) = full.format_of(spec)? else { return Ok(Param::Vector(values)) };
                     let pool = lowbit_kernels::Pool::new(1);
-                    let packed = self.0.pack(spec, &values, format, &QuantizeOptions::default(), &pool)?;
+                    let rows = Rows::Whole(values.into(), spec.cols);
+                    let packed = self.0.pack(spec, &rows, format, &QuantizeOptions::default(), &pool)?;
                     let activations = full.activations_of(spec);
                     Ok(Param::Matrix {
                         name: spec.name.as_str().into(),

@@ -13,7 +13,7 @@ const BLOCK: usize = 64;
 /// Columns of `H` that one product yields.
 const STRIP: usize = 256;
 /// Tokens of a product: bounds the memory of its packed operand.
-const TOKENS: usize = 4096;
+pub(super) const TOKENS: usize = 4096;
 /// Added to the diagonal of `H`, as a share of its mean.
 const DAMPING: f64 = 0.01;
 /// Damping is multiplied by this until the factorization succeeds.
@@ -24,7 +24,21 @@ const MOST_DAMPING: f64 = 1e6;
 /// Mean of `x x^T` over tokens: `[cols, cols]`, of which the lower triangle is meant.
 pub(super) struct Hessian {
     cols: usize,
+    /// Tokens of the mean.
+    tokens: usize,
     values: Vec<f32>,
+    /// Inputs of the next product, `[tokens, cols]`.
+    inputs: Vec<f32>,
+}
+
+/// Mean over tokens of `a^T b`, `[a's width, b's width]`.
+pub(super) struct Cross {
+    rows: usize,
+    cols: usize,
+    tokens: usize,
+    values: Vec<f32>,
+    /// The next product's factors, `[tokens, rows]` and `[tokens, cols]`.
+    inputs: [Vec<f32>; 2],
 }
 
 /// `H = U D U^T` in the order in which columns are rounded.
@@ -49,11 +63,15 @@ pub(super) enum Order {
     Activations,
 }
 
-/// The factor of each token, `[tokens]`, by which no token is larger than the median of those that are not 0: outputs for a few tokens with
-/// massive activations (arXiv 2402.17762) count no more than those of others.
-pub(super) fn evened(x: &[f32], cols: usize) -> Vec<f32> {
+/// The length of each token of inputs `[tokens, cols]`.
+pub(super) fn norms(x: &[f32], cols: usize) -> impl Iterator<Item = f64> {
     let square = |row: &[f32]| row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>();
-    let norms: Vec<f64> = x.chunks_exact(cols).map(|row| square(row).sqrt()).collect();
+    x.chunks_exact(cols).map(move |row| square(row).sqrt())
+}
+
+/// The factor of each token of such lengths, `[tokens]`, by which no token is larger than the median of those that are not 0: outputs for a few tokens with
+/// massive activations (arXiv 2402.17762) count no more than those of others.
+pub(super) fn evened(norms: &[f64]) -> Vec<f32> {
     let mut sorted: Vec<f64> = norms.iter().copied().filter(|norm| *norm > 0.0).collect();
     sorted.sort_unstable_by(f64::total_cmp);
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
@@ -61,43 +79,100 @@ pub(super) fn evened(x: &[f32], cols: usize) -> Vec<f32> {
 }
 
 /// Inputs `[tokens, cols]` times the factor of each token.
-pub(super) fn weighted(x: &[f32], cols: usize, factors: &[f32]) -> Vec<f32> {
-    x.chunks_exact(cols).zip(factors).flat_map(|(row, factor)| row.iter().map(move |v| v * factor)).collect()
+pub(super) fn weighted(x: &[f32], cols: usize, factors: &[f32]) -> impl Iterator<Item = f32> {
+    x.chunks_exact(cols).zip(factors).flat_map(|(row, factor)| row.iter().map(move |v| v * factor))
 }
 
-/// Mean over tokens of `a^T b`, `[a's width, b's width]`, both times the factor of the token.
-pub(super) fn cross(cpu: &Cpu, a: (&[f32], usize), b: (&[f32], usize), factors: &[f32]) -> Vec<f32> {
-    let ((a, rows), (b, cols)) = (a, b);
-    let mut sums = vec![0.0; rows * cols];
-    let tokens = factors.len().max(1) as f32;
-    let inputs = a.chunks(TOKENS * rows).zip(b.chunks(TOKENS * cols));
-    for ((a, b), factors) in inputs.zip(factors.chunks(TOKENS)) {
-        let squares: Vec<f32> = factors.iter().map(|factor| factor * factor / tokens).collect();
-        let a = weighted(a, rows, &squares);
-        gemm(cpu, rows, cols, squares.len(), Mat::new(&a, rows).t(), Mat::new(b, cols), true, &mut sums);
+/// How many tokens a product of so many rows still takes.
+fn room(inputs: &[f32], cols: usize) -> usize {
+    TOKENS - inputs.len() / cols
+}
+
+impl Cross {
+    /// Of nothing yet, over so many tokens in all.
+    pub fn new(rows: usize, cols: usize, tokens: usize) -> Self {
+        Cross { rows, cols, tokens, values: vec![0.0; rows * cols], inputs: [Vec::new(), Vec::new()] }
     }
-    sums
+
+    /// Adds tokens, `[tokens, rows]` and `[tokens, cols]`, both times the factor of the token.
+    pub fn add(&mut self, cpu: &Cpu, (mut a, mut b): (&[f32], &[f32]), mut factors: &[f32]) {
+        while !factors.is_empty() {
+            let some = room(&self.inputs[1], self.cols).min(factors.len());
+            let squares: Vec<f32> =
+                factors[..some].iter().map(|factor| factor * factor / self.tokens.max(1) as f32).collect();
+            self.inputs[0].extend(weighted(&a[..some * self.rows], self.rows, &squares));
+            self.inputs[1].extend_from_slice(&b[..some * self.cols]);
+            (a, b, factors) = (&a[some * self.rows..], &b[some * self.cols..], &factors[some..]);
+            if room(&self.inputs[1], self.cols) == 0 {
+                self.multiply(cpu);
+            }
+        }
+    }
+
+    fn multiply(&mut self, cpu: &Cpu) {
+        let (rows, cols, [a, b]) = (self.rows, self.cols, &self.inputs);
+        gemm(cpu, rows, cols, b.len() / cols, Mat::new(a, rows).t(), Mat::new(b, cols), true, &mut self.values);
+        self.inputs.iter_mut().for_each(Vec::clear);
+    }
+
+    /// The mean, once all tokens are there.
+    pub fn end(mut self, cpu: &Cpu) -> Vec<f32> {
+        if !self.inputs[1].is_empty() {
+            self.multiply(cpu);
+        }
+        self.values
+    }
 }
 
 impl Hessian {
     /// Of inputs `[tokens, cols]`, each times its factor.
+    #[cfg(test)]
     pub fn new(cpu: &Cpu, x: &[f32], cols: usize, factors: &[f32]) -> Self {
-        let tokens = x.len() / cols;
-        let mut values = vec![0.0; cols * cols];
-        for (x, factors) in x.chunks(TOKENS * cols).zip(factors.chunks(TOKENS)) {
-            let x = weighted(x, cols, factors);
-            for first in (0..cols).step_by(STRIP) {
-                let (width, rows) = (STRIP.min(cols - first), cols - first);
-                let mut strip = vec![0.0; rows * width];
-                let inputs = Mat { data: &x[first..], row_stride: cols, col_stride: 1 };
-                gemm(cpu, rows, width, x.len() / cols, inputs.t(), inputs, false, &mut strip);
-                for (row, strip) in values[first * cols..].chunks_exact_mut(cols).zip(strip.chunks_exact(width)) {
-                    let place = row[first..first + width].iter_mut();
-                    place.zip(strip).for_each(|(to, sum)| *to += sum / tokens.max(1) as f32);
-                }
+        let mut hessian = Hessian::over(cols, factors.len());
+        hessian.add(cpu, x, factors);
+        hessian.end(cpu)
+    }
+
+    /// Of nothing yet, over so many tokens in all.
+    pub fn over(cols: usize, tokens: usize) -> Self {
+        Hessian { cols, tokens, values: vec![0.0; cols * cols], inputs: Vec::with_capacity(TOKENS.min(tokens) * cols) }
+    }
+
+    /// Adds inputs `[tokens, cols]`, each times its factor.
+    pub fn add(&mut self, cpu: &Cpu, mut x: &[f32], mut factors: &[f32]) {
+        while !factors.is_empty() {
+            let some = room(&self.inputs, self.cols).min(factors.len());
+            self.inputs.extend(weighted(&x[..some * self.cols], self.cols, factors));
+            (x, factors) = (&x[some * self.cols..], &factors[some..]);
+            if room(&self.inputs, self.cols) == 0 {
+                self.multiply(cpu);
             }
         }
-        Hessian { cols, values }
+    }
+
+    fn multiply(&mut self, cpu: &Cpu) {
+        let Hessian { cols, tokens, values, inputs } = self;
+        let cols = *cols;
+        for first in (0..cols).step_by(STRIP) {
+            let (width, rows) = (STRIP.min(cols - first), cols - first);
+            let mut strip = vec![0.0; rows * width];
+            let x = Mat { data: inputs.get(first..).unwrap_or_default(), row_stride: cols, col_stride: 1 };
+            gemm(cpu, rows, width, inputs.len() / cols, x.t(), x, false, &mut strip);
+            for (row, strip) in values[first * cols..].chunks_exact_mut(cols).zip(strip.chunks_exact(width)) {
+                let place = row[first..first + width].iter_mut();
+                place.zip(strip).for_each(|(to, sum)| *to += sum / (*tokens).max(1) as f32);
+            }
+        }
+        inputs.clear();
+    }
+
+    /// The mean, once all tokens are there.
+    pub fn end(mut self, cpu: &Cpu) -> Self {
+        if !self.inputs.is_empty() {
+            self.multiply(cpu);
+        }
+        self.inputs = Vec::new();
+        self
     }
 
     /// Mean square of each input, `[cols]`.
@@ -157,14 +232,16 @@ impl Factor {
     /// From a Cholesky factor whose rows and columns go from last step to first.
     fn of(lower: Vec<f32>, order: Vec<usize>, damping: f32) -> Self {
         let n = order.len();
-        let (mut upper, mut costs) = (vec![0.0; n * n], vec![0.0; n]);
+        // Its rows and columns by step.
+        let mut upper = lower;
+        upper.reverse();
+        let diagonal: Vec<f32> = upper.iter().step_by(n + 1).copied().collect();
+        let mut costs = vec![0.0; n];
         for (step, row) in upper.chunks_exact_mut(n).enumerate() {
-            let from = &lower[(n - 1 - step) * n..][..n];
-            costs[order[step]] = from[n - 1 - step] * from[n - 1 - step];
-            for (later, place) in row.iter_mut().enumerate().skip(step) {
-                let at = n - 1 - later;
-                *place = from[at] / lower[at * n + at];
-            }
+            costs[order[step]] = diagonal[step] * diagonal[step];
+            let (before, from) = row.split_at_mut(step);
+            before.fill(0.0);
+            from.iter_mut().zip(&diagonal[step..]).for_each(|(value, scale)| *value /= scale);
         }
         Factor { order, upper, costs, damping }
     }
@@ -332,10 +409,34 @@ mod tests {
     #[test]
     fn tokens_of_massive_inputs_count_as_the_median_one() {
         let x = [3.0, 4.0, 0.0, 1.0, 600.0, 800.0];
-        let factors = evened(&x, 2);
+        let factors = evened(&norms(&x, 2).collect::<Vec<_>>());
         assert_eq!(factors, [1.0, 1.0, 0.005]);
-        assert_eq!(weighted(&x, 2, &factors), [3.0, 4.0, 0.0, 1.0, 3.0, 4.0]);
-        assert_eq!(evened(&[0.0; 4], 2), [1.0; 2]);
+        assert_eq!(weighted(&x, 2, &factors).collect::<Vec<_>>(), [3.0, 4.0, 0.0, 1.0, 3.0, 4.0]);
+        assert_eq!(evened(&[0.0; 2]), [1.0; 2]);
+    }
+
+    #[test]
+    fn parts_of_any_length_make_the_bits_of_the_whole() {
+        let cpu = Cpu::new(None, None).expect("a CPU");
+        let (cols, tokens) = (5, TOKENS + 700);
+        let mut random = SplitMix64::new(3);
+        let x: Vec<f32> = (0..tokens * cols).map(|_| random.unit() as f32 - 0.5).collect();
+        let factors: Vec<f32> = (0..tokens).map(|_| random.unit() as f32).collect();
+        let whole = Hessian::new(&cpu, &x, cols, &factors).damped(0.0);
+        let mut product = Cross::new(cols, cols, tokens);
+        product.add(&cpu, (&x, &x), &factors);
+        let product = product.end(&cpu);
+        for part in [1, 333, TOKENS] {
+            let (mut hessian, mut cross) = (Hessian::over(cols, tokens), Cross::new(cols, cols, tokens));
+            for (x, factors) in x.chunks(part * cols).zip(factors.chunks(part)) {
+                hessian.add(&cpu, x, factors);
+                cross.add(&cpu, (x, x), factors);
+            }
+            assert_eq!(hessian.end(&cpu).damped(0.0), whole, "{part}");
+            assert_eq!(cross.end(&cpu), product, "{part}");
+        }
+        let by_cross = product.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(by_cross && whole[0] > 0.01);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! The formats whose codes GPTQ can choose, and how they are packed.
 
-use super::gptq::{Grid, gptq};
+use super::gptq::{Codes, Grid, gptq};
 use super::hessian::{Factor, Order};
+use super::masters::Rows;
 use super::reach::Reach;
 use super::refine::refine;
+use crate::Error;
 use lowbit_kernels::format::{Grouped, Holds, Scales, SpanScales};
-use lowbit_kernels::{Bytes, Cpu, Error, Format, Packed};
+use lowbit_kernels::{Bytes, Cpu, Format, Packed};
 
+/// Weights that are rounded at once: their floats are in memory.
+pub(super) const AT_ONCE: usize = 1 << 24;
 /// Steps of the search for the scale of ternary weights.
 const STEPS: usize = 12;
 
@@ -18,44 +22,75 @@ pub(super) struct Known<'a> {
     pub hessian: Option<&'a [f32]>,
 }
 
-/// Rounds weights, `[rows, cols]`, in a format by GPTQ; none where the format has no codes with scale and offset.
+/// Rounds a matrix of so many rows in a format by GPTQ, some rows at a time where these know nothing of each other; none where the format
+/// has no codes with scale and offset.
 ///
 /// # Errors
-/// As [`Format::quantize`].
+/// One of reading weights, or what `fault` makes of one of [`Format::quantize`].
 pub(super) fn round(
+    format: &'static dyn Format,
+    cpu: &Cpu,
+    (weights, rows): (&Rows, usize),
+    known: &Known,
+    fault: &dyn Fn(lowbit_kernels::Error) -> Error,
+) -> Option<Result<Packed, Error>> {
+    let spec = format.spec();
+    Some(match (format.grouped(), spec.is_ternary(), spec.scales) {
+        (Some(grouped), ..) => round_groups(grouped, cpu, (weights, rows), known, fault),
+        (None, true, Scales::Tensor | Scales::Row) => {
+            weights.get(0..rows).and_then(|weights| round_ternary(format, cpu, &weights, known).map_err(fault))
+        }
+        _ => return None,
+    })
+}
+
+fn round_groups(
+    grouped: &'static dyn Grouped,
+    cpu: &Cpu,
+    (weights, rows): (&Rows, usize),
+    known: &Known,
+    fault: &dyn Fn(lowbit_kernels::Error) -> Error,
+) -> Result<Packed, Error> {
+    let cols = known.factor.cols();
+    // What is learned has the reach of all rows.
+    let step = if known.hessian.is_some() { rows } else { (AT_ONCE / cols).max(1) };
+    let mut all = Codes { codes: Vec::with_capacity(rows * cols), scales: Vec::new() };
+    for first in (0..rows).step_by(step.max(1)) {
+        cpu.stop.check()?;
+        let weights = weights.get(first..(first + step).min(rows))?;
+        let factors = weights.chunks_exact(cols).map(|row| grouped.factor(row)).collect();
+        let mut grid = Groups { grouped, factors, reach: Reach::default() };
+        let mut codes = gptq(cpu, &grid, &weights, known.factor, Order::Activations);
+        if let Some(hessian) = known.hessian {
+            grid.reach = Reach::of(&codes.scales);
+            refine(cpu, &grid, hessian, &weights, &mut codes);
+        }
+        all.codes.append(&mut codes.codes);
+        all.scales.append(&mut codes.scales);
+    }
+    grouped.pack(rows, cols, &all.codes, &all.scales).map_err(fault)
+}
+
+fn round_ternary(
     format: &'static dyn Format,
     cpu: &Cpu,
     weights: &[f32],
     known: &Known,
-    order: Order,
-) -> Option<Result<Packed, Error>> {
+) -> Result<Packed, lowbit_kernels::Error> {
     let factor = known.factor;
     let (cols, rows) = (factor.cols(), weights.len() / factor.cols());
-    if let Some(grouped) = format.grouped() {
-        let factors = weights.chunks_exact(cols).map(|row| grouped.factor(row)).collect();
-        let mut grid = Groups { grouped, factors, reach: Reach::default() };
-        let mut codes = gptq(cpu, &grid, weights, factor, order);
-        if let Some(hessian) = known.hessian {
-            grid.reach = Reach::of(&codes.scales);
-            refine(cpu, &grid, hessian, weights, &mut codes);
-        }
-        return Some(grouped.pack(rows, cols, &codes.codes, &codes.scales));
-    }
-    let spec = format.spec();
-    let (scales, by_row) = match (spec.is_ternary(), spec.scales) {
-        (true, Scales::Tensor) => (vec![ternary_scale(weights, &factor.costs); rows], false),
-        (true, Scales::Row) => {
-            (weights.chunks_exact(cols).map(|row| ternary_scale(row, &factor.costs)).collect(), true)
-        }
-        _ => return None,
+    let by_row = format.spec().scales == Scales::Row;
+    let scales = match by_row {
+        true => weights.chunks_exact(cols).map(|row| ternary_scale(row, &factor.costs)).collect(),
+        false => vec![ternary_scale(weights, &factor.costs); rows],
     };
     let grid = Ternary { scales: &scales, cols, by_row };
-    let mut codes = gptq(cpu, &grid, weights, factor, order);
+    let mut codes = gptq(cpu, &grid, weights, factor, Order::Activations);
     if let Some(hessian) = known.hessian {
         refine(cpu, &grid, hessian, weights, &mut codes);
     }
     let scales: Vec<f32> = codes.scales.iter().map(|[(scale, _)]| *scale).collect();
-    Some(pack_ternary(format, &codes.codes, &scales, [rows, cols]))
+    pack_ternary(format, &codes.codes, &scales, [rows, cols])
 }
 
 /// Whether [`round`] has codes for a format.
@@ -174,7 +209,7 @@ fn pack_ternary(
     codes: &[u8],
     scales: &[f32],
     [rows, cols]: [usize; 2],
-) -> Result<Packed, Error> {
+) -> Result<Packed, lowbit_kernels::Error> {
     let first = scales.first().copied().unwrap_or(0.0);
     let packed = format.pack_ternary(codes, first, rows, cols).expect("a ternary format")?;
     if format.spec().scales != Scales::Row {

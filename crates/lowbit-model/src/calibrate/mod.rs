@@ -9,6 +9,7 @@ mod imatrix;
 mod levels;
 mod masters;
 mod observe;
+mod parts;
 mod pass;
 mod reach;
 mod refine;
@@ -25,6 +26,7 @@ use lowbit_base::alternatives;
 use lowbit_base::memory::Footprint;
 use lowbit_kernels::Cpu;
 use masters::Masters;
+use parts::Limits;
 use std::collections::BTreeMap;
 
 /// How weights are rounded with calibration tokens at hand.
@@ -114,17 +116,7 @@ pub fn quantize(
 ) -> Result<(Quantized, Vec<Rounded>), Error> {
     let parameters = checkpoint.parameters();
     recipe.check(parameters.params())?;
-    let mut largest = 0;
-    for spec in parameters.params() {
-        // Its values, codes and scales, or its values twice; its Hessian, the factor and the drift. Rows have errors a task at a time.
-        let (values, factor) = (spec.rows as u64 * spec.cols as u64, spec.cols as u64 * spec.cols as u64);
-        largest = largest.max(bytes_of(spec, recipe)? + 10 * values + 20 * factor);
-    }
-    Footprint::new("take fewer --calibration-tokens")
-        .and("quantized weights", parameters.bytes(recipe)?)
-        .and("the largest matrix in full precision", largest)
-        .and("activations", parameters.pass_bytes(batch.tokens.len(), 0) * (1 + u64::from(method.learned)))
-        .check()?;
+    need(checkpoint, recipe, method, batch)?.check()?;
     let mut masters = Masters { checkpoint, folds: BTreeMap::new() };
     if method.channels {
         masters.folds = channels::scales(&masters, recipe, batch, cpu)?;
@@ -133,4 +125,30 @@ pub fn quantize(
     let mut tell = |done| progress(done, all);
     let (params, rounded) = pass::Pass::new(&masters, recipe, method, cpu.clone(), &mut tell).run(batch)?;
     Ok((Quantized { params, folds: masters.folds }, rounded))
+}
+
+/// What [`quantize`] takes of memory.
+fn need(checkpoint: &Checkpoint, recipe: &'static Recipe, method: &Method, batch: &Batch) -> Result<Footprint, Error> {
+    let (parameters, limits) = (checkpoint.parameters(), Limits::default());
+    let mut largest = 0;
+    for spec in parameters.params() {
+        let (values, square) = (spec.rows as u64 * spec.cols as u64, spec.cols as u64 * spec.cols as u64);
+        // Its codes and scales, before they are packed and after, and some rows of floats with their errors and codes; the Hessian, its factor
+        // and the tokens that are added to it. What is learned takes the whole matrix, its values twice, the drift and the Hessian besides.
+        let rows = 2 * values + 16 * values.min(levels::AT_ONCE as u64);
+        let sums = 8 * square + 4 * hessian::TOKENS.min(batch.tokens.len()) as u64 * spec.cols as u64;
+        let learned = if method.learned { 10 * values + 12 * square } else { 0 };
+        largest = largest.max(bytes_of(spec, recipe)? + rows + sums + learned);
+    }
+    let cut = parts::cut(batch, &limits);
+    let tokens = cut.iter().map(|part| part.tokens.len()).max().unwrap_or(0);
+    let mut activations = parameters.pass_bytes(tokens, 0);
+    if cut.len() > 1 {
+        // What goes into a block and what comes out, and what is between where that is held.
+        activations += parameters.held_bytes(batch.tokens.len()) + limits.held as u64;
+    }
+    Ok(Footprint::new("take fewer --calibration-tokens")
+        .and("quantized weights", parameters.bytes(recipe)?)
+        .and("the largest matrix in full precision", largest)
+        .and("activations", activations * (1 + u64::from(method.learned))))
 }

@@ -233,7 +233,9 @@ impl Line {
 mod tests {
     use super::super::hessian::{Hessian, Order};
     use super::super::levels::{self, Known};
+    use super::super::masters::Rows;
     use super::*;
+    use crate::Error;
     use lowbit_base::SplitMix64;
     use lowbit_kernels::format::{FORMATS, Scales};
 
@@ -257,8 +259,9 @@ mod tests {
         for format in FORMATS.iter().copied().filter(|format| levels::takes(*format)) {
             let errors = [None, Some(&damped[..])].map(|hessian| {
                 let known = Known { factor: &factor, hessian };
-                let packed =
-                    levels::round(format, &cpu, &weights, &known, Order::Activations).expect("codes").expect("packs");
+                let rows = Rows::Whole((&weights).into(), COLS);
+                let fault = |e: lowbit_kernels::Error| Error::usage(e.to_string());
+                let packed = levels::round(format, &cpu, (&rows, 50), &known, &fault).expect("codes").expect("packs");
                 let mut errors = packed.dequantize();
                 errors.iter_mut().zip(&weights).for_each(|(rounded, w)| *rounded -= w);
                 let mut products = vec![0.0; errors.len()];

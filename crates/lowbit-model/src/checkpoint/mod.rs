@@ -113,6 +113,8 @@ impl PackedEntry {
 
 /// What [`QuantizeOptions`] each matrix gets, by its name; the others get the default.
 pub type Options = BTreeMap<String, QuantizeOptions>;
+/// Reads rows of a parameter, and gives up the memory of a mapped file.
+pub(crate) type MasterRows<'a> = (ReadRows<'a>, Box<dyn Fn() + Sync + 'a>);
 
 /// An opened model; the weights are mapped, nothing is copied before it is asked for.
 pub struct Checkpoint {
@@ -351,6 +353,19 @@ impl Checkpoint {
             Stored::Values(values) => (values.read)(),
             Stored::Packed(packed) if self.is_exact(spec, &packed) => Ok(packed.dequantize()),
             Stored::Packed(packed) => Err(self.no_master(spec, &packed)),
+        }
+    }
+
+    /// Reads rows of what [`Checkpoint::master`] reads as a whole, and gives up the memory of a mapped file; none where rows cannot be read
+    /// apart from the others.
+    ///
+    /// # Errors
+    /// When the work is to end, or the tensor is missing.
+    pub(crate) fn master_rows<'a>(&'a self, spec: &'a ParamSpec) -> Result<Option<MasterRows<'a>>, Error> {
+        self.stop.check()?;
+        match self.reader.tensor(spec)? {
+            Stored::Values(Values { read_rows, release, .. }) => Ok(read_rows.map(|read| (read, release))),
+            Stored::Packed(_) => Ok(None),
         }
     }
 

@@ -47,6 +47,12 @@ impl Arena {
         Tensor { buffer: shared.clone(), pending: None }
     }
 
+    /// Floats of all buffers.
+    #[cfg(test)]
+    pub fn floats(&self) -> usize {
+        self.buffers.iter().map(|buffer| buffer.data.len()).sum()
+    }
+
     /// A free buffer for `len` values: the tightest one, else the largest, else a new one.
     fn free(&mut self, len: usize) -> usize {
         let free = self.buffers.iter().enumerate().filter(|(_, buffer)| Arc::strong_count(buffer) == 1);

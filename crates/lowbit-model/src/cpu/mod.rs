@@ -144,6 +144,12 @@ impl CpuExec {
         self.arena.growths
     }
 
+    /// Floats of all buffers of activations, used and free.
+    #[cfg(test)]
+    pub(crate) fn buffered(&self) -> usize {
+        self.arena.floats()
+    }
+
     /// Logits of whole sequences: `[tokens, vocabulary]`, or `[sequences, classes]` for a classifier.
     ///
     /// # Errors
@@ -184,14 +190,14 @@ impl CpuExec {
         self.fault.take().map_or(Ok(()), Err)
     }
 
-    /// Tokens of the pass.
-    pub(crate) fn tokens(&self) -> usize {
-        self.batch.tokens.len()
+    /// Zeros in place of an activation that could not be computed, `[rows, width]`.
+    fn blank(&mut self, rows: usize, width: usize) -> Tensor {
+        self.arena.make(rows, width, |y| y.fill(0.0))
     }
 
-    /// Zeros in place of an activation that could not be computed, `[rows, width]`.
-    pub(crate) fn blank(&mut self, rows: usize, width: usize) -> Tensor {
-        self.arena.make(rows, width, |y| y.fill(0.0))
+    /// An activation of values that were computed before, so many rows.
+    pub(crate) fn copied(&mut self, rows: usize, values: &[f32]) -> Tensor {
+        self.arena.make(rows, values.len() / rows.max(1), |y| y.copy_from_slice(values))
     }
 
     /// The tensor with its pending function applied.
