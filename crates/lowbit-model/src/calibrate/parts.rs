@@ -182,7 +182,7 @@ impl Pass<'_> {
         &mut self,
         inputs: &[Both],
         params: &[&ParamSpec],
-        run: &dyn Fn(&mut CpuExec, &[&Tensor], &[&Param]) -> Tensor,
+        run: impl Fn(&mut CpuExec, &[&Tensor], &[&Param]) -> Tensor,
     ) -> Result<Both, Error> {
         let exact: Option<Vec<&Tensor>> = inputs.iter().map(|both| both.exact.as_ref()).collect();
         let exact = match exact.filter(|_| self.method.learned) {
