@@ -178,7 +178,7 @@ impl Compare {
             let text = format!("suite {} trains nothing, and --seeds is for trainings: leave it out", suite.name);
             return Err(Failure::usage(text));
         }
-        machine.terminal.notes(&asked.notice().cloned());
+        machine.terminal.notes(asked.notice().cloned());
         machine.signals.defer();
         let (out, results) = asked.run(data, self.out.as_deref(), &cpu, &program, &mut bar)?;
         if machine.json {
