@@ -129,7 +129,8 @@ fn stored_sizes_are_what_the_pages_of_the_formats_say() {
     let number =
         |cell: &str| cell.rsplit(' ').next().filter(|text| !text.is_empty()).map_or(0.0, |text| text.parse().unwrap());
     for format in FORMATS {
-        let row = rows.iter().find(|row| row[0] == format!("`{}`", format.name())).expect(format.name());
+        let row = rows.iter().find(|row| row[0] == format!("`{}`", format.name()));
+        let row = row.unwrap_or_else(|| panic!("no page has a row of {}", format.name()));
         let bits = |codes: bool| {
             let parts = format.parts(side, side, &[]);
             let bytes = parts.iter().filter(|part| (part.holds == Holds::Codes) == codes).map(|part| part.bytes);
